@@ -1,5 +1,5 @@
 #!/bin/sh
-# sh check.sh [--quick | --lowest] [pytest options]: sets up .venv, then checks format, lint, types and runs the tests.
+# sh check.sh [--quick | --lowest] [pytest options]: sets up .venv, then checks format, lint, imports, types and runs the tests.
 # It runs all of them, and says at its end which failed.
 #
 # --quick leaves out the tests that start processes, train, compile or export networks, replay measured cases or run
@@ -57,6 +57,7 @@ check() { # NAME COMMAND...
 }
 check format .venv/bin/python -m ruff format --check .
 check lint .venv/bin/python -m ruff check .
+check houses .venv/bin/lint-imports --no-logo --no-cache
 check types .venv/bin/python -m mypy
 check tests run_tests "$marks" "$@"
 if [ -n "$failed" ]; then

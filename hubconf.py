@@ -1,6 +1,6 @@
 """Entry points of ``torch.hub``: every method by its name, as a network, and ``segmenter``, for photos.
 
-The names ``model`` and ``util`` are this project's packages for the rest of the process.
+The names ``annotations``, ``model``, ``photos`` and ``util`` are this project's packages for the rest of the process.
 """
 
 import sys as _sys
@@ -10,7 +10,7 @@ from pathlib import Path as _Path
 def _refuse_other_packages() -> None:
     """Raise ImportError, in one line, where this process has another package by a name of one of this project's."""
     here = _Path(__file__).resolve().parent
-    for name in ("model", "util"):
+    for name in ("annotations", "model", "photos", "util"):
         other = _sys.modules.get(name)
         if other is None:
             continue
@@ -31,8 +31,8 @@ _problem = _requirements.python_problem() or _requirements.packages_problem()
 if _problem:
     raise ImportError(_problem)
 
-from util.predict.hub import networks as _networks  # noqa: E402
-from util.predict.segmenter import Segmenter as segmenter  # noqa: E402, F401
+from photos.hub import networks as _networks  # noqa: E402
+from photos.segmenter import Segmenter as segmenter  # noqa: E402, F401
 
 dependencies = _requirements.PACKAGES.split()
 globals().update(_networks())

@@ -7,26 +7,26 @@ if __name__ == "__main__":
 
 import sys
 
+from photos.command import parser, predict, prediction_options, publish, refuse_label_studio
+from photos.options import LabelStudioOptions, ServerOptions, options_of
 from util import cli
-from util.predict.command import parser, predict, prediction_options, publish, refuse_label_studio
-from util.predict.options import LabelStudioOptions, ServerOptions, options_of
 
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what exports and servers need is imported for them alone."""
     if arguments[:1] == ["export"]:
-        from util.export.export import export
+        from photos.export.export import export
 
         return export(arguments[1:])
     if arguments[:1] == ["publish"]:
         return publish(arguments[1:])
     parsed = parser().parse_args(arguments)
     if parsed.label_studio:
-        from util.labelstudio.server import serve as serve_label_studio
+        from photos.labelstudio.server import serve as serve_label_studio
 
         return serve_label_studio(options_of(LabelStudioOptions, parsed))
     if parsed.serve:
-        from util.page.server import serve
+        from photos.page.server import serve
 
         refuse_label_studio(parsed)
         return serve(options_of(ServerOptions, parsed))

@@ -279,7 +279,7 @@ def test_options_and_settings_exist():
     """A program of the project declares each option, and a run's config has each setting that a document names."""
     config = read_config(REPOSITORY / CONFIG)
     known = set(OTHERS)
-    for pattern in ("*.py", "util/**/*.py", "tests/**/*.py"):
+    for pattern in ("*.py", "photos/**/*.py", "util/**/*.py", "tests/**/*.py"):
         for source in REPOSITORY.glob(pattern):
             known.update(DECLARED.findall(source.read_text()))
     for document in DOCUMENTS:

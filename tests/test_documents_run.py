@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.copied import Copy, copied
 from tests.helpers.paths import REPOSITORY
-from util.data.images.read import write_mask
+from util.files.images import write_mask
 
 DOCUMENTS = ("README", "docs/first_table", "docs/new_method", "docs/configuration", "docs/own_photos", "docs/python")
 LEFT_OUT = {  # the start of a line: why it is not run
@@ -97,7 +97,7 @@ def replaced(text: str) -> str:
 
 def make_photos(folder: Path) -> None:
     """Write the photos of a cup on a dish that the documents name, a mask of each, and a video."""
-    for place in ("photos", "more_photos"):
+    for place in ("my_photos", "more_photos"):
         (folder / place).mkdir()
     names = (
         "photo.jpg",
@@ -105,7 +105,7 @@ def make_photos(folder: Path) -> None:
         "dish.jpg",
         "new.jpg",
         "more_photos/0.jpg",
-        *(f"photos/{number}.jpg" for number in range(8)),
+        *(f"my_photos/{number}.jpg" for number in range(8)),
     )
     video = cv2.VideoWriter(str(folder / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (480, 360))
     for seed, name in enumerate(names):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.formats.drawn import photo
-from util.data.lists.files import photos_below
+from annotations import recognise
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.shapes import encoded
+from tests.annotations.drawn import photo
 from util.errors import WriteError
 from util.files import files_below, link, made_aside, named, paths_below, writable, write_atomically
-from util.formats import recognise
-from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
-from util.formats.shapes import encoded
+from util.files.photos import photos_below
 
 
 def names(folder: Path) -> list[str]:

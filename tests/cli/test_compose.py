@@ -318,7 +318,7 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 @pytest.mark.parametrize("script", ENTRY_POINTS)
 def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
-    for folder in ("util", "model"):
+    for folder in ("annotations", "model", "photos", "util"):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
     shutil.copy(REPOSITORY / script, tmp_path)
     bare = tmp_path / "bin/python3"

@@ -53,7 +53,7 @@ def shorter_script() -> str:
 @pytest.mark.train
 def test_the_cells_of_the_notebook_run(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()  # where a notebook starts
-    folders = [REPOSITORY / name for name in ("config", "initmodel", "model", "util")]
+    folders = [REPOSITORY / name for name in ("annotations", "config", "initmodel", "model", "photos", "util")]
     for path in (*REPOSITORY.glob("*.py"), *folders):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "cells.py").write_text(shorter_script())

@@ -16,12 +16,12 @@ from util.config.folds import Fold
 from util.config.settings import DataSettings
 from util.data.episodes import EpisodeDataset
 from util.data.images.decoded import with_decoded_images
-from util.data.images.read import write_mask
 from util.data.lists import index
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index, measure, read_names
 from util.data.sampling import EpisodeSampler
 from util.errors import UserError
+from util.files.images import write_mask
 
 CLASSES, IGNORE = 3, 255
 

@@ -13,12 +13,12 @@ from tests.helpers.paths import REPOSITORY
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.images.read import read_mask
 from util.data.lists.files import read_fold_list
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
+from util.files.images import read_mask
 
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.images.read import TAG, header_of, read_image, read_mask, read_mask_of, read_stacked, turned, write_mask
-from util.data.images.region import read_region_of
+from annotations.region import read_region_of
+from photos.photo_files import read_photo
 from util.errors import UserError
-from util.predict.photos import read_photo
+from util.files.images import TAG, header_of, read_image, read_mask, read_mask_of, read_stacked, turned, write_mask
 
 HEIGHT, WIDTH = 40, 64
 Reader = Callable[[Path], np.ndarray]

@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.formats.drawn import CAT, region
-from util.data.images import read
-from util.data.images.read import read_image, read_mask
-from util.data.images.region import read_region
+from annotations.region import read_region
+from tests.annotations.drawn import CAT, region
 from util.errors import UserError
+from util.files import images
+from util.files.images import read_image, read_mask
 
 IDS = region(CAT)
 INVERTING = [level for value in range(255, -1, -1) for level in (value,) * 3]
@@ -23,7 +23,7 @@ PHOTOMETRIC_TAG = 262
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "SAID", set())  # folders of an earlier test may have had this name
+    monkeypatch.setattr(images, "SAID", set())  # folders of an earlier test may have had this name
 
 
 def assert_object(mask: Path) -> None:

@@ -14,9 +14,9 @@ from model.episode import Output
 from model.tensors.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
 from util.config.read import read_config
-from util.data.images.read import read_image, read_mask
 from util.data.images.views import RULES, View
 from util.evaluate.evaluate import Scoreboard
+from util.files.images import read_image, read_mask
 from util.runtime import data as run_data
 from util.runtime.context import make_run_context
 from util.runtime.input_size import in_words, view_of

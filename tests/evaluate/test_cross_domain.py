@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from photos.load_model import SHIPPED
 from tests.helpers.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
@@ -15,7 +16,6 @@ from util.config.compose import config_path
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.testing import test as run_test
-from util.predict.load_model import SHIPPED
 from util.report.paper_table import table
 from util.runtime.context import make_run_context
 from util.runtime.data import validation_context

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from util.page.server import JSON, Handler, Server
-from util.page.session import Session
-from util.predict import Segmenter
+from photos import Segmenter
+from photos.page.server import JSON, Handler, Server
+from photos.page.session import Session
 
 NONE_LEFT = "no photo is left to be segmented"
 BOX = {"tool": "box", "value": 1, "radius": 2, "points": [[30, 20], [10, 5]]}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from util.data.images.read import read_mask
+from annotations.shapes import encoded
 from util.files import REPOSITORY
-from util.formats.shapes import encoded
+from util.files.images import read_mask
 from util.prepare.datasets import deepglobe, suim
 from util.prepare.datasets.recipe import read_table
 

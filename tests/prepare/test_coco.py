@@ -13,7 +13,7 @@ import yaml
 
 from tests.helpers.paths import REPOSITORY
 from tests.prepare.printed import assert_done, assert_refused, times
-from util.data.images.read import read_mask
+from util.files.images import read_mask
 from util.prepare import make
 from util.prepare.datasets import coco
 

@@ -23,10 +23,10 @@ from tests.prepare.printed import assert_done
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
+from util.files.images import read_mask
 from util.prepare import datasets
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.formats.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
+from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
 from tests.prepare.class_trees import save_grey, save_photo
-from util.data.images.read import read_mask
 from util.errors import UserError
+from util.files.images import read_mask
 from util.prepare.custom_sources import from_masks
 from util.prepare.make import run_jobs
 

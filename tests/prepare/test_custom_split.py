@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotations import recognise
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.shapes import encoded
 from tests.prepare.class_trees import save, save_grey, save_photo
 from tests.prepare.printed import assert_done
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.formats import recognise
-from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
-from util.formats.shapes import encoded
 
 SOURCES = ["masks", "coco", "labelme", "yolo"]
 

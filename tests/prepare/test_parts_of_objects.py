@@ -14,7 +14,7 @@ from tests.helpers.outcome import Outcome
 from tests.prepare.class_trees import SIDE, runs, save_photo
 from tests.prepare.printed import assert_done, assert_refused, list_lines
 from util.config.read import read_data
-from util.data.images.read import read_mask
+from util.files.images import read_mask
 from util.prepare.datasets.pascalpart import objects_of
 
 Made = Callable[..., Outcome]

@@ -12,8 +12,8 @@ from scipy.io import savemat
 
 from tests.prepare.class_trees import save_photo, save_reduced
 from tests.prepare.printed import assert_done
-from util.data.images.palette import voc_palette
-from util.data.images.read import read_mask, write_mask
+from util.files.images import read_mask, write_mask
+from util.files.palette import voc_palette
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
 VOC_VAL = ("2007_000010", "2007_000011")

@@ -20,10 +20,10 @@ from tests.prepare.class_trees import SIDE, runs, save, save_photo, save_reduced
 from tests.prepare.printed import assert_done, assert_refused, list_lines, masks_digest
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
-from util.data.images.read import read_mask, write_mask
 from util.data.lists.image_list import test_list as list_of_tests
 from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
+from util.files.images import read_mask, write_mask
 from util.prepare.datasets import fss1000, isic
 from util.prepare.datasets.recipe import classes_of, read_table
 

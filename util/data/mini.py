@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from util.cli import within
-from util.data.images.read import write_mask
 from util.errors import UserError
 from util.files import kept_json
+from util.files.images import write_mask
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
 IMAGES = "JPEGImages"

@@ -52,7 +52,7 @@ BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
 GPU = "speed on a GPU"
 START = "start"
 ONE_PHOTO = "one photo, from the command"
-SAMPLES = REPOSITORY / "util" / "page" / "example"
+SAMPLES = REPOSITORY / "photos" / "page" / "example"
 WARM_UP = 5  # passes, in which libraries choose their kernels
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},

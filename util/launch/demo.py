@@ -7,6 +7,8 @@ if __name__ == "__main__":
 
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from util import cli
@@ -14,14 +16,13 @@ from util.checkpoints.run import BEST, Run
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.images.read import read_mask
 from util.data.lists.index import list_of
 from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
-from util.predict.command import parser as predict_parser
-from util.predict.command import predict, prediction_options
+from util.files import REPOSITORY
+from util.files.images import read_mask
 from util.progress import ProgressBar
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
@@ -67,7 +68,7 @@ def command() -> int:
     print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
     print(shlex.join(["python", "predict.py", *words]), flush=True)
-    predict(prediction_options(predict_parser().parse_args(words)))
+    subprocess.run([sys.executable, REPOSITORY / "predict.py", *words], check=True)
     return 0
 
 

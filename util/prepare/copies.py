@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from util.data.images.read import read_mask_of
 from util.data.lists.index import Index, OneClassAreas
 from util.files import write_atomically
+from util.files.images import read_mask_of
 from util.prepare.make import pixel_digest
 
 VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")  # ends the stem of a photo that Roboflow has augmented

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from annotations import recognise
 from util.cli import within, words
 from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
@@ -28,7 +29,6 @@ from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
 from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
-from util.formats import recognise
 from util.prepare.commands import OPTIONS
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from annotations import recognise
+from annotations.annotation import AnnotatedPhoto, Annotations, label_of
+from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
+from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
+from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
+from annotations.photo_files import PhotoFiles, name_key
+from annotations.region import read_region
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.data.images.read import fitted_mask, header_of, read_image, read_mask_of
-from util.data.images.region import read_region
 from util.errors import UserError, nearest
-from util.formats import recognise
-from util.formats.annotations import AnnotatedPhoto, Annotations, label_of
-from util.formats.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
-from util.formats.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from util.formats.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
-from util.formats.photo_files import PhotoFiles, name_key
+from util.files.images import fitted_mask, header_of, read_image, read_mask_of
 from util.parallel import attempt, parallel_map
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
 from util.prepare.make import pixel_digest

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from util.data.images.read import UPRIGHT, header_of, read_image, write_mask
 from util.errors import UserError
 from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, write_atomically
+from util.files.images import UPRIGHT, header_of, read_image, write_mask
 from util.parallel import attempt, parallel_map
 from util.prepare import datasets
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, compare_count

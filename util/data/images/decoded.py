@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.data.images.read import STACKED_CHANNELS, read_stacked
 from util.data.lists.index import Index
 from util.errors import UserError, WriteError
 from util.files import write_atomically
+from util.files.images import STACKED_CHANNELS, read_stacked
 from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")

@@ -11,27 +11,18 @@ Four forms are supported, those of text also compressed (``.gz``):
 import gzip
 import io
 import re
-import sys
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
-from util.data.images.read import HEIF, NEEDS_HEIF
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler, files_below, leads_nowhere, read_bytes, visible
+from util.files import REPOSITORY, RestrictedUnpickler, read_bytes
+from util.files.photos import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
 COCO_PARTS = {"t": "train", "v": "val"}
-# endings of pictures, volumes and videos that are not read
-PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"
-VOLUMES = r"czi|dcm|dicom|lif|mha|mhd|mrc|nd2|ndpi|nii|nii\.gz|nrrd|svs"
-VIDEOS = r"avi|m4v|mkv|mov|mp4|mpe?g|mts|webm|wmv"
-UNREAD = re.compile(rf".*\.({PICTURES}|{VOLUMES}|{VIDEOS})", re.I | re.DOTALL)
-
 
 Row = tuple[str, int | None]  # an image name without folder and suffix, and its class, if the file names it
 
@@ -42,33 +33,6 @@ class ListFile(NamedTuple):
     path: Path  # of the file, or of the files of several folds, with ``{others}`` or ``*``
     stems: tuple[str, ...]  # image names without folder and suffix, one per row
     classes: tuple[int, ...] | None  # of each row, 1-based; None in two-column files
-
-
-def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
-    """Return the photos of a folder, and of its sub-folders, in order; say what is of other kinds or leads nowhere.
-
-    Links to folders are followed as ``files_below`` does. A link of a photo's name that leads nowhere counts as photo.
-    """
-    files = files_below(folder) if recursive else visible(folder.glob("*"), folder)
-    readable = {*IMAGE_SUFFIXES}
-    if not find_spec("pillow_heif"):
-        readable -= {*HEIF}
-    photos = [path for path in files if path.suffix.lower() in readable]
-    _say_what_is_not_read(folder, [path for path in files if path.suffix.lower() not in readable])
-    return [path for path in photos if path.is_file() or leads_nowhere(path)]
-
-
-def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
-    """Print notes on files of a folder that are not read: of other kinds, and links that lead nowhere."""
-    unread = [path for path in others if UNREAD.fullmatch(path.name) or path.suffix.lower() in HEIF]
-    if unread:
-        needs_heif = any(path.suffix.lower() in HEIF for path in unread)
-        fix = f" ({NEEDS_HEIF})" if needs_heif else ""
-        what = f"{len(unread)} files are not read, since they are no photos in a known format"
-        print(f"note: {folder}: {what}, such as {unread[0].name}{fix}", file=sys.stderr)
-    lost = [path for path in others if leads_nowhere(path)]
-    if lost:
-        print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:

@@ -26,15 +26,15 @@ import numpy as np
 from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
-from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.errors import UserError
 from util.files import DIGEST_BYTES, content_digest, read_text, state_of, write_atomically
+from util.files.images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
-# and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/data/images/read.py).
+# and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
 ARRAYS: dict[str, Callable[[DataSettings, str], tuple[Sequence[str], Any]]] = {}
 
 

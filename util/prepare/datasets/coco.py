@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.images.read import header_of, turned
+from annotations.annotation import class_mask
+from annotations.coco import read_annotations
 from util.errors import UserError
 from util.files import link
-from util.formats.annotations import class_mask
-from util.formats.coco import read_annotations
+from util.files.images import header_of, turned
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, classes_of
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out

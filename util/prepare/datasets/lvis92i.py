@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from annotations.coco import shape_of
 from util.files import read_json
-from util.formats.coco import shape_of
 from util.prepare.datasets.recipe import (
     MaskJob,
     Plan,

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from annotations.coco import shape_of
 from util.errors import UserError
-from util.formats.coco import shape_of
 from util.prepare.datasets import recipe
 from util.prepare.datasets.recipe import MaskJob, Plan
 

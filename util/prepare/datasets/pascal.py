@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
+from util.files.images import fitted_mask, header_of, read_mask
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, check_masks, published_form
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annotations.annotation import Shape
+from annotations.coco import shape_of
+from annotations.shapes import decoded, encoded
 from util.errors import UserError
 from util.files import read_json, read_text
-from util.formats.annotations import Shape
-from util.formats.coco import shape_of
-from util.formats.shapes import decoded, encoded
 from util.parallel import parallel_map
 from util.prepare.datasets.recipe import (
     MaskJob,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.images.read import fitted_mask, header_of, opened_mask
 from util.errors import UserError
+from util.files.images import fitted_mask, header_of, opened_mask
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, find_file, plan_of
 
 ROOT = "folder of Images and Annotations"

@@ -21,14 +21,14 @@ import cv2
 import numpy as np
 import yaml
 
+from annotations.annotation import AnnotatedPhoto, Instance, class_mask
+from annotations.mask_set import MaskFacts, check_palettes, facts_of_all
 from util.config.read import read_data
-from util.data.images.read import fitted_mask, header_of, opened_mask, read_mask_of, turned
 from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
 from util.files import REPOSITORY, RestrictedUnpickler, paths_below, writable
-from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
-from util.formats.mask_set import MaskFacts, check_palettes, facts_of_all
+from util.files.images import fitted_mask, header_of, opened_mask, read_mask_of, turned
 
 DIFFERS = "differs"
 EVERY_METHOD = """\

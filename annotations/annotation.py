@@ -1,0 +1,214 @@
+"""Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as rle
+
+from annotations.photo_files import PhotoFiles
+from annotations.remarks import Remarks
+from annotations.shapes import decoded, has_area, polygons_of
+from util.errors import UserError
+from util.files import write_atomically
+from util.files.images import fitted_mask, header_of, upright_size
+from util.files.palette import IGNORE
+
+MAX_COORDINATE = 2**17  # of outlines, in pixels
+
+Say = Callable[[str], None]  # receives remarks on annotations
+Shape = tuple[np.ndarray, ...] | dict[str, Any]
+
+
+class Instance(NamedTuple):
+    """One annotation."""
+
+    category: int
+    shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
+    box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
+    crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
+    unknown: bool = False  # whether it says nothing of its pixels
+
+    @property
+    def is_object(self) -> bool:
+        """Whether its pixels are of its category."""
+        return not (self.crowd or self.unknown)
+
+
+class AnnotatedPhoto(NamedTuple):
+    """A photo's size and its instances, in the file's order."""
+
+    name: str  # of its file, as ``PhotoFiles`` finds it
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+    is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
+
+
+class CategoryIds(defaultdict[str, int]):
+    """Category name, without spaces around it -> id; a name that is new gets the next number, from 1."""
+
+    def __init__(self) -> None:
+        super().__init__(count(1).__next__)
+
+    def __getitem__(self, name: str) -> int:
+        return super().__getitem__(name.strip())
+
+    def names(self) -> dict[int, str]:
+        """Return id -> name."""
+        return {number: name for name, number in self.items()}
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotated photos in the file's order, COCO's by ascending id, and category id -> name by ascending id."""
+
+    photos: tuple[AnnotatedPhoto, ...]
+    categories: dict[int, str]
+    files: PhotoFiles  # the photos among which they are found
+    source: Path  # the file or folder that was read
+    remarks: Remarks = field(default_factory=Remarks)  # of the reader, on what it read in another way or not at all
+
+    @property
+    def annotated(self) -> tuple[AnnotatedPhoto, ...]:
+        """The photos that have at least one annotation."""
+        return tuple(photo for photo in self.photos if photo.instances)
+
+    def path_of(self, photo: AnnotatedPhoto) -> Path:
+        """Return the file of a photo; errors as ``PhotoFiles.find``."""
+        return self.files.find(photo.name, self.source)
+
+
+def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
+    """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
+
+    First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
+    own masks: of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of
+    fewer than three points, or of points on one line, cover nothing.
+
+    Args:
+        table: category id -> class id; annotations of other categories are ignored, including crowd regions.
+
+    Raises:
+        UserError: an annotation does not fit the photo; the message names the photo.
+    """
+    size = [photo.height, photo.width]
+    mask = np.zeros(size, np.uint8)
+    objects: list[tuple[int, int, np.ndarray]] = []  # area, class id, pixels
+    for instance in photo.instances:
+        if instance.category not in table:
+            continue
+        with in_words(f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"):
+            pixels = pixels_of(instance.shape, size)
+        if instance.is_object:
+            objects.append((int(pixels.sum()), table[instance.category], pixels))
+        else:
+            mask[pixels] = IGNORE
+    for _, class_id, pixels in sorted(objects, key=itemgetter(0), reverse=True):
+        mask[pixels] = class_id
+    return mask
+
+
+def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
+    """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
+
+    Raises:
+        UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing
+            tells which of both they are of.
+    """
+    stored, orientation = header_of(path)
+    stated = (photo.height, photo.width)
+    if stated not in (stored, upright_size(stored, orientation)):  # painting at a stated size could take all memory
+        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
+    return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
+
+
+def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
+    """Return the pixels of an annotation, (H, W) bool."""
+    if isinstance(shape, dict):
+        if shape["size"] != size:
+            raise ValueError(f"its size is {shape['size']}, the image's {size}")
+        return decoded(shape)
+    polygons = [polygon for polygon in shape if has_area((polygon,))]
+    # rasterising takes a hundred bytes for each pixel along an outline; the comparison fails for NaN too
+    if not all((np.abs(polygon) < MAX_COORDINATE).all() for polygon in polygons):
+        raise ValueError("its outlines reach far beyond the photo")
+    if not polygons:
+        return np.zeros(size, bool)
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).view(bool)
+
+
+class PredictedObject(NamedTuple):
+    """A class on a photo as a network predicts it, or one connected part of it."""
+
+    name: str
+    score: float  # mean probability over its pixels
+    runs: dict[str, Any]  # its mask in COCO's text form {"size", "counts"}
+
+    def polygons(self) -> list[np.ndarray]:
+        """Return the simplified outlines of the connected parts, each (corners, 2) float64 of x and y."""
+        return polygons_of(decoded(self.runs))
+
+
+class PredictedPhoto(NamedTuple):
+    """A photo and the objects predicted on it."""
+
+    path: Path
+    name: str  # its path from the folder of all
+    height: int  # upright
+    width: int
+    objects: tuple[PredictedObject, ...]
+    made: int  # the time of its result (ns), which is that of its files until they are corrected
+    keep: bool = False  # whether corrected files stay
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the photo, unless it is to be kept."""
+        is_corrected = path.is_file() and path.stat().st_mtime_ns > self.made
+        if self.keep and is_corrected:
+            return
+        write_atomically(path, text)
+        os.utime(path, ns=(self.made, self.made))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions that a format is written from."""
+
+    photos: Iterable[PredictedPhoto]  # to be passed through once
+    folder: Path  # of all photos
+    categories: dict[int, str]  # all of them, id -> name by ascending id, whether predicted or not
+    model: str = ""  # its name, for people
+    polygons: bool = False  # write outlines in place of exact masks where a format has both
+
+
+OF_NUMPY = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
+KIND = "a value is of another kind than expected"
+
+
+@contextmanager
+def in_words(before: str, after: str = "", expected: str = KIND, kind: type[Exception] = UserError) -> Iterator[None]:
+    """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
+
+    Args:
+        before: what the line says before the reason.
+        after: what the line says after it.
+        expected: the reason in place of a message of Python or NumPy that says nothing to users.
+        kind: the error that is raised.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise kind(f"{before}{error} is missing{after}") from None
+    except (ValueError, RecursionError) as error:
+        reason = expected if OF_NUMPY.search(str(error)) else error
+        raise kind(f"{before}{reason}{after}") from None
+    except (TypeError, AttributeError, IndexError, OverflowError):
+        raise kind(f"{before}{expected}{after}") from None

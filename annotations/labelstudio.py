@@ -1,0 +1,311 @@
+"""Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, in_words
+from annotations.marks import point_label
+from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
+from annotations.remarks import NO_LABEL, OTHER_REGION, Remarks
+from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
+from util.files import read_json, write_atomically
+from util.files.palette import IGNORE
+from util.files.photos import IMAGE_SUFFIXES
+
+BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"
+CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
+WORD_BITS = 8  # of a value
+TOOLS = ("", "brush", "bitmask", "polygon", "rectangle", "ellipse", "keypoint", "vector")
+COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
+
+
+class Control(NamedTuple):
+    """The tag of a labelling configuration that regions belong to."""
+
+    tag: str  # BRUSH or POLYGONS
+    name: str = "label"
+    image: str = "image"  # the name of the tag of the photo
+
+
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
+    """Return the annotations of a JSON export, of each task one; where nothing is annotated, the predictions.
+
+    It is the first that has regions, of the ground truth if there is one. A region belongs to the photo that its
+    ``to_name`` and ``item_index`` say. Of a keypoint, as of ``points=``, pixels up to three radii away are unknown.
+    Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
+    ``folder``, default the file's own. UserError: the file is unreadable or in another format.
+    """
+    ids = CategoryIds()
+    photos: list[AnnotatedPhoto] = []
+    remarks = Remarks()
+    tasks = read_json(path, "these annotations", "export them again")
+    with in_words(f"{path}: not in Label Studio's JSON form (", "); export it again"):
+        _refuse_json_min(tasks)
+        for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
+            with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
+                photos += photos_of(task, annotations, ids, remarks)
+    photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
+    return Annotations(tuple(photos), ids.names(), photo_files, path, remarks)
+
+
+def _refuse_json_min(tasks: list[dict[str, Any]]) -> None:
+    """Refuse (ValueError) the tasks of the short form of an export."""
+    is_full = any("annotations" in task or "predictions" in task for task in tasks)
+    if not is_full and "annotation_id" in tasks[0]:
+        raise ValueError("this is JSON-MIN, which does not say how photos are rotated; choose JSON")
+
+
+def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the annotations of each task that were not cancelled; where no task has one, the predictions."""
+    finished = []
+    for task in tasks:
+        annotations = task.get("annotations", ())
+        finished.append([annotation for annotation in annotations if not annotation.get("was_cancelled")])
+    return finished if any(finished) else [task.get("predictions", []) for task in tasks]
+
+
+def photos_of(
+    task: dict[str, Any], annotations: list[dict[str, Any]], ids: CategoryIds, remarks: Remarks
+) -> list[AnnotatedPhoto]:
+    """Return the annotated photos of a task, by the first of its ground truth, else of its annotations with regions.
+
+    Args:
+        ids: give each label its category.
+        remarks: take what is not understood.
+
+    ValueError, KeyError or TypeError: an entry has another form.
+    """
+    entries_of_photo = defaultdict[str, list[dict[str, Any]]](list)
+    for entry in _regions(annotations):
+        entries_of_photo[_photo_of(entry, task)].append(entry)
+    photos = []
+    for name, entries in entries_of_photo.items():
+        height, width = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+        instances: list[Instance] = []
+        for labels, entry in _labelled(entries, remarks):
+            shapes = _shapes(entry, (height, width))
+            if not shapes:
+                remarks.add(OTHER_REGION, entry["type"])
+            for label in labels:
+                instances += [instance._replace(category=ids[label]) for instance in shapes]
+        photos.append(AnnotatedPhoto(name, height, width, tuple(instances)))
+    return photos
+
+
+def _regions(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the regions, entries of ``result``, of the first annotation that has some; ground truth comes first."""
+    ranked = sorted(annotations, key=lambda annotation: not annotation.get("ground_truth"))
+    first: list[dict[str, Any]] = []
+    for annotation in ranked:
+        regions = [entry for entry in annotation["result"] if "original_width" in entry]
+        first = first or regions
+    return first
+
+
+def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
+    """Return how a task states the photo of an entry of ``result``: in its data, else as the file that was uploaded.
+
+    ValueError: none of its photos is the one that the entry names.
+    """
+    photos = _stated_photos(task)
+    name = str(entry.get("to_name"))
+    if name in photos:
+        pages = photos[name]
+    elif len(photos) == 1:
+        (pages,) = photos.values()
+    else:
+        several = f"of its {len(photos)} photos, {', '.join(photos)}," if photos else "of its data"
+        raise ValueError(f"{several} none is '{name}', the to_name of a region")
+    return pages[entry.get("item_index") or 0]
+
+
+def _stated_photos(task: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the texts in a task's data that may state photos, by their keys: those of photos' names if there are any.
+
+    ValueError: a photo is in the data itself, and nothing names its file.
+    """
+    texts = _texts(task["data"])
+    addresses = {key: values for key, values in texts.items() if not values[0].startswith("data:")}
+    names = {key: values for key, values in addresses.items() if _names_photo(values[0])}
+    if names:
+        return names
+    if len(addresses) == len(texts):
+        return addresses
+    uploaded = task.get("file_upload") or ""
+    if not uploaded.lower().endswith(IMAGE_SUFFIXES):
+        raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')
+    return {"file_upload": [uploaded]}
+
+
+def _texts(data: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the entries of a task's data that are a text or a list of texts, as lists."""
+    texts = {}
+    for key, value in data.items():
+        values = value if isinstance(value, list) else [value]
+        if value and all(isinstance(text, str) for text in values):
+            texts[key] = values
+    return texts
+
+
+def _names_photo(text: str) -> bool:
+    return any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
+
+
+def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Yield the labels of each entry of ``result`` that has some, and the entry; count regions that have none.
+
+    A tool and its labels may be two entries of one region.
+    """
+    labelled = []
+    unlabelled = []
+    for entry in entries:
+        kind = entry["type"]
+        value = entry["value"]
+        region = {key: part for key, part in value.items() if not key.endswith("labels")}
+        labels = value.get(kind) or value.get("labels")
+        if kind.endswith("labels") and labels:
+            labelled.append(region)
+            yield labels, entry
+        elif kind.removesuffix("labels") in TOOLS:
+            unlabelled.append(region)
+    remarks.add(NO_LABEL, count=sum(region not in labelled for region in unlabelled))
+
+
+def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
+    """Return the region of an entry on a photo (height, width) and what is unknown around it, of category 0."""
+    value = entry["value"]
+    height, width = size
+    if entry.get("image_rotation"):
+        raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
+    if "rle" in value:
+        return [Instance(0, encoded(brush_mask(value["rle"], size)))]
+    if "imageDataURL" in value:
+        return [Instance(0, encoded(region_in(value["imageDataURL"])))]
+    if "points" in value:
+        points = np.array(value["points"], np.float64) / 100 * (width, height)
+        return [Instance(0, (points.reshape(-1),))]
+    if "x" not in value:
+        return []
+    x, y = value["x"] / 100 * width, value["y"] / 100 * height
+    if "radiusX" in value:
+        outline = ellipse_of(x, y, value["radiusX"] / 100 * width, value["radiusY"] / 100 * height)
+        return [Instance(0, (_turned(outline, value, (x, y)),))]
+    if "height" in value:
+        outline = corners_of(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
+        box = (x, y, value["width"], value["height"])
+        return [Instance(0, (_turned(outline, value, (x, y)),), box)]
+    keypoint = point_label([(x, y)], size, joined=False)
+    return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
+
+
+def _turned(outline: np.ndarray, value: dict[str, Any], pivot: tuple[float, float]) -> np.ndarray:
+    """Return an outline (2 x points,) as its entry's ``value`` turns it clockwise.
+
+    The pivot is the centre of an ellipse, and the first corner of a rectangle.
+    """
+    angle = np.deg2rad(value.get("rotation", 0))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = outline.reshape(-1, 2) - pivot
+    return (points @ turn + pivot).reshape(-1)
+
+
+def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
+    """Return the mask of a size (H, W), bool, of ``brush_runs``; a run that begins with 0 has a value for each."""
+    bits = StringIO("".join(f"{byte:08b}" for byte in runs))
+
+    def number(length: int) -> int:
+        digits = bits.read(length)
+        if len(digits) < length:
+            raise ValueError("run lengths of a brush are cut short")
+        return int(digits, 2)
+
+    remaining = number(32)
+    word = number(5) + 1
+    sizes = [number(4) + 1 for _ in COUNT_BITS]
+    runs_of_values: list[np.ndarray] = []
+    while remaining > 0:
+        is_repeated = number(1)
+        length = number(sizes[number(2)]) + 1
+        values = number(word) if is_repeated else [number(word) for _ in range(length)]
+        runs_of_values.append(np.full(length, values, np.uint8))
+        remaining -= length
+    pixels = np.concatenate(runs_of_values).reshape(*size, CHANNELS)
+    return pixels[:, :, -1] > 0
+
+
+def write(folder: Path, predictions: Predictions) -> None:
+    """Write one task with one prediction for each photo, and the labelling configuration that the tasks need.
+
+    A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
+    """
+    control = Control(POLYGONS if predictions.polygons else BRUSH)
+    tasks = []
+    for photo in predictions.photos:
+        regions: list[dict[str, Any]] = []
+        for predicted in photo.objects:
+            regions += regions_of(decoded(predicted.runs), predicted.name, predicted.score, control)
+        result = [{"id": f"r{number}", **region} for number, region in enumerate(regions)]
+        score = sum(predicted.score for predicted in photo.objects) / max(len(photo.objects), 1)
+        prediction = {"model_version": predictions.model, "score": score, "result": result}
+        place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
+        image = f"/data/local-files/{LOCAL_FILES}{place}"
+        tasks.append({"data": {"image": image}, "predictions": [prediction]})
+    write_atomically(folder / "config.xml", _labelling_config(control, predictions.categories.values()))
+    write_atomically(folder / "tasks.json", json.dumps(tasks))
+
+
+def _labelling_config(control: Control, names: Iterable[str]) -> str:
+    """Return the labelling configuration of a control with its labels, XML."""
+    image = f'  <Image name="{control.image}" value="$image"/>\n'
+    opening = f'  <{control.tag} name="{control.name}" toName="{control.image}">\n'
+    labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
+    return f"<View>\n{image}{opening}{labels}  </{control.tag}>\n</View>\n"
+
+
+def regions_of(mask: np.ndarray, name: str, score: float, control: Control) -> list[dict[str, Any]]:
+    """Return the entries of ``result``, without ids, for a mask (H, W) bool of a class: one brush, or its polygons."""
+    height, width = mask.shape
+    if control.tag == BRUSH:
+        values: list[dict[str, Any]] = []
+        if mask.any():
+            values.append({"format": "rle", "rle": brush_runs(mask)})
+    else:
+        outlines = [outline / (width, height) * 100 for outline in polygons_of(mask)]
+        values = [{"points": outline.tolist(), "closed": True} for outline in outlines]
+    kind = control.tag.lower()
+    region = {"type": kind, "from_name": control.name, "to_name": control.image, "image_rotation": 0}
+    region |= {"original_width": width, "original_height": height, "score": score}
+    return [{**region, "value": {**value, kind: [name]}} for value in values]
+
+
+def brush_runs(mask: np.ndarray) -> list[int]:
+    """Return a mask (H, W) bool in the run lengths of Label Studio's brush, as bytes.
+
+    The bits are: the number of values (32), the bits of a value less 1 (5), the four sizes of a length less 1 (4 each);
+    then for each run a 1, which of the sizes (2), its length less 1, and its value. The values are those of an image
+    with four channels, row by row.
+    """
+    flat = mask.reshape(-1)
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    starts = np.concatenate([[0], changes])
+    lengths = np.diff(np.concatenate([starts, [flat.size]])) * CHANNELS
+    bits = [f"{flat.size * CHANNELS:032b}", f"{WORD_BITS - 1:05b}"]
+    bits += [f"{size - 1:04b}" for size in COUNT_BITS]
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        value = f"{255 * int(flat[start]):0{WORD_BITS}b}"
+        while length:
+            step = min(length, 2 ** COUNT_BITS[-1])
+            number = next(i for i, size in enumerate(COUNT_BITS) if step <= 2**size)
+            bits.append(f"1{number:02b}{step - 1:0{COUNT_BITS[number]}b}{value}")
+            length -= step
+    digits = np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")
+    return np.packbits(digits).tolist()

@@ -1,0 +1,241 @@
+"""Which files are masks, and of which photos: by folders of usual names, of the parts of a set, and of classes."""
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from annotations.photo_files import PhotoFiles, name_key
+from annotations.remarks import BACKGROUND
+from util.errors import UserError
+from util.files import files_below, visible
+from util.files.photos import photos_below
+
+BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that Label Studio writes, in lower case
+LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
+PHOTO_FOLDERS = ("images", "photos", "jpegimages", "img_dir")  # in lower case
+MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug", "ann_dir", "labels", "annotations")
+# words in the names of folders that are no classes, in lower case
+PARTS = {"train", "training", "trn", "val", "valid", "validation", "test", "testing"}
+OF_PHOTOS = {"image", "images", "img", "imgs", "photo", "photos", "jpegimages"}
+OF_MASKS = {"mask", "masks", "label", "labels", "ann", "anns", "annotation", "annotations", "gt"}
+OF_MASKS |= {"segmentationclass", "segmentationclassaug", "groundtruth"}
+OF_FOLDERS = {"dir", "folder", "set"}
+VEHICLE = "train"  # a part, and a class of many data sets
+
+
+class ClassFolder(NamedTuple):
+    """A folder of masks of one class."""
+
+    folder: Path  # of the class
+    masks: Path
+    photos: Path  # where its photos are, if they are not in a folder of all photos
+    place: tuple[str, ...]  # the folders from that of all masks to the class's own
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.folder.name.strip()
+
+
+def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
+    """Return the folders of photos and of masks that a folder stands for: two of usual names in it, else itself.
+
+    With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
+    """
+    folders = {entry.name.lower(): entry for entry in folders_of(path)}
+    photo_folders = [folders[name] for name in PHOTO_FOLDERS if name in folders]
+    mask_folders = [folders[name] for name in MASK_FOLDERS if name in folders]
+    if photos:
+        photo_folders = [photos]
+    if photo_folders and mask_folders:
+        return photo_folders[0], mask_folders[0]
+    return photos or path, path
+
+
+def folders_of(path: Path) -> list[Path]:
+    """Return the visible folders in a folder, in order."""
+    entries = visible(path.iterdir(), path) if path.is_dir() else []
+    return [entry for entry in entries if entry.is_dir()]
+
+
+def masks_in(folder: Path) -> list[Path]:
+    """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
+    pictures = photos_below(folder, recursive=False)
+    pngs = [path for path in pictures if path.suffix.lower() == ".png"]
+    return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
+
+
+def masks_of_set(folder: Path) -> list[Path]:
+    """Return the masks in a folder; where it holds none, those in its parts, such as train and val.
+
+    UserError: other folders hold masks too, as those of classes do.
+    """
+    if not folder.is_dir():
+        return []
+    if masks := masks_in(folder):
+        return masks
+    masks_of_part: dict[Path, list[Path]] = {}
+    others: list[Path] = []
+    for entry in folders_of(folder):
+        if not _is_of_set(entry.name):
+            others.append(entry)
+        elif not words_of(entry.name) & OF_PHOTOS and (found := masks_of_set(folders_in(entry)[1])):
+            masks_of_part[entry] = found
+    classes = [entry for entry in others if masks_in(folders_in(entry)[1])]
+    if not classes or not masks_of_part:
+        return [mask for found in masks_of_part.values() for mask in found]
+    if [part.name.lower() for part in masks_of_part] == [VEHICLE]:
+        return []
+    part = next(iter(masks_of_part)).name
+    problem = f"'{part}' is the name of a part of a set, '{classes[0].name}' that of a class"
+    raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
+
+
+def words_of(name: str) -> set[str]:
+    """Return the words in a name, in lower case."""
+    return {*re.findall(r"[a-z]+", name.lower())}
+
+
+def _is_of_set(name: str) -> bool:
+    """Return whether a folder's name is that of a part of a set, or of its photos or masks, and not of a class."""
+    words = words_of(name)
+    return bool(words) and words <= PARTS | OF_PHOTOS | OF_MASKS | OF_FOLDERS
+
+
+def part_of(name: str) -> set[str]:
+    """Return the words in a name that say which part of a set it is of."""
+    return words_of(name) & PARTS
+
+
+def photo_folders(folder: Path) -> list[Path]:
+    """Return a folder and those in it that are of photos by their names."""
+    return [folder, *(entry for entry in folders_of(folder) if words_of(entry.name) & OF_PHOTOS)]
+
+
+def parts_of_set(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder that are parts of a set."""
+    return [entry.name for entry in folders_of(folder) if _is_of_set(entry.name)]
+
+
+def class_folders(masks: Path) -> dict[str, list[ClassFolder]]:
+    """Return the folders of each class, by its name, theirs; none if ``masks_of_set`` finds masks; errors as that.
+
+    Parts of a set may each have such folders.
+    """
+    classes = defaultdict[str, list[ClassFolder]](list)
+    if masks.is_dir() and not masks_of_set(masks):
+        for folder in _class_folders(masks, ()):
+            classes[folder.name].append(folder)
+    return dict(classes)
+
+
+def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder]:
+    """Yield the folder of each class in a folder, whose own place is given, and in the parts in it."""
+    for entry in folders_of(folder):
+        name = entry.name.strip()
+        if name.lower() in BACKGROUND or words_of(name) & OF_PHOTOS:
+            continue
+        photo_folder, mask_folder = folders_in(entry)
+        if masks_in(mask_folder):
+            yield ClassFolder(entry, mask_folder, photo_folder, place)
+        elif _is_of_set(name):
+            yield from _class_folders(entry, (*place, entry.name))
+
+
+def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[Path, Path]]:
+    """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
+
+    Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
+    how many masks are left out.
+
+    Args:
+        photos: a folder.
+        masks: a folder, whose masks are those of ``masks_of_set``.
+        every_folder: take the masks in all of its sub-folders.
+
+    Raises:
+        UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
+    """
+    mask_files = [*_masks_below(masks)] if every_folder else masks_of_set(masks)
+    no_photos = {*mask_files}
+    photos_of_stem = _by_stem([photo for photo in PhotoFiles(photos).paths if photo not in no_photos])
+    mask_of_photo: dict[Path, Path] = {}
+    without_photo: list[Path] = []
+    for stem, equal in _by_stem(mask_files).items():
+        for mask in equal:
+            photo = _photo_of(mask, photos_of_stem.get(stem, []), photos, masks, is_alone=len(equal) == 1)
+            if photo is None:
+                without_photo.append(mask)
+            elif photo in mask_of_photo:
+                raise UserError(f"{mask} and {mask_of_photo[photo]} are both of {photo}; rename one")
+            else:
+                mask_of_photo[photo] = mask
+    if not mask_of_photo:
+        raise UserError(f"{masks}: {_why_no_pairs(photos, mask_files)}")
+    if photos != masks and without_photo:
+        count = f"{len(without_photo)} masks, such as {without_photo[0].name}"
+        print(f"note: {masks}: left out, without a photo: {count}", file=sys.stderr)
+    return sorted(mask_of_photo.items())
+
+
+def _masks_below(masks: Path) -> Iterator[Path]:
+    """Yield the masks of a folder and its sub-folders."""
+    folders = {file.parent for file in files_below(masks)}
+    for folder in sorted(folders):
+        yield from masks_in(folder)
+
+
+def _by_stem(files: Sequence[Path]) -> dict[str, list[Path]]:
+    by_stem = defaultdict[str, list[Path]](list)
+    for file in files:
+        by_stem[name_key(file.stem)].append(file)
+    return by_stem
+
+
+def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path, is_alone: bool) -> Path | None:
+    """Return the photo of a mask among those of its stem; None: there is none.
+
+    Args:
+        mask: a file below ``masks``.
+        candidates: the photos of its stem, below ``photos``.
+        is_alone: no other mask has this stem.
+
+    Raises:
+        UserError: nothing tells which photo it is.
+    """
+    if is_alone and len(candidates) == 1:
+        return candidates[0]
+    place = _place(mask, masks)
+    near = [photo for photo in candidates if _place(photo, photos) == place]
+    if len(near) == 1:
+        return near[0]
+    if len(candidates) > 1 and not (place and not near):
+        raise UserError(f"{candidates[0]} and {candidates[1]} have the same name; rename one")
+    return None
+
+
+def _place(file: Path, folder: Path) -> tuple[str, ...]:
+    """Return the names of a file's folders from a folder on, without what says that they are of photos or masks."""
+    place = []
+    for name in file.relative_to(folder).parts[:-1]:
+        parts = part_of(name)
+        if not _is_of_set(name):
+            place.append(name_key(name))
+        elif parts:
+            place.append(" ".join(sorted(parts)))
+    return tuple(place)
+
+
+def _why_no_pairs(photos: Path, masks: Sequence[Path]) -> str:
+    """Return why none of the masks has a photo, and what to do."""
+    for mask in masks:
+        if BRUSH_TO_PNG.match(mask.stem.lower()):
+            fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
+            return f"Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}"
+    fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+    if not masks:
+        return f"does not exist, or holds no mask; {fix}"
+    return f"no mask has the name of a photo in {photos}, such as {masks[0].name}; {fix}"

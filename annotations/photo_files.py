@@ -1,0 +1,141 @@
+"""The photos of a folder, and the one rule that finds the photo that a file of annotations states."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from util.errors import UserError, nearest
+from util.files.photos import photos_below
+
+LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
+UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
+
+
+class Fit(NamedTuple):
+    """How well a photo fits a stated path; the greater fit is the better, and earlier fields count more."""
+
+    has_same_suffix: bool
+    same_folders: int  # the number of folders above the photo that have the stated names
+    has_same_depth: bool
+    has_same_case: bool
+
+
+class PhotoFiles:
+    """The photos of a folder and its sub-folders, in the order of their paths.
+
+    Files state photos as programs write them: with the folders of another machine, backslashes, as an address with
+    a query, or with what Label Studio puts before a name. Unless the user has named the folder (``is_named``), they
+    may state any place from there. UserError: the folder does not exist.
+    """
+
+    def __init__(self, folder: Path, is_named: bool = True):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: this folder of photos does not exist; check its name")
+        self.folder = folder
+        self.is_named = is_named
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        return photos_below(self.folder)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        photos = defaultdict(list)
+        for path in self.paths:
+            for key in {name_key(path.name), name_key(path.stem)}:
+                photos[key].append(path)
+        return photos
+
+    def find(self, stated: str, source: Path) -> Path:
+        """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
+
+        Case, and how accents are composed, count only among several.
+
+        Args:
+            stated: the photo as the file writes it.
+            source: the file, with whose name errors begin.
+
+        Raises:
+            UserError: there is no such photo, or there are several.
+        """
+        for path in map(PureWindowsPath, spellings(stated)):
+            place = self.folder / path.as_posix()
+            if self._may_state(path) and place.is_file():
+                return place
+            matches = self._best_matches(path)
+            if len(matches) > 1:
+                name = matches[0].name
+                fix = "rename one, or name the folder of those that are meant"
+                raise UserError(f"{source}: {len(matches)} photos in {self.folder} are named '{name}'; {fix}")
+            if matches:
+                return matches[0]
+        raise UserError(f"{source}: {self._missing(stated)}")
+
+    def _may_state(self, path: PureWindowsPath) -> bool:
+        """Return whether a stated path counts as a place from the folder: any does, unless the user has named that."""
+        return _is_within(path) or not self.is_named
+
+    def _best_matches(self, path: PureWindowsPath) -> list[Path]:
+        """Return the photos that fit a stated path best, several if they fit equally well."""
+        candidates = self._candidates(path)
+        fits = [self._fit(photo, path) for photo in candidates]
+        best = max(fits, default=None)
+        return [photo for photo, fit in zip(candidates, fits) if fit == best]
+
+    def _candidates(self, path: PureWindowsPath) -> list[Path]:
+        """Return the photos of a stated name; where a folder that is stated too exists, only those in it."""
+        photos = self._by_name.get(name_key(path.name), [])
+        folders = path.parts[:-1] if _is_within(path) else ()
+        for number in range(len(folders)):
+            home = self.folder.joinpath(*folders[number:])
+            if home.is_dir():
+                return [photo for photo in photos if photo.parent == home]
+        return photos
+
+    def _fit(self, photo: Path, path: PureWindowsPath) -> Fit:
+        *folders, name = map(name_key, photo.relative_to(self.folder).parts)
+        *stated_folders, stated_name = map(name_key, path.parts)
+        same_folders = 0
+        for folder, stated_folder in zip(reversed(folders), reversed(stated_folders)):
+            if folder != stated_folder:
+                break
+            same_folders += 1
+        return Fit(
+            has_same_suffix=name == stated_name,
+            same_folders=same_folders,
+            has_same_depth=len(folders) == len(stated_folders),
+            has_same_case=photo.name == path.name,
+        )
+
+    def _missing(self, stated: str) -> str:
+        """Return the words on a stated photo that is not there, with the nearest that is."""
+        last = PureWindowsPath(spellings(stated)[-1])
+        missing = last.as_posix() if _is_within(last) else last.name
+        known = set()
+        for path in self.paths:
+            known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
+        fix = "" if self.is_named else "; name the folder of the photos with --photos"
+        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
+
+
+def _is_within(path: PureWindowsPath) -> bool:
+    """Return whether a stated path leads nowhere but down."""
+    return not (path.root or path.drive or ".." in path.parts)
+
+
+def spellings(stated: str) -> list[str]:
+    """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
+    local_file = stated.partition(LOCAL_FILES)[2]
+    without_query = stated.partition("?")[0]
+    address = unquote(local_file or without_query).removeprefix("file://")
+    written = (stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address))
+    return [*dict.fromkeys(written)]
+
+
+def name_key(name: str) -> str:
+    """Return a file's name without case, and composed as other systems may not write it."""
+    return unicodedata.normalize("NFC", name).casefold()

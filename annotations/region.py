@@ -1,0 +1,263 @@
+"""Masks of one class in any form: what of a mask is the object, and whether a mask seems to hold several classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from util.errors import UserError
+from util.files.images import UPRIGHT, fitted_mask, frame_of, header_of, opened_mask
+from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
+
+SMALL = 64  # values below are numbers of classes
+VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
+GREY_MODES = ("L", "I", "F")
+# Shares of an object: that a frequent colour covers at least, and that all frequent colours cover together.
+FREQUENT = 0.01
+MOSTLY = 0.8
+PICTURE = 2**12  # colours, more than which a painted mask does not have
+EDGES = 4  # colours or levels; more are of soft edges
+LEVEL = 0.05  # of the object, that each of few levels covers
+STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
+GREY = (STEPS, STEPS, STEPS)
+
+Colour = tuple[int, ...]  # red, green, blue, sometimes opacity; or the steps of a hue and a shade
+
+
+@dataclass(frozen=True)
+class ObjectRule:
+    """The rule by which an object is found in a mask; the first three fields are as ``read_region`` takes them."""
+
+    value: int | None
+    unknown: Sequence[int]
+    several: bool
+    source: str  # the mask's name in messages
+
+
+def read_region(
+    mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,), several: bool = True
+) -> tuple[np.ndarray, bool]:
+    """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
+
+    The object is ``value``, else all but 0, black or what is transparent where that alone tells; of soft edges the
+    brighter half. 255 beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
+
+    Args:
+        mask: a file, an image of Pillow, an array or tensor (H, W), (1, H, W) or with 3 or 4 channels.
+        value: the object's value; None where the mask itself tells.
+        unknown: values that are unknown beside ``value``.
+        several: whether several small numbers, or several colours, are one object.
+
+    Raises:
+        UserError: the mask is unreadable, of another form, or says nothing of an object.
+    """
+    if isinstance(mask, str | Path):
+        with opened_mask(Path(mask)) as image:
+            return _region_in_image(image, ObjectRule(value, unknown, several, source=str(mask)))
+    name = getattr(mask, "filename", "") or "a support's mask"
+    rule = ObjectRule(value, unknown, several, source=name)
+    if isinstance(mask, Image.Image):
+        return _region_in_image(mask, rule)
+    return _region_in(_values_of_array(mask, name), rule), True
+
+
+def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, bool]:
+    """Return ``read_region`` of an image of Pillow."""
+    frame = frame_of(image)
+    if not rule.several:
+        _refuse_several_colours(image, rule.source)
+    if rule.value is None:
+        values = _painted(image, rule.source)
+    elif image.mode.startswith(("P", "L", "1", "I")):
+        values = values_in(image)
+    else:
+        raise UserError(f"{rule.source}: this mask is stored as {image.mode}, so it has no value {rule.value}")
+    region = _region_in(values, rule)
+    return frame.upright(region), frame.stated is not None
+
+
+def _refuse_several_colours(image: Image.Image, source: str) -> None:
+    colours = _main_colours(image)
+    if len(colours) > 1:
+        named = ", ".join(map(str, sorted(colours)[:3]))
+        raise UserError(f"{source}: has the colours {named} (red, green, blue); a mask of one class has one")
+
+
+def _values_of_array(mask: Any, source: str) -> np.ndarray:
+    """Return an array or tensor as values (H, W); those of red, green and blue as the colours of an image."""
+    if isinstance(mask, Tensor):
+        mask = mask.cpu()
+    values = np.asarray(mask)
+    if values.ndim == 3 and len(values) in (1, 3, 4):
+        values = np.moveaxis(values, 0, -1)
+    channels = values.shape[2:]
+    if values.dtype == np.uint8 and channels in ((3,), (4,)):
+        return _painted(Image.fromarray(values), source)
+    if channels == (1,):
+        return values[..., 0]
+    return values
+
+
+def _region_in(values: np.ndarray, rule: ObjectRule) -> np.ndarray:
+    """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; errors as ``read_region``."""
+    is_map_of_numbers = values.ndim == 2 and values.dtype.kind in "buif" and values.size > 0
+    if not is_map_of_numbers or not np.isfinite(values).all():
+        raise UserError(f"{rule.source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    if rule.value is None:
+        inside, void = _object_beside_zero(values, rule)
+    else:
+        inside = values == rule.value
+        void = ((values < 0) | np.isin(values, rule.unknown)) & ~inside
+    return np.where(void, IGNORE, inside).astype(np.uint8)
+
+
+def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarray, np.ndarray]:
+    """Return which values (H, W) are the object and which are unknown, where no value is given; each (H, W) bool."""
+    inside = values != 0
+    void = values < 0  # torch has negative numbers
+    shades = np.unique(values[inside])
+    if len(shades) > 1:
+        top = values.max()
+        if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
+            void = values == top
+            shades = shades[:-1]
+        elif _has_soft_edges(values[inside], top, len(shades), rule.several):
+            inside = values >= top / 2
+            shades = shades[-1:]
+    if not rule.several and len(shades) > 1:
+        raise UserError(f"{rule.source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
+    return inside, void
+
+
+def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
+    """Return whether an object's values are brightness that falls off along edges: several, most of them bright."""
+    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
+    if not is_brightness:
+        return False
+    if not several:
+        return True
+    return shades > 3 and (values < 0.75 * top).mean() < 0.5
+
+
+def _painted(image: Image.Image, source: str) -> np.ndarray:
+    """Return what a mask of one class shows, (H, W) of any numbers, 0 beside the object; errors as ``read_region``."""
+    if image.mode in VALUE_MODES or image.mode.startswith("I;16"):
+        return values_in(image)
+    rgba = np.asarray(image.convert("RGBA"))
+    opacity = rgba[..., 3]
+    if opacity.min() < opacity.max():
+        return _opaque_part(rgba)
+    if _has_indices(image):
+        return values_in(image)
+    brightness = rgba[..., :3].max(2)
+    if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
+        raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
+    return brightness
+
+
+def _opaque_part(rgba: np.ndarray) -> np.ndarray:
+    """Return the brightness of an opaque drawing in two colours, one of them black, else whether pixels are opaque.
+
+    More colours are of a cut-out.
+    """
+    opacity = rgba[..., 3]
+    inside = opacity > opacity.max() // 2
+    colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
+    shades = colours[:, :3].max(1)
+    is_drawing = len(shades) == 2 and min(shades) < DARK <= max(shades)
+    if is_drawing:
+        return np.where(inside, rgba[..., :3].max(2), 0)
+    return inside
+
+
+def _has_indices(image: Image.Image) -> bool:
+    """Return whether a mask has a palette and its values are indices of classes."""
+    return image.mode == "P" and not has_sorted_palette(image, values_in(image))
+
+
+def read_region_of(
+    image: Path | str | np.ndarray, mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,)
+) -> np.ndarray:
+    """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
+    if isinstance(image, np.ndarray):
+        stored, orientation = image.shape[:2], UPRIGHT
+    else:
+        stored, orientation = header_of(Path(image))
+    source = Path(mask if isinstance(mask, str | Path) else "a support's mask")
+    region, is_upright = read_region(mask, value, unknown)
+    return fitted_mask(region, is_upright, stored, orientation, source)
+
+
+def classes_in(mask: Path) -> set[Any]:
+    """Return what may tell several classes apart in a mask, where nothing names them; empty if nothing does.
+
+    It is the indices of a palette, the small numbers or the few levels of grey values, or the colours (red, green,
+    blue) of objects that are painted in few. Soft edges and pictures tell nothing.
+    """
+    with opened_mask(mask) as image:
+        if image.mode in GREY_MODES or image.mode.startswith("I;16"):
+            return _main_levels(values_in(image))
+        if _has_indices(image):
+            indices = np.unique(values_in(image)).tolist()
+            return {*indices} - {0, IGNORE}
+        return _main_colours(image)
+
+
+def _main_levels(values: np.ndarray) -> set[float]:
+    """Return the small numbers in grey values (H, W), else their levels if they are several but few."""
+    levels, counts = np.unique(values[values != 0], return_counts=True)
+    numbers = {*levels.tolist()} - {IGNORE}
+    if not numbers or max(numbers) < SMALL:
+        return numbers
+    is_of_levels = 2 <= len(levels) < EDGES and counts.min() >= LEVEL * counts.sum()
+    return {*levels.tolist()} if is_of_levels else set()
+
+
+def _main_colours(image: Image.Image) -> set[Colour]:
+    """Return the colours in which objects are painted, the most frequent shade of each; none if all is grey."""
+    if image.mode not in ("P", "RGB", "RGBA") or _has_indices(image):
+        return set()
+    counts = colours_in(image.convert("RGBA"), PICTURE)
+    if counts is None:
+        return set()  # a picture
+    painted = _painted_colours(counts)
+    frequent = _frequent_colours(painted)
+    has_flat_colours = len(painted) <= EDGES
+    main: dict[Colour, Colour] = {}  # hue and shade -> the most frequent colour
+    for colour in frequent:
+        main.setdefault(_hue_and_shade(colour, has_flat_colours), colour)
+    if main.keys() == {(*GREY, 0)}:
+        return set()
+    return {*main.values()}
+
+
+def _painted_colours(counts: dict[Colour, int]) -> list[tuple[int, Colour]]:
+    """Return count and colour of what is opaque and not black, from counts by red, green, blue and opacity."""
+    half_opaque = max(colour[3] for colour in counts) // 2
+    painted: list[tuple[int, Colour]] = []
+    for (red, green, blue, opacity), count in counts.items():
+        if opacity > half_opaque and max(red, green, blue) >= DARK:
+            painted.append((count, (red, green, blue)))
+    return painted
+
+
+def _frequent_colours(painted: list[tuple[int, Colour]]) -> list[Colour]:
+    """Return the frequent among counted colours, the most frequent first; none if they are many or cover too little."""
+    total = sum(count for count, _ in painted)
+    frequent = sorted((entry for entry in painted if entry[0] >= FREQUENT * total), reverse=True)
+    covered = sum(count for count, _ in frequent)
+    if covered < MOSTLY * total or len(frequent) > SMALL:
+        return []
+    return [colour for _, colour in frequent]
+
+
+def _hue_and_shade(colour: Colour, has_flat_colours: bool) -> Colour:
+    """Return the hue of a colour in steps and its brightness, which is 0 where shades are of soft edges or of grey."""
+    brightest = max(colour)
+    hue = tuple(round(STEPS * part / brightest) for part in colour)
+    shade = brightest if has_flat_colours and hue != GREY else 0
+    return (*hue, shade)

@@ -1,0 +1,185 @@
+"""Masks as the shapes of other programs: COCO's run lengths in their two forms, and outlines as polygons.
+
+The corners of polygons lie within the object by its pixels' corners, so that an outline that is not simplified covers
+exactly the pixels of its mask: by COCO's rule, which rounds to a fifth of a pixel, and where a program cuts coordinates
+to whole pixels and paints the outline too (labelme, OpenCV). These polygons have no holes; a hole is joined to its
+outline by a line that is walked both ways.
+"""
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+from annotations.region import read_region
+from util.errors import UserError
+
+TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
+ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
+WITHIN = 0.05  # pixels
+MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
+# columns of OpenCV's hierarchy of contours
+NEXT = 0
+FIRST_CHILD = 2
+PARENT = 3
+
+
+def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
+    """Return an ellipse about a point as a polygon, (720,) float64."""
+    angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    columns = x + radius_x * np.cos(angle)
+    rows = y + radius_y * np.sin(angle)
+    return np.stack([columns, rows], axis=1).reshape(-1)
+
+
+def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """Return a rectangle as a polygon, (8,) float64."""
+    return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
+
+
+def region_in(text: str) -> np.ndarray:
+    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool; ValueError: damaged."""
+    base64_text = text.rpartition(",")[2]
+    try:
+        with Image.open(BytesIO(base64.b64decode(base64_text)), formats=("PNG",)) as image:
+            return read_region(image)[0] == 1
+    except UserError as error:
+        raise ValueError(f"a mask is damaged ({error})") from None
+    except (OSError, SyntaxError, ValueError):
+        raise ValueError("a mask is damaged (no PNG)") from None
+
+
+def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
+    """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
+    if isinstance(shape, dict):
+        return _covers_a_pixel(shape)
+    return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
+
+
+def _covers_a_pixel(runs: dict[str, Any]) -> bool:
+    counts = runs["counts"]
+    if isinstance(counts, str):
+        return bool(rle.area(runs))
+    height, width = runs["size"]
+    return len(counts) > 1 or counts.sum() != height * width  # the first run is of background
+
+
+def _is_on_a_line(polygon: np.ndarray) -> bool:
+    """Return whether all points of a polygon (2 x points,), at least three, are on a line."""
+    ax, ay, bx, by, cx, cy = polygon[:6].tolist()
+    if abs((bx - ax) * (cy - ay) - (by - ay) * (cx - ax)) > MIN_AREA:  # the first three, which is quick
+        return False
+    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
+    x, y = points.T
+    longest_x, longest_y = points[(points**2).sum(1).argmax()]
+    return bool((np.abs(x * longest_y - y * longest_x) <= MIN_AREA).all())
+
+
+def encoded(mask: np.ndarray) -> dict[str, Any]:
+    """Return a mask (H, W) bool in COCO's text form: {"size": [H, W], "counts": text}."""
+    runs = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
+
+
+def decoded(runs: dict[str, Any]) -> np.ndarray:
+    """Return the mask of a run-length encoding, (H, W) bool; its counts are text or an array of numbers.
+
+    ValueError: the encoding is damaged: pycocotools leaves pixels that no run covers to chance.
+    """
+    height, width = runs["size"]
+    counts = runs["counts"]
+    covered = _covered(counts) if isinstance(counts, str) else int(counts.sum(dtype=np.int64))
+    if covered != height * width:
+        raise ValueError(f"its runs cover {covered} pixels, the image has {height * width}")
+    compressed = runs if isinstance(counts, str) else rle.frPyObjects(runs, height, width)
+    return rle.decode(compressed).view(bool)
+
+
+def _covered(counts: str) -> int:
+    """Return the number of pixels that the runs of COCO's text form cover.
+
+    Each character holds five bits of a number, the lowest first, and a bit that says whether more follow. From the
+    fourth run on, the numbers are differences from the run before the last.
+    """
+    runs: list[int] = []
+    value = 0
+    shift = 0
+    for group in (character - ord("0") for character in counts.encode()):
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        sign = (group & 16) << (shift - 4)
+        before = runs[-2] if len(runs) > 2 else 0
+        runs.append(value - sign + before)
+        value = 0
+        shift = 0
+    return sum(runs)
+
+
+def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
+    """Return the outlines of the connected parts of a mask (H, W) bool, each (corners, 2) float64 of x and y.
+
+    They may leave the mask's by ``TOLERANCE``.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return []
+    top, left = rows[0], columns[0]
+    part = mask[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8)
+    large = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_NEAREST)
+    contours, hierarchy = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    outlines = []
+    for contour, links in zip(contours, hierarchy[0], strict=True):
+        if links[PARENT] >= 0:
+            continue  # a hole, joined to its parent below
+        ring = _corners(contour)
+        hole = links[FIRST_CHILD]
+        while hole >= 0:
+            ring = _with_hole(ring, _corners(contours[hole]))
+            hole = hierarchy[0][hole][NEXT]
+        outlines.append(ring + np.array([left, top]))
+    return outlines
+
+
+def _with_hole(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Return an outline that walks from its corner next to a hole to that, around it, and back, all (corners, 2)."""
+    start = hole[:, 0].argmin()
+    nearest = ((ring - hole[start]) ** 2).sum(1).argmin()
+    return np.concatenate([ring[: nearest + 1], hole[start:], hole[: start + 1], ring[nearest:]])
+
+
+def _corners(contour: np.ndarray) -> np.ndarray:
+    """Return corners of the pixels along a contour of the enlarged mask, ``WITHIN`` them, (corners, 2) float64."""
+    place = contour[:, 0]
+    pixel = place // ENLARGED
+    side = np.where(place % ENLARGED == ENLARGED - 1, 1, -1)  # of its pixel on which a point lies, by axis
+    corner = pixel + (side > 0)
+    is_new = (corner != np.roll(corner, 1, 0)).any(1)
+    # while lines are simplified, corners lie half-way between a pixel's centre and its corner: of both rules' errors
+    points = (pixel + 0.25 * side)[is_new]
+    simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], TOLERANCE, closed=True)[:, 0]
+    if not cv2.contourArea(simple):  # nor have two corners an area
+        simple = points
+    return _without_straight_corners(_at_corners(simple))
+
+
+def _at_corners(points: np.ndarray) -> np.ndarray:
+    """Return points half-way to corners of pixels as points ``WITHIN`` these corners, (corners, 2) float64."""
+    pixel = points.round()
+    direction = np.sign(points - pixel)
+    return (pixel + 0.5 + direction * (0.5 - WITHIN)).astype(np.float64).round(2)
+
+
+def _without_straight_corners(corners: np.ndarray) -> np.ndarray:
+    """Return the corners (corners, 2) of an outline at which it turns."""
+    before = corners - np.roll(corners, 1, 0)
+    after = np.roll(corners, -1, 0) - corners
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    turns_back = (before * after).sum(1) < 0
+    return corners[turns | turns_back]

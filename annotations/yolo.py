@@ -1,0 +1,239 @@
+"""The format of YOLO's segmentation: a data file of class names, and a text file of outlines for each photo.
+
+A row of a text file is ``class x y x y ...`` in shares of the photo's width and height; five numbers are a box, class,
+centre and size. The text files lie in folders ``labels``, the photos in folders ``images`` beside them.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Predictions, in_words
+from annotations.masks import check_unique
+from annotations.photo_files import PhotoFiles
+from annotations.remarks import NO_TEXT_FILE, Remarks
+from annotations.shapes import WITHIN, corners_of
+from util.errors import UserError
+from util.files import files_below, link, read_text, visible, write_atomically
+from util.files.images import header_of, upright_size
+from util.progress import ProgressBar
+
+EXACT = 0.02  # pixels: of coordinates with six digits
+YAML_SUFFIXES = (".yaml", ".yml")
+ROWS_SUFFIX = ".txt"
+DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
+LABELS, IMAGES = "labels", "images"  # folders
+BEYOND = 0.01  # of the photo's side: rounding of other programs
+NOT_ROW = "is not in YOLO's form for segmentation"
+KEY_POINTS = "a row is of key points: a box, then x, y and visibility of each; export outlines or boxes"
+UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
+
+
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
+    """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
+
+    Category ids are the classes' numbers plus 1. The photos are found in ``folder``, default ``images`` in place of
+    ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
+    """
+    if path.is_dir():
+        data_files = data_files_in(path)
+        if len(data_files) != 1:
+            raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
+        path = data_files[0]
+    names, root = read_data_file(path)
+    files = _text_files(root)
+    photo_files = PhotoFiles(folder or root)
+    photos: list[AnnotatedPhoto] = []
+    annotated: set[Path] = set()
+    row_counts = Counter[bool]()
+    for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
+        photo = photo_files.find(_photo_place(file.relative_to(root)), file)
+        annotated.add(photo.resolve())
+        height, width = upright_size(*header_of(photo))
+        rows = [*_rows(file)]
+        row_counts.update(_is_of_key_points(row) for row in rows if len(row))
+        instances = tuple(_instances(rows, file, (height, width), names))
+        photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
+    if row_counts[True] and not row_counts[False]:  # of outlines, some may look so
+        raise UserError(f"{root}: {KEY_POINTS}")
+    remarks = Remarks()
+    others = [photo.name for photo in photo_files.paths if photo.resolve() not in annotated]
+    remarks.add_named(NO_TEXT_FILE, others)
+    categories = {number + 1: name for number, name in names.items()}
+    return Annotations(tuple(photos), categories, PhotoFiles(folder or root, is_named=False), path, remarks)
+
+
+def _photo_place(text_file: Path) -> str:
+    """Return where the photo of a text file is, without its suffix: in ``images`` in place of ``labels``."""
+    parts = text_file.with_suffix("").parts
+    return "/".join(IMAGES if part == LABELS else part for part in parts)
+
+
+def _text_files(root: Path) -> list[Path]:
+    """Return the text files of a data set in its folder: those in folders ``labels``, else those in the folder itself.
+
+    UserError: there is none.
+    """
+    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name != CLASS_FILE]
+    in_labels = [file for file in texts if LABELS in file.relative_to(root).parts[:-1]]
+    files = in_labels or [file for file in texts if file.parent == root]
+    if not files:
+        raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
+    return files
+
+
+def data_files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be data files: YAML files, else ``classes.txt`` there or in ``labels``."""
+    entries = visible(folder.iterdir(), folder)
+    data_files = [path for path in entries if path.suffix.lower() in YAML_SUFFIXES and path.is_file()]
+    class_files = [file for file in (folder / CLASS_FILE, folder / LABELS / CLASS_FILE) if file.is_file()]
+    return data_files or class_files[:1]
+
+
+class _AsWritten(yaml.SafeLoader):
+    """A safe loader whose plain values stay the text that they are: ``no`` and ``1`` are names too."""
+
+
+_AsWritten.yaml_implicit_resolvers = {}
+
+
+def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
+    """Return the class names of a data file or ``classes.txt`` by their numbers, and the data set's folder.
+
+    The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
+    unreadable, or its names are no list.
+    """
+    text = read_text(path, "the class names", f"write them to {DATA_FILE}")
+    root = path.parent.parent if path.parent.name == LABELS else path.parent
+    if path.suffix.lower() in YAML_SUFFIXES:
+        with in_words(f"{path}: ", "; write names: [cat, dog]"):
+            content = _read_yaml(text)
+            names = {number: name.strip() for number, name in _names_in(content).items()}
+            stated = path.parent / str(content.get("path", ""))
+        if "path" in content and stated.is_dir():
+            root = stated
+    else:
+        lines = [line.strip() for line in text.split("\n")]
+        names = dict(enumerate(filter(None, lines)))
+    check_unique([*names.values()], path)
+    return names, root
+
+
+def _read_yaml(text: str) -> dict[str, Any]:
+    """Return the content of a data file; in quotes, ``\\`` of a place on Windows is no escape. ValueError: no YAML."""
+    for written in (text, text.replace("\\", "\\\\")):
+        try:
+            return yaml.load(written, _AsWritten)
+        except yaml.YAMLError as error:
+            problem = error
+            if "escape" not in str(error):
+                break
+    raise ValueError(problem)
+
+
+def _names_in(content: dict[str, Any]) -> dict[int, str]:
+    """Return the class names of a data file by their numbers, in order; ValueError, KeyError: it has no such list."""
+    names = content["names"]
+    if "kpt_shape" in content:
+        raise ValueError("is of key points, whose rows are no outlines")
+    if not names:
+        raise ValueError("names is empty")
+    if isinstance(names, list):
+        return dict(enumerate(map(str, names)))
+    if not isinstance(names, dict) or not all(number.isdecimal() for number in names):
+        raise ValueError("names must list the classes, or map 0, 1, ... to them")
+    return dict(sorted((int(number), str(name)) for number, name in names.items()))
+
+
+def _rows(path: Path) -> Iterator[np.ndarray]:
+    """Yield the numbers of each row of a text file, none of an empty one."""
+    text = read_text(path, "these outlines", "check the file's name")
+    for number, line in enumerate(text.split("\n"), 1):
+        with in_words(f"{path}: line {number} {NOT_ROW} (", ")"):
+            yield np.array(line.split(), np.float64)
+
+
+def _instances(
+    rows: Iterable[np.ndarray], path: Path, size: tuple[int, int], classes: Mapping[int, str]
+) -> Iterator[Instance]:
+    """Yield the instance of each row of a text file that is not empty, on a photo of a size (height, width)."""
+    for number, row in enumerate(rows, 1):
+        if len(row):
+            with in_words(f"{path}: line {number} {NOT_ROW} (", ")"):
+                yield _instance(row, size, classes)
+
+
+def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
+    """Return the instance, with a shape or a box, of the numbers of a row; ValueError: they are no outline or box."""
+    category = row[0]
+    shares = row[1:]
+    if category not in classes:
+        raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
+    if len(shares) % 2 and len(shares) > 4:
+        odd = "an odd number of coordinates; take out the last number if it is a confidence"
+        raise ValueError(KEY_POINTS if _is_of_key_points(row) else odd)
+    is_box = len(shares) == 4
+    if is_box:
+        x, y, width, height = shares
+        shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if len(shares) < 6:
+        raise ValueError("an outline has at least three corners x y")
+    if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
+        beyond = "coordinates must be shares of the photo's sides, from 0 to 1"
+        raise ValueError(KEY_POINTS if _is_of_key_points(row) else beyond)
+    corners: np.ndarray = np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]
+    if is_box:
+        extent = corners[2] - corners[0]
+        return Instance(int(category) + 1, box=(*corners[0], *extent))
+    return Instance(int(category) + 1, (_ends_at_corners(corners.reshape(-1)),))
+
+
+def _is_of_key_points(row: np.ndarray) -> bool:
+    """Return whether the numbers of a row may be a class, a box, and x, y and visibility, 0 to 2, of points in it."""
+    centre, extent, points = row[1:3], row[3:5], row[5:]
+    if not len(points) or len(points) % 3:
+        return False
+    points = points.reshape(-1, 3)
+    visibility = points[:, 2]
+    marked = points[visibility > 0, :2]
+    if not len(marked):
+        return not points.any()
+    is_inside = np.abs(marked - centre) <= extent / 2 + BEYOND
+    return bool(np.isin(visibility, (0, 1, 2)).all() and is_inside.all())
+
+
+def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
+    """Return an outline (2 x points,) of ``write`` with ends by the corners of pixels again, others unchanged."""
+    share_of_pixel = outline % 1
+    is_end = np.abs(share_of_pixel - UNDER) < EXACT
+    is_start = np.abs(share_of_pixel - WITHIN) < EXACT
+    if (is_end | is_start).all():
+        return np.where(is_end, np.floor(outline) + 1 - WITHIN, outline)
+    return outline
+
+
+def write(folder: Path, predictions: Predictions) -> None:
+    """Write the text file of each photo beside a link to the photo, and last the data file.
+
+    Each connected part of an object is a row, whose outline ends within the last pixels of the part (``UNDER``). The
+    paths in the data file are relative to its folder.
+    """
+    names = list(predictions.categories.values())
+    for photo in predictions.photos:
+        link(photo.path, folder / IMAGES / photo.path.name, relative=True)
+        rows = []
+        for predicted in photo.objects:
+            number = names.index(predicted.name)
+            for polygon in predicted.polygons():
+                pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
+                shares = (pixels / (photo.width, photo.height)).reshape(-1)
+                coordinates = " ".join(f"{share:.6f}" for share in shares)
+                rows.append(f"{number} {coordinates}\n")
+        photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(rows))
+    content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
+    write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

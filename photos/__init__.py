@@ -1,0 +1,7 @@
+"""Segment a user's own photos with a trained model: ``Segmenter(checkpoint, supports)(photo).mask``."""
+
+from photos.prediction import Prediction
+from photos.segmenter import Segmenter
+from photos.support_check import check_supports
+
+__all__ = ["Prediction", "Segmenter", "check_supports"]

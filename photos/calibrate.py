@@ -1,0 +1,243 @@
+"""Fit a calibration on base classes: ``python test.py CONFIG --calibrate``.
+
+Episodes are those of the protocol ``presence``, but of base classes on training images, sized as in a test: the classes
+of the test fold and its images have no part (with ``data.fold_rule: lists``, the images of the test list). They have 1,
+3 and 5 supports, where the method takes them, and masks, boxes, points and scribbles in turn: one score serves all.
+Both regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
+
+The margins of a network that learnt from base classes are greater for these than for novel ones. Its presence score is
+therefore fitted on its own numbers alone (``Output.presence_features``), which come from the encoder, without margins.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from annotations.marks import KINDS, MASK, drawn_mark
+from model.contract import FewShotModel
+from model.episode import IGNORE, Output
+from model.parts.linear import logistic
+from model.registry import class_of
+from model.tensors.ops import resize
+from util.config.folds import LISTS
+from util.config.settings import Config
+from util.data.episodes import Trial, TrialDataset
+from util.data.lists.image_list import ImageList
+from util.data.sampling import EpisodeSampler, random_stream
+from util.errors import UserError
+from util.evaluate import calibration
+from util.evaluate.evaluate import run_pass
+from util.evaluate.test import Test, own_config
+from util.files import write_atomically
+from util.runtime.context import RunContext, make_run_context, with_data
+from util.runtime.data import check_sampler, images_for_training, trials
+from util.runtime.device import episodes_at_once, precision_of_test
+from util.runtime.network import prepare_network
+from util.runtime.processes import ProcessGroup, join
+
+log = logging.getLogger("symnet")
+PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
+EPISODES = 1200  # in all
+SHOTS = (1, 3, 5)
+PIXELS = 500  # drawn of each query that shows its class
+FOUND_SHARE = 0.9  # of photos with the class, whose presence score reaches the threshold
+PIXEL_STREAM, MARK_STREAM = 6, 7  # of random numbers, beside those of util/data/sampling.py
+
+
+def calibrate(config: Config) -> Path:
+    """Fit the calibration of a run's weights, write it, and return its path.
+
+    UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told apart.
+    """
+    _check_config(config)
+    config = own_config(with_data(config, decoded_gib=0.0), PROTOCOL, config.data.shot)  # a photo is read once or twice
+    test = Test(config, progress=True)
+    episodes = config.test.episodes or EPISODES
+    with join(config.run.device, "test.batch, data.size or data.workers") as world:
+        if world.size > 1:
+            raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
+        source = test.weights.source
+        lists = _training_lists(test)
+        precision = precision_of_test(config, world.device)
+        shots = ", ".join(str(context.config.data.shot) for context, _ in lists)
+        part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
+        made_on = f"{config.data.name} {part}"
+        print(f"calibrate {source} on {episodes} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
+        run = config.run
+        prepared = prepare_network(test.network, world.device, precision, run.compile)
+        collected = Collected()
+        for context, images in lists:
+            data = _marked_episodes(test, context, images)
+            run_pass(
+                prepared,
+                data,
+                episodes // len(lists),
+                [collected],
+                world,
+                title="calibrate",
+                batch=_episodes_at_once(test, context, world),
+                workers=config.data.workers,
+            )
+    made_for = calibration.key_of(config, test.weights.digest)
+    made_on += f", {episodes} episodes, seed {run.seed}, {shots}-shot, {test.view.rule} {test.view.side}"
+    fitted, scores = collected.fitted(test.network, made_for, made_on)
+    path = calibration.calibration_path(config, source)
+    content = asdict(replace(fitted, precision=precision))
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False))
+    print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
+    return path
+
+
+def _check_config(config: Config) -> None:
+    """Refuse (UserError) a config without the protocol, or a method without a presence score."""
+    if PROTOCOL not in config.protocols:
+        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
+    model_class = class_of(config.model)
+    if model_class.generalised:
+        raise UserError(f"--calibrate: {model_class.title} labels all classes at once and has no presence score")
+
+
+def _training_lists(test: Test) -> list[tuple[RunContext, ImageList]]:
+    """Return the training list of each number of shots that the network and the list allow, with its context.
+
+    UserError: the network's number of shots, or the test's, has none.
+    """
+    fixed_shot = test.network.shots_of(test.network.state_dict())
+    required_shot = fixed_shot or test.shot
+    shots = {required_shot} if fixed_shot else {required_shot, *SHOTS}
+    lists = []
+    for shot in sorted(shots):
+        context = make_run_context(with_data(test.config, shot=shot))
+        try:
+            lists.append((context, images_for_training(context)))
+        except UserError as error:  # too few images of a class
+            if shot == required_shot:
+                raise
+            log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+    return lists
+
+
+def _marked_episodes(test: Test, context: RunContext, images: ImageList) -> _Marked:
+    """Return the episodes of a training list at the context's number of shots."""
+    data = context.config.data
+    seed = context.config.run.seed
+    sampler = EpisodeSampler(images, "shuffle", data.shot, seed, absent=test.protocol.absent)
+    check_sampler(images, sampler, PROTOCOL, "the training list")
+    plain = trials(context, sampler, test.view, (test.scored_on,))
+    return _Marked(plain.episodes, plain.scored_on, play_novel=True)
+
+
+def _episodes_at_once(test: Test, context: RunContext, world: ProcessGroup) -> int:
+    """Return the batch for episodes with the context's number of shots."""
+    config = context.config
+    side = test.view.side or config.data.size
+    return episodes_at_once(config.test.batch, world.device, config.data.shot + 1, side)
+
+
+class _Marked(TrialDataset):
+    """Episodes of base classes, with marks of all kinds in turn."""
+
+    def __getitem__(self, number: int) -> Trial:
+        trial = super().__getitem__(number)
+        (way,) = trial.ways
+        kind = KINDS[number % len(KINDS)]
+        random = random_stream(0, MARK_STREAM, number)
+        marks = [torch.from_numpy(drawn_mark(label.numpy(), kind, random)) for label in way.support_label]
+        return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
+
+
+class Collected:
+    """The observer that collects margins of pixels with their labels, and inputs of the presence score."""
+
+    def __init__(self) -> None:
+        self.presence: list[np.ndarray] = []  # inputs of the presence score, and whether the query shows its class
+        self.pixels: list[np.ndarray] = []  # margins and labels, (500, 2), of each query that shows its class
+
+    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
+        """Collect one batch."""
+        (labels,) = batch.label.values()
+        for item, number in enumerate(numbers):
+            label = labels[item]
+            inputs = calibration.presence_inputs_in(output, item, batch.shown[item])
+            is_present = (label == 1).any()
+            row = torch.cat([inputs, is_present[None]]).cpu().numpy()
+            self.presence.append(row)
+            if row[-1] and KINDS[number % len(KINDS)] == MASK:
+                logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
+                margin = logits[1] - logits[0]
+                self.pixels.append(_drawn_pixels(margin.cpu().numpy(), label.cpu().numpy(), number))
+
+    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
+        """Return the calibration, and its scores in words.
+
+        UserError: all queries or none show their class, or larger margins do not mean the class.
+        """
+        inputs, shows_class = np.split(np.stack(self.presence), [-1], axis=1)
+        present = shows_class[:, 0] > 0
+        scale, offset = self._fit_pixels(present)
+        weights, bias = _fit_presence(inputs, present, without_margins=network.learns)
+        fitted = calibration.Calibration(
+            calibration=calibration.FORMAT,
+            model=network.title,
+            made_for=made_for,
+            made_on=made_on,
+            scale=scale,
+            offset=offset,
+            weights=weights,
+            bias=bias,
+            threshold=0.0,
+        )
+        scores = np.array([fitted.presence(x) for x in inputs])
+        threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
+        told_apart = calibration.presence_scores(present, scores, scores >= threshold)
+        in_words = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
+        pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
+        return replace(fitted, threshold=threshold), f"{in_words}; {pixel}"
+
+    def _fit_pixels(self, present: np.ndarray) -> tuple[float, float]:
+        """Return scale and offset of a pixel's probability; ``present`` (n,) bool is whether queries show the class."""
+        if self.pixels and present.any() and not present.all():
+            margins, labels = np.concatenate(self.pixels).T
+            (scale,), offset = fit_logistic(margins[:, None], labels > 0)
+            if scale > 0:
+                return float(scale), float(offset)
+        fix = "train it first, or take more --episodes: queries with and without their class are needed"
+        raise UserError(f"--calibrate: this network does not tell base classes from background; {fix}")
+
+
+def _drawn_pixels(margin_hw: np.ndarray, label_hw: np.ndarray, number: int) -> np.ndarray:
+    """Return margin and label (1: the class) of random labelled pixels of an episode, (500, 2)."""
+    margin = margin_hw.ravel()
+    label = label_hw.ravel()
+    drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
+    return np.stack([margin[drawn], label[drawn] == 1], 1)
+
+
+def _fit_presence(inputs: np.ndarray, present: np.ndarray, without_margins: bool) -> tuple[list[float], float]:
+    """Return weights and bias of the presence score.
+
+    Those of the margin's numbers are 0 ``without_margins``, unless there are no other numbers.
+    """
+    unused = 0
+    if without_margins and inputs.shape[1] > calibration.MARGIN_NUMBERS:
+        unused = calibration.MARGIN_NUMBERS
+    weights, bias = fit_logistic(inputs[:, unused:], present)
+    return [0.0] * unused + weights.tolist(), bias
+
+
+def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return weights (F,) and bias, which has no penalty, of the logistic regression of y (n,) on x (n, F)."""
+    mean = x_nf.mean(0)
+    deviation = x_nf.std(0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    x = torch.from_numpy((x_nf - mean) / deviation)
+    y = torch.from_numpy(np.stack([~y_n, y_n], 1)).to(x)
+    head = logistic(x, y, 1, penalty=1.0, steps=200, tolerance=1e-4)  # beside a sum of losses
+    weights = head.weight[0].numpy() / deviation
+    return weights, float(head.bias) - float(weights @ mean)

@@ -1,0 +1,188 @@
+"""``predict.py --label-studio``: the model that Label Studio 1.23 asks, a "machine-learning backend" over HTTP.
+
+Label Studio asks for ``/health`` and ``/setup`` before each request for predictions, waits 3 s for ``/setup`` and 100 s
+for ``/predict``, and keeps a prediction as long as the model's version is the same. ``/webhook`` announces changes;
+it may never come, since Label Studio sends none to private addresses by default.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from annotations.annotation import in_words
+from photos.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE, build_segmenter
+from photos.labelstudio.client import Client, NoAnswer
+from photos.labelstudio.project import SHOTS, Project
+from photos.options import LabelStudioOptions
+from photos.page.background import line_of
+from photos.page.server import JSON, QuietHandler, QuietServer, listening, refuse_inputs
+from photos.segmenter import Segmenter
+from util.errors import UserError
+from util.runtime.processes import as_user_error
+
+PATIENCE = 80  # seconds after which a request gets no further answers
+MAX_NAMED = 10  # projects that the first line names
+ANNOTATION, TRAINING = "ANNOTATION", "START_TRAINING"  # in actions of ``/webhook``
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+class Model:
+    """All projects that ask, or the ``only`` one; its public functions are what Label Studio calls."""
+
+    def __init__(self, client: Client, segmenter: Segmenter, shots: int, only: int | None = None):
+        self.client = client
+        self.title = segmenter.model.network.title
+        self._segmenter = segmenter
+        self._shots = shots
+        self._only = only
+        self._projects: dict[int, Project] = {}
+        self._lock = threading.Lock()
+
+    def project(self, number: int) -> Project:
+        """Return a project; UserError: it is not the one that is served."""
+        if self._only not in (None, number):
+            raise UserError(f"project {number}: project {self._only} alone is served here; start without --project")
+        with self._lock:
+            if number not in self._projects:
+                self._projects[number] = Project(self.client, number, self._segmenter, self._shots, say)
+            return self._projects[number]
+
+    def health(self) -> dict[str, Any]:
+        """Say that the model is there."""
+        return {"status": "UP", "model_class": self.title}
+
+    def versions(self) -> dict[str, Any]:
+        """Return the versions of the model that are in use."""
+        return {"versions": sorted({project.version for project in self._projects.values()})}
+
+    def setup(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the version of the model, which changes with the project's annotations."""
+        project = self.project(number_of(request))
+        project.refresh()
+        return {"model_version": project.version}
+
+    def predict(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return predictions, of each task a list of one, or of none; or the region of a smart tool."""
+        project = self.project(number_of(request))
+        tasks = request["tasks"]
+        start = time.monotonic()
+        params = request.get("params") or {}
+        drawn = (params.get("context") or {}).get("result")
+        if drawn:
+            project.refresh()
+            return {"results": [project.region(tasks[0], drawn)]}
+        segmenter = project.prepare()
+        answers: list[list[dict[str, Any]]] = []
+        late = ""
+        for task in tasks:
+            if time.monotonic() - start > PATIENCE:
+                late = "; ask again for the others"
+            answers.append([] if late else self._answers(project, task, segmenter))
+        predictions = [prediction for answer in answers for prediction in answer]
+        with_object = sum(bool(prediction["result"]) for prediction in predictions)
+        duration = f"{time.monotonic() - start:.1f} s"
+        line = f"{len(predictions)} of {len(tasks)} tasks in {duration}, {with_object} with an object"
+        say(f"project {project.number}: {line}{late}")
+        return {"results": answers}
+
+    def _answers(self, project: Project, task: dict[str, Any], segmenter: Segmenter) -> list[dict[str, Any]]:
+        """Return the prediction for a task, none where its photo cannot be read, which is said."""
+        try:
+            return [project.answer(task, segmenter)]
+        except NoAnswer:
+            raise
+        except UserError as error:
+            say(f"project {project.number}: no prediction for task {task['id']}: {error}")
+            return []
+
+    def webhook(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Read changed annotations in the background; Label Studio waits for the answer while it saves them."""
+        action = str(request.get("action"))
+        if action.startswith(ANNOTATION) or action == TRAINING:
+            project = self.project(number_of(request))
+            threading.Thread(target=attempt_aloud, args=(project.prepare,), daemon=True).start()
+        return {}
+
+
+def number_of(request: dict[str, Any]) -> int:
+    """Return the number of a request's project, which states it as ``number.time``, or as an object with an id."""
+    project = request.get("project")
+    try:
+        return int(project["id"] if isinstance(project, dict) else str(project).partition(".")[0])
+    except (KeyError, TypeError, ValueError):
+        raise UserError("the request names no project; this address is for Label Studio's settings, Model") from None
+
+
+def attempt_aloud(function: Callable[[], Any]) -> None:
+    """Call a function, and print an error as one line."""
+    try:
+        function()
+    except Exception as error:
+        say(line_of(error))
+
+
+class ModelServer(QuietServer):
+    """A server of one model."""
+
+    model: Model
+
+
+class Handler(QuietHandler):
+    """A request of Label Studio."""
+
+    def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        """Answer ``/health`` and ``/versions``."""
+        known = {"health": self.server.model.health, "versions": self.server.model.versions}
+        return known.get(path.strip("/"), self.server.model.health)(), JSON
+
+    def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        """Answer ``/setup``, ``/predict`` and ``/webhook``, and print errors too, since Label Studio hides some."""
+        model = self.server.model
+        body = self.body((JSON,))
+        with in_words(f"{path}: the request is damaged (", ")"):
+            request = json.loads(body)
+        known = {"setup": model.setup, "predict": model.predict, "webhook": model.webhook}
+        name = path.strip("/")
+        if name not in known or not isinstance(request, dict):
+            raise UserError(f"{path}: known are {', '.join(known)}")
+        try:
+            with as_user_error(MEMORY):
+                return known[name](request), JSON
+        except UserError as error:
+            say(str(error))
+            raise
+
+
+def serve(options: LabelStudioOptions) -> int:
+    """Be the model of the Label Studio of a command line until it is interrupted, and return the exit code 0."""
+    _check(options)
+    client = Client(options.label_studio, options.token or os.environ.get(TOKEN_VARIABLE, ""))
+    projects = client.projects()
+    if options.project is not None:
+        client.labelling_config(options.project)
+        projects = {options.project: projects.get(options.project, "")}
+    host, port = options.host or HOST, options.port or MODEL_PORT
+    with listening(ModelServer, Handler, host, port) as server:
+        server.model = model = Model(client, build_segmenter(options, []), options.max_shots or SHOTS, options.project)
+        named = [f"{number} ({title})" for number, title in projects.items()]
+        say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
+        say(f"connect http://{host}:{port} in the Settings of a project, Model - Ctrl-C ends it")
+        if len(projects) == 1:  # several are read when they ask
+            attempt_aloud(model.project(*projects).prepare)
+        server.serve_until_interrupted()
+    return 0
+
+
+def _check(options: LabelStudioOptions) -> None:
+    """Refuse options that have no effect (UserError)."""
+    refuse_inputs(options, "--label-studio", "its tasks and annotations are used")
+    for name, given in (("--serve", options.serve), ("--out", options.out)):
+        if given:
+            raise UserError(f"{name}: has no effect with --label-studio; leave it out")

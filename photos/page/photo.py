@@ -1,0 +1,370 @@
+"""A photo of the page: its mask, the marks drawn over it, its result, and its pictures for the browser.
+
+The browser sends marks in pixels of the photo, not images (``drawing.py``). Beneath them lies what the network found,
+or what a file of annotations says. Results are those of ``predict.py``, so that each can go on with the other's work.
+The folder ``page`` beside them holds the marks of each photo, and the mask beneath them once there are any; ``marked``
+holds the marked photos and their masks, for ``--supports``. Masks of the page have the values of its classes, those of
+results the values of the result's classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from annotations.mask_files import MASK_FOLDERS, PHOTO_FOLDERS
+from annotations.masks import NAME_FILES
+from annotations.results import REJECTED
+from model.episode import IGNORE
+from photos.page.drawing import Mark, draw_marks, is_empty, marks_without
+from photos.photo_files import read_photo
+from photos.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
+from photos.results import Results, own_record
+from util.errors import UserError
+from util.evaluate.refine import without_specks
+from util.files import kept_json, link, writable, write_atomically
+from util.files.images import header_of, read_mask, upright_size, write_mask
+from util.report.overlay import class_colour, class_map
+
+# folders in that of the results
+PAGE = "page"
+MARKED = "marked"
+# pixels of the longer side, at most
+PREVIEW = 2048
+THUMBNAIL = 320
+UNKNOWN_COLOUR = (128, 128, 128, 255)  # blue, green, red, opacity
+OF_PREDICTION = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # keys that it writes itself
+
+
+class Rule(NamedTuple):
+    """The rule of a mask; None is the network's own."""
+
+    threshold: float | None = None  # least share of a class beside the background in its pixels
+    min_score: float | None = None  # least presence score of a class; there is none without a calibration
+
+
+@dataclass
+class Common:
+    """The results, classes, rules and numbers that all photos of a page share."""
+
+    results: Results
+    classes: list[str]  # by their values, from 1
+    network_rule: Rule
+    rule: Rule  # of the sliders
+    numbers: Iterator[int]  # of changes
+
+
+class Photo:
+    """A photo of a session."""
+
+    def __init__(self, path: Path, common: Common):
+        self.path = path
+        self.common = common
+        self.results = common.results
+        self.name = writable(path.name)  # in the page
+        self.error = ""  # why it could not be read
+        self.changed = 0  # number of the last change of anything
+        self.drawn = 0  # number of the last change of its marks
+        session = self.results.out / PAGE
+        self.beneath_file = session / "beneath" / f"{path.stem}.png"
+        self.marks_file = session / "marks" / f"{path.stem}.json"
+        marked = self.results.out / MARKED
+        self.mask_file = marked / MASK_FOLDERS[0] / f"{path.stem}.png"
+        self.copy = marked / PHOTO_FOLDERS[0] / path.name
+        kept = kept_json(self.marks_file)
+        self.marks: list[Mark] = kept.get("marks", [])
+        self._marked_file = kept.get("photo")  # the ``file_facts`` of what the user has marked
+        self._read_record()
+
+    def _read_record(self) -> None:
+        record = own_record(self.results.paths(self.path)[0])
+        has_mask = record.get("query") == str(self.path) and "mask" in record
+        rows = record["classes"] if has_mask else []
+        self._result_file = record.get("query_file")  # the ``file_facts`` of what was segmented
+        self.names = [row["name"] for row in rows]  # of its result's classes, in the order of their values
+        self.presence = {row["name"]: row["presence"] for row in rows}
+        self.share = {row["name"]: row["share"] for row in rows}
+        self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
+        self._written_rule = Rule(record.get("threshold"), record.get("min_score"))
+        self._written_marks: list[Mark] | None = record.get("corrections", [])
+
+    def touch(self) -> None:
+        """Note that anything of it has changed."""
+        self.changed = next(self.common.numbers)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the network learns from its mask."""
+        return self.mask_file.is_file()
+
+    @property
+    def is_result_outdated(self) -> bool:
+        """Whether its result is of another file, which has been replaced since."""
+        return bool(self.names) and self.path.is_file() and not is_same_file(self._result_file, self.path)
+
+    @property
+    def is_mark_outdated(self) -> bool:
+        """Whether it is a marked photo whose file was replaced since the user marked it."""
+        if not self.is_marked or self._marked_file is None:
+            return False
+        return self.path.is_file() and not is_same_file(self._marked_file, self.path)
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """The verdict on each class of its result that has one."""
+        verdicts = {name: self.results.verdicts.get((str(self.path), name)) for name in self.names}
+        return {name: verdict for name, verdict in verdicts.items() if verdict}
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether network and sliders leave its mask alone: it is marked, or all classes have a verdict."""
+        return self.is_marked or len(self.verdicts) == len(self.names) > 0
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of its mask."""
+        return self._written_rule if self.is_fixed else self.common.rule
+
+    def row(self) -> dict[str, Any]:
+        """Return what the browser shows of the photo in the grid."""
+        return {
+            "name": self.name,
+            "found": bool(self.names),
+            "marked": self.is_marked,
+            "fixed": self.is_fixed,
+            "presence": self.presence,
+            "share": self.share,
+            "verdicts": self.verdicts,
+            "error": self.error,
+            "changed": self.changed,
+            "drawn": self.drawn,
+            "fresh": self._written_rule == self.rule,
+        }
+
+    def scene(self) -> dict[str, Any]:
+        """Return size and marks for the browser."""
+        height, width = upright_size(*header_of(self.path))
+        return {"height": height, "width": width, "marks": self.marks, "drawn": self.drawn}
+
+    def beneath(self, rule: Rule) -> np.ndarray:
+        """Return the mask without marks at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
+        label = self._unjudged(rule)
+        for name, verdict in self.verdicts.items():
+            if verdict == REJECTED:
+                label[label == self._value(name)] = 0
+        return label
+
+    def _unjudged(self, rule: Rule) -> np.ndarray:
+        """Return the mask without marks, as ``beneath``, with the classes that are rejected."""
+        values = np.array([0, *map(self._value, self.names)], np.uint8)  # of the page, by those of the result
+        if self.names and rule != Rule():
+            return values[self._mask_by(rule)]
+        if self.beneath_file.is_file():
+            return read_mask(self.beneath_file).copy()
+        size = upright_size(*header_of(self.path))
+        return values[read_mask(self.files()[1])] if self.names else np.zeros(size, np.uint8)
+
+    def _mask_by(self, rule: Rule) -> np.ndarray:
+        """Return the mask of the result at a rule, (H, W) uint8 in the values of the result."""
+        default = self.common.network_rule
+        threshold = rule.threshold or default.threshold or EVEN
+        least = default.min_score if rule.min_score is None else rule.min_score
+        shown = [least is None or score is None or score >= least for score in self.presence.values()]
+        return mask_at(self._probability(), threshold, shown)
+
+    def _value(self, name: str) -> int:
+        """Return the value of a class in masks of the page."""
+        return self.common.classes.index(name) + 1
+
+    def label(self) -> np.ndarray:
+        """Return the mask with its marks, as ``beneath``."""
+        return draw_marks(self.beneath(self.rule), self.marks)
+
+    def files(self) -> list[Path]:
+        """Return the files of its result: JSON, mask, overlay, probabilities."""
+        return paths_of(self.results.out, self.path.stem, self.names)
+
+    def _probability(self) -> np.ndarray:
+        _, _, _, *files = self.files()
+        return np.stack([read_mask(file) for file in files]).astype(np.float32) / 255
+
+    def draw(self, marks: list[Mark]) -> None:
+        """Take marks in place of the earlier ones, and write them and what follows from them."""
+        self.marks = marks
+        if self.is_marked:
+            self.mark()
+        else:
+            self._keep_marks()
+        self.write()
+
+    def _keep_marks(self) -> None:
+        self._marked_file = file_facts(self.path)
+        write_atomically(self.marks_file, json.dumps({"marks": self.marks, "photo": self._marked_file}))
+
+    def mark(self) -> None:
+        """Make this a marked photo, of its present mask."""
+        names = "".join(f"{value}: {name}\n" for value, name in enumerate(self.common.classes, start=1))
+        write_atomically(self.mask_file.parents[1] / NAME_FILES[0], names)
+        link(self.path, self.copy)
+        write_mask(self.mask_file, self.label(), stated=True)
+        self._keep_marks()
+
+    def remove_class(self, value: int) -> None:
+        """Remove a class from marks and mask after the session has; no longer an example if nothing else is marked."""
+        if self.beneath_file.is_file():
+            label = read_mask(self.beneath_file)
+            known = np.arange(IGNORE + 1, dtype=np.uint8)
+            new_values = np.where((known > value) & (known < IGNORE), known - 1, known)
+            new_values[value] = 0
+            write_mask(self.beneath_file, new_values[label])
+        elif not (self.marks or self.is_marked):
+            return
+        self.draw(marks_without(value, self.marks))
+        if self.is_marked and is_empty(self.label()):
+            self.unmark()
+        self.drawn = self.changed = next(self.common.numbers)
+
+    def lay(self, label: np.ndarray) -> None:
+        """Make this a marked photo of a mask, in place of what lay beneath the marks and of the marks."""
+        write_mask(self.beneath_file, label)
+        self._written_rule = Rule()  # of no slider
+        self._written_marks = None
+        self.mark()
+        self.draw([])
+
+    def leave_examples(self) -> None:
+        """Make this no marked photo, whose marks remain."""
+        for file in (self.mask_file, self.copy):
+            file.unlink(missing_ok=True)
+
+    def unmark(self) -> None:
+        """Make this no marked photo; without a result nothing is left of its mask."""
+        self.leave_examples()
+        if not self.names:
+            self.beneath_file.unlink(missing_ok=True)
+            self.draw([])
+
+    def take(self, prediction: Prediction, facts: dict[str, Any]) -> None:
+        """Write what the network found; earlier marks lie over it, and a rejected class remains rejected."""
+        self.beneath_file.unlink(missing_ok=True)
+        self._write(prediction, facts)
+        self.write()
+
+    def forget(self) -> None:
+        """Remove the result and the verdicts on it; marks remain."""
+        self.judge(dict.fromkeys(self.verdicts, ""))
+        for file in (self.files()[0], self.beneath_file):
+            file.unlink(missing_ok=True)
+        self._read_record()
+
+    def write(self, facts: dict[str, Any] | None = None) -> None:
+        """Write the result again where its rule or its marks have changed since, or with ``facts`` the first time."""
+        is_changed = self._written_rule != self.rule or self._written_marks != self.marks
+        if not facts and not (self.names and is_changed):
+            return
+        if self.names and not self.beneath_file.is_file():
+            write_mask(self.beneath_file, self.beneath(Rule()))
+        self._write(self.prediction(), {**(facts or {}), **self.facts()})
+
+    def _write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
+        verdicts = self.verdicts
+        self.results.names = prediction.names
+        try:
+            self.results.write(prediction, facts)
+        finally:  # without space on the disk there is no result any more
+            self._read_record()
+        self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})  # they remain
+
+    def facts(self) -> dict[str, Any]:
+        """Return the entries of the result's JSON that say how it was made and changed."""
+        record = own_record(self.files()[0]) if self.names else {}
+        kept = {key: value for key, value in record.items() if key not in OF_PREDICTION}
+        return {**kept, **self.rule._asdict(), "corrections": self.marks}
+
+    def judge(self, verdicts: dict[str, str]) -> None:
+        """Write verdicts on some classes; "" takes one back."""
+        for name, verdict in verdicts.items():
+            self.results.verdicts[str(self.path), name] = verdict
+        if verdicts:
+            self.results.write_verdicts()
+
+    def prediction(self) -> Prediction:
+        """Return the result with its marks; classes that only the user has drawn are certain."""
+        label = self.label()
+        names = list(self.names or self.common.classes)
+        for value, name in enumerate(self.common.classes, 1):
+            if name not in names and (label == value).any():
+                names.append(name)
+        masks = np.stack([label == self._value(name) for name in names])
+        values = np.arange(1, len(names) + 1, dtype=np.uint8)
+        probability = masks.astype(np.float32)
+        if self.names:
+            probability[: len(self.names)] = self._probability()
+        presence = None
+        min_score = self.common.network_rule.min_score
+        if min_score is not None:
+            presence = [self._presence_of(name, mask) for name, mask in zip(names, masks, strict=True)]
+        return Prediction(
+            image=read_photo(self.path),
+            names=names,
+            mask=(masks * values[:, None, None]).max(0),
+            probability=probability,
+            presence=presence,
+            min_score=min_score,
+            photo=self.path,
+        )
+
+    def _presence_of(self, name: str, mask: np.ndarray) -> float | None:
+        """Return the presence score of a class, 1 if only marks show it; None of base classes."""
+        score = self.presence.get(name, 0.0)
+        return float(mask.any()) if score == 0 else score
+
+    def picture(self, side: int) -> np.ndarray:
+        """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
+        try:
+            image = read_photo(self.path)
+        except UserError as error:
+            if not self.error:
+                self.error = str(error)
+                self.touch()
+            raise
+        return at_most(image, side)
+
+    def thumbnail(self) -> np.ndarray:
+        """Return a small picture of the photo with its mask, (h, w, 3) uint8."""
+        picture = self.picture(THUMBNAIL)
+        label = self.label() if self.names or self.is_marked else np.zeros((1, 1), np.uint8)
+        height, width, _ = picture.shape
+        return class_map(picture, cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST))
+
+    def layer(self) -> bytes:
+        """Return the mask beneath the marks as a PNG, transparent where there is none."""
+        colours = np.zeros((IGNORE + 1, 4), np.uint8)  # blue, green, red, opacity
+        for value in range(1, IGNORE):
+            red, green, blue = class_colour(value)
+            colours[value] = (blue, green, red, 255)
+        colours[IGNORE] = UNKNOWN_COLOUR
+        _, png = cv2.imencode(".png", colours[self.beneath(self.rule)])
+        return png.tobytes()
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """Return an RGB picture (h, w, 3) uint8 as a JPEG."""
+    stored = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return content.tobytes()
+
+
+def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:
+    """Return the classes of pixels (H, W) uint8 at a threshold among those shown, of probabilities (n, H, W)."""
+    candidates = np.where(np.array(shown)[:, None, None], probability, 0)
+    background = np.maximum(1 - probability.sum(0), 0)
+    inside = candidates.max(0) * (1 - threshold) > background * threshold
+    mask = np.where(inside, candidates.argmax(0) + 1, 0).astype(np.uint8)
+    return without_specks(mask)

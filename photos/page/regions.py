@@ -1,0 +1,63 @@
+"""The region of one photo that the network sees about a place, or in a box."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from model.episode import IGNORE
+from photos.segmenter import Segmenter
+from photos.supports import BOXED, Support
+
+CLICK_RADIUS = 0.04  # of the disc about a click, as a share of the longer side
+CLICK_SHARE = 0.5  # least probability in the region of a click, as a share of that at its place
+
+
+def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) -> np.ndarray:
+    """Return the region about a place as the network sees it, (H, W) bool, by the rule that was best on VOC's photos.
+
+    Args:
+        segmenter: of the network; its classes do not count.
+        image: the upright photo, (H, W, 3) uint8.
+        column, row: the pixel.
+    """
+    label = np.full(image.shape[:2], IGNORE, np.uint8)
+    radius = max(round(CLICK_RADIUS * max(label.shape)), 1)
+    for edge in (label[:radius], label[-radius:], label[:, :radius], label[:, -radius:]):
+        edge[:] = 0
+    cv2.circle(label, (column, row), radius, 1, cv2.FILLED)
+    click_segmenter = segmenter.without_classes()
+    click_segmenter.add(None, [Support(image, label, "the click")])
+    probability = click_segmenter(image).probability[-1]
+    return part_at(probability >= CLICK_SHARE * probability[row, column], column, row)
+
+
+def part_at(inside: np.ndarray, column: int, row: int) -> np.ndarray:
+    """Return the connected part of a mask (H, W) bool that holds a pixel of it, (H, W) bool."""
+    _, parts = cv2.connectedComponents(inside.astype(np.uint8))
+    return parts == parts[row, column]
+
+
+def part_to_remove(label: np.ndarray, column: int, row: int) -> np.ndarray:
+    """Return the connected part of a mask (H, W) uint8 that holds a pixel, and the background beside it, (H, W) bool.
+
+    An outline of the part alone may miss pixels on its edge.
+    """
+    part = part_at(label == label[row, column], column, row)
+    beside = cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return part | (beside & (label == 0))
+
+
+def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return the object that the network finds in a box of two opposite corners (x, y), (H, W) bool.
+
+    UserError: nothing of the box is left at the network's input size.
+    """
+    label = np.zeros(image.shape[:2], np.uint8)
+    points = np.array(corners)
+    limits = np.array(label.shape[::-1])
+    left, top = np.clip(points.min(0), 0, limits).round().astype(int)
+    right, bottom = np.clip(points.max(0), 0, limits).round().astype(int)
+    label[top:bottom, left:right] = BOXED
+    (support,) = segmenter.without_classes().boxes_to_masks(None, [Support(image, label, "the box")])
+    return support.label == 1

@@ -1,0 +1,165 @@
+"""Photos, upright as their EXIF data say, RGB, of bounded size: find, read, and divide large ones into tiles."""
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from util.errors import UserError
+from util.evaluate.refine import refined
+from util.files import OF_SYSTEMS, writable
+from util.files.images import colours_of, frame_of, header_of, read_image
+from util.files.photos import IMAGE_SUFFIXES, photos_below
+
+MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
+OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
+GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
+Window = tuple[slice, slice]  # rows, columns
+
+
+def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
+    """Return the photos among paths and in folders, each once, those of a folder by name, without pictures of results.
+
+    UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
+    """
+    photos: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            photos.update(dict.fromkeys(_photos_of_folder(path, recursive)))
+            continue
+        if not path.exists() and not path.is_symlink():
+            quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
+            raise UserError(f"{path}: no such photo or folder{quotes}")
+        of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
+        if not of_system:
+            photos[path] = None
+    odd_names = [path.name for path in photos if writable(str(path)) != str(path)]
+    if odd_names:
+        example = writable(odd_names[0])
+        print(
+            f"note: {len(odd_names)} file names are not in UTF-8, such as {example}: tables write them so",
+            file=sys.stderr,
+        )
+    return list(photos)
+
+
+def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
+    """Return the photos in a folder; UserError: there is none."""
+    photos = [path for path in photos_below(folder, recursive) if not _is_picture_of_result(path)]
+    if not photos:
+        raise UserError(f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
+    return photos
+
+
+def _is_picture_of_result(path: Path) -> bool:
+    picture = re.fullmatch(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)", path.name)
+    return picture is not None and path.with_name(f"{picture[1]}.json").exists()
+
+
+def check_photo(path: Path) -> None:
+    """Check a photo by its header; UserError: it is missing, no image, or has more than ``MAX_PIXELS`` pixels."""
+    (height, width), _ = header_of(path)
+    if height * width > MAX_PIXELS:
+        raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
+
+
+def read_photo(photo: GivenPhoto) -> np.ndarray:
+    """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
+
+    It is a file; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or floats in 0..1. UserError:
+    as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
+    """
+    if isinstance(photo, str | Path):
+        check_photo(Path(photo))
+        return read_image(Path(photo))
+    if isinstance(photo, Image.Image):
+        frame = frame_of(photo)
+        return frame.upright(colours_of(photo, Path("an image")))
+    if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
+        photo = _array_of(photo)
+    if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
+        return photo
+    form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
+    raise UserError(f"an image: must be {form}, not {_kind_of(photo)}")
+
+
+def _kind_of(photo: object) -> str:
+    """Return in words what was given in place of a photo and, if it is a picture of another kind, what to do."""
+    if photo is None:
+        return "None, which cv2.imread returns for a file that it cannot read: give the path"
+    if not isinstance(photo, np.ndarray | Tensor):
+        return type(photo).__name__
+    fix = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
+    return f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}; try {fix}"
+
+
+def _array_of(photo: Tensor) -> np.ndarray:
+    """Return a tensor (3, H, W) as an array (H, W, 3); floats in 0..1 become uint8."""
+    if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
+        photo = (255 * photo).round().byte()
+    return photo.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+class TiledPhoto:
+    """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
+
+    def __init__(self, image: np.ndarray, classes: int, tile: int | None, file: Path | None = None):
+        self.image = image
+        self.file = file
+        self.windows = windows(image.shape[:2], tile)
+        self.presence_features: list[Tensor] = []  # of each window, the model's numbers on each class, (classes, E)
+        self._clear(classes)
+
+    def _clear(self, classes: int) -> None:
+        height, width = self.image.shape[:2]
+        self.missing = len(self.windows)  # windows without maps so far
+        self._sum = np.zeros((classes, height, width), np.float32)
+        self._weight = np.zeros((height, width), np.float32)
+
+    def add(self, window: Window, maps: list[np.ndarray]) -> None:
+        """Add the maps of one window, one (H', W') float32 for each class; weights fall towards its edges."""
+        self.missing -= 1
+        if len(self.windows) == 1:
+            self._sum[:] = maps
+            return
+        height, width = maps[0].shape
+        weight = np.outer(_ramp(height), _ramp(width)).astype(np.float32)
+        self._weight[window] += weight
+        for total, values in zip(self._sum, maps, strict=True):
+            total[window] += weight * values
+
+    def blended(self) -> np.ndarray:
+        """Return the weighted mean of all maps, (classes, H, W) float32."""
+        return self._sum if len(self.windows) == 1 else self._sum / self._weight
+
+    def refine(self, first: int = 0) -> np.ndarray:
+        """Move the edges of the maps from the ``first`` on to the photo's, in each window; return as ``blended``."""
+        maps = self.blended()
+        self._clear(len(maps))
+        for rows, columns in self.windows:
+            window_maps = maps[:, rows, columns]
+            moved = refined(self.image[rows, columns], window_maps[first:])
+            self.add((rows, columns), [*window_maps[:first], *moved])
+        return self.blended()
+
+
+def _ramp(length: int) -> np.ndarray:
+    """Return the weights (length,) of a window's rows or columns: 1, less where neighbours overlap."""
+    places = np.arange(length)
+    from_edge = np.minimum(places, places[::-1]) + 0.5
+    return np.minimum(from_edge / max(length * OVERLAP, 1), 1)
+
+
+def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
+    """Return the tiles that cover a photo of ``shape`` (H, W), evenly spread, which overlap by at least a quarter."""
+    spans: list[list[slice]] = []
+    for length in shape:
+        side = min(tile or length, length)
+        count = int(np.ceil((length - side) / (side * (1 - OVERLAP)))) + 1
+        starts = np.linspace(0, length - side, count).round().astype(int).tolist()
+        spans.append([slice(start, start + side) for start in starts])
+    return [(rows, columns) for rows in spans[0] for columns in spans[1]]

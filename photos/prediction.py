@@ -1,0 +1,300 @@
+"""The result for one photo: a mask, a probability map and a presence score for each class, and its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from annotations.shapes import encoded
+from photos.supports import check_class_name
+from util.errors import UserError
+from util.evaluate.calibration import Calibration, sigmoid
+from util.evaluate.refine import without_specks
+from util.files import content_digest, state_of, write_atomically
+from util.files.images import write_mask
+from util.report.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
+
+THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
+EVEN = 0.5  # share of a class beside the background at which both are equally probable
+DIGITS = 6  # after the decimal point, of shares and confidences
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The rules that turn scores into a mask."""
+
+    min_score: float | None = None  # least presence score of a class that is shown; None: the calibration's threshold
+    threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
+    min_pixels: int = 0  # a class with fewer pixels is not shown
+    refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One connected part of a class."""
+
+    name: str
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1
+    area: int  # in pixels
+    score: float  # mean probability of the class over its pixels
+    _parts: np.ndarray = field(repr=False)  # (H, W) int32, shared by all parts of the class
+    _part: int = field(repr=False)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Its pixels, (H, W) bool."""
+        return self._parts == self._part
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """The classes of a photo's pixels."""
+
+    image: np.ndarray  # the upright photo, (H, W, 3) uint8
+    names: list[str]  # the classes; class i has the value i + 1 in the mask
+    mask: np.ndarray  # (H, W) uint8, 0 is background
+    # (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is that of a pixel in
+    # a photo that shows the class.
+    probability: np.ndarray
+    # the probability that the photo shows each class; None without a calibration, and for base classes
+    presence: list[float | None] | None = None
+    min_score: float | None = None  # the presence score below which a class has no pixel; None without a calibration
+    # the share of a class in the sum of its own and the background's probability above which the network takes a pixel
+    # for the class; a calibration moves it
+    own_threshold: float = EVEN
+    photo: Path | None = None  # its file, where it has one
+    facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
+
+    @classmethod
+    def from_margins(
+        cls,
+        image: np.ndarray,
+        names: list[str],
+        margins: np.ndarray,
+        presence: list[float | None] | None = None,
+        calibration: Calibration | None = None,
+        *,
+        decision: Decision = Decision(),
+    ) -> Prediction:
+        """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
+
+        Args:
+            image: RGB, (H, W, 3) uint8.
+            names: of the classes.
+            margins: each class's logit minus the background's, (classes, H, W) float32.
+            presence: each class's score in 0..1, None for a class without one.
+            calibration: of the weights; it scales the margins to probabilities.
+            decision: the rules that turn scores into a mask.
+        """
+        probability = _softmax(margins.astype(np.float32) if calibration is None else calibration.margins(margins))
+        min_score = None
+        if calibration is not None and presence is not None:
+            min_score = calibration.threshold if decision.min_score is None else decision.min_score
+            shown = np.array(_reach(presence, min_score))
+            margins = np.where(shown[:, None, None], margins, -np.inf)
+        mask = _decide(margins, probability, decision)
+        own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
+        return cls(image, names, mask, probability, presence, min_score, own_threshold)
+
+    def __repr__(self) -> str:
+        classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
+        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(classes)}>"
+
+    @property
+    def shown(self) -> list[bool]:
+        """Whether the presence score of each class suffices for its pixels to be shown."""
+        return _reach(self._scores(), self.min_score)
+
+    def _scores(self) -> list[float | None]:
+        """Return ``presence``, None for each class where there is none."""
+        return self.presence or [None] * len(self.names)
+
+    def instances(self) -> list[Part]:
+        """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
+        instances = list[Part]()
+        for value, name in enumerate(self.names, 1):
+            inside = (self.mask == value).astype(np.uint8)
+            count, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+            sums = np.bincount(parts.ravel(), self.probability[value - 1].ravel(), count)
+            by_area = sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA])
+            for part in by_area:
+                left, top, width, height, area = facts[part].tolist()
+                box = (left, top, left + width, top + height)
+                score = float(round(sums[part] / area, DIGITS))
+                instances.append(Part(name, box, area, score, parts, part))
+        return instances
+
+    def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
+        """Write the files of ``predict.py`` over earlier ones, named by ``name`` or the photo; return their paths."""
+        if name is not None:
+            stem = check_class_name(str(name), "save:")
+        elif self.photo is not None:
+            stem = self.photo.stem
+        else:
+            raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
+        paths = paths_of(Path(folder), stem, self.names)
+        self.write(paths, self.facts)
+        return paths
+
+    def write(self, paths: list[Path], facts: dict[str, Any], pictures: bool = True, instances: bool = False) -> None:
+        """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
+
+        ``pictures`` are those files, ``instances`` rows of the JSON.
+        """
+        path, mask, overlay_path, *probabilities = paths
+        path.unlink(missing_ok=True)
+        query = self.photo or Path(path.stem)
+        height, width = self.mask.shape
+        record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
+        if pictures:
+            write_mask(mask, self.mask, stated=True)
+            shown = self.overlay()
+            write_picture(overlay_path, shown)
+            write_picture(path.parent / THUMBNAILS / overlay_path.name, at_most(shown, THUMBNAIL_SIDE))
+            record |= {"mask": mask.name, "overlay": overlay_path.name}
+        rows = self.summary()
+        for row in rows:
+            row["runs"] = encoded(self.mask == row["value"])
+        if instances:
+            self._add_instances(rows)
+        if pictures:
+            for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
+                pixels = (probability * 255).round().astype(np.uint8)
+                write_atomically(file, cv2.imencode(".png", pixels)[1].tobytes())
+                row["probability"] = file.name
+        write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+
+    def _add_instances(self, rows: list[dict[str, Any]]) -> None:
+        """Add the connected parts of each class to its row of the JSON."""
+        parts = self.instances()
+        for row in rows:
+            row["instances"] = [
+                {"pixels": part.area, "box": part.box, "confidence": part.score, "runs": encoded(part.mask)}
+                for part in parts
+                if part.name == row["name"]
+            ]
+
+    def to_supervision(self) -> Any:
+        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id."""
+        try:
+            import supervision
+        except ModuleNotFoundError:
+            raise UserError("to_supervision: supervision is not installed; pip install supervision") from None
+        parts = self.instances()
+        return supervision.Detections(
+            xyxy=np.array([part.box for part in parts], np.float32).reshape(-1, 4),
+            mask=np.array([part.mask for part in parts], bool).reshape(-1, *self.mask.shape),
+            confidence=np.array([part.score for part in parts], np.float32),
+            class_id=np.array([self.names.index(part.name) for part in parts], int),
+            data={"class_name": np.array([part.name for part in parts], str)},
+        )
+
+    def overlay(self) -> np.ndarray:
+        """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
+        if len(self.names) == 1:
+            return overlay(self.image, self.mask, PREDICTION_COLOUR)
+        return class_map(self.image, self.mask)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
+
+        Box and confidence are as ``Part``'s box and score, of all pixels; None for a class without any.
+        """
+        rows = []
+        for value, (name, score) in enumerate(zip(self.names, self._scores()), 1):
+            inside = self.mask == value
+            pixels = int(inside.sum())
+            box = confidence = None
+            if pixels:
+                left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
+                box = [left, top, left + width, top + height]
+                confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
+            row = {
+                "name": name,
+                "value": value,
+                "presence": None if score is None else round(score, DIGITS),
+                "pixels": pixels,
+                "share": round(pixels / inside.size, DIGITS),
+                "box": box,
+                "confidence": confidence,
+            }
+            rows.append(row)
+        return rows
+
+
+def _softmax(margins: np.ndarray) -> np.ndarray:
+    """Return the probability of each class beside the background's logit 0, in place of margins (classes, H, W)."""
+    highest = np.maximum(margins.max(0), 0)
+    margins -= highest  # in place, since maps of the photo's size are large
+    np.exp(margins, out=margins)
+    margins /= margins.sum(0) + np.exp(-highest)
+    return margins
+
+
+def _reach(scores: Sequence[float | None], least: float | None) -> list[bool]:
+    """Return whether each presence score is at least ``least``; None, of either, is no reason to hide a class."""
+    return [score is None or least is None or score >= least for score in scores]
+
+
+def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) -> np.ndarray:
+    """Return the mask (H, W) uint8 of margins, -inf of hidden classes, and probabilities, both (classes, H, W)."""
+    best = margins.argmax(0)
+    largest = margins.max(0)
+    inside = largest > 0
+    if decision.threshold is not None:
+        probability_of_best = np.take_along_axis(probability, best[None], 0)[0]
+        inside = (probability_of_best >= decision.threshold) & (largest > -np.inf)
+    mask = np.where(inside, best + 1, 0).astype(np.uint8)
+    if decision.refine:
+        mask = without_specks(mask)
+    pixels = np.bincount(mask.ravel(), minlength=len(margins) + 1)
+    is_too_small = pixels < decision.min_pixels
+    mask[is_too_small[mask] & (mask > 0)] = 0
+    return mask
+
+
+def at_most(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture with at most ``side`` pixels on its longer side."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(round(scale * width), 1), max(round(scale * height), 1))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:
+    """Return the paths of a photo's JSON, mask and overlay, and of the probabilities of each class."""
+    endings = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in names)]
+    return [folder / f"{stem}{ending}" for ending in endings]
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with two digits, as in ``31 %``."""
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+
+
+def file_word(name: str) -> str:
+    """Return what stands for a class in the names of files."""
+    return re.sub(r"[^\w-]+", "_", name)
+
+
+def file_facts(query: Path) -> dict[str, Any] | None:
+    """Return the state of a photo's file and the digest of its content; None for a photo without one."""
+    if not query.is_file():
+        return None
+    return {"state": [*state_of(query)], "digest": content_digest(query).hex()}
+
+
+def is_same_file(facts: Any, query: Path) -> bool:
+    """Return whether a photo's file holds what its ``file_facts`` say; it is read where its state is another one."""
+    if not (isinstance(facts, dict) and query.is_file()):
+        return False
+    return facts.get("state") == [*state_of(query)] or facts.get("digest") == content_digest(query).hex()

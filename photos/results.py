@@ -1,0 +1,318 @@
+"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, other formats, a review.
+
+Each file is written atomically, the JSON of a photo last. It holds the masks as run lengths too, so that every other
+format is written from the JSON files alone, one photo at a time.
+"""
+
+import csv
+import io
+import json
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import quote
+
+from annotations import recognise, yolo
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.results import REJECTED, VERDICT_FILE, verdicts_in
+from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
+from util.errors import UserError, nearest
+from util.files import kept_json, read_json, writable, write_atomically
+from util.files.images import read_image
+from util.parallel import attempt
+from util.progress import ProgressBar
+from util.report.overlay import PREDICTION_COLOUR, class_colour
+
+PICTURES = "png"  # masks, overlays and probabilities
+FORMATS = (PICTURES, *recognise.WRITERS)
+BOX = ("x0", "y0", "x1", "y1")
+SUMMARY = "summary.csv"
+REVIEW = "review.html"
+REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
+BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
+COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
+
+
+def own_record(path: Path) -> dict[str, Any]:
+    """Return the content of a photo's result; empty if there is none, it is damaged, or of another program."""
+    record = kept_json(path)
+    return record if is_record(record) else {}
+
+
+def is_record(content: Any) -> bool:
+    """Return whether the content of a JSON file is a photo's result."""
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        return False
+    keys = {"name", "value", "presence", "pixels", "share", "box"}
+    is_whole = all(isinstance(row, dict) and keys <= row.keys() for row in content["classes"])
+    return is_whole and {"query", "query_file", "width", "height"} <= content.keys()
+
+
+def is_of_others(path: Path) -> bool:
+    """Return whether a file that results would be written to is there and of another program."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".json":
+        if b'"query_file"' in path.read_bytes():  # takes less time than parsing
+            return False
+        content = attempt(partial(read_json, what="this result", fix=""), path)
+        return not (isinstance(content, UserError) or is_record(content))
+    return BEGINS[path.name] not in path.read_bytes()[:1000]
+
+
+class Results:
+    """A folder of results.
+
+    Args:
+        out: the folder, which need not exist.
+        names: the classes, in the order of their values in masks.
+        formats: what is written beside the JSON files.
+        declared: categories of the supports' file, id -> name, which keep their ids.
+        polygons: write outlines in place of exact masks where a format has both.
+        instances: list the connected parts of each class in the JSON.
+
+    UserError: a format is unknown, or there is none.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        names: Sequence[str],
+        formats: Sequence[str] = (PICTURES,),
+        *,
+        declared: dict[int, str] | None = None,
+        polygons: bool = False,
+        instances: bool = False,
+    ):
+        self.out = out
+        self.names = names
+        self.formats = formats
+        self.polygons = polygons
+        self.instances = instances
+        for name in formats or [""]:
+            if name not in FORMATS:
+                raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
+        categories = dict(declared or {})
+        for name in names:
+            if name not in categories.values():
+                categories[max(categories, default=0) + 1] = name
+        self.categories = dict(sorted(categories.items()))
+        self.verdicts = verdicts_in(out)
+
+    def paths(self, query: Path) -> list[Path]:
+        """Return ``paths_of`` a query's files."""
+        return paths_of(self.out, query.stem, self.names)
+
+    def check_length(self, query: Path) -> None:
+        """Refuse (UserError) a photo whose name is so long that the folder's file system has none for its results."""
+        folder = next(path for path in (self.out, *self.out.absolute().parents) if path.is_dir())
+        longest = max(self.paths(query), key=lambda path: len(os.fsencode(path.name)))
+        length, limit = len(os.fsencode(longest.name)), os.pathconf(folder, "PC_NAME_MAX")
+        if length > limit:
+            problem = f"its name is too long: that of its result ..{longest.name[-40:]} would have {length} bytes"
+            raise UserError(f"{query}: {problem}, the limit is {limit}; rename the photo")
+
+    def check(self, queries: Sequence[Path], again: bool) -> None:
+        """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
+
+        UserError: names the first conflict; a file there is of another program; or earlier files of YOLO are of other
+        classes, whose numbers differ.
+        """
+        self._check_folder()
+        paths = self._distinct_paths(queries)
+        if not again:
+            self._check_new(paths)
+        jsons = [self.paths(query)[0] for query in queries]
+        for path in (self.out / SUMMARY, self.out / REVIEW, *jsons):
+            if is_of_others(path):
+                raise UserError(f"{path}: is no result of this program, and would be overwritten; name another --out")
+        if recognise.YOLO in self.formats:
+            self._check_yolo_classes()
+
+    def _check_folder(self) -> None:
+        """Refuse (UserError) a folder that cannot be made, because a file has its name or that of one above it."""
+        nearest_above = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if not nearest_above.is_dir():
+            raise UserError(f"--out {self.out}: {nearest_above} is no folder; name another")
+
+    def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
+        """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""
+        sources = {query.resolve() for query in queries}
+        paths: dict[str, Path] = {}
+        for query in queries:
+            for path in self.paths(query):
+                key = unicodedata.normalize("NFC", str(path)).casefold()
+                if key in paths or path.resolve() in sources:
+                    other = "is a query or written for another or another class"
+                    fix = "rename a photo or a class, or name another --out"
+                    raise UserError(f"{path}: would be written for {query}, but {other}; {fix}")
+                paths[key] = path
+        return list(paths.values())
+
+    def _check_new(self, paths: Sequence[Path]) -> None:
+        """Refuse (UserError) earlier results, in other formats too."""
+        of_formats = [self.out / name for name in self.formats if name != PICTURES]
+        for path in (*of_formats, *paths):
+            if path.exists():
+                raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
+
+    def _check_yolo_classes(self) -> None:
+        """Refuse (UserError) earlier files of YOLO that are of other classes."""
+        file = self.out / recognise.YOLO / yolo.DATA_FILE
+        if not file.exists():
+            return
+        classes, _ = yolo.read_data_file(file)
+        if list(classes.values()) != list(self.categories.values()):
+            raise UserError(f"{file}: was made with other classes; remove its folder, or name another --out")
+
+    def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
+        """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
+        bar = ProgressBar(queries, desc="verify", unit="photo", leave=False, delay=1)
+        return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
+
+    def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
+        """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
+        path, *pictures = self.paths(query)
+        record = own_record(path)
+        for key, value in {**facts, "query": str(query)}.items():
+            if key not in record or record[key] != value:
+                return False
+        if not is_same_file(record["query_file"], query):
+            return False
+        if PICTURES not in self.formats:
+            return True
+        shapes = {getattr(attempt(read_image, file), "shape", ())[:2] for file in pictures}  # () of a damaged one
+        return "mask" in record and shapes == {(record["height"], record["width"])}
+
+    def is_reviewed(self, query: Path) -> bool:
+        """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
+        record = own_record(self.paths(query)[0])
+        if not is_same_file(record.get("query_file"), query):
+            return False
+        rows = record["classes"]
+        judged = {row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts}
+        shown = {row["name"] for row in rows if row["pixels"]}
+        has_these_classes = [row["name"] for row in rows] == [*self.names]
+        return has_these_classes and bool(judged) and shown <= judged
+
+    def write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
+        """Write the files of a photo as ``Prediction.write``."""
+        query = prediction.photo
+        assert query is not None
+        for name in self.names:
+            self.verdicts.pop((str(query), name), None)  # it was on the earlier result
+        prediction.write(self.paths(query), facts, PICTURES in self.formats, self.instances)
+
+    def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
+        """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
+        folder = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
+        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
+        for name in self.formats:
+            if name != PICTURES:
+                photos = self.found(queries, folder, keep)
+                results = Predictions(photos, folder, self.categories, model, self.polygons)
+                recognise.WRITERS[name](self.out / name, results)
+
+    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[PredictedPhoto]:
+        """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
+        for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
+            path = self.paths(query)[0]
+            record = read_json(path, "this result", "make it again")
+            yield PredictedPhoto(
+                path=query,
+                name=Path(os.path.relpath(query, folder)).as_posix(),
+                height=record["height"],
+                width=record["width"],
+                objects=tuple(self._objects(record)),
+                made=path.stat().st_mtime_ns,
+                keep=keep,
+            )
+
+    def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:
+        """Yield the classes with pixels that no review has rejected, or their parts where those are listed."""
+        for row in record["classes"]:
+            if self.verdicts.get((record["query"], row["name"])) == REJECTED:
+                continue
+            whole = [row] if row["pixels"] else []
+            for entry in row.get("instances", whole):
+                yield PredictedObject(row["name"], entry["confidence"], entry["runs"])
+
+    def write_verdicts(self) -> None:
+        """Write the verdicts as ``review.html`` saves them."""
+        rows = [(photo, name, verdict) for (photo, name), verdict in self.verdicts.items() if verdict]
+        text = io.StringIO()
+        csv.writer(text).writerows([("photo", "class", "verdict"), *rows])
+        write_atomically(self.out / VERDICT_FILE, text.getvalue())
+
+    def write_summary(self, failed: dict[Path, str]) -> str:
+        """Write a table of all results in the folder, if there are any, and a page to review their pictures.
+
+        The table has a row for each photo and class, and for each photo with an error. Returns the numbers of photos in
+        which each class was not found, in words; empty if all were found in all.
+        """
+        rows = list[dict[str, Any]]()  # of the table, without outlines: all photos' together are large
+        entries = list[dict[str, Any]]()  # of the page
+        absent = Counter[str]()
+        for path, record, row in self._class_rows():
+            facts = self._table_facts(record, row)
+            values = {**row, **facts, **dict(zip(BOX, row["box"] or ()))}
+            rows.append({column: values[column] for column in COLUMNS if column in values})
+            is_base = record.get("supports", {}).get(row["name"]) == []
+            is_missing = not facts["shown"] and not is_base
+            absent[row["name"]] += int(is_missing)
+            if "overlay" in record and (facts["shown"] or is_missing):
+                entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
+        if not rows:
+            return ""
+        self._write_table(rows, failed)
+        if entries:
+            self._write_review(entries)
+        return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
+
+    def _class_rows(self) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+        """Yield the path of each result in the folder, its content, and the entry of each class in it."""
+        for path in sorted(self.out.glob("*.json")):
+            record = own_record(path)
+            for row in record.get("classes", ()):
+                yield path, record, row
+
+    def _write_table(self, rows: list[dict[str, Any]], failed: dict[Path, str]) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
+        write_atomically(self.out / SUMMARY, text.getvalue())
+
+    def _write_review(self, entries: list[dict[str, Any]]) -> None:
+        content = json.dumps(entries).replace("<", "\\u003c")
+        page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
+        write_atomically(self.out / REVIEW, page.substitute(entries=content, folder=THUMBNAILS))
+
+    def _table_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        """Return the columns of the table that a class of a result does not state itself."""
+        return {
+            "photo": writable(record["query"]),
+            "class": row["name"],
+            "shown": bool(row["pixels"]),
+            "review": self.verdicts.get((record["query"], row["name"]), ""),
+        }
+
+    def _picture_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``review.html`` shows of a class of a result beside the columns of the table."""
+        stated = Path(record["query"])
+        photo = stated if stated.exists() else self.out.parent / stated
+        place = Path(os.path.relpath(photo, self.out)).as_posix()
+        colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
+        return {
+            "href": quote(os.fsencode(place)),
+            "overlay": quote(os.fsencode(record["overlay"])),
+            "colour": f"rgb{colour}",
+            "presence": row["presence"],
+            "share": row["share"],
+        }

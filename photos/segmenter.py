@@ -1,0 +1,411 @@
+"""Segment classes in any photos, given a few marked photos: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``.
+
+Logits of each class are resized back to the photo's pixels, where classes and background compete.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.episode import IGNORE, Episode, Output
+from photos.encoded_class import BaseClasses, EncodedClass, encode_class
+from photos.load_model import load_model
+from photos.photo_files import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
+from photos.prediction import Decision, Prediction
+from photos.publish import fetched, publish
+from photos.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
+from util.checkpoints.checkpoint import digest_of
+from util.config.read import to_dict
+from util.errors import UserError, nearest
+from util.evaluate.calibration import Calibration, find_calibration, presence_inputs
+from util.evaluate.evaluate import FINAL
+from util.parallel import attempt
+from util.runtime.network import check_finite
+
+MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
+BATCH = 4  # views of queries in one forward pass
+SMALL = 0.01  # share of a photo below which objects are seldom found
+LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
+Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
+
+
+class Segmenter:
+    """A network and the classes that it segments; threads take turns, since a network keeps what its pass needs.
+
+    Args:
+        checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
+            out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
+        supports: by the name of each class, or of one class, a list of pairs (photo, marks), of texts
+            ``[class=]photo:marks``, or of ``photos/supports.py``; see ``support_from_arrays``.
+        name: the class of supports that name none.
+        config: YAML file, for checkpoints that contain none.
+        overrides: settings to change, ``section.key=value``.
+        side: S of the network's input in pixels, default as trained.
+        tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
+        device: as ``run.device``.
+        vectors: a file of word vectors, for names that are not among the data set's classes.
+        output: name of the two-channel output that is the prediction.
+        decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
+        keep_base: the base classes of the weights are in the masks too, before those of the supports.
+
+    UserError: a file cannot be read, or the arguments do not fit each other.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | Supports | None = None,
+        supports: Supports = (),
+        name: str | None = None,
+        *,
+        config: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        side: int | None = None,
+        tile: int | None = None,
+        device: str | None = None,
+        vectors: str | Path | None = None,
+        output: str = FINAL,
+        decision: Decision | None = None,
+        keep_base: bool = False,
+    ):
+        if not isinstance(checkpoint, str | Path | None):
+            if supports:
+                raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
+            supports, checkpoint = checkpoint, None
+        self.model = load_model(checkpoint, config, overrides=overrides, side=side, device=device, keep_base=keep_base)
+        self.tile = tile
+        self.output = output
+        self.decision = decision or Decision()
+        self.vectors = None if vectors is None else Path(vectors)
+        self.base = BaseClasses(self.model) if keep_base else None
+        self.calibration = self._find_calibration()
+        self._check_rule()
+        self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
+        self.notes: list[str] = []
+        self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the supports said
+        self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
+        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, name)
+        for class_name, supports_of_class in by_name.items():
+            self.add(class_name, supports_of_class)
+
+    def _find_calibration(self) -> Calibration | None:
+        """Return the calibration of the network's final output; others have none."""
+        if self.output != FINAL:
+            return None
+        config, weights = self.model.run.config, self.model.weights
+        return find_calibration(config, weights.source, weights.digest, self.model.precision)
+
+    def _check_rule(self) -> None:
+        """Refuse (UserError) an output or a presence score that the network does not have."""
+        title = self.model.network.title
+        if self.output != FINAL and self.fits_new_classes:
+            raise UserError(f"--output {self.output}: {title} has none for --keep-base; leave it out")
+        if self.decision.min_score is not None and self.calibration is None:
+            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-score {self.decision.min_score:g}: {title} {fix}")
+
+    @classmethod
+    def from_pretrained(
+        cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
+    ) -> Segmenter:
+        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision."""
+        return cls(fetched(place, revision), *arguments, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
+        publish(self.model.weights, Path(folder))
+
+    def add(self, name: str | None, supports: Sequence[GivenSupport]) -> None:
+        """Add a class to segment, of all these supports; predictions under way in other threads are without it.
+
+        UserError: the supports, or their number, do not fit the model; the class was added before or is one too many
+        for a mask of 8 bits; or this segmenter was adapted to its classes.
+        """
+        if self.presence_by is not None:
+            raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
+        name = None if name is None else check_class_name(name, "class:")
+        read = list[Support]()
+        for supports_of_class in supports_of(supports, name).values():
+            read += supports_of_class
+        with self.model.lock:
+            self._check_new(name or UNNAMED)
+            encoded = encode_class(name, self.boxes_to_masks(name, read), self.model, self.vectors)
+            self.classes.append(encoded)
+            self.notes += self._notes_on(encoded, name)
+
+    def _check_new(self, name: str) -> None:
+        """Refuse (UserError) the name of another class, and a class too many."""
+        base_names = [] if self.base is None else [known.name.casefold() for known in self.base.classes]
+        if name.casefold() in base_names:
+            raise UserError(f"{name}: is a base class of the weights, which is kept; leave its supports out")
+        if any(known.name == name for known in self.classes):
+            raise UserError(f"{name}: was added before; give all its supports at once, or another name")
+        if len(self.classes) == MAX_CLASSES:
+            raise UserError(f"{name}: masks of 8 bits take {MAX_CLASSES} classes")
+
+    def _notes_on(self, encoded: EncodedClass, name: str | None) -> list[str]:
+        """Return lines on a class that was added: its text vector, what to expect, and small objects."""
+        notes = [encoded.note] if encoded.note else []
+        outlook = self.model.outlook(name)
+        if outlook and outlook not in self.notes:
+            notes.append(outlook)
+        if encoded.share < SMALL:
+            seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
+            notes.append(f"{encoded.name}: covers at most {encoded.share:.1%} of its supports, and {seldom}")
+        return notes
+
+    def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
+        """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
+        filled = list[Support]()  # all of a box is the object
+        for support in supports:
+            label = np.where(support.label == BOXED, 1, support.label).astype(np.uint8)
+            filled.append(replace(support, label=label))
+        are_boxed = [bool((support.label == BOXED).any()) for support in supports]
+        if not any(are_boxed) or self.fits_new_classes:
+            return filled
+        searcher = copy.copy(self)
+        searcher.base = None
+        searcher.decision = Decision(min_score=None if self.calibration is None else 0.0)
+        searcher.classes = [encode_class(name, filled, self.model, self.vectors)]
+        for i, support in enumerate(supports):
+            if are_boxed[i]:
+                filled[i] = searcher._search_boxes(support)
+        return filled
+
+    def _search_boxes(self, support: Support) -> Support:
+        """Return a support whose object is what is found in its boxes; all of a box in which little is found."""
+        in_box = support.label == BOXED
+        is_found = self(support.image).mask > 0
+        count, boxes = cv2.connectedComponents(in_box.astype(np.uint8))
+        numbers = boxes.ravel()  # 0 outside of boxes
+        shares = np.bincount(numbers, is_found.ravel(), count) / np.bincount(numbers, minlength=count)
+        has_little = (shares < LEAST)[boxes]
+        label = np.where(in_box, is_found | has_little, support.label)
+        return replace(support, label=label.astype(np.uint8))
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
+        return f"<Segmenter {self.model.network.title} on {self.model.device}: {classes or 'no classes'}>"
+
+    def without_classes(self, keep_base: bool = False) -> Segmenter:
+        """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
+        out = copy.copy(self)
+        out.classes = []
+        out.notes = []
+        if keep_base or self.base is not None:
+            out.base = BaseClasses(self.model)
+            out.classes += out.base.classes
+        return out
+
+    def __call__(self, photo: GivenPhoto) -> Prediction:
+        """Return the prediction for one photo; see ``read_photo`` for its forms."""
+        return next(self.many([photo]))
+
+    def many(
+        self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH, unread: dict[Path, str] | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
+
+        UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
+        """
+        if not self.classes:
+            raise UserError("no supports: mark the object on at least one photo")
+        if isinstance(photos, str | Path):
+            photos = photos_in([Path(photos)])
+        now = copy.copy(self)
+        now.classes = [*self.classes]  # other threads may add some meanwhile
+        for views in now._batches(photos, batch, unread):
+            now._run(views)
+            complete = dict.fromkeys(photo for photo, _ in views if not photo.missing)
+            for photo in complete:
+                yield now._prediction(photo)
+
+    def _batches(
+        self, photos: Iterable[GivenPhoto], batch: int, unread: dict[Path, str] | None
+    ) -> Iterator[list[tuple[TiledPhoto, Window]]]:
+        """Yield the windows of all photos, up to ``batch`` at a time; errors as ``many``."""
+        views = list[tuple[TiledPhoto, Window]]()
+        for given in photos:
+            photo = self._read(given, unread)
+            if photo is None:
+                continue
+            for window in photo.windows:
+                views.append((photo, window))
+                if len(views) >= batch:
+                    yield views
+                    views = []
+        if views:
+            yield views
+
+    def _read(self, given: GivenPhoto, unread: dict[Path, str] | None) -> TiledPhoto | None:
+        """Return a photo; None for a file that cannot be read, which joins ``unread``; errors as ``many``."""
+        file = Path(given) if isinstance(given, str | Path) else None
+        image = attempt(read_photo, given)
+        if not isinstance(image, UserError):
+            return TiledPhoto(image, len(self.classes), self.tile, file)
+        if unread is None or file is None:
+            raise image
+        unread[file] = str(image)
+        return None
+
+    def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
+        """Add the network's maps of views to their photos."""
+        model = self.model
+        images = [photo.image[window] for photo, window in views]
+        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
+        inputs = torch.stack([image for image, _ in sized]).to(model.device)
+        labels = torch.stack([label for _, label in sized]).to(model.device)
+        margins = list[Tensor]()
+        presence_features = None
+        if self.base is not None:
+            margins.append(self.base.margins(inputs, labels < IGNORE, self.new_classes))
+        if self.few_shot_classes:
+            few_shot_margins, presence_features = self.scores(inputs)
+            margins.append(few_shot_margins)
+        maps = torch.cat(margins, 1).cpu().numpy()
+        for i, (photo, window) in enumerate(views):
+            size = images[i].shape[:2]
+            photo.add(window, [model.view.back(of_class, size, model.view.rule) for of_class in maps[i]])
+            if presence_features is not None:
+                photo.presence_features.append(presence_features[i].cpu())
+
+    def _prediction(self, photo: TiledPhoto) -> Prediction:
+        """Return the prediction of a photo whose windows all have maps."""
+        few_shot = self.few_shot_classes
+        first = len(self.classes) - len(few_shot)  # of them, behind the base classes
+        margins = photo.blended()
+        scores = self._presence_scores(photo, margins[first:])
+        if self.decision.refine and few_shot:  # it was measured for classes against the background alone
+            margins = photo.refine(first)
+        calibration = None if scores is None else self.calibration
+        if self.base is not None and first and few_shot:
+            self.base.resolve_overlaps(margins, scores, self.min_score)
+            if calibration is not None:
+                calibration = replace(calibration, scale=1.0, offset=0.0)
+        presence = None if scores is None else [*[None] * first, *scores]
+        names = [known.name for known in self.classes]
+        prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
+        return replace(prediction, photo=photo.file, facts=self.facts)
+
+    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> list[float] | None:
+        """Return those of the few-shot classes, from their margins (n, H, W) float32; None without a calibration."""
+        if self.calibration is None or not self.few_shot_classes:
+            return None
+        if self.presence_by is not None:
+            presence = self.presence_by(photo.image).presence or []
+            return [score for score in presence if score is not None]
+        windows: Sequence = photo.presence_features or [[None] * len(margins)]
+        scores = list[float]()
+        for number, margin in enumerate(torch.from_numpy(margins)):
+            inputs = [presence_inputs(margin, features[number]) for features in windows]
+            scores.append(max(self.calibration.presence(x.numpy()) for x in inputs))
+        return scores
+
+    @property
+    def min_score(self) -> float | None:
+        """The presence score below which a class is not shown; None without a calibration."""
+        if self.decision.min_score is not None:
+            return self.decision.min_score
+        return None if self.calibration is None else self.calibration.threshold
+
+    @property
+    def new_classes(self) -> list[EncodedClass]:
+        """The classes that have supports, which are the last ones."""
+        first = 0 if self.base is None else len(self.base.classes)
+        return self.classes[first:]
+
+    @property
+    def few_shot_classes(self) -> list[EncodedClass]:
+        """The new classes, where the network finds each by its supports alone; else none."""
+        return [] if self.fits_new_classes else self.new_classes
+
+    @property
+    def fits_new_classes(self) -> bool:
+        """Whether the method fits new classes among the base ones, all at once."""
+        return self.base is not None and self.base.fits is not None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
+        model = self.model
+        return {
+            "model": model.network.title,
+            "checkpoint": model.weights.source,
+            "output": self.output,
+            "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
+            "precision": model.precision,
+            "tile": self.tile,
+            "calibration": None if self.calibration is None else self.calibration.facts(),
+            "decision": asdict(self.decision),
+            "settings": to_dict(model.run.config)["model"],
+            "adapt": self.adaptation,
+            "supports": {known.name: known.sources for known in self.classes},
+            "text": {known.name: known.note for known in self.classes if known.note},
+        }
+
+    def digest(self) -> str:
+        """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
+        settings = to_dict(self.model.run.config)
+        settings["run"]["precision"] = self.model.precision  # whatever was asked
+        settings["test"]["precision"] = None
+        decisive = [settings, digest_of(self.model.network.state_dict())]
+        if self.base is not None:
+            decisive.append("keep_base")
+        out = hashlib.sha256(json.dumps(decisive).encode())
+        for known in self.classes:
+            for batch in known.support_batches:
+                out.update(batch.image.cpu().numpy().tobytes())
+                out.update(batch.label.cpu().numpy().tobytes())
+            if known.vector is not None:
+                out.update(known.vector.tobytes())
+        return out.hexdigest()
+
+    @torch.inference_mode()
+    def scores(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the margins and the model's own numbers on presence, for inputs (B, 3, S, S).
+
+        Margins are each class's logit minus the background's, (B, n, S, S) float32; the numbers are (B, n, E) float32,
+        None for a model without any.
+        """
+        episodes, counts = self.episodes(query)
+        with self.model.forward_pass():
+            output = self.model.network.forward_classes(episodes)
+        check_finite(output)
+        return self.scores_of(output, counts)
+
+    def episodes(self, query: Tensor) -> tuple[list[Episode], list[int]]:
+        """Return the episodes of queries (B, 3, S, S), of all batches of all classes in a row, and their numbers."""
+        base_labels = self.model.network.reads_base_labels
+        episodes = list[Episode]()
+        for known in self.few_shot_classes:
+            episodes += [known.episode(query, batch, base_labels) for batch in known.support_batches]
+        return episodes, [len(known.support_batches) for known in self.few_shot_classes]
+
+    def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return the scores of n classes as ``scores`` does, each the mean over its number of ``batches`` of supports.
+
+        ``output`` is of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
+        """
+        by_name = {FINAL: output.logits, **output.extra}
+        if self.output not in by_name:
+            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
+        logits = by_name[self.output].float()
+        margins = _means(logits[:, 1:] - logits[:, :1], batches)
+        if output.presence_features is None:
+            return margins, None
+        return margins, _means(output.presence_features.float(), batches)
+
+
+def _means(values: Tensor, batches: Sequence[int]) -> Tensor:
+    """Return the mean over the batches of supports of each class, (B, n, ...), of values (B, batches, ...)."""
+    return torch.stack([of_class.mean(1) for of_class in values.split(list(batches), dim=1)], dim=1)

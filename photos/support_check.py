@@ -1,0 +1,195 @@
+"""Supports judged by each other: which marks are doubtful, and whether they are of a material.
+
+With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
+support that is not found while the others are is named, unless it is too small. With one support of each class, a mark
+along much of the photo's border is of a material, which the method ``for_materials`` segments on the network's encoder.
+"""
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.episode import IGNORE
+from model.kinds.training_free import TrainingFreeSettings
+from model.parts.with_encoder import WithEncoder
+from model.registry import models
+from photos.encoded_class import encode_shots
+from photos.load_model import OUTLOOK
+from photos.segmenter import SMALL, Segmenter
+from util.checkpoints.run import Run
+from util.data.words.text import NO_TEXT
+from util.evaluate.evaluate import FINAL
+from util.progress import ProgressBar
+from util.runtime.context import with_data
+from util.runtime.network import build_model
+
+FOLDS, LEAST = 5, 3  # supports of each class, for folds
+SCORED = 10  # supports of a class that are segmented, at most
+MATERIAL = 1 / 3  # share of the photo's border
+STEP = 4  # between the pixels that are compared
+AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
+
+
+@dataclass
+class SupportPhoto:
+    """A photo among the supports, sized for the network."""
+
+    image: Tensor  # (3, S, S)
+    label: Tensor  # (S, S) int64, 0 background, the number of a class, 255 unknown
+    shots: dict[int, int] = field(default_factory=dict)  # class index -> index of its support
+    fold: int = 0  # .. ``FOLDS`` - 1
+
+    def add(self, number: int, shot: int, label: Tensor) -> None:
+        """Add the support of a class, by their indices, with its label (S, S)."""
+        self.shots[number] = shot
+        self.label[(label == IGNORE) & (self.label == 0)] = IGNORE
+        self.label[label == 1] = number + 1
+
+
+def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
+    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
+
+    It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
+    """
+    network = segmenter.model.network
+    shots = [len(known.sources) for known in segmenter.few_shot_classes]
+    trained_shots = network.shots_of(network.state_dict())
+    if not shots or not isinstance(network, WithEncoder) or trained_shots not in (None, 1):
+        return segmenter
+    if max(shots) == 1 and network.learns:
+        along = min(along_border(known.labels[0, 0]) for known in segmenter.few_shot_classes)
+        return _for_materials(segmenter, along) if along >= MATERIAL else segmenter
+    if min(shots) < LEAST:
+        return segmenter
+    return _judge_supports(segmenter, progress)
+
+
+def _judge_supports(segmenter: Segmenter, progress: bool) -> Segmenter:
+    """Return a copy of the segmenter that states how well its supports are found given the others."""
+    photos = photos_of(segmenter)
+    scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
+    iou = given_the_others(segmenter, photos, scored, progress)
+    doubtful_photos = list[int]()
+    names = list[str]()
+    for index, number in np.argwhere(~np.isnan(iou)).tolist():
+        photo = scored[index]
+        if _is_doubtful(iou[:, number], index, share=(photo.label == number + 1).float().mean()):
+            known, shot = segmenter.few_shot_classes[number], photo.shots[number]
+            doubtful_photos.append(index)
+            names.append(f"{known.name}, support {shot + 1} ({known.sources[shot]})")
+    iou_of_others = np.nanmean(np.delete(iou, doubtful_photos, 0), 1)
+    mean = round(float(iou_of_others.mean()), 2)
+    doubt = "not found given the others, which find each other; is its mark right?"
+    out = copy.copy(segmenter)
+    out.notes = [*segmenter.notes, f"supports: mean IoU {mean:.1f} % of {len(iou_of_others)} supports given the others"]
+    out.notes += [f"supports: {name}: {doubt}" for name in names]
+    out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": names}
+    return out
+
+
+def _is_doubtful(iou: np.ndarray, index: int, share: Tensor) -> bool:
+    """Return whether a support that covers a share of its photo is hardly found, while the others of its class are.
+
+    ``iou`` (scored,) is of the class on all photos, NaN where it is not; ``index`` is the support's.
+    """
+    median = np.nanmedian(np.delete(iou, index))
+    return bool(share >= SMALL and median >= AGREED and iou[index] < DOUBTFUL * median)
+
+
+def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
+    """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
+    photos = list[SupportPhoto]()
+    for number, known in enumerate(segmenter.few_shot_classes):
+        for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
+            same = (photo for photo in photos if number not in photo.shots and torch.equal(photo.image, image))
+            photo = next(same, None)
+            if photo is None:
+                photo = SupportPhoto(image, torch.zeros_like(label))
+                photos.append(photo)
+            photo.add(number, shot, label)
+    for index, photo in enumerate(photos):
+        photo.fold = _least_crowded_fold(photo, photos[:index])
+    return photos
+
+
+def _least_crowded_fold(photo: SupportPhoto, earlier: list[SupportPhoto]) -> int:
+    """Return the fold with the fewest photos that show a class of this one; of several, with the fewest photos."""
+    crowding = [[0, 0] for _ in range(FOLDS)]  # photos that show a class of this one, and all
+    for other in earlier:
+        crowding[other.fold][0] += bool(other.shots.keys() & photo.shots.keys())
+        crowding[other.fold][1] += 1
+    return crowding.index(min(crowding))
+
+
+def given_the_others(
+    segmenter: Segmenter, photos: list[SupportPhoto], scored: list[SupportPhoto], progress: bool
+) -> np.ndarray:
+    """Return the IoU in percent, (scored, classes), given the supports of the other folds; NaN of classes not there."""
+    iou = np.full((len(scored), len(segmenter.few_shot_classes)), np.nan)
+    trial, fold = segmenter, -1
+    by_fold = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
+    for index, photo in ProgressBar(by_fold, desc="supports", leave=False, disable=not progress):
+        if photo.fold != fold:
+            fold = photo.fold
+            trial = _without_fold(segmenter, photos, fold)
+        margins, _ = trial.scores(photo.image[None])
+        for number in photo.shots:
+            iou[index, number] = _iou(margins[0], photo.label, number)
+    return iou
+
+
+def _without_fold(segmenter: Segmenter, photos: list[SupportPhoto], fold: int) -> Segmenter:
+    """Return a segmenter of the supports in the other folds."""
+    out = segmenter.without_classes()
+    others = [photo for photo in photos if photo.fold != fold]
+    for number, known in enumerate(segmenter.few_shot_classes):
+        shots = [photo.shots[number] for photo in others if number in photo.shots]
+        out.classes.append(known.subset(shots, out.model))
+    return out
+
+
+def _iou(margins: Tensor, label: Tensor, number: int) -> Tensor:
+    """Return the IoU in percent of a class on a photo, from margins (classes, S, S) and the label (S, S)."""
+    margins, label = margins[:, ::STEP, ::STEP], label[::STEP, ::STEP]
+    inside, margin = label == number + 1, margins[number]
+    predicted = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
+    return 100 * (predicted & inside).sum() / (predicted | inside).sum().clamp(min=1)
+
+
+def along_border(label: Tensor) -> float:
+    """Return the share of the photo's border along which its mark lies, from the network's label (S, S)."""
+    known = label != IGNORE
+    photo = label[known.any(1)][:, known.any(0)]  # without the padding
+    return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())
+
+
+def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
+    """Return a segmenter of the same classes by the method ``for_materials``, on the encoder of the network."""
+    model = segmenter.model
+    network = cast(WithEncoder, model.network)
+    method = next(cls for cls in models().values() if cls.for_materials)
+    settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
+    settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
+    run = Run(replace(with_data(model.run.config, text=NO_TEXT), model=settings))
+    for_materials = cast(WithEncoder, build_model(run.config, 0, model.view.side))
+    for_materials.encoder = network.encoder
+    for_materials.to(model.device).eval()
+    out = segmenter.without_classes()
+    out.model = replace(model, run=run, network=for_materials)
+    out.output = FINAL
+    out.presence_by = segmenter
+    if segmenter.calibration is not None:
+        out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
+    for known in segmenter.few_shot_classes:
+        batches = encode_shots(known.name, known.images, known.labels, out.model)
+        out.classes.append(replace(known, support_batches=batches))
+    title = for_materials.title
+    reason = f"a mark along {along:.0%} of the photo's border means a material; uses {title}, not {network.title}"
+    kept_notes = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
+    out.notes = [*kept_notes, f"supports: {reason}"]
+    out.adaptation = {"method": title}
+    return out

@@ -1,0 +1,139 @@
+"""Exports of Label Studio: the photo of a region, the annotation of a task, its tools, and what is not understood."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from photos.supports import read_supports
+from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
+
+CATS = {"cat": AREAS["cat"]}
+UPLOADED = {"image": "/data/upload/3/aaaaaaaa-x0.jpg", "image2": "/data/upload/3/1a2b3c4d-p0.jpg"}
+EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
+
+
+def entry(box: tuple[int, ...], label: str | None, **changes: Any) -> dict[str, Any]:
+    """Return a polygon about a box as an entry of ``result``."""
+    value: dict[str, Any] = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(box)]}
+    if label is not None:
+        value["polygonlabels"] = [label]
+    polygon = {
+        "type": "polygonlabels",
+        "to_name": "image",
+        "original_width": WIDTH,
+        "original_height": HEIGHT,
+        "value": value,
+    }
+    return polygon | changes
+
+
+def tasks(folder: Path, data: dict[str, Any], *annotations: dict[str, Any], upload: str = "") -> Path:
+    """Write an export with one task, and two photos beside it."""
+    for name in ("x0.jpg", "p0.jpg"):
+        photo(folder / name)
+    task = {"id": 3, "data": data, "annotations": annotations, "file_upload": upload}
+    (folder / "p.json").write_text(json.dumps([task]))
+    return folder / "p.json"
+
+
+@pytest.mark.parametrize(
+    ("data", "where", "upload"),
+    [
+        (UPLOADED, {"to_name": "image2"}, ""),
+        ({"images": ["x0.jpg", "p0.jpg"]}, {"to_name": "img", "item_index": 1}, ""),
+        ({"image": "https://b.s3.amazonaws.com/f/p0.jpg?X-Amz-Algorithm=A&X-Amz-Date=1", "text": "x0"}, {}, ""),
+        ({"image": "/data/local-files/?d=my%20set/p0.jpg"}, {"to_name": "photo"}, ""),
+        (EMBEDDED, {}, "0a1b2c3d-p0.jpg"),
+        (EMBEDDED | {"file": "p0.jpg"}, {}, "1.json"),
+    ],
+)
+def test_a_region_belongs_to_the_photo_that_it_names(tmp_path: Path, data: dict, where: dict, upload: str) -> None:
+    path = tasks(tmp_path, data, {"result": [entry(CAT, "cat", **where)]}, upload=upload)
+    (support,), _ = read_supports([str(path)])
+    assert support.photo.name == "p0.jpg"
+    assert int(support.read().label.sum()) == AREAS["cat"]
+
+
+def test_a_region_of_a_photo_that_its_task_lacks_is_refused(tmp_path: Path) -> None:
+    path = tasks(tmp_path, UPLOADED, {"result": [entry(CAT, "cat", to_name="other")]})
+    assert "task 3: of its 2 photos, image, image2, none is 'other'" in refusal(path)
+
+
+def test_an_embedded_photo_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tasks(tmp_path, EMBEDDED, {"result": [entry(CAT, "cat")]}, upload="1.json")
+    assert "task 3: a photo in base64 needs its name" in refusal(path)
+
+
+def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
+    path = tasks(tmp_path, {})
+    path.write_text(json.dumps([{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}]))
+    assert "JSON-MIN" in refusal(path)
+
+
+def test_masks_of_an_export_which_do_not_name_their_photos_are_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "photos/p0.jpg")
+    mask = tmp_path / "masks/task-3-annotation-7-by-me@x.org-label-cat-0.png"
+    mask.parent.mkdir()
+    Image.fromarray(255 * region(CAT)).save(mask)
+    assert "BRUSH_TO_PNG" in refusal(mask.parent, tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    "first", [{"result": []}, {"result": [entry(DOG, "cat")], "was_cancelled": True}, {"result": [entry(DOG, "cat")]}]
+)
+def test_the_annotation_of_a_task_is_the_ground_truth_or_the_first_with_regions(tmp_path: Path, first: dict) -> None:
+    truth = {"result": [entry(CAT, "cat")], "ground_truth": True}
+    assert areas(tasks(tmp_path, {"image": "p0.jpg"}, first, truth)) == CATS
+
+
+def bitmask(pixels: np.ndarray) -> dict[str, Any]:
+    """Return an entry of the bitmask brush, which holds a PNG."""
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    address = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+    return entry(DOG, None, type="bitmasklabels", value={"imageDataURL": address, "bitmasklabels": ["dog"]})
+
+
+DOG_PIXELS = 255 * region(DOG)
+EMPTY_PIXELS = np.zeros_like(DOG_PIXELS)
+FULL_PIXELS = np.full_like(DOG_PIXELS, 255)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        DOG_PIXELS,
+        np.dstack([DOG_PIXELS, DOG_PIXELS, DOG_PIXELS, FULL_PIXELS]),  # opaque
+        np.dstack([EMPTY_PIXELS, EMPTY_PIXELS, EMPTY_PIXELS, DOG_PIXELS]),  # transparent beside the object
+    ],
+    ids=["grey", "opaque", "transparent"],
+)
+def test_the_bitmask_brush_is_read(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [entry(CAT, "cat"), bitmask(pixels)]})
+    assert areas(path) == AREAS
+
+
+def test_a_damaged_bitmask_is_refused(tmp_path: Path) -> None:
+    painted = bitmask(DOG_PIXELS)
+    painted["value"]["imageDataURL"] = painted["value"]["imageDataURL"][:40]
+    path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [painted]})
+    assert "task 3: a mask is damaged" in refusal(path)
+
+
+def test_regions_without_a_label_and_of_other_tools_are_counted(tmp_path: Path, capsys) -> None:
+    shape = entry(CAT, None, type="polygon")
+    labels = entry(CAT, None, type="labels")  # the second entry of the same region
+    labels["value"]["labels"] = ["cat"]
+    unlabelled = entry(DOG, None)
+    vector = entry(DOG, None, type="vectorlabels", value={"vertices": [], "vectorlabels": ["dog"]})
+    path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [shape, labels, unlabelled, vector]})
+    assert areas(path) == CATS
+    said = capsys.readouterr().err
+    assert "regions without a label (1)" in said
+    assert "regions of 'vectorlabels' (1)" in said

@@ -1,0 +1,139 @@
+"""Damaged files of each format: one line that names the file and the reason."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from photos.supports import read_supports
+from tests.annotations import drawn
+from util.errors import UserError
+
+Change = Callable[[str], str]
+SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}  # of run lengths
+
+
+def _cut(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def _in(old: str, new: str) -> Change:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return change
+
+
+def _json(key: str, **changes: object) -> Change:
+    """Return a change of the last entry of a list in a JSON file, or of the file itself."""
+
+    def change(text: str) -> str:
+        content = json.loads(text)
+        entry = content[key][-1] if key else content
+        entry.update(changes)
+        return json.dumps(content)
+
+    return change
+
+
+Damage = tuple[str, Change, str]  # the file that the line names (often the damaged one), what is done, the reason
+COCO: list[Damage] = [
+    ("coco.json", _cut, "line 1 column"),
+    ("coco.json", _in("images", "pictures"), "'images' is missing"),
+    ("coco.json", _json("annotations", category_id=5), "category_id 5 is not among the categories"),
+    ("coco.json", _json("annotations", segmentation=7), 'annotation 18: its "segmentation" must be outlines'),
+    ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "x and y come in pairs"),
+    ("coco.json", _json("annotations", segmentation={"counts": "x"}), "annotation 18: 'size' is missing"),
+    ("coco.json", _json("annotations", image_id="p0"), "annotation 18: invalid literal"),
+    ("coco.json", _json("categories", name="cat"), "the same"),
+    ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": "0~"}), "its runs cover 14 pixels"),
+    ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": [10**9]}), "its runs cover 1000000000 pixels"),
+    ("a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines reach far"),
+    ("a.jpg", _json("images", width=50), "different sizes"),
+]
+LABELME: list[Damage] = [
+    ("a.json", _cut, "line 1 column"),
+    ("a.json", _json("", shapes=3), "of another kind than expected"),
+    ("a.json", _json("shapes", points=[["x", 1]]), "shape 3: could not convert"),
+    ("a.json", _json("shapes", mask="aGVsbG8="), "a mask is damaged"),
+    ("a.json", _json("", imagePath="b.jpg"), "its photo 'b.jpg' is not in the folder of photos"),
+    ("a.jpg", _json("", imageHeight=73), "different sizes"),
+]
+LABEL_STUDIO: list[Damage] = [
+    ("export.json", _cut, "cut short"),
+    ("export.json", _in('"image_rotation": 0', '"image_rotation": 90'), "is rotated there"),
+    ("export.json", _in('"rle": [', '"rle": [1], "old": ['), "task 1: run lengths of a brush are cut short"),
+    ("export.json", _in("0123abcd-", "other-"), "did you mean 'a.jpg'"),
+]
+RESULTS: list[Damage] = [
+    ("a.json", _json("", height="x"), "is no result of this project"),
+    ("a.json", _json("", query="gone.jpg"), "'gone.jpg' is not in the folder of photos"),
+    ("accepted (1).csv", _in("class,", "class;"), "needs the columns"),
+]
+YOLO: list[Damage] = [
+    ("labels/train/a.txt", lambda text: text[:30], "line 1"),
+    ("labels/train/a.txt", _in("0 ", "7 "), "class 7 is not among the classes 0..1"),
+    ("labels/train/a.txt", _in("0 ", "0.5 "), "line 1 is not in YOLO's form"),
+    ("labels/train/a.txt", _in("\n1 ", " 0.91\n1 "), "odd number of coordinates; take out the last number"),
+    ("labels/train/a.txt", _in("0.083333", "nan"), "must be shares"),
+    ("labels/train/a.txt", _in("0.083333", "40"), "must be shares"),
+    ("labels/train/a.txt", lambda _: "0 0.1 0.1\n", "at least three corners"),
+    ("data.yaml", _in("names:", "nam: &x ["), "line 2"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' is not a name, or"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "cat"), "must list the classes"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "python/object"),
+]
+
+
+@pytest.mark.parametrize(("named", "change", "reason"), COCO)
+def test_a_damaged_file_of_coco_is_one_line(named: str, change: Change, reason: str, tmp_path: Path) -> None:
+    line = _refusal_of_damaged("coco", tmp_path, "coco.json", change)
+    assert named in line
+    assert reason in line
+
+
+@pytest.mark.parametrize(("named", "change", "reason"), LABELME)
+def test_a_damaged_file_of_labelme_is_one_line(named: str, change: Change, reason: str, tmp_path: Path) -> None:
+    line = _refusal_of_damaged("labelme", tmp_path, "a.json", change)
+    assert named in line
+    assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "reason"),
+    [
+        *[("labelstudio", *damage) for damage in LABEL_STUDIO],
+        *[("results", *damage) for damage in RESULTS],
+        *[("yolo", *damage) for damage in YOLO],
+    ],
+)
+def test_a_damaged_file_is_one_line(kind: str, name: str, change: Change, reason: str, tmp_path: Path) -> None:
+    line = _refusal_of_damaged(kind, tmp_path, name, change)
+    assert Path(name).name in line
+    assert reason in line
+
+
+def _refusal_of_damaged(kind: str, folder: Path, name: str, change: Change) -> str:
+    """Return the error of reading a folder of a format after the change of one of its files."""
+    drawn.WRITERS[kind](folder)
+    file = folder / name
+    file.write_text(change(file.read_text()))
+    return _refusal(f"{kind}:{folder}")
+
+
+def _refusal(text: str) -> str:
+    """Return the error of reading all supports."""
+    with pytest.raises(UserError) as caught:
+        supports, _ = read_supports([text])
+        for support in supports:
+            support.read()
+    return str(caught.value)
+
+
+def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:
+    for content in (b"", b"{}", b"\0" * 99, b"\xff\xd8\xff"):
+        (tmp_path / "some").write_bytes(content)
+        assert "some: in no format that is known here" in _refusal(str(tmp_path / "some"))
+    assert "gone: this file or folder does not exist" in _refusal(str(tmp_path / "gone"))

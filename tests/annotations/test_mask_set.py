@@ -1,0 +1,261 @@
+"""The meaning of the numbers in a set of masks: names, palettes and 255, for predict.py and a data set of one's own."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotations.masks import read_names
+from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal
+from util.errors import UserError
+from util.files.images import read_mask
+from util.files.palette import voc_palette
+from util.prepare.custom_sources import from_masks
+from util.prepare.make import run_jobs
+
+GREY = [level for value in range(256) for level in (value,) * 3]
+INVERTING = GREY[::-1]  # as ImageJ shows masks
+OWN = [0, 0, 0, 200, 0, 10, 0, 200, 10]
+VOC = voc_palette()
+Save = Callable[[np.ndarray], Image.Image]
+
+
+def ids(*objects: tuple[tuple[int, ...], int]) -> np.ndarray:
+    """Return a mask (H, W) uint8 of boxes with their values."""
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for (x0, y0, x1, y1), value in objects:
+        values[y0:y1, x0:x1] = value
+    return values
+
+
+def whole(palette: list[int]) -> Save:
+    def save(values: np.ndarray) -> Image.Image:
+        image = Image.fromarray(values)
+        image.putpalette(palette)
+        return image
+
+    return save
+
+
+def reduced(palette: list[int]) -> Save:
+    """Return the writer of a palette that holds the colours in use alone."""
+
+    def save(values: np.ndarray) -> Image.Image:
+        used, indices = np.unique(values, return_inverse=True)
+        colours = np.reshape(palette, (-1, 3))[used]
+        return whole(colours.ravel().tolist())(indices.reshape(values.shape).astype(np.uint8))
+
+    return save
+
+
+def write(folder: Path, masks: list[Image.Image], names: str | None, suffix: str = ".png") -> Path:
+    """Write photos, their masks and a file of names."""
+    (folder / "masks").mkdir(parents=True)
+    for number, mask in enumerate(masks):
+        photo(folder / f"images/p{number}.jpg")
+        mask.save(folder / f"masks/p{number}{suffix}")
+    if names is not None:
+        (folder / "names.txt").write_text(names)
+    return folder
+
+
+def write_cat_then_dog(
+    folder: Path, save: Save, names: str | None = "cat\ndog", values: tuple[int, int] = (1, 2)
+) -> Path:
+    """Write two masks, of a cat and of a dog."""
+    cat, dog = values
+    return write(folder, [save(ids((CAT, cat))), save(ids((DOG, dog)))], names)
+
+
+def custom(folder: Path, white_is_object: bool = False) -> tuple[list[str], list[np.ndarray]]:
+    """Return the classes and the masks of the data set that prepare.py makes."""
+    parts = {"images": folder / "images", "masks": folder / "masks", "classes": folder / "names.txt"}
+    plan = from_masks(Namespace(**parts, white_is_object=white_is_object))
+    run_jobs(plan, folder / "out", skip_bad=False)
+    return list(plan.classes), [read_mask(path) for path in sorted((folder / "out/masks").iterdir())]
+
+
+def assert_read(folder: Path) -> None:
+    """Check that both commands find the cat on the first photo and the dog on the second."""
+    assert areas(folder) == AREAS
+    classes, masks = custom(folder)
+    for name, mask in zip(AREAS, masks, strict=True):
+        assert (mask == 1 + classes.index(name)).sum() == AREAS[name] == (mask > 0).sum()
+
+
+def assert_refused(folder: Path, line: str) -> None:
+    """Check that both commands refuse the folder with a line, and that nothing is written."""
+    assert line in refusal(folder)
+    with pytest.raises(UserError) as caught:
+        custom(folder)
+    assert line in str(caught.value)
+    assert not (folder / "out").exists()
+
+
+NAMES = {  # of the values 1 and 2
+    "plain": "cat\ndog",
+    "word": "unlabeled\ncat\ndog",
+    "short word": "BG\ncat\ndog",
+    "none": "None\ncat\ndog",
+    "two words": "No object\ncat\ndog",
+    "brackets": "<background>\ncat\ndog",
+    "zero": "0\ncat\ndog",
+    "comment": "# of the farm\n\ncat\ndog\n",
+    "comment and word": "# of the farm\nunlabelled\ncat\n# a comment\ndog",
+    "values": "0: unlabeled\n1: cat\n2: dog",
+    "values of two": "1: cat\n2: dog",
+    "values after": "background=0\ncat=1\ndog=2",
+    "table": "Pixel Value, Class\n0, background\n1, cat\n2, dog",
+    "tabs": "0\tnone\n1\tcat\n2\tdog\n255\tvoid",
+    "points": "0. none\n1. cat\n2. dog",
+    "spaces": "0 background\n1 cat\n2 dog",
+    "other order": "2: dog\n0: background\n1: cat",
+    "YAML": "names:\n  0: background\n  1: cat\n  2: dog",
+}
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_a_line_for_the_value_0_does_not_shift_the_names(tmp_path: Path, form: str) -> None:
+    (tmp_path / "names.txt").write_text(NAMES[form])
+    assert read_names(tmp_path / "names.txt").names == {1: "cat", 2: "dog"}
+
+
+NO_VALUES = {
+    "2 door\n4 door": {1: "2 door", 2: "4 door"},
+    "grade 0\ngrade 1": {1: "grade 0", 2: "grade 1"},
+    "cat: domestic\ndog": {1: "cat: domestic", 2: "dog"},
+    "7: road\n8: kerb": {7: "road", 8: "kerb"},
+}
+
+
+@pytest.mark.parametrize("text", NO_VALUES)
+def test_numbers_in_names_are_values_only_where_each_line_has_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    assert read_names(tmp_path / "names.txt").names == NO_VALUES[text]
+
+
+REFUSED_NAMES = {
+    "0: cat\n1: dog": "calls the value 0 'cat'",
+    "1: background\n2: cat": "calls the value 1 'background'",
+    "cat\ndog\nbackground": "calls the value 3 'background'",
+    "1: cat\n1: dog": "'dog' has the value 1, which is taken",
+    "0: none\n255: cat": "'cat' has the value 255",
+    "1: cat\n2: cat": "is that of two classes",
+    '{"0": "cat"}': "is JSON",
+    "name,r,g,b\ncat,48,112,32\ndog,176,112,32": "is a table of several columns",
+    "1: cat: feline\n2: dog: canine": "is a table of several columns",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED_NAMES)
+def test_names_that_contradict_what_values_mean_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_names(tmp_path / "names.txt")
+    assert REFUSED_NAMES[text] in str(caught.value)
+
+
+def test_a_last_name_that_no_mask_holds_is_a_question(tmp_path: Path) -> None:
+    folder = write_cat_then_dog(tmp_path, Image.fromarray, "meadow\ncat\ndog")
+    assert_refused(folder, "does the first line, 'meadow', name the value 0?")
+    (tmp_path / "names.txt").write_text("1: cat\n2: dog\n3: horse")
+    assert_read(folder)
+
+
+def test_names_that_no_mask_holds_are_left_out_with_a_note(tmp_path: Path, capsys) -> None:
+    assert_read(write_cat_then_dog(tmp_path, Image.fromarray, "cat\ndog\nhorse\ncow"))
+    line = "left out, in no mask: horse (3), cow (4); its first line, 'cat', is the value 1"
+    assert capsys.readouterr().err.count(line) == 2
+
+
+def test_stated_values_may_have_gaps(tmp_path: Path) -> None:
+    assert_read(write_cat_then_dog(tmp_path, Image.fromarray, "7: cat\n14: dog", values=(7, 14)))
+
+
+PARTLY_GREY = [0, 0, 0, 2, 2, 2, 180, 120, 120]
+WHOLE = {
+    "grey": Image.fromarray,
+    "VOC's": whole(VOC),
+    "own": whole(OWN),
+    "of white ground": whole([255] * 3 + OWN[3:]),
+    "partly grey": whole(PARTLY_GREY),
+    "inverting": whole(INVERTING),
+    "16 bits": lambda values: Image.fromarray(values.astype(np.uint16)),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_whole_palettes_and_numbers_are_read_by_their_values(tmp_path: Path, kind: str) -> None:
+    assert_read(write_cat_then_dog(tmp_path, WHOLE[kind]))
+
+
+@pytest.mark.parametrize("palette", [VOC, OWN], ids=["VOC's", "own"])
+def test_an_index_of_two_colours_is_refused(tmp_path: Path, palette: list[int]) -> None:
+    folder = write_cat_then_dog(tmp_path, reduced(palette))
+    assert_refused(folder, f"gives the value 1 the colour {tuple(palette[6:9])}, that of")
+
+
+SCALES = {
+    "VOC's 8 and 12": (VOC, (8, 12), "the colour (64, 0, 0), which usually is of 8"),
+    "grey 8 and 12": (GREY, (8, 12), "the colour (8, 8, 8), which usually is of 8"),
+    "VOC's border": (VOC, (1, 255), "the colour (224, 224, 192), which usually is of 255"),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_reduced_palettes_of_a_known_scale_are_refused(tmp_path: Path, kind: str) -> None:
+    palette, (cat, dog), line = SCALES[kind]
+    names = "\n".join(f"class {value}" for value in range(1, 16))
+    masks = [reduced(palette)(ids((CAT, cat), (DOG, dog))) for _ in range(2)]
+    assert_refused(write(tmp_path, masks, names), line)
+
+
+def test_a_photo_without_ground_has_the_palette_of_the_others(tmp_path: Path) -> None:
+    filled = np.full((HEIGHT, WIDTH), 2, np.uint8)
+    masks = [reduced(OWN)(values) for values in (ids((CAT, 1), (DOG, 2)), filled)]
+    assert_refused(write(tmp_path, masks, "cat\ndog"), "gives the value 0 the colour (0, 200, 10), that of")
+
+
+def test_reduced_palettes_are_refused_without_names_too(tmp_path: Path) -> None:
+    folder = write_cat_then_dog(tmp_path, reduced(VOC), names=None)
+    assert "gives the value 1 the colour (0, 128, 0)" in refusal(folder)
+
+
+def test_a_label_map_reads_reduced_palettes_by_their_colours(tmp_path: Path) -> None:
+    folder = write_cat_then_dog(tmp_path, reduced(VOC), names=None)
+    (folder / "names.txt").write_text("cat:128,0,0::\ndog:0,128,0::\n")
+    assert_read(folder)
+
+
+@pytest.mark.parametrize("save", [Image.fromarray, whole(VOC)], ids=["grey", "palette"])
+def test_masks_of_255_beside_masks_of_class_ids_are_a_question(tmp_path: Path, save: Save) -> None:
+    masks = [save(ids((CAT, 1))), save(ids((CAT, 255)))]
+    folder = write(tmp_path, masks, "cat")
+    assert_refused(folder, "all that 1 masks mark, such as p1.png, is 255")
+    _, made = custom(folder, white_is_object=True)
+    assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 2
+
+
+def test_255_among_several_classes_is_of_none(tmp_path: Path) -> None:
+    masks = [Image.fromarray(ids((CAT, 1), (DOG, 2))), Image.fromarray(ids((CAT, 255)))]
+    assert_refused(write(tmp_path, masks, "cat\ndog"), "give those pixels the value of their class")
+
+
+def test_255_is_the_border_of_class_ids_and_unknown_alone(tmp_path: Path) -> None:
+    masks = [ids((CAT, 255), ((10, 12, 38, 48), 1)), ids((DOG, 1))]
+    _, made = custom(write(tmp_path, [*map(Image.fromarray, masks)], "cat"))
+    assert all(map(np.array_equal, made, masks))
+    folder = write(tmp_path / "white", [Image.fromarray(ids((CAT, 255)))], "cat")
+    assert "is 255, which is unknown" in refusal(folder)
+
+
+def test_masks_of_one_named_class_may_show_it_in_any_form(tmp_path: Path) -> None:
+    shown = ids((CAT, 1))
+    forms = [Image.fromarray(shown), Image.fromarray(shown > 0), Image.fromarray(np.dstack([shown * 255] * 3))]
+    folder = write(tmp_path, forms, "cat")
+    assert areas(folder) == {"cat": 3 * AREAS["cat"]}
+    _, made = custom(folder)
+    assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 3

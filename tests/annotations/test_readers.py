@@ -1,0 +1,100 @@
+"""Every format of the same annotations is recognised, and gives the same pixels of the same classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotations import recognise
+from annotations.annotation import AnnotatedPhoto, Instance, label_of
+from photos.supports import BOXED, read_supports
+from tests.annotations import drawn
+from util.errors import UserError
+
+
+@pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
+def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> None:
+    write = drawn.masks if kind == "masks" else drawn.WRITERS[kind]
+    write(tmp_path / "set")
+    ids = [17, 18] if kind == "coco" else [1, 2]
+    for text in (str(tmp_path / "set"), f"{kind}:{tmp_path / 'set'}"):
+        supports, categories = read_supports([text])
+        assert [*categories.items()][:2] == [*zip(ids, ("cat", "dog"))]
+        assert [support.name for support in supports] == ["cat", "dog"]
+        for support in supports:
+            read = support.read()
+            is_object = np.isin(read.label, (1, BOXED))
+            np.testing.assert_array_equal(is_object, drawn.region(drawn.BOXES[support.name]) > 0)
+            assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
+
+
+def test_nothing_is_painted_at_a_stated_size_that_is_not_the_photos(tmp_path: Path) -> None:
+    photo = drawn.photo(tmp_path / drawn.PHOTO)
+    outline = np.array([0.0, 0, 9, 0, 9, 9])
+    stated = AnnotatedPhoto(photo.name, 2**20, 2**20, (Instance(1, (outline,)),))  # 2**40 bytes
+    with pytest.raises(UserError, match=rf"{photo.name}: .* different sizes"):
+        label_of(stated, photo, {1: 1})
+
+
+@pytest.mark.parametrize("kind", drawn.WRITERS)
+def test_photos_may_lie_elsewhere(kind: str, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "photos"
+    elsewhere.mkdir()
+    path = drawn.WRITERS[kind](tmp_path / kind)
+    photo = next((tmp_path / kind).rglob(drawn.PHOTO))
+    photo.rename(elsewhere / photo.name)
+    supports, _ = read_supports([str(path)], elsewhere)
+    assert [bool(support.read().label.any()) for support in supports] == [True, True]
+    chosen, _ = read_supports([str(path)], elsewhere, classes=["dog"], shots=1)
+    assert [support.name for support in chosen] == ["dog"]
+
+
+def test_photos_of_masks_may_lie_elsewhere(tmp_path: Path) -> None:
+    drawn.masks(tmp_path / "set")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "set" / drawn.PHOTO).rename(tmp_path / "photos/a.jpg")
+    supports, _ = read_supports([str(tmp_path / "set")], tmp_path / "photos")
+    assert len(supports) == 2
+
+
+def test_a_mask_of_several_indices_without_names_is_refused(tmp_path: Path) -> None:
+    drawn.masks(tmp_path)
+    (tmp_path / "names.txt").unlink()
+    with pytest.raises(UserError, match=r"a\.png: .* hold the class indices \[1, 2\]"):
+        read_supports([str(tmp_path)])
+    (support,), _ = read_supports([str(tmp_path)], mask_value=2)
+    np.testing.assert_array_equal(support.read().label == 1, drawn.region(drawn.DOG) > 0)
+
+
+def test_a_mask_of_one_index_without_names_is_one_object(tmp_path: Path) -> None:
+    drawn.photo(tmp_path / drawn.PHOTO)
+    Image.fromarray(255 * drawn.region(drawn.CAT)).convert("RGB").save(tmp_path / "a.png")
+    (support,), _ = read_supports([str(tmp_path)])
+    assert support.name is None
+    assert support.read().label.sum() == drawn.AREAS["cat"]
+
+
+def test_masks_of_different_indices_without_names_are_refused(tmp_path: Path) -> None:
+    for number, (name, box) in enumerate(drawn.BOXES.items(), 1):
+        drawn.photo(tmp_path / f"{name}.jpg")
+        drawn.index_mask(tmp_path / f"{name}.png", number * drawn.region(box))
+    with pytest.raises(UserError, match=r"dog\.png: .* hold the class indices \[1, 2\]"):
+        read_supports([str(tmp_path)])
+
+
+def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
+    drawn.coco(tmp_path)
+    drawn.labelme(tmp_path)
+    with pytest.raises(UserError, match="may be of the formats"):
+        recognise.recognise(str(tmp_path))
+    assert recognise.recognise(f"coco:{tmp_path}") == ("coco", tmp_path / "coco.json")
+
+
+def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -> None:
+    drawn.yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
+    kind, _ = recognise.recognise(str(tmp_path))
+    assert kind == "yolo"
+    assert drawn.areas(tmp_path) == drawn.AREAS

@@ -1,0 +1,217 @@
+"""Readers of annotations count and name all entries that are no plain objects."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from annotations import yolo
+from annotations.shapes import encoded
+from photos.supports import parse_support, read_supports
+from tests.annotations.drawn import (
+    AREAS,
+    CAT,
+    DOG,
+    HEIGHT,
+    WIDTH,
+    areas,
+    coco_json,
+    corners,
+    labelme_json,
+    outline,
+    photo,
+    refusal,
+    region,
+)
+from tests.annotations.drawn import yolo as yolo_folder
+from util.errors import UserError
+
+CATS = {"cat": AREAS["cat"]}
+
+
+def crowd(box: tuple[int, ...]) -> dict[str, Any]:
+    return {"segmentation": [outline(box)], "iscrowd": 1}
+
+
+def brush(box: tuple[int, ...]) -> dict[str, Any]:
+    """Return an object that was painted, as Datumaro and CVAT export it."""
+    return {"segmentation": encoded(region(box)), "iscrowd": 1}
+
+
+def coco(folder: Path, *marks: dict[str, Any], images: Sequence[dict[str, Any]] = ()) -> Path:
+    """Write COCO's JSON of a photo, and of more ``images``; marks state their category, default cat."""
+    for name in ("p0.jpg", "p1.jpg"):
+        photo(folder / name)
+    path = coco_json(folder)
+    content = json.loads(path.read_text())
+    content["images"] += images
+    content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
+    path.write_text(json.dumps(content))
+    return path
+
+
+OUTLINED_CAT = {"segmentation": [outline(CAT)]}
+OUTLINED_DOG = {"segmentation": [outline(DOG)], "category_id": 2}
+RIGHT, LEFT = (60, 4, 90, 60), (8, 10, 30, 50)
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected", "said"),
+    [
+        ([crowd(CAT), OUTLINED_DOG], AREAS, "read as objects: crowd regions of cat, which has no other objects (1)"),
+        ([crowd(CAT), crowd(DOG) | {"category_id": 2}], AREAS, "regions of dog, which has no other objects (1)"),
+        ([crowd(LEFT), crowd(RIGHT)], {"cat": 22 * 40 + 30 * 56}, "cat, which has no other objects (2)"),
+        ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): crowd regions of cat (1)"),
+        ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: run lengths with iscrowd 1 of cat"),
+        ([brush(CAT), OUTLINED_DOG], AREAS, "read as objects: run lengths with iscrowd 1 of cat"),
+    ],
+)
+def test_crowds_are_objects_where_their_category_has_no_others(tmp_path, capsys, marks, expected, said) -> None:
+    assert areas(coco(tmp_path, *marks)) == expected
+    assert said in capsys.readouterr().err
+
+
+def test_a_photo_with_crowds_alone_says_so(tmp_path: Path) -> None:
+    other = {"id": 8, "file_name": "p1.jpg", "width": WIDTH, "height": HEIGHT}
+    path = coco(tmp_path, crowd(CAT), {"segmentation": [outline(DOG)], "image_id": 8}, images=[other])
+    with pytest.raises(UserError, match=r"marks 'p0.jpg' with crowd regions alone \(iscrowd 1\)"):
+        parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
+
+
+def shape(label: str, box: tuple[int, ...]) -> dict[str, Any]:
+    return {"label": label, "points": corners(box), "shape_type": "polygon"}
+
+
+def inside(box: tuple[int, ...], by: int) -> tuple[int, ...]:
+    x0, y0, x1, y1 = box
+    return x0 + by, y0 + by, x1 - by, y1 - by
+
+
+HOLE = inside(CAT, 5)  # 22 x 30
+KITTEN = inside(CAT, 10)  # 12 x 20
+BACK = "_background_"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([("cat", CAT), (BACK, HOLE)], {"cat": 1280 - 660}),
+        ([(BACK, HOLE), ("cat", CAT)], CATS),  # painted over
+        ([("cat", CAT), (BACK, HOLE), ("dog", KITTEN)], {"cat": 1280 - 660, "dog": 240}),
+        ([("cat", CAT), (BACK, HOLE), ("cat", KITTEN)], {"cat": 1280 - 660 + 240}),
+        ([("cat", CAT), ("dog", HOLE), ("__background__", KITTEN)], {"cat": 1280 - 240, "dog": 660 - 240}),
+        ([("cat", CAT), ("dog", DOG), (BACK, (30, 0, 60, 72))], {"cat": 22 * 40, "dog": 28 * 40}),  # across two edges
+        ([("cat", CAT), ("dog", KITTEN), ("Background", HOLE)], {"cat": 1280 - 660}),  # the dog is wholly covered
+        ([("cat", CAT), (BACK, (0, 0, WIDTH, HEIGHT))], CATS),  # no hole, but all of the photo
+    ],
+)
+def test_labelmes_background_is_a_hole_in_what_lies_below(tmp_path: Path, shapes: list, expected: dict) -> None:
+    outlines = [shape(label, box) for label, box in shapes]
+    assert areas(labelme_json(tmp_path, *outlines)) == expected
+
+
+def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, capsys) -> None:
+    unlisted = {"segmentation": [outline(DOG)], "image_id": 99}
+    assert areas(coco(tmp_path, OUTLINED_CAT, unlisted, unlisted)) == CATS
+    line = "left out: annotations of photos that are not listed (2, such as of image_id 99)"
+    assert line in capsys.readouterr().err
+
+
+def test_photos_without_a_text_file_are_counted(tmp_path: Path, capsys) -> None:
+    folder = yolo_folder(tmp_path)
+    photo(folder / "images/train/b.jpg")
+    photo(folder / "images/val/c.jpg")
+    assert areas(folder) == AREAS
+    assert "left out: photos without a text file (2, such as b.jpg)" in capsys.readouterr().err
+
+
+def test_photos_without_a_json_file_and_holes_are_counted(tmp_path: Path, capsys) -> None:
+    folder = labelme_json(tmp_path, shape("cat", CAT), shape("cat", DOG), shape(BACK, HOLE))
+    photo(folder / "b.jpg")
+    areas(folder)
+    said = capsys.readouterr().err
+    assert "left out: photos without a JSON file (1, such as b.jpg)" in said
+    assert "holes in the objects below: regions of _background_ (1)" in said
+
+
+LISTED_AGAIN = {"id": 8, "file_name": "./p0.jpg", "width": WIDTH, "height": HEIGHT}
+
+
+def test_a_photo_under_two_ids_is_one_photo(tmp_path: Path, capsys) -> None:
+    path = coco(tmp_path, OUTLINED_CAT, OUTLINED_DOG | {"image_id": 8}, images=[LISTED_AGAIN])
+    supports, _ = read_supports([str(path)])
+    assert {support.photo.resolve() for support in supports} == {tmp_path / "p0.jpg"}
+    assert areas(path) == AREAS
+    assert "joined: photos that are listed more than once (1" in capsys.readouterr().err
+    dog = parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("dog")
+    assert dog.label.sum() == AREAS["dog"]
+
+
+def test_a_photo_under_two_ids_and_sizes_is_refused(tmp_path: Path) -> None:
+    path = coco(tmp_path, OUTLINED_CAT, images=[LISTED_AGAIN | {"width": 50}])
+    assert "'./p0.jpg' is listed as 96 x 72 and as 50 x 72" in refusal(path)
+
+
+DATUMARO = {"info": {}, "categories": {"label": {"labels": []}}, "items": [{"id": "a", "annotations": []}]}
+SUPERVISELY = {"size": {"height": 72, "width": 96}, "objects": [{"classTitle": "cat", "points": {}}]}
+VGG = {"a.jpg1": {"filename": "a.jpg", "regions": [{"shape_attributes": {"name": "polygon"}}]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(DATUMARO, "Datumaro"), (SUPERVISELY, "Supervisely"), (VGG, "JSON of the VGG Image Annotator")],
+)
+def test_formats_that_are_not_read_are_named(tmp_path: Path, content: dict, said: str) -> None:
+    photo(tmp_path / "img/a.jpg")
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann/a.json").write_text(json.dumps(content))
+    for place in (tmp_path / "ann/a.json", tmp_path / "ann", tmp_path):
+        line = refusal(place)
+        assert f"a.json: is {said}" in line
+        assert "export it in COCO's format" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("<annotations><version>1.1</version></annotations>", "XML of CVAT or PASCAL VOC"),
+        ("<?xml version='1.0'?>\n<annotation></annotation>", "XML of CVAT or PASCAL VOC"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
+        ("\n<!DOCTYPE html><html></html>", "a web page"),
+    ],
+)
+def test_xml_and_what_stands_in_place_of_a_file_are_named(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    assert f"a.json: is {said}" in refusal(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names: {1: cat, 2: dog}", {1: "cat", 2: "dog"}),
+        ("names: {7: dog, 3: cat}", {3: "cat", 7: "dog"}),
+        ("names: [no, yes]", {0: "no", 1: "yes"}),
+        ("names: [on, 1e3, ~, 2020-01-01]", {0: "on", 1: "1e3", 2: "~", 3: "2020-01-01"}),
+        ('path: "D:\\data"\nnames: [cat]', {0: "cat"}),
+        ('path: "C:\\Users\\new\\pets"\nnames:\n- cat\n- "no"', {0: "cat", 1: "no"}),
+    ],
+)
+def test_names_of_a_data_file_are_what_is_written(tmp_path: Path, text: str, names: dict[int, str]) -> None:
+    (tmp_path / "data.yaml").write_text(text)
+    assert yolo.read_data_file(tmp_path / "data.yaml") == (names, tmp_path)
+
+
+def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
+    folder = yolo_folder(tmp_path)
+    (folder / "data.yaml").write_text("names: {1: cat, 2: dog}\n")
+    assert "class 0 is not among the classes 1..2" in refusal(folder)
+    labels = folder / "labels/train/a.txt"
+    rows = [f"{int(row[0]) + 1}{row[1:]}" for row in labels.read_text().splitlines()]
+    labels.write_text("\n".join(rows))
+    assert areas(folder) == AREAS
+    (cat, _), categories = read_supports([str(folder)])
+    assert categories == {2: "cat", 3: "dog"}
+    assert np.count_nonzero(cat.read().label) == AREAS["cat"]

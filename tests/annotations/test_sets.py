@@ -1,0 +1,254 @@
+"""Sets in parts: annotations in several files or folders are one set, and equal names in two folders two photos."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotations.labelme import read_annotations
+from photos.supports import read_supports
+from tests.annotations import drawn
+from tests.annotations.drawn import (
+    AREAS,
+    BOXES,
+    HEIGHT,
+    PHOTO,
+    WIDTH,
+    areas,
+    coco_json,
+    index_mask,
+    labelme_json,
+    outline,
+    photo,
+    polygon,
+    refusal,
+    region,
+    yolo,
+)
+from tests.annotations.drawn import labelstudio as labelstudio_json
+
+TWICE = {name: 2 * area for name, area in AREAS.items()}
+MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
+
+
+def roboflow(root: Path) -> None:
+    for part in ("train", "valid"):
+        photo(root / part / PHOTO)
+        coco_json(root / part, *MARKS, file=PHOTO).rename(root / part / "_annotations.coco.json")
+
+
+def photos_in_a_folder_of_each_part(root: Path) -> None:
+    """Write the folders of FiftyOne's export, whose files name photos without their folder."""
+    for part in ("train", "val"):
+        photo(root / part / "data" / PHOTO)
+        coco_json(root / part, *MARKS, file=PHOTO).rename(root / part / "labels.json")
+
+
+def datumaro(root: Path) -> None:
+    """Write the folders of Datumaro's and CVAT's export, with the files of other tasks."""
+    for part in ("train", "val"):
+        photo(root / "images" / part / PHOTO)
+        path = coco_json(root / "annotations", *MARKS, file=PHOTO)
+        path.rename(root / f"annotations/instances_{part}.json")
+        (root / f"annotations/image_info_{part}.json").write_text('{"images": [], "annotations": []}')
+        photo(root / f"annotations/panoptic_{part}/a.png")
+
+
+def labelme_in_folders(root: Path) -> None:
+    for day in ("day1", "day2"):
+        labelme_json(root / day, *map(polygon, BOXES))
+
+
+def labelme_beside(root: Path) -> None:
+    for day in ("day1", "day2"):
+        labelme_json(root / "labels" / day, *map(polygon, BOXES))
+        (root / "images" / day).mkdir(parents=True)
+        (root / "labels" / day / PHOTO).rename(root / "images" / day / PHOTO)
+
+
+def labelme_in_folders_of_days(root: Path) -> None:
+    for day in ("day1", "day2"):
+        folder = labelme_json(root / day / "json", *map(polygon, BOXES))
+        (root / day / "images").mkdir()
+        (folder / PHOTO).rename(root / day / "images" / PHOTO)
+        file = next(folder.glob("*.json"))
+        file.write_text(file.read_text().replace("gone", "images"))
+
+
+def labelstudio(root: Path) -> None:
+    for part in ("week1", "week2"):
+        labelstudio_json(root / part)
+
+
+def masks(root: Path) -> None:
+    for part in ("train", "val"):
+        photo(root / part / "images" / PHOTO)
+        (root / part / "masks").mkdir()
+        index_mask(root / part / "masks/a.png", region(*BOXES.values()))
+    (root / "names.txt").write_text("cat\ndog\n")
+
+
+SETS = [
+    roboflow,
+    photos_in_a_folder_of_each_part,
+    datumaro,
+    labelme_in_folders,
+    labelme_beside,
+    labelme_in_folders_of_days,
+    labelstudio,
+    masks,
+]
+
+
+@pytest.mark.parametrize("write", SETS, ids=lambda write: write.__name__)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_set_in_parts_is_read_as_one(tmp_path: Path, write: Callable[[Path], None], named: bool) -> None:
+    write(tmp_path)
+    photos = tmp_path if named else None
+    supports, _ = read_supports([str(tmp_path)], photos)
+    assert len({support.photo.resolve() for support in supports}) == 2
+    assert areas(tmp_path, photos) == TWICE
+
+
+def test_annotations_beside_photos_are_read_from_their_own_folder(tmp_path: Path) -> None:
+    datumaro(tmp_path)
+    assert areas(tmp_path / "annotations") == TWICE
+    photo(tmp_path / "images/train/b.jpg")
+    path = coco_json(tmp_path / "annotations", *MARKS, file="b.jpg")
+    assert areas(path) == AREAS
+
+
+def test_categories_of_parts_are_one_by_name(tmp_path: Path) -> None:
+    photo(tmp_path / "train/p0.jpg")
+    photo(tmp_path / "test/p0.jpg")
+    coco_json(tmp_path / "train", *MARKS)
+    coco_json(tmp_path / "test", *MARKS[::-1], names=("dog", "cat"))
+    assert areas(tmp_path) == TWICE
+
+
+def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path: Path) -> None:
+    photo(tmp_path / "p0.jpg")
+    path = coco_json(tmp_path, *MARKS, names=("cup/mug", "dog"))
+    assert f"{path}: the class 'cup/mug': a class name has 1 to 80 characters" in refusal(path)
+    supports, _ = read_supports([str(path)], classes=["dog"])
+    assert [support.name for support in supports] == ["dog"]
+
+
+def test_a_folder_of_xml_alone_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / PHOTO)
+    (tmp_path / "annotations.xml").write_text("<?xml version='1.0'?>\n<annotations></annotations>")
+    assert "annotations.xml: is XML of CVAT or PASCAL VOC, which is not read here" in refusal(tmp_path)
+
+
+def test_masks_of_other_names_than_photos_are_named(tmp_path: Path) -> None:
+    photo(tmp_path / "train" / PHOTO)
+    index_mask(tmp_path / "train/a_mask.png", region(*BOXES.values()))
+    assert "no mask has the name of a photo" in (line := refusal(tmp_path))
+    assert "such as a_mask.png" in line
+
+
+def test_two_files_of_one_photo_are_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "p0.jpg")
+    for name in ("first", "second"):
+        coco_json(tmp_path, *MARKS).rename(tmp_path / f"{name}.json")
+    line = refusal(tmp_path)
+    assert "first.json" in line
+    assert "second.json both list the photo 'p0.jpg'; name one of them" in line
+
+
+def test_photos_elsewhere_are_asked_for_by_the_option_that_names_them(tmp_path: Path) -> None:
+    photo(tmp_path / "photos/p0.jpg")
+    path = coco_json(tmp_path / "marks", *MARKS)
+    assert "with --photos" in refusal(path)
+    assert areas(path, tmp_path / "photos") == AREAS
+    assert "--photos" not in refusal(path, tmp_path / "marks")
+
+
+def test_other_json_files_in_a_folder_of_labelme_are_counted(tmp_path: Path, capsys) -> None:
+    folder = labelme_json(tmp_path, *map(polygon, BOXES))
+    (folder / "b.json").write_text('{"settings": {"zoom": 2}}')
+    (folder / "c.json").write_text("[1, 2]")
+    assert areas(folder) == AREAS
+    assert "left out: JSON files of other kinds (2, such as b.json)" in capsys.readouterr().err
+    (folder / "d.json").write_text(json.dumps({"shapes": 7, "imagePath": PHOTO}))
+    assert "d.json: not in labelme's form" in refusal(folder)
+
+
+def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
+    folder = labelme_json(tmp_path, polygon("cat"), polygon("dog") | {"label": " cat "})
+    assert areas(folder) == {"cat": sum(AREAS.values())}
+    labelme_json(tmp_path, polygon("cat"), polygon("dog") | {"label": "Cat "})
+    assert [*read_annotations(folder).categories.values()] == ["cat", "Cat"]
+    assert "the classes 'cat' and 'Cat' differ by upper and lower case alone" in refusal(folder)
+
+
+def test_a_category_of_no_object_may_have_the_name_of_another(tmp_path: Path) -> None:
+    photo(tmp_path / "p0.jpg")
+    assert areas(coco_json(tmp_path, MARKS[0], names=("cat", "Cat"))) == {"cat": AREAS["cat"]}
+    assert "the same id or name, 2 'cat ' and 'cat'" in refusal(coco_json(tmp_path, *MARKS, names=("cat", "cat ")))
+
+
+@pytest.mark.parametrize("shift", [(-20, 0), (0, 30), (60, 50)])
+def test_a_mask_of_labelme_beyond_the_photo_is_cut(tmp_path: Path, capsys, shift: tuple[int, int]) -> None:
+    drawn.labelme(tmp_path)
+    content = json.loads((tmp_path / "a.json").read_text())
+    entry = content["shapes"][-1]
+    entry["points"] = [[x + shift[0], y + shift[1]] for x, y in entry["points"]]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    x0, y0, x1, y1 = drawn.DOG
+    width = min(x1 + shift[0], drawn.WIDTH) - max(x0 + shift[0], 0)
+    height = min(y1 + shift[1], drawn.HEIGHT) - max(y0 + shift[1], 0)
+    covered = areas(tmp_path)
+    is_cut = (width, height) != (x1 - x0, y1 - y0)
+    if min(width, height) > 0:
+        assert covered["dog"] == width * height
+    assert ("masks that reach beyond their photo (1)" in capsys.readouterr().err) == is_cut
+
+
+def key_points(*visible: int) -> str:
+    """Return a row of YOLO's key points on the cat: its class, its box, and x, y and visibility of each point."""
+    x0, y0, x1, y1 = BOXES["cat"]
+    numbers = [(x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT]
+    for number, value in enumerate(visible):
+        place = [(x0 + number) / WIDTH, (y1 - number) / HEIGHT] if value else [0, 0]
+        numbers += [*place, value]
+    return " ".join(map(str, (0, *numbers))) + "\n"
+
+
+@pytest.mark.parametrize("visible", [(2,), (2, 1), (1, 1, 0), (2, 0, 2, 1), (0, 0), (2,) * 17])
+def test_rows_of_key_points_are_refused(tmp_path: Path, visible: tuple[int, ...]) -> None:
+    folder = yolo(tmp_path)
+    (folder / "labels/train/a.txt").write_text(key_points(*visible) * 2)
+    assert "a row is of key points" in refusal(folder)
+
+
+def test_an_outline_that_could_be_key_points_stays_one(tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    at_corner = "0 0.6 0.6 0.8 0.4 0.9 0.5 1 0.7 0.7 1\n"  # 1 where a visibility would be
+    rows = (folder / "labels/train/a.txt").read_text()
+    (folder / "labels/train/a.txt").write_text(at_corner + rows)
+    assert areas(folder)["dog"] == AREAS["dog"]
+
+
+def test_a_label_map_without_colours_means_those_of_voc(tmp_path: Path) -> None:
+    masks(tmp_path)
+    (tmp_path / "names.txt").rename(tmp_path / "labelmap.txt")
+    lines = ["# label:color_rgb:parts:actions", "background:::", "cat:::", "dog:::"]
+    (tmp_path / "labelmap.txt").write_text("\n".join(lines))
+    assert areas(tmp_path) == TWICE  # of numbers
+    palette = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)
+    for part in ("train", "val"):
+        Image.fromarray(palette[region(*BOXES.values())]).save(tmp_path / part / "masks/a.png")
+    assert areas(tmp_path) == TWICE
+    (tmp_path / "labelmap.txt").write_text("cat:::\ndog:::\n")
+    assert "colours of this mask have no class" in refusal(tmp_path)
+
+
+def test_parts_of_objects_that_are_no_outlines_are_counted(tmp_path: Path, capsys) -> None:
+    photo(tmp_path / "p0.jpg")
+    parts = [outline(BOXES["cat"]), [60, 60, 70, 70], [5, 5]]
+    assert areas(coco_json(tmp_path, {"segmentation": parts})) == {"cat": AREAS["cat"]}
+    assert "left out: parts of objects with fewer than three points (2)" in capsys.readouterr().err

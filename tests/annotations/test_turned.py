@@ -1,0 +1,65 @@
+"""Annotations of photos with an EXIF orientation: outlines tell of which form of the photo they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotations import recognise
+from photos.supports import parse_support, read_supports
+from tests.annotations.drawn import HEIGHT, WIDTH, coco_json, outline, photo, refusal
+
+UPRIGHT = (20, 50, 55, 90)  # x0, y0, x1, y1 within 72 x 96
+STORED = (50, 20, 90, 55)  # within 96 x 72
+SQUARE = (5, 5, 30, 30)  # within both
+EXCHANGED = {"width": HEIGHT, "height": WIDTH}
+
+
+def turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **size: int) -> Path:
+    """Write annotations of two boxes on a photo with an EXIF orientation, which may state another ``size``."""
+    photo(folder / "p0.jpg", turned=True)
+    path = coco_json(folder, {"segmentation": [outline(first)]}, {"segmentation": [outline(second)]})
+    content = json.loads(path.read_text())
+    content["images"][0] |= size
+    path.write_text(json.dumps(content))
+    return path
+
+
+def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **size: int) -> Path:
+    """Write the same with the second box on a second photo, which may state another ``size``."""
+    photo(folder / "p1.jpg", turned=True)
+    path = turned(folder, first, second)
+    content: dict[str, Any] = json.loads(path.read_text())
+    content["images"].append(content["images"][0] | {"id": 8, "file_name": "p1.jpg"} | size)
+    content["annotations"][1]["image_id"] = 8
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(("box", "size"), [(UPRIGHT, {}), (STORED, EXCHANGED)], ids=["stored", "upright"])
+def test_outlines_beyond_the_stated_size_tell_its_form(tmp_path: Path, capsys, box: tuple, size: dict) -> None:
+    (cat, dog), _ = read_supports([str(turned(tmp_path, box, SQUARE, **size))])
+    assert cat.read().label.shape == (WIDTH, HEIGHT)
+    assert int(cat.read().label.sum()) == 1400
+    assert int(dog.read().label.sum()) == 625
+    assert "EXIF orientation" in capsys.readouterr().err
+
+
+def test_outlines_of_the_upright_photo_tell_the_form_of_all(tmp_path: Path) -> None:
+    path = turned(tmp_path, UPRIGHT, SQUARE)
+    (_, dog), _ = read_supports([str(path)])
+    assert dog.read().label[5:30, 5:30].all()
+    cat = parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
+    assert cat.label[50:90, 20:55].all()
+
+
+def test_photos_whose_outlines_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    path = two_turned(tmp_path, UPRIGHT, STORED)
+    assert "p1.jpg is not 72 x 96, p0.jpg not 96 x 72" in refusal(path)
+
+
+def test_photos_that_state_their_size_in_another_way_keep_it(tmp_path: Path) -> None:
+    path = two_turned(tmp_path, UPRIGHT, SQUARE, **EXCHANGED)
+    sizes = {photo.name: (photo.height, photo.width) for photo in recognise.read(str(path)).photos}
+    assert sizes == {"p0.jpg": (WIDTH, HEIGHT), "p1.jpg": (WIDTH, HEIGHT)}

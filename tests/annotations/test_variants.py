@@ -1,0 +1,138 @@
+"""Annotations as converters and people write them are read as they are meant, or what is not understood is said."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from annotations.photo_files import PhotoFiles
+from photos.supports import read_supports
+from tests.annotations.drawn import (
+    AREAS,
+    CAT,
+    COMPOSED,
+    DECOMPOSED,
+    DOG,
+    HEIGHT,
+    WIDTH,
+    areas,
+    coco_json,
+    corners,
+    labelme_json,
+    outline,
+    photo,
+    polygon,
+    refusal,
+    region,
+)
+
+BOX = [DOG[0], DOG[1], DOG[2] - DOG[0], DOG[3] - DOG[1]]
+KNOWN = {"segmentation": [outline(CAT)]}
+CATS = {"cat": AREAS["cat"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with the photo that annotations name."""
+    photo(tmp_path / "p0.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("mark", [{"segmentation": []}, {"segmentation": None}, {"segmentation": [[*DOG]]}, {}])
+def test_an_object_with_a_box_alone_is_a_box(folder: Path, capsys, mark: dict) -> None:
+    assert areas(coco_json(folder, KNOWN, {"bbox": BOX} | mark)) == AREAS
+    assert "read as boxes: objects without outline, but with a box (1)" in capsys.readouterr().err
+
+
+def test_objects_without_outline_or_box_are_counted(folder: Path, capsys) -> None:
+    assert areas(coco_json(folder, KNOWN, {"segmentation": [[1, 1, 9, 9]]})) == CATS
+    assert "left out: objects without outline or box (1)" in capsys.readouterr().err
+
+
+def test_a_file_of_objects_without_outline_or_box_is_refused(folder: Path) -> None:
+    assert "nothing in it marks an object" in refusal(coco_json(folder, {"segmentation": []}))
+
+
+def test_photos_with_outlines_beyond_their_edges_are_counted(folder: Path, capsys) -> None:
+    areas(coco_json(folder, {"segmentation": [[2 * number for number in outline(CAT)]]}))
+    line = "cut at the photo's edges: photos with outlines beyond their stated size (1, such as p0.jpg)"
+    assert line in capsys.readouterr().err
+
+
+def test_shapes_of_unknown_kinds_are_counted(tmp_path: Path, capsys) -> None:
+    shapes = polygon("cat"), polygon("dog", "cuboid"), polygon("dog", "line")
+    assert areas(labelme_json(tmp_path, *shapes)) == CATS
+    assert "shapes of the kind 'cuboid' (1), shapes of the kind 'line' (1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "unknown"), [("_background_", 0), ("__ignore__", 1440), ("void", 1440)])
+def test_names_of_background_and_of_the_unknown_are_no_classes(folder: Path, name: str, unknown: int) -> None:
+    path = coco_json(folder, KNOWN, {"segmentation": [outline(DOG)]}, names=("cat", name))
+    (support,), categories = read_supports([str(path)])
+    assert categories == {1: "cat"}
+    assert int((support.read().label == 255).sum()) == unknown
+
+
+ENCODED = rle.encode(np.asfortranarray(region(CAT)))
+RUNS = {"size": ENCODED["size"], "counts": ENCODED["counts"].decode()}
+
+
+@pytest.mark.parametrize("segmentation", [outline(CAT), corners(CAT), [corners(CAT)], [RUNS], [RUNS, RUNS]])
+def test_frequent_slips_of_converters_are_read(folder: Path, segmentation: Any) -> None:
+    assert areas(coco_json(folder, {"segmentation": segmentation})) == CATS
+
+
+def yolo(folder: Path, rows: str, names: str = "[cat, dog]") -> Path:
+    """Write a data set of YOLO whose text file is named as another system than that of the photo writes it."""
+    photo(folder / f"images/{COMPOSED}")
+    labels = (folder / f"labels/{DECOMPOSED}").with_suffix(".txt")
+    labels.parent.mkdir()
+    labels.write_text(rows)
+    (folder / "data.yaml").write_text(f"names: {names}\n")
+    return folder
+
+
+def row(number: object, box: tuple[int, ...]) -> str:
+    shares = (np.array(corners(box)) / (WIDTH, HEIGHT)).reshape(-1)
+    coordinates = " ".join(f"{share:.18e}" for share in shares)
+    return f"{number} {coordinates}\n"
+
+
+def test_yolos_class_may_be_a_decimal_number(tmp_path: Path, capsys) -> None:
+    assert areas(yolo(tmp_path, row("0.000000000000000000e+00", CAT) + row("1.0", DOG))) == AREAS
+    assert not capsys.readouterr().err
+
+
+def test_yolos_names_may_begin_with_the_background(tmp_path: Path, capsys) -> None:
+    assert areas(yolo(tmp_path, row(1, CAT) + row(2, DOG), "[_background_, cat, dog]")) == AREAS
+    assert not capsys.readouterr().err
+
+
+def hide_copies(file: Path) -> None:
+    """Write hidden copies of a file as notebooks and systems do."""
+    for hidden in (".ipynb_checkpoints", "__MACOSX"):
+        target = file.parent / hidden / f"p0-checkpoint{file.suffix}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(file, target)
+    file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+
+
+def test_hidden_files_are_no_part_of_yolos_data_set(tmp_path: Path) -> None:
+    root = yolo(tmp_path, row(0, CAT) + row(1, DOG))
+    for file in (*root.glob("images/*"), *root.glob("labels/*"), root / "data.yaml"):
+        hide_copies(file)
+    (root / "Thumbs.db").write_bytes(b"\0")
+    assert areas(root) == AREAS
+    assert [path.name for path in PhotoFiles(root).paths] == [COMPOSED]
+
+
+def test_hidden_files_are_no_part_of_labelmes_folder(tmp_path: Path) -> None:
+    root = labelme_json(tmp_path, polygon("cat"), polygon("dog"))
+    for file in (root / "a.jpg", root / "a.json"):
+        hide_copies(file)
+    (root / "._data.yaml").write_bytes(b"\0\5")
+    (root / "Thumbs.db").write_bytes(b"\0")
+    assert areas(root) == AREAS

@@ -1,0 +1,169 @@
+"""Predictions are written so that pycocotools and this project's own readers give the same pixels back."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from annotations import coco, recognise, shapes
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, label_of
+from annotations.labelstudio import brush_runs
+from annotations.shapes import decoded, encoded, polygons_of
+from tests.annotations import drawn
+
+H, W = drawn.HEIGHT, drawn.WIDTH
+NAMES = {3: "cat", 44: 'a "dog" & co'}
+SIMILAR = 0.97  # intersection over union of a mask and its simplified outline
+
+
+def blobs(seed: int) -> np.ndarray:
+    """Return a mask of smooth regions with holes, (H, W) bool."""
+    noise = np.random.default_rng(seed).random((H, W)).astype(np.float32)
+    return cv2.GaussianBlur(noise, (0, 0), 5) > 0.5
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[PredictedPhoto]:
+    """Return two photos: one with two classes, one with nothing."""
+    left, right = blobs(1), blobs(1)
+    left[:, W // 2 :] = False
+    right[:, : W // 2] = False
+    cat = PredictedObject("cat", 0.75, encoded(left))
+    dog = PredictedObject(NAMES[44], 0.5, encoded(right))
+    first = drawn.photo(tmp_path / "photos/a.jpg")
+    second = drawn.photo(tmp_path / "photos/b.jpg")
+    return [
+        PredictedPhoto(first, first.name, H, W, objects=(cat, dog), made=0),
+        PredictedPhoto(second, second.name, H, W, objects=(), made=0),
+    ]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+def painted(polygons: list[np.ndarray]) -> np.ndarray:
+    """Return what COCO's tools paint."""
+    flat = [polygon.ravel().tolist() for polygon in polygons]
+    return rle.decode(rle.merge(rle.frPyObjects(flat, H, W))).astype(bool)
+
+
+def filled(polygons: list[np.ndarray]) -> np.ndarray:
+    """Return what programs paint that know whole coordinates alone."""
+    values = np.zeros((H, W), np.uint8)
+    for polygon in polygons:
+        cv2.fillPoly(values, [polygon.astype(np.int32)], 1)
+    return values > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_outlines_cover_their_mask(seed: int) -> None:
+    mask = blobs(seed)
+    outlines = polygons_of(mask)
+    assert iou(painted(outlines), mask) > SIMILAR
+    assert iou(filled(outlines), mask) > SIMILAR
+
+
+def test_an_empty_mask_has_no_outline_and_a_pixel_has_its_edges() -> None:
+    pixel = np.zeros((H, W), bool)
+    assert polygons_of(pixel) == []
+    pixel[5, 7] = True
+    np.testing.assert_array_equal(painted(polygons_of(pixel)), pixel)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_outlines_that_are_not_simplified_are_exact(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = blobs(seed)
+    simplified = sum(map(len, polygons_of(mask)))
+    monkeypatch.setattr(shapes, "TOLERANCE", 0.0)
+    noise = np.random.default_rng(seed).random((H, W)) > 0.6  # parts that touch at corners, holes in holes
+    for exact in (mask, noise):
+        np.testing.assert_array_equal(painted(polygons_of(exact)), exact)
+    assert simplified < sum(map(len, polygons_of(mask))) * 0.7
+
+
+@pytest.fixture(params=[False, True])
+def polygons(request: pytest.FixtureRequest) -> bool:
+    """Return whether outlines are written in place of masks."""
+    return request.param
+
+
+@pytest.fixture
+def opened(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> COCO:
+    """Return what pycocotools reads of the predictions."""
+    coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
+    return COCO(tmp_path / "out/annotations/instances_default.json")
+
+
+def test_pycocotools_opens_cocos_json(opened: COCO, tmp_path: Path) -> None:
+    assert (tmp_path / "out/images/a.jpg").is_file()
+    sizes = {image["file_name"]: (image["width"], image["height"]) for image in opened.loadImgs([1, 2])}
+    assert sizes == {"a.jpg": (W, H), "b.jpg": (W, H)}
+    categories = opened.loadCats(opened.getCatIds())
+    assert {category["id"]: category["name"] for category in categories} == NAMES
+    annotations = opened.loadAnns(opened.getAnnIds())
+    assert len(opened.loadRes(annotations).getAnnIds()) == 2
+
+
+def test_pycocotools_reads_the_objects_of_cocos_json(
+    photos: list[PredictedPhoto], opened: COCO, polygons: bool
+) -> None:
+    annotations = opened.loadAnns(opened.getAnnIds())
+    stated = [(entry["image_id"], entry["category_id"], entry["score"]) for entry in annotations]
+    assert stated == [(1, 3, 0.75), (1, 44, 0.5)]
+    for annotation, predicted in zip(annotations, photos[0].objects, strict=True):
+        mask = decoded(predicted.runs)
+        read = opened.annToMask(annotation).astype(bool)
+        assert iou(read, mask) > (SIMILAR if polygons else 1 - 1e-9)
+        assert annotation["area"] == mask.sum()
+        assert annotation["bbox"] == [*cv2.boundingRect(mask.astype(np.uint8))]
+        assert isinstance(annotation["segmentation"], list) == polygons
+
+
+@pytest.mark.parametrize("kind", recognise.WRITERS)
+def test_what_is_written_is_read_again(photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    recognise.WRITERS[kind](tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
+    recognised, _ = recognise.recognise(out)
+    assert recognised == kind
+    read = recognise.read(out, tmp_path / "photos")
+    assert [*read.categories.values()] == [*NAMES.values()]
+    # nothing is annotated on the second photo of Label Studio's tasks, and so it is none of them
+    names = ["a.jpg"] if kind == "labelstudio" else ["a.jpg", "b.jpg"]
+    assert [Path(photo.name).name for photo in read.photos] == names
+    is_exact = kind in ("coco", "labelstudio") and not polygons
+    photo = read.photos[0]
+    for category, predicted in zip(read.categories, photos[0].objects, strict=True):
+        label = label_of(photo, read.path_of(photo), {category: 1})
+        assert iou(label == 1, decoded(predicted.runs)) > (1 - 1e-9 if is_exact else SIMILAR)
+
+
+@pytest.mark.parametrize("whole", [np.trunc, np.round])
+def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinates(photos, tmp_path, whole) -> None:
+    recognise.WRITERS["yolo"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES))
+    lines = (tmp_path / "labels/a.txt").read_text().splitlines()
+    rows = [np.array(line.split(), float) for line in lines]
+    for number, predicted in enumerate(photos[0].objects):
+        outlines = [whole(row[1:].reshape(-1, 2) * (W, H)) for row in rows if row[0] == number]
+        assert iou(filled(outlines), decoded(predicted.runs)) > SIMILAR
+
+
+def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:
+    recognise.WRITERS["labelstudio"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES, "some model"))
+    first, second = json.loads((tmp_path / "tasks.json").read_text())
+    assert first["data"]["image"] == "/data/local-files/?d=photos/a.jpg"
+    assert second["predictions"] == [{"model_version": "some model", "score": 0.0, "result": []}]
+    assert "&amp; co" in (tmp_path / "config.xml").read_text()
+
+
+def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:
+    mask = np.array([[True, False, False], [False, True, True]])
+    head = f"{24:032b}{7:05b}"  # 24 values, words of 8 bits
+    sizes = f"{2:04b}{3:04b}{7:04b}{15:04b}"  # of 3, 4, 8 and 16 bits
+    runs = f"100{3:03b}{255:08b}" + f"101{11:04b}{0:08b}" + f"100{7:03b}{255:08b}"  # 4, 12 and 8 of 255, 0, 255
+    written = "".join(f"{byte:08b}" for byte in brush_runs(mask))
+    assert written.rstrip("0") == (head + sizes + runs).rstrip("0")

@@ -1,0 +1,65 @@
+"""Annotations that are imported on the page: their photos become marked photos."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.browser import BOX, Page
+from util.files.images import read_mask
+
+
+@pytest.fixture
+def annotated(page: Page, marked: dict[str, str], photos: list[Path], tmp_path: Path) -> Path:
+    """Return annotations of the open photo marked.png, with a stray point; another photo is marked, and segmented by.
+
+    The slider has been moved.
+    """
+    photo = Path(marked["coco"].partition(":")[0])
+    shutil.copy(photo, tmp_path / "marked.png")
+    for path in (tmp_path / "marked.png", *photos[:2]):
+        page.do("open", path=str(path))
+    page.do("add_class", name="cat")
+    page.draw(photos[0].name, BOX)
+    assert page.do("segment").startswith("2 of 2")
+    page.do("slide", threshold=0.4, min_score=None)
+    content = json.loads(photo.with_name("polygon.json").read_text())
+    content["shapes"].append({"label": "stray", "shape_type": "point", "points": [[1, 1]]})
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_annotations_become_marked_photos(
+    page: Page, annotated: Path, marked: dict[str, str], photos: list[Path], tmp_path: Path
+) -> None:
+    assert "enter the path" in page.do("annotations", path=" ")
+    note = f"1 example photo; {annotated}: left out: shapes of the kind 'point' (1)"
+    assert page.do("annotations", path=str(annotated)) == note
+    assert page.row("marked.png")["marked"]
+    truth = Path(marked["coco"].partition(":")[0]).with_name("index.png")
+    mask = read_mask(tmp_path / "out/marked/masks/marked.png")
+    np.testing.assert_array_equal(mask == 1, read_mask(truth) == 1)  # whatever the slider says
+
+
+def test_marks_are_drawn_over_annotations_and_all_can_be_undone(
+    page: Page, annotated: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    page.do("annotations", path=str(annotated))
+    page.draw("marked.png", {**BOX, "points": [[0, 0], [5, 5]]})
+    assert read_mask(tmp_path / "out/marked/masks/marked.png")[2, 2] == 1
+    page.do("mark", photo="marked.png")
+    page.draw(photos[0].name)
+    assert not page.row("marked.png")["marked"]
+    assert not page.row(photos[0].name)["marked"]
+
+
+def test_annotations_of_a_photo_that_is_not_there_name_it(page: Page, marked: dict[str, str], tmp_path: Path) -> None:
+    Image.new("RGB", (60, 44)).save(tmp_path / "new.png")
+    page.do("open", path=str(tmp_path / "new.png"))
+    path = tmp_path / "coco.json"
+    path.write_text(Path(marked["coco"].partition(":")[2]).read_text())
+    assert "marked.png" in page.do("annotations", path=str(path))

@@ -1,0 +1,70 @@
+"""Classes of the page: base classes, names that are free, and a class that is removed or renamed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from photos import Segmenter
+from tests.helpers.browser import BOX, Page
+from util.files.images import read_mask
+
+CORNER = {**BOX, "points": [[0, 0], [20, 16]]}
+
+
+def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_path: Path) -> None:
+    page = Page(Segmenter(make_checkpoint("pocket")), tmp_path / "out")
+    for photo in photos[:2]:
+        page.do("open", path=str(photo))
+    assert page.do("keep_base", on=True) == ""
+    assert page.do("add_class", name="cat") == ""
+    classes = page.classes()
+    assert len(classes) == 7
+    assert classes[-1] == "cat"
+    assert "is a base class" in page.do("rename_class", value=1, name="dog")
+    page.draw(photos[0].name, BOX | {"value": 7})
+    assert page.do("segment") == "1 of 1 photos segmented"
+    assert list(page.row(photos[1].name)["share"]) == classes
+    page.close()
+
+
+@pytest.fixture
+def three_classes(page: Page, photos: list[Path]) -> Page:
+    """Return a page of cat, dog and cow, with a photo that marks cat and cow, one that marks cat, and a result."""
+    for photo in photos:
+        page.do("open", path=str(photo))
+    for name in ("cat", "dog", "cow"):
+        page.do("add_class", name=name)
+    page.draw(photos[0].name, BOX, CORNER | {"value": 3}, CORNER | {"tool": "eraser"})
+    page.draw(photos[1].name, BOX)
+    assert page.do("segment").startswith("1 of 1 photos segmented")
+    return page
+
+
+def test_a_class_with_a_verdict_is_not_removed(three_classes: Page, photos: list[Path]) -> None:
+    predicted = photos[2].name
+    three_classes.judge(predicted, "accepted")
+    assert f"its result on {predicted} has a verdict" in three_classes.do("remove_class", value=1)
+    three_classes.judge(predicted, "")
+    assert three_classes.do("remove_class", value=1) == "cat is removed"
+
+
+def test_a_class_is_removed_with_its_marks_and_results(three_classes: Page, photos: list[Path], tmp_path: Path) -> None:
+    three_classes.do("remove_class", value=1)
+    assert three_classes.classes() == ["dog", "cow"]
+    marks = three_classes.marks(photos[0].name)
+    assert [(mark["tool"], mark["value"]) for mark in marks] == [("box", 2), ("eraser", 1)]
+    label = read_mask(tmp_path / f"out/marked/masks/{photos[0].stem}.png")
+    assert np.unique(label).tolist() == [0, 2]
+    assert not three_classes.row(photos[1].name)["marked"]
+    assert not three_classes.row(photos[2].name)["found"]
+
+
+def test_classes_are_renamed_in_the_marked_photos(page: Page, photos: list[Path], tmp_path: Path) -> None:
+    page.do("open", path=str(photos[0]))
+    page.do("add_class", name="cat")
+    page.draw(photos[0].name, BOX)
+    page.do("add_class", name="C+")
+    assert "those of 'C+'" in page.do("add_class", name="C#")
+    page.do("rename_class", value=1, name="dog")
+    assert (tmp_path / "out/marked/names.txt").read_text() == "1: dog\n2: C+\n"

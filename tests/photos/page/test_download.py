@@ -1,0 +1,64 @@
+"""The page's download: what it holds in each format, and that it says nothing of the machine."""
+
+import errno
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from annotations import recognise
+from photos.results import FORMATS
+from tests.helpers.browser import Page, unpacked
+from util.files.images import read_mask
+
+PARTS = {"session.json", "lock", "marks", "beneath", "predictions.zip"}  # of the folder ``page``
+
+
+@pytest.fixture
+def download(reviewed: Page, tmp_path: Path) -> Path:
+    """Return the unpacked download, in all formats, of photos of which c.jpg is rejected."""
+    assert reviewed.do("pack", formats=FORMATS) == "4 of 4 photos packed"
+    return unpacked(reviewed, tmp_path / "download")
+
+
+def test_each_format_holds_the_objects_that_are_not_rejected(download: Path, copies: list[Path]) -> None:
+    places = {"coco": "coco/instances.json", "yolo": "yolo", "labelme": "labelme", "results": ""}
+    for kind, place in places.items():
+        photos = recognise.READERS[kind](download / place, copies[0].parent).photos
+        has_objects = {Path(photo.name).name: bool(photo.instances) for photo in photos}
+        assert has_objects == {"a.jpg": True, "b.jpg": True, "c.jpg": False, "d.jpg": True}, kind
+    tasks = recognise.read(str(download / "labelstudio/tasks.json"), copies[0].parent)
+    assert len(tasks.annotated) == 3
+    assert read_mask(download / "b_mask.png").any()
+    assert not read_mask(download / "c_mask.png").any()
+
+
+def test_the_download_says_nothing_of_the_machine(download: Path, tmp_path: Path) -> None:
+    suffixes = (".json", ".csv", ".html", ".txt", ".yaml", ".xml")
+    texts = [file for file in download.rglob("*") if file.suffix in suffixes]
+    assert len(texts) > 15
+    assert not [file for file in texts if str(tmp_path) in file.read_text()]
+    folders = [path for path in download.rglob("*") if path.is_dir()]
+    tops = {folder.name for folder in folders if folder.parent == download}
+    assert tops == {"review", *FORMATS} - {"png"}
+    assert not [folder for folder in folders if not any(folder.iterdir())]
+
+
+def test_the_download_holds_the_formats_that_are_ticked(reviewed: Page, tmp_path: Path) -> None:
+    reviewed.do("pack", formats=["yolo"])
+    assert {file.name for file in unpacked(reviewed, tmp_path / "download").iterdir()} == {"yolo"}
+
+
+def test_without_space_on_the_disk_the_earlier_download_remains(segmented: Page, tmp_path: Path, monkeypatch) -> None:
+    segmented.do("pack", formats=["png", "coco"])
+    before = segmented.session.archive.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", fail)
+    assert "predictions.zip: cannot be written (No space left" in segmented.do("pack", formats=["png"])
+    assert segmented.session.archive is None
+    folder = tmp_path / "out/page"
+    assert (folder / "predictions.zip").read_bytes() == before
+    assert {file.name for file in folder.iterdir()} <= PARTS

@@ -1,0 +1,189 @@
+"""A session of the page: photos are marked, segmented, corrected and judged; it goes on after a restart."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from photos.results import Results
+from photos.supports import read_supports
+from tests.helpers.browser import BOX, IN_BOX, NONE_LEFT, Page, unpacked
+from util.errors import UserError
+from util.files.images import read_mask
+
+
+def test_the_example_segments_the_other_photos(page: Page, tmp_path: Path) -> None:
+    assert "no photo is an example" in page.do("segment")
+    page.do("example")
+    page.do("add_class", name="unused")
+    assert page.row("coins_1.jpg")["marked"]
+    assert page.do("segment").startswith("4 of 4 photos segmented; unused: skipped")
+    page.judge("portrait.jpg", "accepted")
+    page.draw("coins_3.jpg", BOX)
+    page.do("click", photo="coins_3.jpg", x=90.0, y=40.0, value=1, before=page.row("coins_3.jpg")["drawn"])
+    page.do("box", photo="coins_3.jpg", points=[[60, 30], [120, 80]], value=1, before=page.row("coins_3.jpg")["drawn"])
+    assert {mark["tool"] for mark in page.marks("coins_3.jpg")} == {"box", "outline"}
+    page.do("mark", photo="coins_4.jpg")
+    assert page.do("segment").startswith("2 of 2 photos")  # again, but for what has a verdict
+    assert page.do("segment").startswith(NONE_LEFT)
+    assert (read_mask(tmp_path / "out/coins_3_mask.png")[IN_BOX] == 1).all()
+    supports, _ = read_supports([str(tmp_path / "out/marked")])
+    assert [(support.name, support.photo.name) for support in supports] == [
+        ("coin", "coins_1.jpg"),
+        ("coin", "coins_4.jpg"),
+    ]
+
+
+def test_a_review_is_written(reviewed: Page, copies: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a", "d"):  # as they are corrected
+        assert (read_mask(out / f"{name}_mask.png")[IN_BOX] == 1).all()
+    results = Results(out, ["object"])
+    is_reviewed = {name: results.is_reviewed(copies[0].with_name(name)) for name in ("a.jpg", "c.jpg", "d.jpg")}
+    assert is_reviewed == {"a.jpg": True, "c.jpg": True, "d.jpg": False}
+    reviewed.do("pack", formats=["png"])
+    accepted = json.loads((out / "a.json").read_text())
+    assert accepted["threshold"] is None  # the slider moved later
+    assert len(accepted["corrections"]) == 1
+    assert json.loads((out / "d.json").read_text())["threshold"] == 0.9
+
+
+def test_a_photo_from_which_all_is_removed_is_no_example(page: Page, copies: list[Path]) -> None:
+    page.do("open", path=str(copies[0]))
+    stroke = {"tool": "brush", "value": 1, "radius": 7, "points": [[20, 20], [31, 27]]}
+    page.draw("b.jpg", stroke)
+    assert page.row("b.jpg")["marked"]
+    note = page.do("click", photo="b.jpg", x=25.0, y=24.0, value=0, before=page.row("b.jpg")["drawn"])
+    assert note == "b.jpg is no example: nothing is marked"
+    assert not page.row("b.jpg")["marked"]
+    page.draw("b.jpg", stroke)  # Undo
+    assert page.row("b.jpg")["marked"]
+
+
+def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: Page, tmp_path: Path) -> None:
+    before = reviewed.state()
+    scene = reviewed.get("scene?photo=a.jpg")
+    assert [mark["tool"] for mark in scene["marks"]] == ["box"]
+    assert (scene["height"], scene["width"]) == read_mask(tmp_path / "out/a_mask.png").shape
+    reviewed.session.end()
+    page = start()
+    after = page.state()
+    assert (after["rule"], after["classes"]) == (before["rule"], before["classes"])
+    for old, new in zip(before["photos"], after["photos"], strict=True):
+        assert {**old, "changed": 0, "drawn": 0} == {**new, "changed": 0, "drawn": 0}
+    assert page.get("scene?photo=a.jpg") == scene | {"drawn": 0}
+    check_pictures(page)
+    assert page.do("segment").startswith(NONE_LEFT)
+
+
+def test_a_correction_is_undone_after_a_restart(start: Callable[[], Page], segmented: Page, tmp_path: Path) -> None:
+    mask = tmp_path / "out/a_mask.png"
+    before = read_mask(mask)
+    segmented.draw("a.jpg", BOX)
+    segmented.judge("a.jpg", "accepted")
+    assert (read_mask(mask) != before).any()
+    segmented.session.end()
+    page = start()
+    page.do("draw", photo="a.jpg", marks=[], before=0)
+    np.testing.assert_array_equal(read_mask(mask), before)
+    assert page.row("a.jpg")["verdicts"] == {"object": "accepted"}
+
+
+def test_pictures_are_shown(segmented: Page) -> None:
+    check_pictures(segmented)
+
+
+def check_pictures(page: Page) -> None:
+    for picture in ("thumb", "picture", "layer"):
+        assert page.get(f"{picture}?photo=a.jpg&changed=1")[:2] in (b"\xff\xd8", b"\x89P")
+
+
+def test_results_of_predict_are_gone_on_with(start, predict, support, photos: list[Path], tmp_path: Path) -> None:
+    words = (*support, "--query", photos[0], "--out", tmp_path / "out")
+    predict(*words)
+    page = start()
+    page.draw(photos[0].name, BOX)
+    page.judge(photos[0].name, "accepted")
+    assert "0 of 0 photos" in predict(*words, "--resume").output
+    assert (read_mask(tmp_path / "out" / f"{photos[0].stem}_mask.png")[IN_BOX] == 1).all()
+
+
+def replace_photo(photo: Path, keeps_time: bool) -> None:
+    """Give a photo's file other content of the same size, and the time of before if it ``keeps_time``."""
+    before = photo.stat()
+    with Image.open(photo) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    inverted = io.BytesIO()
+    Image.fromarray(255 - pixels).save(inverted, "JPEG", quality=40)
+    content = inverted.getvalue()
+    assert len(content) <= before.st_size
+    photo.write_bytes(content.ljust(before.st_size, b"\xff"))
+    if keeps_time:
+        os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("keeps_time", [True, False])
+def test_a_photo_that_was_replaced_is_looked_at_anew(
+    segmented: Page, copies: list[Path], tmp_path: Path, keeps_time
+) -> None:
+    segmented.judge("c.jpg", "accepted")
+    for photo in copies[1:]:
+        replace_photo(photo, keeps_time)
+    assert "c.jpg: its file was replaced" in segmented.judge("c.jpg", "accepted")
+    assert "a.jpg: skipped, its file was replaced; press Segment" in segmented.do("pack", formats=["coco"])
+    content = json.loads((unpacked(segmented, tmp_path / "got") / "coco/instances.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["b.jpg"]
+    assert content["annotations"]
+    assert segmented.do("segment") == "2 of 2 photos segmented; 2 photos replaced on disk, such as a.jpg"
+    assert not segmented.row("c.jpg")["verdicts"]
+    assert segmented.do("segment") == NONE_LEFT
+
+
+@pytest.mark.parametrize("keeps_time", [True, False])
+def test_an_example_that_was_replaced_is_refused(segmented: Page, copies: list[Path], keeps_time: bool) -> None:
+    replace_photo(copies[0], keeps_time)
+    assert "b.jpg: was replaced since it was marked" in segmented.do("segment")
+    assert "nothing to download" not in segmented.do("pack", formats=["png"])
+    assert segmented.session.archive is not None
+
+
+def test_a_photo_of_the_same_content_and_another_time_is_the_same(segmented: Page, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "photos", tmp_path / "again")
+    shutil.rmtree(tmp_path / "photos")
+    (tmp_path / "again").rename(tmp_path / "photos")
+    assert segmented.do("segment") == NONE_LEFT
+    assert not segmented.session.photos["a.jpg"].is_result_outdated
+
+
+def test_nothing_is_accepted_that_was_not_looked_at(page: Page, copies: list[Path], tmp_path: Path) -> None:
+    page.do("open", path=str(tmp_path / "photos"))
+    before = page.row("a.jpg")
+    assert "a.jpg: was not segmented" in page.judge("a.jpg", "accepted")
+    assert "press Segment" in page.judge("a.jpg", "rejected")
+    assert page.judge("a.jpg", "") == ""
+    assert page.row("a.jpg") | {"changed": 0} == before | {"changed": 0}
+    out = tmp_path / "out"
+    assert not [*out.glob("*.json"), *out.glob("*.csv")]
+
+
+def test_a_marked_photo_can_be_accepted(page: Page, copies: list[Path], tmp_path: Path) -> None:
+    page.do("open", path=str(tmp_path / "photos"))
+    page.draw("b.jpg", BOX)
+    assert page.judge("b.jpg", "accepted") == ""
+    assert (read_mask(tmp_path / "out/b_mask.png")[IN_BOX] == 1).all()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"photos": 3}', '{"rule": ["x", null]}', '{"rule": [1, 2, 3]}', "\0"])
+def test_a_damaged_session_is_named(start, page: Page, photos: list[Path], tmp_path: Path, content: str) -> None:
+    file = tmp_path / "out/page/session.json"
+    page.do("open", path=str(photos[0]))
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"session\.json: .*(damaged|cannot read).*remove it: marks and results stay"):
+        start()
+    assert file.read_text() == content

@@ -1,0 +1,270 @@
+"""``predict.py`` writes the files that the library's results say, and predicts from weights of others."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from photos import Prediction, Segmenter
+from photos.load_model import OUTLOOK, SHIPPED, load_model
+from photos.photo_files import read_photo
+from photos.prediction import Decision
+from photos.results import Results
+from tests.helpers.close import same_pixels
+from util.checkpoints import checkpoint
+from util.data.mini import CLASS_NAMES
+from util.files import read_json
+from util.files.images import read_mask
+
+
+def test_it_writes_mask_overlay_probability_and_numbers(
+    predict, baseline: Path, marked: dict, photos: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["--config", baseline, "--support", marked["box"], "--name", "cat", "--out", out]
+    done = predict(*words, "--no-refine", "--query", photos[0], photos[1])
+    assert done.code == 0
+    assert "2 of 2 photos" in done.output
+    assert "predict: " in done.errors
+    segmenter = Segmenter([marked["box"]], config=baseline, decision=Decision(refine=False))
+    for photo in photos[:2]:
+        record = json.loads((out / f"{photo.stem}.json").read_text())
+        mask = read_mask(out / record["mask"])
+        assert same_pixels(mask, segmenter(photo).mask)
+        _check_result(out, record, mask, read_photo(photo).shape)
+        assert (record["supports"], record["model"]) == ({"cat": [marked["box"]]}, "prototype baseline")
+    assert len(list(out.iterdir())) == 11
+    assert (out / "summary.csv").exists()
+    shutil.copy(photos[0], out)  # beside pictures of results, which are no photos
+    assert "1 of 1 photos" in predict(*words, "--query", out, "--overwrite").output
+
+
+def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Check the pictures and the numbers of the one class of a photo of a shape (H, W, 3)."""
+    (cat,) = record["classes"]
+    overlay = cv2.imread(str(folder / record["overlay"]))
+    probability = cv2.imread(str(folder / cat["probability"]), cv2.IMREAD_UNCHANGED)
+    sizes = [mask.shape, probability.shape, overlay.shape[:2], (record["height"], record["width"])]
+    assert sizes == [shape[:2]] * 4
+    assert (overlay.shape, probability.dtype) == (shape, np.uint8)
+    inside = mask == 1
+    assert np.array_equal(inside, probability > 255 / 2)
+    assert set(np.unique(mask)) <= {0, 1}
+    assert (cat["name"], cat["value"], cat["pixels"]) == ("cat", 1, inside.sum())
+    assert cat["share"] == pytest.approx(inside.mean(), abs=1e-6)
+    assert 0 < cat["share"] < 1
+    y, x = np.nonzero(inside)
+    assert cat["box"] == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    assert cat["confidence"] == pytest.approx(probability[inside].mean() / 255, abs=2e-3)
+
+
+def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
+    predict, make_checkpoint, model_yaml, marked: dict, tmp_path: Path
+) -> None:
+    with_config, without = make_checkpoint("ssp"), tmp_path / "b.pth"
+    torch.save({"state_dict": checkpoint.read(with_config)["weights"]}, without)
+    words = ("--support", marked["box"], "--query", marked["box"].partition(":")[0], "--out")
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert predict("--checkpoint", with_config, *words, a).code == 0
+    assert predict("--config", model_yaml("ssp"), "--checkpoint", without, *words, b).code == 0
+    names = [picture.name for picture in a.glob("*.*g")]
+    assert len(names) == 3
+    assert [(a / name).read_bytes() for name in names] == [(b / name).read_bytes() for name in names]
+    assert "contains no config" in predict("--checkpoint", without, *words, tmp_path / "c").error
+
+
+def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, model_yaml) -> None:
+    """Also where the config is named, as in a test."""
+    given = make_checkpoint("ssp", "model.refine=false")
+    for config in (None, model_yaml("ssp")):
+        assert load_model(given, config, device="cpu").run.config.model.refine is False
+
+
+@pytest.fixture
+def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Callable[..., str]:
+    """Return a function that resumes a prediction of two photos and gives how many results were complete.
+
+    The second is ``query.png``; words at the end may change the command.
+    """
+    marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30", "--radius", "5")
+    queries = ("--query", photos[0], tmp_path / "query.png")
+
+    def complete(*changed: object) -> str:
+        done = predict(*marks, *queries, "--out", tmp_path / "out", "--resume", *changed)
+        assert done.code == 0, done.errors
+        return done.output.partition(" results are complete")[0].rpartition(": ")[2]
+
+    return complete
+
+
+def test_what_decides_a_result_is_compared(resume, marked: dict, photos: list[Path], tmp_path: Path) -> None:
+    query = tmp_path / "query.png"
+    Image.open(photos[1]).save(query)
+    assert resume() == "0 of 2"
+    in_bf16 = ("--set", "run.precision=bf16")
+    others = ("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ("--support", marked["polygon"]), in_bf16
+    for changed in others:
+        assert resume(*changed) == resume() == "0 of 2"
+    assert resume("--set", "run.precision=auto") == "2 of 2"  # whose predictions are in float32 on any processor
+    assert read_json(tmp_path / "out" / "query.json", "", "")["precision"] == "float32"
+    Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
+    os.utime(query, (1, 1))
+    assert resume() == "1 of 2"
+
+
+def test_results_that_lack_or_are_damaged_are_resumed(
+    predict, resume, baseline_words, photos: list[Path], tmp_path: Path
+) -> None:
+    out, query = tmp_path / "out", tmp_path / "query.png"
+    Image.open(photos[1]).save(query)
+    assert resume("--query", photos[0]) == "0 of 1"
+    assert resume() == "1 of 2"
+    assert resume() == "2 of 2"
+    before = (out / f"{photos[0].stem}.json").stat().st_mtime_ns
+    for length in (50, 0):
+        mask = out / "query_mask.png"
+        mask.write_bytes(mask.read_bytes()[:length])
+        assert resume() == "1 of 2"
+        assert (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
+    both = predict(*baseline_words, "--query", query, "--out", out, "--resume", "--overwrite")
+    assert "not allowed with" in both.error
+
+
+def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_path, monkeypatch) -> None:
+    write = Results.write
+
+    def write_first(results: Results, prediction: Prediction, facts: dict) -> None:
+        if prediction.photo != photos[0]:
+            signal.raise_signal(signal.SIGINT)
+        write(results, prediction, facts)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
+    monkeypatch.setattr(Results, "write", write_first)
+    assert predict(*baseline_words, "--query", *photos[:2], "--out", tmp_path / "out").code == 130
+    summary = (tmp_path / "out" / "summary.csv").read_text()
+    assert str(photos[0]) in summary
+    assert str(photos[1]) not in summary
+
+
+def test_reviewed_results_are_kept(predict, baseline_words, marked: dict, photos, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(*baseline_words, "--query", photos[0], "--out", out)
+    (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
+    other_marks = (*baseline_words[:2], "--support", marked["polygon"])
+    for _ in range(2):
+        done = predict(*other_marks, "--query", *photos[:2], "--out", out, "--resume", "--format", "png,coco")
+        assert done.code == 0, done.errors
+    assert "2 of 2 results are complete" in done.output
+    assert _columns(out, "shown", "review") == [["True", "rejected"], ["True", ""]]
+    annotations = json.loads((out / "coco" / "instances.json").read_text())["annotations"]
+    assert {annotation["image_id"] for annotation in annotations} == {2}
+    _check_review(out, photos[:2])  # also of the rejected result
+    assert predict(*baseline_words, "--query", *photos[:2], "--out", out, "--overwrite").code == 0
+    assert _columns(out, "review") == [[""], [""]]  # the verdict was on the earlier result
+
+
+def test_a_review_shows_every_overlay_and_is_of_its_classes(
+    predict, baseline_words, photos: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert predict(*baseline_words, "--query", *photos[:2], "--out", out).code == 0
+    _check_review(out, photos[:2])
+    (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
+    assert [Results(out, [name]).is_reviewed(photos[0]) for name in ("object", "dog")] == [True, False]
+    folder = photos[0].parent
+    assert Results(out, ["object"]).is_reviewed(folder / ".." / folder.name / photos[0].name)
+
+
+def _check_review(out: Path, photos: list[Path]) -> None:
+    """Check that the folder and the page of a review hold the overlays of photos."""
+    overlays = {f"{photo.stem}_overlay.jpg" for photo in photos}
+    assert {path.name for path in (out / "review").iterdir()} == overlays
+    page = (out / "review.html").read_text()
+    for name in overlays:
+        assert name in page
+
+
+def _columns(out: Path, *names: str) -> list[list[str]]:
+    """Return some columns of the summary, row by row."""
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [list(map(row.get, names)) for row in rows]
+
+
+def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
+    predict, marked: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
+    line, class_line, *rest = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
+    assert line == "no --checkpoint: uses Pocket, trained on the 20 classes of pascal"
+    rule = "photos with a presence score below 31 % get no mask"
+    assert re.fullmatch(rf"object: 1 mark, \d+ % of the photo; {rule}", class_line)
+    assert rest.count(OUTLOOK) == 1  # an object without a name may be any
+    record = json.loads(Path("found", photos[0].stem + ".json").read_text())
+    assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
+
+
+def test_a_replaced_photo_is_predicted_again(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
+    """Its size and time are those of before; a photo of another time and the same content is not."""
+    queries = [Path(shutil.copy(photo, tmp_path / f"{name}.jpg")) for photo, name in zip(photos, "ab")]
+    words = (*baseline_words, "--out", tmp_path / "out", "--query", *queries)
+    predict(*words)
+    before, content = queries[0].stat(), queries[0].read_bytes()
+    queries[0].write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    os.utime(queries[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(queries[1], ns=(0, 0))
+    assert "1 of 2 results are complete" in predict(*words, "--resume").output
+    assert "2 of 2 results are complete" in predict(*words, "--resume").output
+
+
+@pytest.mark.parametrize("name", ["a.json", "summary.csv", "review.html"])
+def test_files_of_other_programs_are_not_overwritten(
+    predict, baseline_words, photos: list[Path], tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    query = shutil.copy(photos[0], tmp_path / "a.jpg")
+    words = (*baseline_words, "--out", out, "--query", query)
+    (out / name).write_text('{"shapes": [], "imagePath": "a.jpg"}')
+    for option in ("--resume", "--overwrite"):
+        assert f"{name}: is no result of this program" in predict(*words, option).error
+    assert (out / name).read_text().startswith('{"shapes"')
+    assert len([*out.iterdir()]) == 1
+    (out / name).unlink()
+    assert predict(*words).code == 0
+    assert predict(*words, "--overwrite").code == 0
+
+
+def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, photos, mini_root: Path, tmp_path) -> None:
+    store = tmp_path / "store"
+    supports, queries = tmp_path / "supports", tmp_path / "queries"
+    for folder in (store / "images", store / "masks", supports, queries):
+        folder.mkdir(parents=True)
+    for photo in photos:
+        shutil.copy(photo, store / "images")
+        shutil.copy(mini_root / f"SegmentationClassAug/{photo.stem}.png", store / "masks")
+    (store / "names.txt").write_text("\n".join(CLASS_NAMES))
+    for name in ("images", "masks", "names.txt"):
+        (supports / name).symlink_to(store / name)
+    (store / "images/circle").symlink_to(store / "images")
+    for name in ("one", "two"):
+        (queries / name).symlink_to(store / "images")
+    words = ("--config", baseline, "--supports", f"masks:{supports}", "--out", tmp_path / "out", "--recursive")
+    outcome = predict(*words, "--query", queries)
+    assert outcome.code == 0 and "3 of 3 photos" in outcome.output, outcome.errors
+    (queries / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    outcome = predict(*words, "--query", queries, "--resume")
+    assert outcome.code == 2
+    assert "1 could not be done" in outcome.output
+    assert "gone.jpg" in outcome.errors

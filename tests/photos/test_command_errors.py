@@ -1,0 +1,99 @@
+"""A wrong option is one line on stderr, exit code 2, and no file."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from photos import Segmenter
+from tests.annotations import drawn
+from util.errors import UserError
+
+WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
+    {"photos": "set"},
+    {"classes": "horse"},
+    {"max_shots": 1},
+    {"mask_value": 2},
+    {"radius": 3},
+    {"name": "dog", "support": "cat=set/a.jpg:box=1,1,9,9"},
+    {"vectors": "some.vec"},
+    {"host": "localhost"},
+    {"port": 80},
+    {"token": "abc"},
+    {"project": 3},
+)
+
+
+@pytest.fixture
+def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that runs a good command line with some options replaced, and gives the error line."""
+
+    def run(**options: object) -> str:
+        given = {"config": baseline, "support": marked["box"], "query": photos[0], "out": tmp_path / "out", **options}
+        words = list[object]()
+        for name, value in given.items():
+            if value is not None:
+                words += [f"--{name.replace('_', '-')}", value]
+        line = predict(*words).error
+        assert not list(tmp_path.glob("out/*"))
+        return line
+
+    return run
+
+
+def test_marks(baseline: Path, marked: dict[str, str]) -> None:
+    """The last two mark nothing, and vanish at the network's input."""
+    segmenter = Segmenter(config=baseline, device="cpu")
+    photo = marked["box"].partition(":")[0]
+    wrong = "box=1,2,3|box=1,2,3,4;1,2,x,4|box=0,0,61,44|box=nan,0,9,9|points=|points=1,2;99,3|scribble=1;2"
+    wrong += "|points=9,9 nott=9,3|box=1,2,30,40 mask.png|gone.png|not=30,9|box=2,2,3,3"
+    for marks in wrong.split("|"):
+        with pytest.raises(UserError, match=re.escape(marks)):
+            segmenter.add(None, [f"{photo}:{marks}"])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"support": None}, "add --support"),
+        ({"support": "photo.jpg"}, "--support photo.jpg: "),
+        ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
+        ({"support": "gone.jpg:box=1,2,3,4"}, "gone.jpg: "),
+        ({"name": "a\nb"}, "--name 'a\\nb'"),
+        ({"query": None}, "add --query"),
+        ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
+        ({"suport": "x"}, "did you mean '--support'?"),
+        ({"out": None}, "add --out"),
+        ({"out": "some.pth"}, "some.pth is no folder"),
+        ({"tile": 3}, "--tile: 3"),
+        ({"resize": 40}, "nearest: 33, 41"),
+        ({"format": "cocoo"}, "did you mean 'coco'?"),
+        ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
+        ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
+        ({"min_score": 0.5}, "--min-score 0.5"),
+        ({"output": "mete"}, "--output mete"),
+        *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
+        ({"config": "gone.yaml"}, "gone.yaml: "),
+        ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
+        ({"checkpoint": "some.pth"}, "some.pth: "),
+    ],
+)
+def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
+    drawn.coco(tmp_path / "set")
+    path = drawn.masks(tmp_path / "one") / "a.png"
+    Image.fromarray(drawn.region(drawn.CAT)).save(path)
+    monkeypatch.chdir(tmp_path)
+    Path("some.pth").write_text("")
+    assert reason in refused(**options)
+
+
+def test_queries_that_would_share_their_results(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    twin = tmp_path / "again" / f"{photos[0].stem}.png"
+    for path in (twin, tmp_path / "a.png", tmp_path / "a_mask.png"):
+        Image.new("RGB", (40, 50)).save(path)
+    words = (*baseline_words, "--overwrite", "--query")
+    for first, second in ((photos[0], twin), (tmp_path / "a.png", tmp_path / "a_mask.png")):
+        assert "rename a photo" in predict(*words, first, second, "--out", tmp_path).error

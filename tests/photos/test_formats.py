@@ -1,0 +1,177 @@
+"""``predict.py`` takes supports from files of annotations, and writes its results in the formats of other programs."""
+
+import csv
+import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from annotations.shapes import decoded
+from photos.results import Results
+from tests.annotations import drawn
+from util.files.images import read_mask
+
+
+@pytest.fixture
+def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
+    """Return a function that predicts with the supports of a COCO file into ``out``, with more words."""
+    drawn.coco(tmp_path / "set")
+
+    def call(*words: object, supports: object = tmp_path / "set" / "coco.json") -> object:
+        return predict("--config", baseline, "--supports", supports, "--out", tmp_path / "out", *words)
+
+    return call
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+ALL_FORMATS = "coco,yolo,labelme,labelstudio,png"
+
+
+def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> None:
+    done = run("--query", *photos, "--format", ALL_FORMATS)
+    assert done.code == 0, done.errors
+    assert "3 of 3 photos" in done.output
+    assert "photo/s" in done.errors
+    out = tmp_path / "out"
+    _check_coco(out, photos)
+    for photo in photos:
+        assert (out / "yolo/images" / photo.name).samefile(photo)
+        assert (out / f"yolo/labels/{photo.stem}.txt").is_file()
+        labelme = _json(out / f"labelme/{photo.stem}.json")
+        assert (out / "labelme" / labelme["imagePath"]).samefile(photo)
+    tasks = _json(out / "labelstudio/tasks.json")
+    places = [task["data"]["image"].rpartition("=")[2] for task in tasks]
+    assert places == [f"JPEGImages/{photo.name}" for photo in photos]
+    _check_summary(out, photos)
+
+
+def _check_coco(out: Path, photos: list[Path]) -> None:
+    """Check that COCO's annotations hold the pixels of the masks."""
+    opened = COCO(out / "coco/instances.json")
+    categories = opened.loadCats(opened.getCatIds())
+    assert {category["id"]: category["name"] for category in categories} == {17: "cat", 18: "dog"}
+    values = {17: 1, 18: 2}
+    for number, photo in enumerate(photos, 1):
+        mask = read_mask(out / f"{photo.stem}_mask.png")
+        annotations = opened.loadAnns(opened.getAnnIds([number]))
+        assert {values[annotation["category_id"]] for annotation in annotations} == set(np.unique(mask)) - {0}
+        for annotation in annotations:
+            is_class = mask == values[annotation["category_id"]]
+            np.testing.assert_array_equal(opened.annToMask(annotation), is_class)
+
+
+def _check_summary(out: Path, photos: list[Path]) -> None:
+    """Check that the table has a row for each photo and class, with the pixels that its record states."""
+    rows = _rows(out / "summary.csv")
+    assert [(row["photo"], row["class"]) for row in rows] == [*product(map(str, photos), ("cat", "dog"))]
+    record = _json(out / f"{photos[0].stem}.json")
+    assert [int(row["pixels"]) for row in rows[:2]] == [entry["pixels"] for entry in record["classes"]]
+
+
+def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
+    assert not list(out.glob("*.png"))
+    (predicted,) = Results(out, ["cat", "dog"]).found(photos[:1], photos[0].parent)
+    assert len(_json(out / "coco/instances.json")["annotations"]) == len(predicted.objects) > 0
+    for entry in _json(out / f"{photos[0].stem}.json")["classes"]:
+        parts = [part for part in predicted.objects if part.name == entry["name"]]
+        areas = [int(decoded(part.runs).sum()) for part in parts]
+        assert sum(areas) == entry["pixels"] == decoded(entry["runs"]).sum()
+        if parts:
+            confidence = np.average([part.score for part in parts], weights=areas)
+            assert confidence == pytest.approx(entry["confidence"], abs=1e-4)
+
+
+class LabelMeRun(NamedTuple):
+    """A complete run of two photos whose first LabelMe file was corrected, and whose second was removed."""
+
+    words: tuple[object, ...]
+    corrected: Path
+    lost: Path
+
+
+@pytest.fixture
+def corrected_run(run, photos: list[Path], tmp_path: Path) -> LabelMeRun:
+    """Return such a run."""
+    words = ("--query", *photos[:2], "--format")
+    assert run(*words, "png,labelme").code == 0
+    corrected, lost = (tmp_path / f"out/labelme/{photo.stem}.json" for photo in photos[:2])
+    corrected.write_text(json.dumps(_json(corrected) | {"flags": {"checked": True}}))
+    lost.unlink()
+    return LabelMeRun(words, corrected, lost)
+
+
+def test_a_complete_run_is_written_in_other_formats_without_predicting(
+    run, corrected_run: LabelMeRun, tmp_path: Path
+) -> None:
+    words = corrected_run.words
+    assert "add --overwrite" in run(*words, "png,labelme,yolo").error
+    done = run(*words, "png,labelme,yolo,coco", "--resume")
+    assert done.code == 0
+    assert "2 of 2 results are complete" in done.output
+    assert "0 of 0 photos" in done.output
+    assert _json(corrected_run.corrected)["flags"]
+    assert corrected_run.lost.exists()
+    assert (tmp_path / "out/yolo/data.yaml").exists()
+
+
+def test_a_review_leaves_out_what_it_rejects(
+    run, corrected_run: LabelMeRun, photos: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = (*corrected_run.words, "png,labelme,yolo,coco", "--resume")
+    assert run(*words).code == 0  # the files that the review changes
+    labels = [*(out / "yolo/labels").iterdir()]
+    assert any(path.read_text() for path in labels)
+    rejected = [f"{photo},{name},rejected\n" for photo, name in product(photos[:2], ("cat", "dog"))]
+    (out / "accepted.csv").write_text("photo,class,verdict\n" + "".join(rejected))
+    assert run(*words).code == 0
+    assert not _json(out / "coco/instances.json")["annotations"]
+    assert not any(path.read_text() for path in labels)
+    assert not _json(corrected_run.lost)["shapes"]
+    assert _json(corrected_run.corrected)["flags"]
+
+
+def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:
+    assert run("--query", photos[0], "--format", "yolo").code == 0
+    same_classes = drawn.masks(tmp_path / "masks")
+    words = ("--query", photos[1], "--format", "yolo", "--overwrite")
+    assert run(*words, supports=same_classes).code == 0
+    (same_classes / "names.txt").write_text("dog\ncat\n")
+    assert "was made with other classes" in run(*words, supports=same_classes).error
+
+
+def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "queries"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(photos[0].read_bytes())
+    (folder / "no photo.jpg").write_bytes(b"text")
+    content = photos[1].read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    long_names = [f"{letter * length}.jpg" for letter, length in (("b", 236), ("d", 250))]
+    for name in long_names:
+        (folder / name).write_bytes(content)
+    done = run("--query", folder, "--format", "coco")
+    assert done.code == 2
+    assert "1 of 5 photos" in done.output
+    assert "4 could not be done" in done.output
+    errors = {Path(row["photo"]).name: row["error"] for row in _rows(tmp_path / "out/summary.csv")}
+    assert not errors["good.jpg"]
+    for name in ("cut.jpg", "no photo.jpg", *long_names):
+        assert f"error: {folder / name}: " in done.errors
+        assert f"{name}: " in errors[name]
+    assert len(_json(tmp_path / "out/coco/instances.json")["images"]) == 1

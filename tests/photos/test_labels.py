@@ -1,0 +1,110 @@
+"""All kinds of marks give the same label, and texts of supports are taken apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotations.marks import UNKNOWN
+from model.episode import IGNORE
+from photos.supports import BOXED, by_class, parse_support
+from tests.annotations import drawn
+from tests.photos.conftest import BOX, HEIGHT, WIDTH
+from util.errors import UserError
+
+
+def _label(text: str, name: str | None = None, **marking) -> np.ndarray:
+    return parse_support(text, **marking).read(name).label
+
+
+@pytest.mark.parametrize("kind", ["index", "polygon", "rectangle", "coco", "box"])
+def test_every_kind_marks_the_same_pixels(marked: dict[str, str], kind: str) -> None:
+    left, top, right, bottom = BOX
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[top:bottom, left:right] = BOXED if kind in ("rectangle", "box") else 1
+    assert np.array_equal(_label(marked[kind]), expected)
+
+
+def test_one_value_of_a_mask_counts_and_255_is_unknown(marked: dict[str, str], tmp_path: Path) -> None:
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[:10] = 3
+    values[10:20] = 8
+    values[20:30] = IGNORE
+    Image.fromarray(values).save(tmp_path / "many.png")
+    text = f"{marked['box'].partition(':')[0]}:{tmp_path / 'many.png'}"
+    assert np.array_equal(_label(text, mask_value=8), np.where(values == IGNORE, IGNORE, values == 8))
+    assert np.array_equal(_label(text), np.where(values == IGNORE, IGNORE, values > 0))
+    Image.fromarray(np.dstack([values] * 3)).save(tmp_path / "colours.png")
+    with pytest.raises(UserError, match=r"colours\.png: .* no value 8"):
+        _label(text.replace("many", "colours"), mask_value=8)
+
+
+@pytest.mark.parametrize("kind", ["points", "scribble"])
+def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(marked: dict[str, str], kind: str) -> None:
+    photo = marked["box"].partition(":")[0]
+    label = _label(f"{photo}:{kind}=15,20;40,20", radius=3)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    nearest_x = np.clip(x, 15, 40) if kind == "scribble" else np.where(x < 28, 15, 40)
+    distance = np.hypot(x - nearest_x, y - 20)
+    assert np.array_equal(label == 1, distance <= 3)
+    assert np.array_equal(label == 0, distance > 3 * UNKNOWN)
+
+
+def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
+    photo = marked["box"].partition(":")[0]
+    points = _label(f"{photo}:points=15,20;40,20", radius=3)
+    denied = _label(f"{photo}:points=30,10;6,6", radius=3)
+    boxes = np.zeros((HEIGHT, WIDTH), bool)
+    boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
+    marks = ("box=2,3,20,20;30,3,50,20 not=30,10", "points=15,20; 40,20 not=6,6", "box=1,1,9,9")
+    (joined,) = by_class([parse_support(f"{photo}:{text}", radius=3) for text in marks], "cat")["cat"]
+    support = joined.read()
+    assert np.array_equal(support.label == BOXED, boxes & (points != 1) & (denied != 1))
+    assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
+    assert np.array_equal(support.label == IGNORE, (points == IGNORE) & ~boxes & (denied != 1))
+    assert support.source.endswith("not=6,6 + box=1,1,9,9")
+
+
+def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, str], tmp_path: Path) -> None:
+    boxes = {("Cat", 1), ("dog", 20), ("Cat", 40)}
+    shapes = [{"label": label, "points": drawn.corners((x, 2, x + 8, 9))} for label, x in boxes]
+    (tmp_path / "pets.json").write_text(json.dumps({"shapes": shapes}))
+    text = f"{marked['box'].partition(':')[0]}:{tmp_path / 'pets.json'}"
+    assert _label(text, "cat").sum() == 2 * 8 * 7
+    assert _label(text, "dog").sum() == 8 * 7
+    for name in (None, "horse"):
+        with pytest.raises(UserError, match=r"pets\.json: outlines several things"):
+            _label(text, name)
+
+
+def test_a_mask_belongs_to_the_upright_or_to_the_stored_photo(tmp_path: Path) -> None:
+    photo = drawn.photo(tmp_path / "6.jpg", turned=True)
+    upright = np.zeros((drawn.WIDTH, drawn.HEIGHT), np.uint8)
+    upright[:9, :9] = 1
+    for name, mask in {"upright": upright, "stored": np.rot90(upright), "other": upright[1:]}.items():
+        Image.fromarray(np.ascontiguousarray(mask)).save(tmp_path / f"{name}.png")
+    for name in ("upright", "stored"):  # the size tells
+        assert np.array_equal(_label(f"{photo}:{tmp_path / f'{name}.png'}"), upright)
+    with pytest.raises(UserError, match=r"other\.png: "):
+        _label(f"{photo}:{tmp_path / 'other.png'}")
+
+
+def test_a_text_is_split_into_class_photo_and_marks(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b.jpg"
+    odd.touch()
+    for text, name, photo, marks in (
+        (f"{odd}:m.png", None, odd, "m.png"),
+        ("big cat=a.jpg:box=1,2,3,4", "big cat", Path("a.jpg"), "box=1,2,3,4"),
+        ("cat = a.jpg : box=1,2,3,4", "cat", Path("a.jpg"), "box=1,2,3,4"),
+        ("C:/a.jpg:points=1,2;3,4 not=5,6", None, Path("C:/a.jpg"), "points=1,2;3,4 not=5,6"),
+    ):
+        marked = parse_support(text)
+        assert (marked.name, marked.photo, marked.marks) == (name, photo, marks)
+
+
+def test_marks_of_a_class_on_one_photo_are_one_support() -> None:
+    texts = ("a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png", "cat=./c.jpg:n.png", "dog=a.jpg:m.png")
+    classes = by_class(map(parse_support, texts), "cat")
+    assert {name: len(photos) for name, photos in classes.items()} == {"cat": 2, "dog": 2}

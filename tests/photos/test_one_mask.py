@@ -1,0 +1,177 @@
+"""One mask, whatever its form, marks the same pixels for predict.py, for Python, and in a data set of one's own."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from annotations.region import read_region
+from photos.supports import parse_support, read_supports, support_from_arrays
+from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
+from util.errors import UserError
+from util.files.images import read_image, read_mask
+from util.prepare.custom_sources import from_masks
+from util.prepare.make import run_jobs
+
+INSIDE = region(CAT)
+SOFT = Image.fromarray(255 * INSIDE).filter(ImageFilter.GaussianBlur(1))
+
+
+def _palette(values: np.ndarray, *colours: tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(values.astype(np.uint8))
+    image.putpalette([part for colour in colours for part in colour])
+    return image
+
+
+def _layer(colour: object, opacity: int = 255) -> Image.Image:
+    rgba = np.zeros((*INSIDE.shape, 4), np.uint8)
+    rgba[..., :3] = colour
+    rgba[..., 3] = opacity * INSIDE
+    return Image.fromarray(rgba)
+
+
+def _rgb(red: int, green: int, blue: int) -> np.ndarray:
+    return np.dstack([INSIDE * red, INSIDE * green, INSIDE * blue])
+
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+FORMS = {
+    "bit": Image.fromarray(INSIDE.astype(bool)),
+    "index": Image.fromarray(INSIDE),
+    "white": Image.fromarray(255 * INSIDE),
+    "16 bits": Image.fromarray(INSIDE.astype(np.uint16) * 65535),
+    "palette": _palette(INSIDE, BLACK, (128, 0, 0)),
+    "sorted palette": _palette(1 - INSIDE, WHITE, BLACK),
+    "fewer colours": Image.fromarray(255 * INSIDE).convert("RGB").quantize(2),
+    "one colour": Image.fromarray(_rgb(200, 0, 0)),
+    "opaque": Image.fromarray(np.dstack([_rgb(255, 255, 255), np.full_like(INSIDE, 255)])),
+    "white layer": _layer(255),
+    "black layer": _layer(0),
+    "thin layer": _layer((255, 0, 0), 127),
+    "cut-out": _layer(np.random.default_rng(0).integers(0, 255, (*INSIDE.shape, 3), np.uint8)),
+    "grey cut-out": _layer(255).convert("LA"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
+    path, mask = _photo_and_mask(tmp_path, FORMS[form])
+    supports = [
+        parse_support(f"{path}:{mask}").read(),
+        support_from_arrays(path, FORMS[form]),
+        support_from_arrays(read_image(path), str(mask)),
+        *(marked.read() for marked in read_supports([str(mask.parent)], path.parent)[0]),
+    ]
+    assert len(supports) == 4
+    (tmp_path / "names.txt").write_text("_background_\ncat\n")
+    labels = [support.label for support in supports]
+    labels.append(_made(tmp_path / "by folders", images=path.parent, masks=mask.parents[1], classes=None))
+    labels.append(_made(tmp_path / "named", images=path.parent, masks=mask.parent, classes=tmp_path / "names.txt"))
+    assert all(np.array_equal(label, INSIDE) for label in labels)
+
+
+def _photo_and_mask(folder: Path, mask: Image.Image) -> tuple[Path, Path]:
+    """Write a photo, and a mask of it in a folder of its class; return their paths."""
+    path = folder / "masks/cat/p0.png"
+    path.parent.mkdir(parents=True)
+    mask.save(path)
+    return photo(folder / "photos/p0.jpg"), path
+
+
+def _made(out: Path, **options: Path | None) -> np.ndarray:
+    """Return the mask in a data set that is made of a user's masks."""
+    run_jobs(from_masks(Namespace(**options, white_is_object=True)), out, skip_bad=False)
+    return read_mask(next((out / "masks").rglob("p0.png")))
+
+
+def test_arrays_and_tensors_are_read_alike(tmp_path: Path) -> None:
+    image = read_image(photo(tmp_path / "p0.jpg"))
+    for mask in (INSIDE > 0, INSIDE[None], INSIDE.astype(float), -INSIDE.astype(int), INSIDE[..., None] * 255):
+        expected = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
+        for given in (mask, torch.from_numpy(mask)):
+            assert np.array_equal(support_from_arrays(image, given).label, expected)
+
+
+def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> None:
+    bright = (np.asarray(SOFT) >= 128).astype(np.uint8)
+    for image in (SOFT, SOFT.convert("RGB"), SOFT.convert("RGB").quantize(16)):
+        assert (read_region(image)[0] != bright).sum() <= 8  # of 1280
+    border = np.where((region((6, 8, 42, 52)) == 1) & (INSIDE == 0), 255, INSIDE)
+    assert np.array_equal(read_region(Image.fromarray(border))[0], border)
+
+
+def test_a_mask_without_black_is_refused(tmp_path: Path) -> None:
+    colours = np.where(INSIDE[..., None] == 1, (255, 0, 0), WHITE).astype(np.uint8)
+    path, mask = _photo_and_mask(tmp_path, Image.fromarray(colours))
+    with pytest.raises(UserError, match=r"p0\.png: .* none is black"):
+        parse_support(f"{path}:{mask}").read()
+
+
+def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> None:
+    path, mask = _photo_and_mask(tmp_path, Image.fromarray(region(CAT, DOG)))
+    options = Namespace(images=path.parent, masks=mask.parents[1], classes=None, white_is_object=False)
+    with pytest.raises(UserError, match=r"p0\.png: holds the values \[1, 2\] beside 0; is it of class ids"):
+        run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
+    assert (parse_support(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
+
+
+def test_a_sorted_palette_of_several_classes_is_refused(tmp_path: Path) -> None:
+    image = _palette((region(CAT, DOG) + 2) % 3, (255, 0, 0), (0, 255, 0), BLACK)
+    _, mask = _photo_and_mask(tmp_path, image)
+    with pytest.raises(UserError, match=r"p0\.png: the palette of this mask is sorted"):
+        read_mask(mask)
+
+
+class Named(NamedTuple):
+    """Masks beside a file of names."""
+
+    suffix: str  # of the masks
+    file: str
+    names: list[str]
+    values: tuple[int, int]  # of cat and dog
+    unknown: int  # a value
+
+
+NAMED = [
+    Named(".png", "labels.txt", ["_background_", "cat", "dog"], (1, 2), 255),
+    Named(".PNG", "class_names.txt", ["__ignore__", "_background_", "cat", "dog"], (1, 2), 255),
+    Named(".tif", "names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
+]
+
+
+@pytest.fixture(params=NAMED, ids=lambda named: named.file)
+def named_masks(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a folder of a photo, its mask of two classes, a mask without a photo, files of systems, and names."""
+    named = request.param
+    photo(tmp_path / "images/p0.jpg")
+    values = np.array([0, *named.values, named.unknown], np.uint8)
+    ids = Image.fromarray(values[region(CAT, DOG, (0, 0, 4, 4))])
+    folder = tmp_path / "masks"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("p0", "p1"):
+        ids.save(folder / f"{name}{named.suffix}")
+    (folder / "._p0.png").write_bytes(b"\0\5")
+    (tmp_path / named.file).write_text("\n".join(named.names))
+    return tmp_path
+
+
+def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) -> None:
+    listed, categories = read_supports([str(named_masks)])
+    labels = {marked.name: marked.read().label for marked in listed}
+    assert {name: int((label == 1).sum()) for name, label in labels.items()} == AREAS
+    assert [*categories.values()] == ["cat", "dog"]
+    assert [(label == 255).sum() for label in labels.values()] == [16, 16]
+
+
+def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path, capsys) -> None:
+    (names,) = named_masks.glob("*.txt")
+    plan = from_masks(Namespace(images=named_masks / "images", masks=named_masks / "masks", classes=names))
+    run_jobs(plan, named_masks / "out", skip_bad=False)
+    made = read_mask(named_masks / "out/masks/p0.png")
+    assert "without a photo: 1 masks, such as p1" in capsys.readouterr().err
+    assert plan.classes == ["cat", "dog"]
+    assert [(made == value).sum() for value in (1, 2, 255)] == [*AREAS.values(), 16]

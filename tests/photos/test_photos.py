@@ -1,0 +1,118 @@
+"""The photos of a folder: all kinds that can be read, none that a system put there; few bits are stretched; tiles."""
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from photos import Segmenter
+from photos.photo_files import OVERLAP, TiledPhoto, photos_in, read_photo, windows
+from photos.prediction import Decision
+from tests.annotations.drawn import photo
+from util.errors import UserError
+from util.files import images
+from util.files import photos as photo_names
+
+NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
+
+
+def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_path: Path, capsys) -> None:
+    kinds = ["a.jpg", "b.jfif", "c.gif", "d.avif", "e.TIF", "f.webp", "sub/g.JPEG"]
+    (tmp_path / "sub").mkdir()
+    for name in kinds:
+        Image.fromarray(NOISE.astype(np.uint8)).save(tmp_path / name, "JPEG" if "jf" in name else None)
+    for name in ("h.cr2", "i.svg", "j.txt", "k.json", "l.MP4", "m.nii.gz", "n.gz", "o.dcm"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    for name in ("._a.jpg", ".a.jpg", "Thumbs.db", ".ipynb_checkpoints/a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg"):
+        photo(tmp_path / name)
+    photos = photos_in([tmp_path], recursive=True)
+    assert [str(path.relative_to(tmp_path)) for path in photos] == kinds
+    said = "5 files are not read, since they are no photos in a known format, such as h.cr2"
+    assert said in capsys.readouterr().err
+    assert {read_photo(path).shape for path in photos} == {(40, 60, 3)}
+
+
+def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    photo(tmp_path / "a.jpg")
+    for module in (images, photo_names):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
+    assert "in a known format, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"a\.HEIC: .*pip install pillow-heif"):
+        read_photo(tmp_path / "a.HEIC")
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "colours.png", "colours.tif"])
+def test_the_bits_of_a_camera_are_stretched_and_that_is_said_once(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(images, "SAID", set())  # folders of an earlier test may have had this name
+    pixels = NOISE if "grey" in name else np.dstack([NOISE // 2, NOISE, NOISE])  # blue, green, red
+    for number in range(2):
+        path = tmp_path / f"{number}{name}"
+        cv2.imwrite(str(path), pixels)
+        image = read_photo(path).astype(int)
+        low, high = np.percentile(image, (1, 99))
+        assert high - low > 200
+        red, _, blue = image.mean((0, 1))
+        assert (red == blue) if "grey" in name else blue < red - 50
+    assert capsys.readouterr().err.count("are stretched to 0..255") == 1
+
+
+def test_sixteen_bits_are_not_stretched(tmp_path: Path, capsys) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), NOISE * 30)
+    assert np.array_equal(read_photo(tmp_path / "a.png")[..., 0], NOISE * 30 // 256)
+    assert not capsys.readouterr().err
+
+
+def test_the_bits_of_an_image_in_memory_are_stretched() -> None:
+    assert np.ptp(read_photo(Image.fromarray(NOISE))) == 255
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((50, 60), 64), ((200, 130), 64), ((65, 64), 64), ((64, 1000), 33)])
+def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) -> None:
+    cover = np.zeros(shape)
+    for rows, columns in windows(shape, tile):
+        assert rows.stop - rows.start <= tile
+        assert columns.stop - columns.start <= tile
+        cover[rows, columns] += 1
+    assert cover.min() > 0
+    for axis in (0, 1):
+        spans = sorted({(window[axis].start, window[axis].stop) for window in windows(shape, tile)})
+        for (_, stop), (next_start, _) in itertools.pairwise(spans):
+            assert stop - next_start >= OVERLAP * tile - 1
+
+
+def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Path, marked: dict, monkeypatch) -> None:
+    """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
+    monkeypatch.setattr(Segmenter, "scores", lambda _, query: (query.mean(1, keepdim=True) / 50 - 2, None))
+    y, x = np.mgrid[:150, :180] / 20
+    grey = 120 + 80 * np.sin(y) * np.cos(x)
+    photo = np.dstack([grey] * 3).astype(np.uint8)
+    rule = Decision(refine=False)
+    whole = Segmenter([marked["box"]], config=baseline, tile=None, decision=rule)(photo)
+    tiled = Segmenter([marked["box"]], config=baseline, tile=48, decision=rule)(photo)
+    assert (whole.mask == tiled.mask).mean() > 0.95
+    assert 0.2 < whole.mask.mean() < 0.8
+    assert np.abs(whole.probability - tiled.probability).mean() < 0.02
+
+
+@pytest.mark.parametrize("tile", [None, 150])
+def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
+    objects = np.zeros((2, 130, 200), bool)
+    objects[0, 30:100, 25:90] = True
+    objects[1, 45:110, 115:175] = True
+    image = np.random.default_rng(0).integers(120, 126, (130, 200, 3))
+    image += 80 * np.stack([objects[0], objects[1], objects[1]], axis=2)
+    moved = np.roll(objects, 4, axis=2).astype(np.float32)
+    margins = np.stack([8 * cv2.GaussianBlur(one, (0, 0), 6) - 4 for one in moved])
+    photo = TiledPhoto(image.astype(np.uint8), 2, tile)
+    for rows, columns in photo.windows:
+        photo.add((rows, columns), list(margins[:, rows, columns]))
+    wrong_before = ((margins > 0) != objects).sum()
+    wrong_after = ((photo.refine() > 0) != objects).sum()
+    assert wrong_after < wrong_before / 4

@@ -1,0 +1,62 @@
+"""Classes and background compete for each pixel, and the summary counts the pixels of each class."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from annotations.shapes import decoded
+from photos import Prediction
+from photos.prediction import Decision
+from util.errors import UserError
+from util.evaluate.calibration import FORMAT, Calibration
+from util.evaluate.refine import without_specks
+from util.files import read_json
+
+MARGINS = np.array([[[2.0, -1.0, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
+IMAGE = np.zeros((1, 4, 3), np.uint8)
+CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, 0.0, [1.0], 0.0, 0.5)
+
+
+def _predicted(**decision: object) -> Prediction:
+    scores = [CALIBRATION.presence(np.ones(1))] * 2
+    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, CALIBRATION, decision=Decision(**decision))
+
+
+def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None:
+    logits = torch.from_numpy(np.concatenate([0 * MARGINS[:1], 2 * MARGINS]))
+    assert np.allclose(_predicted().probability, logits.softmax(0)[1:].numpy())
+    assert _predicted(threshold=0.9).mask.tolist() == [[0, 0, 2, 1]]  # the first cat has 0.87
+    assert _predicted(threshold=0.1).mask.tolist() == [[1, 1, 2, 1]]  # a margin of -1 has 0.12
+    assert _predicted(min_pixels=2).mask.tolist() == [[1, 0, 0, 1]]
+
+
+def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> None:
+    prediction = _predicted(threshold=0.1)
+    cat, far_cat, dog = prediction.instances()
+    assert (cat.name, cat.box, cat.area, far_cat.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
+    assert cat.mask.tolist() == [[True, True, False, False]]
+    assert far_cat.score == pytest.approx(prediction.probability[0, 0, 3], abs=1e-6)
+    with pytest.raises(UserError):
+        prediction.save(tmp_path)
+    record, mask, *_ = prediction.save(tmp_path, "frame.1")
+    assert mask.name == "frame.1_mask.png" and mask.is_file()
+    runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]
+    assert np.array_equal(runs, [prediction.mask == 1, prediction.mask == 2])
+
+
+def test_specks_are_dropped_and_small_holes_filled() -> None:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:50, 10:50] = 1
+    mask[20:23, 20:23] = 0  # a small hole
+    mask[30:34, 30:34] = 2  # another class
+    mask[34:50, 34:50] = 0  # open to no side, but no small hole
+    mask[2:4, 70:72] = 1  # a speck
+    mask[20:30, 60:70] = 1  # a part
+    out = without_specks(mask)
+    assert (out[20:23, 20:23] == 1).all()
+    assert not out[2:4, 70:72].any()
+    assert (out[20:30, 60:70] == 1).all()
+    assert (out[30:34, 30:34] == 2).all()
+    assert not out[36:48, 36:48].any()

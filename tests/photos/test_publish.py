@@ -1,0 +1,89 @@
+"""Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
+
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+
+from model.registry import models
+from photos import Segmenter
+from tests.helpers.paths import REPOSITORY
+from util.checkpoints import checkpoint
+from util.config.read import from_dict, read_config, to_dict
+from util.errors import UserError
+from util.evaluate.calibration import FILE, FORMAT, Calibration, key_of
+
+
+@pytest.fixture
+def weights(make_checkpoint, tmp_path: Path) -> Path:
+    """Return a copy of a checkpoint, beside which a test may write."""
+    return Path(shutil.copy(make_checkpoint(), tmp_path / "weights.pth"))
+
+
+def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    words = ("publish", "--checkpoint", weights, "--out", folder)
+    assert predict(*words).code == 0
+    before, after = checkpoint.read(weights), Segmenter.from_pretrained(folder, device="cpu").model
+    assert checkpoint.digest_of(before["weights"]) == after.weights.digest
+    config = read_config(folder / "config.json")
+    assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
+    facts, text = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
+    assert yaml.safe_load(facts)["datasets"] == [config.data.name]
+    assert "train_base.py FOLDER/config.json" in text
+    assert str(folder) in predict(*words).error
+
+
+def test_half_precision_rounds_the_weights(predict, weights: Path, tmp_path: Path) -> None:
+    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
+    network = Segmenter(tmp_path / "half", device="cpu").model.network
+    whole = checkpoint.read(weights)["weights"]
+    for name, tensor in network.state_dict().items():
+        rounded = whole[name].half().float() if whole[name].is_floating_point() else whole[name]
+        assert torch.equal(tensor, rounded)
+
+
+def test_half_precision_keeps_the_calibration(predict, weights: Path, tmp_path: Path) -> None:
+    calibration = Calibration(FORMAT, "x", _key(weights), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
+    (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
+    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
+    assert Segmenter(tmp_path / "half", device="cpu").calibration is not None
+
+
+def _key(weights: Path) -> str:
+    """Return what binds a calibration to a checkpoint."""
+    content = checkpoint.read(weights)
+    return key_of(from_dict(content["config"], "weights"), checkpoint.digest_of(content["weights"]))
+
+
+def test_values_that_half_precision_does_not_hold_are_refused() -> None:
+    with pytest.raises(UserError, match=r"best.pth: decoder.bias"):
+        checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
+
+
+def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub = {"repo_or_dir": str(REPOSITORY), "source": "local"}
+    shipped = checkpoint.read(REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors")["weights"]
+    pocket = torch.hub.load(**hub, model="segmenter", device="cpu").model.network.state_dict()
+    assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
+    network = torch.hub.load(**hub, model="ssp", net="resnet10", dataset="mini")
+    assert isinstance(network, models()["ssp"])
+    assert not network.training
+
+
+@pytest.mark.parametrize("name", ["annotations", "model", "photos", "util"])
+def test_torch_hub_names_a_package_in_the_way_and_the_way_around(name: str, tmp_path: Path, monkeypatch) -> None:
+    """Nearly every repository of this field has one of these names."""
+    other = ModuleType(name)
+    other.__file__ = str(tmp_path / name / "__init__.py")
+    monkeypatch.setitem(sys.modules, name, other)
+    problem = rf"another package '{name}' .*{tmp_path.name}.*predict\.py --serve"
+    with pytest.raises(ImportError, match=problem) as refused:
+        torch.hub.load(str(REPOSITORY), "segmenter", source="local")
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,211 @@
+"""A segmenter encodes supports once, takes queries in batches, and treats shots as its model was trained."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from photos import Segmenter, check_supports
+from photos.encoded_class import text_of
+from photos.load_model import OUTLOOK
+from photos.photo_files import read_photo
+from photos.prediction import Decision
+from photos.supports import BOXED, Support, parse_support
+from tests.helpers.close import close, same_pixels
+from util.data.mini import CLASS_NAMES
+from util.errors import UserError
+from util.files.images import read_mask
+
+
+@pytest.fixture
+def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
+    """Return the synthetic photos with their masks."""
+    masks = mini_root / "SegmentationClassAug"
+    return [parse_support(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
+
+
+def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos, monkeypatch) -> None:
+    segmenter = empty_segmenter()
+    segmenter.model = replace(segmenter.model)  # which has an empty store
+    passes: list[int] = []
+    encoder = segmenter.model.network.encoder
+    normalise = encoder.normalise  # every image passes it
+    monkeypatch.setattr(encoder, "normalise", lambda images: passes.append(len(images)) or normalise(images))
+    segmenter.add("cat", supports[:2])
+    assert passes == [1, 1]  # Sym-Net of one shot encodes them one at a time
+    passes.clear()
+    assert len(list(segmenter.many(photos, batch=2))) == len(photos) == 3
+    assert sum(passes) == 3  # queries alone, once for both supports
+    passes.clear()
+    segmenter.without_classes().add("cat", supports)
+    assert passes == [1]  # the new support alone
+
+
+def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
+    """Logits and presence features; every class has those of its own supports."""
+    first, second = supports[:1], supports[1:2]
+    query = torch.rand(2, 3, 33, 33) * 255
+    margins, presence_features = list[torch.Tensor](), list[torch.Tensor]()
+    for classes in ([first], [second], [second, first + second]):
+        segmenter = empty_segmenter()
+        for number, shots in enumerate(classes):
+            segmenter.add(f"class {number}", shots)
+        class_margins, class_features = segmenter.scores(query)
+        margins.append(class_margins)
+        presence_features.append(class_features)
+    for of_first, of_second, of_both in (margins, presence_features):
+        mean = (of_first + of_second) / 2
+        assert torch.allclose(of_both, torch.cat([of_second, mean], 1), atol=1e-4)
+        assert not torch.allclose(of_first, of_second, atol=1e-3)
+
+
+def test_the_weights_say_how_many_shots_the_model_reads_together(
+    empty_segmenter, make_checkpoint, supports, photos
+) -> None:
+    segmenter = empty_segmenter("ssp")
+    segmenter.add("cat", supports)
+    assert [batch.image.shape[1] for batch in segmenter.classes[0].support_batches] == [3]
+    assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
+    of_five = Segmenter(make_checkpoint("", "data.shot=5"), device="cpu")
+    with pytest.raises(UserError, match=r"2 support.* trained with 5 shots"):
+        of_five.add("cat", supports[:2])
+    of_five.add("cat", [*supports, *supports[:2]])
+    with pytest.raises(UserError, match="added before"):
+        of_five.add("cat", [*supports, *supports[:2]])
+
+
+@pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
+def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_support: str, photos) -> None:
+    path, mask_path = drawn_support.partition("=")[2].rsplit(":", 1)
+    forms: dict[str, Callable] = {
+        "files": str,
+        "array": read_photo,
+        "pillow": Image.open,
+        "tensor": lambda photo: torch.from_numpy(read_photo(photo)).permute(2, 0, 1),
+        "floats": lambda photo: torch.from_numpy(read_photo(photo)).permute(2, 0, 1) / 255,
+    }
+    inside = read_mask(Path(mask_path)) > 0
+    pixels = (255 * inside).astype(np.uint8)  # 255 is the object where nothing is 1
+    masks = {"array": inside, "pillow": Image.fromarray(pixels), "tensor": torch.tensor(pixels)}
+    in_form = forms[kind]
+    pair = (in_form(path), masks.get(kind, mask_path))
+    expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={path}:{mask_path}"])
+    segmenter = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)
+    prediction = segmenter(in_form(photos[1]))
+    assert prediction.names == [CLASS_NAMES[0], "dog"]
+    assert close(prediction.probability, expected(photos[1]).probability)
+
+
+def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Path]) -> None:
+    image = read_photo(photos[0])
+    segmenter = Segmenter([(image, "box=9,9,50,50")], config=baseline)
+    assert segmenter.classes[0].name == "object"
+    assert "object (1)" in repr(segmenter)
+    assert next(segmenter.many(photos[0].parent)).photo == photos[0]
+    assert "object: " in repr(segmenter(image))
+    wrong_photos = [(image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")]
+    wrong_photos += [(None, "not None, which cv2.imread returns for .*: give the path$"), (7, "not int$")]
+    for wrong, fix in wrong_photos:
+        with pytest.raises(UserError, match=fix):
+            segmenter(wrong)
+    for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
+        with pytest.raises(UserError):
+            Segmenter(None, {"cup": wrong}, config=baseline)
+
+
+def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
+    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
+    (note,) = Segmenter(None, classes, config=baseline).notes
+    assert note.startswith("box=9,9,13,13: ")
+
+
+def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: list[Path], baseline: Path) -> None:
+    pair = photos[0], "box=10,10,50,50"
+    trained = Segmenter({"Dining table": [pair], "tv_monitor": [pair], "airplane": [pair]}, side=97, device="cpu")
+    assert OUTLOOK not in trained.notes
+    for name in ("wheel", "hub cap"):
+        trained.add(name, [pair])
+    assert trained.notes.count(OUTLOOK) == 1
+    assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
+    assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
+    material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
+    brick = check_supports(Segmenter({"brick": [material]}, side=97, device="cpu"))
+    assert OUTLOOK not in brick.notes  # another method segments a material
+
+
+def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:
+    """Encoders of timm keep what the pass under way asks of them."""
+    pair = photos[0], "box=10,10,50,50"
+    segmenter = Segmenter({"cup": [pair]}, side=129)
+    of_one = [segmenter(photo).probability for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        pending = [pool.submit(lambda n=n: segmenter(photos[n % 3]).probability) for n in range(8)]
+        segmenter.add("dish", [pair])
+    of_two = [segmenter(photo).probability for photo in photos]
+    for n, future in enumerate(pending):
+        probability = future.result()
+        expected = of_one if len(probability) == 1 else of_two
+        assert close(probability, expected[n % 3])
+
+
+def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> None:
+    segmenter = Segmenter(config=baseline)
+    image = read_photo(photos[0])
+    label = np.zeros(image.shape[:2], np.uint8)
+    label[5:45, 5:45] = BOXED
+    (searched,) = segmenter.boxes_to_masks("cup", [Support(image, label, "a")])
+    full = Support(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
+    by_full_box = Segmenter([full], config=baseline, decision=Decision(min_score=None))
+    expected = (by_full_box(image).mask > 0) & (label == BOXED)
+    assert 0.1 < expected.sum() / 1600 < 1
+    assert same_pixels(searched.label == 1, expected)
+    assert searched.label.max() == 1
+    assert segmenter.boxes_to_masks("cup", [full])[0].label.sum() == 1600  # a mask is as it is
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """Return a file of word vectors: background, cat and dog have the directions of the first axes."""
+    path = tmp_path / "words.txt"
+    axes = np.eye(300)
+    lines = []
+    for word, vector in {"background": axes[0], "cat": axes[1], "dog": 2 * axes[2]}.items():
+        lines.append(f"{word} {' '.join(map(str, vector))}\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words: Path) -> None:
+    context = empty_segmenter().model.run.context
+    table = context.vectors
+    mean, mean_note = table[1:].mean(0), "so the mean text vector of mini's classes is used"
+    cases = {
+        CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
+        CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
+        "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
+        "horse": (mean, f"horse: not a class of mini and not a word of {words}, {mean_note}"),
+        None: (mean, f"the supports have no class name, {mean_note}; give --name CLASS"),
+    }
+    for name, (vector, note) in cases.items():
+        _, text, line = text_of(name, context, words)
+        assert np.allclose(text, vector, atol=1e-6) and note in line, name
+
+
+def test_a_name_gives_the_id_of_its_class(empty_segmenter) -> None:
+    context = empty_segmenter().model.run.context
+    assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
+    assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
+
+
+def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn_support: str) -> None:
+    segmenter = empty_segmenter()
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    (encoded,) = segmenter.classes
+    assert segmenter.notes == [encoded.note] and encoded.class_id == 1
+    episode = encoded.episode(torch.zeros(2, 3, 33, 33), encoded.support_batches[0], False)
+    assert np.array_equal(episode.text, 2 * [segmenter.model.run.context.vectors[1]])

@@ -1,0 +1,380 @@
+"""Reading of files with errors of one line, atomic writing of files and folders, their names, states and digests."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TextIO
+
+import numpy as np
+
+from util.errors import Busy, UserError, WriteError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
+DIGEST_BYTES = 16  # of a file's content
+TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
+LONG_NAME = 200  # bytes; file systems have room for 255
+PICKLED = {  # the names that a pickled NumPy array needs
+    "numpy": {"ndarray", "dtype"},
+    **{f"numpy.{core}.multiarray": {"_reconstruct"} for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric": {"_frombuffer"} for core in ("core", "_core")},
+    "_codecs": {"encode"},
+}
+
+
+STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix
+    rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
+    rb"(\.\./)*(\.git)?/annex/objects/": "a pointer of git-annex, not the file itself; fetch it: git annex get",
+    rb"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|error)\b": "a web page, not the file itself; download it again",
+}
+
+
+def stand_in(path: Path) -> str:
+    """Return in words what a file is that stands in place of another, and the fix; '' if it is none."""
+    try:
+        with path.open("rb") as file:
+            return _stand_in(file.read(1024))
+    except OSError:
+        return ""
+
+
+def _stand_in(content: bytes) -> str:
+    start = content[:1024].removeprefix(b"\xef\xbb\xbf")
+    for beginning, words in STAND_INS.items():
+        if re.match(beginning, start):
+            return words
+    return ""
+
+
+def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = bytes) -> Any:
+    """Return the content of a file as ``parse`` reads it.
+
+    Args:
+        what: the word for the file in messages, such as ``this list``.
+        fix: the end of messages: what the user can do.
+
+    UserError: the file is missing, a folder, cannot be read, stands in place of another, or ``parse`` raises a
+    ValueError.
+    """
+    try:
+        content = path.read_bytes()
+        if other := _stand_in(content):
+            raise UserError(f"{path}: is {other}")
+        return parse(content)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None)
+        if not reason:
+            reason = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        raise UserError(f"{path}: cannot read {what} ({reason}); {fix}") from None
+
+
+def read_text(path: Path, what: str, fix: str) -> str:
+    """Return the text of a file in UTF-8, without a byte-order mark; errors as ``read_bytes``."""
+    return read_bytes(path, what, fix, lambda content: content.decode("utf-8-sig"))
+
+
+def read_json(path: Path, what: str, fix: str) -> Any:
+    """Return the content of a JSON file; errors as ``read_bytes``."""
+    return read_bytes(path, what, fix, json.loads)
+
+
+def kept_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file that this project keeps for itself; empty if it is missing or damaged."""
+    try:
+        content = read_json(path, "", "")
+    except UserError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Unpickles plain data and NumPy arrays of others; refuses everything else, and executes nothing."""
+
+    def __init__(self, file: IO[bytes]):
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names; UnpicklingError if that is not allowed."""
+        if (module, name) == ("detectron2.structures.boxes", "BoxMode"):  # in published annotations; it is a number
+            return int
+        if name not in PICKLED.get(module, set()):
+            raise pickle.UnpicklingError(f"it would load {module}.{name}")
+        if hasattr(np, "_core"):
+            module = module.replace("numpy.core", "numpy._core")
+        return super().find_class(module, name)
+
+
+def write_atomically(
+    path: Path, write: Callable[[Path], Any] | str | bytes, durable: bool = False, previous: Path | None = None
+) -> None:
+    """Write a file under another name, then rename it: an interruption leaves the old file or none.
+
+    Args:
+        write: the content, or a function that writes the file it is given (a name with the same suffix).
+        durable: whether the content is on the disk before the file is renamed, so that a power cut loses neither.
+        previous: becomes the old file.
+
+    WriteError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{_short(path)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(write):
+            write(temporary)
+        elif isinstance(write, bytes):
+            temporary.write_bytes(write)
+        else:
+            temporary.write_bytes(writable(write).encode())
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep_as(previous, path, temporary.with_name(f"{temporary.name}.previous"))
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise WriteError(f"{path}: cannot be written ({reason}); free some space or name another folder") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _short(path: Path) -> str:
+    """Return a file's name, or for a long one another of its own with its suffix."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
+
+
+def _keep_as(previous: Path, path: Path, spare: Path) -> None:
+    """Let a file have a second name, by way of a third: neither of the two is ever missing."""
+    if previous.exists() and path.samefile(previous):
+        return
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:  # no hard links here
+        shutil.copyfile(path, spare)
+    os.replace(spare, previous)
+
+
+def lock(path: Path, refusal: str) -> TextIO:
+    """Return a locked file; the system releases the lock when the file is closed or this process ends.
+
+    Busy, with the text ``refusal``, if another process holds it, on this machine or on another.
+    """
+    file = open(path, "a")  # noqa: SIM115  closed by the caller
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise Busy(refusal) from None
+    except OSError:
+        print(f"{path}: no locks on this file system; start nothing twice", file=sys.stderr)
+    return file
+
+
+def writable(text: str) -> str:
+    """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8; ``named`` takes that back."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def named(text: str) -> str:
+    """Return the path that ``writable`` has made a text of."""
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), text)
+
+
+def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
+    hidden = (".", *OF_SYSTEMS)
+
+    def is_visible(path: Path) -> bool:
+        return not any(name.lower().startswith(hidden) for name in path.relative_to(folder).parts)
+
+    return sorted(filter(is_visible, paths))
+
+
+def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what ``pattern`` matches of the visible files and folders below a folder, in order.
+
+    Links to folders are followed. Each folder is found once, by its own path before that of a link to it. Links that
+    lead nowhere are among the files.
+    """
+    if not folder.is_dir():
+        return []
+    folders = [folder]
+    links = list[Path]()
+    paths = list[Path]()
+    entered = set[tuple[int, int]]()  # device and inode of folders
+    while folders or links:
+        place = folders.pop() if folders else links.pop(0)
+        status = place.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in entered:
+            continue
+        entered.add(identity)
+        paths.append(place)
+        for path in visible(_entries(place), folder):
+            if not path.is_dir():
+                paths.append(path)
+            elif path.is_symlink():
+                links.append(path)
+            else:
+                folders.append(path)
+    return sorted(path for path in paths[1:] if path.match(pattern))
+
+
+def files_below(folder: Path, suffix: str = "") -> list[Path]:
+    """Return the files of ``paths_below`` whose names end with a suffix."""
+    return [path for path in paths_below(folder, f"*{suffix}") if not path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds; a line says that it cannot be read."""
+    try:
+        return [*folder.iterdir()]
+    except PermissionError:
+        print(f"note: {folder}: this folder cannot be read; what it holds is left out", file=sys.stderr)
+        return []
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Return whether a path is a link to a file or folder that does not exist."""
+    return path.is_symlink() and not path.exists()
+
+
+class FileState(NamedTuple):
+    """Numbers that change when a file changes, known without reading it; an int64 array holds them."""
+
+    bytes: int
+    content_changed_ns: int
+    status_changed_ns: int
+    inode: int
+
+
+def state_of(path: Path) -> FileState:
+    """Return the state of a file; UserError if there is no such file."""
+    status = _status(path)
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError:
+        raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+
+
+def content_digest(path: Path) -> bytes:
+    """Return the digest, of ``DIGEST_BYTES``, of a file's content; UserError if it cannot be read."""
+    content = read_bytes(path, "this file", "restore it or leave it out")
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def fingerprint(files: Iterable[Path], *words: Any) -> str:
+    """Return a digest of names, sizes and modification times of files, and of words; UserError if a file is missing."""
+    digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
+    for path in files:
+        status = _status(path)
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def link(source: Path, target: Path, relative: bool = False) -> None:
+    """Make ``target`` a link to the file or folder ``source``, or a copy where no link can be made.
+
+    A ``relative`` link holds the way from its folder, so that both can be moved together. WriteError: another file is
+    in the way, or the folder cannot be written.
+    """
+    source = source.resolve()
+    if target.resolve() == source:
+        return
+    if target.is_symlink():
+        target.unlink()  # of another source, or of one that has moved
+    elif target.exists():
+        if not _is_copy(target, source):
+            raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
+        if target.is_file():
+            return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        way = Path(os.path.relpath(source, target.parent.resolve())) if relative else source
+        target.symlink_to(way)
+    except OSError:  # no links on this file system, or a copy of a folder that is completed now
+        _copy(source, target)
+
+
+def _is_copy(target: Path, source: Path) -> bool:
+    """Return whether all that ``target`` holds may be copied from ``source``: files of the same names and sizes."""
+    if target.is_file():
+        return source.is_file() and target.stat().st_size == source.stat().st_size
+    originals = [(path, source / path.relative_to(target)) for path in files_below(target)]
+    return all(path.is_file() and _is_copy(path, original) for path, original in originals)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, or those visible files of a folder that are not there yet."""
+    if source.is_file():
+        write_atomically(target, partial(shutil.copyfile, source))
+        return
+    for path in files_below(source):
+        copy = target / path.relative_to(source)
+        is_of_target = target in path.parents
+        if path.is_file() and not is_of_target and not copy.exists():
+            _copy(path, copy)
+
+
+def refuse_other_files(out: Path, marker: str) -> None:
+    """Refuse (UserError) a folder that holds files, but not the one that every folder made in this way holds."""
+    if not out.exists() or (out / marker).exists():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+
+
+@contextlib.contextmanager
+def made_aside(out: Path, marker: str) -> Iterator[Path]:
+    """Return the context in which a folder is filled that becomes ``out``, or whose parts replace those of ``out``.
+
+    ``marker`` is a file that every folder made in this way holds. UserError: another process of this user makes
+    ``out``, it holds other files, or the block raises; nothing has changed then.
+    """
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"symnet-{os.getuid()}-{name}.lock")
+    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
+        refuse_other_files(out, marker)
+        aside = out.with_name(f".{out.name}.making")
+        lacking = [folder for folder in aside.parents if not folder.exists()]
+        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            _move_content(aside, out)
+        except BaseException as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for folder in lacking:
+                    folder.rmdir()
+            if isinstance(error, UserError):
+                raise UserError(str(error).replace(str(aside), str(out))) from None
+            raise
+
+
+def _move_content(source: Path, target: Path) -> None:
+    """Move what a folder holds into another one, in place of what has its name there; remove the empty folder."""
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        place = target / path.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        os.replace(path, place)
+    source.rmdir()

@@ -1,0 +1,43 @@
+"""Which files of a folder are photos, and what is said of those that are not."""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from util.files import files_below, leads_nowhere, visible
+from util.files.images import HEIF, NEEDS_HEIF
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
+# endings of pictures, volumes and videos that are not read
+PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"
+VOLUMES = r"czi|dcm|dicom|lif|mha|mhd|mrc|nd2|ndpi|nii|nii\.gz|nrrd|svs"
+VIDEOS = r"avi|m4v|mkv|mov|mp4|mpe?g|mts|webm|wmv"
+UNREAD = re.compile(rf".*\.({PICTURES}|{VOLUMES}|{VIDEOS})", re.I | re.DOTALL)
+
+
+def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
+    """Return the photos of a folder, and of its sub-folders, in order; say what is of other kinds or leads nowhere.
+
+    Links to folders are followed as ``files_below`` does. A link of a photo's name that leads nowhere counts as photo.
+    """
+    files = files_below(folder) if recursive else visible(folder.glob("*"), folder)
+    readable = {*IMAGE_SUFFIXES}
+    if not find_spec("pillow_heif"):
+        readable -= {*HEIF}
+    photos = [path for path in files if path.suffix.lower() in readable]
+    _say_what_is_not_read(folder, [path for path in files if path.suffix.lower() not in readable])
+    return [path for path in photos if path.is_file() or leads_nowhere(path)]
+
+
+def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
+    """Print notes on files of a folder that are not read: of other kinds, and links that lead nowhere."""
+    unread = [path for path in others if UNREAD.fullmatch(path.name) or path.suffix.lower() in HEIF]
+    if unread:
+        needs_heif = any(path.suffix.lower() in HEIF for path in unread)
+        fix = f" ({NEEDS_HEIF})" if needs_heif else ""
+        what = f"{len(unread)} files are not read, since they are no photos in a known format"
+        print(f"note: {folder}: {what}, such as {unread[0].name}{fix}", file=sys.stderr)
+    lost = [path for path in others if leads_nowhere(path)]
+    if lost:
+        print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)
