@@ -21,7 +21,7 @@ import yaml
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.launch import launch, reproduce
 
@@ -35,7 +35,6 @@ SCRIPT = re.compile(r"(?:\bpython|\bsh) (\w+\.(?:py|sh))\b")
 MODULE = re.compile(r"\bpython -m ((?:util|benchmark|tests)[\w.]*)")
 PATH = re.compile(r"(?<![\w/.])((?:benchmark|config|docs|model|tests|util)/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
-COMPOSED = re.compile(r"config/\w+/\w+_split\d_\w+\.yaml")  # composed where no such file exists
 # Files, data sets and a method that a reader makes.
 EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model/mine.py", "config/model/mine.yaml"}
 MADE = {"birds", "cups", "lvis92i", "mine", "oxfordpet", "pets"}
@@ -192,7 +191,7 @@ def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None
     asked = _options(reproduce.main, monkeypatch, *command.arguments)
     models = asked.models or command.environment.get("MODEL") or "symnet"
     for model in models.split(","):
-        read_config(config_path("split0", asked.dataset, model, asked.net), asked.overrides)
+        read_config(find_config("split0", asked.dataset, model, asked.net), asked.overrides)
 
 
 def _check_script(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +270,7 @@ def _check_places(text: str) -> None:
         assert place.with_suffix(".py").exists() or place.is_dir(), f"no module {module}"
     for path in PATH.findall(PLACEHOLDER.sub(" ", text)):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
-        known = path in EXAMPLES or COMPOSED.fullmatch(path) or (REPOSITORY / path).exists()
+        known = path in EXAMPLES or (REPOSITORY / path).exists()
         assert known, f"{path} does not exist"
 
 

@@ -18,6 +18,7 @@ from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
+from util.config import command_line
 from util.config.read import from_checkpoint, read_config
 from util.config.settings import Config
 from util.config.tree import override
@@ -101,7 +102,8 @@ def load_model(
 
     Args:
         weights: a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``.
-        config: YAML, from this folder or this project's; None for the one in the checkpoint.
+        config: YAML, from this folder or this project's, or an experiment such as ``split0 pascal --model insid3``;
+            None for the one in the checkpoint.
         keep_base: take a base stage's checkpoint too, as a network of the method ``for_base_stages``.
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
@@ -113,7 +115,7 @@ def load_model(
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
     if config is not None:
-        settings = _settings_of_file(Path(config), overrides)
+        settings = _settings_of(config, overrides)
     else:
         settings = _settings_in_checkpoint(str(weights), overrides, keep_base)
     run, data = Run(settings), settings.data
@@ -138,10 +140,12 @@ def load_model(
     )
 
 
-def _settings_of_file(config: Path, overrides: list[str]) -> Config:
-    """Return the settings of a YAML file, with those of its checkpoint's training."""
-    path = config if config.parent.exists() else REPOSITORY / config
-    return Run(read_config(path, overrides)).with_checkpoint_config().config
+def _settings_of(config: str | Path, overrides: list[str]) -> Config:
+    """Return the settings of a config, with those of its checkpoint's training."""
+    source = command_line.source_of(str(config))
+    if isinstance(source, Path) and not source.parent.exists():
+        source = REPOSITORY / source
+    return Run(read_config(source, overrides)).with_checkpoint_config().config
 
 
 def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:

@@ -9,6 +9,7 @@ from tests.helpers.paths import REPOSITORY
 from tests.launch.conftest import as_options
 from util.checkpoints import checkpoint
 from util.checkpoints.run import LAST
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR
 from util.launch.plan import Estimate, hours_in_words, workload
@@ -21,7 +22,7 @@ from util.train.benchmark_pass import BenchmarkPass
 def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tmp_path: Path, typed):
     """On a machine without eight GPUs; a base stage is there, begun with other settings."""
     base = tmp_path / "runs/mini_split0_resnet10/base"
-    config = to_dict(read_config(REPOSITORY / "config/mini/mini_split0_resnet10.yaml", ["base_stage.epochs=9"]))
+    config = to_dict(read_config(REPOSITORY / "config/mini/symnet.yaml", ["base_stage.epochs=9"]))
     content = {"stage": "base", "config": config, "schedule": {"steps": 40}, "progress": {"step": 10}}
     checkpoint.save(base / LAST, content)
     before = sorted((tmp_path / "runs").rglob("*"))
@@ -42,7 +43,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
 
 def check_plan(lines: list[str]) -> None:
     """Assert that the plan of two methods has their stages, and hours that add up."""
-    rows = [row_of_plan(line) for line in lines if line.startswith("| config/")]
+    rows = [row_of_plan(line) for line in lines if line.startswith("| mini_split")]
     assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40", "16", "81", "2 x 8"],
         ["meta", "not begun", "16", "33", "1 x 8"],
@@ -77,13 +78,13 @@ def test_hours_of_methods_and_why_some_are_not_known() -> None:
 
 
 def test_a_training_pass_takes_three_times_an_evaluation_of_depthwise_convolutions_too() -> None:
-    config = with_data(read_config(REPOSITORY / "config/mini/mini_split0_bam_lite0.yaml"), size=33)
+    config = with_data(read_config(find_config("split0", "mini", "bam", "lite0")), size=33)
     training, evaluation = (BenchmarkPass(config, 2, base=True, trains=trains).counted()[0] for trains in (True, False))
     assert 2.5 < training / evaluation < 3.2
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
+    config = read_config(mini_yaml("ssp"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
     case = workload(StageTask(config, "meta", 1, Path())).case
     assert case.batch == 2 and memory_problem(case, "cpu") == ""
 

@@ -2,15 +2,16 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import CONFIG, OF_TIMM, config_path, data_sets, encoders, methods
+from util.config.compose import CONFIG, OF_TIMM, Source, data_sets, encoders, find_config, methods, read_tree
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
-from util.config.tree import OVERRIDE, Leaf, flow
+from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.errors import UserError, one_line
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
@@ -42,12 +43,14 @@ def _listing(root: Path) -> Iterator[str]:
     """Yield the methods and encoders of a folder of configs and, of each data set, the files that are recipes."""
     yield f"MODEL: {', '.join(methods(root))}"
     yield f"NET: {', '.join(encoders(root))}, {OF_TIMM}<name>"
-    yield "data sets, and the files of their own for methods and encoders:"
+    yield "data sets with their folds, and their own files for methods and encoders:"
     for folder in data_sets(root):
         of_folds = f"{folder.name}_split"
         files = sorted(path.stem for path in folder.glob("*.yaml"))
         recipes = [name for name in files if name != folder.name and not name.startswith(of_folds)]
-        yield f"  {folder.name}: {', '.join(recipes) or 'none'}"
+        folds = value_of(read_tree(folder / f"{folder.name}.yaml"), "data.folds")
+        experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
+        yield f"  {folder.name}, {experiments}: {', '.join(recipes) or 'none'}"
 
 
 def add_method_options(out: argparse.ArgumentParser) -> None:
@@ -66,22 +69,37 @@ def show(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
         config, tree = read_with_sources(named(options, options.config), options.overrides)
-        print("\n".join(_lines(to_dict(config), tree, config.path, "")))
+        print("\n".join(_lines(to_dict(config), tree, str(config.source), "")))
     return options.print_config
 
 
-def named(options: argparse.Namespace, words: list[str]) -> Path:
-    """Return the path that words name: a file, or an experiment and a data set, with a method and an encoder.
+def named(options: argparse.Namespace, words: list[str]) -> Source:
+    """Return the config that words name: a file, or an experiment and a data set, with a method and an encoder.
 
     UserError: other words; ``--model`` or ``--net`` beside a file.
     """
     if len(words) == 2:
-        return config_path(words[0], words[1], options.model, options.net)
+        return find_config(words[0], words[1], options.model, options.net)
     if len(words) > 2 or options.model or options.net:
         fix = "name one YAML file, or an experiment and a data set such as: split2 pascal"
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
         raise UserError(f"'{' '.join(words)}': {fix}; {also}")
     return Path(words[0])
+
+
+def source_of(text: str) -> Source:
+    """Return the config that one text names: a file, or words such as ``split2 pascal --model ssp --net resnet101``.
+
+    Errors as ``named``.
+    """
+    words = shlex.split(text)
+    if len(words) < 2 or Path(text).exists():
+        return Path(text)
+    out = cli.Parser(prog="--config", add_help=False, allow_abbrev=False)
+    out.add_argument("config", nargs="+")
+    add_method_options(out)
+    options = out.parse_args(words)
+    return named(options, options.config)
 
 
 def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iterator[str]:

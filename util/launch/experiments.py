@@ -11,6 +11,7 @@ from typing import Any
 
 from model.registry import class_of
 from util.checkpoints.run import OWN, Run, StageFolder, changed_settings
+from util.config.compose import words_of
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
@@ -72,7 +73,7 @@ class Experiment:
             source = self.source
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
             words = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
-            code = train(Path(source.path), gpus, [*words, RESUME])
+            code = train(source.source, gpus, [*words, RESUME])
             if code:
                 return code
         config = self.config
@@ -82,7 +83,7 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *as_options(config.given)])
+                    return run_script("test.py", gpus, [*words_of(config.source), *as_options(config.given)])
         print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
 

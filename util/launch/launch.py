@@ -23,7 +23,7 @@ from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
 from util.config import command_line
-from util.config.compose import config_path
+from util.config.compose import Source, find_config, words_of
 from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
@@ -40,7 +40,7 @@ CAUSES = {  # why the system ends a process
 SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
 
 
-def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
+def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Source, int, list[str]]:
     """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
 
     UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
@@ -66,7 +66,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
             options = ["--set", f"data.text={word}", *options]
         else:
             raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
-    return config_path(words.experiment, words.dataset, method.model, method.net), words.gpus, options
+    return find_config(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
 def check_gpus(gpus: int) -> None:
@@ -81,7 +81,7 @@ def check_gpus(gpus: int) -> None:
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
-    for name in command_line.CHOICE:  # the scripts get the config's file
+    for name in command_line.CHOICE:  # the scripts get them as options
         os.environ.pop(name, None)
     words = [str(REPOSITORY / script), *words]
     if gpus < 2 and nodes() == 1:
@@ -180,17 +180,17 @@ def claim(folder: Path) -> Iterator[None]:
                     folder.parent.rmdir()
 
 
-def train(path: Path, gpus: int, options: list[str]) -> int:
+def train(source: Source, gpus: int, options: list[str]) -> int:
     """Run the base stage if the model has one and its checkpoint is missing, then the meta stage; or only plan them.
 
     Of the ``options`` of both scripts, ``--resume`` goes to the stages that were begun, with the options that they were
     begun with; ``--checkpoint`` goes to the meta stage. UserError: a stage cannot go on from its state, or another
     command works on it (Busy).
     """
-    asked = _asked_of_training(path, options)
+    asked = _asked_of_training(source, options)
     if asked.print_config:
-        return run_script("train.py", 0, [str(path), *options])
-    run = _trainable_run(path, asked.overrides)
+        return run_script("train.py", 0, [*words_of(source), *options])
+    run = _trainable_run(source, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
         run = run.with_training_options("meta" if run.at("meta").started else "base")
@@ -202,17 +202,17 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     kept = run.config.given[: len(run.config.given) - len(asked.overrides)]
     words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage in stages:
-        code = _train_stage(run, stage, gpus, asked, [str(path), *words])
+        code = _train_stage(run, stage, gpus, asked, [*words_of(source), *words])
         if code:
             return code
     return 0
 
 
-def _trainable_run(path: Path, overrides: list[str]) -> Run:
+def _trainable_run(source: Source, overrides: list[str]) -> Run:
     """Return the run of a config; UserError: its method does not learn."""
-    run = Run(read_config(path, overrides))
+    run = Run(read_config(source, overrides))
     if not class_of(run.config.model).learns:
-        raise UserError(f"{path}: this method has nothing to train; test it directly")
+        raise UserError(f"{source}: this method has nothing to train; test it directly")
     return run
 
 
@@ -223,7 +223,7 @@ def _needs_base(run: Run, asked: Namespace, continues_meta: bool) -> bool:
     return not continues_meta or run.at("base").finished
 
 
-def _asked_of_training(path: Path, options: list[str]) -> Namespace:
+def _asked_of_training(source: Source, options: list[str]) -> Namespace:
     """Return the options of ``train.sh`` for a config."""
     parser = command_line.parser(None)
     parser.prog = "train.sh"
@@ -231,7 +231,7 @@ def _asked_of_training(path: Path, options: list[str]) -> Namespace:
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     parser.add_argument("--checkpoint")
-    return parser.parse_args([str(path), *options])
+    return parser.parse_args([*words_of(source), *options])
 
 
 def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
@@ -276,12 +276,12 @@ def main() -> int:
     asked = [word for word in arguments if word in ("--list", "--version")]
     if asked:
         command_line.parser(None).parse_args(asked)  # which prints it and ends the command
-    path, gpus, options = parse(arguments, f"{action}.sh")
+    source, gpus, options = parse(arguments, f"{action}.sh")
     if "--dry-run" not in options:
         check_gpus(gpus)
     if action == "train":
-        return train(path, gpus, options)
-    return run_script("test.py", gpus, [str(path), *options])
+        return train(source, gpus, options)
+    return run_script("test.py", gpus, [*words_of(source), *options])
 
 
 if __name__ == "__main__":

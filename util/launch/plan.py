@@ -32,7 +32,7 @@ from util.runtime.network import prepare_network
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 
-COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
+COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
 UNIT_SIDE = 224
 UNIT_FLOPS = 8.18e9  # ResNet-50's, a multiplication and an addition being two
 
@@ -188,7 +188,7 @@ def _workload_of_test(task: StageTask) -> Workload:
     batch = test.batch if isinstance(test.batch, int) else 1
     return Workload(
         cells=[
-            f"{_config_name(config)}, {config.data.shot}-shot",
+            f"{config.run.name}, {config.data.shot}-shot",
             f"test by {test.protocol}",
             task.state,
             f"{seeds} x {episodes}",
@@ -218,7 +218,7 @@ def _workload_of_training(task: StageTask) -> Workload:
     parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
     return Workload(
         cells=[
-            f"{_config_name(config)}{shots}",
+            f"{config.run.name}{shots}",
             task.stage,
             task.state,
             steps,
@@ -228,11 +228,6 @@ def _workload_of_training(task: StageTask) -> Workload:
         case=BenchmarkPass(with_data(config, size=side), math.ceil(batch / stage.accumulate), is_base, trains=True),
         examples=examples,
     )
-
-
-def _config_name(config: Config) -> str:
-    """Return the path of a config, and the name of its run if that is another."""
-    return config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
 
 
 def _length(task: StageTask) -> int:
