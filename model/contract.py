@@ -128,6 +128,7 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
+    supports_enter_as_queries: bool = False  # whether what is kept of an image as query serves it as support, too
     shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
@@ -190,10 +191,13 @@ class FewShotModel(Trainable):
         """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
         raise NotImplementedError
 
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+    def encode(
+        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: Sequence[Any] | None = None
+    ) -> list[Any]:
         """Return what may be kept of each of n supports, for ``Episode.shots``, or without labels of n queries.
 
-        [] if this model keeps nothing. ``forward`` predicts the same with and without it.
+        [] if this model keeps nothing. ``forward`` predicts the same with and without it. ``maps`` is what is kept of
+        the supports as queries: with ``supports_enter_as_queries`` they need not pass the encoder again.
         """
         return []
 

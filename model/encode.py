@@ -207,6 +207,11 @@ class Method(WithEncoder):
         self.reads_intermediate = self.wants.blocks
         super().__init__(settings, task)
 
+    @property
+    def supports_enter_as_queries(self) -> bool:
+        """Whether the maps of an image, which somebody may keep, are the same for a query and for a support."""
+        return not self.wants.blocks and self.wants.masked_after is None
+
     def support(self, maps: Maps, mask: Mask) -> Any:
         """Return the ``Shot`` of n supports from their maps and masks; in training with what the losses read."""
         raise NotImplementedError
@@ -241,15 +246,20 @@ class Method(WithEncoder):
         return self._with_presence(self.predict_classes(maps, shots, episodes), maps, shots)
 
     @torch.no_grad()
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+    def encode(
+        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: "Sequence[Maps] | None" = None
+    ) -> list[Any]:
         """Return what may be kept of each of n images, one by one on a CPU.
 
         It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``:
-        none where the method reads blocks, which nobody keeps.
+        none where the method reads blocks, which nobody keeps. ``maps`` are those of the supports as queries, where the
+        method reads the same of both.
         """
-        size = len(image_n3hw) if computed_together(image_n3hw) else 1
         if label_nhw is None:
             return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
+        if maps is not None:
+            return [self._shot_of_maps(own, Mask(label)) for own, label in zip(maps, label_nhw.split(1), strict=True)]
+        size = len(image_n3hw) if computed_together(image_n3hw) else 1
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
             shots += _split(self._shot_of_images(images, Mask(labels)), 1)
@@ -284,8 +294,7 @@ class Method(WithEncoder):
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
         is_new = episode.shots is None and episode.maps is None and not isinstance(episode, EpisodeOfOriginalSizes)
-        is_plain = not self.wants.blocks and self.wants.masked_after is None
-        return is_new and is_plain and computed_together(episode.query)
+        return is_new and self.supports_enter_as_queries and computed_together(episode.query)
 
     def _encoded_together(self, episode: Episode) -> tuple[Maps, list[Shot]]:
         """Return the maps of the queries and the K shots, of one call of the encoder."""

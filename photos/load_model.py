@@ -24,7 +24,7 @@ from util.config.tree import override
 from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.errors import UserError
-from util.evaluate.store import ShotStore
+from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.runtime.context import with_data
 from util.runtime.device import autocast, pick_device, precision_of_test
@@ -66,9 +66,9 @@ class LoadedModel:
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
         """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
-        supports = [*zip(image_n3ss, label_nss, strict=True)]
+        supports = [Support(_digest_of(pair), *pair) for pair in zip(image_n3ss, label_nss, strict=True)]
         with self.forward_pass():
-            return self.store.shots([_digest_of(support) for support in supports], supports)
+            return self.store.shots(supports)
 
     def outlook(self, name: str | None) -> str:
         """Return the line on classes that the shipped weights were not trained on; empty for others and other weights.
