@@ -128,7 +128,6 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
-    supports_enter_as_queries: bool = False  # whether what is kept of an image as query serves it as support, too
     shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
@@ -190,6 +189,11 @@ class FewShotModel(Trainable):
     def base_features(self, image_b3hw: Tensor) -> Tensor:
         """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
         raise NotImplementedError
+
+    @property
+    def supports_enter_as_queries(self) -> bool:
+        """Whether what ``encode`` keeps of an image is the same for a query and for a support."""
+        return False
 
     def encode(
         self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: Sequence[Any] | None = None

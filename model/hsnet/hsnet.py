@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Shot, Wants, computed_at_once
+from model.encode import Maps, Method, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.registry import PYRAMID
 from model.hsnet.published import LAYOUT
@@ -22,6 +22,7 @@ from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
+from model.shot import Shot, computed_at_once
 from model.tensors.object_windows import Mask
 from model.tensors.ops import by_shot, resize
 

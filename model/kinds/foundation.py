@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.contract import FewShotModel, ModelSettings, Task
-from model.encode import Shot, competing
+from model.contract import FewShotModel, ModelSettings, Task, competing
 from model.episode import Episode, Output
+from model.shot import Shot
 
 log = logging.getLogger("symnet")
 

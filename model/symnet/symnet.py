@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Shot, Wants, computed_at_once
+from model.encode import Maps, Method, Wants
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import cross_entropy, mask_loss
 from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.parts.with_encoder import HIGH, LOW, mid_features
+from model.shot import Shot, computed_at_once
 from model.symnet import hybrid_prototype as hybrid
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.published import LAYOUT
