@@ -12,8 +12,6 @@ from typing import Any, NoReturn
 from annotations import recognise
 from annotations.marks import POINTS, SCRIBBLE
 from annotations.region import classes_in
-from model.episode import IGNORE
-from photos.load_model import MAX_SIDE, load_model
 from photos.options import NONE, PredictOptions, SegmenterOptions, options_of
 from photos.photo_files import MIN_TILE, check_photo, photos_in
 from photos.prediction import percent
@@ -26,6 +24,8 @@ from util.cli import Parser, within, words
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
 from util.files.images import check_header
+from util.files.palette import IGNORE
+from util.loaded import MAX_SIDE, load_model
 from util.parallel import attempt
 from util.progress import ProgressBar
 from util.runtime.device import describe

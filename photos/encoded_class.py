@@ -22,10 +22,10 @@ from torch import Tensor
 
 from model.episode import IGNORE, Episode, NamedEpisode
 from model.kinds.generalised import Cells, GeneralisedModel, base_logits
-from photos.load_model import LoadedModel
 from photos.supports import UNNAMED, Support
 from util.data.words.vectors import find_row
 from util.errors import UserError
+from util.loaded import LoadedModel
 from util.runtime.context import RunContext
 
 

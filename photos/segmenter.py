@@ -20,7 +20,6 @@ from torch import Tensor
 
 from model.episode import IGNORE, Episode, Output
 from photos.encoded_class import BaseClasses, EncodedClass, encode_class
-from photos.load_model import load_model
 from photos.photo_files import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
@@ -30,6 +29,7 @@ from util.config.read import to_dict
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
+from util.loaded import load_model
 from util.parallel import attempt
 from util.runtime.network import check_finite
 

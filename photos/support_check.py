@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import IGNORE
 from model.kinds.training_free import TrainingFreeSettings
 from model.parts.with_encoder import WithEncoder
 from model.registry import models
 from photos.encoded_class import encode_shots
-from photos.load_model import OUTLOOK
 from photos.segmenter import SMALL, Segmenter
 from util.checkpoints.run import Run
 from util.data.words.text import NO_TEXT
 from util.evaluate.evaluate import FINAL
+from util.files.palette import IGNORE
+from util.loaded import OUTLOOK
 from util.progress import ProgressBar
 from util.runtime.context import with_data
 from util.runtime.network import build_model

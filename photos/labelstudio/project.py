@@ -14,7 +14,6 @@ import numpy as np
 
 from annotations.annotation import in_words
 from annotations.labelstudio import regions_of
-from model.episode import IGNORE
 from photos.encoded_class import EncodedClass
 from photos.labelstudio.client import Client, NoAnswer
 from photos.labelstudio.labelling import Labelling, Mark, labelling_of, marks_in
@@ -23,6 +22,7 @@ from photos.photo_files import read_photo
 from photos.segmenter import Segmenter
 from photos.supports import MarkedPhoto, Support
 from util.errors import UserError
+from util.files.palette import IGNORE
 
 SHOTS = 5  # supports of a class, unless --max-shots says otherwise
 WAIT = 2  # seconds that a request waits for another that reads the annotations; Label Studio gives up after 3

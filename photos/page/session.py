@@ -19,7 +19,6 @@ from annotations.recognise import MASKS
 from annotations.remarks import BACKGROUND, IGNORED
 from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
-from model.episode import IGNORE
 from photos.page.archive import Archive
 from photos.page.background import Background, Work
 from photos.page.drawing import BRUSH, OUTLINE, Mark, is_empty
@@ -35,7 +34,8 @@ from photos.supports import MAX_SHOTS, UNNAMED, MarkedPhoto, by_class, check_cla
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.files import content_digest, lock, writable, write_atomically
-from util.report.overlay import class_colour
+from util.files.overlay import class_colour
+from util.files.palette import IGNORE
 
 MAX_CLASSES = 8  # the colours of more are alike
 UPLOADS = "photos"  # folder

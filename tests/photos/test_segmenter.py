@@ -12,7 +12,6 @@ from PIL import Image
 
 from photos import Segmenter, check_supports
 from photos.encoded_class import text_of
-from photos.load_model import OUTLOOK
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.supports import BOXED, Support, parse_support
@@ -20,6 +19,7 @@ from tests.helpers.close import close, same_pixels
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
 from util.files.images import read_mask
+from util.loaded import OUTLOOK
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests.helpers.outcome import run_script
 from tests.report.conftest import counts
+from util.files.overlay import SUPPORT_COLOUR, overlay
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT, draw, write_figure
-from util.report.overlay import SUPPORT_COLOUR, overlay
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = "mIoU <é> & Ω самолёт $x_1$"

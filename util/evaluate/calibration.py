@@ -1,6 +1,6 @@
 """A calibration of a method: pixel probabilities from margins, and the probability that a photo shows a class.
 
-Both are logistic regressions fitted on base classes (``photos/calibrate.py``), kept in a small YAML file, which
+Both are logistic regressions fitted on base classes (``util/evaluate/calibrate.py``), kept in a small YAML file, which
 belongs to the weights and settings that it was made with.
 """
 

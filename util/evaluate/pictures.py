@@ -29,9 +29,9 @@ from util.evaluate.metrics import iou_of
 from util.evaluate.test import Test
 from util.evaluate.verify import test_of
 from util.files import write_atomically
+from util.files.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, labelled
 from util.progress import ProgressBar
 from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, write_figure
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, labelled
 from util.report.rows import row_name
 from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
 from util.runtime.data import trials

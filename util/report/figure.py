@@ -21,7 +21,7 @@ from model.episode import LabelledImages, Output
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.files import write_atomically
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, labelled, write_picture
+from util.files.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, labelled, write_picture
 from util.report.result_table import class_ious, class_names, title
 from util.report.schema import BASE, MANIFEST, RESULT, counts_of, mean_iou, read_result
 
