@@ -90,7 +90,7 @@ AnyShot = TypeVar("AnyShot", bound=Shot)
 Found = TypeVar("Found")
 
 
-def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
+def joined_on_gpu(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
     """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
     return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
 
