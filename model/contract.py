@@ -13,7 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from model.encoders.registry import spec_of
-from model.episode import Episode, Output, against_background
+from model.episode import Episode as Episode  # for methods, which import all that they exchange from here
+from model.episode import Output as Output
+from model.episode import against_background
 from model.mismatch import ModelMismatch
 from model.published import Layout
 

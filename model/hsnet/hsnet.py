@@ -105,7 +105,7 @@ class HSNet(Method):
 class Decoder(nn.Module):
     """From the squeezed correlation to logits, on twice its grid; no features of the image enter."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         middle, width = WIDTHS[-2:]
         self.coarse = nn.Sequential(*two_convolutions(width, width, middle), nn.ReLU(inplace=True))
