@@ -39,7 +39,7 @@ from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.evaluate import FINAL
 from util.evaluate.refine import refined, without_specks
-from util.evaluate.store import ShotStore
+from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.runtime.context import with_data
 from util.runtime.device import HALF, autocast, describe, pick_device, precision_of_test
@@ -235,9 +235,9 @@ class LoadedMethod:
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
         """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
-        supports = [*zip(image_n3ss, label_nss, strict=True)]
+        supports = [Support(_digest_of(pair), *pair) for pair in zip(image_n3ss, label_nss, strict=True)]
         with self.forward_pass():
-            return self.store.shots([_digest_of(support) for support in supports], supports)
+            return self.store.shots(supports)
 
     @torch.inference_mode()
     def predict(self, query: Tensor, supports: Sequence[tuple[SupportBatch, ClassText]]) -> Scores:
