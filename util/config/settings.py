@@ -12,6 +12,7 @@ from model.contract import ModelSettings
 
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
+EVERY = "every"  # the value of query that takes all images: base and novel classes are labelled in one map
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
@@ -220,8 +221,7 @@ class ProtocolSettings:
 
     @property
     def generalised(self) -> bool:
-        """Whether base and novel classes are labelled in one map."""
-        return self.query == "every"
+        return self.query == EVERY
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
@@ -238,7 +238,7 @@ class ProtocolSettings:
             yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
         plain = letterboxed and self._one_class and self.supports != "with_replacement"
-        if self.generalised and not plain:
+        if self.query == EVERY and not plain:
             yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
@@ -254,8 +254,8 @@ class ProtocolSettings:
             yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
 
     def _problems_of_every_alone(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of settings that only generalised segmentation has."""
-        if self.generalised:
+        """Yield (key, words) of settings that this query alone has."""
+        if self.query == EVERY:
             return
         if self.supports == "published":
             yield "supports", "goes with query: every alone; use distinct"
@@ -271,7 +271,7 @@ class ProtocolSettings:
         """Return whether the number of episodes, or that there is none, goes with their choice."""
         if isinstance(self.episodes, int):
             return True
-        if self.generalised:
+        if self.query == EVERY:
             return False
         return self.episodes is not None or self.query == "pairs"
 

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from util.data.draws import OWN
-from util.report.schema import BASE, FINAL, SCORED_ON
+from util.report.schema import BASE, FINAL, SCORED_ON, scores_base_classes
 from util.report.table import Table
 
 SCORES = {  # the first columns; a further metric's column is named by its key
@@ -79,8 +79,8 @@ def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
 
 
 def class_names(result: dict[str, Any]) -> dict[str, str]:
-    """Return the scored classes of a result by id; of generalised segmentation background, base and novel ones."""
-    if "novel" not in result["mean"][FINAL]:
+    """Return the scored classes of a result by id: the novel ones, or all and the background where these count too."""
+    if not scores_base_classes(result):
         return result["novel"]
     names = {"0": "background"}
     for class_id, name in enumerate(result["config"]["data"]["classes"], start=1):

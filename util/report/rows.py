@@ -376,7 +376,7 @@ def _published() -> dict[str, Any]:
 
 
 def published_rows(
-    dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None, chosen: str | None = None
+    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, chosen: str | None = None
 ) -> tuple[list[Row], list[str]]:
     """Return the published rows, and notes on those that are omitted because their folds differ.
 
@@ -384,7 +384,7 @@ def published_rows(
         dataset: that the rows are of.
         shots: numbers of shots; rows with none of them are left out.
         fold_rule: of the folds that rows are compared on.
-        generalised: only those of generalised segmentation on so many folds; None: none of them.
+        folds: only rows of base and novel classes in one map, on so many folds; None: none of them.
         chosen: papers, with commas, or ``none``; None: all.
 
     Raises:
@@ -396,7 +396,7 @@ def published_rows(
     omitted: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
-        is_same_test = entry["dataset"] == dataset and entry.get("generalised") == generalised
+        is_same_test = entry["dataset"] == dataset and entry.get("folds") == folds
         if not is_same_test or not entry_shots or entry["paper"].lower() not in papers:
             continue
         row = _published_row(entry, entry_shots)
@@ -440,7 +440,7 @@ def _published_scores(entry: dict[str, Any], shot: int) -> dict[Any, float]:
     """Return the scores of an entry of ``PUBLISHED`` by fold, class, or name of a mean."""
     *folds, mean = entry["miou"][shot]
     scores: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
-    if "generalised" in entry:
+    if "base" in entry:
         for key in ("base", "novel"):
             *folds, scores[key] = entry[key][shot]
             scores |= {(fold, key): value for fold, value in enumerate(folds)}
