@@ -14,12 +14,12 @@ import numpy as np
 
 from annotations.shapes import encoded
 from photos.supports import check_class_name
+from util.data.images.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
 from util.evaluate.refine import without_specks
 from util.files import content_digest, state_of, write_atomically
 from util.files.images import write_mask
-from util.report.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
 
 THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 EVEN = 0.5  # share of a class beside the background at which both are equally probable

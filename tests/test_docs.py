@@ -184,7 +184,8 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     if command.script == "train.sh":
         asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
     else:
-        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *options)
+        _, words = launch._asked_of_test(options)
+        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *words)
     read_config(path, asked.overrides)
 
 

@@ -32,10 +32,10 @@ from photos.prediction import EVEN, file_word
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from photos.supports import MAX_SHOTS, UNNAMED, MarkedPhoto, by_class, check_class_name, read_supports
+from util.data.images.overlay import class_colour
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.files import content_digest, lock, writable, write_atomically
-from util.report.overlay import class_colour
 
 MAX_CLASSES = 8  # the colours of more are alike
 UPLOADS = "photos"  # folder

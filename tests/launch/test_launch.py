@@ -34,7 +34,7 @@ from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
-from util.report.run_folder import ENVIRONMENT
+from util.runtime.run_folder import ENVIRONMENT
 from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.

@@ -1,1 +1,1 @@
-"""Pixels: reading, orientation, views and augmentation."""
+"""Pixels: reading, orientation, views, augmentation and overlays."""
