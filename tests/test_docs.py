@@ -24,6 +24,7 @@ from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.launch import launch, reproduce
+from util.prepare.datasets import recipes
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
@@ -282,6 +283,8 @@ def test_options_and_settings_exist():
     for pattern in ("*.py", "photos/**/*.py", "util/**/*.py", "tests/**/*.py"):
         for source in REPOSITORY.glob(pattern):
             known.update(DECLARED.findall(source.read_text()))
+    for recipe in recipes().values():
+        known.update(f"--{option}" for option in recipe.given)
     for document in DOCUMENTS:
         text = re.sub("^#SBATCH .*", "", document.read_text(), flags=re.M)
         assert set(OPTION.findall(text)) <= known, document.name
