@@ -34,7 +34,8 @@ RUN = {REPOSITORY / f"{name}.md" for name in RUN_IN_A_COPY}
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SCRIPT = re.compile(r"(?:\bpython|\bsh) (\w+\.(?:py|sh))\b")
 MODULE = re.compile(r"\bpython -m ((?:util|photos|benchmark|tests)[\w.]*)")
-PATH = re.compile(r"(?<![\w/.])((?:annotations|benchmark|config|docs|model|tests|util)/[\w./-]*|requirements[\w-]*\.txt)")
+FOLDERS = "annotations|benchmark|config|docs|model|tests|util"
+PATH = re.compile(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 COMPOSED = re.compile(r"config/\w+/\w+_split\d_\w+\.yaml")  # composed where no such file exists
 # Files, data sets and a method that a reader makes.
