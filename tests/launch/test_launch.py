@@ -34,7 +34,7 @@ from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
-from util.report.run_folder import ENVIRONMENT
+from util.runtime.run_folder import ENVIRONMENT
 from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -83,6 +83,8 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]
     text = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
     options = {name for action in parsers[0]._actions for name in action.option_strings}
+    if script == "test":
+        options |= {"--figures", "--format"}  # of what follows test.py
     assert {"MODEL", "GPUS"} <= set(re.findall(r"\w+", text))
     elsewhere = {"-h", "--help", "--model", "--net", "--checkpoint"}
     assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere

@@ -21,10 +21,10 @@ from model.episode import LabelledImages, Output
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, METRICS
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
-from util.report.run_folder import RunFolder
 from util.runtime.loading import batches, training_numbers
 from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup
+from util.runtime.run_folder import RunFolder
 from util.train import hooks
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train

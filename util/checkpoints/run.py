@@ -17,8 +17,8 @@ from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
 from util.launcher import is_first_of_machine
-from util.report.run_folder import ENVIRONMENT
 from util.runtime.context import RunContext, make_run_context, network_config, with_data
+from util.runtime.run_folder import ENVIRONMENT
 
 log = logging.getLogger("symnet")
 LAST = "last.pth"

@@ -20,10 +20,12 @@ from util.data.lists.index import list_of
 from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
+from util.evaluate.schema import RESULT
 from util.evaluate.testing import test
 from util.files import REPOSITORY
 from util.files.images import read_mask
 from util.progress import ProgressBar
+from util.report.pictures import draw_episodes
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
 
@@ -60,7 +62,8 @@ def command() -> int:
         "everything foreground": result["mean"][ALL_FOREGROUND],
     }
     rows = [[title, f"{score['miou']:.1f}", f"{score['fb_iou']:.1f}"] for title, score in scores.items()]
-    shutil.copy(next(Run(symnet).folder("test").rglob("episodes.png")), folder / "demo.png")
+    picture, *_ = draw_episodes(next(Run(symnet).folder("test").rglob(RESULT)), "png")
+    shutil.copy(picture, folder / "demo.png")
     names = [symnet.data.classes[int(c) - 1] for c in result["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {result['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))

@@ -8,7 +8,9 @@ from typing import Any
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
-from util.report.result_table import DEVIATION, DRAWN_HERE, SCORES, class_names, protocol_title
+from util.evaluate.schema import BASE, FINAL, NETWORK, NOT_STATED, SMALLER_IS_BETTER, over_seeds, read_results
+from util.evaluate.titles import DRAWN_HERE, protocol_title
+from util.report.result_table import DEVIATION, SCORES, class_names
 from util.report.rows import (
     CellKey,
     Column,
@@ -20,16 +22,6 @@ from util.report.rows import (
     published_rows,
     row_name,
     trained_precision,
-)
-from util.report.schema import (
-    BASE,
-    FINAL,
-    NETWORK,
-    NOT_STATED,
-    SMALLER_IS_BETTER,
-    over_seeds,
-    read_results,
-    scores_base_classes,
 )
 from util.report.table import Table
 

@@ -14,8 +14,9 @@ import yaml
 
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
-from util.report.result_table import AVERAGED, class_ious, departures, passes_in_words, protocol_title
-from util.report.schema import NOT_STATED, Track, in_words
+from util.evaluate.schema import NOT_STATED, Track
+from util.evaluate.titles import AVERAGED, departures, passes_in_words, protocol_title, tracks_in_words
+from util.report.result_table import class_ious
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
@@ -49,7 +50,7 @@ class Row:
     @property
     def track(self) -> str:
         """Its tracks in words."""
-        return in_words(self.tracks)
+        return tracks_in_words(self.tracks)
 
     @property
     def doubts(self) -> list[str]:
@@ -168,7 +169,7 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
         "list"
     )  # rare classes that are skipped depend on shots
-    terms["track", cell.row, cell.shot] = in_words({cell.shot: result["track"]}) if "track" in result else None
+    terms["track", cell.row, cell.shot] = tracks_in_words({cell.shot: result["track"]}) if "track" in result else None
     return terms
 
 

@@ -22,9 +22,9 @@ from util.cli import STOPS
 from util.config.settings import StageSettings
 from util.errors import UserError
 from util.progress import ProgressBar
-from util.report.run_folder import RunFolder
 from util.runtime.network import PreparedNetwork
 from util.runtime.processes import ProcessGroup
+from util.runtime.run_folder import RunFolder
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 

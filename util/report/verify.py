@@ -22,9 +22,9 @@ from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores, generalised_scores
+from util.evaluate.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test, own_config
-from util.report.result_table import MADE_FROM_MASKS, departures, episodes_in_words, title
-from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
+from util.evaluate.titles import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.table import Table
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"

@@ -19,6 +19,10 @@ from util.typecheck import Misfit, convert
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
+PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
+PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
+# What is drawn beside a result, as patterns: the next test removes it
+DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 SMALLER_IS_BETTER = {"hd95", "assd", "seconds"}  # scores; a metric of that kind adds its name here
@@ -28,9 +32,6 @@ SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key.
 Scores = dict[str, float]
-
-
-TEXT_IN_WORDS = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
 
 class Track(TypedDict):
@@ -124,7 +125,7 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        fix = "not a result as util/report/schema.py describes it, score the run again with test.py"
+        fix = "not a result as util/evaluate/schema.py describes it, score the run again with test.py"
         raise UserError(f"{source}: {misfit}; {fix}") from None
     return content
 
@@ -159,30 +160,6 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
         if name not in known:
             raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {name}{nearest(name, known)}")
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
-
-
-def in_words(tracks: dict[int, Track]) -> str:
-    """Return the tracks of a method, number of test shots -> track, in words."""
-    words = {shot: _track_in_words(track) for shot, track in tracks.items()}
-    distinct = list(dict.fromkeys(words.values()))
-    if len(distinct) > 1:
-        distinct = [f"{shot}-shot: {text}" for shot, text in words.items()]
-    for shot, track in tracks.items():
-        if track["train_shot"] not in (None, shot):
-            distinct.append(f"{shot}-shot by weights of {track['train_shot']} shot")
-    return "; ".join(distinct)
-
-
-def _track_in_words(track: Track) -> str:
-    """Return a track in words, without the number of shots of its training."""
-    parts = []
-    if track["encoder_data"] != "":
-        parts.append(f"encoder's data: {track['encoder_data'] or NOT_STATED}")
-    parts.append(f"text: {TEXT_IN_WORDS[track['text']]}")
-    parts.append(f"training: {track['training'] or NOT_STATED}")
-    if track["training"] in (None, "in-domain"):
-        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
-    return "; ".join(parts)
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
