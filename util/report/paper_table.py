@@ -8,7 +8,16 @@ from typing import Any
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
-from util.evaluate.schema import BASE, FINAL, NETWORK, NOT_STATED, SMALLER_IS_BETTER, over_seeds, read_results
+from util.evaluate.schema import (
+    BASE,
+    FINAL,
+    NETWORK,
+    NOT_STATED,
+    SMALLER_IS_BETTER,
+    over_seeds,
+    read_results,
+    scores_base_classes,
+)
 from util.evaluate.titles import DRAWN_HERE, protocol_title
 from util.report.result_table import DEVIATION, SCORES, class_names
 from util.report.rows import (
