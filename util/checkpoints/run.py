@@ -38,14 +38,14 @@ PRECISION = "run.precision"
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
-    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
-    *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
+    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
+    *("data.images", "data.masks", "data.image_suffix", "data.train_list", "data.train_fold_list"),
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
 OF_STAGE = (
     *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    *("save_minutes", "log_steps", "typical_epochs"),
+    "save_minutes",
 )
 SAME = {  # entries of a checkpoint that a training which takes it shares: in words, if it does not
     "schedule": "other epochs, batch, processes or list",

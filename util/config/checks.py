@@ -14,7 +14,7 @@ from util.typecheck import Misfit
 
 OF_META_STAGE = (
     *("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed"),
-    *("augment.keep_target", "augment.keep_tries"),
+    "augment.keep_target",
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from util.config.former import without_former
 from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
 from util.files import read_json
@@ -18,6 +19,7 @@ from util.typecheck import Misfit, convert
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
+OF_CONFIGS = ("config", "training", "trained_with", "protocol_settings")  # entries that hold settings
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
 PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
 PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
@@ -132,7 +134,8 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """Return the result of a file; errors as ``read_json`` and ``check_result``."""
-    return check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
 
 
 def find_results(paths: list[Path]) -> list[Path]:

@@ -20,7 +20,7 @@ from util.report.result_table import class_ious
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
-OF_FOLD = ("list_file", "fold", "typical_epochs")  # settings that may differ between folds of a mean
+OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a mean
 OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
 Result = dict[str, Any]
 Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
@@ -362,7 +362,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
 
 def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
-    others = (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model", "precision")
+    others = (*IRRELEVANT, *OF_FOLD, "root", "shot", "model", "precision")
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     settings = {}
     for key, value in data.items():

@@ -25,7 +25,7 @@ from util.runtime.input_size import scored_on, view_of
 from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
-RUN_SETTINGS = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
+RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
