@@ -21,19 +21,21 @@ import yaml
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import find_config
+from util.config.compose import find_config, words_of
 from util.config.read import read_config
 from util.launch import launch, reproduce
+from util.prepare.datasets import recipes
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
-    p for form in ("*.md", "docs/*.md", "initmodel/*.md", "lists/**/*.md") for p in REPOSITORY.glob(form)
+    p for form in ("*.md", "docs/**/*.md", "initmodel/*.md", "lists/**/*.md") for p in REPOSITORY.glob(form)
 )
 RUN = {REPOSITORY / f"{name}.md" for name in RUN_IN_A_COPY}
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SCRIPT = re.compile(r"(?:\bpython|\bsh) (\w+\.(?:py|sh))\b")
-MODULE = re.compile(r"\bpython -m ((?:util|benchmark|tests)[\w.]*)")
-PATH = re.compile(r"(?<![\w/.])((?:benchmark|config|docs|model|tests|util)/[\w./-]*|requirements[\w-]*\.txt)")
+MODULE = re.compile(r"\bpython -m ((?:util|photos|benchmark|tests)[\w.]*)")
+FOLDERS = "annotations|benchmark|config|docs|model|tests|util"
+PATH = re.compile(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 # Files, data sets and a method that a reader makes.
 EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model/mine.py", "config/model/mine.yaml"}
@@ -179,12 +181,13 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of train.sh and test.sh."""
     if command.names_what_readers_make:
         return
-    path, _, options = launch.parse(command.arguments, command.script)
+    source, _, options = launch.parse(command.arguments, command.script)
     if command.script == "train.sh":
-        asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
+        asked = _options(lambda: launch.train(source, 0, options), monkeypatch)
     else:
-        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *options)
-    read_config(path, asked.overrides)
+        _, words = launch._asked_of_test(options)
+        asked = _options(importlib.import_module("test").command, monkeypatch, *words_of(source), *words)
+    read_config(source, asked.overrides)
 
 
 def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +216,7 @@ def _check_prepare(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def _check_predict(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _options(importlib.import_module("predict").command, monkeypatch, *command.arguments, given=True)
     if getattr(asked, "config", None):
-        read_config(asked.config)
+        read_config(command_line.source_of(asked.config))
 
 
 def _check_report(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +284,8 @@ def test_options_and_settings_exist():
     for pattern in ("*.py", "photos/**/*.py", "util/**/*.py", "tests/**/*.py"):
         for source in REPOSITORY.glob(pattern):
             known.update(DECLARED.findall(source.read_text()))
+    for recipe in recipes().values():
+        known.update(f"--{option}" for option in recipe.given)
     for document in DOCUMENTS:
         text = re.sub("^#SBATCH .*", "", document.read_text(), flags=re.M)
         assert set(OPTION.findall(text)) <= known, document.name
@@ -312,8 +317,9 @@ def test_one_version():
 
 
 def test_readme_leads_to_every_document():
-    """Every document in docs/ is linked from its index, which the README links."""
-    index = REPOSITORY / "docs" / "README.md"
+    """Every document in a folder of docs/ is linked from the folder's index, which the one above links."""
     assert "(docs/README.md)" in README.read_text()
-    linked = {target for target, _ in LINK.findall(index.read_text())}
-    assert {d.name for form in ("*.md", "*.ipynb") for d in index.parent.glob(form)} - {index.name} <= linked
+    for index in (REPOSITORY / "docs").rglob("README.md"):
+        linked = {target for target, _ in LINK.findall(index.read_text())}
+        assert {d.name for form in ("*.md", "*.ipynb") for d in index.parent.glob(form)} - {index.name} <= linked
+        assert {d.parent.name + "/README.md" for d in index.parent.glob("*/README.md")} <= linked

@@ -152,7 +152,7 @@ class Project:
             keys[name] = [mark.key for mark in supports]
         content = json.dumps([self._digest, labelling.control, keys])
         digest = hashlib.sha256(content.encode()).hexdigest()
-        self.version = f"{self._empty.model.network.title} {digest[:DIGEST]}"
+        self.version = f"{self._empty.model.title} {digest[:DIGEST]}"
         self._say_labels([*marks], labelling)
 
     def _say_labels(self, marked: list[str], labelling: Labelling) -> None:

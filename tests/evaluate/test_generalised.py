@@ -8,9 +8,9 @@ from model.bcm import regression
 from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
 from util.config.read import read_config
 from util.errors import UserError
+from util.evaluate.schema import RESULT, read_result
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, checks_of
-from util.report.schema import RESULT, read_result
+from util.report.verify import AGREES, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.data import images_for_protocol, protocol_sampler
 
@@ -36,7 +36,7 @@ def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
 def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(regression, "PENALTIES", [1.0])
     made = new_checkpoint(quick_config(mini_yaml, SYMNET), tmp_path / "symnet.pth")  # of a method with a base learner
-    bare = new_checkpoint(quick_config(mini_yaml, SYMNET.replace("_resnet", "_ssp_resnet")), tmp_path / "ssp.pth")
+    bare = new_checkpoint(quick_config(mini_yaml, "ssp"), tmp_path / "ssp.pth")
     test = {"checkpoint": str(made), "seeds": [7], "episodes": 4, "pictures": 1}
     path = mini_yaml("bcm", test=test, protocols=ENTRY)
     (result,) = score(read_config(path))

@@ -54,8 +54,8 @@ def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path]
 
 def test_words_need_a_name(marked: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
-    path = find_config("split0", "pascal", "sam3", net)
-    segmenter = Segmenter([marked["box"]], config=path, overrides=changes, device="cpu")
+    words = f"split0 pascal --model sam3 --net {net}"
+    segmenter = Segmenter([marked["box"]], config=words, overrides=changes, device="cpu")
     assert any("have no class name, so none is read; give --name" in note for note in segmenter.notes)
 
 
@@ -65,11 +65,11 @@ def test_a_test_from_folders_states_what_the_networks_learnt_from(
     name: str, mini_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_transformers()
-    path = find_config("split0", "mini", name, ",".join(networks_of(models()[name])))
+    source = find_config("split0", "mini", name, ",".join(networks_of(models()[name])))
     sets = [f"data.root={mini_root}", f"run.folder={tmp_path}", f"data.cache={tmp_path}", "run.device=cpu"]
     sets += ["data.workers=0", "data.min_pixels=16", *(EASY if name == "sam3" else ())]
     words = [word for text in sets for word in ("--set", text)]
-    done = run_script("test.py", (path, *words, "--episodes", 4, "--protocol", "symnet"), capfd, monkeypatch)
+    done = run_script("test.py", (*source.words, *words, "--episodes", 4, "--protocol", "symnet"), capfd, monkeypatch)
     assert done.code == 0, done.errors
     (path,) = tmp_path.rglob("result.json")
     result = json.loads(path.read_text())

@@ -70,7 +70,8 @@ class Selection:
     def name(self) -> str:
         """The name of its run: ``pascal_split2_ssp_resnet50``, without the method for ``MAIN_METHOD``."""
         method = "" if self.method == MAIN_METHOD else self.method
-        net = in_names(self.net) if self.encoder else (self.net or "").replace("/", "--")
+        net = self.net or ""
+        net = in_names(net) if self.encoder else net.replace("/", "--")
         return "_".join(filter(None, (f"{self.folder.name}_split{self.fold}", method, net)))
 
     @property
