@@ -190,7 +190,7 @@ def _kept_file(
 def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, its photos and its texts."""
     return {
-        "licence": encoder_licence(run.config, network),
+        "licence": encoder_licence(run.config.model.encoder, network),
         "stage": name,
         "config": to_dict(run.config),
         "data": images.digest,
