@@ -8,12 +8,12 @@ if __name__ == "__main__":
 from argparse import Namespace
 from pathlib import Path
 
-from photos.calibrate import calibrate
 from util import cli
 from util.checkpoints.run import Run
 from util.config import command_line
 from util.config.tree import override
 from util.errors import UserError
+from util.evaluate.calibrate import calibrate
 from util.evaluate.kept import parse_kinds
 from util.evaluate.testing import test
 

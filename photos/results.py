@@ -21,10 +21,10 @@ from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.results import REJECTED, VERDICT_FILE, verdicts_in
 from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
-from util.data.images.overlay import PREDICTION_COLOUR, class_colour
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
 from util.files.images import read_image
+from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.parallel import attempt
 from util.progress import ProgressBar
 

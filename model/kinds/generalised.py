@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Task
-from model.encode import Maps, Method, Shot, Wants
+from model.encode import Maps, Method, Wants
 from model.episode import Episode, Output
 from model.mismatch import ModelMismatch
 from model.parts.linear import LinearHead
 from model.parts.with_base_learner import OverBaseStage, WithBaseSettings
+from model.shot import Shot
 from model.tensors.object_windows import Mask
 from model.tensors.ops import on_cells, resize, to_cpu
 

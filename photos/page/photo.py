@@ -21,16 +21,16 @@ import numpy as np
 from annotations.mask_files import MASK_FOLDERS, PHOTO_FOLDERS
 from annotations.masks import NAME_FILES
 from annotations.results import REJECTED
-from model.episode import IGNORE
 from photos.page.drawing import Mark, draw_marks, is_empty, marks_without
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
 from photos.results import Results, own_record
-from util.data.images.overlay import class_colour, class_map
 from util.errors import UserError
-from util.evaluate.refine import without_specks
 from util.files import kept_json, link, writable, write_atomically
 from util.files.images import header_of, read_mask, upright_size, write_mask
+from util.files.overlay import class_colour, class_map
+from util.files.palette import IGNORE
+from util.loaded import without_specks
 
 # folders in that of the results
 PAGE = "page"

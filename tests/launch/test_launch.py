@@ -83,6 +83,8 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]
     text = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
     options = {name for action in parsers[0]._actions for name in action.option_strings}
+    if script == "test":
+        options |= {"--figures", "--format"}  # of what follows test.py
     assert {"MODEL", "GPUS"} <= set(re.findall(r"\w+", text))
     elsewhere = {"-h", "--help", "--model", "--net", "--checkpoint"}
     assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere

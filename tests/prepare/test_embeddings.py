@@ -129,26 +129,27 @@ def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
         assert np.array_equal(vector, theirs[name])
 
 
-@pytest.mark.parametrize("start", ["\ufeffthe", "new york city", "\ufeff5 3\nthe", " 5 3 \nthe"])
-def test_the_width_is_that_of_most_rows(tmp_path: Path, start: str) -> None:
-    rows = "cat at home 9 9 9\ncat 4 5 6\ndog 7 8 9\na cat 9 9 9\n"  # words with spaces are passed over
-    file = tmp_path / "some.vec"
-    file.write_text(f"{start} 1 2 3\n{rows}", encoding="utf-8")
-    expected = {"cat": [4, 5, 6], "dog": [7, 8, 9]}
-    if start.endswith("the"):
-        expected["the"] = [1, 2, 3]
-    vectors = read_words(file, ["the", "cat", "dog"], ["?"])
-    assert {name: row.tolist() for name, row in vectors.items()} == expected
+@pytest.mark.parametrize("form", ["fasttext.vec", "glove.txt.gz"])
+def test_text_in_which_words_have_spaces_says_how_to_mend_it(tmp_path: Path, form: str) -> None:
+    source = write_words(tmp_path / form, words_of("cat", "polar bear", "dog"))
+    with pytest.raises(UserError, match="words have spaces, as in GloVe 840B, keep the other lines: awk 'NF == 9'"):
+        read_words(source, ["cat"], ["cat"])
 
 
-@pytest.mark.parametrize("form", ["word2vec.txt", "glove.txt"])
-def test_a_word_with_a_space_is_the_joined_word_in_text(tmp_path: Path, form: str) -> None:
-    words = words_of("polar", "polar bear", "bear", "cat")
-    vectors = read_words(write_words(tmp_path / form, words), ["polar_bear", "polar", "cat"], ["?"])
-    expected = {"polar": words["polar"], "polar_bear": words["polar bear"], "cat": words["cat"]}
-    assert vectors.keys() == expected.keys()
-    for name, row in expected.items():
-        np.testing.assert_array_equal(vectors[name], row)
+@pytest.mark.parametrize("row", ["dog", "dog 0.5", "dog 0.5 1.5", "dog 0 0 0", "dog 1 nan 2"])
+def test_a_row_that_is_cut_short_or_has_no_direction_is_refused(tmp_path: Path, row: str) -> None:
+    file = tmp_path / "glove.txt"
+    file.write_text(f"cat 1 2 3\n{row}\n")
+    with pytest.raises(UserError, match=r"glove\.txt: no word vectors"):
+        read_words(file, ["dog"], ["dog"])
+
+
+@pytest.mark.parametrize("text", ["dog\t1\t2\ncat\t3\t4\n", "image_1.jpg mask_1.png\n", "dog,1,2\ncat,3,4\n"])
+def test_other_tables_are_no_word_vectors(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "table.txt"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"table\.txt: no word vectors"):
+        read_words(file, ["dog"], ["dog"])
 
 
 @pytest.mark.parametrize("wanted", ["polar", "cat"])  # of the first the numbers are others, the second is not found
@@ -167,10 +168,10 @@ def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_p
     vectors = read_words(source, ["word5", "word98"], ["word98"])
     for name in ("word5", "word98"):
         assert np.array_equal(vectors[name], words[name])
-    for file, end in ((source, "unexpected end"), (write_words(tmp_path / "glove.txt", words), "cut short")):
+    for file in (source, write_words(tmp_path / "fasttext.vec", words), write_words(tmp_path / "glove.txt", words)):
         file.write_bytes(file.read_bytes()[:-30])  # which is not read where all words are found
         assert set(read_words(file, ["word5", "word90"], ["word90"])) == {"word5", "word90"}
-        with pytest.raises(UserError, match=end):
+        with pytest.raises(UserError, match="no word vectors"):
             read_words(file, ["word5", "absent"], ["absent"])
 
 
@@ -265,11 +266,11 @@ def _unit(*vectors: np.ndarray) -> np.ndarray:
 )
 def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str, expected: str) -> None:
     """The published rows show the rest of it."""
-    words = {"background": np.ones(8), **words_of(*present.split())}
+    words = words_of("background", *present.split())
     table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), [name])
     vectors = [words[word] for word in expected.split()]
     assert table[1] == pytest.approx(_unit(*vectors), abs=1e-6)
-    assert table[0] == pytest.approx(np.full(8, 8**-0.5))
+    assert table[0] == pytest.approx(_unit(words["background"]), abs=1e-6)
 
 
 def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.helpers.outcome import run_script
 from tests.report.conftest import counts
-from util.data.images.overlay import SUPPORT_COLOUR, overlay
+from util.files.overlay import SUPPORT_COLOUR, overlay
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT, draw, write_figure
 
 SVG = "{http://www.w3.org/2000/svg}"

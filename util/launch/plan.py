@@ -20,7 +20,7 @@ from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import StageTask
-from util.prepare.check import PUBLISHED_SIZES
+from util.prepare.datasets import published_sizes
 from util.prepare.lists import published
 from util.progress import ProgressBar
 from util.report.table import Table
@@ -245,7 +245,7 @@ def _length(task: StageTask) -> int:
     published_length = published(data, "train") if stage.images != "all" else 0
     if published_length:
         return published_length
-    return PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
+    return published_sizes(data.name).get(Path(data.train_list or "").stem, 0)
 
 
 def images_a_second(config: Config, device: torch.device) -> float:

@@ -16,16 +16,6 @@ import torch
 from torch.utils.data import Subset
 
 from model.tensors.ops import resize
-from util.data.images.overlay import (
-    PANEL_HEIGHT,
-    PREDICTION_COLOUR,
-    SUPPORT_COLOUR,
-    TRUTH_COLOUR,
-    at_panel_size,
-    class_map,
-    heat,
-    labelled,
-)
 from util.data.images.views import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
@@ -37,6 +27,16 @@ from util.evaluate.schema import BASE, FINAL, MANIFEST, PAGE, PICTURES, PREDICTI
 from util.evaluate.test import Test
 from util.evaluate.titles import title
 from util.files import write_atomically
+from util.files.overlay import (
+    PANEL_HEIGHT,
+    PREDICTION_COLOUR,
+    SUPPORT_COLOUR,
+    TRUTH_COLOUR,
+    at_panel_size,
+    class_map,
+    heat,
+    labelled,
+)
 from util.progress import ProgressBar
 from util.report.figure import Panels, draw, write_figure
 from util.report.rows import row_name

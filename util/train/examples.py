@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from model.episode import LabelledImages, Output
-from util.data.images.overlay import (
+from util.files.overlay import (
     PREDICTION_COLOUR,
     SUPPORT_COLOUR,
     TRUTH_COLOUR,

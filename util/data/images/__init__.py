@@ -1,1 +1,1 @@
-"""Pixels: reading, orientation, views, augmentation and overlays."""
+"""Pixels: reading, orientation, views and augmentation."""

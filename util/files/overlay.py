@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.episode import IGNORE
 from util.files import write_atomically
+from util.files.palette import IGNORE
 
 Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay, and of the colours in a heat map
