@@ -134,7 +134,7 @@ def _check_options(test: Test) -> None:
 
 def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
-    network = with_steps(test.loaded.network, test.config.test, test.shot)
+    network = with_steps(test.loaded.network, test.config.test.steps(test.shot))
     precision = precision_of_test(test.config, world.device)
     return prepare_network(network, world.device, precision, test.config.run.compile)
 

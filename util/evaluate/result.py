@@ -26,7 +26,7 @@ from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, episodes_in_words, passes_in_words
 from util.runtime.context import RunContext
 from util.runtime.device import describe
-from util.runtime.input_size import in_words
+from util.runtime.input_size import input_in_words
 from util.runtime.processes import ProcessGroup
 from util.runtime.run_folder import environment
 
@@ -74,7 +74,7 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "schema": SCHEMA,
         **known,
         "draw_note": test.draw_note,
-        "input": in_words(test.protocol, test.view),
+        "input": input_in_words(test.view, test.protocol.input, test.protocol.scored_on),
         "input_side": test.view.side or None,
         "scored_on": test.scored_on,
         "quick_look": test.quick_look,

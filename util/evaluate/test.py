@@ -30,9 +30,9 @@ from util.errors import UserError
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.runtime.context import network_config, with_data
-from util.runtime.data import check_sampler, images_for_protocol, protocol_sampler
+from util.runtime.data import check_sampler, images_for_test, protocol_sampler
 from util.runtime.device import precision_asked_of_test
-from util.runtime.input_size import scored_on, view_of
+from util.runtime.input_size import label_kind, view_of
 
 
 class Loaded(NamedTuple):
@@ -99,7 +99,7 @@ class Test:
             shot=shot,
             run=Run(config),
             view=view,
-            scored_on=scored_on(view, protocol),
+            scored_on=label_kind(view.rule, protocol.scored_on),
             replayed=replayed,
             progress=progress,
             shared=shared or Shared(),
@@ -120,7 +120,7 @@ class Test:
         list_name = self.name if protocol.generalised else published
         key = "list", self.shot, list_name
         warns = self.progress and not (self.replayed and published)
-        return self.shared.once(key, lambda: images_for_protocol(self.run.context, warns, protocol))
+        return self.shared.once(key, lambda: images_for_test(self.run.context, warns, protocol))
 
     def _replay(self, images: ImageList) -> dict[int, ListedEpisodes]:
         """Return the episodes of the manifest by seed, as rows of a list."""
