@@ -71,7 +71,7 @@ class Run:
         self.score = score
         self.validated = list[int]()
         self.data = Numbers(end)
-        stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
+        stage = {"epochs": 4, "batch": BATCH, "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
         network = Line()

@@ -219,7 +219,7 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     if config.test.trained_on is None and trained["name"] == config.data.name:
         track["training"] = "in-domain"
         track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
-    if context.model_class.generalised:  # a base stage has no shots, and may take all photos
+    if context.model_class.only_base_stage:  # a base stage has no shots, and may take all photos
         track["train_shot"] = None
         base_stage = weights.training[:1]
         if any(stage["settings"].get("images") == "all" for stage in base_stage):

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from util.config.former import without_former
 from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
 from util.files import read_json
@@ -18,6 +19,7 @@ from util.typecheck import Misfit, convert
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
+OF_CONFIGS = ("config", "training", "trained_with", "protocol_settings")  # entries that hold settings
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
 PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
 PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
@@ -132,7 +134,8 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """Return the result of a file; errors as ``read_json`` and ``check_result``."""
-    return check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
 
 
 def find_results(paths: list[Path]) -> list[Path]:
@@ -175,8 +178,8 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
 def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int, int]]:
     """Return (group, class id, intersection, union) of each class of a manifest's episode, scored with that output.
 
-    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; in generalised segmentation there are two, 0 of
-    base and 1 of novel classes, of which all that occur count.
+    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; where base and novel classes are in one map
+    there are two, 0 of base and 1 of novel classes, of which all that occur count.
     """
     counts = episode["outputs"][output]
     ways = [class_id for class_id, _ in ways_of(episode)]
@@ -184,6 +187,11 @@ def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int,
         classes = {int(class_id): pair for class_id, pair in counts.items() if class_id != "0"}
         return [(int(class_id in ways), class_id, *pair) for class_id, pair in classes.items()]
     return [(0, class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
+
+
+def scores_base_classes(result: dict[str, Any]) -> bool:
+    """Return whether a result is of base and novel classes in one map, and not of novel ones alone."""
+    return "novel" in result["mean"][FINAL]
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:

@@ -24,6 +24,7 @@ class Steps(nn.Module):
         super().__init__()
         self.network = network
         self.encode = getattr(network, "encode", None)
+        self.supports_enter_as_queries = getattr(network, "supports_enter_as_queries", False)
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile the network, as ``nn.Module.compile`` does; the steps stay Python."""

@@ -16,7 +16,7 @@ from util.checkpoints.run import BEST, Run
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.lists.index import list_of
+from util.data.lists.index import MASK_SUFFIX, list_of
 from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
@@ -96,7 +96,7 @@ def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     class_id = data.classes.index(name) + 1
     root = Path(data.root)
     ids = (root / list_of(data, "test")).read_text().split()
-    masks = {i: root / data.masks / f"{i}{data.mask_suffix}" for i in ids}
+    masks = {i: root / data.masks / f"{i}{MASK_SUFFIX}" for i in ids}
     ids_of_class = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
     support, query = (root / data.images / f"{i}{data.image_suffix}" for i in ids_of_class[:2])
     return [

@@ -234,7 +234,6 @@ def _asked_of_training(path: Path, options: list[str]) -> Namespace:
     parser.prog = "train.sh"
     cli.add_training_options(parser)
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     parser.add_argument("--checkpoint")
     return parser.parse_args([str(path), *options])
 
@@ -249,7 +248,7 @@ def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
     starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
     if not starts_from_encoder:
         needs = [need for need in needs if not need.what.startswith("weights")]
-    return plan(tasks, lacking(needs), gpus, asked.device_speed)
+    return plan(tasks, lacking(needs))
 
 
 def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[str]) -> int:

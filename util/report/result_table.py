@@ -3,7 +3,7 @@
 from statistics import fmean
 from typing import Any
 
-from util.evaluate.schema import BASE, FINAL, SCORED_ON
+from util.evaluate.schema import BASE, FINAL, SCORED_ON, scores_base_classes
 from util.evaluate.titles import departures, title, tracks_in_words
 from util.report.table import Table
 
@@ -88,8 +88,8 @@ def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
 
 
 def class_names(result: dict[str, Any]) -> dict[str, str]:
-    """Return the scored classes of a result by id; of generalised segmentation background, base and novel ones."""
-    if "novel" not in result["mean"][FINAL]:
+    """Return the scored classes of a result by id: the novel ones, or all and the background where these count too."""
+    if not scores_base_classes(result):
         return result["novel"]
     names = {"0": "background"}
     for class_id, name in enumerate(result["config"]["data"]["classes"], start=1):

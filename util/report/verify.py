@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from util.checkpoints.run import Run
-from util.config.read import from_dict
+from util.config.read import from_checkpoint
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
@@ -121,7 +121,7 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, whose run may have another name today."""
-    config = from_dict(result["config"], str(path))
+    config = from_checkpoint(result["config"], str(path))
     stage = path.absolute().parent.parent
     if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))

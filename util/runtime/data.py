@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from model.registry import class_of
 from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
-from util.config.settings import BINARY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
+from util.config.settings import BINARY, EVERY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
 from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
@@ -25,7 +25,7 @@ from util.runtime.input_size import label_kind, view_of
 from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
-RUN_SETTINGS = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
+RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     """Return the data of the base stage: labelled images."""
     data = context.config.data
     fold = context.fold
-    if not context.model_class.generalised:
+    if not context.model_class.only_base_stage:
         meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
@@ -134,7 +134,7 @@ def images_for_test(context: RunContext, progress: bool = True, protocol: Protoc
     """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
     data = context.config.data
     index = load_index(data, "test", progress)
-    if protocol is not None and protocol.generalised:
+    if protocol is not None and protocol.query == EVERY:
         return lists.whole_test_list(index, context.fold, data, protocol)
     published = None if protocol is None else protocol.list_file
     images = lists.test_list(index, context.fold, data, published)
@@ -201,7 +201,7 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    if protocol.generalised:
+    if protocol.query == EVERY:
         return run_of(images, protocol, context.config.data.shot, seed)
     sampler = _sampler(context, images, protocol, seed)
     if protocol.draw != OWN:
