@@ -21,8 +21,8 @@ from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
-from util.files import REPOSITORY
 from util.files.images import read_mask
+from util.launch import program
 from util.progress import ProgressBar
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
@@ -67,8 +67,8 @@ def command() -> int:
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
-    print(shlex.join(["python", "predict.py", *words]), flush=True)
-    subprocess.run([sys.executable, REPOSITORY / "predict.py", *words], check=True)
+    print(f"python predict.py {shlex.join(words)}", flush=True)
+    subprocess.run([sys.executable, *program("predict"), *words], check=True)
     return 0
 
 

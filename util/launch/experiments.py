@@ -82,14 +82,14 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *as_options(config.given)])
+                    return run_script("test", gpus, [config.path, *as_options(config.given)])
         print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
 
     def other_code(self) -> str:
         """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
         commit = read_result(self.result)["environment"].get("commit", "")
-        method = class_of(self.config.model).__module__.split(".")[1]
+        method = class_of(self.config.model).__module__.split(".")[-2]
         changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
         if not changed:
             return ""

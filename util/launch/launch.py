@@ -27,7 +27,8 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.files import REPOSITORY, lock
+from util.files import lock
+from util.launch import program
 from util.launch.tasks import nodes, stage_in
 from util.runtime.device import CUDA, gpu_count, gpu_problem
 
@@ -37,7 +38,7 @@ CAUSES = {  # why the system ends a process
     "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
     "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
 }
-SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
+SCRIPTS = {"base": "train_base", "meta": "train"}  # by stage
 
 
 def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
@@ -83,7 +84,7 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words = [str(REPOSITORY / script), *words]
+    words = [*program(script), *words]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
     return _run_together(max(gpus, 1), words)
@@ -189,7 +190,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     """
     asked = _asked_of_training(path, options)
     if asked.print_config:
-        return run_script("train.py", 0, [str(path), *options])
+        return run_script("train", 0, [str(path), *options])
     run = _trainable_run(path, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
@@ -281,7 +282,7 @@ def main() -> int:
         check_gpus(gpus)
     if action == "train":
         return train(path, gpus, options)
-    return run_script("test.py", gpus, [str(path), *options])
+    return run_script("test", gpus, [str(path), *options])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,16 @@ from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, cached_file, c
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
-from util.config.compose import CONFIG, MAIN_METHOD, config_path, data_sets, methods, read_tree, selection_of
+from util.config.compose import (
+    CONFIG,
+    MAIN_METHOD,
+    config_folder,
+    config_path,
+    data_sets,
+    methods,
+    read_tree,
+    selection_of,
+)
 from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
@@ -37,7 +46,6 @@ from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
-from util.files import REPOSITORY
 from util.parallel import usable_cores
 from util.prepare.commands import prepare_command
 from util.prepare.datasets import coco, pascal
@@ -115,7 +123,7 @@ def _print_data_sets() -> None:
     """Print how to name a config, and the folder of each data set or the command that makes it."""
     print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
     print("or name a config file; --all checks every experiment\n")
-    for path in sorted(Path("config").glob("*/*.yaml")):
+    for path in sorted(config_folder().glob("*/*.yaml")):
         if path.stem != path.parent.name:
             continue
         data = read_data(path)
@@ -126,7 +134,7 @@ def _print_data_sets() -> None:
 def _chosen_configs(options: argparse.Namespace) -> list[Path]:
     """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
     if options.all:
-        return experiments(Path("config"))
+        return experiments(config_folder())
     words = options.configs
     names_files = any(Path(word).suffix for word in words)
     if not words or (len(words) == 2 and not names_files):  # as train.sh has them
@@ -174,7 +182,7 @@ def _command(path: Path, config: Config, overrides: list[str]) -> str:
     selection = selection_of(path)
     action = "train" if class_of(config.model).learns else "test"
     settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
-    if selection is not None and selection.folder.parent in (CONFIG, CONFIG.relative_to(REPOSITORY)):
+    if selection is not None and selection.folder.parent.resolve() == CONFIG:
         model = "" if selection.method == MAIN_METHOD else f"MODEL={selection.method} "
         net = f"NET={selection.net} " if selection.net else ""
         script = f"sh {action}.sh split{selection.fold} {path.parent.name} {gpu_count()}"
