@@ -335,8 +335,9 @@ def _path_of_run(folder: Path, experiment: str, method: str, net: str | None) ->
 
 
 def _shown(path: Path) -> Path:
-    """Return the path as messages show it: below the working folder relative to it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    """Return the path as messages show it: relative to the working folder, if all configs are there."""
+    folder = CONFIG.parent
+    return path.relative_to(folder) if folder == Path.cwd() and path.is_relative_to(folder) else path
 
 
 def _default_net(folder: Path, method: str) -> str:
