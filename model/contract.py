@@ -13,7 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from model.encoders.registry import spec_of
-from model.episode import Episode, Output, against_background
+from model.episode import Episode as Episode  # for methods, which import all that they exchange from here
+from model.episode import Output as Output
+from model.episode import against_background
 from model.mismatch import ModelMismatch
 from model.published import Layout
 
@@ -122,7 +124,7 @@ class FewShotModel(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
-    generalised: ClassVar[bool] = False  # whether it labels base and novel classes at once: model/kinds/generalised.py
+    only_base_stage: ClassVar[bool] = False  # whether nothing else is trained; then it labels all classes in one map
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
@@ -190,10 +192,18 @@ class FewShotModel(Trainable):
         """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
         raise NotImplementedError
 
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+    @property
+    def supports_enter_as_queries(self) -> bool:
+        """Whether what ``encode`` keeps of an image is the same for a query and for a support."""
+        return False
+
+    def encode(
+        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: Sequence[Any] | None = None
+    ) -> list[Any]:
         """Return what may be kept of each of n supports, for ``Episode.shots``, or without labels of n queries.
 
-        [] if this model keeps nothing. ``forward`` predicts the same with and without it.
+        [] if this model keeps nothing. ``forward`` predicts the same with and without it. ``maps`` is what is kept of
+        the supports as queries: with ``supports_enter_as_queries`` they need not pass the encoder again.
         """
         return []
 

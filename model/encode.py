@@ -1,4 +1,4 @@
-"""The only way from images to a method: how images pass the encoder, and what is kept of supports.
+"""The only way from images to a method: how images pass the encoder.
 
 A method says which maps it reads (``Wants``), makes a ``Shot`` of supports and predicts queries from their maps and K
 shots. All else is decided here: images are normalised; supports are masked; they come before the queries, shot by shot
@@ -9,22 +9,19 @@ Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image si
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import Any, ClassVar, TypeVar
-from weakref import ref
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from typing_extensions import Self
 
 from model.contract import Task, competing
 from model.encoders.features import Features
-from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output
+from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from model.parts.base_learner import BaseLearner
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
+from model.shot import Shot, given_shots, split
 from model.tensors.object_windows import Mask, computed_together
 from model.tensors.ops import with_gradient_in_layout
 
@@ -125,76 +122,6 @@ class Maps:
         return out
 
 
-@dataclass
-class Finding:
-    """A result of the shots of several classes together."""
-
-    shots: "list[ref[Shot]]"  # of all classes in a row
-    counts: list[int]  # of the shots of each class
-    found: Any
-
-    def is_of(self, shots: "Sequence[Shot]", counts: Sequence[int]) -> bool:
-        """Return whether it was found in these shots."""
-        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
-
-
-@dataclass
-class Shot(Batch):
-    """The kept values of n supports: a method adds its tensors, whose first dimension is n.
-
-    ``Method.predict`` gets K shots, each of one support for every query: there n = B.
-    Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.
-    """
-
-    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
-
-    def __post_init__(self) -> None:
-        self.original: Shot | None = None  # the kept one that this one repeats for every query
-        self.finding: Finding | None = None  # of several shots, of which this one is the first
-
-    def __len__(self) -> int:
-        return len(self.tensors()[0])
-
-    @property
-    def nbytes(self) -> int:
-        """The size of its tensors in bytes."""
-        return sum(x.nbytes for x in self.tensors())
-
-    def rows(self, which: slice) -> Self:
-        """Return what is kept of some of the supports."""
-        return self.each(lambda x: x[which])
-
-    @classmethod
-    def join(cls, shots: "Sequence[Shot]") -> Any:
-        """Return what is kept of the supports of several shots, of one after the other."""
-        if len(shots) == 1:
-            return shots[0]
-        parts = zip(*(shot.tensors() for shot in shots), strict=True)
-        joint = iter([_joined(tensors) for tensors in parts])
-        return shots[0].each(lambda _: next(joint))
-
-
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Return tensors one after the other, the smaller ones with zeros at the end of their further dimensions."""
-    shapes = [x.shape[1:] for x in tensors]
-    largest = [max(sides) for sides in zip(*shapes, strict=True)]
-    return torch.cat([_extended(x, largest) for x in tensors])
-
-
-def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
-    """Return a tensor with zeros at the end of all dimensions but the first, up to sides of them."""
-    if list(x.shape[1:]) == list(sides):
-        return x
-    added: list[int] = []
-    for side, own in zip(reversed(sides), reversed(x.shape[1:]), strict=True):  # the last dimension comes first
-        added += [0, side - own]
-    return F.pad(x, added)
-
-
-AnyShot = TypeVar("AnyShot", bound=Shot)
-Found = TypeVar("Found")
-
-
 class Method(WithEncoder):
     """A method as its paper tells it: ``support`` and ``predict``."""
 
@@ -206,6 +133,11 @@ class Method(WithEncoder):
         self.last_stage = max(self.wants.stages)
         self.reads_intermediate = self.wants.blocks
         super().__init__(settings, task)
+
+    @property
+    def supports_enter_as_queries(self) -> bool:
+        """Whether the maps of an image are the same for a query and for a support."""
+        return not self.wants.blocks and self.wants.masked_after is None
 
     def support(self, maps: Maps, mask: Mask) -> Any:
         """Return the ``Shot`` of n supports from their maps and masks; in training with what the losses read."""
@@ -241,18 +173,23 @@ class Method(WithEncoder):
         return self._with_presence(self.predict_classes(maps, shots, episodes), maps, shots)
 
     @torch.no_grad()
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+    def encode(
+        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: "Sequence[Maps] | None" = None
+    ) -> list[Any]:
         """Return what may be kept of each of n images, one by one on a CPU.
 
         It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``:
-        none where the method reads blocks, which nobody keeps.
+        none where the method reads blocks, which nobody keeps. ``maps`` are those of the supports as queries, where the
+        method reads the same of both.
         """
-        size = len(image_n3hw) if computed_together(image_n3hw) else 1
         if label_nhw is None:
             return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
+        if maps is not None:
+            return [self._shot_of_maps(own, Mask(label)) for own, label in zip(maps, label_nhw.split(1), strict=True)]
+        size = len(image_n3hw) if computed_together(image_n3hw) else 1
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
-            shots += _split(self._shot_of_images(images, Mask(labels)), 1)
+            shots += split(self._shot_of_images(images, Mask(labels)), 1)
         return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
@@ -274,18 +211,17 @@ class Method(WithEncoder):
         batch = len(episode.query)
         supports = _supports(episode)
         if episode.shots is not None:
-            return _given_shots(episode.shots, len(supports), batch)
+            return given_shots(episode.shots, len(supports), batch)
         is_one_size = not isinstance(episode, EpisodeOfOriginalSizes)
         if is_one_size and computed_together(episode.query):
             images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
-            return _split(self._shot_of_images(images, Mask(labels)), batch)
+            return split(self._shot_of_images(images, Mask(labels)), batch)
         return [self._shot_of_images(image, Mask(label)) for image, label in supports]
 
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
         is_new = episode.shots is None and episode.maps is None and not isinstance(episode, EpisodeOfOriginalSizes)
-        is_plain = not self.wants.blocks and self.wants.masked_after is None
-        return is_new and is_plain and computed_together(episode.query)
+        return is_new and self.supports_enter_as_queries and computed_together(episode.query)
 
     def _encoded_together(self, episode: Episode) -> tuple[Maps, list[Shot]]:
         """Return the maps of the queries and the K shots, of one call of the encoder."""
@@ -294,7 +230,7 @@ class Method(WithEncoder):
         images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
         both = self._maps(torch.cat([episode.query, images]))
         shot = self._shot_of_maps(both.rows(slice(batch, None)), Mask(labels))
-        return both.rows(slice(batch)), _split(shot, batch)
+        return both.rows(slice(batch)), split(shot, batch)
 
     def _maps(self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
         """Return the maps of queries, or of supports with their mask; ``read_again``: blocks, too, several times."""
@@ -349,51 +285,11 @@ class Method(WithEncoder):
         return shot
 
 
-def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
-    """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
-    return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
-
-
-def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
-    """Return what ``find`` finds in the K shots of n classes together; a method asks for one such finding.
-
-    Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
-    gets the same.
-    """
-    originals: list[list[Any]] = [[shot.original for shot in of_class] for of_class in shots]
-    every_one = [*chain(*originals)]
-    if any(one is None for one in every_one) or torch.compiler.is_dynamo_compiling():
-        return find(shots)
-    first = every_one[0]
-    counts = [len(of_class) for of_class in originals]
-    if first.finding is not None and first.finding.is_of(every_one, counts):
-        return first.finding.found
-    found = find(originals)
-    if not torch.compiler.is_compiling():
-        first.finding = Finding([ref(one) for one in every_one], counts, found)
-    return found
-
-
 def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
     """Return images (B, 3, H, W) and labels (B, H, W) of the K shots."""
     if isinstance(episode, EpisodeOfOriginalSizes):
         return [*zip(episode.support, episode.support_label, strict=True)]
     return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
-
-
-def _given_shots(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
-    """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
-    if len(kept) == shots:
-        repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
-        for shot, original in zip(repeated, kept, strict=True):
-            shot.original = original
-        return repeated
-    return [Shot.join(kept[k::shots]) for k in range(shots)]
-
-
-def _split(shot: Shot, count: int) -> list[Shot]:
-    """Return the shots of ``count`` supports each, one after the other."""
-    return [shot.rows(slice(first, first + count)) for first in range(0, len(shot), count)]
 
 
 def _without_gradients(steps: Iterable[Any]) -> Iterator[Any]:

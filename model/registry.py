@@ -17,8 +17,8 @@ def class_of(settings: object) -> type[FewShotModel]:
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return the model classes that segment episodes by name; those of ``model/kinds/generalised.py`` are left out."""
-    return {name: cls for name, cls in every_model().items() if not cls.generalised}
+    """Return the model classes that segment episodes, by name: all but those of which only a base stage is trained."""
+    return {name: cls for name, cls in every_model().items() if not cls.only_base_stage}
 
 
 def every_model() -> dict[str, type[FewShotModel]]:

@@ -12,8 +12,6 @@ from typing import Any, NoReturn
 from annotations import recognise
 from annotations.marks import POINTS, SCRIBBLE
 from annotations.region import classes_in
-from model.episode import IGNORE
-from photos.load_model import MAX_SIDE, load_model
 from photos.options import NONE, PredictOptions, SegmenterOptions, options_of
 from photos.photo_files import MIN_TILE, check_photo, photos_in
 from photos.prediction import percent
@@ -24,11 +22,11 @@ from photos.support_check import check_supports
 from photos.supports import MAX_SHOTS, NOT, UNNAMED, MarkedPhoto, by_class, parse_support, read_supports
 from util.cli import Parser, within, words
 from util.errors import EXIT_USER_ERROR, UserError
-from util.evaluate.evaluate import FINAL
 from util.files.images import check_header
+from util.files.palette import IGNORE
+from util.loaded import FINAL, MAX_SIDE, load_method
 from util.parallel import attempt
 from util.progress import ProgressBar
-from util.runtime.device import describe
 from util.runtime.processes import as_user_error
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
@@ -160,7 +158,7 @@ def _note_several_values(mask: str) -> None:
 def _refuse_without_effect(options: SegmenterOptions, marked: Sequence[MarkedPhoto], segmenter: Segmenter) -> None:
     """Refuse (UserError) an option of the segmenter that nothing reads."""
     kinds = {kind for support in marked for kind in support.kinds}
-    reads_text = segmenter.model.run.context.vectors is not None
+    reads_text = segmenter.model.reads_vectors
     for name, has_effect, needed in (
         ("photos", options.support_files, "--supports"),
         ("classes", options.support_files, "--supports"),
@@ -229,7 +227,7 @@ def predict(options: PredictOptions) -> int:
         results.write_formats(complete, keep=options.resume)
     if absent:
         print(f"{out}: not found: {absent}")
-    place = f"{describe(segmenter.model.device)} in {segmenter.model.precision}"
+    place = segmenter.model.place
     if not failed:
         print(f"{out}: {written} of {asked} photos, on {place}")
         return 0
@@ -330,6 +328,6 @@ def publish(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--half", action="store_true", help="in half precision")
     options = parser.parse_args(arguments)
-    write_published(load_model(options.checkpoint, device="cpu").weights, options.out, options.half)
+    write_published(load_method(options.checkpoint, device="cpu").weights, options.out, options.half)
     print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
     return 0

@@ -8,7 +8,7 @@ from typing import TypeVar
 from photos.prediction import Decision
 from photos.results import PICTURES
 from photos.segmenter import BATCH
-from util.evaluate.evaluate import FINAL
+from util.loaded import FINAL
 
 NONE = "none"  # of --adapt
 AnyOptions = TypeVar("AnyOptions", bound="SegmenterOptions")

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from util.errors import UserError
-from util.evaluate.refine import refined
 from util.files import OF_SYSTEMS, writable
 from util.files.images import colours_of, frame_of, header_of, read_image
 from util.files.photos import IMAGE_SUFFIXES, photos_below
+from util.loaded import refined
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels

@@ -15,11 +15,10 @@ import numpy as np
 from annotations.shapes import encoded
 from photos.supports import check_class_name
 from util.errors import UserError
-from util.evaluate.calibration import Calibration, sigmoid
-from util.evaluate.refine import without_specks
 from util.files import content_digest, state_of, write_atomically
 from util.files.images import write_mask
-from util.report.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
+from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
+from util.loaded import Calibration, without_specks
 
 THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 EVEN = 0.5  # share of a class beside the background at which both are equally probable
@@ -100,7 +99,7 @@ class Prediction:
             shown = np.array(_reach(presence, min_score))
             margins = np.where(shown[:, None, None], margins, -np.inf)
         mask = _decide(margins, probability, decision)
-        own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
+        own_threshold = EVEN if calibration is None else calibration.own_threshold
         return cls(image, names, mask, probability, presence, min_score, own_threshold)
 
     def __repr__(self) -> str:

@@ -24,9 +24,9 @@ from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
 from util.files.images import read_image
+from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.parallel import attempt
 from util.progress import ProgressBar
-from util.report.overlay import PREDICTION_COLOUR, class_colour
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)

@@ -6,8 +6,6 @@ Logits of each class are resized back to the photo's pixels, where classes and b
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,20 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import IGNORE, Episode, Output
 from photos.encoded_class import BaseClasses, EncodedClass, encode_class
-from photos.load_model import load_model
 from photos.photo_files import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
 from photos.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
-from util.checkpoints.checkpoint import digest_of
-from util.config.read import to_dict
-from util.errors import UserError, nearest
-from util.evaluate.calibration import Calibration, find_calibration, presence_inputs
-from util.evaluate.evaluate import FINAL
+from util.errors import UserError
+from util.files.palette import IGNORE
+from util.loaded import FINAL, ClassText, Scores, SupportBatch, load_method
 from util.parallel import attempt
-from util.runtime.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
@@ -82,13 +75,20 @@ class Segmenter:
             if supports:
                 raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
             supports, checkpoint = checkpoint, None
-        self.model = load_model(checkpoint, config, overrides=overrides, side=side, device=device, keep_base=keep_base)
+        self.model = load_method(
+            checkpoint,
+            config,
+            overrides=overrides,
+            side=side,
+            device=device,
+            output=output,
+            keep_base=keep_base,
+        )
         self.tile = tile
-        self.output = output
         self.decision = decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
         self.base = BaseClasses(self.model) if keep_base else None
-        self.calibration = self._find_calibration()
+        self.calibration = self.model.calibration()
         self._check_rule()
         self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
@@ -98,18 +98,11 @@ class Segmenter:
         for class_name, supports_of_class in by_name.items():
             self.add(class_name, supports_of_class)
 
-    def _find_calibration(self) -> Calibration | None:
-        """Return the calibration of the network's final output; others have none."""
-        if self.output != FINAL:
-            return None
-        config, weights = self.model.run.config, self.model.weights
-        return find_calibration(config, weights.source, weights.digest, self.model.precision)
-
     def _check_rule(self) -> None:
         """Refuse (UserError) an output or a presence score that the network does not have."""
-        title = self.model.network.title
-        if self.output != FINAL and self.fits_new_classes:
-            raise UserError(f"--output {self.output}: {title} has none for --keep-base; leave it out")
+        title, output = self.model.title, self.model.output
+        if output != FINAL and self.fits_new_classes:
+            raise UserError(f"--output {output}: {title} has none for --keep-base; leave it out")
         if self.decision.min_score is not None and self.calibration is None:
             fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
             raise UserError(f"--min-score {self.decision.min_score:g}: {title} {fix}")
@@ -155,7 +148,7 @@ class Segmenter:
 
     def _notes_on(self, encoded: EncodedClass, name: str | None) -> list[str]:
         """Return lines on a class that was added: its text vector, what to expect, and small objects."""
-        notes = [encoded.note] if encoded.note else []
+        notes = [encoded.text.note] if encoded.text.note else []
         outlook = self.model.outlook(name)
         if outlook and outlook not in self.notes:
             notes.append(outlook)
@@ -195,7 +188,7 @@ class Segmenter:
 
     def __repr__(self) -> str:
         classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
-        return f"<Segmenter {self.model.network.title} on {self.model.device}: {classes or 'no classes'}>"
+        return f"<Segmenter {self.model.title} on {self.model.device}: {classes or 'no classes'}>"
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
         """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
@@ -270,12 +263,13 @@ class Segmenter:
         if self.base is not None:
             margins.append(self.base.margins(inputs, labels < IGNORE, self.new_classes))
         if self.few_shot_classes:
-            few_shot_margins, presence_features = self.scores(inputs)
-            margins.append(few_shot_margins)
+            scores = self.scores(inputs)
+            margins.append(scores.margins)
+            presence_features = scores.presence_features
         maps = torch.cat(margins, 1).cpu().numpy()
         for i, (photo, window) in enumerate(views):
             size = images[i].shape[:2]
-            photo.add(window, [model.view.back(of_class, size, model.view.rule) for of_class in maps[i]])
+            photo.add(window, [model.back(of_class, size) for of_class in maps[i]])
             if presence_features is not None:
                 photo.presence_features.append(presence_features[i].cpu())
 
@@ -307,8 +301,7 @@ class Segmenter:
         windows: Sequence = photo.presence_features or [[None] * len(margins)]
         scores = list[float]()
         for number, margin in enumerate(torch.from_numpy(margins)):
-            inputs = [presence_inputs(margin, features[number]) for features in windows]
-            scores.append(max(self.calibration.presence(x.numpy()) for x in inputs))
+            scores.append(max(self.calibration.presence_of(margin, features[number]) for features in windows))
         return scores
 
     @property
@@ -332,78 +325,51 @@ class Segmenter:
     @property
     def fits_new_classes(self) -> bool:
         """Whether the method fits new classes among the base ones, all at once."""
-        return self.base is not None and self.base.fits is not None
+        return self.base is not None and self.model.fits_new_classes
 
     @property
     def facts(self) -> dict[str, Any]:
         """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
         model = self.model
         return {
-            "model": model.network.title,
-            "checkpoint": model.weights.source,
-            "output": self.output,
-            "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
+            "model": model.title,
+            "checkpoint": model.source,
+            "output": model.output,
+            "input": model.input,
             "precision": model.precision,
             "tile": self.tile,
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
-            "settings": to_dict(model.run.config)["model"],
+            "settings": model.settings,
             "adapt": self.adaptation,
             "supports": {known.name: known.sources for known in self.classes},
-            "text": {known.name: known.note for known in self.classes if known.note},
+            "text": {known.name: known.text.note for known in self.classes if known.text.note},
         }
 
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
-        settings = to_dict(self.model.run.config)
-        settings["run"]["precision"] = self.model.precision  # whatever was asked
-        settings["test"]["precision"] = None
-        decisive = [settings, digest_of(self.model.network.state_dict())]
-        if self.base is not None:
-            decisive.append("keep_base")
-        out = hashlib.sha256(json.dumps(decisive).encode())
+        out = self.model.digest(*(() if self.base is None else ("keep_base",)))
         for known in self.classes:
             for batch in known.support_batches:
                 out.update(batch.image.cpu().numpy().tobytes())
                 out.update(batch.label.cpu().numpy().tobytes())
-            if known.vector is not None:
-                out.update(known.vector.tobytes())
+            if known.text.vector is not None:
+                out.update(known.text.vector.tobytes())
         return out.hexdigest()
 
-    @torch.inference_mode()
-    def scores(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the margins and the model's own numbers on presence, for inputs (B, 3, S, S).
+    def scores(self, query: Tensor) -> Scores:
+        """Return the scores of the few-shot classes, for inputs (B, 3, S, S); errors as ``LoadedMethod.predict``."""
+        return self.fused(self.model.predict(query, self.asked()))
 
-        Margins are each class's logit minus the background's, (B, n, S, S) float32; the numbers are (B, n, E) float32,
-        None for a model without any.
-        """
-        episodes, counts = self.episodes(query)
-        with self.model.forward_pass():
-            output = self.model.network.forward_classes(episodes)
-        check_finite(output)
-        return self.scores_of(output, counts)
+    def asked(self) -> list[tuple[SupportBatch, ClassText]]:
+        """Return what the method is asked for: all batches of all few-shot classes in a row."""
+        return [(batch, known.text) for known in self.few_shot_classes for batch in known.support_batches]
 
-    def episodes(self, query: Tensor) -> tuple[list[Episode], list[int]]:
-        """Return the episodes of queries (B, 3, S, S), of all batches of all classes in a row, and their numbers."""
-        base_labels = self.model.network.reads_base_labels
-        episodes = list[Episode]()
-        for known in self.few_shot_classes:
-            episodes += [known.episode(query, batch, base_labels) for batch in known.support_batches]
-        return episodes, [len(known.support_batches) for known in self.few_shot_classes]
-
-    def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return the scores of n classes as ``scores`` does, each the mean over its number of ``batches`` of supports.
-
-        ``output`` is of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
-        """
-        by_name = {FINAL: output.logits, **output.extra}
-        if self.output not in by_name:
-            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
-        logits = by_name[self.output].float()
-        margins = _means(logits[:, 1:] - logits[:, :1], batches)
-        if output.presence_features is None:
-            return margins, None
-        return margins, _means(output.presence_features.float(), batches)
+    def fused(self, scores: Scores) -> Scores:
+        """Return the scores of the classes from those of ``asked``: the mean over the batches of each."""
+        batches = [len(known.support_batches) for known in self.few_shot_classes]
+        features = scores.presence_features
+        return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -7,25 +7,16 @@ along much of the photo's border is of a material, which the method ``for_materi
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import IGNORE
-from model.kinds.training_free import TrainingFreeSettings
-from model.parts.with_encoder import WithEncoder
-from model.registry import models
 from photos.encoded_class import encode_shots
-from photos.load_model import OUTLOOK
 from photos.segmenter import SMALL, Segmenter
-from util.checkpoints.run import Run
-from util.data.words.text import NO_TEXT
-from util.evaluate.evaluate import FINAL
+from util.files.palette import IGNORE
+from util.loaded import OUTLOOK
 from util.progress import ProgressBar
-from util.runtime.context import with_data
-from util.runtime.network import build_model
 
 FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
@@ -55,12 +46,11 @@ def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
 
     It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
     """
-    network = segmenter.model.network
+    method = segmenter.model
     shots = [len(known.sources) for known in segmenter.few_shot_classes]
-    trained_shots = network.shots_of(network.state_dict())
-    if not shots or not isinstance(network, WithEncoder) or trained_shots not in (None, 1):
+    if not shots or not method.has_encoder or method.trained_shots not in (None, 1):
         return segmenter
-    if max(shots) == 1 and network.learns:
+    if max(shots) == 1 and method.learns:
         along = min(along_border(known.labels[0, 0]) for known in segmenter.few_shot_classes)
         return _for_materials(segmenter, along) if along >= MATERIAL else segmenter
     if min(shots) < LEAST:
@@ -136,7 +126,7 @@ def given_the_others(
         if photo.fold != fold:
             fold = photo.fold
             trial = _without_fold(segmenter, photos, fold)
-        margins, _ = trial.scores(photo.image[None])
+        margins = trial.scores(photo.image[None]).margins
         for number in photo.shots:
             iou[index, number] = _iou(margins[0], photo.label, number)
     return iou
@@ -169,26 +159,17 @@ def along_border(label: Tensor) -> float:
 
 def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     """Return a segmenter of the same classes by the method ``for_materials``, on the encoder of the network."""
-    model = segmenter.model
-    network = cast(WithEncoder, model.network)
-    method = next(cls for cls in models().values() if cls.for_materials)
-    settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
-    settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
-    run = Run(replace(with_data(model.run.config, text=NO_TEXT), model=settings))
-    for_materials = cast(WithEncoder, build_model(run.config, 0, model.view.side))
-    for_materials.encoder = network.encoder
-    for_materials.to(model.device).eval()
     out = segmenter.without_classes()
-    out.model = replace(model, run=run, network=for_materials)
-    out.output = FINAL
+    out.model = segmenter.model.for_materials()
     out.presence_by = segmenter
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.few_shot_classes:
         batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    title = for_materials.title
-    reason = f"a mark along {along:.0%} of the photo's border means a material; uses {title}, not {network.title}"
+    title = out.model.title
+    instead = f"uses {title}, not {segmenter.model.title}"
+    reason = f"a mark along {along:.0%} of the photo's border means a material; {instead}"
     kept_notes = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
     out.notes = [*kept_notes, f"supports: {reason}"]
     out.adaptation = {"method": title}

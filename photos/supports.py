@@ -30,10 +30,10 @@ from annotations.marks import BOX, POINTS, SCRIBBLE, point_label
 from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
 from annotations.photo_files import name_key, spellings
 from annotations.region import classes_in, read_region_of
-from model.episode import IGNORE
 from photos.photo_files import GivenPhoto, read_photo
 from util.errors import UserError, nearest
 from util.files.images import Colours, read_mask_of
+from util.files.palette import IGNORE
 from util.parallel import attempt
 
 NOT = "not"  # the kind of points beside the object

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from model.bam.published import LAYOUT
 from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Shot, Wants
+from model.encode import Maps, Method, Wants
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
 from model.parts.prototype import object_directions, prior
 from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.parts.with_encoder import HIGH, MID, low_features, mid_features
+from model.shot import Shot
 from model.tensors.object_windows import Mask
 from model.tensors.ops import masked_mean, mean_over_shots
 

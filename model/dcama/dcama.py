@@ -21,13 +21,14 @@ from torch.utils.checkpoint import checkpoint
 
 from model.contract import Episode, Output, Task, register
 from model.dcama.published import LAYOUT
-from model.encode import Maps, Method, Shot, Wants
+from model.encode import Maps, Method, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SwinEncoder
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
+from model.shot import Shot
 from model.tensors.object_windows import Mask
 from model.tensors.ops import joined, linear_over_map, resize, split_heads
 

@@ -80,7 +80,7 @@ class _Depthwise(torch.autograd.Function):
     """A depthwise convolution of stride 1 that keeps the size, with a gradient of its input alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.dilation = dilation
         return _same_size(x, weight, bias, dilation)

@@ -48,7 +48,7 @@ def to_map(tokens_blc: Tensor, size: Sequence[int]) -> Tensor:
 class TokenProjections(nn.Module):
     """The four linear maps of an attention."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.query = nn.Linear(CHANNELS, CHANNELS, bias=False)
         self.key = nn.Linear(CHANNELS, CHANNELS, bias=False)
@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
 class FeedForward(nn.Module):
     """x + shrink(GELU(depthwise(expand(norm(x)))))."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         wide = 4 * CHANNELS
         self.norm = token_norm()
@@ -133,7 +133,7 @@ class Level(nn.Module):
 class TokenPyramid(nn.Module):
     """Three levels, each computed from the previous one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.levels = nn.ModuleList(Level(*geometry) for geometry in LEVELS)
 
@@ -149,7 +149,7 @@ class TokenPyramid(nn.Module):
 class QueryMatching(nn.Module):
     """Matching at one level, then a feed-forward."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.norm = token_norm()
         self.linear = TokenProjections()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Shot, Wants, computed_at_once
+from model.encode import Maps, Method, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.registry import PYRAMID
 from model.hsnet.published import LAYOUT
@@ -22,6 +22,7 @@ from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
+from model.shot import Shot, joined_on_gpu
 from model.tensors.object_windows import Mask
 from model.tensors.ops import by_shot, resize
 
@@ -86,7 +87,7 @@ class HSNet(Method):
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
         shot_logits = []  # of n supports, one shot's B or all K B, (n, 2, S, S)
-        for shot in computed_at_once(shots):
+        for shot in joined_on_gpu(shots):
             squeezed = self.squeeze(query, shot.directions, Mask(shot.label))  # (n, 128, h_2, w_2)
             shot_logits.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
         logits = torch.cat(shot_logits)  # shot after shot, (K B, 2, S, S)
@@ -104,7 +105,7 @@ class HSNet(Method):
 class Decoder(nn.Module):
     """From the squeezed correlation to logits, on twice its grid; no features of the image enter."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         middle, width = WIDTHS[-2:]
         self.coarse = nn.Sequential(*two_convolutions(width, width, middle), nn.ReLU(inplace=True))

@@ -97,7 +97,7 @@ class Squeeze(nn.Module):
 class Mix(nn.Sequential):
     """Merge the squeezed coarser level into a finer one: U(coarse) + fine, then three 4D blocks."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         width = WIDTHS[-1]
         for _ in range(3):
@@ -106,7 +106,8 @@ class Mix(nn.Sequential):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
         """Return (B, 128, r, r, h, w); U resizes the query's dimensions of ``coarse``, for each support position."""
         resized = resize(coarse.flatten(0, 2), fine.shape[-2:])  # (B 128 r, r, h, w)
-        return super().forward(resized.view_as(fine) + fine)
+        mixed: Tensor = super().forward(resized.view_as(fine) + fine)  # type: ignore[no-untyped-call]
+        return mixed
 
 
 class HypercorrelationSqueeze(nn.Module):

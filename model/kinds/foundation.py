@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.contract import FewShotModel, ModelSettings, Task
-from model.encode import Shot, competing
+from model.contract import FewShotModel, ModelSettings, Task, competing
 from model.episode import Episode, Output
+from model.shot import Shot
 
 log = logging.getLogger("symnet")
 
@@ -85,7 +85,9 @@ class Foundation(FewShotModel):
         return replace(competing(of_classes), presence_features=torch.cat(presence_features, 1))
 
     @torch.no_grad()
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Shot]:
+    def encode(
+        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: Sequence[Any] | None = None
+    ) -> list[Shot]:
         """Return the shot of each of n supports, without a tensor where the object is not shown; nothing of queries."""
         if label_nhw is None:
             return []

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Task
-from model.encode import Maps, Method, Shot, Wants
+from model.encode import Maps, Method, Wants
 from model.episode import Episode, Output
 from model.mismatch import ModelMismatch
 from model.parts.linear import LinearHead
 from model.parts.with_base_learner import OverBaseStage, WithBaseSettings
+from model.shot import Shot
 from model.tensors.object_windows import Mask
 from model.tensors.ops import on_cells, resize, to_cpu
 
@@ -39,7 +40,7 @@ class GeneralisedModel(OverBaseStage, Method):
 
     wants = Wants(base_learner=True)
     presence_of_maps = False
-    generalised = True
+    only_base_stage = True
     shots_share_weights = True
 
     def __init__(self, settings: WithBaseSettings, task: Task):

@@ -41,7 +41,7 @@ def fuse(weight_oc11: Tensor, feature_bchw: Tensor, prototype_bc: Tensor, *maps_
 class Fusion(nn.Module):
     """The convolution W [feature; prototype; map]; see ``fuse``."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2 * WIDTH + 1, WIDTH, 1, bias=False)
 

@@ -63,7 +63,7 @@ class ShotWeights(nn.Module):
 class Ensemble(nn.Module):
     """Correct the meta prediction by the scene difference (g) and the probability of base classes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.scene, self.background = (nn.Conv2d(2, 1, 1, bias=False) for _ in range(2))  # g serves both classes
         for merge in (self.scene, self.background):

@@ -126,7 +126,7 @@ class Comparison(nn.Module):
 
 def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
     """Return the weighted sum over levels of the cosine to the object minus that to the background, (B, 1, L)."""
-    return sum(w * (x[:, :1] - x[:, 1:]) for w, x in zip(weight, cosine_b2l))  # type: ignore[return-value]
+    return sum(w * (x[:, :1] - x[:, 1:]) for w, x in zip(weight, cosine_b2l))
 
 
 @in_float32

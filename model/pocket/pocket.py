@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Shot, Wants, once_for
+from model.encode import Maps, Method, Wants
 from model.encoders.registry import ONE_GRID
 from model.episode import IGNORE
 from model.parts.loss import cross_entropy, foreground_dice, mask_loss
@@ -37,6 +37,7 @@ from model.pocket.levels import (
     together,
     view_of,
 )
+from model.shot import Shot, once_for
 from model.tensors.object_windows import Mask, computed_together
 from model.tensors.ops import mean_over_shots, resize
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Task, register
-from model.encode import Maps, Method, Shot, computed_at_once
+from model.encode import Maps, Method
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
@@ -25,6 +25,7 @@ from model.parts.loss import dice, image_mean, mask_loss
 from model.parts.with_encoder import HIGH, MID, WithEncoderSettings, low_features
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
+from model.shot import Shot, joined_on_gpu
 from model.tensors.object_windows import Mask
 from model.tensors.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
 
@@ -95,7 +96,7 @@ class SCCAN(Method):
         query_f4 = maps[HIGH]
         batch = len(query_f4)
         priors = []  # (n B, 1, G, G) of n shots
-        for shot in computed_at_once(shots):
+        for shot in joined_on_gpu(shots):
             queries = joined([query_f4] * (len(shot) // batch))
             priors.append(pseudo_mask(queries, shot.f4, shot.mask))
         prior = mean_over_shots(by_shot(joined(priors), batch))  # P, (B, 1, G, G)

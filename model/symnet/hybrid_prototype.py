@@ -26,7 +26,7 @@ DROPOUT, MARGIN = 0.1, 0.5
 
 @torch.no_grad()
 @in_float32
-def object_directions(support_f4_nchw: Tensor, mask: Mask) -> Tensor:
+def pooled_directions(support_f4_nchw: Tensor, mask: Mask) -> Tensor:
     """Return sum_j s_j / |s_j| of n supports under each kernel, (n, 3, C) float32.
 
     Only the window around the object is pooled: elsewhere all averages are 0.
@@ -48,7 +48,7 @@ def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Te
 
     It is the mean similarity of each query position to all support positions, under three pooling kernels. The
     published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. This mean over support
-    positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``object_directions`` are kept. Pooling
+    positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``pooled_directions`` are kept. Pooling
     commutes with the sum over channels, so only the (h, w) map of products is pooled, not the query.
     """
     size = query_f4_bchw.shape[-2:]

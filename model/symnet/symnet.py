@@ -20,18 +20,19 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Shot, Wants, computed_at_once
+from model.encode import Maps, Method, Wants
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import cross_entropy, mask_loss
 from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.parts.with_encoder import HIGH, LOW, mid_features
+from model.shot import Shot, joined_on_gpu
 from model.symnet import hybrid_prototype as hybrid
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.published import LAYOUT
 from model.tensors.object_windows import Mask
 from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
 
-MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
+MAP_CHANNELS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 
 
 @dataclass
@@ -88,7 +89,7 @@ class SymNet(WithBaseLearner, Method):
         return PooledCorrelation(self.encoder.intermediate_counts)
 
     def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
-        return FeatureEnrichment(WIDTH, MAPS, scales)
+        return FeatureEnrichment(WIDTH, MAP_CHANNELS, scales)
 
     def support(self, maps: Maps, mask: Mask) -> SymNetShot:
         """Return what the paper's steps read of n supports."""
@@ -98,7 +99,7 @@ class SymNet(WithBaseLearner, Method):
         return self.shot_type(
             gram=gram(maps[LOW]),
             objects=objects,
-            directions=hybrid.object_directions(maps[HIGH], mask),
+            directions=hybrid.pooled_directions(maps[HIGH], mask),
             prototype=masked_mean(feature, small_mask),
             on_object=feature * small_mask,
             feature=feature if self.training else None,
@@ -109,7 +110,7 @@ class SymNet(WithBaseLearner, Method):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The hyper-correlation: every block of the query with the supports' objects.
-        objects = [shot.objects for shot in computed_at_once(shots)]
+        objects = [shot.objects for shot in joined_on_gpu(shots)]
         correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
         for stage, block in maps.blocks():
             number = len(correlation[stage])  # of the block within its stage

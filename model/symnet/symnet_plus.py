@@ -19,7 +19,7 @@ from model.parts.prototype import FOREGROUND_CHANNEL, self_support, similarity, 
 from model.parts.with_encoder import HIGH, LOW, MID, mid_features
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
 from model.symnet.correlation import PooledCorrelation
-from model.symnet.symnet import MAPS, SymNet, SymNetSettings, SymNetShot
+from model.symnet.symnet import MAP_CHANNELS, SymNet, SymNetSettings, SymNetShot
 from model.tensors.object_windows import Mask, Positions
 from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
 
@@ -179,7 +179,7 @@ class SymNetPlus(SymNet):
     def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
         mid_channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
         self.match = Match(mid_channels) if self.settings.self_support == "match" else None
-        return FeatureEnrichment(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
+        return FeatureEnrichment(WIDTH, MAP_CHANNELS + (1 if self.match else 0), scales)  # with the match's probability
 
     def support(self, maps: Maps, mask: Mask) -> SymNetPlusShot:
         """Return what the published steps read of n supports, and those that are switched on."""

@@ -128,7 +128,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
         device = next(a.device for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
         kind = "cpu" if device.type == "meta" else device.type
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-            return function(*map(float32, args), **{key: float32(a) for key, a in kwargs.items()})  # type: ignore[arg-type]
+            return function(*map(float32, args), **{key: float32(a) for key, a in kwargs.items()})
 
     return wrapped
 

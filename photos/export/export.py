@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,14 @@ from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from model.tensors.object_windows import fixed_shapes
 from photos.command import NO_SUPPORTS, add_model_and_supports, build_segmenter, marked_by
-from photos.encoded_class import SupportBatch
 from photos.export import run
 from photos.options import SegmenterOptions, options_of
 from photos.segmenter import Segmenter
 from util.cli import Parser
-from util.data.images.views import BLOCK
 from util.errors import UserError
-from util.evaluate.calibration import GRID, QUANTILES
 from util.files import made_aside, write_atomically
-from util.runtime.device import HALF
+from util.loaded import Scores
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network, in float32
@@ -59,25 +55,20 @@ class Query(nn.Module):
         self.network = segmenter.model.network
         self.segmenter = segmenter.without_classes()
         for known in segmenter.classes:
-            batches = [_outside_inference(batch) for batch in known.support_batches]
+            batches = [batch.outside_inference() for batch in known.support_batches]
             self.segmenter.classes.append(replace(known, support_batches=batches))
 
     def forward(self, query: Tensor) -> list[Tensor]:
         """Return the outputs for one query."""
         with WithoutIdleSwitches():
-            episodes, counts = self.segmenter.episodes(query)
-            output = self.network.forward_classes(episodes)
-            margins, presence_features = self.segmenter.scores_of(output, counts)
-        return list(outputs_of(margins, presence_features).values())
+            scores = self.segmenter.model.scores_of(query, self.segmenter.asked())
+            outputs = outputs_of(self.segmenter.fused(scores))
+        return list(outputs.values())
 
 
-def _outside_inference(batch: SupportBatch) -> SupportBatch:
-    """Return a batch whose tensors are no longer of the inference mode."""
-    return SupportBatch(batch.image.clone(), batch.label.clone(), [shot.each(torch.clone) for shot in batch.shots])
-
-
-def outputs_of(margins: Tensor, presence_features: Tensor | None) -> dict[str, Tensor]:
+def outputs_of(scores: Scores) -> dict[str, Tensor]:
     """Return the outputs for queries: probabilities (B, n + 1, S, S), background first, and ``Segmenter.scores``."""
+    margins, presence_features = scores.margins, scores.presence_features
     probabilities = torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
     outputs = {"probabilities": probabilities, "margins": margins}
     if presence_features is not None:
@@ -165,7 +156,7 @@ def export(arguments: list[str]) -> int:
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, out, format_name)
-    allowed = f"{difference:.1e} at most, of {allowed_difference(precision):.0e} allowed"
+    allowed = f"{difference:.1e} at most, of {allowed_difference(segmenter):.0e} allowed"
     print(f"{out}: in {precision}, differs from predict.py in {precision} by {allowed}")
     return 0
 
@@ -177,9 +168,9 @@ def _check_packages() -> None:
             raise UserError(f"--format onnx: {name} is not installed; pip install -r requirements-export.txt")
 
 
-def allowed_difference(precision: str) -> float:
-    """Return the largest difference of a probability between the exported graph and the network at a precision."""
-    return MAX_IN_HALF if precision in HALF else MAX_DIFFERENCE
+def allowed_difference(segmenter: Segmenter) -> float:
+    """Return the largest difference of a probability between the exported graph and the network."""
+    return MAX_IN_HALF if segmenter.model.has_half_precision else MAX_DIFFERENCE
 
 
 def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
@@ -189,10 +180,9 @@ def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
     """
     model = segmenter.model
     if model.network.cannot_export is not None:
-        raise UserError(f"{model.network.title}: cannot be exported: {model.network.cannot_export}")
+        raise UserError(f"{model.title}: cannot be exported: {model.network.cannot_export}")
     query = segmenter.classes[0].images[0, :1].clone().roll(model.view.side // 3, -1)  # (1, 3, S, S)
-    margins, presence_features = segmenter.scores(query)
-    expected = outputs_of(margins, presence_features)
+    expected = outputs_of(segmenter.scores(query))
     file = f"query.{format_name}"
     facts = {
         **{"format": format_name, "file": file, "torch": torch.__version__},
@@ -204,7 +194,7 @@ def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
         path = folder / file
         write_atomically(path, _content(segmenter, query, format_name, outputs=[*expected]))
         difference = _difference(path, query, expected)
-        allowed = allowed_difference(model.precision)
+        allowed = allowed_difference(segmenter)
         if not difference <= allowed:  # also where it is not a number
             problem = f"differ from the network's in {model.precision} by {difference:.1e}, {allowed:.0e} is allowed"
             raise UserError(f"--out {out}: removed, because its probabilities {problem}; try another --format")
@@ -217,20 +207,12 @@ def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
 def _facts_of(segmenter: Segmenter) -> dict[str, Any]:
     """Return what the JSON file says of the network, its input, the classes and the calibration."""
     model = segmenter.model
-    mean = std = None
-    encoder = getattr(model.network, "encoder", None)
-    if encoder is not None:
-        mean, std = encoder.normalisation()
-    calibration_facts = None
-    if segmenter.calibration is not None:
-        calibration_facts = {**asdict(segmenter.calibration), "grid": GRID, "quantiles": QUANTILES}
+    calibration = segmenter.calibration
     return {
         **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input", "precision")},
-        "licence_of_encoder_weights": model.weights.encoder_licence,
-        "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
-        "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
+        **model.export_facts(),
         "classes": [{"name": known.name, "supports": known.sources} for known in segmenter.classes],
-        "calibration": calibration_facts,
+        "calibration": None if calibration is None else calibration.for_export(),
     }
 
 
@@ -259,9 +241,8 @@ def _content(segmenter: Segmenter, query: Tensor, format_name: str, outputs: Seq
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             stack.enter_context(warnings.catch_warnings())
             stack.enter_context(torch.no_grad())
-            stack.enter_context(segmenter.model.forward_pass())
+            stack.enter_context(segmenter.model.traced())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            stack.enter_context(fixed_shapes())
             warnings.simplefilter("ignore")
             module = Query(segmenter).eval()
             # The trace sees another query than the check, which would notice a value that became a constant.
@@ -271,4 +252,4 @@ def _content(segmenter: Segmenter, query: Tensor, format_name: str, outputs: Seq
         message = str(error.__cause__ or error).strip()  # the cause says more
         reason = next(iter(message.splitlines()), type(error).__name__)
         problem = f"cannot export this network as {format_name} ({reason}); try another --format or a newer torch"
-        raise UserError(f"{segmenter.model.network.title}: torch {torch.__version__} {problem}") from None
+        raise UserError(f"{segmenter.model.title}: torch {torch.__version__} {problem}") from None

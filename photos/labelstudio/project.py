@@ -14,7 +14,6 @@ import numpy as np
 
 from annotations.annotation import in_words
 from annotations.labelstudio import regions_of
-from model.episode import IGNORE
 from photos.encoded_class import EncodedClass
 from photos.labelstudio.client import Client, NoAnswer
 from photos.labelstudio.labelling import Labelling, Mark, labelling_of, marks_in
@@ -23,6 +22,7 @@ from photos.photo_files import read_photo
 from photos.segmenter import Segmenter
 from photos.supports import MarkedPhoto, Support
 from util.errors import UserError
+from util.files.palette import IGNORE
 
 SHOTS = 5  # supports of a class, unless --max-shots says otherwise
 WAIT = 2  # seconds that a request waits for another that reads the annotations; Label Studio gives up after 3
@@ -152,7 +152,7 @@ class Project:
             keys[name] = [mark.key for mark in supports]
         content = json.dumps([self._digest, labelling.control, keys])
         digest = hashlib.sha256(content.encode()).hexdigest()
-        self.version = f"{self._empty.model.network.title} {digest[:DIGEST]}"
+        self.version = f"{self._empty.model.title} {digest[:DIGEST]}"
         self._say_labels([*marks], labelling)
 
     def _say_labels(self, marked: list[str], labelling: Labelling) -> None:

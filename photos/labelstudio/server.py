@@ -38,7 +38,7 @@ class Model:
 
     def __init__(self, client: Client, segmenter: Segmenter, shots: int, only: int | None = None):
         self.client = client
-        self.title = segmenter.model.network.title
+        self.title = segmenter.model.title
         self._segmenter = segmenter
         self._shots = shots
         self._only = only

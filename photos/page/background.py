@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from model.mismatch import ModelMismatch
 from photos.page.photo import Photo
 from util.errors import UserError, one_line
 from util.parallel import attempt
@@ -82,7 +81,7 @@ class Background:
 
 def line_of(error: Exception) -> str:
     """Return an error as one line; one that is not the user's is printed whole on the terminal."""
-    if isinstance(error, UserError | ModelMismatch):
+    if isinstance(error, UserError):
         return str(error)
     traceback.print_exception(error)
     return one_line(f"{error!r}; the server's terminal says more")

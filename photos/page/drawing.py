@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from annotations.marks import point_label
-from model.episode import IGNORE
+from util.files.palette import IGNORE
 
 # tools
 BRUSH = "brush"

@@ -18,19 +18,19 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from annotations.mask_files import MASK_FOLDERS, PHOTO_FOLDERS
+from annotations.mask_files import OF_MASKS, OF_PHOTOS
 from annotations.masks import NAME_FILES
 from annotations.results import REJECTED
-from model.episode import IGNORE
 from photos.page.drawing import Mark, draw_marks, is_empty, marks_without
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
 from photos.results import Results, own_record
 from util.errors import UserError
-from util.evaluate.refine import without_specks
 from util.files import kept_json, link, writable, write_atomically
 from util.files.images import header_of, read_mask, upright_size, write_mask
-from util.report.overlay import class_colour, class_map
+from util.files.overlay import class_colour, class_map
+from util.files.palette import IGNORE
+from util.loaded import without_specks
 
 # folders in that of the results
 PAGE = "page"
@@ -75,8 +75,8 @@ class Photo:
         self.beneath_file = session / "beneath" / f"{path.stem}.png"
         self.marks_file = session / "marks" / f"{path.stem}.json"
         marked = self.results.out / MARKED
-        self.mask_file = marked / MASK_FOLDERS[0] / f"{path.stem}.png"
-        self.copy = marked / PHOTO_FOLDERS[0] / path.name
+        self.mask_file = marked / OF_MASKS[0] / f"{path.stem}.png"
+        self.copy = marked / OF_PHOTOS[0] / path.name
         kept = kept_json(self.marks_file)
         self.marks: list[Mark] = kept.get("marks", [])
         self._marked_file = kept.get("photo")  # the ``file_facts`` of what the user has marked

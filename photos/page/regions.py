@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from model.episode import IGNORE
 from photos.segmenter import Segmenter
 from photos.supports import BOXED, Support
+from util.files.palette import IGNORE
 
 CLICK_RADIUS = 0.04  # of the disc about a click, as a share of the longer side
 CLICK_SHARE = 0.5  # least probability in the region of a click, as a share of that at its place

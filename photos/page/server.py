@@ -181,7 +181,7 @@ def serve(options: ServerOptions) -> int:
     host, port = options.host or HOST, options.port or PORT
     with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)
-        title = segmenter.model.network.title
+        title = segmenter.model.title
         print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
         server.serve_until_interrupted()
         session.end()

@@ -19,7 +19,6 @@ from annotations.recognise import MASKS
 from annotations.remarks import BACKGROUND, IGNORED
 from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
-from model.episode import IGNORE
 from photos.page.archive import Archive
 from photos.page.background import Background, Work
 from photos.page.drawing import BRUSH, OUTLINE, Mark, is_empty
@@ -33,9 +32,9 @@ from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from photos.supports import MAX_SHOTS, UNNAMED, MarkedPhoto, by_class, check_class_name, read_supports
 from util.errors import UserError
-from util.evaluate.calibration import sigmoid
 from util.files import content_digest, lock, writable, write_atomically
-from util.report.overlay import class_colour
+from util.files.overlay import class_colour
+from util.files.palette import IGNORE
 
 MAX_CLASSES = 8  # the colours of more are alike
 UPLOADS = "photos"  # folder
@@ -87,7 +86,7 @@ class Session:
         if calibration is None:
             return Rule(EVEN, None)
         stated = self.given.decision.min_score
-        return Rule(sigmoid(calibration.offset), min_score=calibration.threshold if stated is None else stated)
+        return Rule(calibration.own_threshold, min_score=calibration.threshold if stated is None else stated)
 
     def _number_of_trained_classes(self) -> int:
         """Return how many classes the weights label without an example; 0 if they have no base classes."""
@@ -133,7 +132,7 @@ class Session:
 
     def _title(self) -> str:
         model = self.segmenter.model
-        return f"{model.network.title}, {Path(model.weights.source).name}"
+        return f"{model.title}, {Path(model.source).name}"
 
     def _add(self, paths: Sequence[Path]) -> str:
         note = self.photos.add(paths)
@@ -461,7 +460,7 @@ class Session:
         if not current:
             raise UserError("nothing to download: mark photos, and press Segment")
         notes = [f"{photo.name}: skipped, its file was replaced; press Segment" for photo in outdated]
-        archive = Archive(self.file.with_name(DOWNLOAD), formats, self.given.model.network.title)
+        archive = Archive(self.file.with_name(DOWNLOAD), formats, self.given.model.title)
 
         def add(photo: Photo) -> None:
             with self.lock, archive.removed_on_error():

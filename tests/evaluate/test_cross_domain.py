@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from photos.load_model import SHIPPED
 from tests.helpers.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
@@ -16,6 +15,7 @@ from util.config.compose import config_path
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.testing import test as run_test
+from util.loaded import SHIPPED
 from util.report.paper_table import table
 from util.runtime.context import make_run_context
 from util.runtime.data import validation_context

@@ -8,9 +8,9 @@ from model.bcm import regression
 from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
 from util.config.read import read_config
 from util.errors import UserError
+from util.evaluate.schema import RESULT, read_result
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, checks_of
-from util.report.schema import RESULT, read_result
+from util.report.verify import AGREES, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.data import images_for_protocol, protocol_sampler
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-from photos.calibrate import calibrate, fit_logistic
 from tests.evaluate.quick import PROTOTYPE, lines
 from tests.helpers.close import close
 from tests.model.small import drawn_episode, small_model
@@ -19,11 +18,12 @@ from util.checkpoints.run import TRAINING_FREE
 from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
+from util.evaluate.calibrate import calibrate, fit_logistic
 from util.evaluate.calibration import FILE, SHIPPED, Calibration, find_calibration, presence_scores, sigmoid
+from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, DIFFERS, checks_of
 from util.report.result_table import score_table
-from util.report.schema import MANIFEST, RESULT, read_result
+from util.report.verify import AGREES, DIFFERS, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
 

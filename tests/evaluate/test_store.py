@@ -45,7 +45,7 @@ def run(request, mini_yaml):
 
 
 def bytes_of(store: ShotStore) -> int:
-    return sum(kept.nbytes for kept in (*store.kept.values(), *store.queries.values()))
+    return sum(kept.nbytes for kept in (*store.kept.values(), *store.maps.values()))
 
 
 def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None:
@@ -60,6 +60,19 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
     assert store.misses == 0
     run(store, scope="another view")
     assert store.misses == supports
+
+
+def test_an_image_that_is_support_and_query_passes_the_encoder_once(mini_yaml) -> None:
+    context = make_run_context(read_config(mini_yaml(ORIGINAL_SIZES, test={"protocol": "ssp"}, data={"shot": 2})))
+    network = build_model(context.config, context.text_width)
+    data = validation_episodes(context, images_for_test(context, progress=False))
+    passes = []
+    network.encoder.register_forward_hook(lambda *_: passes.append(1))
+    store = ShotStore(1)
+    store.use_for(network)
+    run_pass(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
+    rows = {row for number in range(EPISODES) for row in data[number].rows[0]}
+    assert len(passes) == len(rows) < len(store.kept) + len({data[number].rows[0][0] for number in range(EPISODES)})
 
 
 def test_kept_shots_change_no_count_where_few_fit(run) -> None:
@@ -78,10 +91,10 @@ def test_a_full_store_drops_what_was_used_longest_ago() -> None:
     store = ShotStore(0)
     store.use_for(None)
     store.kept = {row: torch.zeros(100) for row in (3, 1, 2)}  # 400 bytes each
-    store.queries = {row: torch.zeros(100) for row in (4, 5)}
+    store.maps = {row: torch.zeros(100) for row in (4, 5)}
     store.used, store.limit = 2000, 1700
     store._drop_oldest()
-    assert [*store.queries] == [5] and [*store.kept] == [3, 1, 2] and store.used == 1600
+    assert [*store.maps] == [5] and [*store.kept] == [3, 1, 2] and store.used == 1600
     store.limit = 900
     store._drop_oldest()
-    assert not store.queries and [*store.kept] == [1, 2] and store.used == 800
+    assert not store.maps and [*store.kept] == [1, 2] and store.used == 800

@@ -19,12 +19,12 @@ from util.data.lists.index import load_index
 from util.errors import UserError
 from util.evaluate import testing
 from util.evaluate.evaluate import run_pass
+from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
+from util.evaluate.titles import title
 from util.report.compare import compare
 from util.report.paper_table import table
-from util.report.result_table import title
-from util.report.schema import RESULT, read_result
 
 pytestmark = pytest.mark.train
 
@@ -134,7 +134,7 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
     score(config(PROTOTYPE, *FEW))
     path = folder_of(config(PROTOTYPE, *FEW), "symnet") / RESULT
     assert path.exists()
-    monkeypatch.setattr(testing, "save_pictures", None)  # which fails as a full disk does
+    monkeypatch.setattr(testing, "score_line", None)  # which fails as a full disk does
     with pytest.raises(TypeError):
         score(config(PROTOTYPE, *FEW))
     assert not path.exists()

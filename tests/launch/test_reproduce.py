@@ -28,16 +28,16 @@ from util.config.settings import Config
 from util.data.mini import generate
 from util.errors import EXIT_USER_ERROR
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
+from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
-from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import experiments, reproduce
 from util.launch.experiments import Experiment, reason_to_test
 from util.launch.launch import claim
 from util.launch.tasks import stage_in
-from util.report import run_folder
-from util.report.run_folder import ENVIRONMENT
-from util.report.schema import RESULT, read_result
+from util.report.verify import DIFFERS, checks_of
+from util.runtime import run_folder
+from util.runtime.run_folder import ENVIRONMENT
 
 
 def experiments_of(folder: Path, *overrides: str, **words: object) -> tuple[list[Experiment], list[str]]:

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from photos import Prediction, Segmenter
-from photos.load_model import OUTLOOK, SHIPPED, load_model
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
@@ -25,6 +24,7 @@ from util.checkpoints import checkpoint
 from util.data.mini import CLASS_NAMES
 from util.files import read_json
 from util.files.images import read_mask
+from util.loaded import OUTLOOK, SHIPPED, load_method
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(
@@ -87,7 +87,7 @@ def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, mod
     """Also where the config is named, as in a test."""
     given = make_checkpoint("ssp", "model.refine=false")
     for config in (None, model_yaml("ssp")):
-        assert load_model(given, config, device="cpu").run.config.model.refine is False
+        assert load_method(given, config, device="cpu").run.config.model.refine is False
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def _check_precision(folder: Path, output: str, precision: str) -> None:
     assert f"in {precision}, differs from predict.py in {precision}" in output
     facts = read_json(folder / "export.json", "", "")
     assert facts["precision"] == precision
-    assert facts["difference"] <= exporting.allowed_difference(precision)
+    assert facts["difference"] <= {"float32": exporting.MAX_DIFFERENCE, "bf16": exporting.MAX_IN_HALF}[precision]
 
 
 def _difference(folder: Path, segmenter: Segmenter, photo: Path) -> float:

@@ -24,10 +24,10 @@ from photos.labelstudio.client import Client, NoAnswer
 from photos.labelstudio.labelling import labelling_of
 from photos.labelstudio.project import Project
 from photos.labelstudio.server import Handler, Model, ModelServer
-from photos.load_model import OUTLOOK
 from tests.helpers import spawned
 from util.errors import UserError
 from util.evaluate.calibration import Calibration
+from util.loaded import OUTLOOK
 
 LEGACY, PERSONAL = "f00d" * 10, "head.body.signature"
 WIDTH, HEIGHT = 60, 44

@@ -15,6 +15,7 @@ from tests.annotations.drawn import photo
 from util.errors import UserError
 from util.files import images
 from util.files import photos as photo_names
+from util.loaded import Scores
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
 
@@ -89,7 +90,7 @@ def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) ->
 
 def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Path, marked: dict, monkeypatch) -> None:
     """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
-    monkeypatch.setattr(Segmenter, "scores", lambda _, query: (query.mean(1, keepdim=True) / 50 - 2, None))
+    monkeypatch.setattr(Segmenter, "scores", lambda _, query: Scores(query.mean(1, keepdim=True) / 50 - 2, None))
     y, x = np.mgrid[:150, :180] / 20
     grey = 120 + 80 * np.sin(y) * np.cos(x)
     photo = np.dstack([grey] * 3).astype(np.uint8)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ import torch
 from PIL import Image
 
 from photos import Segmenter, check_supports
-from photos.encoded_class import text_of
-from photos.load_model import OUTLOOK
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.supports import BOXED, Support, parse_support
@@ -20,6 +19,7 @@ from tests.helpers.close import close, same_pixels
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
 from util.files.images import read_mask
+from util.loaded import OUTLOOK
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, sup
         segmenter = empty_segmenter()
         for number, shots in enumerate(classes):
             segmenter.add(f"class {number}", shots)
-        class_margins, class_features = segmenter.scores(query)
-        margins.append(class_margins)
-        presence_features.append(class_features)
+        scores = segmenter.scores(query)
+        margins.append(scores.margins)
+        presence_features.append(scores.presence_features)
     for of_first, of_second, of_both in (margins, presence_features):
         mean = (of_first + of_second) / 2
         assert torch.allclose(of_both, torch.cat([of_second, mean], 1), atol=1e-4)
@@ -181,8 +181,8 @@ def words(tmp_path: Path) -> Path:
 
 
 def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words: Path) -> None:
-    context = empty_segmenter().model.run.context
-    table = context.vectors
+    method = empty_segmenter().model
+    table = method.run.context.vectors
     mean, mean_note = table[1:].mean(0), "so the mean text vector of mini's classes is used"
     cases = {
         CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
@@ -192,20 +192,25 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words:
         None: (mean, f"the supports have no class name, {mean_note}; give --name CLASS"),
     }
     for name, (vector, note) in cases.items():
-        _, text, line = text_of(name, context, words)
-        assert np.allclose(text, vector, atol=1e-6) and note in line, name
+        text = method.read_name(name, words)
+        assert np.allclose(text.vector, vector, atol=1e-6) and note in text.note, name
 
 
 def test_a_name_gives_the_id_of_its_class(empty_segmenter) -> None:
-    context = empty_segmenter().model.run.context
-    assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
-    assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
+    method = empty_segmenter().model
+    texts = [method.read_name(name, None) for name in (CLASS_NAMES[2], "horse", None)]
+    assert texts[1].note.endswith("give the name of a class, or --vectors FILE")
+    assert [text.class_id for text in texts] == [3, 0, 0]
 
 
 def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn_support: str) -> None:
     segmenter = empty_segmenter()
     segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
     (encoded,) = segmenter.classes
-    assert segmenter.notes == [encoded.note] and encoded.class_id == 1
-    episode = encoded.episode(torch.zeros(2, 3, 33, 33), encoded.support_batches[0], False)
+    assert segmenter.notes == [encoded.text.note] and encoded.text.class_id == 1
+    seen = list[Any]()
+    hook = segmenter.model.network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    segmenter.scores(torch.zeros(2, 3, 33, 33))
+    hook.remove()
+    (episode,) = seen
     assert np.array_equal(episode.text, 2 * [segmenter.model.run.context.vectors[1]])

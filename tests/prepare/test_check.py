@@ -39,7 +39,7 @@ def config(mini_yaml, tmp_path: Path) -> Path:
 
 
 def test_available_prerequisites(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(check.PUBLISHED_SIZES, "mini", {"train": 7})
+    monkeypatch.setattr(check, "published_sizes", lambda name: {"train": 7})
     outcome = prepare("check", config)
     assert_done(outcome, f"ok      torch: {torch.__version__}", "ok      lists mini fold 0")
     assert f"  python test.py {config}" in outcome.output  # no composed config, which alone the scripts know

@@ -17,6 +17,7 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.lists.files import read_fold_list
+from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.errors import UserError
@@ -66,6 +67,12 @@ def _pickled(path: Path, content: object) -> Path:
     return path
 
 
+@pytest.fixture
+def vectors_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Vectors that a config names lie in ``tmp_path``."""
+    monkeypatch.setattr(text, "FOLDER", tmp_path)
+
+
 def _settings(**changes) -> DataSettings:
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
 
@@ -87,24 +94,26 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     assert marker.exists()
 
 
+@pytest.mark.usefixtures("vectors_here")
 def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table(3))
     with pytest.raises(UserError, match=r"word2vec_tiny\.pkl: .*3 rows.* needs 4"):
-        class_vectors(_settings(text_dir=str(tmp_path)))
+        class_vectors(_settings())
     write_vectors(tmp_path / "own.npz", _table(), ["cat", "cow", "traffic light"])
     with pytest.raises(UserError, match=r"own\.npz: .*'cow'"):
         class_vectors(_settings(text=str(tmp_path / "own.npz")))
 
 
+@pytest.mark.usefixtures("vectors_here")
 def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table())
     np.savez(tmp_path / "fasttext_tiny.npz", vectors=2 * _table())
     _pickled(tmp_path / "own.pkl", 3 * _table())
-    word2vec = _settings(text_dir=str(tmp_path))
+    word2vec = _settings()
     assert np.array_equal(class_vectors(word2vec), _table())
-    fasttext = _settings(text_dir=str(tmp_path), text="fasttext")
+    fasttext = _settings(text="fasttext")
     assert np.array_equal(class_vectors(fasttext), 2 * _table())
-    file = _settings(text_dir="elsewhere", text=str(tmp_path / "own.pkl"))
+    file = _settings(text=str(tmp_path / "own.pkl"))
     assert np.array_equal(class_vectors(file), 3 * _table())
 
 
@@ -129,26 +138,27 @@ def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
         assert np.array_equal(vector, theirs[name])
 
 
-@pytest.mark.parametrize("start", ["\ufeffthe", "new york city", "\ufeff5 3\nthe", " 5 3 \nthe"])
-def test_the_width_is_that_of_most_rows(tmp_path: Path, start: str) -> None:
-    rows = "cat at home 9 9 9\ncat 4 5 6\ndog 7 8 9\na cat 9 9 9\n"  # words with spaces are passed over
-    file = tmp_path / "some.vec"
-    file.write_text(f"{start} 1 2 3\n{rows}", encoding="utf-8")
-    expected = {"cat": [4, 5, 6], "dog": [7, 8, 9]}
-    if start.endswith("the"):
-        expected["the"] = [1, 2, 3]
-    vectors = read_words(file, ["the", "cat", "dog"], ["?"])
-    assert {name: row.tolist() for name, row in vectors.items()} == expected
+@pytest.mark.parametrize("form", ["fasttext.vec", "glove.txt.gz"])
+def test_text_in_which_words_have_spaces_says_how_to_mend_it(tmp_path: Path, form: str) -> None:
+    source = write_words(tmp_path / form, words_of("cat", "polar bear", "dog"))
+    with pytest.raises(UserError, match="words have spaces, as in GloVe 840B, keep the other lines: awk 'NF == 9'"):
+        read_words(source, ["cat"], ["cat"])
 
 
-@pytest.mark.parametrize("form", ["word2vec.txt", "glove.txt"])
-def test_a_word_with_a_space_is_the_joined_word_in_text(tmp_path: Path, form: str) -> None:
-    words = words_of("polar", "polar bear", "bear", "cat")
-    vectors = read_words(write_words(tmp_path / form, words), ["polar_bear", "polar", "cat"], ["?"])
-    expected = {"polar": words["polar"], "polar_bear": words["polar bear"], "cat": words["cat"]}
-    assert vectors.keys() == expected.keys()
-    for name, row in expected.items():
-        np.testing.assert_array_equal(vectors[name], row)
+@pytest.mark.parametrize("row", ["dog", "dog 0.5", "dog 0.5 1.5", "dog 0 0 0", "dog 1 nan 2"])
+def test_a_row_that_is_cut_short_or_has_no_direction_is_refused(tmp_path: Path, row: str) -> None:
+    file = tmp_path / "glove.txt"
+    file.write_text(f"cat 1 2 3\n{row}\n")
+    with pytest.raises(UserError, match=r"glove\.txt: no word vectors"):
+        read_words(file, ["dog"], ["dog"])
+
+
+@pytest.mark.parametrize("text", ["dog\t1\t2\ncat\t3\t4\n", "image_1.jpg mask_1.png\n", "dog,1,2\ncat,3,4\n"])
+def test_other_tables_are_no_word_vectors(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "table.txt"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"table\.txt: no word vectors"):
+        read_words(file, ["dog"], ["dog"])
 
 
 @pytest.mark.parametrize("wanted", ["polar", "cat"])  # of the first the numbers are others, the second is not found
@@ -167,10 +177,10 @@ def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_p
     vectors = read_words(source, ["word5", "word98"], ["word98"])
     for name in ("word5", "word98"):
         assert np.array_equal(vectors[name], words[name])
-    for file, end in ((source, "unexpected end"), (write_words(tmp_path / "glove.txt", words), "cut short")):
+    for file in (source, write_words(tmp_path / "fasttext.vec", words), write_words(tmp_path / "glove.txt", words)):
         file.write_bytes(file.read_bytes()[:-30])  # which is not read where all words are found
         assert set(read_words(file, ["word5", "word90"], ["word90"])) == {"word5", "word90"}
-        with pytest.raises(UserError, match=end):
+        with pytest.raises(UserError, match="no word vectors"):
             read_words(file, ["word5", "absent"], ["absent"])
 
 
@@ -265,11 +275,11 @@ def _unit(*vectors: np.ndarray) -> np.ndarray:
 )
 def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str, expected: str) -> None:
     """The published rows show the rest of it."""
-    words = {"background": np.ones(8), **words_of(*present.split())}
+    words = words_of("background", *present.split())
     table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), [name])
     vectors = [words[word] for word in expected.split()]
     assert table[1] == pytest.approx(_unit(*vectors), abs=1e-6)
-    assert table[0] == pytest.approx(np.full(8, 8**-0.5))
+    assert table[0] == pytest.approx(_unit(words["background"]), abs=1e-6)
 
 
 def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: Path) -> None:
@@ -282,13 +292,14 @@ def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: 
     assert table[1] == pytest.approx(_unit(words_of("background", "cat")["cat"]), abs=1e-6)
 
 
-def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> None:
+def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
+    monkeypatch.setattr(text, "FOLDER", out)
     given = mini_words()
     source = write_words(tmp_path / "glove.txt", given)
     words = ("embeddings", "--dataset", "mini", "--name", "glove", "--out", out, "--vectors")
     assert "9 rows" in prepare(*words, source).output
-    data = replace(dataset_settings("mini"), text="glove", text_dir=str(out))
+    data = replace(dataset_settings("mini"), text="glove")
     assert class_vectors(data)[1] == pytest.approx(_unit(given["striped"], given["disc"]), abs=1e-6)
     with np.load(out / "glove_mini.npz") as stored:
         assert stored["names"].tolist() == ["background", *data.classes]
@@ -300,13 +311,14 @@ def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> No
     assert times([*out.iterdir()]) == before
 
 
+@pytest.mark.usefixtures("vectors_here")
 @pytest.mark.parametrize("name", ["pascal", "coco"])
 def test_published_files_are_imported_unchanged(
     prepare, tmp_path: Path, shared: Path, published: dict, name: str
 ) -> None:
     source = shared / f"embeddings/word2vec_{name}.pkl"
     assert_done(prepare("embeddings", "--dataset", name, "--import", source, "--out", tmp_path))
-    data = replace(dataset_settings(name), text="word2vec", text_dir=str(tmp_path))
+    data = replace(dataset_settings(name), text="word2vec")
     assert np.array_equal(class_vectors(data), published[name])
     error = prepare("embeddings", "--dataset", "mini", "--import", source, "--out", tmp_path).error
     assert f"{len(published[name])} rows" in error

@@ -10,9 +10,9 @@ from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
 from util.errors import UserError
 from util.evaluate.metrics import episode_scores, generalised_scores
+from util.evaluate.schema import MANIFEST, counts_of
 from util.report.compare import compare, difference, read_scored
 from util.report.figure import running_miou
-from util.report.schema import MANIFEST, counts_of
 
 
 def miou(episodes: list[dict]) -> float:

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from photos import Segmenter
-from photos.calibrate import calibrate
 from tests.helpers.narrow import NARROW
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
+from util.evaluate.calibrate import calibrate
 from util.evaluate.testing import test as run_test
 from util.train import hooks
 from util.train.stages import train_stage

@@ -85,7 +85,7 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     model_class = run.context.model_class
     if problem := cannot_train(run.config):
         raise UserError(f"{path}: {problem}; take another data set or method")
-    if model_class.generalised and stage == "meta":
+    if model_class.only_base_stage and stage == "meta":
         raise UserError(f"{path}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
@@ -283,7 +283,7 @@ def _fill(context: RunContext, network: FewShotModel, source: Path | str, conten
     """Fill a network with what a test scores; return a line for the log; errors as ``load_weights``."""
     if isinstance(source, str):
         return fill_encoder(context.config, network)
-    if context.model_class.generalised:
+    if context.model_class.only_base_stage:
         load_base_learner(context, network, source, content)
         return ""
     load_checkpoint(context, network, "meta", source, content)

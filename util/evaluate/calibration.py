@@ -1,6 +1,6 @@
 """A calibration of a method: pixel probabilities from margins, and the probability that a photo shows a class.
 
-Both are logistic regressions fitted on base classes (``photos/calibrate.py``), kept in a small YAML file, which
+Both are logistic regressions fitted on base classes (``util/evaluate/calibrate.py``), kept in a small YAML file, which
 belongs to the weights and settings that it was made with.
 """
 
@@ -24,8 +24,8 @@ from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
+from util.evaluate.schema import NETWORK
 from util.files import REPOSITORY, read_text
-from util.report.schema import NETWORK
 from util.typecheck import Misfit, convert
 
 log = logging.getLogger("symnet")
@@ -109,6 +109,19 @@ class Calibration:
     def presence(self, inputs: np.ndarray) -> float:
         """Return the probability that a photo shows a class by ``presence_inputs`` (F,); ValueError for another F."""
         return sigmoid(float(np.dot(self.weights, inputs.astype(np.float64))) + self.bias)
+
+    def presence_of(self, margin_hw: Tensor, features_e: Tensor | None) -> float:
+        """Return the probability that a photo shows a class, by its margin and the model's numbers on it."""
+        return self.presence(presence_inputs(margin_hw, features_e).numpy())
+
+    @property
+    def own_threshold(self) -> float:
+        """The probability of a pixel whose margin is 0, which the network takes for the class or not."""
+        return sigmoid(self.offset)
+
+    def for_export(self) -> dict[str, Any]:
+        """Return the content of the file, and how the inputs of the presence score are made, for another program."""
+        return {**asdict(self), "grid": GRID, "quantiles": QUANTILES}
 
     def facts(self) -> dict[str, Any]:
         """Return the entry of a result: origin, digest, threshold, and precision if it is known."""

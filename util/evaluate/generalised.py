@@ -17,9 +17,9 @@ from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import class_counts, generalised_scores, predicted
+from util.evaluate.schema import FINAL
 from util.evaluate.test import Test
 from util.progress import ProgressBar
-from util.report.schema import FINAL
 from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import check_finite
 from util.runtime.processes import ProcessGroup

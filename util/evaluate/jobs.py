@@ -122,7 +122,7 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
 def _check_options(test: Test) -> None:
     """Refuse (UserError) a protocol that does not go with the method or with the options of the test."""
     protocol, options = test.protocol, test.config.test
-    if problem := protocol_problem(test.context.model_class, test.name, protocol.generalised):
+    if problem := protocol_problem(test.context.model_class, test.name, protocol):
         raise UserError(problem)
     if protocol.generalised and (options.metrics or options.trained_on or options.steps(test.shot)):
         names = "test.metrics, test.trained_on, test.fuse or test.edges"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.episode import IGNORE
 from util.evaluate.mask_metrics import METRICS
-from util.report.schema import mean_iou
+from util.evaluate.schema import mean_iou
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.

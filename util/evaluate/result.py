@@ -21,14 +21,14 @@ from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, dige
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.test import Test
-from util.report.result_table import MADE_FROM_MASKS, episodes_in_words, passes_in_words
-from util.report.run_folder import environment
-from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
+from util.evaluate.titles import MADE_FROM_MASKS, episodes_in_words, passes_in_words
 from util.runtime.context import RunContext
 from util.runtime.device import describe
 from util.runtime.input_size import in_words
 from util.runtime.processes import ProcessGroup
+from util.runtime.run_folder import environment
 
 
 def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
 
 
 def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
-    """Return the result of a job in the form of ``util/report/schema.py``."""
+    """Return the result of a job in the form of ``util/evaluate/schema.py``."""
     test = job.test
     images = test.images
     data = test.config.data
@@ -224,7 +224,7 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     if config.test.trained_on is None and trained["name"] == config.data.name:
         track["training"] = "in-domain"
         track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
-    if context.model_class.generalised:  # a base stage has no shots, and may take all photos
+    if context.model_class.only_base_stage:  # a base stage has no shots, and may take all photos
         track["train_shot"] = None
         base_stage = weights.training[:1]
         if any(stage["settings"].get("images") == "all" for stage in base_stage):

@@ -11,7 +11,7 @@ from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS, TestSettings
 from util.evaluate.evaluate import scored_outputs
 from util.evaluate.refine import refined_photos
-from util.report.schema import BASE, FINAL, NETWORK
+from util.evaluate.schema import BASE, FINAL, NETWORK
 from util.runtime.network import predicted_by
 
 

@@ -1,7 +1,7 @@
 """A store, so that no support, and where there is room no query, is encoded twice: of a test, and for photos."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -27,11 +27,21 @@ def shot_store(gib: float | Literal["auto"], device: torch.device, processes: in
     return ShotStore(gib) if gib else None
 
 
-class ShotStore:
-    """The shots of supports, by keys that say photo and label, such as a row of the index and its classes.
+@dataclass
+class Support:
+    """One support, by a key that says photo and label."""
 
-    A test also keeps the maps of queries, by their rows. A full store drops queries, then shots, what was used longest
-    ago first. ``gib`` is its maximal size in GiB; what is asked for at a time comes on top.
+    key: Hashable
+    image: Tensor  # (3, H, W)
+    label: Tensor  # (H, W)
+    row: int | None = None  # of the index, where its image may also be a query
+
+
+class ShotStore:
+    """The shots of supports, by their keys; a test on a CPU also keeps the maps of whole images, by rows of the index.
+
+    A full store drops maps, then shots, what was used longest ago first. ``gib`` is its maximal size in GiB; what is
+    asked for at a time comes on top.
     """
 
     def __init__(self, gib: float):
@@ -44,56 +54,47 @@ class ShotStore:
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
             self.kept: dict[Hashable, Any] = {}  # the one used last at the end
-            self.queries: dict[int, Any] = {}
+            self.maps: dict[int, Any] = {}
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
 
     def fill(self, trial: Trial) -> list[Episode]:
         """Return the episodes of a trial, way by way, with the shots of their supports; missing ones are made."""
-        keys: list[Hashable] = []
-        supports: list[tuple[Tensor, Tensor]] = []
-        for way, keys_of_way in zip(trial.ways, _keys_of(trial), strict=True):
-            keys += keys_of_way
-            supports += [support for item in range(len(trial.rows)) for support in way.supports_of(item)]
-        shots = self.shots(keys, supports)
+        encodes_apart = trial.ways[0].query.is_cpu  # a GPU encodes all queries in one call
+        shots = self.shots(_supports_of(trial, encodes_apart and self.network.supports_enter_as_queries))
         if not shots:
             return trial.ways
         each = len(shots) // len(trial.ways)
-        # A GPU encodes all queries in one call.
-        maps = self._maps_of_queries(trial) if trial.ways[0].query.is_cpu else None
+        maps = self._maps_of_queries(trial) if encodes_apart else None
         return [replace(way, shots=shots[i * each : (i + 1) * each], maps=maps) for i, way in enumerate(trial.ways)]
 
     def _maps_of_queries(self, trial: Trial) -> list[Any] | None:
         """Return the maps of the queries of a trial, None of a method that reads more than maps."""
-        maps = []
-        for query_1chw, (row, *_) in zip(trial.ways[0].query.split(1), trial.rows, strict=True):
-            if row not in self.queries:
-                encoded = self.network.encode(query_1chw)
-                if not encoded:
-                    return None
-                [self.queries[row]] = encoded
-                self.used += encoded[0].nbytes
-            self.queries[row] = self.queries.pop(row)
-            maps.append(self.queries[row])
+        queries = zip(trial.ways[0].query.split(1), trial.rows, strict=True)
+        maps = [self._maps_of(image_1chw, row) for image_1chw, (row, *_) in queries]
         self._drop_oldest()
-        return maps
+        return None if None in maps else maps
 
-    def shots(self, keys: Sequence[Hashable], supports: Sequence[tuple[Tensor, Tensor]]) -> list[Any]:
-        """Return the shots of supports, image (3, H, W) and label (H, W), by their keys; missing ones are made.
+    def _maps_of(self, image_1chw: Tensor, row: int) -> Any:
+        """Return the maps of an image, kept or new; None of a method that reads more than maps."""
+        kept = self.maps.pop(row, None)
+        if kept is None:
+            [kept] = self.network.encode(image_1chw) or [None]
+            self.used += 0 if kept is None else kept.nbytes
+        if kept is not None:
+            self.maps[row] = kept
+        return kept
 
-        [] for a method that keeps nothing.
-        """
-        missing: dict[Hashable, tuple[Tensor, Tensor]] = {}
-        for key, support in zip(keys, supports, strict=True):
-            if key in self.kept or key in missing:
-                self.hits += 1
-            else:
-                missing[key] = support
+    def shots(self, supports: Sequence[Support]) -> list[Any]:
+        """Return the shots of supports; missing ones are made. [] for a method that keeps nothing."""
+        missing = {support.key: support for support in supports if support.key not in self.kept}
+        self.hits += len(supports) - len(missing)
         self.misses += len(missing)
         for key, shot in zip(missing, self._encoded([*missing.values()]), strict=False):
             self.kept[key] = shot
             self.used += shot.nbytes
+        keys = [support.key for support in supports]
         if any(key not in self.kept for key in keys):
             return []
         for key in keys:
@@ -102,31 +103,45 @@ class ShotStore:
         self._drop_oldest()
         return shots
 
-    def _encoded(self, supports: Sequence[tuple[Tensor, Tensor]]) -> list[Any]:
-        """Return the shots of supports, of all in one call where they have one size."""
-        sizes = {image.shape for image, _ in supports}
-        if len(sizes) != 1:
-            return [shot for image, label in supports for shot in self.network.encode(image[None], label[None])]
-        images, labels = zip(*supports, strict=True)
-        return self.network.encode(torch.stack(images), torch.stack(labels))
+    def _encoded(self, supports: Sequence[Support]) -> list[Any]:
+        """Return the shots of supports, of all in one call where they have one size and no maps are kept."""
+        one_call = len({support.image.shape for support in supports}) == 1
+        if one_call and supports[0].row is None:
+            images = torch.stack([support.image for support in supports])
+            return self.network.encode(images, torch.stack([support.label for support in supports]))
+        return [shot for support in supports for shot in self._encoded_alone(support)]
+
+    def _encoded_alone(self, support: Support) -> list[Any]:
+        """Return the shot of a support, in a list; that of its image's maps, where it may also be a query."""
+        image, label = support.image[None], support.label[None]
+        if support.row is None:
+            return self.network.encode(image, label)
+        shots = self.network.encode(image, label, maps=[self._maps_of(image, support.row)])
+        self._drop_oldest_of(self.maps)
+        return shots
 
     def _drop_oldest(self) -> None:
-        """Drop queries, then shots, what was used longest ago first, until the rest fits."""
-        for kept in (self.queries, self.kept):
-            while kept and self.used > self.limit:
-                self.used -= kept.pop(next(iter(kept))).nbytes
+        """Drop maps, then shots, what was used longest ago first, until the rest fits."""
+        self._drop_oldest_of(self.maps)
+        self._drop_oldest_of(self.kept)
+
+    def _drop_oldest_of(self, kept: dict[Any, Any]) -> None:
+        while kept and self.used > self.limit:
+            self.used -= kept.pop(next(iter(kept))).nbytes
 
     def __str__(self) -> str:
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
         return f"{self.hits} supports from the store, {self.misses} encoded; {size}"
 
 
-def _keys_of(trial: Trial) -> list[list[Hashable]]:
-    """Return the key of each support of each way, item after item."""
-    keys: list[list[Hashable]] = [[] for _ in trial.ways]
+def _supports_of(trial: Trial, with_rows: bool) -> list[Support]:
+    """Return the supports of all ways of a trial, item after item; ``with_rows`` where their images' maps are kept."""
+    supports: list[list[Support]] = [[] for _ in trial.ways]
     for item, (_, *support_rows) in enumerate(trial.rows):
         classes = tuple(int(way.class_id[item]) for way in trial.ways)  # labels of one way ignore the others
         rows = iter(support_rows)
-        for way, keys_of_way, class_id in zip(trial.ways, keys, classes, strict=True):
-            keys_of_way += [(next(rows), class_id, classes) for _ in way.supports_of(item)]
-    return keys
+        for way, of_way, class_id in zip(trial.ways, supports, classes, strict=True):
+            for image, label in way.supports_of(item):
+                row = next(rows)
+                of_way.append(Support((row, class_id, classes), image, label, row if with_rows else None))
+    return [support for of_way in supports for support in of_way]

@@ -26,7 +26,7 @@ from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, find_calibration
-from util.report.schema import RESULT, read_result
+from util.evaluate.schema import RESULT, read_result
 from util.runtime.context import RunContext, network_config, with_data
 from util.runtime.data import check_sampler, images_for_protocol, protocol_sampler
 from util.runtime.device import precision_asked_of_test

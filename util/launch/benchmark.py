@@ -56,7 +56,7 @@ ONE_PHOTO = "one photo, from the command"
 SAMPLES = REPOSITORY / "photos" / "page" / "example"
 WARM_UP = 5  # passes, in which libraries choose their kernels
 COLUMNS = {
-    "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
+    "speed": {"s": "seconds", "images": "units", "s of an image": "unit_seconds", "encoder, images": "encoder_units"},
     GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
     START: {"s": "seconds", "processor s": "processor_seconds"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},

@@ -15,13 +15,14 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
 from util.evaluate.result import of_test
+from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, deciding
-from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import StageTask, stage_in
-from util.report.run_folder import changed_since_commit
-from util.report.schema import RESULT, read_result
+from util.report.show import show
+from util.report.verify import changed_since
 from util.runtime.context import network_config
+from util.runtime.run_folder import changed_since_commit
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    return run_script("test", gpus, [config.path, *as_options(config.given)])
+                    code = run_script("test", gpus, [config.path, *as_options(config.given)])
+                    if not code:
+                        show([self.result])
+                    return code
         print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
 

@@ -48,13 +48,11 @@ from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vector
 from util.errors import EXIT_USER_ERROR, UserError
 from util.parallel import usable_cores
 from util.prepare.commands import prepare_command
-from util.prepare.datasets import coco, pascal
+from util.prepare.datasets import published_sizes
 from util.prepare.datasets.recipe import DIFFERS, compare_count
 from util.prepare.lists import MAKERS, published
 from util.runtime.device import gpu_count
 from util.runtime.network import build_model
-
-PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 
 
 class Finding(NamedTuple):
@@ -332,8 +330,7 @@ def _data(data: DataSettings) -> Iterator[str]:
         missing = [path for path in index.images if not path.is_file()]
         if missing:
             raise UserError(f"{len(missing)} photos of {part} are missing, such as {missing[0]}")
-        published_sizes = PUBLISHED_SIZES.get(data.name, {})
-        yield compare_count(part, len(index), published_sizes.get(Path(list_file).stem))
+        yield compare_count(part, len(index), published_sizes(data.name).get(Path(list_file).stem))
 
 
 def _lists(data: DataSettings) -> Iterator[str]:

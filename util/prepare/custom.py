@@ -30,16 +30,17 @@ from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
 from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
-from util.prepare.commands import OPTIONS
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
+from util.prepare.datasets import recipes
 from util.prepare.datasets.recipe import Plan, config_text
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
-RESERVED = sorted({*OPTIONS, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
+IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
+RESERVED = sorted({*recipes(), *IN_CONFIG})
 ALL_IMAGES = f"lists/{ALL}.txt"
 
 

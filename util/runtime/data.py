@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from model.registry import class_of
 from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
-from util.config.settings import BINARY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
+from util.config.settings import BINARY, EVERY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
 from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
@@ -25,7 +25,7 @@ from util.runtime.input_size import scored_on, view_of
 from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
-RUN_SETTINGS = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
+RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     """Return the data of the base stage: labelled images."""
     data = context.config.data
     fold = context.fold
-    if not context.model_class.generalised:
+    if not context.model_class.only_base_stage:
         meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
@@ -132,7 +132,7 @@ def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
 
 def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings) -> ImageList:
     """Return the test list of a protocol; ``progress``: this process shows bars and warnings."""
-    if protocol.generalised:
+    if protocol.query == EVERY:
         data = context.config.data
         return lists.whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
     return images_for_test(context, progress, protocol.list_file)
@@ -205,7 +205,7 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    if protocol.generalised:
+    if protocol.query == EVERY:
         return run_of(images, protocol, context.config.data.shot, seed)
     sampler = _sampler(context, images, protocol, seed)
     if protocol.draw != OWN:

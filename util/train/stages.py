@@ -20,16 +20,16 @@ from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
-from util.report.figure import Examples
-from util.report.run_folder import RunFolder
 from util.runtime.context import RunContext
 from util.runtime.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
 from util.runtime.loading import batches, training_numbers
 from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup, join
+from util.runtime.run_folder import RunFolder
 from util.train import hooks
 from util.train.curves import Curves, check_writers
+from util.train.examples import Examples
 from util.train.kept_features import GIB, KeptMaps, RecordFile, check_keeps_maps
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train

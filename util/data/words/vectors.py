@@ -14,12 +14,9 @@ traffic light and wine glass are sums of their words even if the file has the jo
 import logging
 import re
 import zipfile
-from codecs import BOM_UTF8
 from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from statistics import mode
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +33,7 @@ INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "pott
 JOINED = {"diningtable": "dining table", "tvmonitor": "tv monitor"}  # tried if the file lacks the word above as well
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
-COMMON = 500_000  # rows of a binary file that are read first; files are sorted by frequency
+COMMON = 500_000  # rows that are read first; files are sorted by frequency
 GARBLED = re.compile("[\x00-\x1f\ufffd]")  # in words of a binary file whose rows are not where they are expected
 SECOND_WORD = re.compile(rb"([\x21-\x7e]+) ")  # at the beginning of a row
 FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
@@ -148,26 +145,19 @@ def _stored_spelling(word: str, vectors: dict[str, np.ndarray]) -> str:
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the wanted words that a file has, each (T,) float32; if a word occurs twice, its first row counts.
 
-    gensim reads binary files. Of text files this module picks the lines of the wanted words: gensim converts every
-    number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has.
-
     Args:
-        path: a file of word2vec, GloVe or fastText.
+        path: a file of word2vec, GloVe or fastText, as gensim reads it.
         wanted: the words to read.
         enough: if all of these are among the first words of the file, its rest is not read.
 
     Raises:
-        UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is zero or not
-            finite.
+        UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is not finite or
+            is one number.
     """
     if zipfile.is_zipfile(path):
         raise UserError(f"{path}: is a zip archive; unpack it and name the file in it")
     try:
-        rows = _read(path, set(wanted), set(enough))
-        for word, row in rows.items():
-            if not np.isfinite(row).all() or not row.any():
-                raise ValueError(f"the row of '{word}' is not finite or is 0")
-        return rows
+        return _read(path, set(wanted), set(enough))
     except Exception as error:  # a damaged file can raise any exception
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
@@ -175,36 +165,47 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
 
 
 def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarray]:
+    logging.getLogger("gensim").setLevel(logging.ERROR)
+    table = _load(path, wanted, enough)
+    if table.vector_size < 2:
+        raise ValueError("no lines of a word and numbers, separated by spaces")
+    stored = wanted & table.key_to_index.keys()
+    rows = {word: np.array(table.vectors[table.key_to_index[word]], np.float32) for word in stored}
+    for word, row in rows.items():
+        if not np.isfinite(row).all() or np.ptp(row) == 0:  # gensim repeats the number of a line that has only one
+            raise ValueError(f"the row of '{word}' is not finite, or is one number")
+    return rows
+
+
+def _load(path: Path, wanted: set[str], enough: set[str]) -> Any:
+    """Return gensim's table of a file: of its common words if those are enough, else of all."""
     from gensim import utils  # takes a second
     from gensim.models.fasttext import load_facebook_vectors
 
-    logging.getLogger("gensim").setLevel(logging.ERROR)
     with utils.open(str(path), "rb") as file:
-        head = file.readline(2**18).removeprefix(BOM_UTF8)
-        sample = file.read(2**17)
-    if head.startswith(FASTTEXT):
-        return _rows_in(load_facebook_vectors(str(path)), wanted)
-    fields = head.split()
-    has_header = len(fields) == 2 and all(text.isdigit() for text in fields)
-    if has_header:
-        rows, width = map(int, fields)
-        is_binary = any(byte < 9 or 13 < byte < 32 for byte in sample[: 2**12])
-        if is_binary:
-            table = _load_binary(path, rows, enough)
+        head = file.readline(2**18)
+        sample = file.read(2**12)
+        if head.startswith(FASTTEXT):
+            return load_facebook_vectors(str(path))
+        fields = head.split()
+        has_header = len(fields) == 2
+        if has_header and any(byte < 9 or 13 < byte < 32 for byte in sample):
+            table = _load_part(path, int(fields[0]), enough, binary=True)
             _refuse_spaces(table, wanted)
-            return _rows_in(table, wanted)
-    else:
-        rows, width = 1, _usual_width([head, *sample.split(b"\n")[:-1]])
-    with utils.open(str(path), "rb") as file:
-        lines = islice(file, int(has_header), None)
-        return _rows_of_text(lines, rows, width, wanted, enough)
+            return table
+        rows = int(fields[0]) if has_header else 1 + sample.count(b"\n") + sum(1 for _ in file)
+    try:
+        return _load_part(path, rows, enough, no_header=not has_header)
+    except ValueError as error:
+        one_word = int(fields[1]) + 1 if has_header else len(fields)
+        fix = f"if words have spaces, as in GloVe 840B, keep the other lines: awk 'NF == {one_word}' FILE > NEW"
+        raise ValueError(f"{error}; {fix}") from None
 
 
-def _load_binary(path: Path, rows: int, enough: set[str]) -> Any:
-    """Return gensim's table of a binary file of word2vec: of its common words if those are enough, else of all."""
-    from gensim.models import KeyedVectors  # takes a second
+def _load_part(path: Path, rows: int, enough: set[str], **form: bool) -> Any:
+    from gensim.models import KeyedVectors
 
-    load = partial(KeyedVectors.load_word2vec_format, str(path), binary=True, unicode_errors="replace")
+    load = partial(KeyedVectors.load_word2vec_format, str(path), unicode_errors="replace", **form)
     table = load(limit=COMMON)
     if rows > COMMON and not enough <= table.key_to_index.keys():
         table = load()
@@ -225,61 +226,8 @@ def _refuse_spaces(table: Any, wanted: set[str]) -> None:
         rest = SECOND_WORD.match(table.vectors[place - 1].tobytes())
         is_lost = any(words[place].endswith(word) for word in wanted - table.key_to_index.keys())
         if rest and (before in wanted or is_lost):
-            fix = "which a binary file cannot hold: it and the word behind it are misread; save the file as text"
+            fix = "which a binary file cannot hold: it and the word behind it are misread; join names by underscores"
             raise ValueError(f"its word '{before} {rest[1].decode()}' has a space, {fix}")
-
-
-def _rows_in(table: Any, wanted: set[str]) -> dict[str, np.ndarray]:
-    """Return the wanted words that a table of gensim has, each (T,) float32."""
-    stored = wanted & table.key_to_index.keys()
-    return {word: np.array(table.vectors[table.key_to_index[word]], np.float32) for word in stored}
-
-
-def _usual_width(lines: list[bytes]) -> int:
-    """Return how many numbers most lines have behind a word: words may have spaces."""
-    widths = [len(line.split()) - 1 for line in lines if line.strip()]
-    return mode(sorted(widths) or [0])
-
-
-def _rows_of_text(
-    lines: Iterable[bytes], rows: int, width: int, wanted: set[str], enough: set[str]
-) -> dict[str, np.ndarray]:
-    """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``.
-
-    Words that are joined by underscores may be written with spaces.
-    """
-    words = {word.encode(): word for word in wanted}
-    beginnings = {word.partition(b"_")[0] for word in words if b"_" in word}
-    vectors: dict[str, np.ndarray] = {}
-    count = 0
-    numbers = b""
-    for count, line in enumerate(lines, 1):
-        if count == 1:
-            line = line.removeprefix(BOM_UTF8)
-        name, _, numbers = line.partition(b" ")
-        if name in beginnings and len(fields := line.split()) > width + 1:
-            name, numbers = b"_".join(fields[:-width]), b" ".join(fields[-width:])
-        word = words.get(name)
-        if word is None or word in vectors:
-            continue
-        row = _parsed_row(word, numbers.split(), width)
-        if row is not None:
-            vectors[word] = row
-        if enough <= vectors.keys():
-            return vectors
-    is_cut_short = count < rows or len(numbers.split()) < width
-    if is_cut_short or width < 2:
-        raise ValueError(f"cut short or no table of numbers: it ends after {count} words")
-    return vectors
-
-
-def _parsed_row(word: str, numbers: list[bytes], width: int) -> np.ndarray | None:
-    """Return the row (T,) float32 of a word, None if its line has more numbers: then it is a word with spaces."""
-    if len(numbers) < width:
-        raise ValueError(f"the row of '{word}' has {len(numbers)} numbers, not {width}")
-    if len(numbers) > width:
-        return None
-    return np.array([float(number) for number in numbers], np.float32)
 
 
 def download(name: str) -> Path:

@@ -99,7 +99,7 @@ def _check_config(config: Config) -> None:
     if PROTOCOL not in config.protocols:
         raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
     model_class = class_of(config.model)
-    if model_class.generalised:
+    if model_class.only_base_stage:
         raise UserError(f"--calibrate: {model_class.title} labels all classes at once and has no presence score")
 
 

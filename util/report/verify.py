@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from util.checkpoints.run import Run
-from util.config.read import from_dict
+from util.config.read import from_checkpoint
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
@@ -22,9 +22,9 @@ from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores, generalised_scores
+from util.evaluate.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test, own_config
-from util.report.result_table import MADE_FROM_MASKS, departures, episodes_in_words, title
-from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
+from util.evaluate.titles import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.table import Table
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
@@ -121,7 +121,7 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, whose run may have another name today."""
-    config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
+    config = own_config(from_checkpoint(result["config"], str(path)), result["protocol"], result["shot"])
     stage = path.absolute().parent.parent
     if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
