@@ -205,10 +205,6 @@ class ProtocolSettings:
         """Return the number of a fold's episodes; None: every pair once."""
         return self.episodes[fold] if isinstance(self.episodes, list) else self.episodes
 
-    @property
-    def generalised(self) -> bool:
-        return self.query == EVERY
-
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         for key, words in (*self._scoring_problems(), *self._episode_problems()):
@@ -223,13 +219,13 @@ class ProtocolSettings:
         if self.absent > 0 and self.ways > 1:
             yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
-        plain = letterboxed and self._one_class and self.supports != "with_replacement"
+        plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
         if self.query == EVERY and not plain:
             yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, words) of what is wrong with the draw of episodes and their input."""
-        if self.supports == "first" and not (self._one_class and self.query == "pairs"):
+        if self.supports == "first" and not (self.one_class and self.query == "pairs"):
             yield "supports", "goes with query: pairs, one way and absent 0"
         if not self._counts_episodes():
             yield "episodes", f"does not go with query: {self.query}; give a number"
@@ -249,9 +245,9 @@ class ProtocolSettings:
             yield "support_pixels", "goes with query: every alone; leave it null"
 
     @property
-    def _one_class(self) -> bool:
+    def one_class(self) -> bool:
         """Whether every episode is of one class, which its query shows."""
-        return self.ways == 1 and self.absent == 0
+        return self.ways == 1 and self.absent == 0 and self.query != EVERY
 
     def _counts_episodes(self) -> bool:
         """Return whether the number of episodes, or that there is none, goes with their choice."""
