@@ -88,7 +88,7 @@ def _one_class_protocols(config: Config) -> list[str]:
     """Return the names of the protocols whose episodes have one class, which the query shows."""
     names = []
     for name, protocol in config.protocols.items():
-        if protocol.ways == 1 and protocol.absent == 0 and not protocol.generalised:
+        if protocol.one_class:
             names.append(name)
     return names
 
@@ -124,7 +124,7 @@ def _check_options(test: Test) -> None:
     options = test.config.test
     if problem := protocol_problem(test.run.context.model_class, test.name, protocol):
         raise UserError(problem)
-    if protocol.generalised and (options.metrics or options.trained_on or options.steps(test.shot)):
+    if test.one_map and (options.metrics or options.trained_on or options.steps(test.shot)):
         names = "test.metrics, test.trained_on, test.fuse or test.edges"
         raise UserError(f"protocol {test.name} takes no {names}; leave them out")
     if protocol.absent > 0 and options.passes(test.shot) > 1:

@@ -123,7 +123,7 @@ def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: 
     test = job.test
     label_side = test.view.label_side if test.scored_on == LETTERBOX else None
     manifest = Manifest(_header(result, label_side))
-    if test.protocol.generalised:  # all episodes of a run have its supports
+    if test.one_map:  # all episodes of a run have its supports
         manifest.header["runs"] = _described_runs(test)
     for seed, outputs in zip(test.samplers, records, strict=True):
         manifest.episodes += _episodes_of_seed(job, seed, outputs)
@@ -149,7 +149,7 @@ def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
 
 
 def _described_runs(test: Test) -> dict[str, dict[str, Any]]:
-    """Return the supports of each run of generalised segmentation, by its seed."""
+    """Return the supports that all episodes of a seed share, by the seed."""
     runs = {}
     for seed, sampler in test.samplers.items():
         run = described(sampler(0), test.images.index.names)
@@ -162,7 +162,6 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
     """Return the episodes of a seed with their counts, from the records of each output."""
     test = job.test
     names = test.images.index.names
-    generalised = test.protocol.generalised
     presence = job.boards[seed].presence
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
     by_episode = {name: _split_by_number(records, numbers) for name, records in outputs.items()}
@@ -170,11 +169,11 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
     for place, number in enumerate(numbers.tolist()):
         key = test.samplers[seed](number)
         episode: dict[str, Any] = {"seed": seed, "number": number}
-        episode |= {"query": names[key.query]} if generalised else described(key, names)
+        episode |= {"query": names[key.query]} if test.one_map else described(key, names)
         if number in presence:
             episode["presence"] = presence[number].score
         records = {name: parts[place] for name, parts in by_episode.items()}
-        episode["outputs"] = {name: _counts(rows, generalised) for name, rows in records.items()}
+        episode["outputs"] = {name: _counts(rows, test.one_map) for name, rows in records.items()}
         for column, metric in zip(count(FURTHER, 2), test.config.test.metrics):
             episode[metric] = {name: rows[:, column : column + 2].ravel().tolist() for name, rows in records.items()}
         episodes.append(episode)
@@ -186,10 +185,10 @@ def _split_by_number(records: np.ndarray, numbers: np.ndarray) -> list[np.ndarra
     return np.split(records, np.searchsorted(records[:, NUMBER], numbers[1:]))
 
 
-def _counts(records: np.ndarray, generalised: bool) -> list[int] | dict[str, list[int]]:
+def _counts(records: np.ndarray, one_map: bool) -> list[int] | dict[str, list[int]]:
     """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
     records = records.astype(np.int64)
-    if generalised:
+    if one_map:
         return {str(class_id): counts for _, class_id, *counts in records.tolist()}
     class_counts = records[:, INTERSECTION : UNION + 1].ravel().tolist()
     background, foreground = records[0, SIDES].reshape(2, 2).tolist()

@@ -19,7 +19,7 @@ from model.contract import FewShotModel
 from util.checkpoints.run import FOREIGN, Run
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import to_dict
-from util.config.settings import IRRELEVANT, Config, ProtocolSettings
+from util.config.settings import EVERY, IRRELEVANT, Config, ProtocolSettings
 from util.data.draws import OWN, why_not_published
 from util.data.episodes import Sampler
 from util.data.images.views import View
@@ -68,6 +68,7 @@ class Test:
     name: str  # of its protocol
     protocol: ProtocolSettings
     shot: int  # K, the number of supports
+    one_map: bool  # base and novel classes are labelled in one map, by supports that all episodes of a seed share
     run: Run  # whose weights it takes
     view: View  # how photos become the network's input
     scored_on: str  # the label that predictions are compared with: letterbox, square or original
@@ -97,6 +98,7 @@ class Test:
             name=name,
             protocol=protocol,
             shot=shot,
+            one_map=protocol.query == EVERY,
             run=Run(config),
             view=view,
             scored_on=label_kind(view.rule, protocol.scored_on),
@@ -117,8 +119,7 @@ class Test:
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
         protocol = replace(self.protocol, list_file=published)
-        list_name = self.name if protocol.generalised else published
-        key = "list", self.shot, list_name
+        key = "list", self.shot, published, self.name if self.one_map else ""
         warns = self.progress and not (self.replayed and published)
         return self.shared.once(key, lambda: images_for_test(self.run.context, warns, protocol))
 
@@ -126,10 +127,10 @@ class Test:
         """Return the episodes of the manifest by seed, as rows of a list."""
         assert self.replayed is not None
         protocol = self.protocol
-        ways = len(self.run.context.fold.novel) if protocol.generalised else protocol.ways
-        may_lack = protocol.absent > 0 or protocol.generalised
+        ways = len(self.run.context.fold.novel) if self.one_map else protocol.ways
+        may_lack = protocol.absent > 0 or self.one_map
         listed = replay(self.replayed, images, self.config.data, ways, may_lack)
-        if protocol.generalised:
+        if self.one_map:
             for episodes in listed.values():
                 if len({key.drawn for key in episodes.keys}) > 1:
                     reason = f"protocol {self.name} has one support set for all episodes of a seed"
@@ -166,7 +167,7 @@ class Test:
             most = len(sampler.keys)
         if self.replayed is not None:
             return min(most, asked or most)
-        if self.protocol.episodes is None and not self.protocol.generalised:
+        if self.protocol.episodes is None:
             most = len(sampler.pairs if isinstance(sampler, EpisodeSampler) else self.images.pairs)
         number = asked or self.protocol.number(self.config.data.fold)
         return min(filter(None, (number, most)))

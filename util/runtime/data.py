@@ -136,8 +136,7 @@ def images_for_test(context: RunContext, progress: bool = True, protocol: Protoc
     index = load_index(data, "test", progress)
     if protocol is not None and protocol.query == EVERY:
         return lists.whole_test_list(index, context.fold, data, protocol)
-    published = None if protocol is None else protocol.list_file
-    images = lists.test_list(index, context.fold, data, published)
+    images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
     if progress and data.train_list is not None and data.mask_form != BINARY:
         _warn_of_training_images(images, Path(data.root), data.train_list)
     return _logged(data.classes, images, progress)
