@@ -87,10 +87,6 @@ class DataSettings:
     class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
-    # A list file of this fold in place of the list made from the masks: two columns (image, mask) or (image, class)
-    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined (prepare.py lists)
-    train_fold_list: str | None = None
-    test_fold_list: str | None = None
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
     min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
     size: int = bounded(473, 33)  # side of the square input in pixels
@@ -146,7 +142,9 @@ class StageSettings:
     # class_then_query (draw a class, then one of its images)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
     supports: Literal["distinct", "with_replacement"] = "distinct"  # with_replacement: one may occur twice
-    # The method's published list, as data.train_fold_list, which replaces it: taken if all its photos are there
+    # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
+    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
+    # published, and taken if all its photos are there
     list_file: str | None = None
     # Base stage, and its validation on the test list. all: every image of the list; what is no base class is background
     images: Literal["fold", "all"] = "fold"

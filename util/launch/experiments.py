@@ -83,7 +83,7 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    code = run_script("test.py", gpus, [config.path, *as_options(config.given)])
+                    code = run_script("test", gpus, [config.path, *as_options(config.given)])
                     if not code:
                         show([self.result])
                     return code
@@ -93,7 +93,7 @@ class Experiment:
     def other_code(self) -> str:
         """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
         commit = read_result(self.result)["environment"].get("commit", "")
-        method = class_of(self.config.model).__module__.split(".")[1]
+        method = class_of(self.config.model).__module__.split(".")[-2]
         changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
         if not changed:
             return ""

@@ -138,10 +138,10 @@ def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolS
     return images_for_test(context, progress, protocol.list_file)
 
 
-def images_for_test(context: RunContext, progress: bool = True, published: str | None = None) -> ImageList:
-    """Return the fold's test list, or the published list of that name."""
+def images_for_test(context: RunContext, progress: bool = True, list_file: str | None = None) -> ImageList:
+    """Return the fold's test list, or that of a file."""
     data = context.config.data
-    images = lists.test_list(load_index(data, "test", progress), context.fold, data, published)
+    images = lists.test_list(load_index(data, "test", progress), context.fold, data, list_file)
     if progress and data.train_list is not None and data.mask_form != BINARY:
         _warn_of_training_images(images, Path(data.root), data.train_list)
     return _logged(data.classes, images, progress)
