@@ -21,7 +21,7 @@ import yaml
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import find_config, words_of
+from util.config.compose import find_config, source_of, words_of
 from util.config.read import read_config
 from util.launch import launch, reproduce
 from util.prepare.datasets import recipes
@@ -216,7 +216,7 @@ def _check_prepare(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def _check_predict(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _options(importlib.import_module("predict").command, monkeypatch, *command.arguments, given=True)
     if getattr(asked, "config", None):
-        read_config(command_line.source_of(asked.config))
+        read_config(source_of(asked.config))
 
 
 def _check_report(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:

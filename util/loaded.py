@@ -29,7 +29,7 @@ from model.tensors.object_windows import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
-from util.config import command_line
+from util.config.compose import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -423,10 +423,7 @@ def load_method(
 
 def _settings_of(config: str | Path, overrides: list[str]) -> Config:
     """Return the settings of a config, with those of its checkpoint's training."""
-    source = command_line.source_of(str(config))
-    if isinstance(source, Path) and not source.parent.exists():
-        source = REPOSITORY / source
-    return Run(read_config(source, overrides)).with_checkpoint_config().config
+    return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
 
 
 def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:

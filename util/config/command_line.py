@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,21 +84,6 @@ def named(options: argparse.Namespace, words: list[str]) -> Source:
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
         raise UserError(f"'{' '.join(words)}': {fix}; {also}")
     return Path(words[0])
-
-
-def source_of(text: str) -> Source:
-    """Return the config that one text names: a file, or words such as ``split2 pascal --model ssp --net resnet101``.
-
-    Errors as ``named``.
-    """
-    words = shlex.split(text)
-    if len(words) < 2 or Path(text).exists():
-        return Path(text)
-    out = cli.Parser(prog="--config", add_help=False, allow_abbrev=False)
-    out.add_argument("config", nargs="+")
-    add_method_options(out)
-    options = out.parse_args(words)
-    return named(options, options.config)
 
 
 def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iterator[str]:

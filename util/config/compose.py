@@ -10,8 +10,11 @@ The fold lies over all. A file names others as ``base``; its own values win. Wha
 ``encoders: {<net>: ...}`` of a file, and is laid over that encoder's file where this comes later.
 """
 
+import argparse
 import re
+import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -34,9 +37,9 @@ from util.config.tree import (
     with_ending,
 )
 from util.errors import UserError, nearest
-from util.files import REPOSITORY
+from util.files import REPOSITORY, files_below, link
 
-CONFIG = REPOSITORY / "config"
+OWN = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names
 USUAL_NET = "resnet50"
 TIMM = "timm"  # the name of the file for all networks of timm
@@ -46,6 +49,25 @@ FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
 WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
 LISTED = "--list prints what there is"
+
+
+def config_folder() -> Path:
+    """Return the folder of all configs: that of the working folder if it has one, else the project's."""
+    return OWN if (OWN / "default.yaml").exists() else REPOSITORY / "config"
+
+
+CONFIG = config_folder().resolve()
+
+
+def begin_own_configs() -> None:
+    """Let the working folder have a folder of all configs: links to those of the project, in real folders.
+
+    A clone has it already; where the project is an installed package, a data set of one's own begins it.
+    """
+    project = config_folder()
+    if project != OWN:
+        for path in files_below(project):
+            link(path, OWN / path.relative_to(project))
 
 
 @dataclass(frozen=True)
@@ -117,6 +139,26 @@ def words_of(source: Source) -> list[str]:
 def name_of(source: Source) -> str:
     """Return the name of a config's run, where the config names no other."""
     return source.name if isinstance(source, Selection) else source.stem
+
+
+def source_of(text: str) -> Source:
+    """Return the config that a text names: a file, or an experiment such as ``split2 pascal --model ssp --net vgg16``.
+
+    UserError: other words, or as ``find_config``.
+    """
+    words = shlex.split(text)
+    if len(words) < 2 or Path(text).exists():
+        return Path(text)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--model")
+    parser.add_argument("--net")
+    with suppress(argparse.ArgumentError):
+        named, unknown = parser.parse_known_args(words)
+        if len(named.words) == 2 and not unknown:
+            experiment, dataset = named.words
+            return find_config(experiment, dataset, named.model, named.net)
+    raise UserError(f"'{text}': name a YAML file, or an experiment such as: split2 pascal --model ssp --net resnet101")
 
 
 def in_names(net: str) -> str:
@@ -236,8 +278,9 @@ def _file_of_data(folder: Path) -> Path:
 
 
 def _shown(path: Path) -> Path:
-    """Return the path as messages show it: relative to the current folder, if it is in there."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    """Return the path as messages show it: relative to the working folder, if all configs are there."""
+    folder = CONFIG.parent
+    return path.relative_to(folder) if folder == Path.cwd() and path.is_relative_to(folder) else path
 
 
 def read_tree(source: Source) -> Tree:

@@ -10,6 +10,7 @@ from util.config.compose import Source, completed, name_of, read_tree
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
+from util.files import REPOSITORY
 from util.typecheck import Misfit, convert
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
@@ -26,6 +27,8 @@ def read_config(source: str | Source, overrides: list[str] | None = None) -> Con
 def read_with_sources(source: str | Source, overrides: list[str] | None = None) -> tuple[Config, Tree]:
     """Return the same, and the tree that says where each of its values was written; errors as ``read_config``."""
     source = Path(source) if isinstance(source, str) else source
+    if isinstance(source, Path) and not source.parent.exists() and (REPOSITORY / source).parent.exists():
+        source = REPOSITORY / source  # in a folder that is not the project's
     return _configure(read_tree(source), source, overrides)
 
 
