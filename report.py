@@ -11,11 +11,11 @@ from pathlib import Path
 
 from util import cli
 from util.errors import UserError
+from util.evaluate.schema import FINAL, find_results
 from util.report.compare import compare
-from util.report.figure import SUFFIXES, write_charts
+from util.report.figure import SUFFIXES
 from util.report.flat_tables import add_to_file, episode_table, result_table
 from util.report.paper_table import class_table, protocols_shown, table
-from util.report.schema import FINAL, find_results
 from util.report.table import Table, add_format
 
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
     charts = commands.add_parser(
-        "figures", help="the curve and the bars of all results below some folders, written next to them"
+        "figures", help="what test.sh ends with, of all results below some folders: tables, and pictures next to them"
     )
     figure = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         subparser.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
     for subparser in (tables, charts, figure, verification):
         subparser.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
-    for subparser in (comparison, tables, verification):
+    for subparser in (comparison, tables, charts, verification):
         add_format(subparser)
     return parser
 
@@ -61,11 +61,11 @@ def command() -> int:
     """Parse, call, print; return 1 if a verified result differs."""
     options = _parser().parse_args()
     if options.command == "verify":
-        from util.evaluate.verify import verify  # the engine needs seconds to import
+        from util.report.verify import verify  # the engine needs seconds to import
 
         return verify(options.runs, options.format)
     if options.command == "figure":
-        from util.evaluate.pictures import side_by_side
+        from util.report.pictures import side_by_side
 
         out, suffix = options.out, options.figures
         if out.suffix[1:] in SUFFIXES:
@@ -73,8 +73,9 @@ def command() -> int:
             out = out.with_suffix("")
         print(*side_by_side(options.runs, options.episodes, out, suffix, options.protocol), sep="\n")
     elif options.command == "figures":
-        for path in find_results(options.runs):
-            print(*write_charts(path.parent, options.figures), sep="\n")
+        from util.report.show import show
+
+        show(find_results(options.runs), options.figures, options.format)
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
     elif options.into:

@@ -17,10 +17,8 @@
 #   --published BAM,SSP   papers whose rows stand beside, or none; default: all
 #   --format FORMAT       of the printed table: markdown, latex or csv; all three are kept as files
 #   --set KEY=VALUE       override a setting of all parts; may be repeated
-#   --dry-run             say what would be done: stages, their state, steps, rough hours, disk, all refusals; only
-#                         the data's index (data.cache) is kept, and the GPUs need not be here
-#   --device-speed N      of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
-#                         (RTX 3090: 3220, RTX 4090: 4220, in mixed precision)
+#   --dry-run             say what would be done: stages, their state, steps, disk, all refusals; only the data's
+#                         index (data.cache) is kept, and the GPUs need not be here
 #   --version             print the version, and end
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run

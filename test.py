@@ -14,10 +14,8 @@ from util.config import command_line
 from util.config.tree import override
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate
-from util.evaluate.pictures import parse_kinds
+from util.evaluate.kept import parse_kinds
 from util.evaluate.testing import test
-from util.report.figure import SUFFIXES
-from util.report.table import add_format
 
 
 def command() -> None:
@@ -32,7 +30,7 @@ def command() -> None:
     if command_line.show(options):
         return
     if options.calibrate:
-        for name in ("figures", "manifest", "protocol", "save_images", "shot"):
+        for name in ("manifest", "protocol", "save_images", "shot"):
             if getattr(options, name):
                 raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
         calibrate(config)
@@ -43,8 +41,6 @@ def command() -> None:
         shots=options.shot,
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),
-        figures=options.figures or "png",
-        form=options.format,
     )
 
 
@@ -56,9 +52,7 @@ def _options() -> Namespace:
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--episodes", type=cli.within(int, 1), help="test only this many episodes; marked as a quick look everywhere")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
-    add("--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet")
-    add("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")
-    add_format(parser)
+    add("--save-images", default="", metavar="worst:20,best:20,random:20", help="keep predictions, to be drawn")
     add("--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked everywhere)")
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)

@@ -12,10 +12,8 @@
 #   --resume             continue from the last checkpoint, with the options that the run was begun with
 #   --overwrite          start again, discarding the run there
 #   --allow-changes      resume although settings that decide the result were changed
-#   --dry-run            say what would be done: stages, their state, steps, rough hours, disk, all refusals; only the
-#                        data's index (data.cache) is kept, and the GPUs need not be here
-#   --device-speed N     of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
-#                        (RTX 3090: 3220, RTX 4090: 4220, in mixed precision)
+#   --dry-run            say what would be done: stages, their state, steps, disk, all refusals; only the data's
+#                        index (data.cache) is kept, and the GPUs need not be here
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
 #   --print-config       print the config and where each value comes from, and end
 #   --list               print the recipes, methods, encoders and data sets that are there, and end

@@ -15,14 +15,15 @@ from util.files.photos import photos_below
 
 BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that Label Studio writes, in lower case
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
-PHOTO_FOLDERS = ("images", "photos", "jpegimages", "img_dir")  # in lower case
-MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug", "ann_dir", "labels", "annotations")
-# words in the names of folders that are no classes, in lower case
+# words in the names of folders, in lower case: of parts of a set, of photos and of masks, the usual ones first
 PARTS = {"train", "training", "trn", "val", "valid", "validation", "test", "testing"}
-OF_PHOTOS = {"image", "images", "img", "imgs", "photo", "photos", "jpegimages"}
-OF_MASKS = {"mask", "masks", "label", "labels", "ann", "anns", "annotation", "annotations", "gt"}
-OF_MASKS |= {"segmentationclass", "segmentationclassaug", "groundtruth"}
-OF_FOLDERS = {"dir", "folder", "set"}
+OF_PHOTOS = ("images", "image", "photos", "photo", "jpegimages", "imgs", "img")
+OF_MASKS = (
+    *("masks", "mask", "segmentationclass", "segmentationclassaug", "groundtruth", "gt"),
+    *("anns", "ann", "labels", "label", "annotations", "annotation"),
+)
+OF_FOLDERS = ("dir", "folder", "set")
+NO_CLASS = PARTS.union(OF_PHOTOS, OF_MASKS, OF_FOLDERS)
 VEHICLE = "train"  # a part, and a class of many data sets
 
 
@@ -45,14 +46,21 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
 
     With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
     """
-    folders = {entry.name.lower(): entry for entry in folders_of(path)}
-    photo_folders = [folders[name] for name in PHOTO_FOLDERS if name in folders]
-    mask_folders = [folders[name] for name in MASK_FOLDERS if name in folders]
-    if photos:
-        photo_folders = [photos]
-    if photo_folders and mask_folders:
-        return photo_folders[0], mask_folders[0]
+    folders = folders_of(path)
+    photo_folder = photos or _first_named(folders, OF_PHOTOS)
+    mask_folder = _first_named(folders, OF_MASKS)
+    if photo_folder and mask_folder:
+        return photo_folder, mask_folder
     return photos or path, path
+
+
+def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
+    """Return the folder with the first of some words as its name, also beside ``OF_FOLDERS``; None: there is none."""
+    for word in kind:
+        for folder in folders:
+            if {word} == words_of(folder.name).difference(OF_FOLDERS):
+                return folder
+    return None
 
 
 def folders_of(path: Path) -> list[Path]:
@@ -82,7 +90,7 @@ def masks_of_set(folder: Path) -> list[Path]:
     for entry in folders_of(folder):
         if not _is_of_set(entry.name):
             others.append(entry)
-        elif not words_of(entry.name) & OF_PHOTOS and (found := masks_of_set(folders_in(entry)[1])):
+        elif not is_named(entry.name, OF_PHOTOS) and (found := masks_of_set(folders_in(entry)[1])):
             masks_of_part[entry] = found
     classes = [entry for entry in others if masks_in(folders_in(entry)[1])]
     if not classes or not masks_of_part:
@@ -99,10 +107,15 @@ def words_of(name: str) -> set[str]:
     return {*re.findall(r"[a-z]+", name.lower())}
 
 
+def is_named(name: str, kind: Sequence[str]) -> bool:
+    """Return whether one of some words is in a name."""
+    return not words_of(name).isdisjoint(kind)
+
+
 def _is_of_set(name: str) -> bool:
     """Return whether a folder's name is that of a part of a set, or of its photos or masks, and not of a class."""
     words = words_of(name)
-    return bool(words) and words <= PARTS | OF_PHOTOS | OF_MASKS | OF_FOLDERS
+    return bool(words) and words <= NO_CLASS
 
 
 def part_of(name: str) -> set[str]:
@@ -112,7 +125,7 @@ def part_of(name: str) -> set[str]:
 
 def photo_folders(folder: Path) -> list[Path]:
     """Return a folder and those in it that are of photos by their names."""
-    return [folder, *(entry for entry in folders_of(folder) if words_of(entry.name) & OF_PHOTOS)]
+    return [folder, *(entry for entry in folders_of(folder) if is_named(entry.name, OF_PHOTOS))]
 
 
 def parts_of_set(folder: Path) -> list[str]:
@@ -136,7 +149,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
     """Yield the folder of each class in a folder, whose own place is given, and in the parts in it."""
     for entry in folders_of(folder):
         name = entry.name.strip()
-        if name.lower() in BACKGROUND or words_of(name) & OF_PHOTOS:
+        if name.lower() in BACKGROUND or is_named(name, OF_PHOTOS):
             continue
         photo_folder, mask_folder = folders_in(entry)
         if masks_in(mask_folder):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from annotations.annotation import AnnotatedPhoto, Annotations
-from annotations.mask_files import OF_MASKS, folders_of, part_of, photo_folders, words_of
+from annotations.mask_files import OF_MASKS, folders_of, is_named, part_of, photo_folders
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.remarks import Remarks
 from util.errors import UserError
@@ -23,13 +23,13 @@ def home_of(file: Path, root: Path, photos: Path) -> Path:
     Among all ``photos`` it is the one that lies as the file does in its set, or that of the same part, such as
     ``images/train`` of ``annotations/instances_train.json``; else all.
     """
-    place = [name for name in file.parent.relative_to(root).parts if not words_of(name) & OF_MASKS]
+    place = [name for name in file.parent.relative_to(root).parts if not is_named(name, OF_MASKS)]
     part = part_of(file.stem)
     for folder in photo_folders(photos):
         if place and folder.joinpath(*place).is_dir():
             return folder.joinpath(*place)
         for entry in folders_of(folder):
-            if part and part_of(entry.name) == part and not words_of(entry.name) & OF_MASKS:
+            if part and part_of(entry.name) == part and not is_named(entry.name, OF_MASKS):
                 return entry
     return photos
 

@@ -124,7 +124,7 @@ class FewShotModel(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
-    generalised: ClassVar[bool] = False  # whether it labels base and novel classes at once: model/kinds/generalised.py
+    only_base_stage: ClassVar[bool] = False  # whether nothing else is trained; then it labels all classes in one map
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second

@@ -17,8 +17,8 @@ def class_of(settings: object) -> type[FewShotModel]:
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return the model classes that segment episodes by name; those of ``model/kinds/generalised.py`` are left out."""
-    return {name: cls for name, cls in every_model().items() if not cls.generalised}
+    """Return the model classes that segment episodes, by name: all but those of which only a base stage is trained."""
+    return {name: cls for name, cls in every_model().items() if not cls.only_base_stage}
 
 
 def every_model() -> dict[str, type[FewShotModel]]:
@@ -30,8 +30,8 @@ def every_model() -> dict[str, type[FewShotModel]]:
 @functools.cache
 def _import_all(folders: tuple[str, ...]) -> None:
     """Import all modules of the package ``model`` but the encoders', which load timm, once for these folders of it."""
-    for module in pkgutil.walk_packages(folders, "model."):
-        if not module.name.startswith("model.encoders."):
+    for module in pkgutil.walk_packages(folders, f"{model.__name__}."):
+        if not module.name.startswith(f"{model.__name__}.encoders."):
             importlib.import_module(module.name)
 
 

@@ -21,11 +21,12 @@ from util.config.read import from_checkpoint
 from util.config.tree import flow
 from util.errors import UserError
 from util.evaluate.calibration import FILE, find_calibration, key_of
+from util.evaluate.schema import NOT_STATED, RESULT, read_result
+from util.evaluate.titles import title
 from util.files import kept_json, made_aside, write_atomically
-from util.report.result_table import score_table, title
-from util.report.run_folder import ENVIRONMENT
-from util.report.schema import NOT_STATED, RESULT, read_result
+from util.report.result_table import score_table
 from util.runtime.pretrained_parts import hub
+from util.runtime.run_folder import ENVIRONMENT
 
 CONFIG, CARD = "config.json", "README.md"
 

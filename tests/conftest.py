@@ -1,7 +1,7 @@
 """Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set.
 
 Every test, in every folder, has the fixtures that are ``autouse``: they change the project in the tests' process, as
-the head of a run says. A test that needs the project as it is names the fixture that undoes it, such as ``charts``.
+the head of a run says.
 """
 
 import gc
@@ -21,7 +21,6 @@ from tests.helpers.paths import REPOSITORY, SHARED
 from tests.helpers.pretend import PretendCuda, pretend_cuda
 from util.config.read import read_config
 from util.data.mini import generate
-from util.evaluate import testing
 from util.runtime.device import take_precision
 
 MINI_TRAIN = 48  # images
@@ -38,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> str:
     """Say what of the project the fixtures of all tests change."""
-    return "in all tests: one thread, float32, no charts but by ``charts``"
+    return "in all tests: one thread, float32"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,18 +87,6 @@ def one_thread_in_float32() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the charts out of results, which take longer than a test's episodes, unless a test has ``charts``."""
-    if "charts" not in request.fixturenames:
-        monkeypatch.setattr(testing, "write_charts", lambda *_: None)
-
-
-@pytest.fixture
-def charts() -> None:
-    """Let results have their charts."""
-
-
-@pytest.fixture(autouse=True)
 def only_marked_tests_spawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``spawned`` refuse to start a process for a test without the mark ``process``, which --quick leaves out."""
     monkeypatch.setattr(spawned, "allowed", request.node.get_closest_marker("process") is not None)
@@ -144,7 +131,7 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         content["data"]["size"] = next(side for side in model_class.sizes_around(33, model) if side >= 33)
         if model.encoder.backbone in (SMALL, "resnet18"):
             content["model"] = {"encoder": {"backbone": NARROW, "weights": None}}
-        stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
+        stage = {"epochs": 1, "batch": 4, "validate_every": 1, "validate_episodes": 4}
         if model_class.has_base_stage:
             content["base_stage"] = {**stage, "size": 33}
         if model_class.learns:

@@ -24,16 +24,18 @@ from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.launch import launch, reproduce
+from util.prepare.datasets import recipes
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
-    p for form in ("*.md", "docs/*.md", "initmodel/*.md", "lists/**/*.md") for p in REPOSITORY.glob(form)
+    p for form in ("*.md", "docs/**/*.md", "initmodel/*.md", "lists/**/*.md") for p in REPOSITORY.glob(form)
 )
 RUN = {REPOSITORY / f"{name}.md" for name in RUN_IN_A_COPY}
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SCRIPT = re.compile(r"(?:\bpython|\bsh) (\w+\.(?:py|sh))\b")
-MODULE = re.compile(r"\bpython -m ((?:util|benchmark|tests)[\w.]*)")
-PATH = re.compile(r"(?<![\w/.])((?:benchmark|config|docs|model|tests|util)/[\w./-]*|requirements[\w-]*\.txt)")
+MODULE = re.compile(r"\bpython -m ((?:util|photos|benchmark|tests)[\w.]*)")
+FOLDERS = "annotations|benchmark|config|docs|model|tests|util"
+PATH = re.compile(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 COMPOSED = re.compile(r"config/\w+/\w+_split\d_\w+\.yaml")  # composed where no such file exists
 # Files, data sets and a method that a reader makes.
@@ -184,7 +186,8 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     if command.script == "train.sh":
         asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
     else:
-        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *options)
+        _, words = launch._asked_of_test(options)
+        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *words)
     read_config(path, asked.overrides)
 
 
@@ -282,6 +285,8 @@ def test_options_and_settings_exist():
     for pattern in ("*.py", "photos/**/*.py", "util/**/*.py", "tests/**/*.py"):
         for source in REPOSITORY.glob(pattern):
             known.update(DECLARED.findall(source.read_text()))
+    for recipe in recipes().values():
+        known.update(f"--{option}" for option in recipe.given)
     for document in DOCUMENTS:
         text = re.sub("^#SBATCH .*", "", document.read_text(), flags=re.M)
         assert set(OPTION.findall(text)) <= known, document.name
@@ -313,8 +318,9 @@ def test_one_version():
 
 
 def test_readme_leads_to_every_document():
-    """Every document in docs/ is linked from its index, which the README links."""
-    index = REPOSITORY / "docs" / "README.md"
+    """Every document in a folder of docs/ is linked from the folder's index, which the one above links."""
     assert "(docs/README.md)" in README.read_text()
-    linked = {target for target, _ in LINK.findall(index.read_text())}
-    assert {d.name for form in ("*.md", "*.ipynb") for d in index.parent.glob(form)} - {index.name} <= linked
+    for index in (REPOSITORY / "docs").rglob("README.md"):
+        linked = {target for target, _ in LINK.findall(index.read_text())}
+        assert {d.name for form in ("*.md", "*.ipynb") for d in index.parent.glob(form)} - {index.name} <= linked
+        assert {d.parent.name + "/README.md" for d in index.parent.glob("*/README.md")} <= linked

@@ -8,7 +8,7 @@ import pytest
 
 from util import progress
 from util.progress import ProgressBar
-from util.report.run_folder import _AboveBars
+from util.runtime.run_folder import _AboveBars
 
 
 class Terminal(io.StringIO):

@@ -329,7 +329,7 @@ class LoadedMethod:
 
         UserError: an object covers too few cells.
         """
-        network = cast(GeneralisedModel, self.network)
+        network: Any = self.network
         numbered = list[list[Cells]]()
         for number, of_class in enumerate(shots, len(self.base_classes) + 1):
             numbered.append([replace(x, label=torch.where(x.label == 1, number, x.label)) for x in of_class])
@@ -343,10 +343,8 @@ class LoadedMethod:
         Those of the classes of ``fit`` follow, if any are ``fitted``. ``valid`` (B, S, S) bool is False in the padding.
         """
         with self.forward_pass():
-            if isinstance(self.network, GeneralisedModel):
-                logits = self.network.segment(query, valid, fitted)
-            else:
-                logits = base_logits(self.network, query)
+            network: Any = self.network
+            logits = network.segment(query, valid, fitted) if self.fits_new_classes else base_logits(network, query)
         return logits[:, 1:] - logits[:, :1]
 
     def for_materials(self) -> "LoadedMethod":
@@ -414,8 +412,7 @@ def load_method(
 
 def _settings_of_file(config: Path, overrides: list[str]) -> Config:
     """Return the settings of a YAML file, with those of its checkpoint's training."""
-    path = config if config.parent.exists() else REPOSITORY / config
-    return Run(read_config(path, overrides)).with_checkpoint_config().config
+    return Run(read_config(config, overrides)).with_checkpoint_config().config
 
 
 def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:

@@ -40,7 +40,7 @@ class GeneralisedModel(OverBaseStage, Method):
 
     wants = Wants(base_learner=True)
     presence_of_maps = False
-    generalised = True
+    only_base_stage = True
     shots_share_weights = True
 
     def __init__(self, settings: WithBaseSettings, task: Task):

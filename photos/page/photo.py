@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from annotations.mask_files import MASK_FOLDERS, PHOTO_FOLDERS
+from annotations.mask_files import OF_MASKS, OF_PHOTOS
 from annotations.masks import NAME_FILES
 from annotations.results import REJECTED
 from photos.page.drawing import Mark, draw_marks, is_empty, marks_without
@@ -75,8 +75,8 @@ class Photo:
         self.beneath_file = session / "beneath" / f"{path.stem}.png"
         self.marks_file = session / "marks" / f"{path.stem}.json"
         marked = self.results.out / MARKED
-        self.mask_file = marked / MASK_FOLDERS[0] / f"{path.stem}.png"
-        self.copy = marked / PHOTO_FOLDERS[0] / path.name
+        self.mask_file = marked / OF_MASKS[0] / f"{path.stem}.png"
+        self.copy = marked / OF_PHOTOS[0] / path.name
         kept = kept_json(self.marks_file)
         self.marks: list[Mark] = kept.get("marks", [])
         self._marked_file = kept.get("photo")  # the ``file_facts`` of what the user has marked

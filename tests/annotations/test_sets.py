@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from annotations.labelme import read_annotations
+from annotations.mask_files import folders_in
 from photos.supports import read_supports
 from tests.annotations import drawn
 from tests.annotations.drawn import (
@@ -252,3 +253,20 @@ def test_parts_of_objects_that_are_no_outlines_are_counted(tmp_path: Path, capsy
     parts = [outline(BOXES["cat"]), [60, 60, 70, 70], [5, 5]]
     assert areas(coco_json(tmp_path, {"segmentation": parts})) == {"cat": AREAS["cat"]}
     assert "left out: parts of objects with fewer than three points (2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "photos", "masks"),
+    [
+        ("Annotations JPEGImages SegmentationClass SegmentationObject", "JPEGImages", "SegmentationClass"),
+        ("ann_dir img_dir", "img_dir", "ann_dir"),
+        ("gt imgs", "imgs", "gt"),
+        ("images images_of_cats labels masks", "images", "masks"),
+        ("image", "", ""),
+        ("cats masks", "", ""),
+    ],
+)
+def test_folders_of_usual_names_are_photos_and_masks(tmp_path: Path, names: str, photos: str, masks: str) -> None:
+    for name in names.split():
+        (tmp_path / name).mkdir()
+    assert folders_in(tmp_path) == (tmp_path / photos, tmp_path / masks)

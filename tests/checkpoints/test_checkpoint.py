@@ -19,7 +19,7 @@ from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
 from util.checkpoints.weights import load_checkpoint
-from util.config.read import read_config, to_dict
+from util.config.read import from_checkpoint, read_config, to_dict
 from util.errors import UserError
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
@@ -202,7 +202,7 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
 # --- what a training refuses to continue, and folders that a run must not overwrite ----------------------------------
 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
-CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
+CONFIG |= {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
 NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "content": "of files", "schedule": PLAN}
 
@@ -239,7 +239,7 @@ def test_a_training_that_states_sizes_alone_continues_with_a_line(tmp_path: Path
     assert caplog.text.count("does not state") == 1
 
 
-SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
+SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2}}}}
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,25 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) 
     elsewhere = {
         "run": {"seed": 1, "folder": "other"},
         "base_stage": {"epochs": 2},
-        "meta_stage": {**CONFIG["meta_stage"], "log_steps": 5},
+        "meta_stage": {**CONFIG["meta_stage"], "save_minutes": 5.0},
     }
     older = {"run": {"folder": "runs"}}  # written before a setting existed
     for config in ({}, elsewhere, older):
         check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)
     check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)
+
+
+def test_a_setting_that_is_a_constant_today_is_read_over_or_refused_by_name(tiny, tmp_path: Path) -> None:
+    context, model = tiny()
+    config = to_dict(context.config)
+
+    def read_with(rotate: float) -> dict[str, Any]:
+        augment = {**config["meta_stage"]["augment"], "rotate": rotate}
+        stage = {**config["meta_stage"], "batch_per": "run", "log_steps": 5, "augment": augment}
+        content = {"stage": "meta", "config": {**config, "meta_stage": stage}, "weights": model.state_dict()}
+        checkpoint.save(tmp_path / "old.pth", content)
+        return checkpoint.read(tmp_path / "old.pth")["config"]
+
+    assert from_checkpoint(read_with(rotate=10.0), "old").meta_stage == context.config.meta_stage
+    with pytest.raises(UserError, match=r"unknown key 'meta_stage\.augment\.rotate'"):
+        from_checkpoint(read_with(rotate=45.0), "old")

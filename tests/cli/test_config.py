@@ -108,7 +108,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("data: {fold_rule: interleave}\n", 2, "data.fold_rule", "did you mean 'interleaved'?"),
     ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", 2, "meta_stage.optimizers.main.lr = -0.1", "at least 0"),
     ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = nan"),
-    ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9]}}}\n", 2, "meta_stage.optimizers.main.betas"),
+    ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9, 0.9]}}}\n", 2, "unknown key", "betas"),
     ("meta_stage: {augment: {scale: [2, 1]}}\n", 2, "meta_stage.augment.scale = [2.0, 1.0]", "[low, high]"),
     ("meta_stage: {augment: {scale: [1e9, 1e9]}}\n", 2, "augment.scale = 1000000000.0", "between 0.01 and 100"),
     ('data: {root: "a\\0b"}\n', 2, "data.root = 'a\\x00b' holds a NUL"),
@@ -158,12 +158,11 @@ def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
 DEAD = {  # settings that mean nothing beside the others of a config
     "mini_split0_resnet10.yaml": [
         *("base_stage.query=random", "meta_stage.images=all", "base_stage.augment.keep_target=0.5"),
-        *("meta_stage.optimizers.main.betas=[0.8,0.9]", "meta_stage.optimizers.main.milestones=[0.5]"),
         *("data.fold_classes=[[disc],[ring]]", "model.encoder.partial=true"),
     ],
     "mini_split0_dcama_resnet10.yaml": [
-        *("meta_stage.optimizers.main.momentum=0.5", "meta_stage.patience=3", "meta_stage.validate_midway=true"),
-        *("meta_stage.views=3", "meta_stage.augment.rotate=30"),
+        *("meta_stage.optimizers.main.nesterov=true", "meta_stage.patience=3", "meta_stage.validate_midway=true"),
+        *("meta_stage.views=3", "meta_stage.augment.rotate_probability=0.3"),
     ],
 }
 

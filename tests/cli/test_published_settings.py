@@ -8,6 +8,8 @@ from tests.helpers.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.config.settings import StageSettings
 from util.config.tree import find
+from util.data.images.augmentation import KEEP_TRIES, ROTATION
+from util.train.optim import MOMENTUM, POWER
 
 CONFIGS = REPOSITORY / "config"
 BACKBONES = ("resnet50", "resnet101", "vgg16")
@@ -22,8 +24,8 @@ def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> 
     assert (data.fold, data.folds, data.shot, data.min_pixels, data.exclude_novel) == (fold, 4, 1, 2048, True)
     assert (data.text, config.run.seed, config.run.precision) == ("word2vec", 321, None)
     assert config.model.encoder.backbone == net
-    assert (base.batch, base.batch_per, meta.batch, meta.batch_per) == (12, "run", 32, "run")
-    assert (base.augment.keep_target, meta.augment.keep_target, meta.augment.keep_tries) == (0, 0.85, 30)
+    assert (base.batch, meta.batch) == (12, 32)
+    assert (base.augment.keep_target, meta.augment.keep_target, KEEP_TRIES) == (0, 0.85, 30)
     assert (meta.optimizers["main"].lr, meta.patience) == (0.05, 80)
     assert config.test.protocol == "symnet"
     protocol = config.protocols["symnet"]
@@ -34,9 +36,9 @@ def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> 
 
 def check_stage(stage: StageSettings) -> None:
     main, augment = stage.optimizers["main"], stage.augment
-    assert (main.kind, main.momentum, main.weight_decay) == ("sgd", 0.9, 1e-4)
-    assert (main.schedule, main.power) == ("poly", 0.9)
-    assert (augment.rotate, augment.rotate_probability) == (10, 0.5)
+    assert (main.kind, MOMENTUM, main.weight_decay) == ("sgd", 0.9, 1e-4)
+    assert (main.schedule, POWER) == ("poly", 0.9)
+    assert (ROTATION, augment.rotate_probability) == (10, 0.5)
     assert (augment.blur_probability, augment.flip_probability) == (0.5, 0.5)
     assert stage.validate_every == 1
 
@@ -99,25 +101,25 @@ def test_published_settings_of_a_data_set(dataset: str) -> None:
     assert dataset == "pascal" or config.model.scales == [81, 40, 20, 10]
 
 
-SGD = {"kind": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "poly"}
-BAM_META = {"batch": 8, "batch_per": "run", "patience": 75, "validate_seed": 321, "validate_episodes": 1000}
+SGD = {"kind": "sgd", "lr": 0.05, "weight_decay": 1e-4, "schedule": "poly"}
+BAM_META = {"batch": 8, "patience": 75, "validate_seed": 321, "validate_episodes": 1000}
 OF_METHODS = {  # settings that differ from the file are wrong numbers that nobody notices
     "pascal_split0_ssp_resnet50": {
-        "meta_stage.optimizers.main": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "step"}
+        "meta_stage.optimizers.main": {"lr": 1e-3, "weight_decay": 5e-4, "schedule": "step"}
     },
     "pascal_split0_dcama_swin_b": {"meta_stage": {"query": "shuffled_pairs", "input": "stretch"}},
     "pascal_split0_hdmnet_resnet50": {"meta_stage": {"validate_every": 1, "validate_episodes": 1000}},
     "pascal_split3_hdmnet_vgg16": {
         "data": {"size": 473},
-        "meta_stage": {"batch": 16, "batch_per": "run", "epochs": 200},
+        "meta_stage": {"batch": 16, "epochs": 200},
         "meta_stage.augment": {"fit": "stretch"},
         "meta_stage.optimizers.main": {"kind": "adamw", "lr": 1e-3, "weight_decay": 0.01},
         "protocols.hdmnet": {"seeds": [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]},
         "test": {"protocol": "hdmnet"},
     },
-    "coco_split3_hdmnet_vgg16": {"data": {"size": 633}, "meta_stage": {"batch": 24, "batch_per": "run", "epochs": 50}},
+    "coco_split3_hdmnet_vgg16": {"data": {"size": 633}, "meta_stage": {"batch": 24, "epochs": 50}},
     "pascal_split0_sccan_resnet50": {
-        "meta_stage": {"epochs": 200, "batch": 8, "batch_per": "run", "patience": 75, "validate_midway": False},
+        "meta_stage": {"epochs": 200, "batch": 8, "patience": 75, "validate_midway": False},
         "meta_stage.optimizers.main": SGD,
         "meta_stage.optimizers.attention": {"kind": "adamw", "lr": 6e-5, "weight_decay": 0.01, "schedule": "constant"},
     },
@@ -133,7 +135,7 @@ OF_METHODS = {  # settings that differ from the file are wrong numbers that nobo
     },
     "coco_split1_hsnet_resnet101": {"meta_stage": {"query": "class_then_query", "batch": 40, "epochs": 2000}},
     "pascal_split2_bam_resnet50": {
-        "base_stage": {"images": "all", "epochs": 100, "batch": 12, "batch_per": "run", "size": 417, "patience": 75},
+        "base_stage": {"images": "all", "epochs": 100, "batch": 12, "size": 417, "patience": 75},
         "meta_stage": {"epochs": 200, "validate_midway": False} | BAM_META,
         "meta_stage.optimizers.main": SGD,
         "meta_stage.augment": {"scale": [0.9, 1.1], "keep_target": 0.85, "fit": "crop"},

@@ -6,6 +6,7 @@ import pytest
 
 from tests.data.drawn import drawn_label, noise, seeded, warped
 from util.config.settings import AugmentSettings
+from util.data.images import augmentation
 from util.data.images.augmentation import draw_warp
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
@@ -15,7 +16,7 @@ UNTOUCHED = seeded(DRAWS - 1).random(6)[5]  # after scale, angle and three chanc
 
 def _augment(**changes) -> AugmentSettings:
     """Return settings that leave an image as it is, but for ``changes``."""
-    still = {"scale": [1, 1], "rotate": 10, "rotate_probability": 0, "blur_probability": 0, "flip_probability": 0}
+    still = {"scale": [1, 1], "rotate_probability": 0, "blur_probability": 0, "flip_probability": 0}
     return AugmentSettings(**{**still, **changes})
 
 
@@ -38,21 +39,23 @@ def _sharpness(image: np.ndarray) -> float:
     return np.abs(np.diff(image.astype(float), axis=0)).mean()
 
 
-def test_rotation_of_a_squeezed_image_fills_with_mean_colour_and_ignored_label() -> None:
-    augment = _augment(fit="stretch", rotate=90, rotate_probability=1)
+def test_rotation_of_a_squeezed_image_fills_with_mean_colour_and_ignored_label(monkeypatch) -> None:
+    monkeypatch.setattr(augmentation, "ROTATION", 90)
+    augment = _augment(fit="stretch", rotate_probability=1)
     out, out_label = warped(noise(120, 90), np.zeros((120, 90), np.uint8), 65, augment, seeded(1))
     outside = out_label == IGNORE
     assert outside.any()
     assert (out[outside] == MEAN_RGB).all(1).mean() > 0.9
 
 
-def test_rotation_turns_about_the_centre() -> None:
+def test_rotation_turns_about_the_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "ROTATION", 90)
     image = np.full((101, 101, 3), 40, np.uint8)
     image[48:53, 48:53] = 220
     label = np.zeros((101, 101), np.uint8)
     label[48:53, 48:53] = 1
     for seed in range(10):
-        out, out_label = warped(image, label, 101, _augment(rotate=90, rotate_probability=1), seeded(seed))
+        out, out_label = warped(image, label, 101, _augment(rotate_probability=1), seeded(seed))
         rows, columns = np.nonzero(out_label == 1)
         assert abs(rows.mean() - 50) <= 1.5
         assert abs(columns.mean() - 50) <= 1.5
@@ -60,10 +63,11 @@ def test_rotation_turns_about_the_centre() -> None:
         assert out[50, 50].min() > 150
 
 
-def test_rotation_fills_with_mean_colour_and_ignored_label() -> None:
+def test_rotation_fills_with_mean_colour_and_ignored_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "ROTATION", 45)
     image = np.full((65, 65, 3), 10, np.uint8)
     label = np.zeros((65, 65), np.uint8)
-    augment = _augment(rotate=45, rotate_probability=1)
+    augment = _augment(rotate_probability=1)
     filled_pixels = []
     for seed in range(10):
         out, out_label = warped(image, label, 65, augment, seeded(seed))
@@ -80,7 +84,7 @@ def test_rotation_fills_with_mean_colour_and_ignored_label() -> None:
 def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: int) -> None:
     image = noise(20, 30)
     label = drawn_label(20, 30)
-    augment = _augment(flip_probability=flip, pad="black", pad_at="end")
+    augment = _augment(flip_probability=flip, pad="black")
     out, out_label = warped(image, label, 41, augment, seeded())
     if flip:
         out = out[:, ::-1]

@@ -20,10 +20,10 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate, fit_logistic
 from util.evaluate.calibration import FILE, SHIPPED, Calibration, find_calibration, presence_scores, sigmoid
+from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, DIFFERS, checks_of
 from util.report.result_table import score_table
-from util.report.schema import MANIFEST, RESULT, read_result
+from util.report.verify import AGREES, DIFFERS, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
 

@@ -17,6 +17,7 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.lists.files import read_fold_list
+from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.errors import UserError
@@ -66,6 +67,12 @@ def _pickled(path: Path, content: object) -> Path:
     return path
 
 
+@pytest.fixture
+def vectors_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Vectors that a config names lie in ``tmp_path``."""
+    monkeypatch.setattr(text, "FOLDER", tmp_path)
+
+
 def _settings(**changes) -> DataSettings:
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
 
@@ -87,24 +94,26 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     assert marker.exists()
 
 
+@pytest.mark.usefixtures("vectors_here")
 def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table(3))
     with pytest.raises(UserError, match=r"word2vec_tiny\.pkl: .*3 rows.* needs 4"):
-        class_vectors(_settings(text_dir=str(tmp_path)))
+        class_vectors(_settings())
     write_vectors(tmp_path / "own.npz", _table(), ["cat", "cow", "traffic light"])
     with pytest.raises(UserError, match=r"own\.npz: .*'cow'"):
         class_vectors(_settings(text=str(tmp_path / "own.npz")))
 
 
+@pytest.mark.usefixtures("vectors_here")
 def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table())
     np.savez(tmp_path / "fasttext_tiny.npz", vectors=2 * _table())
     _pickled(tmp_path / "own.pkl", 3 * _table())
-    word2vec = _settings(text_dir=str(tmp_path))
+    word2vec = _settings()
     assert np.array_equal(class_vectors(word2vec), _table())
-    fasttext = _settings(text_dir=str(tmp_path), text="fasttext")
+    fasttext = _settings(text="fasttext")
     assert np.array_equal(class_vectors(fasttext), 2 * _table())
-    file = _settings(text_dir="elsewhere", text=str(tmp_path / "own.pkl"))
+    file = _settings(text=str(tmp_path / "own.pkl"))
     assert np.array_equal(class_vectors(file), 3 * _table())
 
 
@@ -283,13 +292,14 @@ def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: 
     assert table[1] == pytest.approx(_unit(words_of("background", "cat")["cat"]), abs=1e-6)
 
 
-def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> None:
+def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
+    monkeypatch.setattr(text, "FOLDER", out)
     given = mini_words()
     source = write_words(tmp_path / "glove.txt", given)
     words = ("embeddings", "--dataset", "mini", "--name", "glove", "--out", out, "--vectors")
     assert "9 rows" in prepare(*words, source).output
-    data = replace(dataset_settings("mini"), text="glove", text_dir=str(out))
+    data = replace(dataset_settings("mini"), text="glove")
     assert class_vectors(data)[1] == pytest.approx(_unit(given["striped"], given["disc"]), abs=1e-6)
     with np.load(out / "glove_mini.npz") as stored:
         assert stored["names"].tolist() == ["background", *data.classes]
@@ -301,13 +311,14 @@ def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> No
     assert times([*out.iterdir()]) == before
 
 
+@pytest.mark.usefixtures("vectors_here")
 @pytest.mark.parametrize("name", ["pascal", "coco"])
 def test_published_files_are_imported_unchanged(
     prepare, tmp_path: Path, shared: Path, published: dict, name: str
 ) -> None:
     source = shared / f"embeddings/word2vec_{name}.pkl"
     assert_done(prepare("embeddings", "--dataset", name, "--import", source, "--out", tmp_path))
-    data = replace(dataset_settings(name), text="word2vec", text_dir=str(tmp_path))
+    data = replace(dataset_settings(name), text="word2vec")
     assert np.array_equal(class_vectors(data), published[name])
     error = prepare("embeddings", "--dataset", "mini", "--import", source, "--out", tmp_path).error
     assert f"{len(published[name])} rows" in error

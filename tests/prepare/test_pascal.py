@@ -173,6 +173,14 @@ def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc:
         os.utime(path, (stat.st_atime, stat.st_mtime))  # as archives restore them
 
 
+@pytest.mark.parametrize("options", [(), ("--voc", "VOC2012", "--download")])
+def test_the_download_is_given_or_made(prepare, out: Path, options: tuple[str, ...]) -> None:
+    assert (
+        "give either --voc, the VOC2012 folder or the official tar, or --download" in prepare("pascal", *options).error
+    )
+    assert not out.exists()
+
+
 def test_palettes_that_a_program_reduced_are_refused_before_anything_is_written(
     prepare, voc: Path, sbd, out: Path
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from util.data.lists.manifest import Manifest
-from util.report.schema import MANIFEST, RESULT, SCHEMA, check_result, over_seeds
+from util.evaluate.schema import MANIFEST, RESULT, SCHEMA, check_result, over_seeds
 
 CLASSES = (1, 2, 3)
 BAMS_TRACK = {"encoder_data": "ImageNet-1k", "text": False, "training": "in-domain", "novel_photos": "removed"}

@@ -13,9 +13,9 @@ import yaml
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
+from util.evaluate.titles import tracks_in_words
 from util.report.paper_table import class_table, table
 from util.report.rows import PUBLISHED, published_rows
-from util.report.schema import in_words
 
 OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
@@ -215,7 +215,7 @@ def test_folds_made_with_different_settings_are_marked(leave, change):
         made["checkpoint"] = change["checkpoint"]
     runs = full(leave, **made)
     for fold in range(4):
-        config = {"data": {"fold": fold, "test_fold_list": f"lists/val_{fold}.txt"}}
+        config = {"data": {"fold": fold}}
         config["model"] = {"prototypes": 3, "encoder": {"weights": f"fold{fold}.pth"}}
         stage = STAGE | {"seed": fold, "settings": {"epochs": 8, "list_file": f"fold{fold}"}}
         leave(f"own/fold{fold}", fold=fold, config=config, training=[stage])
@@ -426,6 +426,6 @@ def test_published_rows_are_of_data_sets_with_a_config(published: dict):
 
 def test_published_rows_have_tracks_of_their_own():
     quoted, _ = published_rows("pascal", [1], "contiguous")
-    tracks = {row.method: in_words(row.tracks) for row in quoted}
+    tracks = {row.method: tracks_in_words(row.tracks) for row in quoted}
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

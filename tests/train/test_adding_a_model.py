@@ -77,7 +77,6 @@ meta_stage:
   epochs: 2
   epoch_length: 8
   batch: 4
-  batch_per: run
   validate_episodes: 2
   optimizers: {{main: {{lr: 0.1}}, other: {{kind: adamw, lr: 0.01}}}}
 test: {{episodes: 2, seeds: [0], pictures: 0}}

@@ -21,10 +21,10 @@ from model.episode import LabelledImages, Output
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, METRICS
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
-from util.report.run_folder import RunFolder
 from util.runtime.loading import batches, training_numbers
 from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup
+from util.runtime.run_folder import RunFolder
 from util.train import hooks
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
@@ -71,7 +71,7 @@ class Run:
         self.score = score
         self.validated = list[int]()
         self.data = Numbers(end)
-        stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
+        stage = {"epochs": 4, "batch": BATCH, "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
         network = Line()

@@ -30,6 +30,7 @@ from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
 from model.published import DDP_PREFIX
 from model.registry import published_layout, related
+from util.config.former import without_former
 from util.config.read import to_dict
 from util.config.settings import MOMENTS, Config, StageSettings
 from util.config.tree import find
@@ -43,6 +44,7 @@ MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
+OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
@@ -118,7 +120,9 @@ def read(path: str | Path) -> dict[str, Any]:
             raise UserError(f"{path}: is {other}") from None
         reason = _reason(error)[:160]
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason})") from None
-    if isinstance(content, dict) and (is_own(content) or weights_of(content)):
+    if isinstance(content, dict) and is_own(content):
+        return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
+    if isinstance(content, dict) and weights_of(content):
         return content
     entries = content if isinstance(content, dict) else {"the file": content}
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())

@@ -17,8 +17,8 @@ from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
 from util.launcher import is_first_of_machine
-from util.report.run_folder import ENVIRONMENT
 from util.runtime.context import RunContext, make_run_context, network_config, with_data
+from util.runtime.run_folder import ENVIRONMENT
 
 log = logging.getLogger("symnet")
 LAST = "last.pth"
@@ -38,14 +38,14 @@ PRECISION = "run.precision"
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
-    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
-    *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
+    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
+    *("data.images", "data.masks", "data.image_suffix", "data.train_list"),
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
 OF_STAGE = (
     *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    *("save_minutes", "log_steps", "typical_epochs"),
+    "save_minutes",
 )
 SAME = {  # entries of a checkpoint that a training which takes it shares: in words, if it does not
     "schedule": "other epochs, batch, processes or list",
@@ -140,7 +140,7 @@ class Run:
         stages = []
         if self.config.base_stage is not None:
             stages.append("base")
-        if not class_of(self.config.model).generalised:  # whose weights are the base stage's
+        if not class_of(self.config.model).only_base_stage:
             stages.append("meta")
         return stages
 
@@ -149,10 +149,10 @@ class Run:
         """The folder of the stage, the meta stage, that a test loads its weights from.
 
         It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights;
-        the base stage's of a generalised model, which trains nothing else.
+        the base stage's of a model that trains nothing else.
         """
         model_class = class_of(self.config.model)
-        if model_class.generalised:
+        if model_class.only_base_stage:
             return self.folder("base")
         folder = Run(network_config(self.config)).folder("meta")
         if model_class.shots_share_weights and not folder.exists():

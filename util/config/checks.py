@@ -8,13 +8,13 @@ from model.contract import FewShotModel
 from model.parts.with_encoder import WithEncoder
 from model.registry import class_of
 from util.config import folds
-from util.config.settings import Config, StageSettings
+from util.config.settings import EVERY, Config, ProtocolSettings, StageSettings
 from util.errors import nearest
 from util.typecheck import Misfit
 
 OF_META_STAGE = (
     *("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed"),
-    *("augment.keep_target", "augment.keep_tries"),
+    "augment.keep_target",
 )
 
 
@@ -53,12 +53,13 @@ def _without_effect(config: Config) -> dict[str, str]:
     return needless
 
 
-def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> str:
-    """Return in words why a method cannot be scored by a protocol of this name and kind; '' if it can."""
-    if generalised and not cls.generalised:
+def protocol_problem(cls: type[FewShotModel], name: str, protocol: ProtocolSettings) -> str:
+    """Return in words why a method cannot be scored by a protocol of this name; '' if it can."""
+    in_one_map = protocol.query == EVERY
+    if in_one_map and not cls.only_base_stage:
         learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
         return f"protocol {name} takes MODEL=bcm or MODEL=diam, over a base learner; {learner}"
-    if cls.generalised and not generalised:
+    if cls.only_base_stage and not in_one_map:
         kind = f"one class of an episode, {cls.title} base and novel classes at once"
         return f"protocol {name} labels {kind}; take --protocol gfss"
     return ""
@@ -161,7 +162,7 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     chosen = config.test.protocol
     if chosen not in config.protocols:
         yield "test.protocol", f"= {chosen!r} is unknown{nearest(chosen, config.protocols)}"
-    elif words := protocol_problem(class_of(config.model), chosen, config.protocols[chosen].generalised):
+    elif words := protocol_problem(class_of(config.model), chosen, config.protocols[chosen]):
         yield "test.protocol", f"= {chosen}: {words}"
     for name, protocol in config.protocols.items():
         if problem := protocol.problem():

@@ -12,6 +12,7 @@ from model.contract import ModelSettings
 
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
+EVERY = "every"  # the value of query that takes all images: base and novel classes are labelled in one map
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
@@ -76,9 +77,8 @@ class DataSettings:
     # indices: a mask per image, whose pixels are class ids; binary: one per image and class (util/data/lists/index.py)
     mask_form: Literal["indices", "binary"] = "indices"
     images: str = "JPEGImages"  # a name of a list is the photo <images>/<name><image_suffix>
-    masks: str = "SegmentationClassAug"  # and the mask <masks>/<name><mask_suffix>
+    masks: str = "SegmentationClassAug"  # and the mask <masks>/<name>.png
     image_suffix: str = ".jpg"
-    mask_suffix: str = ".png"
     folds: int = bounded(4, 1)
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
@@ -87,18 +87,13 @@ class DataSettings:
     class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
-    # A list file of this fold in place of the list made from the masks: two columns (image, mask) or (image, class)
-    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined (prepare.py lists)
-    train_fold_list: str | None = None
-    test_fold_list: str | None = None
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
     min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
     size: int = bounded(473, 33)  # side of the square input in pixels
     shot: int = bounded(1, 1)  # K, annotated supports per episode
-    # Class-name vectors: <text_dir>/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
+    # Class-name vectors: initmodel/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
     # deterministic vectors made from the names (no meaning, no file needed)
     text: str = "word2vec"
-    text_dir: str = "initmodel"
     cache: str = "cache"  # folder of the index of class areas, which is rebuilt when the masks change
     # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many
     # GiB of disk, at 4 bytes a pixel (VOC 4; COCO 84: not kept); 0 = never
@@ -111,15 +106,13 @@ class AugmentSettings:
     """Random changes of a training image."""
 
     scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
-    rotate: float = bounded(10.0, 0, 180)  # degrees, either way
-    rotate_probability: float = bounded(0.5, 0, 1)
+    rotate_probability: float = bounded(0.5, 0, 1)  # by up to 10 degrees, either way
     blur_probability: float = bounded(0.5, 0, 1)  # 5 x 5 Gaussian
     flip_probability: float = bounded(0.5, 0, 1)
-    # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most keep_tries times
+    # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most 30 times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
-    keep_tries: int = bounded(30, 1, only=("keep_target", True))
-    pad: Literal["mean", "black"] = "mean"  # colour where the image is smaller than the crop; mean: ImageNet's
-    pad_at: Literal["around", "end"] = bounded("around", only=("fit", "crop"))  # end: right and below
+    # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
+    pad: Literal["mean", "black"] = "mean"
     # How the view becomes square: a random crop, or all of it, aspect not kept; blur and scale then act before it
     fit: Literal["crop", "stretch"] = "crop"
 
@@ -130,15 +123,10 @@ class OptimizerSettings:
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
-    momentum: float = bounded(0.9, 0, 1, only=("kind", "sgd"))
     nesterov: bool = bounded(False, only=("kind", "sgd"))
-    betas: list[float] = bounded([0.9, 0.999], 0, 1, length=(2, 2), only=("kind", "adamw"))
     weight_decay: float = bounded(1e-4, 0)
-    # poly: lr * (1 - step / steps) ^ power; step: times `decay` at each milestone
+    # poly: lr * (1 - step / steps) ^ 0.9; step: a tenth after each third of the steps
     schedule: Literal["poly", "constant", "step"] = "poly"
-    power: float = bounded(0.9, 0, only=("schedule", "poly"))
-    milestones: list[float] = bounded([], 0, 1, only=("schedule", "step"))  # shares of the run, such as [0.33, 0.67]
-    decay: float = bounded(0.1, 0, 1, only=("schedule", "step"))
 
 
 @dataclass(frozen=True)
@@ -154,13 +142,14 @@ class StageSettings:
     # class_then_query (draw a class, then one of its images)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
     supports: Literal["distinct", "with_replacement"] = "distinct"  # with_replacement: one may occur twice
-    # The method's published list, as data.train_fold_list, which replaces it: taken if all its photos are there
+    # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
+    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
+    # published, and taken if all its photos are there
     list_file: str | None = None
     # Base stage, and its validation on the test list. all: every image of the list; what is no base class is background
     images: Literal["fold", "all"] = "fold"
     input: Literal["crop", "stretch"] = "crop"  # a random view by `augment`; the whole image, without augmentation
-    batch: int = bounded(8, 1)
-    batch_per: Literal["run", "process"] = "run"  # run: of the whole run, whatever its processes; process: of each
+    batch: int = bounded(8, 1)  # of the whole run, whatever its processes
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
     # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
     freeze_norm: bool = False
@@ -182,8 +171,6 @@ class StageSettings:
     validate_seed: int | None = bounded(None, 0)  # of its episodes (meta stage); default the first of the protocol
     patience: int = bounded(0, 0, only=("validate_every", True))  # epochs without a better validation; 0 = no end
     save_minutes: float = bounded(10.0, 0)  # longest time between writes of the last checkpoint
-    log_steps: int = bounded(20, 1)  # between lines in TensorBoard
-    typical_epochs: int | None = bounded(None, 1)  # that a dry run counts, of a training stopped by hand; default all
 
 
 @dataclass(frozen=True)
@@ -218,11 +205,6 @@ class ProtocolSettings:
         """Return the number of a fold's episodes; None: every pair once."""
         return self.episodes[fold] if isinstance(self.episodes, list) else self.episodes
 
-    @property
-    def generalised(self) -> bool:
-        """Whether base and novel classes are labelled in one map."""
-        return self.query == "every"
-
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         for key, words in (*self._scoring_problems(), *self._episode_problems()):
@@ -237,13 +219,13 @@ class ProtocolSettings:
         if self.absent > 0 and self.ways > 1:
             yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
-        plain = letterboxed and self._one_class and self.supports != "with_replacement"
-        if self.generalised and not plain:
+        plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
+        if self.query == EVERY and not plain:
             yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, words) of what is wrong with the draw of episodes and their input."""
-        if self.supports == "first" and not (self._one_class and self.query == "pairs"):
+        if self.supports == "first" and not (self.one_class and self.query == "pairs"):
             yield "supports", "goes with query: pairs, one way and absent 0"
         if not self._counts_episodes():
             yield "episodes", f"does not go with query: {self.query}; give a number"
@@ -254,8 +236,8 @@ class ProtocolSettings:
             yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
 
     def _problems_of_every_alone(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of settings that only generalised segmentation has."""
-        if self.generalised:
+        """Yield (key, words) of settings that this query alone has."""
+        if self.query == EVERY:
             return
         if self.supports == "published":
             yield "supports", "goes with query: every alone; use distinct"
@@ -263,15 +245,15 @@ class ProtocolSettings:
             yield "support_pixels", "goes with query: every alone; leave it null"
 
     @property
-    def _one_class(self) -> bool:
+    def one_class(self) -> bool:
         """Whether every episode is of one class, which its query shows."""
-        return self.ways == 1 and self.absent == 0
+        return self.ways == 1 and self.absent == 0 and self.query != EVERY
 
     def _counts_episodes(self) -> bool:
         """Return whether the number of episodes, or that there is none, goes with their choice."""
         if isinstance(self.episodes, int):
             return True
-        if self.generalised:
+        if self.query == EVERY:
             return False
         return self.episodes is not None or self.query == "pairs"
 

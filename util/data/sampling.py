@@ -2,9 +2,9 @@
 
 Workers, batches, processes and resuming only choose the numbers that are requested, so they cannot change an episode.
 
-Generalised segmentation takes all supports of a seed from one run. The runs that DIaM published are those of Python's
-``random``, seeded once with 2023: for each run and novel class its candidates are shuffled, and the first K of one
-novel class are taken.
+Where base and novel classes are labelled in one map, all episodes of a seed have the supports of one run. The runs that
+DIaM published are those of Python's ``random``, seeded once with 2023: for each run and novel class its candidates are
+shuffled, and the first K of one novel class are taken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from util.data.lists.image_list import ImageList
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
-# Of generalised segmentation.
+# Of runs.
 PUBLISHED_SEED = 2023
 PUBLISHED_RUNS = 5
 

@@ -1,1 +1,1 @@
-"""Evaluation: the loop, metrics, the jobs of a test, calibration, results and their verification."""
+"""Evaluation: the loop, metrics, the jobs of a test, calibration, and results with their schema."""

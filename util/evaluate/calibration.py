@@ -24,8 +24,8 @@ from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
+from util.evaluate.schema import NETWORK
 from util.files import REPOSITORY, read_text
-from util.report.schema import NETWORK
 from util.typecheck import Misfit, convert
 
 log = logging.getLogger("symnet")

@@ -16,9 +16,9 @@ from model.tensors.ops import resize
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
+from util.evaluate.schema import BASE, FINAL, NETWORK
 from util.evaluate.store import ShotStore
 from util.progress import ProgressBar
-from util.report.schema import BASE, FINAL, NETWORK
 from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import PreparedNetwork, check_finite
 from util.runtime.processes import ProcessGroup

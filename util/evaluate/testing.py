@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,18 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.evaluate import Scoreboard, run_pass
-from util.evaluate.generalised import run_generalised
+from util.evaluate.generalised import run_in_one_map
 from util.evaluate.jobs import TestJob, build_test_jobs, passes
-from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
+from util.evaluate.kept import FIRST, KeptPredictions
 from util.evaluate.result import manifest_of, result_of
+from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, check_result
 from util.evaluate.store import ShotStore, shot_store
-from util.evaluate.test import Test
+from util.evaluate.titles import score_line
 from util.launcher import place_of_process
-from util.report.figure import write_charts
-from util.report.result_table import class_table, protocol_table, score_table, title
-from util.report.run_folder import RunFolder
-from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.runtime.data import trials
 from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once
 from util.runtime.processes import ProcessGroup, join
+from util.runtime.run_folder import RunFolder
 
 log = logging.getLogger("symnet")
 
@@ -38,18 +37,14 @@ def test(
     manifest: Path | None = None,
     *,
     save_images: dict[str, int] | None = None,
-    figures: str = "png",
-    form: str = "markdown",
 ) -> list[dict[str, Any]]:
-    """Score the model over the episodes and seeds of each protocol; write, print and return the results.
+    """Score the model over the episodes and seeds of each protocol; write and return the results.
 
     Args:
         protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
-        save_images: kind (worst, best, random) -> number of episodes to draw.
-        figures: the format of every picture: png, or pdf or svg beside it.
-        form: of printed tables, one of ``util.report.table.FORMATS``.
+        save_images: kind (worst, best, random) -> number of episodes whose predictions are kept for pictures.
     """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if config.run.deterministic:
@@ -62,11 +57,8 @@ def test(
         results = dict[TestJob, dict[str, Any]]()
         for counted in _count(jobs, world, store):
             for job in counted:  # at once: a test that is killed later keeps this result
-                results[job] = _finish(job, folders[job], world, figures, form)
-    out = [results[job] for job in jobs]
-    if len(out) > 1 and world.is_main:
-        log.info("%s", format(protocol_table(out), form))
-    return out
+                results[job] = _finish(job, folders[job], world)
+    return [results[job] for job in jobs]
 
 
 def _keep_predictions(jobs: list[TestJob], wanted: dict[str, int]) -> None:
@@ -82,8 +74,8 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
         images = len(test.images.queries)
         seeds = list(test.samplers)
-        log.info("test %s by %s: %d images, %s, seeds %s", test.weights.source, test.name, images, sizes, seeds)
-    for note in dict.fromkeys(job.test.weights.note for job in jobs):
+        log.info("test %s by %s: %d images, %s, seeds %s", test.loaded.weights.source, test.name, images, sizes, seeds)
+    for note in dict.fromkeys(job.test.loaded.weights.note for job in jobs):
         if note:
             log.info("%s", note)
     place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
@@ -93,10 +85,10 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
 def _count(jobs: list[TestJob], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[TestJob]]:
     """Run the network over all episodes; yield, after each pass, the jobs whose episodes are all counted by then."""
     for job in jobs:
-        if job.test.protocol.generalised:
-            run_generalised(job, world)
+        if job.test.one_map:
+            run_in_one_map(job, world)
             yield [job]
-    for seed, members in passes([job for job in jobs if not job.test.protocol.generalised]):
+    for seed, members in passes([job for job in jobs if not job.test.one_map]):
         _run_shared_pass(members, seed, world, store)
         yield [job for job in members if job.boards.keys() == job.test.samplers.keys()]
 
@@ -110,7 +102,7 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     longest = max(job.test.episodes[seed] for job in jobs)
     first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
     backwards = first.protocol.draw == PFENET
-    data = trials(first.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
+    data = trials(first.run.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
     names = [job.test.name for job in jobs]
     for job in jobs:
         job.boards[seed] = _scoreboard(job, seed)
@@ -118,7 +110,9 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     if store is not None:
         store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
     title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
-    batch = _episodes_at_once(first, world)
+    side = first.view.side or first.config.data.size
+    images_per_episode = first.shot * first.protocol.ways + 1
+    batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
     run_pass(
         prepared,
         data,
@@ -137,13 +131,6 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
         job.seconds += time.monotonic() - started
 
 
-def _episodes_at_once(test: Test, world: ProcessGroup) -> int:
-    """Return the batch of a test."""
-    images_per_episode = test.shot * test.protocol.ways + 1
-    side = test.view.side or test.config.data.size
-    return episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
-
-
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
     """Return the empty scoreboard of a job's episodes of a seed."""
     config = job.test.config
@@ -158,41 +145,34 @@ def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
     )
 
 
-def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup, figures: str, form: str) -> dict[str, Any]:
-    """Sum a job over processes; write its result, its episodes and its pictures."""
+def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup) -> dict[str, Any]:
+    """Sum a job over processes; write its result, its episodes and the predictions that were kept."""
     per_seed = list[dict[str, Any]]()
     records = list[dict[str, np.ndarray]]()
     for seed in job.test.samplers:
         scores_of_seed, records_of_seed = job.boards[seed].gather(world)
         per_seed.append(scores_of_seed)
         records.append(records_of_seed)
-    kept = {} if job.kept is None else job.kept.gathered(world)
+    if job.kept is not None:
+        job.kept.gather(world)
     result = check_result(result_of(job, per_seed, world), folder.path / RESULT)
-    if not world.is_main:
-        folder.close()
-        return result
-    (folder.path / RESULT).unlink(missing_ok=True)  # and written last: it never stands beside another test's files
-    remove_pictures(folder.path)
-    folder.write_text(MANIFEST, manifest_of(job, records, result).text())
-    folder.describe(to_dict(job.test.config))
-    log.info("%s", _summary(result, form))
-    write_charts(folder.path, figures, result)
-    save_pictures(job, kept, folder.path, title(result), figures)
-    folder.write_json(RESULT, result)
-    log.info("result: %s", folder.path / RESULT)
+    if world.is_main:
+        _remove_earlier(folder.path)
+        folder.write_text(MANIFEST, manifest_of(job, records, result).text())
+        folder.describe(to_dict(job.test.config))
+        if job.kept is not None:
+            job.kept.write(folder.path / PREDICTIONS)
+        log.info("%s", score_line(result))
+        folder.write_json(RESULT, result)  # last: it never stands beside another test's files
+        log.info("result: %s", folder.path / RESULT)
     folder.close()
     return result
 
 
-def _summary(result: dict[str, Any], form: str) -> str:
-    """Return the tables of a result, with its conditions in words, for the log."""
-    lines = [
-        f"{title(result)}, list {result['list_source']}, in {result['precision']}",
-        in_words({result["shot"]: result["track"]}),
-        format(score_table(result), form),
-        "",
-        format(class_table(result), form),
-    ]
-    if missing := result["classes_without_episodes"]:
-        lines.append(f"{missing} classes have no episode and are excluded from every mean")
-    return "\n".join(lines)
+def _remove_earlier(folder: Path) -> None:
+    """Remove the result of an earlier test, its predictions, and what was drawn of them."""
+    for pattern in (RESULT, PREDICTIONS, *DRAWN):
+        for path in folder.glob(pattern):
+            path.unlink()
+    with suppress(OSError):  # it is not there, or holds other files
+        (folder / PICTURES).rmdir()

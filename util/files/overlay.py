@@ -15,6 +15,7 @@ PREDICTION_COLOUR = (235, 60, 60)
 TRUTH_COLOUR = (50, 180, 80)
 IGNORED_COLOUR = (128, 128, 128)
 JPEG_QUALITY = 80  # 2 MB for 12 million pixels
+PANEL_HEIGHT = 220  # pixels of a photo among others
 OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark one shows on any ground: colour, pixels
 
 
@@ -66,3 +67,11 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(path.suffix, bgr, quality)
     write_atomically(path, content.tobytes())
+
+
+def at_panel_size(image: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3), or the nearest pixels of a label (H, W), uint8, at the height of a panel."""
+    height, width = image.shape[:2]
+    size = max(round(width * PANEL_HEIGHT / height), 1), PANEL_HEIGHT
+    method = cv2.INTER_AREA if height > PANEL_HEIGHT else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_NEAREST if image.ndim == 2 else method)

@@ -16,14 +16,16 @@ from util.checkpoints.run import BEST, Run
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.lists.index import list_of
+from util.data.lists.index import MASK_SUFFIX, list_of
 from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
+from util.evaluate.schema import RESULT
 from util.evaluate.testing import test
-from util.files import REPOSITORY
 from util.files.images import read_mask
+from util.launch import program
 from util.progress import ProgressBar
+from util.report.pictures import draw_episodes
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
 
@@ -60,15 +62,16 @@ def command() -> int:
         "everything foreground": result["mean"][ALL_FOREGROUND],
     }
     rows = [[title, f"{score['miou']:.1f}", f"{score['fb_iou']:.1f}"] for title, score in scores.items()]
-    shutil.copy(next(Run(symnet).folder("test").rglob("episodes.png")), folder / "demo.png")
+    picture, *_ = draw_episodes(next(Run(symnet).folder("test").rglob(RESULT)), "png")
+    shutil.copy(picture, folder / "demo.png")
     names = [symnet.data.classes[int(c) - 1] for c in result["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {result['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
-    print(shlex.join(["python", "predict.py", *words]), flush=True)
-    subprocess.run([sys.executable, REPOSITORY / "predict.py", *words], check=True)
+    print(f"python predict.py {shlex.join(words)}", flush=True)
+    subprocess.run([sys.executable, *program("predict"), *words], check=True)
     return 0
 
 
@@ -93,7 +96,7 @@ def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     class_id = data.classes.index(name) + 1
     root = Path(data.root)
     ids = (root / list_of(data, "test")).read_text().split()
-    masks = {i: root / data.masks / f"{i}{data.mask_suffix}" for i in ids}
+    masks = {i: root / data.masks / f"{i}{MASK_SUFFIX}" for i in ids}
     ids_of_class = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
     support, query = (root / data.images / f"{i}{data.image_suffix}" for i in ids_of_class[:2])
     return [

@@ -15,13 +15,14 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
 from util.evaluate.result import of_test
+from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, deciding
-from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import StageTask, stage_in
-from util.report.run_folder import changed_since_commit
-from util.report.schema import RESULT, read_result
+from util.report.show import show
+from util.report.verify import changed_since
 from util.runtime.context import network_config
+from util.runtime.run_folder import changed_since_commit
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Experiment:
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
-        return Test(self.config).folder / RESULT
+        return Test.of(self.config).folder / RESULT
 
     @cached_property
     def reason(self) -> str:
@@ -59,7 +60,7 @@ class Experiment:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        test = Test(self.config)
+        test = Test.of(self.config)
         images = None
         with suppress(UserError):  # no data, which another check reports
             images = test.images
@@ -82,14 +83,17 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *as_options(config.given)])
+                    code = run_script("test", gpus, [config.path, *as_options(config.given)])
+                    if not code:
+                        show([self.result])
+                    return code
         print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
 
     def other_code(self) -> str:
         """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
         commit = read_result(self.result)["environment"].get("commit", "")
-        method = class_of(self.config.model).__module__.split(".")[1]
+        method = class_of(self.config.model).__module__.split(".")[-2]
         changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
         if not changed:
             return ""
@@ -171,7 +175,7 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    test = Test(config)
+    test = Test.of(config)
     if result["checkpoint"] != str(test.run.weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))

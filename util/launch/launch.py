@@ -16,6 +16,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 
 from model.registry import class_of
@@ -27,8 +28,13 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.files import REPOSITORY, lock
+from util.evaluate.schema import RESULT
+from util.files import lock
+from util.launch import program
 from util.launch.tasks import nodes, stage_in
+from util.launcher import number_of
+from util.report import figure
+from util.report.table import add_format
 from util.runtime.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
@@ -37,7 +43,7 @@ CAUSES = {  # why the system ends a process
     "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
     "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
 }
-SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
+SCRIPTS = {"base": "train_base", "meta": "train"}  # by stage
 
 
 def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
@@ -83,7 +89,7 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words = [str(REPOSITORY / script), *words]
+    words = [*program(script), *words]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
     return _run_together(max(gpus, 1), words)
@@ -189,7 +195,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     """
     asked = _asked_of_training(path, options)
     if asked.print_config:
-        return run_script("train.py", 0, [str(path), *options])
+        return run_script("train", 0, [str(path), *options])
     run = _trainable_run(path, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
@@ -229,7 +235,6 @@ def _asked_of_training(path: Path, options: list[str]) -> Namespace:
     parser.prog = "train.sh"
     cli.add_training_options(parser)
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     parser.add_argument("--checkpoint")
     return parser.parse_args([str(path), *options])
 
@@ -244,7 +249,7 @@ def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
     starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
     if not starts_from_encoder:
         needs = [need for need in needs if not need.what.startswith("weights")]
-    return plan(tasks, lacking(needs), gpus, asked.device_speed)
+    return plan(tasks, lacking(needs))
 
 
 def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[str]) -> int:
@@ -265,6 +270,40 @@ def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[
         return run_script(SCRIPTS[stage], task.used, words)
 
 
+def test(path: Path, gpus: int, options: list[str]) -> int:
+    """Score by ``test.py``, then show the results as ``report.py figures`` does; return the exit code.
+
+    Of the ``options``, ``--figures`` and ``--format`` are of the latter.
+    """
+    from util.report.show import show  # whose packages take a second
+
+    asked, words = _asked_of_test(options)
+    run = read_config(path, asked.overrides).run
+    folder = Path(run.folder) / str(run.name)
+    before = _results_in(folder)
+    code = run_script("test", gpus, [str(path), *words])
+    results = _results_in(folder)
+    new = sorted(results.items() - before.items(), key=itemgetter(1))
+    if not code and number_of("NODE_RANK", 0, least=0) == 0:
+        show([result for result, _ in new], asked.figures, asked.format)
+    return code
+
+
+def _results_in(folder: Path) -> dict[Path, int]:
+    """Return the results in the folder of a run, and when each was written, in nanoseconds."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob(f"test*/*/{RESULT}")}
+
+
+def _asked_of_test(options: list[str]) -> tuple[Namespace, list[str]]:
+    """Return the options of ``test.sh`` that are read here, and the words for ``test.py``."""
+    parser = cli.Parser(prog="test.sh", add_help=False, allow_abbrev=False)
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--figures", choices=figure.SUFFIXES, default="png")
+    add_format(parser)
+    asked, words = parser.parse_known_args(options)
+    return asked, [*as_options(asked.overrides), *words]
+
+
 def as_options(overrides: list[str]) -> list[str]:
     """Return overrides as words of a command line."""
     return [word for text in overrides for word in ("--set", text)]
@@ -281,7 +320,7 @@ def main() -> int:
         check_gpus(gpus)
     if action == "train":
         return train(path, gpus, options)
-    return run_script("test.py", gpus, [str(path), *options])
+    return test(path, gpus, options)
 
 
 if __name__ == "__main__":

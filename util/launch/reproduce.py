@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.files import kept_json, write_atomically
 from util.launch.experiments import Experiment, run_all, run_in_two
 from util.launch.launch import check_gpus
-from util.launch.plan import plan, refuse, workload
+from util.launch.plan import plan, refuse, training_pass
 from util.launch.tasks import StageTask
 from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
@@ -45,7 +45,7 @@ def main() -> int:
     refused += _refusals_of_table(options, experiments)
     refused += lacking(needs_of(experiments))
     if options.dry_run:
-        return plan(tasks, refused, options.gpus, options.device_speed)
+        return plan(tasks, refused)
     code = refuse([*refused, *_refusals_of_tasks(tasks, options.gpus)])
     if code:
         return code
@@ -74,7 +74,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     add_format(parser)
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     return parser.parse_args()
 
 
@@ -248,7 +247,7 @@ def lacking_memory(tasks: list[StageTask]) -> list[str]:
     cases = dict[str, BenchmarkPass]()
     for task in tasks:
         if task.stage != "test" and task.left:
-            case = workload(task).case
+            case = training_pass(task)
             cases[str(case)] = case
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
         return pool.map(memory_problem, cases.values(), chunksize=1)

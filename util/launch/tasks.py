@@ -40,7 +40,7 @@ class StageTask:
     @property
     def used(self) -> int:
         """The GPUs of every machine that it takes: no more than the batch of a training stage can be split over."""
-        if self.stage == "test" or self.settings.batch_per == "process":
+        if self.stage == "test":
             return self.gpus
         least = least_batch(self.settings, f"{self.stage}_stage")
         return min(self.gpus, max(self.settings.batch // least // nodes(), 1))
@@ -52,17 +52,11 @@ class StageTask:
 
     @property
     def note(self) -> str:
-        """The change that the number of processes makes: the batch of a step, or the GPUs in use; '' for none."""
-        if self.stage == "test" or not self.gpus:
+        """Says if some GPUs are not used, as the batch cannot be split over all; '' if they are."""
+        if self.used == self.gpus:
             return ""
-        batch, count = self.settings.batch, self.processes
-        where = f"{self.stage}_stage.batch = {batch}"
-        if self.used < self.gpus:
-            return f"{where} in all: {self.used} of {self.gpus} GPUs of every machine are used"
-        if count == 1 or self.settings.batch_per == "run":
-            return ""
-        total = f"{count * batch} in all, the steps 1/{count}, the rate as it is"
-        return f"{where} for each of {count} processes: {total}; batch_per: run keeps the batch on any number of GPUs"
+        batch = f"{self.stage}_stage.batch = {self.settings.batch}"
+        return f"{batch} in all: {self.used} of {self.gpus} GPUs of every machine are used"
 
 
 def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> StageTask:

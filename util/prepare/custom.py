@@ -22,6 +22,7 @@ import numpy as np
 
 from annotations import recognise
 from util.cli import within, words
+from util.config.compose import begin_own_configs
 from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
 from util.config.tree import flow
@@ -29,16 +30,17 @@ from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
 from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
-from util.prepare.commands import OPTIONS
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
+from util.prepare.datasets import recipes
 from util.prepare.datasets.recipe import Plan, config_text
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
-RESERVED = sorted({*OPTIONS, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
+IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
+RESERVED = sorted({*recipes(), *IN_CONFIG})
 ALL_IMAGES = f"lists/{ALL}.txt"
 
 
@@ -77,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         for path, text in configs.items():
             refuse_other(path, text)
         write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
+    begin_own_configs()
     for path, text in configs.items():
         write_atomically(path, text)
     _print_next(data, out)

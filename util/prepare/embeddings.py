@@ -12,7 +12,7 @@ from pathlib import Path
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.words.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
+from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
 from util.files import fingerprint
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--download", metavar="NAME", help=text)
     source.add_argument("--import", type=Path, metavar="FILE", dest="published", help="a .pkl or .npz of finished rows")
     parser.add_argument("--name", default="word2vec", help="value of data.text for the result (default word2vec)")
-    parser.add_argument("--out", type=Path, help="folder to write into (default data.text_dir, initmodel)")
+    parser.add_argument("--out", type=Path, help="folder to write into (default initmodel)")
     text = "if the file lacks a name: stop, or make a row from the name alone (without meaning)"
     parser.add_argument("--missing", choices=("refuse", NAMES), default="refuse", help=text)
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     name = options.name
     data = _read_data(options.dataset)
     _refuse_name(name)
-    folder = options.out or Path(data.text_dir)
+    folder = options.out or Path(FOLDER)
     target = folder / f"{name}_{data.name}.npz"
     vectors = download(options.download) if options.download else options.vectors
     source = vectors or options.published

@@ -2,26 +2,23 @@
 
 import argparse
 import hashlib
-import importlib
 import json
-import pkgutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from util.config.compose import begin_own_configs
 from util.errors import UserError
 from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, write_atomically
 from util.files.images import UPRIGHT, header_of, read_image, write_mask
 from util.parallel import attempt, parallel_map
-from util.prepare import datasets
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, compare_count
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, compare_count
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
@@ -31,50 +28,51 @@ EMPTY = "masks show no pixel of their class and are left out"
 RESIZED = "masks had another size than their photo and were resized to it"
 
 
-class Recipe:
-    """The sub-command of ``prepare.py`` that makes a data set as a module of ``datasets`` says."""
+class MakeCommand:
+    """The sub-command of ``prepare.py`` that makes a data set as a recipe says."""
 
-    def __init__(self, module: ModuleType):
-        self.module = module
-        self.name = module.__name__.rpartition(".")[2]
-        self.__doc__ = module.__doc__ or f"Prepare {self.name}."
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.__doc__ = recipe.help
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add this command's options."""
-        if hasattr(self.module, "add_options"):
-            self.module.add_options(parser)
-        else:
-            parser.add_argument("--root", type=Path, required=True, help=self.module.ROOT)
-            add_out(parser, f"data/{self.name}")
+        recipe = self.recipe
+        for option, text in recipe.given.items():
+            parser.add_argument(f"--{option}", type=Path, required=option not in recipe.optional, help=text)
+        if recipe.download:
+            parser.add_argument("--download", action="store_true", help=recipe.download)
+        add_out(parser, recipe.out or f"data/{recipe.name}")
 
     def run(self, options: argparse.Namespace) -> int:
         """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
-        if not hasattr(self.module, "add_options"):
-            root = options.root.resolve()
-            out = options.out.resolve()
-            if root in (out, *out.parents):
-                raise UserError(f"--out {options.out}: lies in --root {options.root}; name another --out")
-            refuse_other_files(options.out, MADE_FROM)
-        plan = self.module.find(options)
+        recipe = self.recipe
+        if not recipe.shares_folder:
+            self._refuse_folder(options)
+        plan = recipe.find(options)
         if not callable(plan.jobs) and not any(job.photo.exists() for job in plan.jobs):
-            raise UserError(f"--root {options.root}: holds no photo of {self.name}; name the {self.module.ROOT}")
-        configs = {Path(f"config/{self.name}/{name}"): text for name, text in plan.configs.items()}
+            raise UserError(f"{recipe.name}: no photo is there; give {recipe.usage}")
+        configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
         for path, text in configs.items():
             refuse_other(path, text)
         make(plan, options.out, options.skip_bad)
+        if configs:
+            begin_own_configs()
         for path, text in configs.items():
             write_atomically(path, text)
         if configs:
-            command = f"MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
-            print(f"config: config/{self.name}/{self.name}.yaml; now: {command}")
+            command = f"MODEL=multiprototype sh test.sh split0 {recipe.name} 1   (0 in place of 1: CPU)"
+            print(f"config: config/{recipe.name}/{recipe.name}.yaml; now: {command}")
         return 0
 
-
-def recipes() -> list[Recipe]:
-    """Return the recipes of all modules of ``datasets`` that have a function ``find``."""
-    entries = pkgutil.iter_modules(datasets.__path__, prefix=f"{datasets.__name__}.")
-    modules = [importlib.import_module(entry.name) for entry in entries]
-    return [Recipe(module) for module in modules if hasattr(module, "find")]
+    def _refuse_folder(self, options: argparse.Namespace) -> None:
+        """Refuse (UserError) an ``--out`` that lies in the download or holds other files."""
+        out = options.out.resolve()
+        for option in self.recipe.given:
+            source = getattr(options, option)
+            if source.resolve() in (out, *out.parents):
+                raise UserError(f"--out {options.out}: lies in --{option} {source}; name another --out")
+        refuse_other_files(options.out, MADE_FROM)
 
 
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:

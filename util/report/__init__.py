@@ -1,1 +1,1 @@
-"""Output for people: tables, charts, pictures, logs, and the schema of result files."""
+"""What looks at results: tables, charts, pictures, comparisons, verification."""

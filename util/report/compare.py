@@ -12,7 +12,7 @@ import numpy as np
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
-from util.report.schema import FINAL, MANIFEST, NETWORK, SCORED_ON, counts_of, find_results, mean_iou
+from util.evaluate.schema import FINAL, MANIFEST, NETWORK, SCORED_ON, counts_of, find_results, mean_iou
 from util.report.table import Table
 
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once

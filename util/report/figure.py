@@ -14,21 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 
-from model.episode import LabelledImages, Output
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
+from util.evaluate.schema import BASE, MANIFEST, counts_of, mean_iou, read_result
+from util.evaluate.titles import title
 from util.files import write_atomically
-from util.files.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, labelled, write_picture
-from util.report.result_table import class_ious, class_names, title
-from util.report.schema import BASE, MANIFEST, RESULT, counts_of, mean_iou, read_result
+from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
+from util.report.result_table import class_ious, class_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
 SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
@@ -40,12 +38,12 @@ STYLE = {
     "image.composite_image": False,
 }
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
-PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
+BOARD_WIDTH = 1500
 ROW_HEIGHT = CAPTION + PANEL_HEIGHT + GAP
 DPI, FONT_SIZE = 72, 11  # a pixel is a point
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 GRID_COLOUR = "0.88"
-CHARTS = CURVE, BARS = "curve", "per_class"  # names of the files
+CURVE, BARS = "curve", "per_class"  # names of the charts' files
 HIDDEN = "all_foreground"  # a reference prediction, not shown
 
 
@@ -60,33 +58,36 @@ def styled() -> Iterator[None]:
 
 
 @styled()
-def write_figure(path: Path, figure: Figure, suffix: str = "png") -> None:
-    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; errors as ``write_atomically``."""
+def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
+    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; return the files.
+
+    Errors as ``write_atomically``.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    write_picture(path.with_name(f"{path.name}.png"), np.array(canvas.buffer_rgba())[..., :3].copy())
-    if suffix != "png":
+    files = [path.with_name(f"{path.name}.{ending}") for ending in dict.fromkeys(("png", suffix))]
+    write_picture(files[0], np.array(canvas.buffer_rgba())[..., :3].copy())
+    for file in files[1:]:
         save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
-        write_atomically(path.with_name(f"{path.name}.{suffix}"), save)
+        write_atomically(file, save)
+    return files
 
 
-def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | None = None) -> list[Path]:
-    """Draw the curve and the bars of a folder's result, or of one to be there, as PNG and ``suffix``; return the files.
+def draw_charts(path: Path, suffix: str) -> list[Path]:
+    """Draw the curve and the bars of a result, as PNG and ``suffix`` beside it; return the files.
 
-    UserError: the folder has no result, or no counts of its episodes.
+    UserError: there are no counts of its episodes.
     """
-    result = result or read_result(folder / RESULT)
+    result = read_result(path)
     seed = result["seeds"][0]
-    episodes = [e for e in read_manifest(folder / MANIFEST).episodes if e.get("seed", 0) == seed]
+    episodes = [e for e in read_manifest(path.with_name(MANIFEST)).episodes if e.get("seed", 0) == seed]
     curves = {}
     for output in episodes[0]["outputs"]:
         curves[output] = running_miou([counts_of(episode, output) for episode in episodes])
     charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(result)}
-    for name, figure in charts.items():
-        write_figure(folder / name, figure, suffix)
-    return [folder / f"{name}.{suffix}" for name in charts]
+    return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
 
 
 def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
@@ -148,14 +149,6 @@ def _chart(height: float, title: str) -> tuple[Figure, Axes]:
     axes.set_title(textwrap.fill(one_line(title), 110), loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def at_panel_size(image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W, 3), or the nearest pixels of a label (H, W), uint8, at the height of a panel."""
-    height, width = image.shape[:2]
-    size = max(round(width * PANEL_HEIGHT / height), 1), PANEL_HEIGHT
-    method = cv2.INTER_AREA if height > PANEL_HEIGHT else cv2.INTER_CUBIC
-    return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_NEAREST if image.ndim == 2 else method)
 
 
 class Panel(NamedTuple):
@@ -242,44 +235,3 @@ def _layout(rows: list[list[Panel]], top: int, wraps: bool) -> tuple[list[Place]
             left += panel.width + GAP
         top += ROW_HEIGHT
     return places, top
-
-
-class Examples:
-    """The observer that draws the first episodes or images of a validation, by number, each as one strip.
-
-    The strip (H, W, 3) uint8 has the supports, the query, the truth and the prediction; images have no supports.
-    """
-
-    def __init__(self, count: int):
-        self.count = count
-        self.shown: dict[int, np.ndarray] = {}
-
-    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
-        """Draw those of a batch, a ``Trial`` or ``LabelledImages``."""
-        for item, number in enumerate(numbers):
-            if number >= self.count:
-                continue
-            prediction = output.logits[item].argmax(0)
-            if isinstance(batch, LabelledImages):
-                strip = _strip([], batch.image[item], batch.label[item], prediction, several=True)
-            else:
-                episode = batch.episode
-                strip = _strip(episode.supports_of(item), episode.query[item], episode.query_label[item], prediction)
-            self.shown[number] = strip
-
-
-def _strip(
-    shots: list[tuple[Tensor, Tensor]], query: Tensor, truth: Tensor, prediction: Tensor, several: bool = False
-) -> np.ndarray:
-    """Return supports, the query, its truth and its prediction as one strip; ``several``: labels are class ids."""
-    panels = [_panel(photo, label, SUPPORT_COLOUR, several) for photo, label in [*shots, (query, truth * 0)]]
-    panels.append(_panel(query, truth, TRUTH_COLOUR, several))
-    panels.append(_panel(query, prediction, PREDICTION_COLOUR, several))
-    return np.hstack(panels)
-
-
-def _panel(photo: Tensor, label: Tensor, colour: Colour, several: bool) -> np.ndarray:
-    """Return a photo (3, H, W) with its label (H, W) at the size of a panel."""
-    pixels = photo.permute(1, 2, 0).round().byte().cpu().numpy()
-    ids = label.round().byte().cpu().numpy()
-    return at_panel_size(labelled(pixels, ids, colour, several=several))

@@ -8,9 +8,9 @@ from typing import Any
 
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
+from util.evaluate.schema import FINAL, SMALLER_IS_BETTER, counts_of, read_results
 from util.files import read_text, write_atomically
 from util.report.result_table import class_names
-from util.report.schema import FINAL, SMALLER_IS_BETTER, counts_of, read_results
 from util.report.table import Table
 
 RESULT_COLUMNS = [

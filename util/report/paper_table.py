@@ -8,7 +8,18 @@ from typing import Any
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
-from util.report.result_table import DEVIATION, DRAWN_HERE, SCORES, class_names, protocol_title
+from util.evaluate.schema import (
+    BASE,
+    FINAL,
+    NETWORK,
+    NOT_STATED,
+    SMALLER_IS_BETTER,
+    over_seeds,
+    read_results,
+    scores_base_classes,
+)
+from util.evaluate.titles import DRAWN_HERE, protocol_title
+from util.report.result_table import DEVIATION, SCORES, class_names
 from util.report.rows import (
     CellKey,
     Column,
@@ -20,15 +31,6 @@ from util.report.rows import (
     published_rows,
     row_name,
     trained_precision,
-)
-from util.report.schema import (
-    BASE,
-    FINAL,
-    NETWORK,
-    NOT_STATED,
-    SMALLER_IS_BETTER,
-    over_seeds,
-    read_results,
 )
 from util.report.table import Table
 
@@ -66,7 +68,7 @@ def table(
         quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
     shots = sorted(_distinct(results, "shot"))
     quoted, omitted = published_rows(
-        quoted_from, shots, first["fold_rule"], generalised=_generalised_folds(first), chosen=published
+        quoted_from, shots, first["fold_rule"], folds=_folds_of_one_map(first), chosen=published
     )
     rows = [*quoted, *measured_rows(results, output, places, place_key)]
     columns = list(product(shots, _columns(results, output, places, place_key)))
@@ -89,29 +91,29 @@ def _distinct(results: dict[Path, Result], key: str) -> list[Any]:
     return list(dict.fromkeys(result[key] for result in results.values()))
 
 
-def _generalised_folds(result: Result) -> int | None:
-    """Return the number of folds of a result of generalised segmentation; None for another one."""
-    return result["folds"] if "novel" in result["mean"][FINAL] else None
+def _folds_of_one_map(result: Result) -> int | None:
+    """Return the number of folds of a result of base and novel classes in one map; None for another one."""
+    return result["folds"] if scores_base_classes(result) else None
 
 
 def _columns(results: dict[Path, Result], output: str, places: list[Any], place_key: str) -> list[Any]:
     """Return what a number of shots may have columns of: places, scores of places, means over places, the time."""
     first = next(iter(results.values()))
-    generalised = _generalised_folds(first) is not None
+    in_one_map = scores_base_classes(first)
     present = sorted(_distinct(results, place_key))
-    scores = _further_scores(results, output, generalised) if place_key == "fold" else []
+    scores = _further_scores(results, output, in_one_map) if place_key == "fold" else []
     place_scores: list[tuple[Any, str]] = []
     if len(present) == 1 and len(places) > 1:
         place_scores = list(product(present, scores))
-    if generalised and not place_scores:
+    if in_one_map and not place_scores:
         place_scores = list(product(present, ("base", "novel")))
-    return [*(present if generalised else places), *place_scores, "mean", *scores, "seconds"]
+    return [*(present if in_one_map else places), *place_scores, "mean", *scores, "seconds"]
 
 
-def _further_scores(results: dict[Path, Result], output: str, generalised: bool) -> list[str]:
+def _further_scores(results: dict[Path, Result], output: str, in_one_map: bool) -> list[str]:
     """Return the scores beside mIoU that columns are of."""
     further = {key for result in results.values() for key in result["mean"][output]} - {"miou", "fb_iou"}
-    if generalised:
+    if in_one_map:
         return [key for key in SCORES if key in further]
     return ["fb_iou", *sorted(further)]
 
@@ -131,7 +133,7 @@ def class_table(
         first["dataset"],
         sorted(_distinct(results, "shot")),
         first["fold_rule"],
-        generalised=_generalised_folds(first),
+        folds=_folds_of_one_map(first),
         chosen=published,
     )
     quoted = [row for row in quoted if row.has_classes]

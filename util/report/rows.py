@@ -14,12 +14,13 @@ import yaml
 
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
-from util.report.result_table import AVERAGED, class_ious, departures, passes_in_words, protocol_title
-from util.report.schema import NOT_STATED, Track, in_words
+from util.evaluate.schema import NOT_STATED, Track
+from util.evaluate.titles import AVERAGED, departures, passes_in_words, protocol_title, tracks_in_words
+from util.report.result_table import class_ious
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
-OF_FOLD = ("list_file", "fold", "typical_epochs")  # settings that may differ between folds of a mean
+OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a mean
 OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
 Result = dict[str, Any]
 Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
@@ -49,7 +50,7 @@ class Row:
     @property
     def track(self) -> str:
         """Its tracks in words."""
-        return in_words(self.tracks)
+        return tracks_in_words(self.tracks)
 
     @property
     def doubts(self) -> list[str]:
@@ -168,7 +169,7 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
         "list"
     )  # rare classes that are skipped depend on shots
-    terms["track", cell.row, cell.shot] = in_words({cell.shot: result["track"]}) if "track" in result else None
+    terms["track", cell.row, cell.shot] = tracks_in_words({cell.shot: result["track"]}) if "track" in result else None
     return terms
 
 
@@ -361,7 +362,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
 
 def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
-    others = (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model", "precision")
+    others = (*IRRELEVANT, *OF_FOLD, "root", "shot", "model", "precision")
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     settings = {}
     for key, value in data.items():
@@ -376,7 +377,7 @@ def _published() -> dict[str, Any]:
 
 
 def published_rows(
-    dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None, chosen: str | None = None
+    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, chosen: str | None = None
 ) -> tuple[list[Row], list[str]]:
     """Return the published rows, and notes on those that are omitted because their folds differ.
 
@@ -384,7 +385,7 @@ def published_rows(
         dataset: that the rows are of.
         shots: numbers of shots; rows with none of them are left out.
         fold_rule: of the folds that rows are compared on.
-        generalised: only those of generalised segmentation on so many folds; None: none of them.
+        folds: only rows of base and novel classes in one map, on so many folds; None: none of them.
         chosen: papers, with commas, or ``none``; None: all.
 
     Raises:
@@ -396,7 +397,7 @@ def published_rows(
     omitted: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
-        is_same_test = entry["dataset"] == dataset and entry.get("generalised") == generalised
+        is_same_test = entry["dataset"] == dataset and entry.get("folds") == folds
         if not is_same_test or not entry_shots or entry["paper"].lower() not in papers:
             continue
         row = _published_row(entry, entry_shots)
@@ -440,7 +441,7 @@ def _published_scores(entry: dict[str, Any], shot: int) -> dict[Any, float]:
     """Return the scores of an entry of ``PUBLISHED`` by fold, class, or name of a mean."""
     *folds, mean = entry["miou"][shot]
     scores: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
-    if "generalised" in entry:
+    if "base" in entry:
         for key in ("base", "novel"):
             *folds, scores[key] = entry[key][shot]
             scores |= {(fold, key): value for fold, value in enumerate(folds)}

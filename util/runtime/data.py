@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from model.registry import class_of
 from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
-from util.config.settings import BINARY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
+from util.config.settings import BINARY, EVERY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
 from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
@@ -21,11 +21,11 @@ from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
 from util.errors import UserError
 from util.runtime.context import RunContext, make_run_context, with_data
-from util.runtime.input_size import scored_on, view_of
+from util.runtime.input_size import label_kind, view_of
 from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
-RUN_SETTINGS = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
+RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     """Return the data of the base stage: labelled images."""
     data = context.config.data
     fold = context.fold
-    if not context.model_class.generalised:
+    if not context.model_class.only_base_stage:
         meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
@@ -91,7 +91,7 @@ def _images_for_validation(held_out: RunContext, training: ImageList, progress: 
         return _logged(data.classes, images, progress)
     if config.meta_stage.validate_on == HELD_OUT:
         return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
-    return images_for_test(held_out, progress, config.protocols[config.test.protocol].list_file)
+    return images_for_test(held_out, progress, config.protocols[config.test.protocol])
 
 
 def validation_context(context: RunContext) -> RunContext:
@@ -130,18 +130,13 @@ def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
     return images_for_training(context, False, stage)
 
 
-def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings) -> ImageList:
-    """Return the test list of a protocol; ``progress``: this process shows bars and warnings."""
-    if protocol.generalised:
-        data = context.config.data
-        return lists.whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
-    return images_for_test(context, progress, protocol.list_file)
-
-
-def images_for_test(context: RunContext, progress: bool = True, published: str | None = None) -> ImageList:
-    """Return the fold's test list, or the published list of that name."""
+def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
+    """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
     data = context.config.data
-    images = lists.test_list(load_index(data, "test", progress), context.fold, data, published)
+    index = load_index(data, "test", progress)
+    if protocol is not None and protocol.query == EVERY:
+        return lists.whole_test_list(index, context.fold, data, protocol)
+    images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
     if progress and data.train_list is not None and data.mask_form != BINARY:
         _warn_of_training_images(images, Path(data.root), data.train_list)
     return _logged(data.classes, images, progress)
@@ -197,7 +192,7 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
         context,
         protocol_sampler(context, images, protocol, seed),
         view,
-        (scored_on(view, protocol),),
+        (label_kind(view.rule, protocol.scored_on),),
         play_novel=on_base_classes,
         last_support_first=protocol.draw == PFENET,
     )
@@ -205,7 +200,7 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    if protocol.generalised:
+    if protocol.query == EVERY:
         return run_of(images, protocol, context.config.data.shot, seed)
     sampler = _sampler(context, images, protocol, seed)
     if protocol.draw != OWN:

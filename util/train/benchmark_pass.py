@@ -1,43 +1,21 @@
-"""One pass of a network over a batch of noise: its time, memory, operations and what it stores can be measured.
+"""One pass of a network over a batch of noise: its time and memory can be measured.
 
 The plan of a command, the check of a GPU's memory and ``benchmark.py`` take it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from model.contract import Trainable
 from model.episode import Episode, LabelledImages
 from model.registry import class_of
-from model.tensors.object_windows import fixed_shapes
-from util.checkpoints.checkpoint import Stored
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.runtime.network import build_model
-
-
-def _of_convolution_backward(
-    grad_shape: Sequence[int], input_shape: Sequence[int], weight_shape: Sequence[int], *others: Any, **_out: Any
-) -> int:
-    """Return the operations of a convolution's gradients: each of them takes as many as the convolution.
-
-    torch counts a gradient of the weights as if each group saw all channels: 64 times too many of 64 depthwise ones.
-    """
-    *_, transposed, _, _, wanted = others
-    positions = math.prod((input_shape if transposed else grad_shape)[2:])
-    of_input, of_weight, _ = wanted
-    return (of_input + of_weight) * 2 * input_shape[0] * positions * math.prod(weight_shape)
-
-
-BACKWARD = {torch.ops.aten.convolution_backward: _of_convolution_backward}
 
 
 @dataclass(frozen=True)
@@ -94,18 +72,3 @@ class BenchmarkPass:
             losses = network.train(self.trains)(batch).losses
             if self.trains:
                 sum(losses.values(), torch.zeros(())).backward()
-
-    def counted(self) -> tuple[float, Stored]:
-        """Return the operations of an image or episode, NaN if the network asks for values, and what is stored."""
-        stage = (self.config.base_stage if self.base else None) or self.config.meta_stage
-        device = torch.device("meta")
-        operations = FlopCounterMode(display=False, custom_mapping=BACKWARD)
-        stored = Stored(0, 0)
-        with suppress(NotImplementedError, RuntimeError), device, fixed_shapes():
-            network = self.network(device)
-            stored = Stored.of(network, stage)
-            episodes = self.episodes(device)
-            with operations:
-                self.run(network, episodes)
-            return operations.get_total_flops() / self.batch, stored
-        return math.nan, stored

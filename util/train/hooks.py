@@ -22,13 +22,14 @@ from util.cli import STOPS
 from util.config.settings import StageSettings
 from util.errors import UserError
 from util.progress import ProgressBar
-from util.report.run_folder import RunFolder
 from util.runtime.network import PreparedNetwork
 from util.runtime.processes import ProcessGroup
+from util.runtime.run_folder import RunFolder
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
 log = logging.getLogger("symnet")
+LOG_STEPS = 20  # between points of the curves
 HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
@@ -97,7 +98,7 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
     epoch = f"{progress.step / training.schedule.steps_per_epoch:.1f}/{training.schedule.epochs}"
     bar.update()
     bar.set_postfix(loss=f"{total:.3f}", epoch=epoch, refresh=False)
-    if progress.step % training.stage.log_steps == 0 or progress.step == 1:
+    if progress.step % LOG_STEPS == 0 or progress.step == 1:
         training.curves.scalars("loss", mean_losses, progress.step)
         training.curves.scalars("lr", rates, progress.step)
 

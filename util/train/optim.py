@@ -15,6 +15,11 @@ from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings, StageSettings
 from util.errors import UserError
 
+MOMENTUM = 0.9  # of SGD
+BETAS = (0.9, 0.999)  # beta_1, beta_2 of AdamW
+POWER = 0.9  # of the schedule ``poly``
+MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
+DECAY = 0.1  # of the learning rate at each of them
 WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
 
 
@@ -41,12 +46,11 @@ def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimiz
 
 def _sgd(tensors: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
     decay = settings.weight_decay
-    return torch.optim.SGD(tensors, settings.lr, settings.momentum, weight_decay=decay, nesterov=settings.nesterov)
+    return torch.optim.SGD(tensors, settings.lr, MOMENTUM, weight_decay=decay, nesterov=settings.nesterov)
 
 
 def _adamw(tensors: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
-    first, second = settings.betas
-    return torch.optim.AdamW(tensors, settings.lr, betas=(first, second), weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(tensors, settings.lr, betas=BETAS, weight_decay=settings.weight_decay)
 
 
 OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}  # by ``OptimizerSettings.kind``
@@ -92,13 +96,12 @@ class StepSchedule:
 
         UserError: the batch is too small for the processes and the parts of an accumulated batch.
         """
-        total = stage.batch * processes if stage.batch_per == "process" else stage.batch
         least = processes * least_batch(stage, key)
-        if total < least:
+        if stage.batch < least:
             parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
-            raise UserError(f"{key}.batch = {total} in all is too small for {parts}; at least {least}")
-        per_epoch = max(epoch_length // total, 1)
-        return cls(steps_per_epoch=per_epoch, steps=per_epoch * stage.epochs, batch=total)
+            raise UserError(f"{key}.batch = {stage.batch} is too small for {parts}; at least {least}")
+        per_epoch = max(epoch_length // stage.batch, 1)
+        return cls(steps_per_epoch=per_epoch, steps=per_epoch * stage.epochs, batch=stage.batch)
 
     @property
     def epochs(self) -> int:
@@ -116,13 +119,13 @@ def least_batch(stage: StageSettings, key: str) -> int:
 def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:
     """Return the factor of the learning rate in step 0..steps - 1, a pure function of the step.
 
-    ``poly`` is (1 - (step + 1) / steps) ^ power, which counts steps from 1 as the published code does; ``step`` is
-    ``decay`` to the number of ``milestones`` (shares of all steps) that are passed; ``constant`` is 1.
+    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``step`` is
+    DECAY to the number of MILESTONES that are passed; ``constant`` is 1.
     """
     if settings.schedule == "poly":
-        return (1 - (step + 1) / steps) ** settings.power
+        return (1 - (step + 1) / steps) ** POWER
     if settings.schedule == "step":
-        return settings.decay ** sum(step >= share * steps for share in settings.milestones)
+        return DECAY ** sum(step >= share * steps for share in MILESTONES)
     return 1.0
 
 

@@ -15,6 +15,8 @@ from util.files.images import CLASS_CHANNEL, STACKED_CHANNELS
 
 PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; the mean is ImageNet's
 BLUR_KERNEL = (5, 5)
+ROTATION = 10.0  # degrees at most, either way
+KEEP_TRIES = 30  # draws of a crop that holds enough of its target
 
 Window = tuple[slice, slice]  # rows, columns
 Colour = int | tuple[int, ...]  # of one channel, or of each
@@ -54,7 +56,7 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
     """Sample scale, rotation, flip and blur for an image; always takes the same count of numbers from ``random``."""
     smallest, largest = augment.scale
     scale = random.uniform(smallest, largest)
-    angle = random.uniform(-augment.rotate, augment.rotate)
+    angle = random.uniform(-ROTATION, ROTATION)
     chances = (augment.rotate_probability, augment.blur_probability, augment.flip_probability)
     rotates, blurs, flips = (random.random(3) < chances).tolist()
     new_height = max(round(height * scale), 1)
@@ -78,7 +80,7 @@ def warp_training(
 
     The view is a crop of the warped image or, with ``augment.fit: stretch``, the whole warped image, aspect not kept.
     Pixels outside the image get the padding's colour and class 255. With ``augment.keep_target`` the crop is redrawn,
-    at most ``keep_tries`` times, until it holds that share of the pixels of class ``target``.
+    at most KEEP_TRIES times, until it holds that share of the pixels of class ``target``.
     """
     warp = draw_warp(stacked.shape[0], stacked.shape[1], augment, random)
     classes = cv2.extractChannel(stacked, CLASS_CHANNEL)
@@ -142,7 +144,7 @@ def _draw_corner_with_target(
     """Draw the crop's top left, anew while it holds too little of a mask {0, 1} and tries are left."""
     corner = _draw_corner(warp, size, augment, random)
     enough = augment.keep_target * cv2.countNonZero(target_mask)
-    for _ in range(augment.keep_tries):
+    for _ in range(KEEP_TRIES):
         kept = cv2.countNonZero(target_mask[_window(warp, corner, size)])
         if kept >= enough:
             break
@@ -153,7 +155,7 @@ def _draw_corner_with_target(
 def _draw_corner(warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator) -> tuple[int, int]:
     """Draw the crop's top left in the warped image; negative if the warped image is smaller and gets padding.
 
-    With ``pad_at: end`` the padding lies below and at the right of the image before the flip, so at the left of a
+    With ``pad: black`` the padding lies below and at the right of the image before the flip, so at the left of a
     flipped one.
     """
     corner = []
@@ -161,7 +163,7 @@ def _draw_corner(warp: Warp, size: int, augment: AugmentSettings, random: np.ran
         missing = size - length
         if missing < 0:
             corner.append(int(random.integers(0, length - size + 1)))
-        elif augment.pad_at == "around":
+        elif augment.pad == "mean":
             corner.append(-(missing // 2))
         else:
             corner.append(-missing if is_flipped else 0)

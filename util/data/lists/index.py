@@ -32,6 +32,7 @@ from util.files.images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
+MASK_SUFFIX = ".png"  # of the masks of a data set
 FILES = 2  # of an image: photo and mask
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
 # and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
@@ -219,7 +220,7 @@ def _read_list(data: DataSettings, part: str, words: int) -> _List:
         raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
     rows = read_rows(path, words)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
-    masks = tuple(root / data.masks / f"{row[0]}{data.mask_suffix}" for row in rows)
+    masks = tuple(root / data.masks / f"{row[0]}{MASK_SUFFIX}" for row in rows)
     return _List(path, rows, images, masks)
 
 

@@ -6,9 +6,9 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
 counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. A
 further metric of a test is a key of its own, output -> part and whole of each class. The query of a protocol with
-``absent`` need not show the class; ``presence`` is then the score that it does. In generalised segmentation the header
-has the supports of each seed, ``runs`` (class and supports of every novel class), which its episodes need not repeat;
-an output's counts are then class -> ``[I, U]``, of the classes that occur, 0 for the background.
+``absent`` need not show the class; ``presence`` is then the score that it does. Of base and novel classes in one map
+the header has the supports of each seed, ``runs`` (class and supports of every novel class), which its episodes need
+not repeat; an output's counts are then class -> ``[I, U]``, of the classes that occur, 0 for the background.
 """
 
 import hashlib

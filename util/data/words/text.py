@@ -12,6 +12,7 @@ from util.files import RestrictedUnpickler, write_atomically
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
+FOLDER = "initmodel"  # of vectors that ``data.text`` names
 NAME_VECTOR_WIDTH = 300
 SUFFIXES = (".npz", ".pkl")
 
@@ -83,10 +84,10 @@ def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray
 
 
 def vectors_path(data: DataSettings) -> Path:
-    """Return the file that ``data.text`` names: itself if it is a path, else ``<text_dir>/<text>_<name>.npz|.pkl``."""
+    """Return the file that ``data.text`` names: itself if it is a path, else ``initmodel/<text>_<name>.npz|.pkl``."""
     if Path(data.text).suffix in SUFFIXES:
         return Path(data.text)
-    paths = [Path(data.text_dir) / f"{data.text}_{data.name}{suffix}" for suffix in SUFFIXES]
+    paths = [Path(FOLDER) / f"{data.text}_{data.name}{suffix}" for suffix in SUFFIXES]
     return next(filter(Path.exists, paths), paths[-1])
 
 

@@ -9,9 +9,8 @@
 import argparse
 
 from util.files import paths_below
-from util.prepare.datasets.recipe import MaskJob, Plan, compare_count, grey, matching
+from util.prepare.datasets.recipe import MaskJob, Plan, Recipe, compare_count, grey, matching
 
-ROOT = "folder of CXR_png and masks"
 PARTS = {"CHNCXR": ("test", "shenzhen"), "MCUCXR": ("test",)}  # beginning of a name -> lists
 PUBLISHED = {"test": 704, "shenzhen": 566}
 
@@ -30,3 +29,6 @@ def find(options: argparse.Namespace) -> Plan:
         jobs.append(MaskJob(photo, mask, name, 1, photo_name=f"{name}.png", parts=PARTS[hospital]))
     unmasked = compare_count("photos without a mask, left out", len(photos.keys() - masks.keys()), 96)
     return Plan(jobs, grey, published=PUBLISHED, notes=[unmasked])
+
+
+RECIPE = Recipe("chestxray", __doc__, {"root": "folder of CXR_png and masks"}, find)

@@ -26,21 +26,13 @@ from annotations.coco import read_annotations
 from util.errors import UserError
 from util.files import link
 from util.files.images import header_of, turned
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, classes_of
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, classes_of
 from util.prepare.download import fetch, unpack
-from util.prepare.make import add_out
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when complete
 SPLITS_2017 = {"train2017": 117266, "val2017": 4952}
 PHOTOS = {"train2014": 82783, "val2014": 40504}
 OF_2017 = "lists of 2017; COCO-20i is scored on those of 2014: add annotations/instances_{train,val}2014.json to --root"
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of train2014, val2014 and annotations")
-    parser.add_argument("--download", action="store_true", help="download missing files to --root (20 GB)")
-    add_out(parser, "data/COCO2014")
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -145,3 +137,15 @@ def draw(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     if shape != stated:
         raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
     yield Piece(job.line, turned(class_mask(photo, class_ids), orientation))
+
+
+RECIPE = Recipe(
+    "coco",
+    __doc__,
+    {"root": "folder of train2014, val2014 and annotations"},
+    find,
+    out="data/COCO2014",
+    download="download missing files to --root (20 GB)",
+    sizes=SPLITS,
+    shares_folder=True,
+)

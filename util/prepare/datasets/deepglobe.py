@@ -21,9 +21,8 @@ import numpy as np
 
 from util.errors import UserError
 from util.files import paths_below
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, grey, ids_of_colours, line_of, matching
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, by_name, grey, ids_of_colours, line_of, matching
 
-ROOT = "folder in one of the layouts above"
 GRID = 6  # tiles along a side of an image
 RAREST = 0.048  # of the pixels of a tile that is kept, the least share of the rarest colour
 COLOURS = {"agriculture": (255, 255, 0), "urban": (0, 255, 255), "rangeland": (255, 0, 255), "forest": (0, 255, 0)}
@@ -95,3 +94,6 @@ def cut(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         for class_id in present[present > 0].tolist():
             line = line_of(f"{class_id}/{number}_sat_{i}{j}", class_id, photo_name)
             yield Piece(line, (tile == class_id).astype(np.uint8), image[rows, columns])
+
+
+RECIPE = Recipe("deepglobe", __doc__, {"root": "folder in one of the layouts above"}, find)

@@ -9,9 +9,8 @@ import argparse
 from itertools import product
 
 from util.files import REPOSITORY, paths_below
-from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey
+from util.prepare.datasets.recipe import MaskJob, Plan, Recipe, classes_of, grey
 
-ROOT = "unpacked download"
 NUMBERS = sorted(map(str, range(1, 11)))  # of a class's photos: 1, 10, 2, ...: the order of the published episodes
 SPLITS = {"train": "trn", "validation": "val", "test": "test"}  # part -> file in lists/fss1000
 PUBLISHED = {"train": 5200, "validation": 2400, "test": 2400}
@@ -31,3 +30,6 @@ def find(options: argparse.Namespace) -> Plan:
             mask = folder / f"{name}.png"
             jobs.append(MaskJob(photo, mask, name, class_ids[class_name], photo_name=f"{name}.jpg", parts=(part,)))
     return Plan(jobs, grey, published=PUBLISHED, parts=tuple(SPLITS))
+
+
+RECIPE = Recipe("fss1000", __doc__, {"root": "unpacked download"}, find)

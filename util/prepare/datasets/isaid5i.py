@@ -17,9 +17,8 @@ from itertools import product
 from util.config.folds import Fold
 from util.data.lists.files import missing_fold_list, read_fold_list
 from util.files import visible
-from util.prepare.datasets.recipe import MaskJob, Plan, check_masks, labels
+from util.prepare.datasets.recipe import MaskJob, Plan, Recipe, check_masks, labels
 
-ROOT = "folder of the patches in one of the forms above"
 PARTS = {"train": "train", "test": "val"}  # list -> folder
 PUBLISHED = {"train": None, "test": 6363}
 CLASSES = 15
@@ -55,3 +54,6 @@ def _list_note(number: int, names: set[str]) -> str:
     listed = read_fold_list(LIST, fold)
     present = sum(stem in names for stem in listed.stems)
     return f"fold {number}: published test list of {len(listed.stems)} lines, {present} of them with their patches"
+
+
+RECIPE = Recipe("isaid5i", __doc__, {"root": "folder of the patches in one of the forms above"}, find)

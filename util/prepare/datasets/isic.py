@@ -9,9 +9,8 @@ resized to it. Creates images (links), masks and lists/test.txt: the data set is
 import argparse
 
 from util.files import paths_below
-from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey, matching, read_table
+from util.prepare.datasets.recipe import MaskJob, Plan, Recipe, classes_of, grey, matching, read_table
 
-ROOT = "folder of the photos and the masks"
 CLASSES = "isic2018/classes.csv"  # of ``lists/``
 PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma": 519}
 
@@ -34,3 +33,6 @@ def find(options: argparse.Namespace) -> Plan:
     if unlisted:
         notes.append(f"{len(unlisted)} photos are not in lists/{CLASSES}, such as {unlisted[0]}, left out")
     return Plan(jobs, grey, classes, PUBLISHED, notes)
+
+
+RECIPE = Recipe("isic", __doc__, {"root": "folder of the photos and the masks"}, find)

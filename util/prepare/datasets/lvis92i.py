@@ -15,6 +15,7 @@ from util.files import read_json
 from util.prepare.datasets.recipe import (
     MaskJob,
     Plan,
+    Recipe,
     coco_photo,
     find_file,
     plan_of,
@@ -23,7 +24,6 @@ from util.prepare.datasets.recipe import (
     read_table,
 )
 
-ROOT = "folder of the photos and the annotations"
 FOLDS = 10
 CLASSES = "lvis92i/classes.csv"  # of ``lists/``: those of one shot
 RULE = {"title": "LVIS-92i", "folds": FOLDS, "query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
@@ -86,3 +86,6 @@ def _compare_ids(lvis_ids: list[int], published: list[int]) -> str:
         return "OK"
     unlisted = [str(lvis_id) for lvis_id in lvis_ids if lvis_id not in published]
     return f"differ, {len(unlisted)} are not in it: {', '.join(unlisted[:5])}"
+
+
+RECIPE = Recipe("lvis92i", __doc__, {"root": "folder of the photos and the annotations"}, find)

@@ -17,7 +17,6 @@ from util.errors import UserError
 from util.prepare.datasets import recipe
 from util.prepare.datasets.recipe import MaskJob, Plan
 
-ROOT = "folder of the photos and the annotations"
 FOLDS = 4
 RULE = {
     "title": "PACO-Part",
@@ -94,3 +93,6 @@ def _class_names(paco_ids: Sequence[int]) -> list[str]:
     if not all(paco_id in names for paco_id in paco_ids):
         return [f"part_{paco_id}" for paco_id in paco_ids]
     return [names[paco_id] for paco_id in paco_ids]
+
+
+RECIPE = recipe.Recipe("pacopart", __doc__, {"root": "folder of the photos and the annotations"}, find)

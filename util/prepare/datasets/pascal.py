@@ -23,23 +23,13 @@ from PIL import Image
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
 from util.files.images import fitted_mask, header_of, read_mask
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, check_masks, published_form
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form
 from util.prepare.download import fetch, unpack
-from util.prepare.make import add_out
 
 CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 LISTS = "ImageSets/Segmentation"
 MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--voc", type=Path, help="VOC2012 folder, or the official tar")
-    source.add_argument("--download", action="store_true", help="download both from the official addresses (3.4 GB)")
-    parser.add_argument("--sbd", type=Path, help="SBD folder in any form, or the official tgz; default VOC alone")
-    add_out(parser, "data/VOC2012")
 
 
 class Source(NamedTuple):
@@ -76,6 +66,8 @@ def find(options: argparse.Namespace) -> Plan:
 
 def _source_folders(options: argparse.Namespace) -> list[Path]:
     """Return the folders of VOC and, where it is given, of SBD, after downloading and unpacking."""
+    if options.download == (options.voc is not None):
+        raise UserError("give either --voc, the VOC2012 folder or the official tar, or --download (3.4 GB)")
     raw = options.out.parent / "raw"
     paths = [path for path in (options.voc, options.sbd) if path is not None]
     if options.download:
@@ -183,3 +175,19 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
 def _first(paths: list[Path]) -> Path:
     """Return the first path that exists, else the last."""
     return next((path for path in paths if path.exists()), paths[-1])
+
+
+RECIPE = Recipe(
+    "pascal",
+    __doc__,
+    {
+        "voc": "VOC2012 folder, or the official tar",
+        "sbd": "SBD folder in any form, or the official tgz; default VOC alone",
+    },
+    find,
+    optional=("voc", "sbd"),
+    out="data/VOC2012",
+    download="download both from the official addresses (3.4 GB)",
+    sizes=PUBLISHED,
+    shares_folder=True,
+)

@@ -25,6 +25,7 @@ from util.prepare.datasets.recipe import (
     MaskJob,
     Piece,
     Plan,
+    Recipe,
     draw_object,
     find_file,
     plan_of,
@@ -33,7 +34,6 @@ from util.prepare.datasets.recipe import (
     region,
 )
 
-ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
 RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct"}
 CLASSES = "pascal_part/classes.csv"  # of ``lists/``
@@ -195,3 +195,6 @@ def drawn_part(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
 
 def _has_pixels(shape: Shape) -> bool:
     return not isinstance(shape, dict) or bool(decoded(shape).any())
+
+
+RECIPE = Recipe("pascalpart", __doc__, {"root": "folder of VOC2010 and the annotations of parts"}, find)

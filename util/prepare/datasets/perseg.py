@@ -12,9 +12,8 @@ import numpy as np
 
 from util.errors import UserError
 from util.files.images import fitted_mask, header_of, opened_mask
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, find_file, plan_of
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, find_file, plan_of
 
-ROOT = "folder of Images and Annotations"
 RULE = {"title": "PerSeg", "folds": 1, "query": "pairs", "supports": "first", "episodes": "null"}
 RULE |= {"fold_rule": "lists", "protocol": "perseg"}
 SUPPORT = "00"
@@ -57,3 +56,6 @@ def any_grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         yield Piece(job.line, mask)
     elif job.name.endswith(f"/{SUPPORT}"):
         raise UserError(f"{job.source}: shows no pixel of the object, which nothing else could show; restore it")
+
+
+RECIPE = Recipe("perseg", __doc__, {"root": "folder of Images and Annotations"}, find)

@@ -1,9 +1,6 @@
-"""A recipe names the photos of a data set, the sources of their masks, and their lists.
+"""A recipe says how the download of a data set becomes photos, masks and lists.
 
-A recipe is a module of this package and becomes the command of ``prepare.py`` that has its name. Its docstring is the
-help of the command, ``ROOT`` that of ``--root``, and ``find(options)`` returns its ``Plan``, which
-``util/prepare/make.py`` carries out, or refuses (UserError) files that are missing or damaged. docs/datasets.md has an
-example.
+A recipe is a module of this package that has a ``RECIPE``; nothing else names it. docs/datasets.md has an example.
 """
 
 import argparse
@@ -93,6 +90,27 @@ class Plan:
         """Return mask and photo of a line of a list, relative to the prepared folder."""
         name, *others = line.split()
         return Path(self.masks, f"{name}.png"), Path(self.images, others[-1] if others else name + self.suffix)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A data set and its command, ``prepare.py <name>``."""
+
+    name: str
+    help: str | None  # of the command: the docstring of the recipe's module
+    given: Mapping[str, str]  # option -> what was downloaded and unpacked by hand, for its help
+    # Returns the plan for the options of the command, or refuses (UserError) files that are missing or damaged
+    find: Callable[[argparse.Namespace], Plan]
+    optional: Sequence[str] = ()  # options that may be left out
+    out: str = ""  # the folder that is made unless ``--out`` names one; data/<name>
+    download: str = ""  # help of ``--download``, which then replaces what is given or completes it
+    sizes: Mapping[str, int] = field(default_factory=dict)  # list -> images when complete, for ``prepare.py check``
+    shares_folder: bool = False  # ``--out`` may hold other files, such as the download
+
+    @property
+    def usage(self) -> str:
+        """The options that a user must fill in."""
+        return " ".join(f"--{option} <{text}>" for option, text in self.given.items())
 
 
 def line_of(name: str, class_id: int, photo_name: str) -> str:

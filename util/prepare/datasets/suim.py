@@ -18,6 +18,7 @@ from util.prepare.datasets.recipe import (
     MaskJob,
     Piece,
     Plan,
+    Recipe,
     by_name,
     classes_of,
     fitted,
@@ -26,7 +27,6 @@ from util.prepare.datasets.recipe import (
     line_of,
 )
 
-ROOT = "folder of images and masks"
 # Folder of a class -> whether red, green and blue are set in the official masks; in the order of the class ids.
 CODES = {"FV": (1, 1, 0), "HD": (0, 0, 1), "PF": (0, 1, 0), "RI": (1, 0, 1), "RO": (1, 0, 0), "SR": (1, 1, 1)}
 CODES |= {"WR": (0, 1, 1)}
@@ -80,3 +80,6 @@ def coloured_masks(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         if (ids == class_id).any():
             mask = fitted(job, image, (ids == class_id).astype(np.uint8))
             yield Piece(line_of(f"{code}/{job.photo.stem}", class_id, job.photo.name), mask)
+
+
+RECIPE = Recipe("suim", __doc__, {"root": "folder of images and masks"}, find)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from util.config.former import without_former
 from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
 from util.files import read_json
@@ -18,7 +19,12 @@ from util.typecheck import Misfit, convert
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
+OF_CONFIGS = ("config", "training", "trained_with", "protocol_settings")  # entries that hold settings
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
+PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
+PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
+# What is drawn beside a result, as patterns: the next test removes it
+DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 SMALLER_IS_BETTER = {"hd95", "assd", "seconds"}  # scores; a metric of that kind adds its name here
@@ -28,9 +34,6 @@ SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key.
 Scores = dict[str, float]
-
-
-TEXT_IN_WORDS = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
 
 class Track(TypedDict):
@@ -80,7 +83,7 @@ class Result(TypedDict):
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
     content: str  # SHA-256 of the names and contents of the list's photos and masks
-    list_source: str  # path of the list file (the protocol's list_file or data.test_fold_list), or: made from the masks
+    list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -124,14 +127,15 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        fix = "not a result as util/report/schema.py describes it, score the run again with test.py"
+        fix = "not a result as util/evaluate/schema.py describes it, score the run again with test.py"
         raise UserError(f"{source}: {misfit}; {fix}") from None
     return content
 
 
 def read_result(path: Path) -> dict[str, Any]:
     """Return the result of a file; errors as ``read_json`` and ``check_result``."""
-    return check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
 
 
 def find_results(paths: list[Path]) -> list[Path]:
@@ -161,30 +165,6 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
 
 
-def in_words(tracks: dict[int, Track]) -> str:
-    """Return the tracks of a method, number of test shots -> track, in words."""
-    words = {shot: _track_in_words(track) for shot, track in tracks.items()}
-    distinct = list(dict.fromkeys(words.values()))
-    if len(distinct) > 1:
-        distinct = [f"{shot}-shot: {text}" for shot, text in words.items()]
-    for shot, track in tracks.items():
-        if track["train_shot"] not in (None, shot):
-            distinct.append(f"{shot}-shot by weights of {track['train_shot']} shot")
-    return "; ".join(distinct)
-
-
-def _track_in_words(track: Track) -> str:
-    """Return a track in words, without the number of shots of its training."""
-    parts = []
-    if track["encoder_data"] != "":
-        parts.append(f"encoder's data: {track['encoder_data'] or NOT_STATED}")
-    parts.append(f"text: {TEXT_IN_WORDS[track['text']]}")
-    parts.append(f"training: {track['training'] or NOT_STATED}")
-    if track["training"] in (None, "in-domain"):
-        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
-    return "; ".join(parts)
-
-
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
     """Return the mIoU in percent over the last axis: the mean IoU of the classes that occurred in an episode.
 
@@ -198,8 +178,8 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
 def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int, int]]:
     """Return (group, class id, intersection, union) of each class of a manifest's episode, scored with that output.
 
-    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; in generalised segmentation there are two, 0 of
-    base and 1 of novel classes, of which all that occur count.
+    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; where base and novel classes are in one map
+    there are two, 0 of base and 1 of novel classes, of which all that occur count.
     """
     counts = episode["outputs"][output]
     ways = [class_id for class_id, _ in ways_of(episode)]
@@ -207,6 +187,11 @@ def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int,
         classes = {int(class_id): pair for class_id, pair in counts.items() if class_id != "0"}
         return [(int(class_id in ways), class_id, *pair) for class_id, pair in classes.items()]
     return [(0, class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
+
+
+def scores_base_classes(result: dict[str, Any]) -> bool:
+    """Return whether a result is of base and novel classes in one map, and not of novel ones alone."""
+    return "novel" in result["mean"][FINAL]
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:

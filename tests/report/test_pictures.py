@@ -1,12 +1,12 @@
-"""The pictures of a test, from the predictions that its one pass keeps, and several methods side by side."""
+"""The pictures of a result, from the predictions that a test keeps, and several methods side by side."""
 
 import re
+import shutil
 import sys
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,14 +17,16 @@ from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
 from util.config.settings import Config
 from util.errors import UserError
-from util.evaluate import pictures as module
 from util.evaluate.evaluate import FINAL
+from util.evaluate.kept import Kept, KeptPredictions, read_predictions
 from util.evaluate.metrics import iou_of
-from util.evaluate.pictures import Kept, KeptPredictions, side_by_side
-from util.evaluate.test import Test, own_config
+from util.evaluate.schema import read_result
+from util.evaluate.test import Test
 from util.evaluate.testing import test as score
+from util.report import pictures as module
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
-from util.report.schema import read_result
+from util.report.pictures import draw_episodes, side_by_side
+from util.report.show import show
 from util.runtime.processes import ProcessGroup
 
 EPISODES = {0: 40, 7: 25}
@@ -45,20 +47,38 @@ def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, i
             prediction = torch.full((1, 6, 8), number % 2)
             prior = torch.full((3, 4), seed / 8)
             part.add(seed, number, {FINAL: records[seed, number]}, {FINAL: prediction}, {"prior": prior})
-        kept_by_rank = part.gathered(ProcessGroup(0, 1, torch.device("cpu")))
+        kept_by_rank = part.gather(ProcessGroup(0, 1, torch.device("cpu")))
         assert len(kept_by_rank) <= sum(wanted.values())
         kept |= kept_by_rank
-    chosen = part.chosen({episode: iou_of(rows.numpy()) for episode, rows in records.items()})
-    assert chosen == part.chosen({episode: predictions.ious[FINAL] for episode, predictions in kept.items()})
-    for seed, number in chosen:
-        check_kept(kept[seed, number], seed, number)
+    ious = {episode: iou_of(rows.numpy()) for episode, rows in records.items()}
+    kinds = part.kinds(ious)
+    assert kinds == part.kinds({episode: ious[episode] for episode in kept})
+    for episode in kinds:
+        check_kept(kept[episode])
 
 
-def check_kept(kept: Kept, seed: int, number: int) -> None:
+def check_kept(kept: Kept) -> None:
     """Check the prediction and the map of an episode, which hold its number and its seed."""
-    mask = cv2.imdecode(kept.predictions[FINAL], cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(mask, np.full((6, 8), number % 2, np.uint8), strict=True)
-    np.testing.assert_array_equal(kept.maps["prior"], np.full((3, 4), seed / 8, np.float16), strict=True)
+    seed, number = kept.episode
+    np.testing.assert_array_equal(kept.predictions[FINAL], np.full((6, 8), number % 2, np.uint8), strict=True)
+    np.testing.assert_allclose(kept.maps["prior"], np.full((3, 4), seed / 8, np.float32), atol=1e-5, strict=True)
+
+
+def test_kept_predictions_are_read_as_written(tmp_path: Path) -> None:
+    """Of an episode that is only among the first the final prediction alone; damaged files are refused."""
+    path = tmp_path / "predictions.zip"
+    keeper = KeptPredictions({"first": 1, "best": 1}, {3: 2})
+    for number in range(2):
+        predictions = {name: torch.full((1, 6, 8), number) for name in (FINAL, "meta")}
+        keeper.add(3, number, {FINAL: torch.tensor([[number, 1, number, 5]])}, predictions, {"prior": torch.ones(3, 4)})
+    keeper.write(path)
+    first, best = read_predictions(path)
+    assert (first.episode, first.kinds, first.predictions.keys(), first.maps) == ((3, 0), ["first"], {FINAL}, {})
+    assert (best.episode, best.kinds, best.predictions.keys()) == ((3, 1), ["best"], {FINAL, "meta"})
+    assert best.predictions["meta"].all() and best.maps["prior"].all()
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"predictions\.zip: cannot read .* score the run again"):
+        read_predictions(path)
 
 
 @pytest.fixture
@@ -68,18 +88,32 @@ def config(mini_yaml):
 
 
 @pytest.mark.train
-def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: Path, charts):
+def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: Path, capsys):
     score(config(PROTOTYPE, "test.pictures=2"), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
+    show([folder / "result.json"])
     height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
     assert height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
     check_page(folder / "pictures", lines(folder))
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
+        assert str(folder / name) in capsys.readouterr().out or name == "per_class.png"
     score(config())
-    remaining = {path.name for path in folder.iterdir()}
-    assert not {"pictures", "episodes.png"} & remaining
-    assert {"curve.png", "result.json"} <= remaining
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".jsonl", ".txt", ".yaml", ""}
+
+
+@pytest.mark.train
+def test_results_whose_photos_are_gone_keep_their_tables(config, mini_root: Path, tmp_path: Path, capsys) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(mini_root, root)
+    score(config(PROTOTYPE, "test.pictures=1", f"data.root={root}", *FEW))
+    path = tmp_path / "runs/tiny/test/symnet_quick/result.json"
+    shutil.rmtree(root)
+    show([path])
+    output = capsys.readouterr().out
+    assert "| final" in output and "protocol" not in output
+    assert f"no pictures of episodes: {root}" in output
+    assert path.with_name("curve.png").exists()
 
 
 def check_page(folder: Path, episodes: list[dict]) -> None:
@@ -122,15 +156,17 @@ def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
         return forward(network, episode)
 
     monkeypatch.setattr(PrototypeBaseline, "forward", counted)
-    score(config(PROTOTYPE, "data.shot=3"), save_images={"random": 4}, figures="svg")
+    score(config(PROTOTYPE, "data.shot=3"), save_images={"random": 4})
     assert passes["network"] == 14
     folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
+    draw_episodes(folder / "result.json", "svg")
+    assert passes["network"] == 14
     drawn = [*(folder / "pictures").glob("*.svg")]
     assert len(drawn) == 4
     assert {path.stem for path in drawn} == {path.stem for path in (folder / "pictures").glob("*.png")}
     assert "support 3" in drawn[0].read_text()
     log = (folder / "log.txt").read_text()
-    for text in ("protocol: symnet", "| final", "shot: 3", "made from the masks"):
+    for text in ("protocol: symnet", "% mIoU", "shot: 3"):
         assert text in log
 
 
@@ -143,8 +179,8 @@ def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_pat
     out = tmp_path / "beside"
     with monkeypatch.context() as patched:
         patched.setattr(module, "draw", lambda boards, aligned: drawn.extend(boards) or "figure")
-        patched.setattr(module, "write_figure", lambda path, figure, suffix: None)
-        assert side_by_side(folders, (5, 0), out) == [tmp_path / "beside.png", tmp_path / "beside.pdf"]
+        patched.setattr(module, "write_figure", lambda path, figure, suffix: [path])
+        assert side_by_side(folders, (5, 0), out) == [out]
     for number, board in zip((5, 0), drawn, strict=True):
         _, _, _, symnet, prototype = board  # after support, query and truth
         check_caption(symnet[0], "Sym-Net", folders[0], number)
@@ -158,7 +194,7 @@ def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_pat
 def scored_folder(config: Config) -> Path:
     """Test a config and return the folder of the result."""
     score(config)
-    return Test(own_config(config, "symnet", config.data.shot)).folder
+    return Test.of(config, "symnet").folder
 
 
 def check_caption(caption: str, method: str, folder: Path, number: int) -> None:

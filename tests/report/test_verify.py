@@ -9,10 +9,11 @@ import pytest
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
+from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, DIFFERS, checks_of, verify
-from util.report.result_table import protocol_table, title
-from util.report.schema import MANIFEST, RESULT, read_result
+from util.evaluate.titles import title
+from util.report.result_table import protocol_table
+from util.report.verify import AGREES, DIFFERS, checks_of, verify
 
 pytestmark = pytest.mark.train
 

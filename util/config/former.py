@@ -1,0 +1,38 @@
+"""Settings that are constants today, as configs in the checkpoints and results of earlier versions still hold them."""
+
+from typing import Any
+
+ANY = object()  # value of a setting that decided no result
+CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that they have today
+    **dict.fromkeys(("log_steps", "text_dir", "typical_epochs"), ANY),
+    "batch_per": ("run",),
+    "betas": ([0.9, 0.999],),
+    "decay": (0.1,),
+    "keep_tries": (30,),
+    "mask_suffix": (".png",),
+    "milestones": ([], [0.3333333, 0.6666666]),
+    "momentum": (0.9,),
+    "pad_at": ("around", "end"),
+    "power": (0.9,),
+    "rotate": (10.0,),
+    "test_fold_list": (None,),
+    "train_fold_list": (None,),
+}
+
+
+def without_former(content: Any) -> Any:
+    """Return a stored config, or a part of one, without settings whose values are those of today's constants.
+
+    A setting of another value stays: whoever reads the config finds a key that is unknown, or changed since.
+    """
+    if isinstance(content, list):
+        return [without_former(part) for part in content]
+    if not isinstance(content, dict):
+        return content
+    return {key: without_former(part) for key, part in content.items() if not _is_constant(key, part)}
+
+
+def _is_constant(key: str, value: Any) -> bool:
+    if key not in CONSTANTS:
+        return False
+    return CONSTANTS[key] is ANY or value in CONSTANTS[key]

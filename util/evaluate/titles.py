@@ -1,0 +1,128 @@
+"""A result in words: its title, what makes it another number than its protocol's, and the data it learnt from."""
+
+from pathlib import Path
+from typing import Any
+
+from util.data.draws import OWN
+from util.data.lists.files import is_published
+from util.evaluate.schema import FINAL, NOT_STATED, Track
+
+AVERAGED = "beyond the protocol"
+MADE_FROM_MASKS = "made from the masks"  # a list_source
+PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
+WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
+TEXT_IN_WORDS = {True: "read", False: "none", None: NOT_STATED}  # of a track
+
+
+def title(result: dict[str, Any]) -> str:
+    """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
+    marks = []
+    if result["weights_mark"] and not result["fold_mismatch"]:
+        marks.append(WEIGHTS[result["weights_mark"]])
+    for reason, details in departures(result).items():
+        marks.append(f"{reason.upper()} ({details})" if details else reason.upper())
+    ways = result["protocol_settings"].get("ways", 1)
+    task = f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
+    test = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {task}"
+    return ": ".join([*marks, test])
+
+
+def score_line(result: dict[str, Any]) -> str:
+    """Return the title of a result with the mIoU of its prediction, and its deviation if there are several seeds."""
+    miou = f"{result['mean'][FINAL]['miou']:.2f}"
+    if len(result["seeds"]) > 1:
+        miou += f" +- {result['deviation'][FINAL]['miou']:.2f}"
+    return f"{title(result)}: {miou} % mIoU"
+
+
+def departures(result: dict[str, Any]) -> dict[str, str]:
+    """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
+    reasons = {}
+    if result["fold_mismatch"]:
+        reasons["weights of another fold"] = ""
+    if result["trained_otherwise"]:
+        reasons["trained with other settings"] = "; ".join(result["trained_otherwise"][:3])
+    calibrated_in = (result["calibration"] or {}).get("precision")
+    if calibrated_in not in (None, result["precision"]):
+        reasons["calibrated in another precision"] = calibrated_in or ""
+    if result["quick_look"]:
+        reasons["quick look"] = _episodes_scored(result)
+    if result["other_seeds"]:
+        reasons[_seeds_scored(result)] = ""
+    if result["replayed"]:
+        reasons["replay"] = Path(result["replayed"]).name
+    if result["averaged"]:
+        reasons[AVERAGED] = passes_in_words(result)
+    return reasons
+
+
+def _episodes_scored(result: dict[str, Any]) -> str:
+    """Return how many episodes were scored, and of how many by the protocol unless a manifest was replayed."""
+    whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
+    return f"{result['episodes']}{whole} episodes"
+
+
+def _seeds_scored(result: dict[str, Any]) -> str:
+    """Return in words which seeds were scored in place of the protocol's."""
+    seeds = result["seeds"]
+    wanted = result["protocol_settings"]["seeds"]
+    if set(seeds) < set(wanted):
+        return f"{len(seeds)} of {len(wanted)} seeds"
+    return "other seeds than the protocol's"
+
+
+def passes_in_words(result: dict[str, Any]) -> str:
+    """Return a test's steps beyond the protocol and their cost, such as 'masks, 5 passes'; '' without such steps."""
+    if not result["averaged"]:
+        return ""
+    passes = f"{result['passes']} passes" if result["passes"] > 1 else f"{result['passes']} pass"
+    return f"{', '.join(result['averaged'])}, {passes}"
+
+
+def protocol_title(result: dict[str, Any]) -> str:
+    """Return the full name of a result's protocol: with the fold rule and, where there are several, list and draw."""
+    words = [f"{result['fold_rule']} folds", _list_in_words(result), episodes_in_words(result)]
+    return f"{result['protocol']} ({', '.join(filter(None, words))})"
+
+
+def _list_in_words(result: dict[str, Any]) -> str:
+    """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
+    if result["list_source"] != MADE_FROM_MASKS:
+        return "published list" if is_published(result["list_source"]) else "own list"
+    if result["replayed"]:
+        return ""
+    by_pairs = result["protocol_settings"]["query"] == "pairs" or result["list_note"]
+    return f"pairs by {result['min_pixels']} pixels" if by_pairs else ""
+
+
+def episodes_in_words(result: dict[str, Any]) -> str:
+    """Return whether a result is of the published episodes; '' for a protocol that names no published draw."""
+    if result["protocol_settings"].get("draw", OWN) == OWN:
+        return ""
+    if result["draw_note"]:
+        return "" if result["replayed"] else DRAWN_HERE
+    return PUBLISHED_EPISODES
+
+
+def tracks_in_words(tracks: dict[int, Track]) -> str:
+    """Return the tracks of a method, number of test shots -> track, in words."""
+    words = {shot: _track_in_words(track) for shot, track in tracks.items()}
+    distinct = list(dict.fromkeys(words.values()))
+    if len(distinct) > 1:
+        distinct = [f"{shot}-shot: {text}" for shot, text in words.items()]
+    for shot, track in tracks.items():
+        if track["train_shot"] not in (None, shot):
+            distinct.append(f"{shot}-shot by weights of {track['train_shot']} shot")
+    return "; ".join(distinct)
+
+
+def _track_in_words(track: Track) -> str:
+    """Return a track in words, without the number of shots of its training."""
+    parts = []
+    if track["encoder_data"] != "":
+        parts.append(f"encoder's data: {track['encoder_data'] or NOT_STATED}")
+    parts.append(f"text: {TEXT_IN_WORDS[track['text']]}")
+    parts.append(f"training: {track['training'] or NOT_STATED}")
+    if track["training"] in (None, "in-domain"):
+        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
+    return "; ".join(parts)

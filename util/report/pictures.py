@@ -1,0 +1,328 @@
+"""Pictures of episodes: of those whose predictions a test kept, and several methods' predictions in one figure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Subset
+
+from model.tensors.ops import resize
+from util.data.images.views import numbered
+from util.data.lists.manifest import read_manifest, ways_of
+from util.data.sampling import EpisodeKey
+from util.errors import UserError
+from util.evaluate.evaluate import Scoreboard, run_pass
+from util.evaluate.jobs import build_test_jobs
+from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
+from util.evaluate.schema import BASE, FINAL, MANIFEST, PAGE, PICTURES, PREDICTIONS, find_results, read_result
+from util.evaluate.test import Test
+from util.evaluate.titles import title
+from util.files import write_atomically
+from util.files.overlay import (
+    PANEL_HEIGHT,
+    PREDICTION_COLOUR,
+    SUPPORT_COLOUR,
+    TRUTH_COLOUR,
+    at_panel_size,
+    class_map,
+    heat,
+    labelled,
+)
+from util.progress import ProgressBar
+from util.report.figure import Panels, draw, write_figure
+from util.report.rows import row_name
+from util.report.verify import test_of
+from util.runtime.data import trials
+from util.runtime.device import pick_device
+from util.runtime.processes import ProcessGroup
+
+EPISODES = "episodes"  # the first ones, beside the charts
+TEMPLATE = Path(__file__).with_name("contact_sheet.html")
+FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}">
+<figcaption><b>{iou:.1f} %</b> {name}, {query} ({kinds})</figcaption>
+<a href="{file}"><img loading="lazy" alt="{name}, {query}" src="{file}"></a>
+</figure>"""
+
+
+def draw_episodes(path: Path, suffix: str) -> list[Path]:
+    """Draw the episodes whose predictions the test of a result kept, and return the files.
+
+    The first are together in ``episodes.png`` beside the result; the others have one each in ``pictures``, with an
+    index.html that shows them.
+
+    Args:
+        path: of the result.
+        suffix: see ``write_figure``.
+
+    Raises:
+        UserError: the photos are not there, or are not those of the episodes.
+    """
+    file = path.with_name(PREDICTIONS)
+    if not file.exists():
+        return []
+    kept = read_predictions(file)
+    scored = ScoredEpisodes.of(path)
+    files = list[Path]()
+    first = [predictions for predictions in kept if FIRST in predictions.kinds]
+    if first:
+        boards = [scored.panels(predictions.episode, predictions.final) for predictions in first]
+        files += write_figure(path.with_name(EPISODES), draw(boards), suffix)
+    chosen = [predictions for predictions in kept if predictions.kinds != [FIRST]]
+    if chosen:
+        files.append(_draw_sheet(path.with_name(PICTURES), scored, chosen, suffix))
+    return files
+
+
+def _draw_sheet(folder: Path, scored: ScoredEpisodes, chosen: Sequence[Kept], suffix: str) -> Path:
+    """Draw the chosen episodes of a result, a figure each, and write the page that shows them; return the page."""
+    entries = list[tuple[float, str]]()
+    for kept in ProgressBar(chosen, desc="draw", unit="picture", leave=False):
+        seed, number = kept.episode
+        query = scored.rows[kept.episode]["query"]
+        classes = scored.class_names(kept.episode)
+        caption = f"{scored.title}, {classes}, query {query}, seed {seed}, episode {number}"
+        file, *_ = write_figure(folder / kept.name, draw([scored.panels(kept.episode, kept)], caption), suffix)
+        iou = scored.ious(kept.episode)[FINAL]
+        figure = FIGURE.format(
+            iou=iou,
+            file=file.name,
+            name=html.escape(classes),
+            query=html.escape(query),
+            kinds=" ".join(kind for kind in kept.kinds if kind != FIRST),
+        )
+        entries.append((iou, figure))
+    page = folder / PAGE
+    _write_page(page, scored.title, [figure for _, figure in sorted(entries)])
+    return page
+
+
+def _write_page(path: Path, title: str, figures: Sequence[str]) -> None:
+    """Write the page of some figures in HTML."""
+    page = Template(TEMPLATE.read_text(encoding="utf-8"))
+    text = page.substitute(title=html.escape(title), count=len(figures), figures="\n".join(figures))
+    write_atomically(path, text)
+
+
+@dataclass(frozen=True)
+class ScoredEpisodes:
+    """The episodes of a result: their images, and what was scored of them."""
+
+    title: str  # of the result
+    test: Test  # that replays them
+    rows: dict[Episode, dict[str, Any]]  # of the manifest
+
+    @classmethod
+    def of(cls, path: Path) -> ScoredEpisodes:
+        """Return the episodes of a result's file; UserError: its data set is not there, or is another."""
+        result = read_result(path)
+        manifest = path.with_name(MANIFEST)
+        rows = {(row.get("seed", 0), row["number"]): row for row in read_manifest(manifest).episodes}
+        return cls(title(result), replace(test_of(path, result), replayed=manifest), rows)
+
+    def key(self, episode: Episode) -> EpisodeKey:
+        """Return an episode by the rows of its images."""
+        seed, number = episode
+        return self.test.samplers[seed](number)
+
+    def class_names(self, episode: Episode) -> str:
+        """Return the names of an episode's classes; in one map of all classes those that its query shows."""
+        key = self.key(episode)
+        class_ids = self.test.images.classes_in(key.query) if self.test.one_map else key.classes
+        return ", ".join(self.test.config.data.classes[class_id - 1] for class_id in class_ids)
+
+    def ious(self, episode: Episode) -> dict[str, float]:
+        """Return the IoU of each output of an episode in percent, its classes' pixels counted together."""
+        row = self.rows[episode]
+        ious = {}
+        for output, counts in row["outputs"].items():
+            pairs = np.array([*counts.values()] if isinstance(counts, dict) else counts[: 2 * len(ways_of(row))])
+            intersection, union = pairs.reshape(-1, 2).sum(0).tolist()
+            ious[output] = 100 * intersection / max(union, 1)
+        return ious
+
+    def panels(self, episode: Episode, kept: Kept) -> Panels:
+        """Return an episode's panels: supports, query, truth, maps, base classes, and every output with its IoU."""
+        drawing_of = OneMapDrawing if self.test.one_map else EpisodeDrawing
+        drawing = drawing_of(self.test, self.key(episode))
+        ious = self.ious(episode)
+        masks = kept.predictions
+        final = masks.pop(FINAL)
+        base = masks.pop(BASE, None)
+        panels = drawing.supports()
+        panels += [("query", drawing.image), ("truth", drawing.truth())]
+        for name, values in kept.maps.items():
+            panels.append((f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)))
+        if base is not None:
+            panels.append(drawing.base_classes(base))
+        for name, mask in [*masks.items(), (FINAL, final)]:
+            panels.append(drawing.output(name, mask, ious[name]))
+        return panels
+
+
+class EpisodeDrawing:
+    """Draws the images of one episode at the panels' size, with labels, predictions and maps on them."""
+
+    def __init__(self, test: Test, key: EpisodeKey):
+        self.test = test
+        self.key = key
+        self.names = test.config.data.classes
+        self.several = bool(key.others)  # classes in one label
+        self.photo, self.class_ids = test.images.index.pair(key.query)
+        self.image = at_panel_size(self.photo)
+
+    def supports(self) -> Panels:
+        """Return the panels of the supports, way by way."""
+        panels = Panels()
+        index = self.test.images.index
+        for value, way in enumerate(self.key.ways, 1):
+            for number, row in enumerate(way.supports, 1):
+                image, class_ids = map(at_panel_size, index.pair(row))
+                label = numbered(class_ids, [index.value_of(way.class_id)]).numpy()
+                label[label == 1] = value
+                picture = labelled(image, label, SUPPORT_COLOUR, self.several)
+                panels.append((f"support {number}: {self.names[way.class_id - 1]}", picture))
+        return panels
+
+    def truth(self) -> np.ndarray:
+        """Return the query with its true label."""
+        index = self.test.images.index
+        values = [index.value_of(class_id) for class_id in self.key.classes]
+        label = numbered(at_panel_size(self.class_ids), values).numpy()
+        return labelled(self.image, label, TRUTH_COLOUR, self.several)
+
+    def heat_map(self, values: np.ndarray, label_shape: Sequence[int]) -> np.ndarray:
+        """Return the query under a map (h, w) in 0..1 of a label of the shape (H', W')."""
+        values_11hw = torch.from_numpy(values)[None, None]
+        scored = resize(values_11hw, label_shape)[0, 0].numpy()
+        return heat(self.image, self.on_photo(scored))
+
+    def base_classes(self, mask: np.ndarray) -> tuple[str, np.ndarray]:
+        """Return the panel of a base learner's prediction (H', W'), whose caption names the two largest classes."""
+        base_ids = self.on_photo(mask)
+        present, pixels = np.unique(base_ids[base_ids > 0], return_counts=True)
+        largest = present[np.argsort(-pixels)[:2]].tolist()
+        fold = self.test.run.context.fold
+        names = [self.names[fold.base[base_id - 1] - 1] for base_id in largest]
+        return f"base: {', '.join(names) or 'nothing'}", class_map(self.image, base_ids)
+
+    def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:
+        """Return the panel of an output's prediction (H', W') with its IoU in percent."""
+        label = self.on_photo(mask)
+        return f"{name}, IoU {iou:.1f} %", labelled(self.image, label, PREDICTION_COLOUR, self.several)
+
+    def on_photo(self, scored: np.ndarray) -> np.ndarray:
+        """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
+        height, width = self.photo.shape[:2]
+        full = self.test.view.back(scored, (height, width), self.test.scored_on)
+        how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
+        return cv2.resize(full, (self.image.shape[1], PANEL_HEIGHT), interpolation=how)
+
+
+class OneMapDrawing(EpisodeDrawing):
+    """Draws an episode whose labels have all classes; its supports are those of all episodes of its seed."""
+
+    def supports(self) -> Panels:
+        """Return no panel."""
+        return Panels()
+
+    def truth(self) -> np.ndarray:
+        """Return the query with its true label."""
+        return labelled(self.image, at_panel_size(self.class_ids), TRUTH_COLOUR, several=True)
+
+    def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:
+        """Return the panel of an output's prediction (H', W') with its IoU in percent and the classes in it."""
+        label = self.on_photo(mask)
+        classes = [self.names[class_id - 1] for class_id in np.unique(label) if class_id]
+        caption = ", ".join([f"{name}, IoU {iou:.1f} %", *classes])
+        return caption, labelled(self.image, label, PREDICTION_COLOUR, several=True)
+
+
+def side_by_side(
+    paths: Sequence[Path], episodes: Sequence[int], out: Path, suffix: str = "pdf", protocol: str | None = None
+) -> list[Path]:
+    """Predict some episodes by the networks of several results, draw them and return the files.
+
+    Args:
+        paths: results or folders with one each, of this protocol if it is named; in the order of the columns.
+        episodes: numbers of episodes of the first seed, a row each.
+        out: the figure's file, without its suffix.
+        suffix: see ``write_figure``.
+
+    Raises:
+        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
+    """
+    boards = [Panels() for _ in episodes]
+    first: tuple[Path, list] | None = None
+    for path, result in _results(paths, protocol):
+        chosen = _scored_episodes(path, result, episodes)
+        if first is None:
+            first = path, chosen
+        first_path, expected = first
+        if chosen != expected:
+            fix = "name results on the same episodes (test.py --manifest FILE.jsonl replays one's), or a --protocol"
+            raise UserError(f"{first_path} and {path} have other episodes of these numbers; {fix}")
+        for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
+            *shared_panels, (caption, picture) = panels
+            if not board:
+                board += shared_panels
+            board.append((caption.replace(FINAL, row_name(result), 1), picture))
+    if first is None:
+        raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {protocol}")
+    return write_figure(out, draw(boards, aligned=True), suffix)
+
+
+def _results(paths: Sequence[Path], protocol: str | None) -> Iterator[tuple[Path, dict]]:
+    """Yield the results below some paths, each once; only those of a protocol if it is named."""
+    for path in dict.fromkeys(file for place in paths for file in find_results([place])):
+        result = read_result(path)
+        if protocol in (None, result["protocol"]):
+            yield path, result
+
+
+def _scored_episodes(path: Path, result: dict, numbers: Sequence[int]) -> list[tuple]:
+    """Return query and ways of the episodes of a result's first seed with these numbers."""
+    first_seed = result["seeds"][0]
+    scored = [row for row in read_manifest(path.parent / MANIFEST).episodes if row.get("seed", 0) == first_seed]
+    chosen = []
+    for number in numbers:
+        if not 0 <= number < len(scored):
+            raise UserError(f"--episodes {number}: {path} has episodes 0 to {len(scored) - 1}")
+        chosen.append((scored[number]["query"], ways_of(scored[number])))
+    return chosen
+
+
+def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:
+    """Return the panels of a result's episodes, the prediction last."""
+    config = test_of(path, result).config
+    config = replace(config, run=replace(config.run, device="auto"))
+    world = ProcessGroup(0, 1, pick_device("auto"))
+    (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
+    test = job.test
+    if test.one_map:
+        raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
+    if test.loaded.weights.digest != result["weights"]:
+        raise UserError(
+            f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"
+        )
+    seed = result["seeds"][0]
+    predictions = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)})
+    board = Scoreboard(
+        classes=len(config.data.classes),
+        keep=partial(predictions.add, seed),
+        asks_presence=test.protocol.absent > 0,
+        calibration=job.calibration,
+    )
+    data = Subset(trials(test.run.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
+    run_pass(job.prepared, data, len(episodes), [board], world, title=row_name(result))
+    scored = replace(ScoredEpisodes.of(path), test=test)
+    kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]
+    return [scored.panels((seed, number), final) for number, final in zip(episodes, kept, strict=True)]
