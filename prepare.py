@@ -7,13 +7,13 @@ if __name__ == "__main__":
 
 from util import cli
 from util.data import mini
-from util.prepare import check, custom, embeddings, lists, weights
+from util.prepare import check, custom, embeddings, weights
 from util.prepare.datasets import recipes
 from util.prepare.make import MakeCommand
 
 COMMANDS = {
     **{name: MakeCommand(recipe) for name, recipe in recipes().items()},
-    **{"lists": lists, "embeddings": embeddings, "weights": weights, "mini": mini, "custom": custom, "check": check},
+    **{"embeddings": embeddings, "weights": weights, "mini": mini, "custom": custom, "check": check},
 }
 
 

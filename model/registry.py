@@ -30,8 +30,8 @@ def every_model() -> dict[str, type[FewShotModel]]:
 @functools.cache
 def _import_all(folders: tuple[str, ...]) -> None:
     """Import all modules of the package ``model`` but the encoders', which load timm, once for these folders of it."""
-    for module in pkgutil.walk_packages(folders, "model."):
-        if not module.name.startswith("model.encoders."):
+    for module in pkgutil.walk_packages(folders, f"{model.__name__}."):
+        if not module.name.startswith(f"{model.__name__}.encoders."):
             importlib.import_module(module.name)
 
 

@@ -25,12 +25,17 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
+def version() -> str:
+    """Return the version that ``pyproject.toml`` states."""
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
+
+
 class _Version(argparse.Action):
-    """The option that prints the version that ``pyproject.toml`` states, and ends the command."""
+    """The option that prints the version and ends the command."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-        print(f"Sym-Net {re.findall('^version = .([0-9.]+)', text, re.MULTILINE)[0]}")
+        print(f"Sym-Net {version()}")
         parser.exit()
 
 

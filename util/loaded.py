@@ -421,8 +421,7 @@ def load_method(
 
 def _settings_of_file(config: Path, overrides: list[str]) -> Config:
     """Return the settings of a YAML file, with those of its checkpoint's training."""
-    path = config if config.parent.exists() else REPOSITORY / config
-    return Run(read_config(path, overrides)).with_checkpoint_config().config
+    return Run(read_config(config, overrides)).with_checkpoint_config().config
 
 
 def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:

@@ -28,9 +28,12 @@ def packages_problem() -> str:
     missing = [name for name in PACKAGES.split() if importlib.util.find_spec(name) is None]
     if not missing:
         return ""
-    has_environment = (Path(__file__).resolve().parents[1] / ".venv").exists()
-    remedy = ". .venv/bin/activate" if has_environment else "sh demo.sh, which installs everything"
-    return f"the package '{missing[0]}' is not installed for {sys.executable}; first run: {remedy}"
+    problem = f"the package '{missing[0]}' is not installed for {sys.executable}"
+    project = Path(__file__).resolve().parents[1]
+    if not (project / "demo.sh").exists():
+        return f"{problem}; install symnet again, with all that it depends on"
+    remedy = ". .venv/bin/activate" if (project / ".venv").exists() else "sh demo.sh, which installs everything"
+    return f"{problem}; first run: {remedy}"
 
 
 def check(python_alone: bool = False) -> None:

@@ -18,8 +18,9 @@ from annotations.labelstudio import brush_mask, brush_runs, photos_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
 from tests.annotations.drawn import photo
+from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import class_counts, class_scores, generalised_scores
+from util.evaluate.metrics import class_counts, class_scores
 
 SIDE = 40
 SQUARE = (10, 10, 20, 10, 20, 20, 10, 20)
@@ -102,7 +103,7 @@ def scores(last_row: int) -> dict[str, Any]:
 def scores_of_gfss() -> list[float]:
     """Scores of base classes, one of which is nowhere, and of a novel class that is predicted where there is none."""
     records = np.array([(0, 0, 30, 50), (0, 1, 24, 32), (0, 2, 0, 0), (0, 3, 0, 8)])  # number, class, I, U
-    by_kind = generalised_scores(records, base=[1, 2], novel=[3])
+    by_kind = scores_in_one_map(records, base=[1, 2], novel=[3])
     return [by_kind["base"], by_kind["novel"]]
 
 

@@ -13,6 +13,7 @@ from tests.helpers.paths import REPOSITORY
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
+from util.data.lists import files
 from util.data.lists.files import read_fold_list
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
@@ -127,7 +128,7 @@ def write_pairs(path: Path, images: ImageList, pairs=None, form: str = "{} {}") 
 
 def listed(path: Path, novel: ImageList, data: DataSettings) -> ImageList:
     """Return the test list that a run makes of a file of its own."""
-    return novel_list(novel.index, Fold.of(data), replace(data, test_fold_list=str(path)))
+    return novel_list(novel.index, Fold.of(data), data, str(path))
 
 
 @pytest.mark.parametrize("form", ["{}__{:02d}", "{} {}", "JPEGImages/{}.jpg {}"])
@@ -202,16 +203,22 @@ def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: 
     assert config.protocols["symnet"].list_file is None
 
 
-def test_a_published_list_is_taken_unless_there_is_a_users(tmp_path: Path, novel: ImageList, mini_data) -> None:
+@pytest.fixture
+def published_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """List files in ``tmp_path`` are published ones."""
+    monkeypatch.setattr(files, "PUBLISHED", str(tmp_path))
+
+
+@pytest.mark.usefixtures("published_here")
+def test_a_published_list_is_taken(tmp_path: Path, novel: ImageList, mini_data) -> None:
     data = mini_data()
     chosen = novel.pairs[::-2]
     published = write_pairs(tmp_path / "val_fold0.txt", novel, chosen)
     images = novel_list(novel.index, Fold.of(data), data, str(tmp_path / "val_fold{fold}.txt"))
     assert (images.pairs, images.source, images.note) == (chosen, published, "")
-    data = replace(data, test_fold_list=write_pairs(tmp_path / "users.txt", novel, novel.pairs[:3]))
-    assert novel_list(novel.index, Fold.of(data), data, published).pairs == novel.pairs[:3]
 
 
+@pytest.mark.usefixtures("published_here")
 @pytest.mark.parametrize(("line", "reason"), [("lost 1", "1 of its 2 images .*lost"), ("{name} 8", "class 8")])
 def test_a_published_list_that_does_not_fit_is_named_and_the_masks_decide(
     tmp_path: Path, novel: ImageList, mini_data, line: str, reason: str
@@ -226,6 +233,7 @@ def test_a_published_list_that_does_not_fit_is_named_and_the_masks_decide(
     assert re.search(reason, images.note) and "data.min_pixels = 100" in images.note
 
 
+@pytest.mark.usefixtures("published_here")
 def test_pairs_of_a_published_list_that_a_mask_does_not_show_are_left_out(
     tmp_path: Path, novel: ImageList, mini_data
 ) -> None:

@@ -14,13 +14,14 @@ from util.checkpoints.run import Run
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config
+from util.data.lists import files
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
 from util.errors import UserError
 from util.evaluate import testing
 from util.evaluate.evaluate import run_pass
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test, own_config
+from util.evaluate.test import Test
 from util.evaluate.testing import test as score
 from util.evaluate.titles import title
 from util.report.compare import compare
@@ -126,7 +127,7 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
 
 
 def folder_of(config: Config, protocol: str) -> Path:
-    return Test(own_config(config, protocol, config.data.shot)).folder
+    return Test.of(config, protocol).folder
 
 
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
@@ -282,8 +283,9 @@ def check_replays_of_four_episodes(config, folder: Path) -> None:
 
 
 @pytest.fixture
-def listed(mini_yaml, tmp_path: Path):
+def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that gives a config whose protocols hsnet and dcama have a published list of some lines."""
+    monkeypatch.setattr(files, "PUBLISHED", str(tmp_path))
 
     def make(*more: str):
         protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}

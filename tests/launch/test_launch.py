@@ -171,7 +171,7 @@ def test_which_of_several_processes_was_killed_is_said(monkeypatch: pytest.Monke
 
     def ended(which: dict[int, ProcessFailure]) -> int:
         monkeypatch.setattr(torchrun, "run", Mock(side_effect=ChildFailedError("train.py", which)))
-        return launch.run_script("train.py", 2, [])
+        return launch.run_script("train", 2, [])
 
     with pytest.raises(UserError, match=r"process 1 was killed \(SIGKILL\).*--resume"):
         ended(failures)
@@ -227,7 +227,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(
 
     assert run_script("train_base.py", (path,), capfd, monkeypatch).code == 0
     launch.train(path, 0, [])
-    assert scripts == ["train.py"]
+    assert scripts == ["train"]
     assert run_script("train.py", (path,), capfd, monkeypatch).code == 0
     assert refusal_of_meta_stage() == ""
     assert checkpoint.read(run.weights)["finished"]
@@ -282,7 +282,7 @@ def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -
     with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
         launch.train(path, 0, [*longer, "--resume"])
     launch.train(path, 0, [*longer, "--overwrite"])
-    assert called == [("train.py", True), ("train_base.py", False), ("train.py", False)]
+    assert called == [("train", True), ("train_base", False), ("train", False)]
 
 
 @pytest.mark.process

@@ -1,6 +1,7 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from model.registry import models
 from photos import Segmenter
 from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
@@ -73,17 +73,38 @@ def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: py
     pocket = torch.hub.load(**hub, model="segmenter", device="cpu").model.network.state_dict()
     assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
     network = torch.hub.load(**hub, model="ssp", net="resnet10", dataset="mini")
-    assert isinstance(network, models()["ssp"])
+    assert type(network).__module__ == "symnet.model.ssp.ssp"
     assert not network.training
 
 
-@pytest.mark.parametrize("name", ["annotations", "model", "photos", "util"])
-def test_torch_hub_names_a_package_in_the_way_and_the_way_around(name: str, tmp_path: Path, monkeypatch) -> None:
-    """Nearly every repository of this field has one of these names."""
-    other = ModuleType(name)
-    other.__file__ = str(tmp_path / name / "__init__.py")
-    monkeypatch.setitem(sys.modules, name, other)
-    problem = rf"another package '{name}' .*{tmp_path.name}.*predict\.py --serve"
-    with pytest.raises(ImportError, match=problem) as refused:
+HUB = """
+import multiprocessing, sys, torch
+names = ("annotations", "model", "photos", "util")
+for name in names:
+    open(f"{name}.py", "w").write("mine = True")
+import util
+segmenter = torch.hub.load(sys.argv[1], "segmenter", source="local", device="cpu")
+import annotations, model, photos
+assert all(sys.modules[name].mine for name in names)
+from symnet.util.evaluate import refine
+import numpy as np
+refine.MANY = 1
+many = refine.refined_photos([np.zeros((9, 9, 3), np.uint8)], [np.ones((1, 9, 9), np.float32)])
+print(len(many), segmenter)
+"""
+
+
+@pytest.mark.process
+def test_beside_torch_hub_a_program_keeps_its_packages(tmp_path: Path) -> None:
+    """Nearly every repository of this field has packages of these names; processes of the segmenter's find it, too."""
+    words = [sys.executable, "-c", HUB, REPOSITORY]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.stdout.startswith("1 <Segmenter"), ended.stderr
+
+
+def test_another_package_symnet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModuleType("symnet")
+    other.__file__ = str(tmp_path / "symnet" / "__init__.py")
+    monkeypatch.setitem(sys.modules, "symnet", other)
+    with pytest.raises(ImportError, match=f"another package 'symnet' .*{tmp_path.name}"):
         torch.hub.load(str(REPOSITORY), "segmenter", source="local")
-    assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Tests of ``prepare.py check`` and ``lists``: met and missing prerequisites with their commands, and counts."""
+"""Tests of ``prepare.py check``: met and missing prerequisites with their commands, and counts of lists."""
 
 import re
 import shutil
@@ -12,9 +12,12 @@ import torch
 from tests.helpers.paths import REPOSITORY
 from tests.prepare.printed import assert_done
 from util.checkpoints.run import BEST, Run
+from util.config.folds import Fold
 from util.config.read import read_config
+from util.data.lists.index import load_index
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.prepare import check
+from util.prepare.lists import MAKERS, published
 from util.runtime.network import build_model
 
 
@@ -131,26 +134,22 @@ def test_an_option_comes_before_the_environment(prepare, on_mini: list[str], mon
 
 
 @pytest.mark.parity
-def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(prepare, shared: Path, tmp_path: Path) -> None:
-    settings = ("--set", f"data.root={shared / 'data/VOC2012'}", "--set", f"data.cache={tmp_path}")
-    output = prepare("lists", "--fold", 0, *settings).output
-    assert "fold 0: 1031, published 4208: differs" in output
-    assert "fold 0: 364, published 364: OK" in output
+def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(shared: Path, tmp_path: Path) -> None:
+    settings = [f"data.root={shared / 'data/VOC2012'}", f"data.cache={tmp_path}"]
+    data = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", settings).data
+    sizes = {part: len(make(load_index(data, part), Fold.of(data), data).queries) for part, make in MAKERS.items()}
+    assert sizes == {"train": 1031, "test": 364}  # of a quarter of the training photos, and of all test photos
+    assert published(data, "test") == 364
 
 
-def test_counts_of_all_folds(prepare, mini_yaml) -> None:
-    output = assert_done(prepare("lists", mini_yaml("mini_split0_prototype_resnet18.yaml")))
-    assert sum(line.strip().startswith("fold ") for line in output.splitlines()) == 8
-
-
-def test_counts_of_a_list_file_of_another_project(prepare, mini_yaml, mini_root: Path, tmp_path: Path) -> None:
-    config = mini_yaml("mini_split0_prototype_resnet18.yaml")
-    name = min((mini_root / "ImageSets/Segmentation/val.txt").read_text().split())
+def test_a_list_file_of_others_is_counted(prepare, on_mini: list[str], mini_root: Path, tmp_path: Path) -> None:
+    changes = [f"data.root={mini_root}", "data.min_pixels=100", f"data.cache={tmp_path}"]
+    data = read_config(REPOSITORY / "config/mini/mini_split2_prototype_resnet18.yaml", changes).data
+    images = MAKERS["test"](load_index(data, "test"), Fold.of(data), data)
+    names = [images.index.names[row] for row in images.queries][1:]
     file = tmp_path / "list.txt"
-    file.write_text(f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png\n")
-    words = ("--set", f"data.test_fold_list={file}")
-    outputs = [prepare("lists", config, *words, "--fold", fold).output for fold in range(4)]
-    assert any("fold" in output and ": 1\n" in output for output in outputs), outputs
-    assert "allowed: 0..3" in prepare("lists", config, "--fold", 4).error
+    file.write_text("".join(f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png\n" for name in names))
+    words = [*on_mini, "--set", f"protocols.symnet.list_file={file}"]
+    assert re.search(rf"lists mini fold 2 .*{file}.*test: {len(names)}", prepare(*words).output)
     file.write_text("2007_000033__01\n")
-    assert "not in the data set" in prepare("lists", config, *words).error
+    assert "not in the data set" in prepare(*words).output

@@ -9,7 +9,8 @@ import pytest
 from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
 from util.errors import UserError
-from util.evaluate.metrics import episode_scores, generalised_scores
+from util.evaluate.generalised import scores_in_one_map
+from util.evaluate.metrics import episode_scores
 from util.evaluate.schema import MANIFEST, counts_of
 from util.report.compare import compare, difference, read_scored
 from util.report.figure import running_miou
@@ -87,7 +88,7 @@ def test_base_and_novel_classes_weigh_the_same(leave, scored):
     for number, episode in enumerate(episodes):
         for class_id, pair in episode["outputs"]["final"].items():
             rows.append((number, int(class_id), *pair))
-    scores = generalised_scores(np.array(rows), [1, 2], [3])
+    scores = scores_in_one_map(np.array(rows), [1, 2], [3])
     curve = running_miou([counts_of(e, "final") for e in episodes])
     expected = pytest.approx((55 + 20) / 2)
     assert scores["miou"] == expected

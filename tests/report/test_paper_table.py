@@ -215,7 +215,7 @@ def test_folds_made_with_different_settings_are_marked(leave, change):
         made["checkpoint"] = change["checkpoint"]
     runs = full(leave, **made)
     for fold in range(4):
-        config = {"data": {"fold": fold, "test_fold_list": f"lists/val_{fold}.txt"}}
+        config = {"data": {"fold": fold}}
         config["model"] = {"prototypes": 3, "encoder": {"weights": f"fold{fold}.pth"}}
         stage = STAGE | {"seed": fold, "settings": {"epochs": 8, "list_file": f"fold{fold}"}}
         leave(f"own/fold{fold}", fold=fold, config=config, training=[stage])

@@ -39,7 +39,7 @@ PRECISION = "run.precision"
 HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
     *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
-    *("data.images", "data.masks", "data.image_suffix", "data.train_list", "data.train_fold_list"),
+    *("data.images", "data.masks", "data.image_suffix", "data.train_list"),
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )

@@ -39,9 +39,9 @@ from util.config.tree import (
     with_ending,
 )
 from util.errors import UserError, nearest
-from util.files import REPOSITORY
+from util.files import REPOSITORY, files_below, link
 
-CONFIG = REPOSITORY / "config"
+OWN = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names
 USUAL_NET = "resnet50"
 TIMM = "timm"  # the name of the files for all networks of timm
@@ -51,6 +51,25 @@ LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split\d+")  # an experiment
 BASE_FOLDER = "run.base_folder"
 WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
+
+
+def config_folder() -> Path:
+    """Return the folder of all configs: that of the working folder if it has one, else the project's."""
+    return OWN if (OWN / "protocols.yaml").exists() else REPOSITORY / "config"
+
+
+CONFIG = config_folder().resolve()
+
+
+def begin_own_configs() -> None:
+    """Let the working folder have a folder of all configs: links to those of the project, in real folders.
+
+    A clone has it already; where the project is an installed package, a data set of one's own begins it.
+    """
+    project = config_folder()
+    if project != OWN:
+        for path in files_below(project):
+            link(path, OWN / path.relative_to(project))
 
 
 @dataclass(frozen=True)
@@ -316,8 +335,9 @@ def _path_of_run(folder: Path, experiment: str, method: str, net: str | None) ->
 
 
 def _shown(path: Path) -> Path:
-    """Return the path as messages show it: within the project relative to its folder."""
-    return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
+    """Return the path as messages show it: relative to the working folder, if all configs are there."""
+    folder = CONFIG.parent
+    return path.relative_to(folder) if folder == Path.cwd() and path.is_relative_to(folder) else path
 
 
 def _default_net(folder: Path, method: str) -> str:

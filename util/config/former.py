@@ -15,6 +15,8 @@ CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that 
     "pad_at": ("around", "end"),
     "power": (0.9,),
     "rotate": (10.0,),
+    "test_fold_list": (None,),
+    "train_fold_list": (None,),
 }
 
 

@@ -10,6 +10,7 @@ from util.config.compose import completed, read_tree
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
+from util.files import REPOSITORY
 from util.typecheck import Misfit, convert
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
@@ -26,7 +27,10 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 
 def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> tuple[Config, Tree]:
     """Return the same, and the tree that says where each of its values was written; errors as ``read_config``."""
-    return _configure(read_tree(Path(path)), str(path), overrides)
+    path = Path(path)
+    if not path.parent.exists() and (REPOSITORY / path).parent.exists():  # in a folder that is not the project's
+        path = REPOSITORY / path
+    return _configure(read_tree(path), str(path), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:

@@ -87,10 +87,6 @@ class DataSettings:
     class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
-    # A list file of this fold in place of the list made from the masks: two columns (image, mask) or (image, class)
-    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined (prepare.py lists)
-    train_fold_list: str | None = None
-    test_fold_list: str | None = None
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
     min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
     size: int = bounded(473, 33)  # side of the square input in pixels
@@ -146,7 +142,9 @@ class StageSettings:
     # class_then_query (draw a class, then one of its images)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
     supports: Literal["distinct", "with_replacement"] = "distinct"  # with_replacement: one may occur twice
-    # The method's published list, as data.train_fold_list, which replaces it: taken if all its photos are there
+    # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
+    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
+    # published, and taken if all its photos are there
     list_file: str | None = None
     # Base stage, and its validation on the test list. all: every image of the list; what is no base class is background
     images: Literal["fold", "all"] = "fold"
@@ -207,10 +205,6 @@ class ProtocolSettings:
         """Return the number of a fold's episodes; None: every pair once."""
         return self.episodes[fold] if isinstance(self.episodes, list) else self.episodes
 
-    @property
-    def generalised(self) -> bool:
-        return self.query == EVERY
-
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         for key, words in (*self._scoring_problems(), *self._episode_problems()):
@@ -225,13 +219,13 @@ class ProtocolSettings:
         if self.absent > 0 and self.ways > 1:
             yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
-        plain = letterboxed and self._one_class and self.supports != "with_replacement"
+        plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
         if self.query == EVERY and not plain:
             yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, words) of what is wrong with the draw of episodes and their input."""
-        if self.supports == "first" and not (self._one_class and self.query == "pairs"):
+        if self.supports == "first" and not (self.one_class and self.query == "pairs"):
             yield "supports", "goes with query: pairs, one way and absent 0"
         if not self._counts_episodes():
             yield "episodes", f"does not go with query: {self.query}; give a number"
@@ -251,9 +245,9 @@ class ProtocolSettings:
             yield "support_pixels", "goes with query: every alone; leave it null"
 
     @property
-    def _one_class(self) -> bool:
+    def one_class(self) -> bool:
         """Whether every episode is of one class, which its query shows."""
-        return self.ways == 1 and self.absent == 0
+        return self.ways == 1 and self.absent == 0 and self.query != EVERY
 
     def _counts_episodes(self) -> bool:
         """Return whether the number of episodes, or that there is none, goes with their choice."""

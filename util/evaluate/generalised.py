@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,7 +17,7 @@ from model.kinds.generalised import GeneralisedModel
 from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import TestJob
-from util.evaluate.metrics import class_counts, generalised_scores, predicted
+from util.evaluate.metrics import CLASS, INTERSECTION, UNION, class_counts, percent, predicted
 from util.evaluate.schema import FINAL
 from util.evaluate.test import Test
 from util.progress import ProgressBar
@@ -34,14 +35,14 @@ class Photos(Dataset):
         self.rows = rows
         self.index = test.images.index
         self.view = test.view
-        self.classes = test.context.fold.channels[1:]
+        self.classes = test.run.context.fold.channels[1:]
 
     def __getitem__(self, number: int) -> LabelledImages:
         image, ids = self.view.apply(*self.index.pair(self.rows[number]))
         return LabelledImages(channels_first(image), numbered(ids, self.classes))
 
 
-def run_generalised(job: TestJob, world: ProcessGroup) -> None:
+def run_in_one_map(job: TestJob, world: ProcessGroup) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started = time.monotonic()
     test = job.test
@@ -68,7 +69,7 @@ class Runs:
         self.test = job.test
         self.device = device
         self.network = cast(GeneralisedModel, job.prepared.network.eval())
-        self.class_ids = torch.tensor(job.test.context.fold.channels, device=device)  # of the channels of a label
+        self.class_ids = torch.tensor(job.test.run.context.fold.channels, device=device)  # of the channels of a label
         self.states: dict[int, Any] = {}  # seed -> what the network learnt
 
     def fit(self, seed: int) -> None:
@@ -77,7 +78,7 @@ class Runs:
         key = self.test.samplers[seed](0)  # all episodes of a run have its supports
         supports = Photos(self.test, key.rows[1:])
         numbers = evaluation_numbers(range(len(supports.rows)), data.shot, rank=0, processes=1)
-        last_base = len(self.test.context.fold.base)
+        last_base = len(self.test.run.context.fold.base)
         shots = []
         with closing(batches(supports, numbers, data.workers, self.device)) as stream, self.job.prepared.autocast():
             for batch in stream:
@@ -116,11 +117,11 @@ class Runs:
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
     """Return the empty scoreboard of a run."""
-    fold = job.test.context.fold
+    fold = job.test.run.context.fold
     return Scoreboard(
         classes=fold.classes,
         keep=None if job.kept is None else partial(job.kept.add, seed),
-        score=partial(generalised_scores, base=fold.base, novel=fold.novel),
+        score=partial(scores_in_one_map, base=fold.base, novel=fold.novel),
     )
 
 
@@ -131,3 +132,35 @@ def _queries_by_photo(test: Test) -> dict[int, list[tuple[int, int]]]:
         for key in map(sampler, range(test.episodes[seed])):
             queries[key.query].append((seed, key.number))
     return queries
+
+
+def scores_in_one_map(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
+    """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
+
+    In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
+    ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
+    ``per_class``. A class without a pixel in any label or prediction is in no mean.
+    """
+    sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
+    np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
+    iou = {c: percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
+    base_iou = _mean_iou_of(iou, base)
+    novel_iou = _mean_iou_of(iou, novel)
+    base_background_iou = _mean_iou_of(iou, (0, *base))
+    both = base_iou + novel_iou
+    return {
+        "miou": both / 2,
+        "base": base_iou,
+        "novel": novel_iou,
+        "base_background": base_background_iou,
+        "total": _mean_iou_of(iou, (0, *base, *novel)),
+        "harmonic": 2 * base_iou * novel_iou / both if both else 0.0,
+        "miou_background": (base_background_iou + novel_iou) / 2,
+        "per_class": {str(c): value for c, value in iou.items()},
+    }
+
+
+def _mean_iou_of(iou: dict[int, float], classes: Sequence[int]) -> float:
+    """Return the mean IoU of those classes that have one, 0 if none has."""
+    values = [iou[c] for c in classes if c in iou]
+    return sum(values) / max(len(values), 1)

@@ -62,7 +62,7 @@ def _parts_and_wholes(name: str, prediction_hw: Tensor, label_hw: Tensor, classe
 
 def iou_of(records: np.ndarray) -> float:
     """Return the IoU of an episode's records (N, 8) in percent, its classes' pixels counted together."""
-    return _percent(records[:, INTERSECTION].sum(), records[:, UNION].sum())
+    return percent(records[:, INTERSECTION].sum(), records[:, UNION].sum())
 
 
 def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = ()) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     scores: dict[str, Any] = {
         "miou": float(mean_iou(intersection, union, episodes)),
         "fb_iou": _fb_iou(records),
-        "per_class": {str(c): _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
+        "per_class": {str(c): percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
     }
     parts = sums[:, FURTHER::2].T
     wholes = sums[:, FURTHER + 1 :: 2].T
@@ -92,7 +92,7 @@ def _fb_iou(records: np.ndarray) -> float:
     """Return the mean IoU of background and foreground over all episodes in percent."""
     _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
     intersection_b, union_b, intersection_f, union_f = records[first, SIDES].sum(0)
-    return (_percent(intersection_b, union_b) + _percent(intersection_f, union_f)) / 2
+    return (percent(intersection_b, union_b) + percent(intersection_f, union_f)) / 2
 
 
 def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
@@ -113,41 +113,10 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
 def class_scores(counts: np.ndarray) -> dict[str, Any]:
     """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in percent."""
     intersection, union, labelled = counts
-    per_class = {str(c): _percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
+    per_class = {str(c): percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
     return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
 
 
-def generalised_scores(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
-    """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
-
-    In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
-    ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
-    ``per_class``. A class without a pixel in any label or prediction is in no mean.
-    """
-    sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
-    np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
-    iou = {c: _percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
-    base_iou = _mean_iou_of(iou, base)
-    novel_iou = _mean_iou_of(iou, novel)
-    base_background_iou = _mean_iou_of(iou, (0, *base))
-    both = base_iou + novel_iou
-    return {
-        "miou": both / 2,
-        "base": base_iou,
-        "novel": novel_iou,
-        "base_background": base_background_iou,
-        "total": _mean_iou_of(iou, (0, *base, *novel)),
-        "harmonic": 2 * base_iou * novel_iou / both if both else 0.0,
-        "miou_background": (base_background_iou + novel_iou) / 2,
-        "per_class": {str(c): value for c, value in iou.items()},
-    }
-
-
-def _mean_iou_of(iou: dict[int, float], classes: Sequence[int]) -> float:
-    """Return the mean IoU of those classes that have one, 0 if none has."""
-    values = [iou[c] for c in classes if c in iou]
-    return sum(values) / max(len(values), 1)
-
-
-def _percent(part: np.integer, whole: np.integer) -> float:
+def percent(part: np.integer, whole: np.integer) -> float:
+    """Return a part in percent of a whole, 0 where both are 0."""
     return 100.0 * int(part) / max(int(whole), 1)

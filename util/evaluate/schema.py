@@ -83,7 +83,7 @@ class Result(TypedDict):
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
     content: str  # SHA-256 of the names and contents of the list's photos and masks
-    list_source: str  # path of the list file (the protocol's list_file or data.test_fold_list), or: made from the masks
+    list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have

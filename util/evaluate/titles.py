@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from util.data.draws import OWN
+from util.data.lists.files import is_published
 from util.evaluate.schema import FINAL, NOT_STATED, Track
 
 AVERAGED = "beyond the protocol"
@@ -87,7 +88,7 @@ def protocol_title(result: dict[str, Any]) -> str:
 def _list_in_words(result: dict[str, Any]) -> str:
     """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
     if result["list_source"] != MADE_FROM_MASKS:
-        return "own list" if result["config"]["data"].get("test_fold_list") else "published list"
+        return "published list" if is_published(result["list_source"]) else "own list"
     if result["replayed"]:
         return ""
     by_pairs = result["protocol_settings"]["query"] == "pairs" or result["list_note"]

@@ -41,6 +41,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import REPOSITORY, write_atomically
+from util.launch import program
 from util.report.table import Table, add_format
 from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
 from util.runtime.network import prepare_network
@@ -219,7 +220,7 @@ def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float
 def one_photo(options: argparse.Namespace) -> dict[str, float]:
     """Return the seconds of ``predict.py`` with one support and one query, and those of the processor; medians."""
     support = f"{SAMPLES / 'coins_1.jpg'}:box=40,40,120,120"
-    words = [sys.executable, "predict.py", "--support", support, "--query", str(SAMPLES / "coins_2.jpg")]
+    words = [sys.executable, *program("predict"), "--support", support, "--query", str(SAMPLES / "coins_2.jpg")]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     times = []
     for _ in range(options.repeats):
@@ -227,7 +228,7 @@ def one_photo(options: argparse.Namespace) -> dict[str, float]:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             place = ["--device", options.device, "--out", folder]
-            subprocess.run([*words, *place], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([*words, *place], env=environment, stdout=subprocess.DEVNULL, check=True)
         times.append([time.perf_counter() - start, _processor_seconds_of_children() - before])
     seconds, processor_seconds = np.median(times, axis=0)
     return {"seconds": float(seconds), "processor_seconds": float(processor_seconds)}

@@ -22,8 +22,8 @@ from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.schema import RESULT
 from util.evaluate.testing import test
-from util.files import REPOSITORY
 from util.files.images import read_mask
+from util.launch import program
 from util.progress import ProgressBar
 from util.report.pictures import draw_episodes
 from util.report.table import Table, add_format
@@ -70,8 +70,8 @@ def command() -> int:
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
-    print(shlex.join(["python", "predict.py", *words]), flush=True)
-    subprocess.run([sys.executable, REPOSITORY / "predict.py", *words], check=True)
+    print(f"python predict.py {shlex.join(words)}", flush=True)
+    subprocess.run([sys.executable, *program("predict"), *words], check=True)
     return 0
 
 

@@ -36,7 +36,7 @@ class Experiment:
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
-        return Test(self.config).folder / RESULT
+        return Test.of(self.config).folder / RESULT
 
     @cached_property
     def reason(self) -> str:
@@ -60,7 +60,7 @@ class Experiment:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        test = Test(self.config)
+        test = Test.of(self.config)
         images = None
         with suppress(UserError):  # no data, which another check reports
             images = test.images
@@ -83,7 +83,7 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    code = run_script("test.py", gpus, [config.path, *as_options(config.given)])
+                    code = run_script("test", gpus, [config.path, *as_options(config.given)])
                     if not code:
                         show([self.result])
                     return code
@@ -93,7 +93,7 @@ class Experiment:
     def other_code(self) -> str:
         """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
         commit = read_result(self.result)["environment"].get("commit", "")
-        method = class_of(self.config.model).__module__.split(".")[1]
+        method = class_of(self.config.model).__module__.split(".")[-2]
         changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
         if not changed:
             return ""
@@ -175,7 +175,7 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    test = Test(config)
+    test = Test.of(config)
     if result["checkpoint"] != str(test.run.weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))

@@ -29,7 +29,8 @@ from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.schema import RESULT
-from util.files import REPOSITORY, lock
+from util.files import lock
+from util.launch import program
 from util.launch.tasks import nodes, stage_in
 from util.launcher import number_of
 from util.report import figure
@@ -42,7 +43,7 @@ CAUSES = {  # why the system ends a process
     "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
     "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
 }
-SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
+SCRIPTS = {"base": "train_base", "meta": "train"}  # by stage
 
 
 def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
@@ -88,7 +89,7 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words = [str(REPOSITORY / script), *words]
+    words = [*program(script), *words]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
     return _run_together(max(gpus, 1), words)
@@ -194,7 +195,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     """
     asked = _asked_of_training(path, options)
     if asked.print_config:
-        return run_script("train.py", 0, [str(path), *options])
+        return run_script("train", 0, [str(path), *options])
     run = _trainable_run(path, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
@@ -280,7 +281,7 @@ def test(path: Path, gpus: int, options: list[str]) -> int:
     run = read_config(path, asked.overrides).run
     folder = Path(run.folder) / str(run.name)
     before = _results_in(folder)
-    code = run_script("test.py", gpus, [str(path), *words])
+    code = run_script("test", gpus, [str(path), *words])
     results = _results_in(folder)
     new = sorted(results.items() - before.items(), key=itemgetter(1))
     if not code and number_of("NODE_RANK", 0, least=0) == 0:

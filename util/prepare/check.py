@@ -27,17 +27,25 @@ from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, cached_file, c
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
-from util.config.compose import CONFIG, MAIN_METHOD, config_path, data_sets, methods, read_tree, selection_of
+from util.config.compose import (
+    CONFIG,
+    MAIN_METHOD,
+    config_folder,
+    config_path,
+    data_sets,
+    methods,
+    read_tree,
+    selection_of,
+)
 from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
 from util.config.tree import value_of
-from util.data.lists.files import project_path
+from util.data.lists.files import is_published, project_path
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
-from util.files import REPOSITORY
 from util.parallel import usable_cores
 from util.prepare.commands import prepare_command
 from util.prepare.datasets import published_sizes
@@ -113,7 +121,7 @@ def _print_data_sets() -> None:
     """Print how to name a config, and the folder of each data set or the command that makes it."""
     print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
     print("or name a config file; --all checks every experiment\n")
-    for path in sorted(Path("config").glob("*/*.yaml")):
+    for path in sorted(config_folder().glob("*/*.yaml")):
         if path.stem != path.parent.name:
             continue
         data = read_data(path)
@@ -124,7 +132,7 @@ def _print_data_sets() -> None:
 def _chosen_configs(options: argparse.Namespace) -> list[Path]:
     """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
     if options.all:
-        return experiments(Path("config"))
+        return experiments(config_folder())
     words = options.configs
     names_files = any(Path(word).suffix for word in words)
     if not words or (len(words) == 2 and not names_files):  # as train.sh has them
@@ -172,7 +180,7 @@ def _command(path: Path, config: Config, overrides: list[str]) -> str:
     selection = selection_of(path)
     action = "train" if class_of(config.model).learns else "test"
     settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
-    if selection is not None and selection.folder.parent in (CONFIG, CONFIG.relative_to(REPOSITORY)):
+    if selection is not None and selection.folder.parent.resolve() == CONFIG:
         model = "" if selection.method == MAIN_METHOD else f"MODEL={selection.method} "
         net = f"NET={selection.net} " if selection.net else ""
         script = f"sh {action}.sh split{selection.fold} {path.parent.name} {gpu_count()}"
@@ -236,7 +244,7 @@ class Needs:
         """Return the findings on all prerequisites of a config, or of its test alone."""
         method = class_of(config.model)
         trains = trains and method.learns
-        findings = self._check_data(config.data)
+        findings = self._check_data(config)
         if trains:
             findings += self._check_training_data(config)
         findings += self._check_text(config.data, method)
@@ -257,15 +265,17 @@ class Needs:
                 self.findings[what] = Finding(what, fine=False, says=str(error), fix=fix)
         return self.findings[what]
 
-    def _check_data(self, data: DataSettings) -> list[Finding]:
+    def _check_data(self, config: Config) -> list[Finding]:
         """Return the findings on the photos and masks of a data set and, where they are met, on its lists."""
+        data = config.data
         list_files = ", ".join(filter(None, (data.train_list, data.test_list)))
         files = self.check(f"data {data.root} ({list_files})", _data(data), prepare_command(data))
         if not files.fine:
             return [files]
         rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
-        what = f"lists {data.name} fold {data.fold} ({rule})"
-        return [files, self.check(what, _lists(data), "change data.min_pixels, data.shot or the list")]
+        own = _own_lists(config)
+        what = f"lists {data.name} fold {data.fold} ({', '.join([rule, *own.values()])})"
+        return [files, self.check(what, _lists(data, own), "change data.min_pixels, data.shot or the list")]
 
     def _check_training_data(self, config: Config) -> list[Finding]:
         """Return the findings on what a training needs beside its data set's files, if that is anything."""
@@ -325,13 +335,19 @@ def _data(data: DataSettings) -> Iterator[str]:
         yield compare_count(part, len(index), published_sizes(data.name).get(Path(list_file).stem))
 
 
-def _lists(data: DataSettings) -> Iterator[str]:
-    """Each class of a fold's lists has enough supports; the lists are as long as the published ones."""
+def _own_lists(config: Config) -> dict[str, str]:
+    """Return the list files of a user's own, by the part that they are of."""
+    files = {"train": config.meta_stage.list_file, "test": config.protocols[config.test.protocol].list_file}
+    return {part: file for part, file in files.items() if file is not None and not is_published(file)}
+
+
+def _lists(data: DataSettings, own: dict[str, str]) -> Iterator[str]:
+    """Each class of a fold's lists has enough supports; lists made from the masks are as long as the published ones."""
     for part, make in MAKERS.items():
         if getattr(data, f"{part}_list") is not None:
-            images = make(load_index(data, part, progress=False), Fold.of(data), data)
+            images = make(load_index(data, part, progress=False), Fold.of(data), data, own.get(part))
             check_shots(images, data)
-            yield compare_count(part, len(images.queries), published(data, part))
+            yield compare_count(part, len(images.queries), None if part in own else published(data, part))
 
 
 def _vectors(data: DataSettings) -> Iterator[str]:

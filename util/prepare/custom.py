@@ -22,6 +22,7 @@ import numpy as np
 
 from annotations import recognise
 from util.cli import within, words
+from util.config.compose import begin_own_configs
 from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
 from util.config.tree import flow
@@ -78,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         for path, text in configs.items():
             refuse_other(path, text)
         write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
+    begin_own_configs()
     for path, text in configs.items():
         write_atomically(path, text)
     _print_next(data, out)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from util.config.compose import begin_own_configs
 from util.errors import UserError
 from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, write_atomically
 from util.files.images import UPRIGHT, header_of, read_image, write_mask
@@ -55,6 +56,8 @@ class MakeCommand:
         for path, text in configs.items():
             refuse_other(path, text)
         make(plan, options.out, options.skip_bad)
+        if configs:
+            begin_own_configs()
         for path, text in configs.items():
             write_atomically(path, text)
         if configs:

@@ -134,9 +134,9 @@ class ScoredEpisodes:
         return self.test.samplers[seed](number)
 
     def class_names(self, episode: Episode) -> str:
-        """Return the names of an episode's classes; in generalised segmentation of all that its query shows."""
+        """Return the names of an episode's classes; in one map of all classes those that its query shows."""
         key = self.key(episode)
-        class_ids = self.test.images.classes_in(key.query) if self.test.protocol.generalised else key.classes
+        class_ids = self.test.images.classes_in(key.query) if self.test.one_map else key.classes
         return ", ".join(self.test.config.data.classes[class_id - 1] for class_id in class_ids)
 
     def ious(self, episode: Episode) -> dict[str, float]:
@@ -151,7 +151,8 @@ class ScoredEpisodes:
 
     def panels(self, episode: Episode, kept: Kept) -> Panels:
         """Return an episode's panels: supports, query, truth, maps, base classes, and every output with its IoU."""
-        drawing = EpisodeDrawing(self.test, self.key(episode))
+        drawing_of = OneMapDrawing if self.test.one_map else EpisodeDrawing
+        drawing = drawing_of(self.test, self.key(episode))
         ious = self.ious(episode)
         masks = kept.predictions
         final = masks.pop(FINAL)
@@ -174,16 +175,13 @@ class EpisodeDrawing:
         self.test = test
         self.key = key
         self.names = test.config.data.classes
-        self.generalised = test.protocol.generalised
-        self.several = bool(key.others) or self.generalised  # classes in one label
+        self.several = bool(key.others)  # classes in one label
         self.photo, self.class_ids = test.images.index.pair(key.query)
         self.image = at_panel_size(self.photo)
 
     def supports(self) -> Panels:
-        """Return the panels of the supports, way by way; none where all episodes of a seed share them."""
+        """Return the panels of the supports, way by way."""
         panels = Panels()
-        if self.generalised:
-            return panels
         index = self.test.images.index
         for value, way in enumerate(self.key.ways, 1):
             for number, row in enumerate(way.supports, 1):
@@ -196,10 +194,9 @@ class EpisodeDrawing:
 
     def truth(self) -> np.ndarray:
         """Return the query with its true label."""
-        label = at_panel_size(self.class_ids)
-        if not self.generalised:
-            index = self.test.images.index
-            label = numbered(label, [index.value_of(c) for c in self.key.classes]).numpy()
+        index = self.test.images.index
+        values = [index.value_of(class_id) for class_id in self.key.classes]
+        label = numbered(at_panel_size(self.class_ids), values).numpy()
         return labelled(self.image, label, TRUTH_COLOUR, self.several)
 
     def heat_map(self, values: np.ndarray, label_shape: Sequence[int]) -> np.ndarray:
@@ -213,17 +210,14 @@ class EpisodeDrawing:
         base_ids = self.on_photo(mask)
         present, pixels = np.unique(base_ids[base_ids > 0], return_counts=True)
         largest = present[np.argsort(-pixels)[:2]].tolist()
-        fold = self.test.context.fold
+        fold = self.test.run.context.fold
         names = [self.names[fold.base[base_id - 1] - 1] for base_id in largest]
         return f"base: {', '.join(names) or 'nothing'}", class_map(self.image, base_ids)
 
     def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:
         """Return the panel of an output's prediction (H', W') with its IoU in percent."""
         label = self.on_photo(mask)
-        caption = f"{name}, IoU {iou:.1f} %"
-        if self.generalised:
-            caption += "".join(f", {self.names[class_id - 1]}" for class_id in np.unique(label) if class_id)
-        return caption, labelled(self.image, label, PREDICTION_COLOUR, self.several)
+        return f"{name}, IoU {iou:.1f} %", labelled(self.image, label, PREDICTION_COLOUR, self.several)
 
     def on_photo(self, scored: np.ndarray) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
@@ -231,6 +225,25 @@ class EpisodeDrawing:
         full = self.test.view.back(scored, (height, width), self.test.scored_on)
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (self.image.shape[1], PANEL_HEIGHT), interpolation=how)
+
+
+class OneMapDrawing(EpisodeDrawing):
+    """Draws an episode whose labels have all classes; its supports are those of all episodes of its seed."""
+
+    def supports(self) -> Panels:
+        """Return no panel."""
+        return Panels()
+
+    def truth(self) -> np.ndarray:
+        """Return the query with its true label."""
+        return labelled(self.image, at_panel_size(self.class_ids), TRUTH_COLOUR, several=True)
+
+    def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:
+        """Return the panel of an output's prediction (H', W') with its IoU in percent and the classes in it."""
+        label = self.on_photo(mask)
+        classes = [self.names[class_id - 1] for class_id in np.unique(label) if class_id]
+        caption = ", ".join([f"{name}, IoU {iou:.1f} %", *classes])
+        return caption, labelled(self.image, label, PREDICTION_COLOUR, several=True)
 
 
 def side_by_side(
@@ -294,10 +307,12 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     world = ProcessGroup(0, 1, pick_device("auto"))
     (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
     test = job.test
-    if test.protocol.generalised:
+    if test.one_map:
         raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
-    if test.weights.digest != result["weights"]:
-        raise UserError(f"{path}: the weights have changed since ({test.weights.source}); test again with test.py")
+    if test.loaded.weights.digest != result["weights"]:
+        raise UserError(
+            f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"
+        )
     seed = result["seeds"][0]
     predictions = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)})
     board = Scoreboard(
@@ -306,7 +321,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
         asks_presence=test.protocol.absent > 0,
         calibration=job.calibration,
     )
-    data = Subset(trials(test.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
+    data = Subset(trials(test.run.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
     run_pass(job.prepared, data, len(episodes), [board], world, title=row_name(result))
     scored = replace(ScoredEpisodes.of(path), test=test)
     kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]

@@ -20,10 +20,11 @@ from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
+from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import CLASS, episode_scores, generalised_scores
+from util.evaluate.metrics import CLASS, episode_scores
 from util.evaluate.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
-from util.evaluate.test import Test, own_config
+from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.table import Table
 
@@ -121,14 +122,14 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, whose run may have another name today."""
-    config = own_config(from_checkpoint(result["config"], str(path)), result["protocol"], result["shot"])
+    config = from_checkpoint(result["config"], str(path))
     stage = path.absolute().parent.parent
     if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
-    return Test(config)
+    return Test.of(config, result["protocol"], result["shot"])
 
 
 def changed_since(test: Test, result: Result) -> str:
@@ -170,7 +171,7 @@ def _difference(stated: Any, counted: dict[str, Any]) -> str:
 def _scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Return an output's scores in percent from the counts of one seed's episodes."""
     if isinstance(rows[0]["outputs"][name], dict):
-        return _generalised_scores_of_rows(rows, name)
+        return _scores_in_one_map_of_rows(rows, name)
     further = [metric for metric in METRICS if metric in rows[0]]
     records = list[list[Any]]()
     for number, row in enumerate(rows):
@@ -195,7 +196,7 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequen
     return records
 
 
-def _generalised_scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _scores_in_one_map_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Return the scores of base and novel classes from one run's episodes, which name the novel ones."""
     novel = [class_id for class_id, _ in ways_of(rows[0])]
     records = []
@@ -203,7 +204,7 @@ def _generalised_scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[s
         for class_id, (intersection, union) in row["outputs"][name].items():
             records.append([number, int(class_id), intersection, union])
     occurring = {record[CLASS] for record in records}
-    return generalised_scores(np.array(records), base=sorted(occurring - {0, *novel}), novel=novel)
+    return scores_in_one_map(np.array(records), base=sorted(occurring - {0, *novel}), novel=novel)
 
 
 def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -239,7 +240,7 @@ def _list_difference(result: Result, images: ImageList) -> str:
 
 
 def _weights_difference(result: Result, test: Test) -> str:
-    weights = test.weights
+    weights = test.loaded.weights
     if weights.digest != result["weights"]:
         return f"{weights.source} holds {weights.digest[:8]} today"
     if weights.training != result["training"]:

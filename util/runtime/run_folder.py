@@ -120,6 +120,8 @@ def changed_since_commit(commit: str, folders: Sequence[str]) -> list[str]:
 
 
 def _git(*arguments: str) -> str:
+    if not (REPOSITORY / ".git").exists():  # an installed package, perhaps in a folder of another repository
+        return UNKNOWN
     try:
         command = ["git", "-C", str(REPOSITORY), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -20,6 +20,7 @@ from util.errors import UserError
 from util.files import REPOSITORY, RestrictedUnpickler, read_bytes
 from util.files.photos import IMAGE_SUFFIXES
 
+PUBLISHED = "lists/"  # which names of the project's published lists begin with
 MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
 COCO_PARTS = {"t": "train", "v": "val"}
@@ -56,6 +57,11 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     stems = tuple(stem for stem, _ in rows)
     classes = tuple(class_id for _, class_id in pairs)
     return ListFile(Path(name), stems, classes or None)
+
+
+def is_published(name: str) -> bool:
+    """Return whether a list file is one that the project has of a paper, not a user's own."""
+    return name.startswith(PUBLISHED)
 
 
 def _refuse_repeated(name: str, pairs: list[tuple[str, int]]) -> None:

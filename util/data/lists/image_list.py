@@ -9,7 +9,7 @@ import numpy as np
 
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings, ProtocolSettings
-from util.data.lists.files import ListFile, missing_fold_list, read_fold_list
+from util.data.lists.files import ListFile, is_published, missing_fold_list, read_fold_list
 from util.data.lists.index import Index
 from util.errors import UserError
 
@@ -78,28 +78,27 @@ class ListSource:
     exclude: tuple[int, ...] = ()  # classes of which no image shows a pixel, where no file is the list
 
 
-def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
+def train_list(index: Index, fold: Fold, data: DataSettings, list_file: str | None = None) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
     Args:
         index: the class areas of the data set's training part.
         fold: says which classes are base classes.
-        data: its ``train_fold_list``, a file, comes before ``published``; with ``rare_classes: skip`` classes that have
-            too few images for a query and K supports are left out.
-        published: the list file of a method or protocol, which is taken if it fits the data.
+        data: with ``rare_classes: skip`` classes that have too few images for a query and K supports are left out.
+        list_file: that is the list instead; a published one is taken if it fits the data.
 
     Raises:
-        UserError: the list is empty, or the file ``data.train_fold_list`` does not fit the data.
+        UserError: the list is empty, or a file that is not a published list does not fit the data.
     """
     exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
     source = ListSource(index, fold, data, _shown_classes(index, fold, fold.base), exclude)
-    return _make_list(source, data.train_fold_list, published)
+    return _make_list(source, list_file)
 
 
-def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
-    """Return the images to test on: a novel class is present; else as ``train_list``, of ``data.test_fold_list``."""
+def test_list(index: Index, fold: Fold, data: DataSettings, list_file: str | None = None) -> ImageList:
+    """Return the images to test on: a novel class is present; else as ``train_list``."""
     source = ListSource(index, fold, data, _shown_classes(index, fold, fold.novel))
-    return _make_list(source, data.test_fold_list, published)
+    return _make_list(source, list_file)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
@@ -142,16 +141,15 @@ def _shown_classes(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[
     return tuple(c for c in classes if (index.areas[:, c] > 0).any())
 
 
-def _make_list(source: ListSource, file: str | None, published: str | None) -> ImageList:
-    """Return the list of the user's file, else of the published one if it fits; without either by pixels."""
+def _make_list(source: ListSource, list_file: str | None) -> ImageList:
+    """Return the list of a file, of a published one if it fits; without a file by pixels."""
     data = source.data
-    if file is not None:
-        listed = read_fold_list(file, source.fold)
-        images = _list_of_file(source, listed, drop_hidden=False)
-    elif published is not None:
-        images = _list_of_published(source, published)
-    else:
+    if list_file is None:
         images = _by_pixels(source.index, data, source.classes, source.exclude)
+    elif is_published(list_file):
+        images = _list_of_published(source, list_file)
+    else:
+        images = _list_of_file(source, read_fold_list(list_file, source.fold), drop_hidden=False)
     if data.rare_classes == "refuse":
         return images
     return _without_rare_classes(images, data.shot)

@@ -1,0 +1,50 @@
+"""The names of modules and commands as they are in the package ``symnet``, and modules of a clone by these names."""
+
+import re
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType
+
+HOUSES = ("annotations", "model", "photos", "util")
+LAUNCHED = {"reproduce": "util.launch.reproduce", "demo": "util.launch.demo"}  # commands that are shell scripts alone
+SCRIPTS = ("train", "test", "report", "prepare", "predict", "benchmark", "train_base")  # the others are modules
+COMMANDS = (*SCRIPTS, *LAUNCHED)
+
+_house = "(?:{})".format("|".join(HOUSES))
+_command = r"({}|\{{action\}})".format("|".join(COMMANDS))
+_IMPORT_OF_HOUSE = re.compile(rf"^(\s*)import ({_house})$", re.MULTILINE)
+_IMPORT = re.compile(rf"^(\s*(?:from|import) )({_house}(?:\.\w+)* (?:import|as) )", re.MULTILINE)
+_TYPED = re.compile(rf"(?:\b(?:python3?|sh) )?(?<![\w/.-]){_command}\.(?:py|sh)\b|\bpython -m {_command}\b")
+_REQUIREMENTS = re.compile(r"-r requirements-(\w+)\.txt")
+
+
+def with_imports(text: str) -> str:
+    """Return the text of a module whose imports name the houses inside the package."""
+    text = _IMPORT_OF_HOUSE.sub(r"\1from symnet import \2", text)
+    return _IMPORT.sub(r"\1symnet.\2", text)
+
+
+def with_commands(text: str) -> str:
+    """Return a text that says ``symnet train`` for ``sh train.sh`` and ``train.py``, and extras for requirements."""
+    text = _TYPED.sub(lambda found: f"symnet {found[1] or found[2]}", text)
+    return _REQUIREMENTS.sub(r"symnet[\1]", text)
+
+
+class Finder(MetaPathFinder):
+    """Finds modules of the package ``symnet``."""
+
+    def find_spec(self, name: str, path=None, target=None) -> "ModuleSpec | None":  # noqa: ANN001
+        """Return where a module is, with the loader that renames its imports; None if it is of another package."""
+        spec = PathFinder.find_spec(name, path) if name.startswith("symnet.") else None
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Loads a module whose imports name the houses; it neither reads nor writes the bytecode of the clone's own."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = self.get_source(fullname)
+        assert text is not None
+        return self.source_to_code(with_imports(text), self.path)

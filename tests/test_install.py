@@ -1,0 +1,128 @@
+"""The package ``symnet`` as pip installs it, in a folder whose own packages ``model`` and ``util`` end the process."""
+
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
+
+import pytest
+
+from tests.helpers.paths import REPOSITORY
+
+pytestmark = pytest.mark.process
+HOUSES = {"annotations", "model", "photos", "util"}
+TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b|requirements-\w+\.txt")
+SEGMENT = """
+from symnet import Segmenter
+
+segmenter = Segmenter({"coin": [("coins_1.jpg", "box=40,40,120,120")]}, device="cpu")
+segmenter("coins_2.jpg").save("found", "coins")
+"""
+
+
+class Installed(NamedTuple):
+    """An environment with the package, and a folder to work in."""
+
+    programs: Path
+    package: Path
+    folder: Path
+
+    def run(self, *words: object, **variables: str) -> subprocess.CompletedProcess:
+        """Run a program of the environment in the folder to its end."""
+        command = [self.programs / str(words[0]), *map(str, words[1:])]
+        return subprocess.run(command, cwd=self.folder, env=os.environ | variables, capture_output=True, text=True)
+
+    def files(self) -> set[Path]:
+        return {path for path in self.package.rglob("*") if "__pycache__" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Return the wheel of this repository, installed beside the packages of this Python."""
+    place = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", place, REPOSITORY], check=True)
+    venv.create(place / "env", symlinks=True)
+    (wheel,) = place.glob("symnet-*.whl")
+    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(place / "env")}))
+    (packages / "of_this_python.pth").write_text(sysconfig.get_path("purelib"))
+    pip += ["--python", place / "env/bin/python"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
+    folder = place / "work"
+    for name in ("model", "util"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text('raise SystemExit("a package of another project")\n')
+    for path in (REPOSITORY / "photos/page/example").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return Installed(place / "env/bin", packages / "symnet", folder)
+
+
+def test_imports_and_texts_are_of_the_package(installed: Installed) -> None:
+    sources = [path for path in installed.files() if path.suffix == ".py"]
+    assert {path.name for path in installed.package.iterdir()} >= {*HOUSES, "config", "lists", "initmodel"}
+    assert len(sources) > 200
+    for source in sources:
+        text = source.read_text()
+        assert not HOUSES & set(_imported(ast.parse(text))), source
+        assert source.parent == installed.package or not TYPED.search(text), source
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the first name of each module that is imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_version_help_and_mistakes(installed: Installed) -> None:
+    (version,) = re.findall('^version = "(.*?)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
+    said = installed.run("python", "-c", "import symnet; print(symnet.__version__)").stdout
+    assert said == f"{version}\n"
+    assert installed.run("symnet", "predict", "--version").stdout == f"Sym-Net {version}\n"
+    assert installed.run("symnet", "train", "--help").stdout.startswith("symnet train EXPERIMENT DATASET GPUS")
+    unknown = installed.run("symnet", "trian")
+    assert unknown.returncode == 2 and unknown.stderr.startswith("error: symnet trian: no such command")
+
+
+def test_a_photo_is_segmented(installed: Installed) -> None:
+    ended = installed.run("python", "-c", SEGMENT)
+    assert (installed.folder / "found/coins_mask.png").is_file(), ended.stderr
+
+
+def test_mini_is_trained_and_nothing_is_written_into_the_package(installed: Installed, mini_root: Path) -> None:
+    before = installed.files()
+    settings = {"data.root": mini_root, "data.min_pixels": 50, "data.size": 65, "data.workers": 0}
+    stage = {"epochs": 1, "epoch_length": 6, "batch": 2, "validate_every": 0}
+    settings |= {f"meta_stage.{key}": value for key, value in stage.items()}
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    ended = installed.run("symnet", "train", "split0", "mini", 0, *options, MODEL="pocket")
+    runs = installed.folder / "runs/mini_split0_pocket_lite0"
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (runs / "meta/best.pth").is_file()
+    assert '"step": 3' in (runs / "meta/metrics.json").read_text()
+    assert installed.files() == before
+
+
+def test_the_page_is_served(installed: Installed) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [installed.programs / "symnet", "predict", "--serve", "--device", "cpu", "--port", str(port)]
+    with subprocess.Popen(command, cwd=installed.folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert any(str(port) in line for line in server.stdout)
+            for path in ("", "page.js"):
+                with urlopen(f"http://127.0.0.1:{port}/{path}") as answer:
+                    assert answer.status == 200
+        finally:
+            server.terminate()
