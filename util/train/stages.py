@@ -41,7 +41,7 @@ def command(stage: str, description: str | None) -> int:
     parser = command_line.parser(description)
     cli.add_training_options(parser)
     if stage == "meta":
-        parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
+        cli.add_start(parser)
     options = parser.parse_args()
     if command_line.show(options):
         return 0
