@@ -181,7 +181,7 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of train.sh and test.sh."""
     if command.names_what_readers_make:
         return
-    source, _, options = launch.parse(command.arguments, command.script)
+    source, _, options = launch.parse(command.arguments, trains=command.script == "train.sh")
     if command.script == "train.sh":
         asked = _options(lambda: launch.train(source, 0, options), monkeypatch)
     else:
