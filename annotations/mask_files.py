@@ -18,8 +18,10 @@ LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
 # words in the names of folders, in lower case: of parts of a set, of photos and of masks, the usual ones first
 PARTS = {"train", "training", "trn", "val", "valid", "validation", "test", "testing"}
 OF_PHOTOS = ("images", "image", "photos", "photo", "jpegimages", "imgs", "img")
-OF_MASKS = ("masks", "mask", "segmentationclass", "segmentationclassaug", "groundtruth", "gt", "anns", "ann")
-OF_MASKS += ("labels", "label", "annotations", "annotation")
+OF_MASKS = (
+    *("masks", "mask", "segmentationclass", "segmentationclassaug", "groundtruth", "gt"),
+    *("anns", "ann", "labels", "label", "annotations", "annotation"),
+)
 OF_FOLDERS = ("dir", "folder", "set")
 NO_CLASS = PARTS.union(OF_PHOTOS, OF_MASKS, OF_FOLDERS)
 VEHICLE = "train"  # a part, and a class of many data sets

@@ -19,7 +19,7 @@ from util.evaluate.evaluate import Scoreboard
 from util.files.images import read_image, read_mask
 from util.runtime import data as run_data
 from util.runtime.context import make_run_context
-from util.runtime.input_size import in_words, view_of
+from util.runtime.input_size import input_in_words, view_of
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str,
     config = read_config(f"config/pascal/{stem}.yaml")
     view = view_of(config, config.protocols[name])
     assert (view.rule, view.side, view.label_side) == (rule, side, label_side)
-    words = in_words(config.protocols[name], view)
+    words = input_in_words(view, config.protocols[name].input, config.protocols[name].scored_on)
     assert ("does not take" in words) == (side != label_side)
     assert ("takes no images" in words) == (name == "ssp" and rule == "letterbox")
 

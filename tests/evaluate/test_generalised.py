@@ -12,7 +12,7 @@ from util.evaluate.schema import RESULT, read_result
 from util.evaluate.testing import test as score
 from util.report.verify import AGREES, checks_of
 from util.runtime.context import make_run_context
-from util.runtime.data import images_for_protocol, protocol_sampler
+from util.runtime.data import images_for_test, protocol_sampler
 
 ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
 
@@ -22,7 +22,7 @@ def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
     places = [f"data.root={shared}/data/VOC2012", f"data.cache={tmp_path}"]
     context = make_run_context(read_config("config/pascal/pascal_split0_bcm_lite0.yaml", places))
     protocol = context.config.protocols["gfss"]
-    images = images_for_protocol(context, False, protocol)
+    images = images_for_test(context, False, protocol)
     runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 5, 6)}
     drawn = {}
     for seed, run in runs.items():

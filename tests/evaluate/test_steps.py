@@ -58,7 +58,7 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
 def trials_of(job: TestJob) -> TrialDataset:
     """Return the episodes of a job's first seed."""
     test = job.test
-    return trials(test.context, test.samplers[0], test.view, (test.scored_on,))
+    return trials(test.run.context, test.samplers[0], test.view, (test.scored_on,))
 
 
 def one_shot_prediction(network: FewShotModel, data: TrialDataset, numbers: list[int], support: int) -> Tensor:

@@ -21,7 +21,7 @@ from util.errors import UserError
 from util.evaluate import testing
 from util.evaluate.evaluate import run_pass
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test, own_config
+from util.evaluate.test import Test
 from util.evaluate.testing import test as score
 from util.evaluate.titles import title
 from util.report.compare import compare
@@ -127,7 +127,7 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
 
 
 def folder_of(config: Config, protocol: str) -> Path:
-    return Test(own_config(config, protocol, config.data.shot)).folder
+    return Test.of(config, protocol).folder
 
 
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ from util.evaluate.evaluate import FINAL
 from util.evaluate.kept import Kept, KeptPredictions, read_predictions
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import read_result
-from util.evaluate.test import Test, own_config
+from util.evaluate.test import Test
 from util.evaluate.testing import test as score
 from util.report import pictures as module
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
@@ -194,7 +194,7 @@ def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_pat
 def scored_folder(config: Config) -> Path:
     """Test a config and return the folder of the result."""
     score(config)
-    return Test(own_config(config, "symnet", config.data.shot)).folder
+    return Test.of(config, "symnet").folder
 
 
 def check_caption(caption: str, method: str, folder: Path, number: int) -> None:

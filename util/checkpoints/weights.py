@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
+from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
@@ -192,7 +193,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         missing = network.load_encoder(state, start.partial)
     except ModelMismatch as error:
         raise UserError(str(error) if path is None else f"{path}: {error}") from None
-    licence = encoder_licence(config, network)
+    licence = encoder_licence(start, network)
     return f"encoder: {start.weights}, {_filled_in_words(missing, licence)}"
 
 
@@ -216,9 +217,8 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
     return checkpoint.weights_of(content)
 
 
-def encoder_licence(config: Config, network: Trainable) -> str | None:
+def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
     """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
-    start = config.model.encoder
     encoder = getattr(network, "encoder", None)
     if start is None or encoder is None:
         return getattr(network, "licence", None)
@@ -236,7 +236,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     _check_source(run, source)
     content = checkpoint.read(source) if isinstance(source, Path) else {}
     trained = content["config"] if checkpoint.is_own(content) else None
-    network = build_model(config, context.text_width, side, _trained_classes(config, trained, str(source)))
+    other_classes = None if config.test.trained_on is None else _trained_classes(trained, str(source))
+    network = build_model(config, context.text_width, side, other_classes)
     note = _fill(context, network, source, content)
     differences = []
     if trained is not None:
@@ -251,8 +252,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         digest=checkpoint.digest_of(network.state_dict()),
         parameters=(_size(parameters), _size(learnt)),
         note=note,
-        encoder_licence=encoder_licence(config, network),
-        encoder_data=_encoder_data(config, network, trained),
+        encoder_licence=encoder_licence(config.model.encoder, network),
+        encoder_data=_encoder_data(network, trained),
         training=checkpoint.training_of(content),
         training_differences=differences,
     )
@@ -272,9 +273,9 @@ def _check_source(run: Run, source: Path | str) -> None:
         raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
-def _trained_classes(config: Config, trained: dict[str, Any] | None, source: str) -> int | None:
-    """Return the number of base classes of weights from another data set (``test.trained_on``); None: this one's."""
-    if trained is None or config.test.trained_on is None:
+def _trained_classes(trained: dict[str, Any] | None, source: str) -> int | None:
+    """Return the number of base classes that weights learnt from, None if their training is not known."""
+    if trained is None:
         return None
     return len(Fold.of(from_checkpoint(trained, source).data).base)
 
@@ -299,12 +300,12 @@ def _trained_with(content: dict[str, Any]) -> dict[str, Any]:
     return {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
 
 
-def _encoder_data(config: Config, network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
+def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
     """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
-    start = config.model.encoder
+    start = network.settings.encoder
     encoder = getattr(network, "encoder", None)
     if start is None or encoder is None:
-        return config.model.pretraining
+        return network.settings.pretraining
     if trained is not None:
         before = trained["model"].get("encoder") or {}
         if "weights" in before:

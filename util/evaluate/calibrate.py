@@ -33,7 +33,7 @@ from util.data.sampling import EpisodeSampler, random_stream
 from util.errors import UserError
 from util.evaluate import calibration
 from util.evaluate.evaluate import run_pass
-from util.evaluate.test import Test, own_config
+from util.evaluate.test import Test
 from util.files import write_atomically
 from util.runtime.context import RunContext, make_run_context, with_data
 from util.runtime.data import check_sampler, images_for_training, trials
@@ -56,13 +56,13 @@ def calibrate(config: Config) -> Path:
     UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told apart.
     """
     _check_config(config)
-    config = own_config(with_data(config, decoded_gib=0.0), PROTOCOL, config.data.shot)  # a photo is read once or twice
-    test = Test(config, progress=True)
+    test = Test.of(with_data(config, decoded_gib=0.0), PROTOCOL, progress=True)  # a photo is read once or twice
+    config = test.config
     episodes = config.test.episodes or EPISODES
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if world.size > 1:
             raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
-        source = test.weights.source
+        source = test.loaded.weights.source
         lists = _training_lists(test)
         precision = precision_of_test(config, world.device)
         shots = ", ".join(str(context.config.data.shot) for context, _ in lists)
@@ -70,7 +70,7 @@ def calibrate(config: Config) -> Path:
         made_on = f"{config.data.name} {part}"
         print(f"calibrate {source} on {episodes} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
         run = config.run
-        prepared = prepare_network(test.network, world.device, precision, run.compile)
+        prepared = prepare_network(test.loaded.network, world.device, precision, run.compile)
         collected = Collected()
         for context, images in lists:
             data = _marked_episodes(test, context, images)
@@ -84,9 +84,9 @@ def calibrate(config: Config) -> Path:
                 batch=_episodes_at_once(test, context, world),
                 workers=config.data.workers,
             )
-    made_for = calibration.key_of(config, test.weights.digest)
+    made_for = calibration.key_of(config, test.loaded.weights.digest)
     made_on += f", {episodes} episodes, seed {run.seed}, {shots}-shot, {test.view.rule} {test.view.side}"
-    fitted, scores = collected.fitted(test.network, made_for, made_on)
+    fitted, scores = collected.fitted(test.loaded.network, made_for, made_on)
     path = calibration.calibration_path(config, source)
     content = asdict(replace(fitted, precision=precision))
     write_atomically(path, yaml.safe_dump(content, sort_keys=False))
@@ -108,7 +108,7 @@ def _training_lists(test: Test) -> list[tuple[RunContext, ImageList]]:
 
     UserError: the network's number of shots, or the test's, has none.
     """
-    fixed_shot = test.network.shots_of(test.network.state_dict())
+    fixed_shot = test.loaded.network.shots_of(test.loaded.network.state_dict())
     required_shot = fixed_shot or test.shot
     shots = {required_shot} if fixed_shot else {required_shot, *SHOTS}
     lists = []

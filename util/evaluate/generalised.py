@@ -35,7 +35,7 @@ class Photos(Dataset):
         self.rows = rows
         self.index = test.images.index
         self.view = test.view
-        self.classes = test.context.fold.channels[1:]
+        self.classes = test.run.context.fold.channels[1:]
 
     def __getitem__(self, number: int) -> LabelledImages:
         image, ids = self.view.apply(*self.index.pair(self.rows[number]))
@@ -69,7 +69,7 @@ class Runs:
         self.test = job.test
         self.device = device
         self.network = cast(GeneralisedModel, job.prepared.network.eval())
-        self.class_ids = torch.tensor(job.test.context.fold.channels, device=device)  # of the channels of a label
+        self.class_ids = torch.tensor(job.test.run.context.fold.channels, device=device)  # of the channels of a label
         self.states: dict[int, Any] = {}  # seed -> what the network learnt
 
     def fit(self, seed: int) -> None:
@@ -78,7 +78,7 @@ class Runs:
         key = self.test.samplers[seed](0)  # all episodes of a run have its supports
         supports = Photos(self.test, key.rows[1:])
         numbers = evaluation_numbers(range(len(supports.rows)), data.shot, rank=0, processes=1)
-        last_base = len(self.test.context.fold.base)
+        last_base = len(self.test.run.context.fold.base)
         shots = []
         with closing(batches(supports, numbers, data.workers, self.device)) as stream, self.job.prepared.autocast():
             for batch in stream:
@@ -117,7 +117,7 @@ class Runs:
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
     """Return the empty scoreboard of a run."""
-    fold = job.test.context.fold
+    fold = job.test.run.context.fold
     return Scoreboard(
         classes=fold.classes,
         keep=None if job.kept is None else partial(job.kept.add, seed),

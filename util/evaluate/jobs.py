@@ -19,7 +19,7 @@ from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.steps import with_steps
-from util.evaluate.test import Shared, Test, own_config
+from util.evaluate.test import Shared, Test
 from util.runtime.device import precision_of_test
 from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup
@@ -72,7 +72,7 @@ def build_test_jobs(
     shared = Shared()
     jobs = list[TestJob]()
     for shot, name in itertools.product(different_shots, names):
-        test = Test(own_config(config, name, shot), manifest, progress=world.is_main, shared=shared)
+        test = Test.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
         try:
             jobs.append(_job(test, world))
         except UserError as error:
@@ -109,7 +109,6 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
     with world.rank_zero_first():  # which may build an index
         _ = test.images
     _ = test.samplers
-    _check_passes(test)
     key = "prepared", test.shot, test.view.side
     prepared = test.shared.once(key, lambda: _prepare(test, world))
     calibration = test.calibration(prepared.precision)
@@ -121,24 +120,21 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
 
 def _check_options(test: Test) -> None:
     """Refuse (UserError) a protocol that does not go with the method or with the options of the test."""
-    protocol, options = test.protocol, test.config.test
-    if problem := protocol_problem(test.context.model_class, test.name, protocol):
+    protocol = test.protocol
+    options = test.config.test
+    if problem := protocol_problem(test.run.context.model_class, test.name, protocol):
         raise UserError(problem)
     if test.one_map and (options.metrics or options.trained_on or options.steps(test.shot)):
         names = "test.metrics, test.trained_on, test.fuse or test.edges"
         raise UserError(f"protocol {test.name} takes no {names}; leave them out")
-
-
-def _check_passes(test: Test) -> None:
-    """Refuse (UserError) several passes where a presence score is asked."""
-    if test.protocol.absent > 0 and test.config.test.passes(test.shot) > 1:
+    if protocol.absent > 0 and options.passes(test.shot) > 1:
         reason = "its presence scores are calibrated for one pass of the network as trained"
         raise UserError(f"protocol {test.name}: {reason}; leave out test.fuse")
 
 
 def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
-    network = with_steps(test.network, test.config.test, test.shot)
+    network = with_steps(test.loaded.network, test.config.test.steps(test.shot))
     precision = precision_of_test(test.config, world.device)
     return prepare_network(network, world.device, precision, test.config.run.compile)
 

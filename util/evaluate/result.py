@@ -26,7 +26,7 @@ from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, episodes_in_words, passes_in_words
 from util.runtime.context import RunContext
 from util.runtime.device import describe
-from util.runtime.input_size import in_words
+from util.runtime.input_size import input_in_words
 from util.runtime.processes import ProcessGroup
 from util.runtime.run_folder import environment
 
@@ -64,16 +64,18 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
     test = job.test
     images = test.images
     data = test.config.data
-    weights = test.weights
+    weights = test.loaded.weights
     trained = weights.trained_with
     parameters, learnt_parameters = weights.parameters
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
+    known = of_test(test, images)
+    is_in_domain = test.config.test.trained_on is None
     return {
         "schema": SCHEMA,
-        **of_test(test, images),
+        **known,
         "draw_note": test.draw_note,
-        "input": in_words(test.protocol, test.view),
-        "input_side": test.side,
+        "input": input_in_words(test.view, test.protocol.input, test.protocol.scored_on),
+        "input_side": test.view.side or None,
         "scored_on": test.scored_on,
         "quick_look": test.quick_look,
         "other_seeds": test.replayed is None and list(test.samplers) != test.protocol.seeds,
@@ -87,11 +89,11 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "weights": weights.digest,
         "parameters": parameters,
         "learnt_parameters": learnt_parameters,
-        "track": track_of_weights(test.context, weights),
+        "track": track_of_weights(test.run.context, weights),
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
-        "fold_mismatch": _fold_mismatch(test, trained),
+        "fold_mismatch": is_in_domain and _is_of_other_fold(known["config"]["data"], trained),
         "list_images": len(images.queries),
         "content": images.files_digest,
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
@@ -111,18 +113,16 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
     }
 
 
-def _fold_mismatch(test: Test, trained: dict[str, Any] | None) -> bool:
-    """Return whether a training of the test's own data set (``test.trained_on`` is null) was on another fold."""
-    if trained is None or test.config.test.trained_on is not None:
-        return False
-    data = to_dict(test.config)["data"]
-    return any(trained.get(key) != data[key] for key in FOLD)
+def _is_of_other_fold(data: dict[str, Any], trained: dict[str, Any] | None) -> bool:
+    """Return whether a training with data settings, if they are known, was on another fold than these."""
+    return trained is not None and any(trained.get(key) != data[key] for key in FOLD)
 
 
 def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
     """Return every episode of a job with its counts, from each seed's records by output."""
     test = job.test
-    manifest = Manifest(_header(job, result))
+    label_side = test.view.label_side if test.scored_on == LETTERBOX else None
+    manifest = Manifest(_header(result, label_side))
     if test.one_map:  # all episodes of a run have its supports
         manifest.header["runs"] = _described_runs(test)
     for seed, outputs in zip(test.samplers, records, strict=True):
@@ -130,26 +130,21 @@ def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: 
     return manifest
 
 
-def _header(job: TestJob, result: dict[str, Any]) -> dict[str, Any]:
-    """Return the header of a job's manifest."""
-    test = job.test
-    data = test.config.data
-    ways = test.protocol.ways
+def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
+    """Return the header of a result's manifest; ``label_side``: of letterboxed labels."""
+    protocol = result["protocol_settings"]
+    ways = protocol["ways"]
+    supports = WITH_REPLACEMENT if result["replayed"] else protocol["supports"]  # a replay may hold any
     return {
-        "dataset": data.name,
-        **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
-        "protocol": test.name,
-        "scored_on": test.scored_on,
-        "input_side": test.side,
-        "label_side": test.view.label_side if test.scored_on == LETTERBOX else None,
+        **{key: result[key] for key in ("dataset", "folds", "fold_rule", "fold", "shot", "protocol", "scored_on")},
+        "input_side": result["input_side"],
+        "label_side": label_side,
         "episodes": episodes_in_words(result),
-        "supports": WITH_REPLACEMENT if test.replayed else test.protocol.supports,  # a replay may hold any
+        "supports": supports,
         **({"ways": ways} if ways > 1 else {}),
-        "list": test.images.digest,
-        "weights": test.weights.digest,
-        "quick_look": test.quick_look,
+        **{key: result[key] for key in ("list", "weights", "quick_look")},
         "averaged": passes_in_words(result),
-        "precision": job.prepared.precision,
+        "precision": result["precision"],
     }
 
 
@@ -207,7 +202,7 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     config = context.config
     track = Track(
         encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
-        text=_reads_text(context),
+        text=(context.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
         training="none",
         novel_photos=None,
         train_shot=None,
@@ -229,9 +224,3 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
         if any(stage["settings"].get("images") == "all" for stage in base_stage):
             track["novel_photos"] = "kept"
     return track
-
-
-def _reads_text(context: RunContext) -> bool:
-    """Return whether the model reads class names, or vectors of them."""
-    config = context.config
-    return (context.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.episode import Episode, EpisodeOfOriginalSizes, Output
-from util.config.settings import MASKS, TestSettings
+from util.config.settings import EDGES, MASKS
 from util.evaluate.evaluate import scored_outputs
 from util.evaluate.refine import refined_photos
 from util.evaluate.schema import BASE, FINAL, NETWORK
@@ -24,6 +24,7 @@ class Steps(nn.Module):
         super().__init__()
         self.network = network
         self.encode = getattr(network, "encode", None)
+        self.supports_enter_as_queries = getattr(network, "supports_enter_as_queries", False)
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile the network, as ``nn.Module.compile`` does; the steps stay Python."""
@@ -82,8 +83,8 @@ class WithEdges(Steps):
         return replace(output, logits=refined_logits, extra={**output.extra, NETWORK: logits})
 
 
-def with_steps(network: nn.Module, test: TestSettings, shots: int) -> nn.Module:
-    """Return the network of a test of K shots with the steps that ``test`` asks for, or the network itself."""
-    if test.fuse == MASKS and shots > 1:
+def with_steps(network: nn.Module, steps: Sequence[str]) -> nn.Module:
+    """Return a network with the steps of ``TestSettings.steps``, or the network itself."""
+    if MASKS in steps:
         network = MeanOfMasks(network)
-    return WithEdges(network) if test.edges else network
+    return WithEdges(network) if EDGES in steps else network

@@ -3,15 +3,17 @@
 It is made once, and asked by who scores it, calibrates it, verifies its result, or puts that into a table.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.contract import FewShotModel
 from util.checkpoints.run import FOREIGN, Run
@@ -27,10 +29,17 @@ from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
-from util.runtime.context import RunContext, network_config, with_data
-from util.runtime.data import check_sampler, images_for_protocol, protocol_sampler
+from util.runtime.context import network_config, with_data
+from util.runtime.data import check_sampler, images_for_test, protocol_sampler
 from util.runtime.device import precision_asked_of_test
-from util.runtime.input_size import scored_on, view_of
+from util.runtime.input_size import label_kind, view_of
+
+
+class Loaded(NamedTuple):
+    """A network with the record of its weights."""
+
+    network: FewShotModel
+    weights: Weights
 
 
 class Shared:
@@ -48,7 +57,7 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Test:
-    """A test as its config names it; each part is made when it is first asked for.
+    """A test as its config names it, made by ``Test.of``; what needs data or weights is read when it is asked for.
 
     UserError, of each part: protocol, manifest, checkpoint or data are missing or do not fit.
     """
@@ -56,54 +65,47 @@ class Test:
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     config: Config  # of this test alone: ``test.protocol`` and ``data.shot`` are its own
-    replayed: Path | None = None  # the manifest whose episodes these are, None for the protocol's own
-    progress: bool = False  # whether this process shows bars and warnings
-    shared: Shared = field(default_factory=Shared)
+    name: str  # of its protocol
+    protocol: ProtocolSettings
+    shot: int  # K, the number of supports
+    one_map: bool  # base and novel classes are labelled in one map, by supports that all episodes of a seed share
+    run: Run  # whose weights it takes
+    view: View  # how photos become the network's input
+    scored_on: str  # the label that predictions are compared with: letterbox, square or original
+    replayed: Path | None  # the manifest whose episodes these are, None for the protocol's own
+    progress: bool  # whether this process shows bars and warnings
+    shared: Shared
 
-    @property
-    def name(self) -> str:
-        """The name of its protocol."""
-        return self.config.test.protocol
-
-    @property
-    def protocol(self) -> ProtocolSettings:
-        """Its protocol."""
-        return self.config.protocols[self.name]
-
-    @property
-    def one_map(self) -> bool:
-        """Whether base and novel classes are labelled in one map, by supports that all episodes of a seed share."""
-        return self.protocol.query == EVERY
-
-    @property
-    def shot(self) -> int:
-        """K, the number of supports."""
-        return self.config.data.shot
-
-    @cached_property
-    def run(self) -> Run:
-        """The run whose weights it takes."""
-        return Run(self.config)
-
-    @property
-    def context(self) -> RunContext:
-        """The fold, the model class and the text vectors."""
-        return self.run.context
-
-    @cached_property
-    def view(self) -> View:
-        """How photos become the network's input."""
-        return view_of(self.config, self.protocol)
-
-    @property
-    def side(self) -> int | None:
-        """S, the side of the network's input in pixels; None for ``data.size``."""
-        return self.view.side or None
-
-    @property
-    def scored_on(self) -> str:
-        """The label that predictions are compared with: letterbox, square or original."""
-        return scored_on(self.view, self.protocol)
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        name: str | None = None,
+        shot: int | None = None,
+        *,
+        replayed: Path | None = None,
+        progress: bool = False,
+        shared: Shared | None = None,
+    ) -> Test:
+        """Return the test of a config by a protocol, default ``test.protocol``, of K shots, default ``data.shot``."""
+        name = name or config.test.protocol
+        shot = shot or config.data.shot
+        config = replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
+        protocol = config.protocols[name]
+        view = view_of(config, protocol)
+        return cls(
+            config=config,
+            name=name,
+            protocol=protocol,
+            shot=shot,
+            one_map=protocol.query == EVERY,
+            run=Run(config),
+            view=view,
+            scored_on=label_kind(view.rule, protocol.scored_on),
+            replayed=replayed,
+            progress=progress,
+            shared=shared or Shared(),
+        )
 
     @cached_property
     def images(self) -> ImageList:
@@ -119,13 +121,13 @@ class Test:
         protocol = replace(self.protocol, list_file=published)
         key = "list", self.shot, published, self.name if self.one_map else ""
         warns = self.progress and not (self.replayed and published)
-        return self.shared.once(key, lambda: images_for_protocol(self.context, warns, protocol))
+        return self.shared.once(key, lambda: images_for_test(self.run.context, warns, protocol))
 
     def _replay(self, images: ImageList) -> dict[int, ListedEpisodes]:
         """Return the episodes of the manifest by seed, as rows of a list."""
         assert self.replayed is not None
         protocol = self.protocol
-        ways = len(self.context.fold.novel) if self.one_map else protocol.ways
+        ways = len(self.run.context.fold.novel) if self.one_map else protocol.ways
         may_lack = protocol.absent > 0 or self.one_map
         listed = replay(self.replayed, images, self.config.data, ways, may_lack)
         if self.one_map:
@@ -150,7 +152,7 @@ class Test:
 
     def sampler(self, seed: int) -> Sampler:
         """Return the sampler of the protocol's own episodes of a seed."""
-        return protocol_sampler(self.context, self.images, self.protocol, seed)
+        return protocol_sampler(self.run.context, self.images, self.protocol, seed)
 
     @cached_property
     def episodes(self) -> dict[int, int]:
@@ -194,24 +196,11 @@ class Test:
         return ""
 
     @property
-    def network(self) -> FewShotModel:
-        """The network, one for all tests of a command with this number of shots and this side."""
-        return self._loaded[0]
-
-    @property
-    def weights(self) -> Weights:
-        """The record of its weights."""
-        return self._loaded[1]
-
-    @property
-    def network_context(self) -> RunContext:
-        """The context of the network, which takes supports one by one where ``test.fuse`` is ``masks``."""
-        return replace(self.context, config=network_config(self.config))
-
-    @property
-    def _loaded(self) -> tuple[FewShotModel, Weights]:
-        key = "network", self.shot, self.view.side
-        return self.shared.once(key, lambda: load_weights(self.network_context, self.side))
+    def loaded(self) -> Loaded:
+        """The network with its weights, one for all tests of a command with this number of shots and this side."""
+        side = self.view.side or None
+        context = replace(self.run.context, config=network_config(self.config))  # of one shot by ``test.fuse: masks``
+        return self.shared.once(("network", self.shot, side), lambda: Loaded(*load_weights(context, side)))
 
     def calibration(self, precision: str | None = None) -> Calibration | None:
         """Return the calibration of its weights, where the protocol asks whether queries show their class.
@@ -221,7 +210,8 @@ class Test:
         """
         if self.protocol.absent == 0:
             return None
-        return find_calibration(self.config, self.weights.source, self.weights.digest, precision)
+        weights = self.loaded.weights
+        return find_calibration(self.config, weights.source, weights.digest, precision)
 
     @property
     def folder(self) -> Path:
@@ -243,7 +233,10 @@ class Test:
     @property
     def _folder_name(self) -> str:
         """The protocol, and marks of what departs from the best weights, a single pass and the protocol's episodes."""
-        marks = [self.name, *self.config.test.steps(self.shot), self._weights_mark]
+        weights_mark = self.run.weights_origin
+        if weights_mark == FOREIGN:  # many such files are called best.pth
+            weights_mark += f"-{_digest(os.path.relpath(self.run.weights, self.config.run.folder))}"
+        marks = [self.name, *self.config.test.steps(self.shot), weights_mark]
         seeds = self.config.test.seeds
         if self.replayed:
             marks.append("replay")
@@ -252,20 +245,6 @@ class Test:
         if self.quick_look:
             marks.append("quick")
         return "_".join(filter(None, marks))
-
-    @property
-    def _weights_mark(self) -> str:
-        """The origin of its weights; '' for the run's best ones."""
-        origin = self.run.weights_origin
-        if origin != FOREIGN:
-            return origin
-        path = os.path.relpath(self.run.weights, self.config.run.folder)  # many such files are called best.pth
-        return f"{origin}-{_digest(path)}"
-
-
-def own_config(config: Config, name: str, shot: int) -> Config:
-    """Return the config of one test alone: of a protocol, with a number of shots."""
-    return replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
 
 
 def deciding(merged: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from util.evaluate.kept import FIRST, KeptPredictions
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, check_result
 from util.evaluate.store import ShotStore, shot_store
-from util.evaluate.test import Test
 from util.evaluate.titles import score_line
 from util.launcher import place_of_process
 from util.runtime.data import trials
@@ -75,8 +74,8 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
         images = len(test.images.queries)
         seeds = list(test.samplers)
-        log.info("test %s by %s: %d images, %s, seeds %s", test.weights.source, test.name, images, sizes, seeds)
-    for note in dict.fromkeys(job.test.weights.note for job in jobs):
+        log.info("test %s by %s: %d images, %s, seeds %s", test.loaded.weights.source, test.name, images, sizes, seeds)
+    for note in dict.fromkeys(job.test.loaded.weights.note for job in jobs):
         if note:
             log.info("%s", note)
     place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
@@ -103,7 +102,7 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     longest = max(job.test.episodes[seed] for job in jobs)
     first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
     backwards = first.protocol.draw == PFENET
-    data = trials(first.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
+    data = trials(first.run.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
     names = [job.test.name for job in jobs]
     for job in jobs:
         job.boards[seed] = _scoreboard(job, seed)
@@ -111,7 +110,9 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     if store is not None:
         store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
     title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
-    batch = _episodes_at_once(first, world)
+    side = first.view.side or first.config.data.size
+    images_per_episode = first.shot * first.protocol.ways + 1
+    batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
     run_pass(
         prepared,
         data,
@@ -128,13 +129,6 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     for job in jobs:
         job.batch = batch
         job.seconds += time.monotonic() - started
-
-
-def _episodes_at_once(test: Test, world: ProcessGroup) -> int:
-    """Return the batch of a test."""
-    images_per_episode = test.shot * test.protocol.ways + 1
-    side = test.view.side or test.config.data.size
-    return episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
 
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:

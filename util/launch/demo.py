@@ -101,8 +101,7 @@ def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     support, query = (root / data.images / f"{i}{data.image_suffix}" for i in ids_of_class[:2])
     return [
         *("--checkpoint", str(Run(config).folder("meta") / BEST)),
-        *("--support", f"{support}:{masks[ids_of_class[0]]}"),
-        *("--mask-value", str(class_id), "--name", name),
+        *("--support", f"{name}={support}:{masks[ids_of_class[0]]}", "--mask-value", str(class_id)),
         *("--query", str(query), "--out", str(folder / "predicted"), "--overwrite"),
     ]
 

@@ -36,7 +36,7 @@ class Experiment:
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
-        return Test(self.config).folder / RESULT
+        return Test.of(self.config).folder / RESULT
 
     @cached_property
     def reason(self) -> str:
@@ -60,7 +60,7 @@ class Experiment:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        test = Test(self.config)
+        test = Test.of(self.config)
         images = None
         with suppress(UserError):  # no data, which another check reports
             images = test.images
@@ -175,7 +175,7 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    test = Test(config)
+    test = Test.of(config)
     if result["checkpoint"] != str(test.run.weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))

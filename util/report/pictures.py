@@ -210,7 +210,7 @@ class EpisodeDrawing:
         base_ids = self.on_photo(mask)
         present, pixels = np.unique(base_ids[base_ids > 0], return_counts=True)
         largest = present[np.argsort(-pixels)[:2]].tolist()
-        fold = self.test.context.fold
+        fold = self.test.run.context.fold
         names = [self.names[fold.base[base_id - 1] - 1] for base_id in largest]
         return f"base: {', '.join(names) or 'nothing'}", class_map(self.image, base_ids)
 
@@ -309,8 +309,10 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     test = job.test
     if test.one_map:
         raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
-    if test.weights.digest != result["weights"]:
-        raise UserError(f"{path}: the weights have changed since ({test.weights.source}); test again with test.py")
+    if test.loaded.weights.digest != result["weights"]:
+        raise UserError(
+            f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"
+        )
     seed = result["seeds"][0]
     predictions = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)})
     board = Scoreboard(
@@ -319,7 +321,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
         asks_presence=test.protocol.absent > 0,
         calibration=job.calibration,
     )
-    data = Subset(trials(test.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
+    data = Subset(trials(test.run.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
     run_pass(job.prepared, data, len(episodes), [board], world, title=row_name(result))
     scored = replace(ScoredEpisodes.of(path), test=test)
     kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]

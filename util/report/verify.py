@@ -24,7 +24,7 @@ from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores
 from util.evaluate.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
-from util.evaluate.test import Test, own_config
+from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.table import Table
 
@@ -122,14 +122,14 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, whose run may have another name today."""
-    config = own_config(from_checkpoint(result["config"], str(path)), result["protocol"], result["shot"])
+    config = from_checkpoint(result["config"], str(path))
     stage = path.absolute().parent.parent
     if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
-    return Test(config)
+    return Test.of(config, result["protocol"], result["shot"])
 
 
 def changed_since(test: Test, result: Result) -> str:
@@ -240,7 +240,7 @@ def _list_difference(result: Result, images: ImageList) -> str:
 
 
 def _weights_difference(result: Result, test: Test) -> str:
-    weights = test.weights
+    weights = test.loaded.weights
     if weights.digest != result["weights"]:
         return f"{weights.source} holds {weights.digest[:8]} today"
     if weights.training != result["training"]:

@@ -21,7 +21,7 @@ from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
 from util.errors import UserError
 from util.runtime.context import RunContext, make_run_context, with_data
-from util.runtime.input_size import scored_on, view_of
+from util.runtime.input_size import label_kind, view_of
 from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
@@ -91,7 +91,7 @@ def _images_for_validation(held_out: RunContext, training: ImageList, progress: 
         return _logged(data.classes, images, progress)
     if config.meta_stage.validate_on == HELD_OUT:
         return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
-    return images_for_test(held_out, progress, config.protocols[config.test.protocol].list_file)
+    return images_for_test(held_out, progress, config.protocols[config.test.protocol])
 
 
 def validation_context(context: RunContext) -> RunContext:
@@ -130,18 +130,13 @@ def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
     return images_for_training(context, False, stage)
 
 
-def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings) -> ImageList:
-    """Return the test list of a protocol; ``progress``: this process shows bars and warnings."""
-    if protocol.query == EVERY:
-        data = context.config.data
-        return lists.whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
-    return images_for_test(context, progress, protocol.list_file)
-
-
-def images_for_test(context: RunContext, progress: bool = True, list_file: str | None = None) -> ImageList:
-    """Return the fold's test list, or that of a file."""
+def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
+    """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
     data = context.config.data
-    images = lists.test_list(load_index(data, "test", progress), context.fold, data, list_file)
+    index = load_index(data, "test", progress)
+    if protocol is not None and protocol.query == EVERY:
+        return lists.whole_test_list(index, context.fold, data, protocol)
+    images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
     if progress and data.train_list is not None and data.mask_form != BINARY:
         _warn_of_training_images(images, Path(data.root), data.train_list)
     return _logged(data.classes, images, progress)
@@ -197,7 +192,7 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
         context,
         protocol_sampler(context, images, protocol, seed),
         view,
-        (scored_on(view, protocol),),
+        (label_kind(view.rule, protocol.scored_on),),
         play_novel=on_base_classes,
         last_support_first=protocol.draw == PFENET,
     )

@@ -20,22 +20,23 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
     return View(protocol.input, network_side, label_side, protocol.smooth)
 
 
-def scored_on(view: View, protocol: ProtocolSettings) -> str:
-    """Return the kind of label that a view is scored on: original labels become squares for a letterboxed view."""
-    if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX:
-        return SQUARE
-    return protocol.scored_on
+def label_kind(rule: str, wanted: str) -> str:
+    """Return the kind of label that a view's rule is scored on: original labels become squares for a letterboxed one.
+
+    ``wanted`` is ``scored_on`` of the protocol.
+    """
+    return SQUARE if wanted == ORIGINAL and rule == LETTERBOX else wanted
 
 
-def in_words(protocol: ProtocolSettings, view: View) -> str:
-    """Return the input sizes of the network in words, and their difference from the protocol's."""
+def input_in_words(view: View, wanted_rule: str, wanted_label: str) -> str:
+    """Return the input sizes of the network in words, with their difference from a protocol's rule and label."""
     what = f"{view.rule} {view.side} x {view.side}"
     if view.rule == ORIGINAL:
         what = "original sizes, nothing resized"
-    elif protocol.input == ORIGINAL:
+    elif wanted_rule == ORIGINAL:
         what += " (this model takes no images of any size), scored on original labels"
     elif view.side != view.label_side:
         what += f" (this model does not take {view.label_side})"
-        if protocol.scored_on == LETTERBOX and view.rule != LETTERBOX:
+        if wanted_label == LETTERBOX and view.rule != LETTERBOX:
             what += f", scored at {view.label_side}"
     return what

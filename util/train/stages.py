@@ -20,12 +20,11 @@ from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
-from util.runtime.context import RunContext
 from util.runtime.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
 from util.runtime.loading import batches, training_numbers
 from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import ProcessGroup, join
+from util.runtime.processes import join
 from util.runtime.run_folder import RunFolder
 from util.train import hooks
 from util.train.curves import Curves, check_writers
@@ -90,11 +89,17 @@ def train_stage(
         run.at(name).check_free(resume, overwrite)
         check_writers(config.run.loggers)
         model, note, trainings_before = init_network(run, name, resume, base)  # fails before photos are read
-        data = _load_data(name, context, stage, world)
+        data = base_stage_data(context, stage, world) if name == "base" else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network = model.base_stage() if name == "base" else model
         notes = [note, _freeze_norms(network, stage, key)]
-        prepared = _prepare(network, config, world)
+        prepared = prepare_network(
+            network,
+            world.device,
+            precision_of_training(config, world.device),
+            config.run.compile,
+            processes=world.size,
+        )
         optimizers = build_optimizers(network.param_groups(), stage.optimizers)
         ema = EMA(network, stage.ema_decay)
         kept_file = _kept_file(run, name, data, prepared, processes=world.size, overwrite=overwrite)
@@ -144,28 +149,11 @@ def _stage_settings(config: Config, name: str) -> StageSettings:
     return stage
 
 
-def _load_data(name: str, context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
-    if name == "base":
-        return base_stage_data(context, stage, world)
-    return meta_stage_data(context, world)
-
-
 def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
     """Freeze a network's batch norms where its stage, the config's section ``key``, says so; return a note, or ''."""
     if not stage.freeze_norm:
         return ""
     return f"{key}.freeze_norm: freezes {network.freeze_norms()} batch norms that would have been trained"
-
-
-def _prepare(network: Trainable, config: Config, world: ProcessGroup) -> PreparedNetwork:
-    """Return a network ready for the steps of a training."""
-    return prepare_network(
-        network,
-        world.device,
-        precision_of_training(config, world.device),
-        config.run.compile,
-        processes=world.size,
-    )
 
 
 def _kept_file(
@@ -190,7 +178,7 @@ def _kept_file(
 def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, its photos and its texts."""
     return {
-        "licence": encoder_licence(run.config, network),
+        "licence": encoder_licence(run.config.model.encoder, network),
         "stage": name,
         "config": to_dict(run.config),
         "data": images.digest,
