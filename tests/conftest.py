@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from model.encoders.resnet import SMALL
+from model.encoders.residual import SMALL
 from model.registry import class_of
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW

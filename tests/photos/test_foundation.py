@@ -65,7 +65,7 @@ def test_words_need_a_name(marked: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
     path = config_path("split0", "pascal", "sam3", net)
     segmenter = Segmenter([marked["box"]], config=path, overrides=changes, device="cpu")
-    assert any("have no class name, so none is read; give --name" in note for note in segmenter.notes)
+    assert any("have no class name, so none is read; write --support CLASS=" in note for note in segmenter.notes)
 
 
 @pytest.mark.train

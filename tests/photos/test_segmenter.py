@@ -189,7 +189,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words:
         CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
         "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
         "horse": (mean, f"horse: not a class of mini and not a word of {words}, {mean_note}"),
-        None: (mean, f"the supports have no class name, {mean_note}; give --name CLASS"),
+        None: (mean, f"the supports have no class name, {mean_note}; write --support CLASS=PHOTO:MARKS"),
     }
     for name, (vector, note) in cases.items():
         text = method.read_name(name, words)
