@@ -182,7 +182,7 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of train.sh and test.sh."""
     if command.names_what_readers_make:
         return
-    path, _, options = launch.parse(command.arguments, command.script)
+    path, _, options = launch.parse(command.arguments, trains=command.script == "train.sh")
     if command.script == "train.sh":
         asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
     else:

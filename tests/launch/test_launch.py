@@ -60,6 +60,8 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
     for rest in (["glove", "a.pth"], ["a.pth", "glove"]):
         expected = path, 0, ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
         assert launch.parse(["split0", "pascal", "0", *rest]) == expected
+    scored = launch.parse(["split0", "pascal", "0", "a.pth"], trains=False)
+    assert scored == (path, 0, [*CPU, "--set", "test.checkpoint=a.pth"])
     with pytest.raises(UserError, match="write --set before"):
         launch.parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
     assert launch.parse(["ssp_lite0", "pascal", "0"]) == (Path("config/pascal/ssp_lite0.yaml"), 0, CPU)

@@ -317,8 +317,8 @@ def test_published_files_are_imported_unchanged(
     prepare, tmp_path: Path, shared: Path, published: dict, name: str
 ) -> None:
     source = shared / f"embeddings/word2vec_{name}.pkl"
-    assert_done(prepare("embeddings", "--dataset", name, "--import", source, "--out", tmp_path))
+    assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
     data = replace(dataset_settings(name), text="word2vec")
     assert np.array_equal(class_vectors(data), published[name])
-    error = prepare("embeddings", "--dataset", "mini", "--import", source, "--out", tmp_path).error
+    error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
     assert f"{len(published[name])} rows" in error

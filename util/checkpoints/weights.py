@@ -269,7 +269,7 @@ def _check_source(run: Run, source: Path | str) -> None:
     if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave it out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --checkpoint"
+        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
         raise UserError(f"{source}: these weights do not exist; {fix}")
 
 

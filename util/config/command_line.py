@@ -22,12 +22,17 @@ def parser(description: str | None) -> cli.Parser:
     words = "a YAML file under config/, or an experiment and a data set such as: split2 pascal"
     out.add_argument("config", nargs="+", help=words)
     add_method_options(out)
-    text = "override one setting; may be repeated"
-    out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
+    add_overrides(out)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
+
+
+def add_overrides(out: argparse.ArgumentParser) -> None:
+    """Add the option of ``section.key=value``."""
+    text = "override one setting; may be repeated"
+    out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
 
 
 class _List(argparse.Action):

@@ -26,6 +26,7 @@ from util.checkpoints.run import BEST, Run
 from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
+from util.config.tree import override
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.schema import RESULT
@@ -46,12 +47,12 @@ CAUSES = {  # why the system ends a process
 SCRIPTS = {"base": "train_base", "meta": "train"}  # by stage
 
 
-def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
+def parse(arguments: list[str], trains: bool = True) -> tuple[Path, int, list[str]]:
     """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
 
     UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
-    parser = cli.Parser(prog=prog)  # whose head is the help
+    parser = cli.Parser(prog="train.sh" if trains else "test.sh")  # whose head is the help
     parser.add_argument("experiment")
     parser.add_argument("dataset")
     parser.add_argument("gpus", type=cli.within(int, 0))
@@ -65,7 +66,7 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     options = ["--set", f"run.device={device}", *options]
     for word in words.rest:
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
-            options += ["--checkpoint", word]
+            options += ["--checkpoint", word] if trains else ["--set", override("test.checkpoint", word)]
         elif "=" in word:
             raise UserError(f"'{word}': write --set before a setting")
         elif "/" not in word or word.endswith(SUFFIXES):
@@ -234,8 +235,8 @@ def _asked_of_training(path: Path, options: list[str]) -> Namespace:
     parser = command_line.parser(None)
     parser.prog = "train.sh"
     cli.add_training_options(parser)
+    cli.add_start(parser)
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--checkpoint")
     return parser.parse_args([str(path), *options])
 
 
@@ -297,7 +298,7 @@ def _results_in(folder: Path) -> dict[Path, int]:
 def _asked_of_test(options: list[str]) -> tuple[Namespace, list[str]]:
     """Return the options of ``test.sh`` that are read here, and the words for ``test.py``."""
     parser = cli.Parser(prog="test.sh", add_help=False, allow_abbrev=False)
-    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    command_line.add_overrides(parser)
     parser.add_argument("--figures", choices=figure.SUFFIXES, default="png")
     add_format(parser)
     asked, words = parser.parse_known_args(options)
@@ -315,7 +316,7 @@ def main() -> int:
     asked = [word for word in arguments if word in ("--list", "--version")]
     if asked:
         command_line.parser(None).parse_args(asked)  # which prints it and ends the command
-    path, gpus, options = parse(arguments, f"{action}.sh")
+    path, gpus, options = parse(arguments, trains=action == "train")
     if "--dry-run" not in options:
         check_gpus(gpus)
     if action == "train":

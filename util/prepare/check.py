@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "YAML files under config/, or an experiment and a data set such as: split2 pascal"
     parser.add_argument("configs", nargs="*", help=text)
     command_line.add_method_options(parser)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    command_line.add_overrides(parser)
     parser.add_argument("--all", action="store_true", help="check every experiment, with the default encoders")
 
 
