@@ -10,6 +10,7 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.testing import test as score
+from util.report.pictures import draw_episodes
 from util.report.verify import AGREES, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.data import images_for_test, protocol_sampler
@@ -43,6 +44,7 @@ def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: 
     file = next((tmp_path / "runs").rglob(RESULT))
     checks = checks_of(file, read_result(file))
     assert {outcome for outcome, _ in checks.values()} == {AGREES}
+    assert [picture.name for picture in draw_episodes(file, "png")] == ["episodes.png"]
     (again,) = score(read_config(path, ["test.pictures=0"]), manifest=file.with_name("episodes.jsonl"))
     assert again["per_seed"] == result["per_seed"]
     assert again["episode_digests"] == result["episode_digests"]
