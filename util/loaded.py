@@ -141,7 +141,7 @@ class LoadedMethod:
 
     @property
     def views_at_once(self) -> int:
-        """The number of photos, or of their tiles, in one forward pass: one on a CPU, where several take longer each."""
+        """The number of photos, or of their tiles, in one forward pass; on a CPU one: several take longer each."""
         asked = self.run.config.test.batch
         if isinstance(asked, int):
             return asked
