@@ -384,4 +384,5 @@ def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch:
     write_atomically(Path("config/mini/mini.yaml"), before.replace("net: resnet10", "net: lite0"))
     assert (CONFIGS / "mini/mini.yaml").read_text() == before
     assert read("split0", "mini", root=Path("config")).model.backbone() == "timm/tf_efficientnet_lite0"
-    assert read_config("config/fss1000/fss1000.yaml", ["data.fold=0"]).data.name == "fss1000"
+    shutil.rmtree(tmp_path / "config")
+    assert read_config("config/pascal/ssp.yaml").data.name == "pascal"  # as it is named in the project's folder
