@@ -66,7 +66,6 @@ class SAM3(Foundation):
     protocol = "sam3"
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
-    shots_in_order = True
     never_compiled = ("forward",)
     cannot_export = "the instances that SAM 3 finds depend on the photos"
     settings: SAM3Settings
