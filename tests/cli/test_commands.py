@@ -78,7 +78,7 @@ def changes(before: Snapshot, after: Snapshot) -> list[str]:
 @pytest.mark.train
 def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path: Path, capfd, monkeypatch) -> None:
     shortly = {"meta_stage": {"epoch_length": 8}, "test": {"episodes": 2, "seeds": [0]}}
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", **shortly)
+    path = mini_yaml("ssp", **shortly)
     photo, *others = sorted((mini_root / "JPEGImages").iterdir())[:3]
     marked, out = f"{photo}:box=10,10,50,50", tmp_path / "found"
     predict = ("predict.py", "--config", path, "--set", "test.checkpoint=none", "--support", marked, "--query", photo)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.prepare.printed import assert_done, times
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
@@ -47,7 +47,7 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def dataset_settings(name: str) -> DataSettings:
-    return read_config(config_path("split0", name)).data
+    return read_config(find_config("split0", name)).data
 
 
 def mini_words() -> dict[str, np.ndarray]:

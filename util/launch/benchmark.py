@@ -39,7 +39,7 @@ from model.registry import class_of, models
 from model.tensors.ops import normalise
 from util import cli
 from util.config.command_line import add_overrides
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
@@ -128,9 +128,9 @@ def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[B
     stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = list[BenchmarkPass]()
     for name in cli.words(options.models) or _methods_with_encoder():
-        path = config_path("split0", "pascal", name, os.environ.get("NET") or None)
+        source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
         for stage, shot in stages_and_shots:
-            config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
+            config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"
             is_possible = class_of(config.model).learns or not trains
             if stage in stages and is_possible:

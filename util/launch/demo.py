@@ -84,7 +84,7 @@ def _configs(folder: Path, overrides: list[str]) -> tuple[Config, Config, Config
     same_maps = [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
     without_stages = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]
     prototype = read_config(
-        "config/mini/mini_split0_prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
+        "config/mini/prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
     )
     return symnet, untrained, prototype
 

@@ -17,7 +17,7 @@ from model.registry import class_of
 from util import cli
 from util.checkpoints.run import BEST, METRICS, Run
 from util.config import command_line
-from util.config.compose import CONFIG, MAIN_METHOD, config_path, encoder_of, file_of, in_names, methods, read_tree
+from util.config.compose import CONFIG, MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
@@ -192,18 +192,18 @@ def _read(
     device = CUDA if options.gpus else "cpu"
     given = [f"run.device={device}", *options.overrides, *overrides]
     if method in methods(CONFIG) or (path := file_of(method, dataset)) is None:
-        path = config_path(f"split{fold}", dataset, method, options.net)
-        return _with_seed(read_config(path, given), path, seed)
+        source = find_config(f"split{fold}", dataset, method, options.net)
+        return _with_seed(read_config(source, given), seed)
     encoder = encoder_of(read_tree(path))
     if encoder not in (None, in_names(options.net)):
         raise UserError(f"{path}: its encoder is {encoder}; name it in place of {options.net}")
     config = read_config(path, given)
     if str(config.data.fold) != str(fold):
         config = read_config(path, [*given, f"data.fold={fold}", f"run.name={config.run.name}_split{fold}"])
-    return _with_seed(config, path, seed)
+    return _with_seed(config, seed)
 
 
-def _with_seed(config: Config, path: Path, seed: int | None) -> Config:
+def _with_seed(config: Config, seed: int | None) -> Config:
     """Return the config of a run of its own for a training seed; that of a model that learns nothing stays."""
     if seed is None or not class_of(config.model).learns:
         return config
@@ -211,7 +211,7 @@ def _with_seed(config: Config, path: Path, seed: int | None) -> Config:
     if config.run.base_folder is not None:
         base = Path(config.run.base_folder)
         overrides.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
-    return read_config(path, [*config.given, *overrides])
+    return read_config(config.source, [*config.given, *overrides])
 
 
 def _check_options(options: argparse.Namespace, config: Config) -> None:

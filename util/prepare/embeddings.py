@@ -8,7 +8,7 @@ import argparse
 import re
 from pathlib import Path
 
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
@@ -73,5 +73,5 @@ def _refuse_name(name: str) -> None:
 
 def _read_data(dataset: str) -> DataSettings:
     """Return the settings of a data set by its name, or of a config file; errors as ``read_config``."""
-    path = dataset if dataset.endswith(".yaml") else config_path("split0", dataset)
-    return read_config(path).data
+    source = dataset if dataset.endswith(".yaml") else find_config("split0", dataset)
+    return read_config(source).data

@@ -146,7 +146,7 @@ def _stage_settings(config: Config, name: str) -> StageSettings:
     """Return the settings of a stage; UserError if the model has none."""
     stage = config.base_stage if name == "base" else config.meta_stage
     if stage is None:
-        raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+        raise UserError(f"{config.source}: this model has no base learner and so no base stage; run train.py")
     return stage
 
 
