@@ -34,6 +34,7 @@ from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
+from util.report import show
 from util.runtime.run_folder import ENVIRONMENT
 from util.train.optim import StepSchedule
 
@@ -100,6 +101,34 @@ def test_a_shell_script_says_the_version(words: list[str]):
     words = ["sh", *words, "--version"]
     ended = subprocess.run(words, cwd=REPOSITORY, env=place, capture_output=True, text=True, check=True)
     assert ended.stdout == f"Sym-Net {version}\n"
+
+
+@pytest.mark.parametrize(("code", "rank", "shown"), [(0, "0", ["hsnet", "bam"]), (2, "0", []), (0, "1", [])])
+def test_what_a_test_has_written_is_shown_at_its_end(
+    code: int, rank: str, shown: list[str], *, mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of writing, on the first machine, unless the test fails; the options of tables are not its own."""
+    places = {name: tmp_path / f"runs/tiny/test/{name}/result.json" for name in ("symnet", "hsnet", "bam")}
+    for path in places.values():
+        path.parent.mkdir(parents=True)
+    places["symnet"].touch()
+    calls = list[tuple]()
+
+    def score(*arguments: object) -> int:
+        calls.append(arguments)
+        for time, name in enumerate(("hsnet", "bam")):
+            places[name].touch()
+            os.utime(places[name], (time, time))
+        return code
+
+    monkeypatch.setattr(launch, "run_script", score)
+    monkeypatch.setattr(show, "show", lambda *arguments: calls.append(arguments))
+    monkeypatch.setenv("NODE_RANK", rank)
+    path = mini_yaml()
+    words = ["--figures", "svg", "--shot", "1", "--format", "csv", "--set", "run.seed=3"]
+    assert launch.test(path, 0, words) == code
+    assert calls.pop(0) == ("test", 0, [str(path), "--set", "run.seed=3", "--shot", "1"])
+    assert calls == [([places[name] for name in shown], "svg", "csv")] * bool(shown)
 
 
 LR = "meta_stage.optimizers.main.lr"
