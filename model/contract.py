@@ -122,6 +122,7 @@ class FewShotModel(Trainable):
 
     Settings: ClassVar[type[ModelSettings]]
     title: ClassVar[str]  # the method's name in results and messages
+    protocol: ClassVar[str] = "symnet"  # of its tests, where neither a recipe nor a data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
     only_base_stage: ClassVar[bool] = False  # whether nothing else is trained; then it labels all classes in one map

@@ -60,7 +60,8 @@ class SegmenterOptions:
         add = parser.add_argument
         weights = "weights, of this project or of a method's authors; default Pocket's, or those of --config"
         add("--checkpoint", help=weights)
-        add("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
+        config = "a YAML file, or words such as 'split0 pascal --model insid3'; default: the config in the checkpoint"
+        add("--config", help=config)
         add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
         add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
         side = "of the network's input; default as trained"

@@ -40,7 +40,7 @@ class Segmenter:
             out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
         supports: by the name of each class, or of one class, a list of pairs (photo, marks), of texts
             ``[class=]photo:marks``, or of ``photos/supports.py``; see ``support_from_arrays``.
-        config: YAML file, for checkpoints that contain none.
+        config: YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
         side: S of the network's input in pixels, default as trained.
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.

@@ -29,6 +29,7 @@ from model.tensors.object_windows import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
+from util.config.compose import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -373,7 +374,8 @@ def load_method(
 
     Args:
         weights: a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``.
-        config: YAML, from this folder or this project's; None for the one in the checkpoint.
+        config: YAML, from this folder or this project's, or an experiment such as ``split0 pascal --model insid3``;
+            None for the one in the checkpoint.
         keep_base: take a base stage's checkpoint too, as a network of the method ``for_base_stages``.
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
@@ -385,7 +387,7 @@ def load_method(
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
     if config is not None:
-        settings = _settings_of_file(Path(config), overrides)
+        settings = _settings_of(config, overrides)
     else:
         settings = _settings_in_checkpoint(str(weights), overrides, keep_base)
     run, data = Run(settings), settings.data
@@ -410,9 +412,9 @@ def load_method(
     )
 
 
-def _settings_of_file(config: Path, overrides: list[str]) -> Config:
-    """Return the settings of a YAML file, with those of its checkpoint's training."""
-    return Run(read_config(config, overrides)).with_checkpoint_config().config
+def _settings_of(config: str | Path, overrides: list[str]) -> Config:
+    """Return the settings of a config, with those of its checkpoint's training."""
+    return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
 
 
 def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:

@@ -47,6 +47,7 @@ class GFSAM(Foundation):
 
     Settings = GFSAMSettings
     title = "GF-SAM"
+    protocol = "hsnet"
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)

@@ -64,6 +64,7 @@ class SAM3(Foundation):
 
     Settings = SAM3Settings
     title = "FSS-SAM3"
+    protocol = "sam3"
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     shots_in_order = True
