@@ -33,7 +33,7 @@ INSTEAD = {  # words of a line: what stands for them on a machine without GPU an
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
     "runs/demo/symnet/meta": "runs/mini_split0_ssp_lite0/meta",
-    "prepare.py mini": "prepare.py mini --images 96 --size 64",
+    "prepare.py mini": "prepare.py mini --images 96",
 }
 MADE = (  # by commands that say little
     *(

@@ -64,7 +64,7 @@ OUTLOOK = (
     "masks of an object outside the 20 trained classes overlap it by 27 % on average; with SAM-type weights more: "
     "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
-VIEWS = 4  # of photos in one forward pass, where ``test.batch`` states no number
+VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the supports have no class name"
 NAME_IT = "; write --support CLASS=PHOTO:MARKS"
 KEPT_GIB = 1.0  # of shots of supports
@@ -141,9 +141,11 @@ class LoadedMethod:
 
     @property
     def views_at_once(self) -> int:
-        """The number of photos, or of their tiles, in one forward pass."""
+        """The number of photos, or of their tiles, in one forward pass; on a CPU one: several take longer each."""
         asked = self.run.config.test.batch
-        return asked if isinstance(asked, int) else VIEWS
+        if isinstance(asked, int):
+            return asked
+        return 1 if self.device.type == "cpu" else VIEWS
 
     @property
     def input(self) -> str:

@@ -29,7 +29,6 @@ class GFSAMSettings(FoundationSettings):
     """GF-SAM's settings; ``config/model/gfsam.yaml`` explains them."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam-vit-huge", "facebook/dinov2-large"])
-    pretraining: str | None = "LVD-142M, SA-1B"
 
 
 @dataclass

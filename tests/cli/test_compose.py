@@ -17,10 +17,11 @@ from model.registry import class_of
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import data_sets, find_config, methods, read_tree
+from util.config.compose import begin_own_configs, config_folder, data_sets, find_config, methods, read_tree
 from util.config.read import read_config, to_dict
 from util.config.tree import place_of
 from util.errors import UserError
+from util.files import write_atomically
 from util.prepare.check import experiments
 
 CONFIGS = REPOSITORY / "config"
@@ -369,3 +370,19 @@ def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys)
         requirements.check(python_alone=True)
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.startswith("error: Python 3.10 or later is needed") and said.count("\n") == 1
+
+
+def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the project is an installed package: what is written there changes no file of the package."""
+    monkeypatch.chdir(tmp_path)
+    assert config_folder() == CONFIGS
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/default.yaml").symlink_to("gone.yaml")  # of a package that was removed
+    begin_own_configs()
+    assert config_folder() == Path("config")
+    before = (CONFIGS / "mini/mini.yaml").read_text()
+    write_atomically(Path("config/mini/mini.yaml"), before.replace("net: resnet10", "net: lite0"))
+    assert (CONFIGS / "mini/mini.yaml").read_text() == before
+    assert read("split0", "mini", root=Path("config")).model.backbone() == "timm/tf_efficientnet_lite0"
+    shutil.rmtree(tmp_path / "config")
+    assert read_config("config/pascal/ssp.yaml").data.name == "pascal"  # as it is named in the project's folder

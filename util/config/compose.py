@@ -53,7 +53,7 @@ LISTED = "--list prints what there is"
 
 def config_folder() -> Path:
     """Return the folder of all configs: that of the working folder if it has one, else the project's."""
-    return OWN if (OWN / "default.yaml").exists() else REPOSITORY / "config"
+    return OWN if (OWN / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
 
 
 CONFIG = config_folder().resolve()
