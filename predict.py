@@ -7,8 +7,7 @@ if __name__ == "__main__":
 
 import sys
 
-from photos.command import parser, predict, prediction_options, publish, refuse_label_studio
-from photos.options import LabelStudioOptions, ServerOptions, options_of
+from photos.command import parsed_from, predict, publish
 from util import cli
 
 
@@ -20,17 +19,16 @@ def command(arguments: list[str]) -> int:
         return export(arguments[1:])
     if arguments[:1] == ["publish"]:
         return publish(arguments[1:])
-    parsed = parser().parse_args(arguments)
+    parsed = parsed_from(arguments)
     if parsed.label_studio:
         from photos.labelstudio.server import serve as serve_label_studio
 
-        return serve_label_studio(options_of(LabelStudioOptions, parsed))
+        return serve_label_studio(parsed)
     if parsed.serve:
         from photos.page.server import serve
 
-        refuse_label_studio(parsed)
-        return serve(options_of(ServerOptions, parsed))
-    return predict(prediction_options(parsed))
+        return serve(parsed)
+    return predict(parsed)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     several = "results, their folders, or manifests with counts; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="the paper's table of all results below some folders")
-    form = tables.add_mutually_exclusive_group()
-    form.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
-    form.add_argument("--results", action="store_true", help="a plain row for each result instead")
-    form.add_argument("--episodes", action="store_true", help="a plain row for each episode instead")
-    tables.add_argument(
-        "--into", type=Path, metavar="FILE.csv", help="with --results: add the rows to this file instead"
-    )
+    rows = "of methods (default), of the classes' IoU in each fold, or plain ones of results or episodes"
+    tables.add_argument("--rows", choices=("methods", "classes", "results", "episodes"), default="methods", help=rows)
+    tables.add_argument("--into", type=Path, metavar="FILE.csv", help="with --rows results: add them to this file")
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
     charts = commands.add_parser(
         "figures", help="what test.sh ends with, of all results below some folders: tables, and pictures next to them"
@@ -79,8 +75,8 @@ def command() -> int:
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
     elif options.into:
-        if not options.results:
-            raise UserError("--into: has no effect without --results; add it")
+        if options.rows != "results":
+            raise UserError("--into: has no effect without --rows results; add it")
         (rows,) = _tables(options)
         print(add_to_file(rows, options.into))
     else:
@@ -93,11 +89,11 @@ def _tables(options: argparse.Namespace) -> list[Table]:
     protocols = cli.words(options.protocol)
     if protocols == ("all",):
         protocols = ()
-    if options.results:
+    if options.rows == "results":
         return [result_table(options.runs, options.output, protocols)]
-    if options.episodes:
+    if options.rows == "episodes":
         return [episode_table(options.runs, options.output, protocols)]
-    make = class_table if options.per_class else table
+    make = class_table if options.rows == "classes" else table
     shown = protocols or protocols_shown(options.runs)
     return [make(options.runs, options.output, name, published=options.published) for name in shown]
 

@@ -14,8 +14,6 @@
 #   --seeds 1,2,3         a training for each, in a run of its own; the table has their mean and deviation
 #   --folds 0,1           default: all
 #   --protocol NAME       default: test.protocol of the first model's config
-#   --published BAM,SSP   papers whose rows stand beside, or none; default: all
-#   --format FORMAT       of the printed table: markdown, latex or csv; all three are kept as files
 #   --set KEY=VALUE       override a setting of all parts; may be repeated
 #   --dry-run             say what would be done: stages, their state, steps, disk, all refusals; only the data's
 #                         index (data.cache) is kept, and the GPUs need not be here

@@ -11,7 +11,6 @@ from pathlib import Path
 from util import cli
 from util.checkpoints.run import Run
 from util.config import command_line
-from util.config.tree import override
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate
 from util.evaluate.kept import parse_kinds
@@ -21,10 +20,6 @@ from util.evaluate.testing import test
 def command() -> None:
     """Parse, build, call."""
     options = _options()
-    for name in ("checkpoint", "episodes", "allow_fold_mismatch"):
-        value = getattr(options, name)
-        if value:
-            options.overrides.append(override(f"test.{name}", value))
     config = Run(command_line.read(options)).with_checkpoint_config().config
     options.overrides = config.given
     if command_line.show(options):
@@ -47,13 +42,10 @@ def command() -> None:
 def _options() -> Namespace:
     parser = command_line.parser(__doc__)
     add = parser.add_argument
-    add("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
-    add("--episodes", type=cli.within(int, 1), help="test only this many episodes; marked as a quick look everywhere")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
     add("--save-images", default="", metavar="worst:20,best:20,random:20", help="keep predictions, to be drawn")
-    add("--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked everywhere)")
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
     return parser.parse_args()

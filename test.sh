@@ -11,14 +11,12 @@
 #
 #   --protocol bam,hsnet   rules of evaluation, or all that fit; default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
-#   --episodes N           a quick look, marked as such everywhere
 #   --manifest FILE.jsonl  replay the episodes of a result's episodes.jsonl
 #   --save-images KINDS    such as worst:20,best:20,random:20: draw episodes and a contact sheet
 #   --figures FORMAT       pdf or svg: curves, bars and pictures in this format too
 #   --format FORMAT        of printed tables: markdown, latex or csv
-#   --allow-fold-mismatch  score weights of another fold (marked everywhere)
 #   --calibrate            fit pixel probabilities and the presence score on base classes
-#   --set KEY=VALUE        override a setting, such as test.edges=true; may be repeated
+#   --set KEY=VALUE        override a setting, such as test.edges=true or test.episodes=100; may be repeated
 #   --print-config         print the config and where each value comes from, and end
 #   --list                 print the recipes, methods, encoders and data sets that are there, and end
 #   --version              print the version, and end
@@ -26,7 +24,7 @@
 # In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50).
 #
 #   sh test.sh split0 pascal 1 --protocol bam,hsnet --shot 1,5
-#   MODEL=ssp sh test.sh split0 pascal 0 runs/mine/meta/best.pth --episodes 100
+#   MODEL=ssp sh test.sh split0 pascal 0 runs/mine/meta/best.pth --set test.episodes=100
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"

@@ -122,6 +122,7 @@ class FewShotModel(Trainable):
 
     Settings: ClassVar[type[ModelSettings]]
     title: ClassVar[str]  # the method's name in results and messages
+    protocol: ClassVar[str] = "symnet"  # of its tests, where neither a recipe nor a data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
     only_base_stage: ClassVar[bool] = False  # whether nothing else is trained; then it labels all classes in one map
@@ -130,7 +131,6 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
-    shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
     presence_read: ClassVar[str] = "likeness of each support"  # by the presence score; a calibration fits one such text
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone

@@ -5,9 +5,8 @@ from functools import partial
 
 from model.contract import FewShotModel
 from model.registry import models
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
-from util.files import REPOSITORY
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
 
@@ -22,7 +21,7 @@ def networks() -> dict[str, Callable[..., FewShotModel]]:
         method: str, net: str | None = None, dataset: str = "pascal", overrides: Sequence[str] = ()
     ) -> FewShotModel:
         text = ["data.text=names"] if models()[method].reads_text else []
-        config = read_config(REPOSITORY / config_path("split0", dataset, method, net), [*text, *overrides])
+        config = read_config(find_config("split0", dataset, method, net), [*text, *overrides])
         return build_model(config, make_run_context(config).text_width).eval()
 
     return {name: partial(network, name) for name in models()}

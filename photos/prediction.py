@@ -31,7 +31,6 @@ class Decision:
 
     min_score: float | None = None  # least presence score of a class that is shown; None: the calibration's threshold
     threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
-    min_pixels: int = 0  # a class with fewer pixels is not shown
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
 
 
@@ -251,12 +250,7 @@ def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) ->
         probability_of_best = np.take_along_axis(probability, best[None], 0)[0]
         inside = (probability_of_best >= decision.threshold) & (largest > -np.inf)
     mask = np.where(inside, best + 1, 0).astype(np.uint8)
-    if decision.refine:
-        mask = without_specks(mask)
-    pixels = np.bincount(mask.ravel(), minlength=len(margins) + 1)
-    is_too_small = pixels < decision.min_pixels
-    mask[is_too_small[mask] & (mask > 0)] = 0
-    return mask
+    return without_specks(mask) if decision.refine else mask
 
 
 def at_most(picture: np.ndarray, side: int) -> np.ndarray:

@@ -90,19 +90,30 @@ class Results:
         instances: bool = False,
     ):
         self.out = out
-        self.names = names
         self.formats = formats
         self.polygons = polygons
         self.instances = instances
         for name in formats or [""]:
             if name not in FORMATS:
                 raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
-        categories = dict(declared or {})
-        for name in names:
+        self.declared = declared or {}
+        self.names = names
+        self.verdicts = verdicts_in(out)
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """The classes by their ids in other formats: those of the supports' file, then the others."""
+        categories = dict(self.declared)
+        for name in self.names:
             if name not in categories.values():
                 categories[max(categories, default=0) + 1] = name
-        self.categories = dict(sorted(categories.items()))
-        self.verdicts = verdicts_in(out)
+        return dict(sorted(categories.items()))
+
+    def take_classes(self, names: Sequence[str]) -> None:
+        """Take classes in place of the earlier ones; UserError: earlier files of YOLO are of others."""
+        self.names = names
+        if recognise.YOLO in self.formats:
+            self._check_yolo_classes()
 
     def paths(self, query: Path) -> list[Path]:
         """Return ``paths_of`` a query's files."""
@@ -120,8 +131,7 @@ class Results:
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
-        UserError: names the first conflict; a file there is of another program; or earlier files of YOLO are of other
-        classes, whose numbers differ.
+        UserError: names the first conflict; or a file there is of another program.
         """
         self._check_folder()
         paths = self._distinct_paths(queries)
@@ -131,8 +141,6 @@ class Results:
         for path in (self.out / SUMMARY, self.out / REVIEW, *jsons):
             if is_of_others(path):
                 raise UserError(f"{path}: is no result of this program, and would be overwritten; name another --out")
-        if recognise.YOLO in self.formats:
-            self._check_yolo_classes()
 
     def _check_folder(self) -> None:
         """Refuse (UserError) a folder that cannot be made, because a file has its name or that of one above it."""
@@ -162,7 +170,7 @@ class Results:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
 
     def _check_yolo_classes(self) -> None:
-        """Refuse (UserError) earlier files of YOLO that are of other classes."""
+        """Refuse (UserError) earlier files of YOLO that are of other classes, whose numbers differ."""
         file = self.out / recognise.YOLO / yolo.DATA_FILE
         if not file.exists():
             return

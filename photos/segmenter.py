@@ -23,11 +23,10 @@ from photos.publish import fetched, publish
 from photos.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.errors import UserError
 from util.files.palette import IGNORE
-from util.loaded import FINAL, ClassText, Scores, SupportBatch, load_method
+from util.loaded import ClassText, Scores, SupportBatch, load_method
 from util.parallel import attempt
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
-BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
 LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
@@ -41,14 +40,12 @@ class Segmenter:
             out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
         supports: by the name of each class, or of one class, a list of pairs (photo, marks), of texts
             ``[class=]photo:marks``, or of ``photos/supports.py``; see ``support_from_arrays``.
-        name: the class of supports that name none.
-        config: YAML file, for checkpoints that contain none.
+        config: YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
         side: S of the network's input in pixels, default as trained.
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
         device: as ``run.device``.
         vectors: a file of word vectors, for names that are not among the data set's classes.
-        output: name of the two-channel output that is the prediction.
         decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
         keep_base: the base classes of the weights are in the masks too, before those of the supports.
 
@@ -59,7 +56,6 @@ class Segmenter:
         self,
         checkpoint: str | Path | Supports | None = None,
         supports: Supports = (),
-        name: str | None = None,
         *,
         config: str | Path | None = None,
         overrides: Sequence[str] = (),
@@ -67,7 +63,6 @@ class Segmenter:
         tile: int | None = None,
         device: str | None = None,
         vectors: str | Path | None = None,
-        output: str = FINAL,
         decision: Decision | None = None,
         keep_base: bool = False,
     ):
@@ -81,7 +76,6 @@ class Segmenter:
             overrides=overrides,
             side=side,
             device=device,
-            output=output,
             keep_base=keep_base,
         )
         self.tile = tile
@@ -89,23 +83,16 @@ class Segmenter:
         self.vectors = None if vectors is None else Path(vectors)
         self.base = BaseClasses(self.model) if keep_base else None
         self.calibration = self.model.calibration()
-        self._check_rule()
+        if self.decision.min_score is not None and self.calibration is None:
+            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-score {self.decision.min_score:g}: {self.model.title} {fix}")
         self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the supports said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
-        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, name)
+        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name, supports_of_class in by_name.items():
             self.add(class_name, supports_of_class)
-
-    def _check_rule(self) -> None:
-        """Refuse (UserError) an output or a presence score that the network does not have."""
-        title, output = self.model.title, self.model.output
-        if output != FINAL and self.fits_new_classes:
-            raise UserError(f"--output {output}: {title} has none for --keep-base; leave it out")
-        if self.decision.min_score is not None and self.calibration is None:
-            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
-            raise UserError(f"--min-score {self.decision.min_score:g}: {title} {fix}")
 
     @classmethod
     def from_pretrained(
@@ -205,7 +192,7 @@ class Segmenter:
         return next(self.many([photo]))
 
     def many(
-        self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH, unread: dict[Path, str] | None = None
+        self, photos: str | Path | Iterable[GivenPhoto], batch: int | None = None, unread: dict[Path, str] | None = None
     ) -> Iterator[Prediction]:
         """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
 
@@ -217,7 +204,7 @@ class Segmenter:
             photos = photos_in([Path(photos)])
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
-        for views in now._batches(photos, batch, unread):
+        for views in now._batches(photos, batch or self.model.views_at_once, unread):
             now._run(views)
             complete = dict.fromkeys(photo for photo, _ in views if not photo.missing)
             for photo in complete:
@@ -334,7 +321,6 @@ class Segmenter:
         return {
             "model": model.title,
             "checkpoint": model.source,
-            "output": model.output,
             "input": model.input,
             "precision": model.precision,
             "tile": self.tile,

@@ -6,9 +6,9 @@ box about the object.
 - A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
 - A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several. The object
   is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.boxes_to_masks``).
-- Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
-  pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
-  edge, with a radius of the size of its parts, are the most informative.
+- Points mark discs with a radius of 2 % of the photo's longer side; a scribble also marks the lines between its points.
+  The object extends further, so pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background.
+  Points near the object's edge are the most informative.
 - ``not=x,y`` marks discs that do not belong to the object, whatever other marks say.
 """
 
@@ -64,7 +64,6 @@ class MarkedPhoto:
     marks: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file of annotations
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
-    radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
     annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
     colours: Colours | None = None  # of a mask -> value, where a file of names has them
     others: tuple[MarkedPhoto, ...] = ()  # further marks of the class on the photo
@@ -96,7 +95,7 @@ class MarkedPhoto:
             return [self._mask_label()]
         if "outlines" in kinds:
             return outlined_labels(Path(self.marks), self.photo, self.name or name)
-        return drawn_labels(self.marks, shape, self.radius, origin=f"{self.photo}:{self.marks}")
+        return drawn_labels(self.marks, shape, origin=f"{self.photo}:{self.marks}")
 
     def _mask_label(self) -> np.ndarray:
         """Return the label {0, 1, 255} of a mask."""
@@ -111,7 +110,7 @@ class MarkedPhoto:
 GivenSupport = str | Support | MarkedPhoto | tuple[GivenPhoto, GivenPhoto]
 
 
-def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> MarkedPhoto:
+def parse_support(text: str, mask_value: int | None = None) -> MarkedPhoto:
     """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
     class_and_photo, marks = _split_marks(text)
     if not class_and_photo or not marks:
@@ -122,7 +121,7 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
     if equals and kind not in DRAWN_KINDS and not Path(marks).exists():
         raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
     name, photo = _split_class(class_and_photo, origin=f"--support {text}:")
-    return MarkedPhoto(name, Path(photo), marks, mask_value, radius=radius)
+    return MarkedPhoto(name, Path(photo), marks, mask_value)
 
 
 def _split_marks(text: str) -> tuple[str, str]:
@@ -143,7 +142,7 @@ def _split_class(class_and_photo: str, origin: str) -> tuple[str | None, str]:
     return check_class_name(name, origin), photo.strip()
 
 
-def check_class_name(name: str, origin: str = "--name") -> str:
+def check_class_name(name: str, origin: str = "the class") -> str:
     """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
@@ -351,7 +350,7 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """
     photo = read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
-        labels = drawn_labels(mask, photo.shape[:2], radius=None, origin="a support")
+        labels = drawn_labels(mask, photo.shape[:2], origin="a support")
         return Support(photo, merge_marks(labels), "array")
     stored = image if isinstance(image, str | Path) else photo  # a file states how its mask is turned
     return Support(photo, read_region_of(stored, mask), "array")
@@ -401,7 +400,7 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.nd
     labels = {annotations.categories[instance.category] for instance in annotated.instances}
     chosen = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
     if len(chosen) > 1:
-        hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"
+        hint = nearest(name, labels) if name else f"; name one: --support {chosen[0]}=PHOTO:{path}"
         raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
     categories = [category for category, label in annotations.categories.items() if label in chosen]
     return labels_of(annotated, photo, categories)
@@ -443,11 +442,10 @@ def merge_marks(labels: Iterable[np.ndarray]) -> np.ndarray:
     return np.select(marked_as, [0, 1, BOXED, IGNORE]).astype(np.uint8)
 
 
-def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> Iterator[np.ndarray]:
+def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.ndarray]:
     """Yield the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
-    Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side. UserError: the
-    text has another form, or reaches beyond the photo; begins with ``origin``.
+    Spaces separate marks. UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
     """
     height, width = shape
     for mark in BETWEEN_MARKS.split(text):
@@ -461,7 +459,7 @@ def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin
         if kind == BOX:
             yield _box_label(points, shape)
             continue
-        label = point_label(points, shape, kind == SCRIBBLE, radius)
+        label = point_label(points, shape, kind == SCRIBBLE)
         if kind == NOT:
             label = np.where(label == 1, DENIED, 0).astype(np.uint8)
         yield label

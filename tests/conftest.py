@@ -13,12 +13,13 @@ import pytest
 import torch
 import yaml
 
-from model.encoders.resnet import SMALL
+from model.encoders.residual import SMALL
 from model.registry import class_of
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
-from tests.helpers.paths import REPOSITORY, SHARED
+from tests.helpers.paths import SHARED
 from tests.helpers.pretend import PretendCuda, pretend_cuda
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
 from util.runtime.device import take_precision
@@ -120,13 +121,14 @@ def _merged(old: dict, new: dict) -> dict:
 def mini_yaml(tmp_path: Path, mini_root: Path):
     """Return a function that writes a config of seconds' length over mini, with random weights, and gives its path."""
 
-    def write(base: str = "mini_split0_resnet10.yaml", **sections: dict) -> Path:
+    def write(method: str = "symnet", net: str = "resnet10", **sections: dict) -> Path:
+        source = find_config("split0", "mini", method, net)
         content = {
-            "base": str(REPOSITORY / "config/mini" / base),
+            "base": [str(file) for file in source.files],
             "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
             "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "min_pixels": 100},
         }
-        model = read_config(content["base"]).model
+        model = read_config(source).model
         model_class = class_of(model)
         content["data"]["size"] = next(side for side in model_class.sizes_around(33, model) if side >= 33)
         if model.encoder.backbone in (SMALL, "resnet18"):

@@ -21,7 +21,7 @@ import yaml
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import config_path
+from util.config.compose import find_config, source_of, words_of
 from util.config.read import read_config
 from util.launch import launch, reproduce
 from util.prepare.datasets import recipes
@@ -37,7 +37,6 @@ MODULE = re.compile(r"\bpython -m ((?:util|photos|benchmark|tests)[\w.]*)")
 FOLDERS = "annotations|benchmark|config|docs|model|tests|util"
 PATH = re.compile(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
-COMPOSED = re.compile(r"config/\w+/\w+_split\d_\w+\.yaml")  # composed where no such file exists
 # Files, data sets and a method that a reader makes.
 EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model/mine.py", "config/model/mine.yaml"}
 MADE = {"birds", "cups", "lvis92i", "mine", "oxfordpet", "pets"}
@@ -182,20 +181,20 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of train.sh and test.sh."""
     if command.names_what_readers_make:
         return
-    path, _, options = launch.parse(command.arguments, command.script)
+    source, _, options = launch.parse(command.arguments, trains=command.script == "train.sh")
     if command.script == "train.sh":
-        asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
+        asked = _options(lambda: launch.train(source, 0, options), monkeypatch)
     else:
         _, words = launch._asked_of_test(options)
-        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *words)
-    read_config(path, asked.overrides)
+        asked = _options(importlib.import_module("test").command, monkeypatch, *words_of(source), *words)
+    read_config(source, asked.overrides)
 
 
 def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _options(reproduce.main, monkeypatch, *command.arguments)
     models = asked.models or command.environment.get("MODEL") or "symnet"
     for model in models.split(","):
-        read_config(config_path("split0", asked.dataset, model, asked.net), asked.overrides)
+        read_config(find_config("split0", asked.dataset, model, asked.net), asked.overrides)
 
 
 def _check_script(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +216,7 @@ def _check_prepare(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def _check_predict(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _options(importlib.import_module("predict").command, monkeypatch, *command.arguments, given=True)
     if getattr(asked, "config", None):
-        read_config(asked.config)
+        read_config(source_of(asked.config))
 
 
 def _check_report(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +273,7 @@ def _check_places(text: str) -> None:
         assert place.with_suffix(".py").exists() or place.is_dir(), f"no module {module}"
     for path in PATH.findall(PLACEHOLDER.sub(" ", text)):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
-        known = path in EXAMPLES or COMPOSED.fullmatch(path) or (REPOSITORY / path).exists()
+        known = path in EXAMPLES or (REPOSITORY / path).exists()
         assert known, f"{path} does not exist"
 
 

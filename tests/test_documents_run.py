@@ -21,6 +21,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "sh check.sh": "runs this test",
     "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
     "hf upload": "publishes",
+    "pip install path/to/this/clone": "tests/test_install.py does",
     "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",
     "sh test.sh split0 pascal 1 authors.pth word2vec": "a reader's own files",
 }
@@ -32,7 +33,7 @@ INSTEAD = {  # words of a line: what stands for them on a machine without GPU an
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
     "runs/demo/symnet/meta": "runs/mini_split0_ssp_lite0/meta",
-    "prepare.py mini": "prepare.py mini --images 96 --size 64",
+    "prepare.py mini": "prepare.py mini --images 96",
 }
 MADE = (  # by commands that say little
     *(

@@ -56,7 +56,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (packages / "of_this_python.pth").write_text(sysconfig.get_path("purelib"))
     pip += ["--python", place / "env/bin/python"]
     subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
-    folder = place / "work"
+    folder = place / "work"  # in a repository of another project
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.org", "-C", place]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
     for name in ("model", "util"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text('raise SystemExit("a package of another project")\n')
@@ -109,6 +112,7 @@ def test_mini_is_trained_and_nothing_is_written_into_the_package(installed: Inst
     runs = installed.folder / "runs/mini_split0_pocket_lite0"
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (runs / "meta/best.pth").is_file()
+    assert '"commit": "unknown"' in (runs / "meta/environment.json").read_text()
     assert '"step": 3' in (runs / "meta/metrics.json").read_text()
     assert installed.files() == before
 

@@ -115,6 +115,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-changes", action="store_true", help=text)
 
 
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the weights that a meta stage starts from."""
+    parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
+
+
 def main(command: Callable[[], int | None], training: bool = False) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel
-from model.episode import IGNORE, Episode, NamedEpisode, Output
+from model.episode import IGNORE, Episode, NamedEpisode
 from model.kinds.generalised import Cells, GeneralisedModel, base_logits
 from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
@@ -29,15 +29,15 @@ from model.tensors.object_windows import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
+from util.config.compose import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
 from util.data.images.views import BLOCK, OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.data.words.vectors import find_row
-from util.errors import UserError, nearest
+from util.errors import UserError
 from util.evaluate.calibration import Calibration, find_calibration
-from util.evaluate.evaluate import FINAL
 from util.evaluate.refine import refined, without_specks
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
@@ -46,7 +46,6 @@ from util.runtime.device import HALF, autocast, describe, pick_device, precision
 from util.runtime.network import build_model, check_finite, prepare_network
 
 __all__ = [
-    "FINAL",
     "MAX_SIDE",
     "OUTLOOK",
     "SHIPPED",
@@ -62,9 +61,12 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "of an object outside the 20 classes of PASCAL VOC, on which these weights were trained, expect about 27 mIoU: "
-    "annotate more photos, or take INSID3 on DINOv2 or SAM 3 (docs/predict.md)"
+    "masks of an object outside the 20 trained classes overlap it by 27 % on average; with SAM-type weights more: "
+    "python predict.py --config config/pascal/pascal_split0_gfsam.yaml ... (3.8 GB; docs/predict.md)"
 )
+VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
+UNNAMED = "the supports have no class name"
+NAME_IT = "; write --support CLASS=PHOTO:MARKS"
 KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
@@ -110,7 +112,6 @@ class LoadedMethod:
     precision: str
     view: View
     weights: Weights  # where those of the network came from
-    output: str = FINAL  # the name of the two-channel output that is the prediction
     note: str = ""  # a line that says which method was taken where none was named
     lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
     store: ShotStore = field(init=False, default_factory=lambda: ShotStore(KEPT_GIB))
@@ -137,6 +138,14 @@ class LoadedMethod:
     def has_half_precision(self) -> bool:
         """Whether it computes in 16 bits."""
         return self.precision in HALF
+
+    @property
+    def views_at_once(self) -> int:
+        """The number of photos, or of their tiles, in one forward pass; on a CPU one: several take longer each."""
+        asked = self.run.config.test.batch
+        if isinstance(asked, int):
+            return asked
+        return 1 if self.device.type == "cpu" else VIEWS
 
     @property
     def input(self) -> str:
@@ -169,9 +178,7 @@ class LoadedMethod:
         return isinstance(self.network, WithEncoder)
 
     def calibration(self) -> Calibration | None:
-        """Return the calibration of these weights; None if there is none, or ``output`` is not the final one."""
-        if self.output != FINAL:
-            return None
+        """Return the calibration of these weights; None if there is none."""
         return find_calibration(self.run.config, self.weights.source, self.weights.digest, self.precision)
 
     def outlook(self, name: str | None) -> str:
@@ -241,10 +248,7 @@ class LoadedMethod:
 
     @torch.inference_mode()
     def predict(self, query: Tensor, supports: Sequence[tuple[SupportBatch, ClassText]]) -> Scores:
-        """Return the scores of queries (B, 3, S, S) by batches of supports of classes.
-
-        UserError: they are not finite, or the network has no such ``output``.
-        """
+        """Return the scores of queries (B, 3, S, S) by supports of classes; UserError: they are not finite."""
         with self.forward_pass():
             return self.scores_of(query, supports, check=True)
 
@@ -255,16 +259,9 @@ class LoadedMethod:
         output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
         if check:
             check_finite(output)
-        logits = self._prediction_of(output).float()
+        logits = output.logits.float()
         features = output.presence_features
         return Scores(logits[:, 1:] - logits[:, :1], None if features is None else features.float())
-
-    def _prediction_of(self, output: Output) -> Tensor:
-        """Return the logits (B, n + 1, S, S) of the output that is the prediction; UserError: there is none."""
-        by_name = {FINAL: output.logits, **output.extra}
-        if self.output not in by_name:
-            raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
-        return by_name[self.output]
 
     def _episode(self, query: Tensor, supports: SupportBatch, text: ClassText) -> Episode:
         """Return the episode of B queries of unknown labels, of base classes too where the network reads them."""
@@ -299,8 +296,7 @@ class LoadedMethod:
         class_id = _class_id(name, data.classes)
         if table is None:
             lacks_name = name is None and self.run.config.model.reads_names
-            note = "the supports have no class name, so none is read; give --name CLASS" if lacks_name else ""
-            return ClassText(name, class_id, note=note)
+            return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
         if class_id:
             return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
         if words is not None and name:
@@ -309,7 +305,7 @@ class LoadedMethod:
                 _check_width(vector, table.shape[1], words)
                 return ClassText(name, 0, vector, f"{name}: uses the text vector in {words}")
         if name is None:
-            why, fix = "the supports have no class name", "; give --name CLASS"
+            why, fix = UNNAMED, NAME_IT
         elif words is None:
             why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
         else:
@@ -364,7 +360,7 @@ class LoadedMethod:
         other = cast(WithEncoder, build_model(run.config, 0, self.view.side))
         other.encoder = network.encoder
         other.to(self.device).eval()
-        return replace(self, run=run, network=other, output=FINAL)
+        return replace(self, run=run, network=other)
 
 
 def load_method(
@@ -374,14 +370,14 @@ def load_method(
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-    output: str = FINAL,
     keep_base: bool = False,
 ) -> LoadedMethod:
     """Return the method of a checkpoint, ready to predict; other arguments as ``Segmenter``.
 
     Args:
         weights: a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``.
-        config: YAML, from this folder or this project's; None for the one in the checkpoint.
+        config: YAML, from this folder or this project's, or an experiment such as ``split0 pascal --model insid3``;
+            None for the one in the checkpoint.
         keep_base: take a base stage's checkpoint too, as a network of the method ``for_base_stages``.
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
@@ -393,7 +389,7 @@ def load_method(
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
     if config is not None:
-        settings = _settings_of_file(Path(config), overrides)
+        settings = _settings_of(config, overrides)
     else:
         settings = _settings_in_checkpoint(str(weights), overrides, keep_base)
     run, data = Run(settings), settings.data
@@ -414,14 +410,13 @@ def load_method(
         precision=precision,
         view=View(OF_PHOTOS, side, side),
         weights=loaded,
-        output=output,
         note=note,
     )
 
 
-def _settings_of_file(config: Path, overrides: list[str]) -> Config:
-    """Return the settings of a YAML file, with those of its checkpoint's training."""
-    return Run(read_config(config, overrides)).with_checkpoint_config().config
+def _settings_of(config: str | Path, overrides: list[str]) -> Config:
+    """Return the settings of a config, with those of its checkpoint's training."""
+    return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
 
 
 def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:

@@ -43,6 +43,7 @@ class BAM(WithBaseLearner, Method):
 
     Settings = BAMSettings
     title = "BAM"
+    protocol = "bam"
     published = LAYOUT
     wants = Wants(masked_after=MID, base_learner=True)  # f4_k = stage 4 of (f3_k m_k)
 

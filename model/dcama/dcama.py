@@ -64,6 +64,7 @@ class DCAMA(Method):
 
     Settings = DCAMASettings
     title = "DCAMA"
+    protocol = "dcama"
     published = LAYOUT
     families, stride = (ResNetEncoder, SwinEncoder), STRIDE
     # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.

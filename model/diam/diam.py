@@ -24,6 +24,7 @@ from model.parts.linear import LinearHead
 from model.parts.with_base_learner import WithBaseSettings
 from model.tensors.ops import on_cells, resize
 
+PRIOR_UPDATES = (0, 10)  # steps at which the prior pi is computed
 BACKGROUND_WEIGHT, BACKGROUND_WEIGHT_OF_SEVERAL = 0.01, 0.15  # in CE, with one shot and with several
 
 
@@ -36,8 +37,6 @@ class DIaMSettings(WithBaseSettings):
     loss_weights: list[float] = field(
         default_factory=lambda: [100.0, 1.0, 1.0, 100.0], metadata={"low": 0, "length": (4, 4)}
     )
-    prior_update_at: list[int] = field(default_factory=lambda: [10], metadata={"low": 1})
-    learn_base: bool = True
 
 
 class Supports(NamedTuple):
@@ -97,16 +96,15 @@ def adapt(x_chw: Tensor, valid_hw: Tensor, supports: Supports, settings: DIaMSet
     support_mc = supports.features_mc.clone()
     base_ln = probabilities(query_lc, supports.base)
     head = LinearHead(*(part.clone().requires_grad_() for part in supports.start))
-    first_learnt = 0 if settings.learn_base else len(supports.base.bias)
     for step in range(settings.iterations):
         query_p = probabilities(query_lc, head)  # (L, M)
         support_p = probabilities(support_mc, head)  # (m, M)
-        if step in (0, *settings.prior_update_at):
+        if step in PRIOR_UPDATES:
             prior_m = mean_probability(query_p).detach()  # pi
         terms = loss_terms(query_p, support_p, prior_m, base_ln, supports)
         loss = torch.stack([weight * term for weight, term in zip(settings.loss_weights, terms)]).sum()
         for part, gradient in zip(head, torch.autograd.grad(loss, head)):
-            part.data[first_learnt:] -= settings.lr * gradient[first_learnt:]
+            part.data -= settings.lr * gradient
     return LinearHead(*(part.detach() for part in head))
 
 

@@ -11,7 +11,8 @@ from functools import cache
 
 from model.encoders.encoder import DEEP, LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant
 from model.encoders.lite import LiteEncoder, is_lite
-from model.encoders.resnet import SMALL, ResNetEncoder
+from model.encoders.residual import SMALL
+from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SWIN_SIDE, SwinEncoder
 from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts, unknown

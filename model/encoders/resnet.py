@@ -1,4 +1,4 @@
-"""ResNet as an encoder: torchvision's network at output stride 8, in the variants that methods use."""
+"""ResNet as an encoder, at output stride 8, in the variants that methods use."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,24 +7,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, conv_norm
+from model.encoders.residual import LAYERS
 
 # Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.
 STEM_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
 NESTED_STEM_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"bn1": "layer0.7"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
-SMALL = "resnet10"  # one basic block a stage; torchvision has none
 
 
 class ResNetEncoder(Encoder):
     """ResNet; an intermediate feature is the map before the last ReLU of a residual block."""
 
     def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
-        from torchvision.models import resnet  # takes seconds, which a process that builds no network saves
-
         super().__init__()
         self.variant = variant
-        small = backbone == SMALL
-        net = resnet.ResNet(resnet.BasicBlock, [1] * 4) if small else getattr(resnet, backbone)(weights=None)
+        net: Any = LAYERS[backbone]()
         self.layer0 = _deep_stem(net) if stem == DEEP else nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.last_stage = last_stage
         for i in range(1, last_stage + 1):
@@ -76,7 +73,7 @@ class ResNetEncoder(Encoder):
 
 
 def residual(block: Any, x: Tensor) -> Tensor:
-    """Return the output of one of torchvision's residual blocks before its last ReLU."""
+    """Return the output of a residual block before its last ReLU."""
     shortcut = x if block.downsample is None else conv_norm(block.downsample[0], block.downsample[1], x)
     x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
     x = conv_norm(block.conv2, block.bn2, x)

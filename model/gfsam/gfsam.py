@@ -29,7 +29,6 @@ class GFSAMSettings(FoundationSettings):
     """GF-SAM's settings; ``config/model/gfsam.yaml`` explains them."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam-vit-huge", "facebook/dinov2-large"])
-    pretraining: str | None = "LVD-142M, SA-1B"
 
 
 @dataclass
@@ -47,6 +46,7 @@ class GFSAM(Foundation):
 
     Settings = GFSAMSettings
     title = "GF-SAM"
+    protocol = "hsnet"
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)

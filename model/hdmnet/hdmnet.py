@@ -71,6 +71,7 @@ class HDMNet(WithBaseLearner, Method):
 
     Settings = HDMNetSettings
     title = "HDMNet"
+    protocol = "hdmnet"
     published = LAYOUT
     wants = Wants(masked_after=IMAGE, base_learner=True)
     settings: HDMNetSettings

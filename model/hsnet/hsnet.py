@@ -58,6 +58,7 @@ class HSNet(Method):
 
     Settings = HSNetSettings
     title = "HSNet"
+    protocol = "hsnet"
     published = LAYOUT
     grids = PYRAMID  # each level's is coarser than the one before
     stride = 32  # of the last level

@@ -45,6 +45,7 @@ class PFENet(Method):
 
     Settings = PFENetSettings
     title = "PFENet"
+    protocol = "pfenet"
     shots_share_weights = True
     settings: PFENetSettings
 

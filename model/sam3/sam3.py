@@ -35,7 +35,6 @@ class SAM3Settings(FoundationSettings):
     """FSS-SAM3's settings; ``config/model/sam3.yaml`` explains them."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam3"])
-    pretraining: str | None = "SA-Co"
     words: Literal["none", "names"] = "none"
     threshold: float = field(default=0.5, metadata={"low": 0, "high": 1})
     layout: Literal["vertical", "horizontal"] = "vertical"
@@ -64,9 +63,9 @@ class SAM3(Foundation):
 
     Settings = SAM3Settings
     title = "FSS-SAM3"
+    protocol = "sam3"
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
-    shots_in_order = True
     never_compiled = ("forward",)
     cannot_export = "the instances that SAM 3 finds depend on the photos"
     settings: SAM3Settings

@@ -64,6 +64,7 @@ class SCCAN(Method):
 
     Settings = SCCANSettings
     title = "SCCAN"
+    protocol = "sccan"
     families = (ResNetEncoder,)
     # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
     variant = EncoderVariant(first_block_dilated=False)

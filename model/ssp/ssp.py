@@ -60,6 +60,7 @@ class SSP(Method):
 
     Settings = SSPSettings
     title = "SSP"
+    protocol = "ssp"
     families = (ResNetEncoder,)
     wants = Wants(stages=(MID,))  # at stride 8
     # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.

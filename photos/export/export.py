@@ -22,9 +22,9 @@ from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from photos.command import NO_SUPPORTS, add_model_and_supports, build_segmenter, marked_by
+from photos.command import NO_SUPPORTS
 from photos.export import run
-from photos.options import SegmenterOptions, options_of
+from photos.options import SegmenterOptions, SupportOptions, options_of
 from photos.segmenter import Segmenter
 from util.cli import Parser
 from util.errors import UserError
@@ -134,7 +134,8 @@ def export(arguments: list[str]) -> int:
     probabilities differ from the network's.
     """
     parser = Parser(prog="predict.py export", description="Export the network with its supports as a graph.")
-    add_model_and_supports(parser)
+    SegmenterOptions.add_to(parser)
+    SupportOptions.add_to(parser)
     add, default = parser.add_argument, next(iter(FORMATS))
     add("--out", type=Path, required=True, help="folder to write")
     add("--format", choices=FORMATS, default=default, help=f"default {default}")
@@ -145,11 +146,10 @@ def export(arguments: list[str]) -> int:
         _check_packages()
     if out.exists() and any(out.iterdir()) and not parsed.overwrite:
         raise UserError(f"--out {out}: this folder is not empty; name another, or add --overwrite")
-    options = replace(options_of(SegmenterOptions, parsed), device="cpu")
-    marked, _ = marked_by(options)
+    marked, _ = options_of(SupportOptions, parsed).read()
     if not marked:
         raise UserError(NO_SUPPORTS)
-    segmenter = build_segmenter(options, marked)
+    segmenter = options_of(SegmenterOptions, parsed).segmenter(marked, device="cpu")
     precision = segmenter.model.precision
     if format_name == "onnx" and precision != "float32":
         raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")
@@ -209,7 +209,7 @@ def _facts_of(segmenter: Segmenter) -> dict[str, Any]:
     model = segmenter.model
     calibration = segmenter.calibration
     return {
-        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input", "precision")},
+        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "input", "precision")},
         **model.export_facts(),
         "classes": [{"name": known.name, "supports": known.sources} for known in segmenter.classes],
         "calibration": None if calibration is None else calibration.for_export(),

@@ -5,20 +5,22 @@ for ``/predict``, and keeps a prediction as long as the model's version is the s
 it may never come, since Label Studio sends none to private addresses by default.
 """
 
+import argparse
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from annotations.annotation import in_words
-from photos.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE, build_segmenter
+from photos.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE
 from photos.labelstudio.client import Client, NoAnswer
 from photos.labelstudio.project import SHOTS, Project
-from photos.options import LabelStudioOptions
+from photos.options import SegmenterOptions, StudioOptions, options_of
 from photos.page.background import line_of
-from photos.page.server import JSON, QuietHandler, QuietServer, listening, refuse_inputs
+from photos.page.server import JSON, QuietHandler, QuietServer, listening
 from photos.segmenter import Segmenter
 from util.errors import UserError
 from util.runtime.processes import as_user_error
@@ -48,7 +50,8 @@ class Model:
     def project(self, number: int) -> Project:
         """Return a project; UserError: it is not the one that is served."""
         if self._only not in (None, number):
-            raise UserError(f"project {number}: project {self._only} alone is served here; start without --project")
+            fix = "start with the address of the server alone"
+            raise UserError(f"project {number}: project {self._only} alone is served here; {fix}")
         with self._lock:
             if number not in self._projects:
                 self._projects[number] = Project(self.client, number, self._segmenter, self._shots, say)
@@ -160,17 +163,19 @@ class Handler(QuietHandler):
             raise
 
 
-def serve(options: LabelStudioOptions) -> int:
+def serve(parsed: argparse.Namespace) -> int:
     """Be the model of the Label Studio of a command line until it is interrupted, and return the exit code 0."""
-    _check(options)
-    client = Client(options.label_studio, options.token or os.environ.get(TOKEN_VARIABLE, ""))
+    options = options_of(StudioOptions, parsed)
+    address, only = address_and_project(options.label_studio)
+    client = Client(address, options.token or os.environ.get(TOKEN_VARIABLE, ""))
     projects = client.projects()
-    if options.project is not None:
-        client.labelling_config(options.project)
-        projects = {options.project: projects.get(options.project, "")}
+    if only is not None:
+        client.labelling_config(only)
+        projects = {only: projects.get(only, "")}
     host, port = options.host or HOST, options.port or MODEL_PORT
     with listening(ModelServer, Handler, host, port) as server:
-        server.model = model = Model(client, build_segmenter(options, []), options.max_shots or SHOTS, options.project)
+        segmenter = options_of(SegmenterOptions, parsed).segmenter([])
+        server.model = model = Model(client, segmenter, options.max_shots or SHOTS, only)
         named = [f"{number} ({title})" for number, title in projects.items()]
         say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
         say(f"connect http://{host}:{port} in the Settings of a project, Model - Ctrl-C ends it")
@@ -180,9 +185,7 @@ def serve(options: LabelStudioOptions) -> int:
     return 0
 
 
-def _check(options: LabelStudioOptions) -> None:
-    """Refuse options that have no effect (UserError)."""
-    refuse_inputs(options, "--label-studio", "its tasks and annotations are used")
-    for name, given in (("--serve", options.serve), ("--out", options.out)):
-        if given:
-            raise UserError(f"{name}: has no effect with --label-studio; leave it out")
+def address_and_project(address: str) -> tuple[str, int | None]:
+    """Return the address of a server and the number of the project that it names, ``/projects/N``; None: all."""
+    parts = re.fullmatch(r"(.*?)/projects/(\d+)(/.*)?", address)
+    return (address, None) if parts is None else (parts[1], int(parts[2]))

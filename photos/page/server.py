@@ -5,6 +5,7 @@ browsers let them send no JSON, nor read answers through a name of their own for
 another ``Host``, or the ``Via`` of a proxy.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from photos.command import HOST, PORT, SESSION, build_segmenter
-from photos.options import ServerOptions
+from photos.command import HOST, PORT, SESSION
+from photos.options import PageOptions, SegmenterOptions, options_of
 from photos.page.background import line_of
 from photos.page.photo import PREVIEW, jpeg
 from photos.page.session import ACTIONS, Session
@@ -173,10 +174,10 @@ class Handler(QuietHandler):
             return {"note": note or ""}, JSON
 
 
-def serve(options: ServerOptions) -> int:
+def serve(parsed: argparse.Namespace) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
-    refuse_inputs(options, "--serve", "photos and annotations are opened on the page")
-    segmenter = build_segmenter(options, [])
+    segmenter = options_of(SegmenterOptions, parsed).segmenter([])
+    options = options_of(PageOptions, parsed)
     out = options.out or SESSION
     host, port = options.host or HOST, options.port or PORT
     with listening(Server, Handler, host, port) as server:
@@ -186,13 +187,6 @@ def serve(options: ServerOptions) -> int:
         server.serve_until_interrupted()
         session.end()
     return 0
-
-
-def refuse_inputs(options: ServerOptions, mode: str, instead: str) -> None:
-    """Refuse supports and queries of a command line (UserError) in a mode that takes them from elsewhere."""
-    given = {"--support": options.supports, "--supports": options.support_files, "--query": options.queries}
-    for name in filter(given.get, given):
-        raise UserError(f"{mode}: takes no {name}; {instead}")
 
 
 def listening(server: type[AnyServer], handler: type[QuietHandler], host: str, port: int) -> AnyServer:

@@ -78,7 +78,7 @@ def changes(before: Snapshot, after: Snapshot) -> list[str]:
 @pytest.mark.train
 def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path: Path, capfd, monkeypatch) -> None:
     shortly = {"meta_stage": {"epoch_length": 8}, "test": {"episodes": 2, "seeds": [0]}}
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", **shortly)
+    path = mini_yaml("ssp", **shortly)
     photo, *others = sorted((mini_root / "JPEGImages").iterdir())[:3]
     marked, out = f"{photo}:box=10,10,50,50", tmp_path / "found"
     predict = ("predict.py", "--config", path, "--set", "test.checkpoint=none", "--support", marked, "--query", photo)
@@ -99,15 +99,15 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("train.py", path, "--overwrite", "--set", "model.encoder.weights=gone.pth"),
         ("train.py", path, "--overwrite", "--set", "meta_stage.epoch=1"),
         ("train_base.py", path),
-        ("test.py", path, "--checkpoint", damaged),
-        ("test.py", path, "--checkpoint", "gone.pth"),
+        ("test.py", path, "--set", f"test.checkpoint={damaged}"),
+        ("test.py", path, "--set", "test.checkpoint=gone.pth"),
         ("test.py", path, "--protocol", "symnett"),
         ("test.py", path, "--set", "test.fuse=masks"),
         ("test.py", path, "--calibrate", "--shot", "5"),
         (*predict, "--out", out),
         (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),
         (*predict, "--out", out, "--overwrite", "--support", f"{others[0]}:{damaged}"),
-        ("prepare.py", "mini", "--out", tmp_path / "mini", "--size", "100000"),
+        ("prepare.py", "mini", "--out", tmp_path / "mini", "--images", "1"),
         ("prepare.py", "mini", "--out", tmp_path / "runs"),
         (*custom, "--name", "tiny"),
         (*custom, "--name", "mini"),

@@ -17,10 +17,11 @@ from model.registry import class_of
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import config_path, data_sets, methods, read_tree, selection_of
+from util.config.compose import begin_own_configs, config_folder, data_sets, find_config, methods, read_tree
 from util.config.read import read_config, to_dict
 from util.config.tree import place_of
 from util.errors import UserError
+from util.files import write_atomically
 from util.prepare.check import experiments
 
 CONFIGS = REPOSITORY / "config"
@@ -32,8 +33,7 @@ def recipes() -> list[Path]:
     """Return the files of data sets for methods, with and without an encoder."""
     known = methods(CONFIGS)
     paths = (path for folder in data_sets(CONFIGS) for path in folder.glob("*.yaml"))
-    of_methods = (path for path in paths if path.stem.partition("_")[0] in known)
-    return sorted(path.relative_to(CONFIGS) for path in of_methods if not path.stem.endswith("_timm"))
+    return sorted(path.relative_to(CONFIGS) for path in paths if path.stem.partition("_")[0] in known)
 
 
 @pytest.fixture(autouse=True)
@@ -48,33 +48,39 @@ def configs(tmp_path: Path) -> Path:
 
 
 def read(*words: str | None, root: Path | None = None):
-    return read_config(config_path(*words, root=root))
+    return read_config(find_config(*words, root=root))
 
 
 LR = "meta_stage.optimizers.main.lr"
 PLACES = [  # data set, method and encoder; the files that some of their settings come from
     ("coco", "ssp", "resnet50", {"data.fold_rule": "coco/ssp", "data.classes": "coco/coco"}),
     ("coco", "ssp", "resnet101", {LR: "coco/ssp", "model.encoder.weights": "encoder/resnet101"}),
-    ("coco", "hsnet", "resnet101", {LR: "coco/hsnet", "model.encoder.weights": "model/hsnet_resnet101"}),
-    ("pascal", "ssp", "lite1", {LR: "pascal/ssp_lite0", "data.size": "pascal/lite0"}),
-    ("coco", "ssp", "lite1", {LR: "coco/ssp", "data.size": "coco/lite0", "model.encoder.backbone": "encoder/lite1"}),
-    ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet_vgg16", "model.encoder.backbone": "encoder/vgg16"}),
+    ("coco", "hsnet", "resnet101", {LR: "coco/hsnet", "model.encoder.weights": "model/hsnet"}),
+    ("pascal", "ssp", "lite0", {LR: "pascal/ssp_lite0", "data.size": "pascal/lite0"}),
+    (
+        "pascal",
+        "ssp",
+        "lite1",
+        {LR: "pascal/ssp", "data.size": "pascal/ssp", "model.encoder.backbone": "encoder/lite1"},
+    ),
+    ("coco", "ssp", "lite1", {LR: "coco/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
+    ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet", "model.encoder.backbone": "encoder/vgg16"}),
     ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "coco/symnet"}),
-    ("isic", "hsnet", "resnet50", {"test.protocol": "isic/every_method", LR: "model/hsnet"}),
-    ("isaid5i", "insid3", "dinov3_vitl16", {"model.components": "model/insid3_dinov3_vitl16"}),
-    ("mini", "bcm", "timm/test_resnet", {"model.base.frozen_stages": "model/bam_timm", "model.beta": "model/bcm"}),
+    ("isic", "hsnet", "resnet50", {"test.protocol": "isic/isic", LR: "model/hsnet"}),
+    ("isaid5i", "insid3", "dinov3_vitl16", {"model.components": "model/insid3"}),
+    ("mini", "bcm", "timm/test_resnet", {"model.base.frozen_stages": "model/bam", "model.beta": "model/bcm"}),
 ]
 
 
 @pytest.mark.parametrize(("dataset", "method", "net", "files"), PLACES)
 def test_each_value_comes_from_the_file_that_has_it(dataset: str, method: str, net: str, files: dict[str, str]) -> None:
-    tree = read_tree(CONFIGS / config_path("split0", dataset, method, net).relative_to("config"))
+    tree = read_tree(find_config("split0", dataset, method, net))
     for key, file in files.items():
         place = Path(str(place_of(tree, key)).rpartition(":")[0])
         assert place.resolve() == CONFIGS / f"{file}.yaml", key
 
 
-METHODS = [name for name in methods(CONFIGS) if name not in ("gfsam", "sam3", "sam3_words")]  # with an encoder
+METHODS = [name for name in methods(CONFIGS) if name not in ("gfsam", "sam3")]  # with an encoder
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -83,17 +89,16 @@ def test_every_method_takes_every_encoder_of_its_families(method: str) -> None:
     cls = class_of(config.model)
     assert issubclass(cls, WithEncoder)
     for encoder in ("resnet10", "resnet50_plain", "resnet101", "swin_b", "vgg16"):
-        path = config_path("split2", "pascal", method, encoder)
+        source = find_config("split2", "pascal", method, encoder)
         problem = cls.encoder_problem(replace(config.model.encoder, backbone=encoder.removesuffix("_plain")))
-        named = selection_of(path)
-        assert named is not None and (named.fold, named.method, named.net) == (2, method, encoder)
         if problem is None:
-            assert read_config(path).run.name == path.stem
+            words = filter(None, ("pascal_split2", "" if method == "symnet" else method, encoder))
+            assert read_config(source).run.name == "_".join(words)
         else:
             with pytest.raises(
                 UserError, match=rf"encoder/{encoder}.yaml:\d+: model.encoder.backbone = .* not go with"
             ):
-                read_config(path)
+                read_config(source)
 
 
 @pytest.mark.parametrize("path", recipes(), ids=str)
@@ -123,13 +128,13 @@ def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides
         assert (config.model.backbone(), config.model.encoder.weights) == (backbone, "timm")
         assert config.data.size == side
     with pytest.raises(UserError, match=r"--set data.size=80: data.size = 80 is not "):
-        read_config(config_path("split1", "mini", "ssp", backbone), ["data.size=80"])
+        read_config(find_config("split1", "mini", "ssp", backbone), ["data.size=80"])
 
 
 def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
-    paths = [config_path("split1", "mini", method, "timm/test_vit") for method in ("symnet_plus", "bam")]
-    assert paths[0].stem == "mini_split1_timm-test_vit_plus"
-    assert {read_config(path).run.base_folder for path in paths} == {"runs/mini_split1_timm-test_vit/base"}
+    runs = [read("split1", "mini", method, "timm/test_vit").run for method in ("symnet_plus", "bam")]
+    assert runs[0].name == "mini_split1_symnet_plus_timm-test_vit"
+    assert {run.base_folder for run in runs} == {"runs/mini_split1_timm-test_vit/base"}
 
 
 def test_a_file_has_a_run_and_a_base_stage_of_its_own(configs: Path) -> None:
@@ -147,13 +152,16 @@ def test_a_file_has_a_run_and_a_base_stage_of_its_own(configs: Path) -> None:
 def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
     mine = configs / "mini/mine.yaml"
     mine.write_text("base: bam.yaml")
-    assert config_path(word.format(folder=configs), "mini", root=configs) == mine
+    assert find_config(word.format(folder=configs), "mini", root=configs) == mine
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("mne", "mini"), "mne: no such config for mini; did you mean 'mine'?; name a fold, such as split0, a file of"),
+        (
+            ("mne", "mini"),
+            "mne: no such config for mini; did you mean 'mine'?; name a fold, such as split0, with MODEL and NET",
+        ),
         (("config/mini/mne.yaml", "mini"), "mne.yaml: no such config for mini; did you mean 'mine'?"),
         (("{folder}/mini/mine.yaml", "pascal"), "mine.yaml: is of data set mini; name it in place of pascal"),
         (("mine", "mini", "ssp"), "mine.yaml: names its method and encoder itself; leave out MODEL and NET"),
@@ -163,25 +171,41 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
 def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, part: str) -> None:
     (configs / "mini/mine.yaml").write_text("base: bam.yaml")
     with pytest.raises(UserError) as caught:
-        config_path(words[0].format(folder=configs), *words[1:], root=configs)
+        find_config(words[0].format(folder=configs), *words[1:], root=configs)
     assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("ending", ["", ".yaml"])
-def test_a_name_of_a_run_can_be_inherited_from(configs: Path, ending: str) -> None:
-    base = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
-    (configs / "mini/mine.yaml").write_text(f"base: mini_split2_ssp_lite0{ending}\ndata: {{shot: 5}}")
-    config = read_config(configs / "mini/mine.yaml")
-    assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
+def test_a_file_says_what_the_second_rule_does(configs: Path, ending: str) -> None:
+    composed = read("split2", "mini", "ssp", "lite1", root=configs)
+    mine = configs / "mini/mine.yaml"
+    mine.write_text(f"base: [ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
+    assert read_config(mine) == replace(composed, run=replace(composed.run, name="mine"))
 
 
-def test_a_file_of_the_name_takes_its_place(configs: Path) -> None:
+def test_the_first_rule_takes_the_file_of_method_and_encoder(configs: Path) -> None:
     before = read("split2", "mini", "ssp", "lite0", root=configs)
-    (configs / "mini/ssp_lite0.yaml").write_text("base: [ssp.yaml, lite0.yaml]\nmeta_stage: {epochs: 9}")
+    (configs / "mini/ssp_lite0.yaml").write_text("base: [ssp.yaml, ../encoder/lite0.yaml]\nmeta_stage: {epochs: 9}")
     after = read("split2", "mini", "ssp", "lite0", root=configs)
     assert after == replace(before, meta_stage=replace(before.meta_stage, epochs=9))
-    (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("base: ssp_lite0.yaml\ndata: {fold: 2, shot: 5}")
-    assert read("split2", "mini", "ssp", "lite0", root=configs).data == replace(after.data, shot=5)
+
+
+def test_what_a_file_changes_with_an_encoder_comes_with_its_heirs(configs: Path) -> None:
+    """Only where the encoder's file comes later, and of encoders that are there."""
+    mine = configs / "mini/mine.yaml"
+    mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite0: {meta_stage: {epochs: 9}}")
+    heir = configs / "mini/heir.yaml"
+    for encoder, epochs in (("lite0", 9), ("lite1", 9), ("resnet10", 20)):
+        heir.write_text(f"base: [mine.yaml, ../encoder/{encoder}.yaml]")
+        assert read_config(heir).meta_stage.epochs == epochs
+    mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite00: {meta_stage: {epochs: 9}}")
+    with pytest.raises(UserError, match=r"mine.yaml:3: encoders.lite00: no such encoder; did you mean 'lite0'\?"):
+        read_config(heir)
+
+
+def test_the_name_of_a_run_is_no_file() -> None:
+    with pytest.raises(UserError, match=r"ssp_resnet101.yaml: cannot read .*; --list prints what there is"):
+        read_config("config/pascal/pascal_split0_ssp_resnet101.yaml")
 
 
 @pytest.fixture
@@ -197,7 +221,7 @@ def pets(configs: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_a_data_set_of_one_file_serves_every_method(configs: Path, pets) -> None:
-    assert config_path("split1", "pets", root=configs) == configs / "pets/pets_split1_resnet50.yaml"
+    assert str(find_config("split1", "pets", root=configs)) == "split1 pets --model symnet --net resnet50"
     for method in METHODS:
         config = read("split1", "pets", method, "resnet50_plain", root=configs)
         assert config.data.text == ("names" if class_of(config.model).reads_text else "none")
@@ -208,10 +232,10 @@ def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
     for folder in data_sets(configs):
         if folder.name not in ("pets", "mini"):
             shutil.rmtree(folder)
-    assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
+    assert {source.name for source in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
     content["data"] |= {"fold_rule": "lists", "folds": 1}
     path.write_text(yaml.safe_dump(content))
-    of_pets = {p.stem for p in experiments(configs) if p.parent.name == "pets"}
+    of_pets = {source.name for source in experiments(configs) if source.folder.name == "pets"}
     assert "pets_split0_ssp_resnet50" in of_pets
     assert of_pets.isdisjoint({"pets_split0_bam_resnet50", "pets_split0_resnet50"})
 
@@ -230,7 +254,11 @@ def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
             ("NET timm/test_vit: ", "HSNet: it has one grid", "timm/resnet50"),
         ),
         (("split0", "pascall", None, None), ("config/pascall: no such data set", "did you mean 'pascal'?")),
-        (("split9", "pascal", None, None), ("pascal_split9_resnet50.yaml: data.fold = 9 does not exist",)),
+        (
+            ("split9", "pascal", None, None),
+            ("split9 pascal --model symnet --net resnet50: data.fold = 9 does not exist",),
+        ),
+        (("split0", "pascal", "sam3_words", None), ("no such method; did you mean 'sam3'?", "--list prints")),
     ],
 )
 def test_words_that_stand_for_no_config_are_refused_in_one_line(words: tuple, parts: tuple[str, ...]) -> None:
@@ -243,10 +271,10 @@ def test_words_that_stand_for_no_config_are_refused_in_one_line(words: tuple, pa
 def test_a_protocol_that_does_not_fit_is_refused_by_name() -> None:
     for method, protocol in (("bam", "gfss"), ("bcm", "symnet")):  # of the other kind
         with pytest.raises(UserError, match=rf"test.protocol = {protocol}: protocol {protocol} "):
-            read_config(config_path("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])
+            read_config(find_config("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])
 
 
-@pytest.mark.parametrize("words", [("coco", "pocket"), ("pascal", "bam"), ("coco", "insid3"), ("mini", "symnet")])
+@pytest.mark.parametrize("words", [("coco", "pocket"), ("coco", "symnet"), ("isaid5i", "hsnet")])
 def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
     of_lite0 = to_dict(read("split1", *words, "lite0"))
     for net in ("lite1", "lite2"):
@@ -259,7 +287,7 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> N
     [
         (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
         (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
-        (["split3", "coco", "--model", "symnet_plus"], "coco_split3_resnet50_plus"),
+        (["split3", "coco", "--model", "symnet_plus"], "coco_split3_symnet_plus_resnet50"),
     ],
 )
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
@@ -297,7 +325,8 @@ def test_what_is_there_is_listed(capsys) -> None:
         command_line.parser(None).parse_args(["--list"])
     output = capsys.readouterr().out
     assert ended.value.code == 0 and "MODEL: abcdfss, bam, " in output and "NET: dinov2_vits14, " in output
-    assert re.search("^  pascal: .*ssp, ssp_lite0, symnet, symnet_lite0$", output, re.MULTILINE)
+    assert re.search("^  pascal, split0 to split3: .*ssp, ssp_lite0, symnet, ", output, re.MULTILINE)
+    assert re.search("^  voc, split0: none$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +334,7 @@ def test_what_is_there_is_listed(capsys) -> None:
     [
         (["split1"], "cannot read this config"),
         (["split1", "pascal", "4"], "name one YAML file, or an experiment and a data set"),
-        (["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"], "--net .* go with"),
+        (["config/mini/symnet.yaml", "--net", "vgg16"], "--net .* go with"),
         (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
     ],
 )
@@ -341,3 +370,19 @@ def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys)
         requirements.check(python_alone=True)
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.startswith("error: Python 3.10 or later is needed") and said.count("\n") == 1
+
+
+def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the project is an installed package: what is written there changes no file of the package."""
+    monkeypatch.chdir(tmp_path)
+    assert config_folder() == CONFIGS
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/default.yaml").symlink_to("gone.yaml")  # of a package that was removed
+    begin_own_configs()
+    assert config_folder() == Path("config")
+    before = (CONFIGS / "mini/mini.yaml").read_text()
+    write_atomically(Path("config/mini/mini.yaml"), before.replace("net: resnet10", "net: lite0"))
+    assert (CONFIGS / "mini/mini.yaml").read_text() == before
+    assert read("split0", "mini", root=Path("config")).model.backbone() == "timm/tf_efficientnet_lite0"
+    shutil.rmtree(tmp_path / "config")
+    assert read_config("config/pascal/ssp.yaml").data.name == "pascal"  # as it is named in the project's folder

@@ -11,7 +11,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
 
-MINI = REPOSITORY / "config/mini/mini_split0_resnet18.yaml"
+MINI = REPOSITORY / "config/mini/symnet.yaml"
 
 
 def write_config(folder: Path, text: str, name: str = "run.yaml", base: Path | None = MINI) -> Path:
@@ -156,11 +156,11 @@ def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
 
 
 DEAD = {  # settings that mean nothing beside the others of a config
-    "mini_split0_resnet10.yaml": [
+    "symnet": [
         *("base_stage.query=random", "meta_stage.images=all", "base_stage.augment.keep_target=0.5"),
         *("data.fold_classes=[[disc],[ring]]", "model.encoder.partial=true"),
     ],
-    "mini_split0_dcama_resnet10.yaml": [
+    "dcama": [
         *("meta_stage.optimizers.main.nesterov=true", "meta_stage.patience=3", "meta_stage.validate_midway=true"),
         *("meta_stage.views=3", "meta_stage.augment.rotate_probability=0.3"),
     ],
@@ -181,4 +181,4 @@ def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> 
     content = read_config(mini_yaml(meta_stage={"validate_every": 0}))
     assert content.meta_stage.patience == 0
     again = read.from_dict(read.to_dict(content), "stored")
-    assert again == dataclasses.replace(content, path="stored")
+    assert again == dataclasses.replace(content, source=Path("stored"))

@@ -16,7 +16,7 @@ TRAINING = "--set meta_stage.epochs=1 --set meta_stage.epoch_length=4 --set meta
 SHORTER = {  # what a cell says, and what runs in its place
     'OPTIONS = ""\n': f'OPTIONS = "{OPTIONS}"\n',
     "train.py split0": f"train.py {TRAINING} split0",
-    "test.py split0": "test.py --episodes 4 split0",
+    "test.py split0": "test.py --set test.episodes=4 split0",
     "prepare.py mini": "prepare.py mini --images 96",
 }
 FORKED = """

@@ -4,21 +4,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.helpers.paths import REPOSITORY
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.config.settings import StageSettings
 from util.config.tree import find
 from util.data.images.augmentation import KEEP_TRIES, ROTATION
 from util.train.optim import MOMENTUM, POWER
 
-CONFIGS = REPOSITORY / "config"
 BACKBONES = ("resnet50", "resnet101", "vgg16")
 PUBLISHED = [(dataset, n, net) for dataset in ("pascal", "coco") for n, net in enumerate(BACKBONES)]
 
 
 @pytest.mark.parametrize(("dataset", "fold", "net"), PUBLISHED)
 def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> None:
-    config = read_config(CONFIGS / f"{dataset}/{dataset}_split{fold}_{net}.yaml")
+    config = read_config(find_config(f"split{fold}", dataset, "symnet", net))
     data = config.data
     base, meta = config.base_stage, config.meta_stage
     assert (data.fold, data.folds, data.shot, data.min_pixels, data.exclude_novel) == (fold, 4, 1, 2048, True)
@@ -83,7 +82,7 @@ OF_DATA = {
 
 @pytest.mark.parametrize("dataset", OF_DATA)
 def test_published_settings_of_a_data_set(dataset: str) -> None:
-    config = read_config(CONFIGS / f"{dataset}/{dataset}_split0_resnet50.yaml")
+    config = read_config(find_config("split0", dataset))
     data = config.data
     base, meta = config.base_stage, config.meta_stage
     wanted = OF_DATA[dataset]
@@ -104,12 +103,12 @@ def test_published_settings_of_a_data_set(dataset: str) -> None:
 SGD = {"kind": "sgd", "lr": 0.05, "weight_decay": 1e-4, "schedule": "poly"}
 BAM_META = {"batch": 8, "patience": 75, "validate_seed": 321, "validate_episodes": 1000}
 OF_METHODS = {  # settings that differ from the file are wrong numbers that nobody notices
-    "pascal_split0_ssp_resnet50": {
+    "split0 pascal ssp resnet50": {
         "meta_stage.optimizers.main": {"lr": 1e-3, "weight_decay": 5e-4, "schedule": "step"}
     },
-    "pascal_split0_dcama_swin_b": {"meta_stage": {"query": "shuffled_pairs", "input": "stretch"}},
-    "pascal_split0_hdmnet_resnet50": {"meta_stage": {"validate_every": 1, "validate_episodes": 1000}},
-    "pascal_split3_hdmnet_vgg16": {
+    "split0 pascal dcama swin_b": {"meta_stage": {"query": "shuffled_pairs", "input": "stretch"}},
+    "split0 pascal hdmnet resnet50": {"meta_stage": {"validate_every": 1, "validate_episodes": 1000}},
+    "split3 pascal hdmnet vgg16": {
         "data": {"size": 473},
         "meta_stage": {"batch": 16, "epochs": 200},
         "meta_stage.augment": {"fit": "stretch"},
@@ -117,48 +116,48 @@ OF_METHODS = {  # settings that differ from the file are wrong numbers that nobo
         "protocols.hdmnet": {"seeds": [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]},
         "test": {"protocol": "hdmnet"},
     },
-    "coco_split3_hdmnet_vgg16": {"data": {"size": 633}, "meta_stage": {"batch": 24, "epochs": 50}},
-    "pascal_split0_sccan_resnet50": {
+    "split3 coco hdmnet vgg16": {"data": {"size": 633}, "meta_stage": {"batch": 24, "epochs": 50}},
+    "split0 pascal sccan resnet50": {
         "meta_stage": {"epochs": 200, "batch": 8, "patience": 75, "validate_midway": False},
         "meta_stage.optimizers.main": SGD,
         "meta_stage.optimizers.attention": {"kind": "adamw", "lr": 6e-5, "weight_decay": 0.01, "schedule": "constant"},
     },
-    "coco_split0_sccan_resnet101": {
+    "split0 coco sccan resnet101": {
         "data": {"size": 473, "fold_rule": "interleaved", "exclude_novel": True},
         "meta_stage": {"epochs": 50, "patience": 75, "validate_midway": True, "validate_episodes": 4000},
         "protocols.sccan": {"episodes": 4000},
     },
-    "pascal_split1_hsnet_vgg16": {
+    "split1 pascal hsnet vgg16": {
         "data": {"size": 400, "exclude_novel": False},
         "meta_stage": {"query": "shuffled_pairs", "supports": "with_replacement", "input": "stretch", "batch": 20},
         "meta_stage.optimizers.main": {"kind": "adamw", "lr": 1e-3, "weight_decay": 0, "schedule": "constant"},
     },
-    "coco_split1_hsnet_resnet101": {"meta_stage": {"query": "class_then_query", "batch": 40, "epochs": 2000}},
-    "pascal_split2_bam_resnet50": {
+    "split1 coco hsnet resnet101": {"meta_stage": {"query": "class_then_query", "batch": 40, "epochs": 2000}},
+    "split2 pascal bam resnet50": {
         "base_stage": {"images": "all", "epochs": 100, "batch": 12, "size": 417, "patience": 75},
         "meta_stage": {"epochs": 200, "validate_midway": False} | BAM_META,
         "meta_stage.optimizers.main": SGD,
         "meta_stage.augment": {"scale": [0.9, 1.1], "keep_target": 0.85, "fit": "crop"},
     },
-    "coco_split2_bam_vgg16": {
+    "split2 coco bam vgg16": {
         "data": {"size": 641},
         "base_stage": {"epochs": 20},
         "base_stage.optimizers.main": {"lr": 2.5e-3},
         "meta_stage": {"epochs": 50, "validate_midway": True} | BAM_META,
     },
     # the parts of a composition, in the order in which they win
-    "pascal_split1_bam_lite0": {"data": {"size": 353}, "base_stage": {"size": 353, "epochs": 3}},
-    "coco_split1_insid3_lite0": {"data": {"size": 473}},
-    "coco_split3_vgg16": {"model": {"scales": None}},
-    "isic_split0_ssp_resnet50": {"test": {"protocol": "crossdomain"}},
-    **{name: {"test": {"edges": True}} for name in ("pascal_split1_pocket_resnet50", "coco_split1_pocket_lite1")},
-    "mini_split1_pocket_lite0": {"test": {"edges": False}},
+    "split1 pascal bam lite0": {"data": {"size": 353}, "base_stage": {"size": 353, "epochs": 3}},
+    "split1 coco insid3 lite0": {"data": {"size": 473}},
+    "split3 coco symnet vgg16": {"model": {"scales": None}},
+    "split0 isic ssp resnet50": {"test": {"protocol": "crossdomain"}},
+    **{name: {"test": {"edges": True}} for name in ("split1 pascal pocket resnet50", "split1 coco pocket lite1")},
+    "split1 mini pocket lite0": {"test": {"edges": False}},
 }
 
 
 @pytest.mark.parametrize("name", OF_METHODS)
 def test_published_settings_of_a_method(name: str) -> None:
-    config = to_dict(read_config(CONFIGS / f"{name.split('_')[0]}/{name}.yaml"))
+    config = to_dict(read_config(find_config(*name.split())))
     for section, settings in OF_METHODS[name].items():
         found = find(config, section)
         assert {key: found[key] for key in settings} == settings, section
@@ -166,5 +165,5 @@ def test_published_settings_of_a_method(name: str) -> None:
 
 @pytest.mark.parametrize("dataset", OF_DATA)
 def test_hdmnet_may_share_the_base_stage_of_symnet(dataset: str) -> None:
-    ours, symnet = (read_config(CONFIGS / f"{dataset}/{dataset}_split3_{m}vgg16.yaml") for m in ("hdmnet_", ""))
+    ours, symnet = (read_config(find_config("split3", dataset, method, "vgg16")) for method in ("hdmnet", "symnet"))
     assert ours.base_stage == symnet.base_stage and ours.model.base == symnet.model.base

@@ -56,7 +56,7 @@ def made_index(names: list[str], pairs: list[tuple[str, int]], classes: int) -> 
 @cache
 def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     """Return HSNet's list of a fold as complete data have it, and the config of the fold."""
-    config = read_config(REPOSITORY / f"config/{dataset}/{dataset}_split{fold}_hsnet_resnet50.yaml")
+    config = read_config(REPOSITORY / f"config/{dataset}/hsnet.yaml", [f"data.fold={fold}"])
     split = Fold.of(config.data)
     file = config.protocols["hsnet"].list_file
     listed = read_fold_list(file, split)
@@ -123,7 +123,7 @@ def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
 @pytest.fixture(scope="module")
 def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageList, Config]:
     """Return the test list of PASCAL's fold 0, which is complete there, and its config."""
-    config = read_config(REPOSITORY / "config/pascal/pascal_split0_bam_resnet50.yaml")
+    config = read_config(REPOSITORY / "config/pascal/bam.yaml")
     cache_folder = str(tmp_path_factory.mktemp("cache"))
     data = replace(config.data, root=str(shared / "data/VOC2012"), cache=cache_folder)
     return novel_list(load_index(data, "test", progress=False), Fold.of(data), data), replace(config, data=data)

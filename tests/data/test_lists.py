@@ -190,7 +190,7 @@ def test_what_is_no_list_of_the_data_is_named(tmp_path: Path, novel: ImageList, 
 @pytest.mark.parametrize("fold", range(4))
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: int) -> None:
-    config = read_config(REPOSITORY / f"config/{dataset}/{dataset}_split{fold}_hsnet_resnet50.yaml")
+    config = read_config(REPOSITORY / f"config/{dataset}/hsnet.yaml", [f"data.fold={fold}"])
     split = Fold.of(config.data)
     test = read_fold_list(config.protocols["hsnet"].list_file, split)
     assert config.protocols["dcama"].list_file == config.protocols["hsnet"].list_file

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from model.episode import Output
 from model.tensors.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.images.views import RULES, View
 from util.evaluate.evaluate import Scoreboard
@@ -142,8 +143,7 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, view:
     ],
 )
 def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str, rule: str, side: int, label_side: int):
-    stem = {"symnet": "pascal_split0_resnet50", "prototype": "pascal_split0_prototype_resnet50"}[model]
-    config = read_config(f"config/pascal/{stem}.yaml")
+    config = read_config(find_config("split0", "pascal", model, "resnet50"))
     view = view_of(config, config.protocols[name])
     assert (view.rule, view.side, view.label_side) == (rule, side, label_side)
     words = input_in_words(view, config.protocols[name].input, config.protocols[name].scored_on)
@@ -152,12 +152,12 @@ def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str,
 
 
 def test_a_model_with_decoder_scales_for_641_pixels_takes_these() -> None:
-    config = read_config("config/coco/coco_split0_resnet50.yaml")
+    config = read_config("config/coco/symnet.yaml")
     assert view_of(config, config.protocols["hsnet"]).side == 641
 
 
 def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
-    context = make_run_context(read_config(mini_yaml("mini_split0_prototype_resnet10.yaml"), ["data.shot=2"]))
+    context = make_run_context(read_config(mini_yaml("prototype"), ["data.shot=2"]))
     protocol = context.config.protocols["ssp"]
     sampler = run_data.protocol_sampler(context, run_data.images_for_test(context, False), protocol, 0)
     trials = run_data.trials(context, sampler, view_of(context.config, protocol), ("original",))

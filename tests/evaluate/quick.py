@@ -10,8 +10,8 @@ from util.config.settings import Config
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
 
-PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
-SYMNET = "mini_split0_resnet10.yaml"
+PROTOTYPE = "prototype"
+SYMNET = "symnet"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
 FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
 

@@ -11,7 +11,7 @@ from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import init_network, load_weights
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 from util.evaluate.testing import test as run_test
@@ -40,7 +40,7 @@ def test_a_test_on_a_prepared_set_and_its_table(
         "protocols.crossdomain.side=33",
         "protocols.crossdomain.episodes=4",
     ]
-    (result,) = run_test(read_config(config_path("split0", "chestxray", "prototype", "resnet10"), overrides))
+    (result,) = run_test(read_config(find_config("split0", "chestxray", "prototype", "resnet10"), overrides))
     stated = (result["protocol"], result["novel"], result["list_images"])
     assert stated == ("crossdomain", {"1": "lung"}, 5)
     file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
@@ -66,21 +66,21 @@ def check_tables(file: Path, result: dict) -> None:
 
 def test_configs_of_the_sets_and_what_cannot_learn_from_them() -> None:
     for name in ("fss1000", "isic", "chestxray", "deepglobe", "suim", "crossdomain"):
-        config = read_config(config_path("split0", name, "hsnet"))
+        config = read_config(find_config("split0", name, "hsnet"))
         if name != "fss1000":
             assert config.test.protocol == "crossdomain"
         assert config.protocols["crossdomain"].query == "class_in_turn"
         assert config.protocols["hsnet"].episodes == (2400 if name == "fss1000" else 1000)
     with pytest.raises(UserError, match="Sym-Net has a base learner"):
-        read_config(config_path("split0", "isic", "symnet", "resnet50"))
-    config = read_config(config_path("split0", "isic", "pocket", "lite0"))
+        read_config(find_config("split0", "isic", "symnet", "resnet50"))
+    config = read_config(find_config("split0", "isic", "pocket", "lite0"))
     with pytest.raises(UserError, match="Pocket learns from maps"):
         init_network(Run(config), "meta", resume=False)
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
-    context = make_run_context(read_config(config_path("split0", "isic", "pocket", "lite0"), settings))
+    context = make_run_context(read_config(find_config("split0", "isic", "pocket", "lite0"), settings))
     network, weights = load_weights(context)
     assert len(context.fold.base) == 3
     assert network.task.base_classes == 20
@@ -89,7 +89,7 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
 
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
-    config = read_config(config_path("split0", "crossdomain", "hsnet", "resnet50"))
+    config = read_config(find_config("split0", "crossdomain", "hsnet", "resnet50"))
     context = make_run_context(config)
     assert len(context.fold.base) == 20
     held_out = validation_context(context).config.data
@@ -98,11 +98,11 @@ def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
 
 
 def test_weights_of_another_data_set_need_its_name() -> None:
-    trained = to_dict(read_config(config_path("split0", "pascal", "hsnet", "resnet50")))
+    trained = to_dict(read_config(find_config("split0", "pascal", "hsnet", "resnet50")))
     content = {"format": checkpoint.FORMAT, "stage": "meta", "config": trained}
 
     def check_identity(trained_on: str) -> None:
-        here = read_config(config_path("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={trained_on}"])
+        here = read_config(find_config("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={trained_on}"])
         checkpoint.check_identity(content, here, "meta", "best.pth")
 
     check_identity("pascal")

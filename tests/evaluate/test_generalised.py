@@ -10,6 +10,7 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.testing import test as score
+from util.report.pictures import draw_episodes
 from util.report.verify import AGREES, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.data import images_for_test, protocol_sampler
@@ -20,7 +21,7 @@ ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
 @pytest.mark.parity
 def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
     places = [f"data.root={shared}/data/VOC2012", f"data.cache={tmp_path}"]
-    context = make_run_context(read_config("config/pascal/pascal_split0_bcm_lite0.yaml", places))
+    context = make_run_context(read_config("config/pascal/bcm_lite0.yaml", places))
     protocol = context.config.protocols["gfss"]
     images = images_for_test(context, False, protocol)
     runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 5, 6)}
@@ -36,13 +37,14 @@ def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
 def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(regression, "PENALTIES", [1.0])
     made = new_checkpoint(quick_config(mini_yaml, SYMNET), tmp_path / "symnet.pth")  # of a method with a base learner
-    bare = new_checkpoint(quick_config(mini_yaml, SYMNET.replace("_resnet", "_ssp_resnet")), tmp_path / "ssp.pth")
+    bare = new_checkpoint(quick_config(mini_yaml, "ssp"), tmp_path / "ssp.pth")
     test = {"checkpoint": str(made), "seeds": [7], "episodes": 4, "pictures": 1}
-    path = mini_yaml("mini_split0_bcm_resnet10.yaml", test=test, protocols=ENTRY)
+    path = mini_yaml("bcm", test=test, protocols=ENTRY)
     (result,) = score(read_config(path))
     file = next((tmp_path / "runs").rglob(RESULT))
     checks = checks_of(file, read_result(file))
     assert {outcome for outcome, _ in checks.values()} == {AGREES}
+    assert [picture.name for picture in draw_episodes(file, "png")] == ["episodes.png"]
     (again,) = score(read_config(path, ["test.pictures=0"]), manifest=file.with_name("episodes.jsonl"))
     assert again["per_seed"] == result["per_seed"]
     assert again["episode_digests"] == result["episode_digests"]

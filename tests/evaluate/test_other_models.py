@@ -40,7 +40,7 @@ def config(mini_yaml):
 
     def make(model: str, *overrides: str):
         path = mini_yaml(
-            f"mini_split0_{model}_resnet10.yaml",
+            model,
             run={"base_folder": None},
             meta_stage={"epoch_length": 8, "validate_every": 0.5, "validate_episodes": 4, "validate_on": "base"},
             test=FAST,
@@ -92,7 +92,7 @@ def check_training(config: Config) -> None:
 @pytest.mark.train
 @pytest.mark.parametrize("model", ["insid3", "probe"])
 def test_a_method_that_learns_nothing_is_tested_by_every_kind_of_protocol(mini_yaml, model: str) -> None:
-    path = mini_yaml(f"mini_split0_{model}_resnet10.yaml", test=FAST)
+    path = mini_yaml(model, test=FAST)
     config = read_config(path, ["data.shot=2", "test.batch=3"])
     inputs = {
         "symnet": "letterbox 33 x 33",

@@ -155,7 +155,7 @@ CALIBRATED = sorted(path.stem.removesuffix("_lite0") for path in SHIPPED.glob("*
 @pytest.mark.parametrize(("model", "other"), list(zip(CALIBRATED, reversed(CALIBRATED))))
 def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Path, caplog) -> None:
     """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
-    path = f"config/pascal/pascal_split0_{model}_lite0.yaml"
+    path = f"config/pascal/{model}_lite0.yaml"
     sizes = ["run.folder=/no/folder", "data.size=33"]
     context = make_run_context(read_config(path, sizes))
     network = build_model(context.config, context.text_width)

@@ -33,8 +33,7 @@ def config(mini_yaml):
     """Return a function that gives a config over the tiny data set, with overrides."""
 
     def make(name: str = "prototype", *overrides: str, **sections: dict):
-        base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
-        path = mini_yaml(base, **{"run": {"base_folder": None}, "test": QUICK} | sections)
+        path = mini_yaml(name, **{"run": {"base_folder": None}, "test": QUICK} | sections)
         return read_config(path, list(overrides))
 
     return make

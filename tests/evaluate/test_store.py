@@ -15,8 +15,8 @@ from util.runtime.processes import ProcessGroup
 
 pytestmark = pytest.mark.train
 
-WITH_BASE_LEARNER = "mini_split0_bam_resnet10.yaml"
-ORIGINAL_SIZES = "mini_split0_ssp_resnet10.yaml"
+WITH_BASE_LEARNER = "bam"
+ORIGINAL_SIZES = "ssp"
 EPISODES = 14  # more supports in all than the list has
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 

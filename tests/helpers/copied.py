@@ -158,5 +158,6 @@ def _run(words: list[str]) -> None:
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
+    sys.path.append(str(Path("package").resolve()))  # as if it were installed
     gc.freeze()  # what is imported stays: a fork need not read it, nor copy its pages
     serve(*sys.argv[1:])

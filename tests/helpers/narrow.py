@@ -7,6 +7,7 @@ from torchvision.models import resnet
 
 from model.encoders.encoder import DEEP, PLAIN
 from model.encoders.registry import ENCODERS, EncoderSpec
+from model.encoders.residual import LAYERS
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.timm_facts import STRIDES
 
@@ -21,12 +22,12 @@ class Narrow(resnet.ResNet):
         return super()._make_layer(block, planes // NARROWING, *args, **options)
 
 
-def _narrow(weights: None) -> resnet.ResNet:
+def _narrow() -> resnet.ResNet:
     net = Narrow(resnet.BasicBlock, [1, 1, 1, 1])
     width = net.conv1.out_channels // NARROWING
     net.conv1, net.bn1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(width)
     return net
 
 
-resnet.resnet10_narrow = _narrow
+LAYERS[NARROW] = _narrow
 ENCODERS[NARROW] = EncoderSpec("narrow ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES)

@@ -27,13 +27,14 @@ from tests.helpers.paths import REPOSITORY
 from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
 from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
+from util.report import show
 from util.runtime.run_folder import ENVIRONMENT
 from util.train.optim import StepSchedule
 
@@ -56,19 +57,21 @@ def handlers() -> Iterator[None]:
 
 def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
     """Text vectors and a checkpoint come in either order; ``--model`` and ``--net`` win over the environment."""
-    path = Path("config/pascal/pascal_split0_resnet50.yaml")
+    source = find_config("split0", "pascal", "symnet", "resnet50")
     for rest in (["glove", "a.pth"], ["a.pth", "glove"]):
-        expected = path, 0, ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
+        expected = source, 0, ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
         assert launch.parse(["split0", "pascal", "0", *rest]) == expected
+    scored = launch.parse(["split0", "pascal", "0", "a.pth"], trains=False)
+    assert scored == (source, 0, [*CPU, "--set", "test.checkpoint=a.pth"])
     with pytest.raises(UserError, match="write --set before"):
         launch.parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
     assert launch.parse(["ssp_lite0", "pascal", "0"]) == (Path("config/pascal/ssp_lite0.yaml"), 0, CPU)
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
-    assert launch.parse(["split1", "pascal", "0"])[0] == Path("config/pascal/pascal_split1_resnet101.yaml")
+    assert str(launch.parse(["split1", "pascal", "0"])[0]) == "split1 pascal --model symnet --net resnet101"
     monkeypatch.setenv("MODEL", "dcama")
-    path, _, options = launch.parse(["split1", "mini", "0", "--net", "resnet34", "--resume"])
-    assert path == Path("config/mini/mini_split1_dcama_resnet34.yaml") and options == [*CPU, "--resume"]
+    source, _, options = launch.parse(["split1", "mini", "0", "--net", "resnet34", "--resume"])
+    assert str(source) == "split1 mini --model dcama --net resnet34" and options == [*CPU, "--resume"]
 
 
 @pytest.mark.process
@@ -100,6 +103,34 @@ def test_a_shell_script_says_the_version(words: list[str]):
     assert ended.stdout == f"Sym-Net {version}\n"
 
 
+@pytest.mark.parametrize(("code", "rank", "shown"), [(0, "0", ["hsnet", "bam"]), (2, "0", []), (0, "1", [])])
+def test_what_a_test_has_written_is_shown_at_its_end(
+    code: int, rank: str, shown: list[str], *, mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of writing, on the first machine, unless the test fails; the options of tables are not its own."""
+    places = {name: tmp_path / f"runs/tiny/test/{name}/result.json" for name in ("symnet", "hsnet", "bam")}
+    for path in places.values():
+        path.parent.mkdir(parents=True)
+    places["symnet"].touch()
+    calls = list[tuple]()
+
+    def score(*arguments: object) -> int:
+        calls.append(arguments)
+        for time, name in enumerate(("hsnet", "bam")):
+            places[name].touch()
+            os.utime(places[name], (time, time))
+        return code
+
+    monkeypatch.setattr(launch, "run_script", score)
+    monkeypatch.setattr(show, "show", lambda *arguments: calls.append(arguments))
+    monkeypatch.setenv("NODE_RANK", rank)
+    path = mini_yaml()
+    words = ["--figures", "svg", "--shot", "1", "--format", "csv", "--set", "run.seed=3"]
+    assert launch.test(path, 0, words) == code
+    assert calls.pop(0) == ("test", 0, [str(path), "--set", "run.seed=3", "--shot", "1"])
+    assert calls == [([places[name] for name in shown], "svg", "csv")] * bool(shown)
+
+
 LR = "meta_stage.optimizers.main.lr"
 
 
@@ -108,7 +139,7 @@ def test_a_setting_of_a_training_is_kept_by_each_resume(
     stage: str, trained_by: str, mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a base stage that runs share, and of a stage without a checkpoint yet."""
-    path = mini_yaml("mini_split0_bam_resnet10.yaml", run={"base_folder": str(tmp_path / "base")})
+    path = mini_yaml("bam", run={"base_folder": str(tmp_path / "base")})
     folder = Run(read_config(path)).folder(stage)
     folder.mkdir(parents=True)
     (folder / ENVIRONMENT).write_text(json.dumps({"options": [f"{LR}=0.5"], "run": trained_by}))
@@ -120,7 +151,7 @@ def test_a_setting_of_a_training_is_kept_by_each_resume(
 
 
 def task(dataset: str, method: str, stage: str, gpus: int) -> StageTask:
-    config = read_config(config_path("split0", dataset, method, "resnet50"))
+    config = read_config(find_config("split0", dataset, method, "resnet50"))
     return StageTask(config, stage, gpus, Path())
 
 
@@ -275,7 +306,7 @@ def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -
         called.append((script, "--resume" in words and "data.size=33" in words))
 
     monkeypatch.setattr(launch, "run_script", note)
-    path = config_path("split0", "mini")
+    path = find_config("split0", "mini")
     longer = [*options, "--set", "base_stage.epochs=2"]
     launch.train(path, 0, ["--set", f"run.folder={run.parent}", "--resume"])
     assert f"{run}/base/best.pth is kept: finished, " in capsys.readouterr().out

@@ -19,7 +19,7 @@ from util.train.benchmark_pass import BenchmarkPass
 def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tmp_path: Path, typed):
     """On a machine without eight GPUs; a base stage is there, begun with other settings."""
     base = tmp_path / "runs/mini_split0_resnet10/base"
-    config = to_dict(read_config(REPOSITORY / "config/mini/mini_split0_resnet10.yaml", ["base_stage.epochs=9"]))
+    config = to_dict(read_config(REPOSITORY / "config/mini/symnet.yaml", ["base_stage.epochs=9"]))
     content = {"stage": "base", "config": config, "schedule": {"steps": 40}, "progress": {"step": 10}}
     checkpoint.save(base / LAST, content)
     before = sorted((tmp_path / "runs").rglob("*"))
@@ -39,13 +39,13 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
 
 def check_plan(lines: list[str]) -> None:
     """Assert that the plan of two methods has their stages, and bytes that add up."""
-    rows = [row_of_plan(line) for line in lines if line.startswith("| config/")]
+    rows = [row_of_plan(line) for line in lines if line.startswith("| mini_split")]
     assert rows[:3] == [
         ["base", "step 10 of 40", "16", "81", "2 x 8"],
         ["meta", "not begun", "16", "33", "1 x 8"],
         ["test by symnet", "no result yet", "1 x 200", "33", "8 x 8"],
     ]
-    disk = [float(line.split("|")[-2]) for line in lines if line.startswith("| config/")]
+    disk = [float(line.split("|")[-2]) for line in lines if line.startswith("| mini_split")]
     assert min(disk[:2]) > 0 and disk[2] == 0
     (total_line,) = (line for line in lines if line.startswith("disk:"))
     assert float(total_line.split()[1]) == pytest.approx(sum(disk), abs=0.11)
@@ -57,7 +57,7 @@ def row_of_plan(line: str) -> list[str]:
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
+    config = read_config(mini_yaml("ssp"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
     case = training_pass(StageTask(config, "meta", 1, Path()))
     assert case.batch == 2 and memory_problem(case, "cpu") == ""
 

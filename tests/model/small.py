@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from model.contract import FewShotModel, Task
-from model.encoders.resnet import SMALL
+from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
 from model.parts.with_encoder import WithEncoder

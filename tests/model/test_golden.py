@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from model.contract import FewShotModel
-from model.encoders.resnet import SMALL
+from model.encoders.residual import SMALL
 from model.episode import Episode, LabelledImages
 from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model, takes

@@ -9,11 +9,11 @@ import torch
 
 from model.encoders.layouts import COUNTER
 from model.registry import models
-from tests.helpers.paths import REPOSITORY
 from tests.helpers.skip_init import skip_init
 from tests.parity.case import BACKBONES
 from tests.parity.check import ABSOLUTE, cases, deviations, folder_of
 from util.checkpoints.checkpoint import load_state
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.runtime.network import build_model
 
@@ -45,10 +45,9 @@ def test_measured_cases_are_all_there(shared: Path) -> None:
 def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, model: str, layout: str) -> None:
     state = published_state(model, layout)
     encoder, _, shots = layout.partition("_pascal_")  # where the number of shots has weights, it is in the name
-    name = f"pascal_split0_{model}_{BACKBONES.get(encoder, encoder)}.yaml".replace("symnet_", "")
     settings = [f"data.shot={shots.removesuffix('shot')}"] if shots else []
     with skip_init():
-        config = read_config(REPOSITORY / "config/pascal" / name, settings)
+        config = read_config(find_config("split0", "pascal", model, BACKBONES.get(encoder, encoder)), settings)
         network = build_model(config, text_width=300 if model == "symnet" else 0)
     load_state(network, state, "authors.pth")
     loaded = network.state_dict()

@@ -17,10 +17,11 @@ from model.parts.linear import LinearHead
 from model.registry import models
 from model.tensors.ops import on_cells
 from tests.helpers.close import same_pixels
-from tests.helpers.paths import REPOSITORY, SHARED
+from tests.helpers.paths import SHARED
 from tests.helpers.skip_init import skip_init
 from tests.parity.watched import WATCHES, on_calls, usual
 from util.checkpoints.checkpoint import load_state
+from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.words.text import read_vectors
@@ -71,9 +72,7 @@ def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str
         settings.append(f"model.scales={[int(z) for z in case['scales']]}")
     if "refine" in case:
         settings.append(f"model.refine={str(bool(case['refine'])).lower()}")
-    middle = "" if model == "symnet" else f"{model}_"
-    name = f"{dataset}_split0_{middle}{BACKBONES.get(backbone, backbone)}.yaml"
-    return read_config(REPOSITORY / "config" / dataset / name, settings)
+    return read_config(find_config("split0", dataset, model, BACKBONES.get(backbone, backbone)), settings)
 
 
 def _gradient_norms(network: nn.Module, published: dict[str, str]) -> dict[str, float]:

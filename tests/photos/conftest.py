@@ -55,7 +55,7 @@ def model_yaml(mini_yaml) -> Callable[[str], Path]:
     """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
 
     def write(model: str) -> Path:
-        return mini_yaml(f"mini_split0_{model}_resnet10.yaml" if model else "mini_split0_resnet10.yaml")
+        return mini_yaml(model or "symnet")
 
     return write
 
@@ -96,7 +96,7 @@ def baseline(mini_yaml, made: Made) -> Path:
     """Return a config of the baseline, which needs no checkpoint and segments something with random weights."""
     path = made.folder / "baseline.yaml"
     if not path.exists():
-        shutil.copy(mini_yaml("mini_split0_prototype_resnet10.yaml"), path)
+        shutil.copy(mini_yaml("prototype"), path)
     return path
 
 

@@ -31,7 +31,7 @@ def test_it_writes_mask_overlay_probability_and_numbers(
     predict, baseline: Path, marked: dict, photos: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    words = ["--config", baseline, "--support", marked["box"], "--name", "cat", "--out", out]
+    words = ["--config", baseline, "--support", f"cat={marked['box']}", "--out", out]
     done = predict(*words, "--no-refine", "--query", photos[0], photos[1])
     assert done.code == 0
     assert "2 of 2 photos" in done.output
@@ -96,7 +96,7 @@ def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Calla
 
     The second is ``query.png``; words at the end may change the command.
     """
-    marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30", "--radius", "5")
+    marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30")
     queries = ("--query", photos[0], tmp_path / "query.png")
 
     def complete(*changed: object) -> str:
@@ -112,7 +112,13 @@ def test_what_decides_a_result_is_compared(resume, marked: dict, photos: list[Pa
     Image.open(photos[1]).save(query)
     assert resume() == "0 of 2"
     in_bf16 = ("--set", "run.precision=bf16")
-    others = ("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ("--support", marked["polygon"]), in_bf16
+    others = (
+        ("--support", f"{photos[0]}:points=9,9"),
+        ("--set", "run.seed=5"),
+        ("--resize", "81"),
+        ("--support", marked["polygon"]),
+        in_bf16,
+    )
     for changed in others:
         assert resume(*changed) == resume() == "0 of 2"
     assert resume("--set", "run.precision=auto") == "2 of 2"  # whose predictions are in float32 on any processor

@@ -16,13 +16,10 @@ WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
     {"classes": "horse"},
     {"max_shots": 1},
     {"mask_value": 2},
-    {"radius": 3},
-    {"name": "dog", "support": "cat=set/a.jpg:box=1,1,9,9"},
     {"vectors": "some.vec"},
     {"host": "localhost"},
     {"port": 80},
     {"token": "abc"},
-    {"project": 3},
 )
 
 
@@ -61,7 +58,6 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         ({"support": "photo.jpg"}, "--support photo.jpg: "),
         ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
         ({"support": "gone.jpg:box=1,2,3,4"}, "gone.jpg: "),
-        ({"name": "a\nb"}, "--name 'a\\nb'"),
         ({"query": None}, "add --query"),
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
         ({"suport": "x"}, "did you mean '--support'?"),
@@ -73,7 +69,6 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
         ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
         ({"min_score": 0.5}, "--min-score 0.5"),
-        ({"output": "mete"}, "--output mete"),
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),

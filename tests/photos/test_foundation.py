@@ -11,7 +11,7 @@ from tests.helpers.close import same_pixels
 from tests.helpers.outcome import run_script
 from tests.model.tiny import networks_of, saved
 from tests.parity.foundation import require_transformers
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.errors import UserError
 
@@ -21,10 +21,10 @@ EASY = ("model.threshold=0.01",)
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_net_names_the_networks(name: str) -> None:
-    config = read_config(config_path("split1", "coco", name))
+    config = read_config(find_config("split1", "coco", name))
     assert (config.model.weights, config.run.name) == (SHAPES[name], f"coco_split1_{name}")
     networks = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
-    config = read_config(config_path("split2", "pascal", name, ",".join(networks)))
+    config = read_config(find_config("split2", "pascal", name, ",".join(networks)))
     assert (config.model.weights, config.data.fold) == (networks, 2)
     assert "/" not in config.run.name
     assert config.model.backbone() == ",".join(networks)
@@ -33,24 +33,15 @@ def test_net_names_the_networks(name: str) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_names_that_are_no_networks_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
-        read_config(config_path("split0", "pascal", name, "a/b,c/d,e/f"))
-    with pytest.raises(UserError, match="'--' and the end of a variant have a meaning in names"):
-        config_path("split0", "pascal", name, "/models/my--net")
+        read_config(find_config("split0", "pascal", name, "a/b,c/d,e/f"))
     with pytest.raises(UserError, match="too long for the name of a run"):
-        config_path("split0", "pascal", name, "/models" + "/folder" * 40)
-
-
-@pytest.mark.parametrize("net", [None, "/models/sam3"])
-def test_a_variant_reads_words(net: str | None) -> None:
-    model = read_config(config_path("split0", "coco", "sam3_words", net)).model
-    assert (model.words, model.reads_names, model.swap) == ("names", True, True)
-    assert model.weights == [net or "facebook/sam3"]
+        find_config("split0", "pascal", name, "/models" + "/folder" * 40)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path]) -> None:
     net = ",".join(networks_of(models()[name]))
-    path = config_path("split0", "pascal", name, net)
+    path = find_config("split0", "pascal", name, net)
     overrides = ["data.size=97", *(EASY if name == "sam3" else ())]
     segmenter = Segmenter({"cup": [marked["box"]]}, config=path, overrides=overrides, device="cpu")
     segmenter.add("dog", [marked["box"]] * 2)
@@ -63,9 +54,9 @@ def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path]
 
 def test_words_need_a_name(marked: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
-    path = config_path("split0", "pascal", "sam3", net)
-    segmenter = Segmenter([marked["box"]], config=path, overrides=changes, device="cpu")
-    assert any("have no class name, so none is read; give --name" in note for note in segmenter.notes)
+    words = f"split0 pascal --model sam3 --net {net}"
+    segmenter = Segmenter([marked["box"]], config=words, overrides=changes, device="cpu")
+    assert any("have no class name, so none is read; write --support CLASS=" in note for note in segmenter.notes)
 
 
 @pytest.mark.train
@@ -74,11 +65,11 @@ def test_a_test_from_folders_states_what_the_networks_learnt_from(
     name: str, mini_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_transformers()
-    path = config_path("split0", "mini", name, ",".join(networks_of(models()[name])))
+    source = find_config("split0", "mini", name, ",".join(networks_of(models()[name])))
     sets = [f"data.root={mini_root}", f"run.folder={tmp_path}", f"data.cache={tmp_path}", "run.device=cpu"]
-    sets += ["data.workers=0", "data.min_pixels=16", *(EASY if name == "sam3" else ())]
+    sets += ["data.workers=0", "data.min_pixels=16", "test.episodes=4", *(EASY if name == "sam3" else ())]
     words = [word for text in sets for word in ("--set", text)]
-    done = run_script("test.py", (path, *words, "--episodes", 4, "--protocol", "symnet"), capfd, monkeypatch)
+    done = run_script("test.py", (*source.words, *words, "--protocol", "symnet"), capfd, monkeypatch)
     assert done.code == 0, done.errors
     (path,) = tmp_path.rglob("result.json")
     result = json.loads(path.read_text())

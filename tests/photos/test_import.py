@@ -49,10 +49,12 @@ states = [state()]
 from photos import Segmenter
 assert not {UNNEEDED!r} & {{*sys.modules}}
 from util.config.read import read_config
-read_config("{REPOSITORY}/config/pascal/pascal_split0_ssp_resnet50.yaml")
+read_config("{REPOSITORY}/config/pascal/ssp.yaml")
 photo = 255 * torch.eye(64, dtype=torch.uint8).expand(3, 64, 64)
 segmenter = Segmenter({{"line": [(photo, photo[0])]}}, side=129)
 segmenter(photo).save("results", "line.1")
+from model.encoders.settings import EncoderSettings, build_encoder
+build_encoder(EncoderSettings(backbone="resnet18"))
 import predict, photos.page.server
 assert not {SLOW!r} & {{*sys.modules}}, "a photo and the page wait for them"
 import util.launch.launch, util.prepare.check, benchmark

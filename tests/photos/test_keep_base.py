@@ -100,7 +100,6 @@ def test_a_base_stage_is_enough(predict, base_stage: Path, photo: str, tmp_path:
     large, small = (("--support", f"cat={photo}:box={box}") for box in ("2,2,56,40", "2,2,9,9"))
     assert "--keep-base" in predict(*words, *large).error
     assert "cat: " in predict(*words, *small, "--keep-base").error
-    assert "--output" in predict(*words, *large, "--keep-base", "--output", "meta").error
     assert predict(*words, *large, "--keep-base").code == 0
     assert (_record(tmp_path)["model"], len(_record(tmp_path)["classes"])) == ("BCM", 7)
     assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()

@@ -364,8 +364,9 @@ def test_a_server_that_is_not_there_is_one_line() -> None:
 def test_mistakes_of_the_command_are_one_line(studio: Studio, predict) -> None:
     words = ("--label-studio", studio.address)
     assert "--token: is missing" in predict(*words).error
-    assert "project 7: is not on" in predict(*words, "--token", LEGACY, "--project", 7).error
-    assert "takes no --query" in predict(*words, "--token", LEGACY, "--query", "x").error
+    of_project = ("--label-studio", f"{studio.address}/projects/7/data")
+    assert "project 7: is not on" in predict(*of_project, "--token", LEGACY).error
+    assert "--query: has no effect with --label-studio" in predict(*words, "--token", LEGACY, "--query", "x").error
 
 
 @pytest.mark.process

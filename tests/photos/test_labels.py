@@ -14,6 +14,8 @@ from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
 from util.errors import UserError
 
+RADIUS = 0.02 * WIDTH  # of points
+
 
 def _label(text: str, name: str | None = None, **marking) -> np.ndarray:
     return parse_support(text, **marking).read(name).label
@@ -44,22 +46,22 @@ def test_one_value_of_a_mask_counts_and_255_is_unknown(marked: dict[str, str], t
 @pytest.mark.parametrize("kind", ["points", "scribble"])
 def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(marked: dict[str, str], kind: str) -> None:
     photo = marked["box"].partition(":")[0]
-    label = _label(f"{photo}:{kind}=15,20;40,20", radius=3)
+    label = _label(f"{photo}:{kind}=15,20;40,20")
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     nearest_x = np.clip(x, 15, 40) if kind == "scribble" else np.where(x < 28, 15, 40)
     distance = np.hypot(x - nearest_x, y - 20)
-    assert np.array_equal(label == 1, distance <= 3)
-    assert np.array_equal(label == 0, distance > 3 * UNKNOWN)
+    assert np.array_equal(label == 1, distance <= RADIUS)
+    assert np.array_equal(label == 0, distance > RADIUS * UNKNOWN)
 
 
 def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
     photo = marked["box"].partition(":")[0]
-    points = _label(f"{photo}:points=15,20;40,20", radius=3)
-    denied = _label(f"{photo}:points=30,10;6,6", radius=3)
+    points = _label(f"{photo}:points=15,20;40,20")
+    denied = _label(f"{photo}:points=30,10;6,6")
     boxes = np.zeros((HEIGHT, WIDTH), bool)
     boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
     marks = ("box=2,3,20,20;30,3,50,20 not=30,10", "points=15,20; 40,20 not=6,6", "box=1,1,9,9")
-    (joined,) = by_class([parse_support(f"{photo}:{text}", radius=3) for text in marks], "cat")["cat"]
+    (joined,) = by_class([parse_support(f"{photo}:{text}") for text in marks], "cat")["cat"]
     support = joined.read()
     assert np.array_equal(support.label == BOXED, boxes & (points != 1) & (denied != 1))
     assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))

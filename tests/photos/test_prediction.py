@@ -29,7 +29,6 @@ def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None
     assert np.allclose(_predicted().probability, logits.softmax(0)[1:].numpy())
     assert _predicted(threshold=0.9).mask.tolist() == [[0, 0, 2, 1]]  # the first cat has 0.87
     assert _predicted(threshold=0.1).mask.tolist() == [[1, 1, 2, 1]]  # a margin of -1 has 0.12
-    assert _predicted(min_pixels=2).mask.tolist() == [[1, 0, 0, 1]]
 
 
 def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> None:

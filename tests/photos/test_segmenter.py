@@ -16,6 +16,7 @@ from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.supports import BOXED, Support, parse_support
 from tests.helpers.close import close, same_pixels
+from util.checkpoints.run import Run
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
 from util.files.images import read_mask
@@ -44,6 +45,15 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     passes.clear()
     segmenter.without_classes().add("cat", supports)
     assert passes == [1]  # the new support alone
+
+
+@pytest.mark.parametrize(("device", "asked", "views"), [("cpu", "auto", 1), ("cpu", 3, 3), ("cuda", "auto", 4)])
+def test_a_cpu_takes_photos_one_at_a_time(empty_segmenter, device: str, asked: Any, views: int) -> None:
+    """Several take longer each there; ``test.batch`` may state another number."""
+    model = empty_segmenter().model
+    test = replace(model.run.config.test, batch=asked)
+    run = Run(replace(model.run.config, test=test))
+    assert replace(model, run=run, device=torch.device(device)).views_at_once == views
 
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
@@ -189,7 +199,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words:
         CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
         "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
         "horse": (mean, f"horse: not a class of mini and not a word of {words}, {mean_note}"),
-        None: (mean, f"the supports have no class name, {mean_note}; give --name CLASS"),
+        None: (mean, f"the supports have no class name, {mean_note}; write --support CLASS=PHOTO:MARKS"),
     }
     for name, (vector, note) in cases.items():
         text = method.read_name(name, words)

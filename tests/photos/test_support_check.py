@@ -119,5 +119,5 @@ def test_three_supports_judge_each_other_unless_the_option_is_none(
     assert "given the others" in predict(*words).output
     record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
     assert record["adapt"]["predictions"] == 3
-    assert "1 of 1 results are complete" in predict(*words, "--resume", "--name", "object").output
+    assert "1 of 1 results are complete" in predict(*words, "--resume").output
     assert "given the others" not in predict(*words, "--adapt", "none", "--overwrite").output

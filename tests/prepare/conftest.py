@@ -8,13 +8,13 @@ import pytest
 
 from tests.helpers.outcome import Outcome, run_script
 from tests.helpers.paths import REPOSITORY
+from util.config import compose
 
 
 def copy_start(root: Path) -> None:
     """Copy what every config starts from into a project's ``config``."""
     (root / "config").mkdir(exist_ok=True)
-    for file in ("default.yaml", "protocols.yaml"):
-        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
+    shutil.copy(REPOSITORY / "config/default.yaml", root / "config")
 
 
 @pytest.fixture
@@ -43,4 +43,5 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
     copy_start(root)
     monkeypatch.chdir(root)
+    monkeypatch.setattr(compose, "CONFIG", root / "config")
     return root

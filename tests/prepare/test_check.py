@@ -35,10 +35,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 @pytest.fixture
 def config(mini_yaml, tmp_path: Path) -> Path:
     """Return a config of the built-in data set with random weights, in a folder as ``config/<data set>``."""
-    name = "mini_split0_prototype_resnet18.yaml"
     (tmp_path / "mini").mkdir()
-    path = mini_yaml(name, model={"encoder": {"weights": None, "backbone": "resnet18"}})
-    return Path(shutil.copy(path, tmp_path / "mini" / name))
+    path = mini_yaml("prototype", "resnet18", model={"encoder": {"weights": None, "backbone": "resnet18"}})
+    return Path(shutil.copy(path, tmp_path / "mini/mine.yaml"))
 
 
 def test_available_prerequisites(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +62,7 @@ def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk) -> None:
-    path = mini_yaml("mini_split0_resnet10.yaml")
+    path = mini_yaml("symnet")
     config = read_config(path, [])
     network = build_model(config, NAME_VECTOR_WIDTH)
     network.freeze()
@@ -93,7 +92,7 @@ def few_configs(project: Path) -> Path:
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = check.experiments(few_configs)
-    assert len(paths) == 84
+    assert len(paths) == 76
     monkeypatch.setattr(check, "experiments", lambda root: [*paths[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
     for text in ("0 of 3 experiments can be run now", "MISSING config", "MISSING data data/mini"):
@@ -118,7 +117,7 @@ def on_mini(mini_root: Path, few_configs: Path, monkeypatch: pytest.MonkeyPatch)
 def test_experiment_and_data_set_name_a_config(prepare, on_mini: list[str], mini_root: Path) -> None:
     command = f"NET=resnet10 sh train.sh split2 mini 0 --set data.root={mini_root} --set "
     assert command in prepare(*on_mini).output
-    assert "--model" in prepare("check", "config/mini/mini_split0_resnet10.yaml", "--model", "ssp").error
+    assert "--model" in prepare("check", "config/mini/symnet.yaml", "--model", "ssp").error
 
 
 @pytest.mark.parametrize(("name", "net"), [("bam", "timm/test_vit"), ("symnet_plus", "resnet10")])
@@ -144,7 +143,7 @@ def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(shared: Path,
 
 def test_a_list_file_of_others_is_counted(prepare, on_mini: list[str], mini_root: Path, tmp_path: Path) -> None:
     changes = [f"data.root={mini_root}", "data.min_pixels=100", f"data.cache={tmp_path}"]
-    data = read_config(REPOSITORY / "config/mini/mini_split2_prototype_resnet18.yaml", changes).data
+    data = read_config(REPOSITORY / "config/mini/prototype.yaml", [*changes, "data.fold=2"]).data
     images = MAKERS["test"](load_index(data, "test"), Fold.of(data), data)
     names = [images.index.names[row] for row in images.queries][1:]
     file = tmp_path / "list.txt"

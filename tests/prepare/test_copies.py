@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 from tests.prepare.class_trees import save_grey, save_photo
 from tests.prepare.printed import assert_done
 from tests.prepare.test_custom_split import annotated, lists_of
+from util.prepare import custom
 from util.prepare.copies import photo_groups
 
 SOFTWARE = 0x0131  # a tag of EXIF
@@ -48,7 +49,9 @@ def test_copies_that_were_written_anew_are_left_out(prepare, project: Path, tmp_
     assert not train & test
 
 
-def test_a_photo_in_the_folders_of_two_classes_is_one_by_its_pixels(prepare, project: Path, tmp_path: Path) -> None:
+def test_a_photo_in_the_folders_of_two_classes_is_one_by_its_pixels(
+    prepare, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     halves = np.arange(60 * 60).reshape(60, 60) < 60 * 30
     for number in range(12):
         for name, mask in (("cat", halves), ("dog", ~halves)):
@@ -57,7 +60,8 @@ def test_a_photo_in_the_folders_of_two_classes_is_one_by_its_pixels(prepare, pro
         photo = tmp_path / f"photos/dog/{number}.png"
         written_anew(photo, photo, number)
     words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
-    assert_done(prepare(*words, "--test-share", "0.5"))
+    monkeypatch.setattr(custom, "TEST_SHARE", 0.5)
+    assert_done(prepare(*words))
     lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
     assert len(lines) == 24
     assert {line.split()[-1] for line in lines} == {f"cat/{number}.png" for number in range(12)}

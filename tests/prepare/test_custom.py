@@ -20,6 +20,7 @@ from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
 from tests.prepare.class_trees import save, save_grey, save_photo
 from tests.prepare.printed import assert_done
+from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
@@ -40,7 +41,7 @@ def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
 
 def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
     assert_done(prepare(*toy_masks, "--name", "toys"), "sh train.sh split0 toys 1")
-    data = read_config("config/toys/toys_split1_lite0.yaml").data
+    data = read_config(find_config("split1", "toys", net="lite0")).data
     assert_even_folds(data)
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     assert len(train) + len(test) == 80
@@ -110,7 +111,7 @@ def test_names_with_spaces_and_given_folds(prepare, project: Path, spaced: tuple
     assert_done(prepare(*spaced))
     assert not list((project / "data").glob(".*"))
     assert not (project / "data/toys/.cache").exists()
-    fold = Fold.of(read_config("config/toys/toys_split0_lite0.yaml").data)
+    fold = Fold.of(read_config(find_config("split0", "toys", net="lite0")).data)
     assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
     photo = project / "data/toys/images/my_cat_1.jpg"
     assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
@@ -177,7 +178,7 @@ def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project:
     outcome = annotated_pair()
     assert_done(outcome, "left out, on no image: horse")
     assert_done(outcome, "lists/test.txt has too few of cat (3), dog: {x} (3)")  # for five shots
-    assert read_config("config/pair/pair_split0_lite0.yaml").data.classes == ["cat", "dog: {x}"]
+    assert read_config(find_config("split0", "pair", net="lite0")).data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
     assert (mask[1:30, 1:30] == 2).all()
     assert not mask[31:].any()
@@ -237,7 +238,7 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
     root = tmp_path / "classes"
     truth = write_class_folders(root, mini_root)
     assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
-    data = read_config("config/toys/toys_split0_lite0.yaml").data  # of Sym-Net, which has a base learner
+    data = read_config(find_config("split0", "toys", net="lite0")).data  # of Sym-Net, which has a base learner
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
     assert len(train) + len(test) == class_masks > len(truth)
@@ -287,7 +288,7 @@ def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, whi
         outcome = prepare(*white, "cracks")
         assert outcome.code == code
         assert ("--white-is-object" in outcome.errors) == (code == 2)
-    data = read_config("config/cracks/cracks_split0_multiprototype_lite0.yaml").data
+    data = read_config(find_config("split0", "cracks", "multiprototype")).data
     index = load_index(data, "test", progress=False)
     assert index.areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
 
@@ -312,7 +313,7 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     write_pets(tmp_path / "Pets")
     assert "published 3680: differs" in prepare("oxfordpet", "--root", tmp_path / "Pets").output
     sys.modules.pop("util.prepare.datasets.oxfordpet")
-    checked = prepare("check", "config/oxfordpet/oxfordpet_split0_lite0.yaml", "--set", "model.encoder.weights=null")
+    checked = prepare("check", "split0", "oxfordpet", "--net", "lite0", "--set", "model.encoder.weights=null")
     assert_done(checked, "oxfordpet: 1 of 1")
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
     assert (mask[:50] == 1).all()

@@ -11,6 +11,7 @@ from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.prepare.class_trees import save, save_grey, save_photo
 from tests.prepare.printed import assert_done
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.lists.index import load_index
 
@@ -129,7 +130,7 @@ def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Pat
     assert "leave classes out by --skip-rare N" in prepare(*words).error
     assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
     assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")
-    data = read_config("config/pets/pets_split0_lite0.yaml").data
+    data = read_config(find_config("split0", "pets", net="lite0")).data
     assert sorted(data.classes) == ["cat", "dog"]
     areas = load_index(data, "train", progress=False).areas[:]
     assert areas.shape[1] == 3

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.prepare.printed import assert_done, times
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
@@ -47,7 +47,7 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def dataset_settings(name: str) -> DataSettings:
-    return read_config(config_path("split0", name)).data
+    return read_config(find_config("split0", name)).data
 
 
 def mini_words() -> dict[str, np.ndarray]:
@@ -317,8 +317,8 @@ def test_published_files_are_imported_unchanged(
     prepare, tmp_path: Path, shared: Path, published: dict, name: str
 ) -> None:
     source = shared / f"embeddings/word2vec_{name}.pkl"
-    assert_done(prepare("embeddings", "--dataset", name, "--import", source, "--out", tmp_path))
+    assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
     data = replace(dataset_settings(name), text="word2vec")
     assert np.array_equal(class_vectors(data), published[name])
-    error = prepare("embeddings", "--dataset", "mini", "--import", source, "--out", tmp_path).error
+    error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
     assert f"{len(published[name])} rows" in error

@@ -333,5 +333,5 @@ def test_tables_of_published_classes_and_a_number_of_episodes_by_fold() -> None:
     assert len(read_table("pascal_part/classes.csv")) == 56
     assert len(read_table("lvis92i/classes.csv")) == 920
     episodes = "protocols.matcher.episodes=[2500, 959, 2500, 2500]"
-    config = read_config(REPOSITORY / "config/pascal/pascal_split1_multiprototype_lite0.yaml", [episodes])
+    config = read_config(REPOSITORY / "config/pascal/multiprototype_lite0.yaml", ["data.fold=1", episodes])
     assert config.protocols["matcher"].number(config.data.fold) == 959

@@ -52,12 +52,16 @@ def test_a_board_breaks_into_rows(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "board.png").height == CAPTION + GAP + 4 * (CAPTION + PANEL_HEIGHT + GAP)
 
 
-def test_the_command_draws_a_result_again(leave, monkeypatch, capfd) -> None:
+def test_the_command_shows_the_results_of_a_run_again(leave, monkeypatch, capfd) -> None:
+    """Tables of each, with charts beside it, and a table of all; no pictures where no predictions were kept."""
     folder = leave("a", counts(1, 30, 0.5))
-    done = run_script("report.py", ("figures", folder, "--figures", "svg"), capfd, monkeypatch)
+    leave("b", counts(2, 30, 0.5), protocol="hsnet")
+    places = (folder, folder.with_name("b"))
+    done = run_script("report.py", ("figures", *places, "--figures", "svg", "--format", "csv"), capfd, monkeypatch)
     assert done.code == 0
     files = [str(folder / f"{name}.{suffix}") for name in ("curve", "per_class") for suffix in ("png", "svg")]
-    assert done.output.split()[-4:] == files
+    assert "\n".join(["aeroplane,50.00,55.00", *files, ""]) in done.output
+    assert done.output.splitlines()[-2].startswith('"bam, 1-shot",1000,1,letterbox 473 x 473,square,50.00')
     assert "aeroplane" in (folder / "per_class.svg").read_text()
-    for name in ("curve", "per_class"):
-        assert (folder / f"{name}.png").stat().st_size > 500
+    for file in files:
+        assert Path(file).stat().st_size > 500

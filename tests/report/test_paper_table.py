@@ -157,7 +157,7 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
         (["--protocol", "all"], ["bam", "hsnet"]),
         (["--protocol", "hsnet"], ["hsnet"]),
         (["--protocol", "hsnet,bam"], ["hsnet", "bam"]),
-        (["--protocol", "hsnet,bam", "--per-class"], ["hsnet", "bam"]),
+        (["--protocol", "hsnet,bam", "--rows", "classes"], ["hsnet", "bam"]),
     ],
 )
 def test_each_protocol_has_a_table_of_its_own(leave, monkeypatch, capsys, words: list[str], wanted: list[str]):

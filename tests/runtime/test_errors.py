@@ -22,7 +22,7 @@ from util.runtime.network import build_model, prepare_network
 from util.runtime.processes import ProcessGroup
 from util.train.stages import train_meta
 
-SSP = "mini_split0_ssp_resnet10.yaml"
+SSP = "ssp"
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
 
 

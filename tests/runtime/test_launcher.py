@@ -73,7 +73,7 @@ def impatient() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_says_that_it_waits_for_others(mini_yaml, rank: int) -> None:
-    path = mini_yaml("mini_split0_prototype_resnet10.yaml")
+    path = mini_yaml("prototype")
     (waiting, *_) = spawned.start_ranks(2, "test.py", path, before=impatient, ranks=[rank])
     spawned.wait_for(lambda: "waits for the others at 127.0.0.1:" in waiting.stderr, waiting)
     assert f"process {rank} of WORLD_SIZE = 2" in waiting.stderr and "Traceback" not in waiting.stderr

@@ -146,10 +146,10 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
 ) -> None:
     a_card(monkeypatch, capability)
     changes = [] if asked is None else [f"run.precision={asked}"]
-    config = read_config("config/mini/mini_split0_ssp_resnet10.yaml", changes)
+    config = read_config("config/mini/ssp.yaml", changes)
     assert device.precision_of_training(config, place) == training
     assert device.precision_of_test(config, place) == test
-    in_fp16 = read_config(config.path, [*changes, "test.precision=fp16"])
+    in_fp16 = read_config(config.source, [*changes, "test.precision=fp16"])
     assert device.precision_of_training(in_fp16, place) == training
     assert device.precision_of_test(in_fp16, place) == "fp16"
     device.fast_bf16.cache_clear()

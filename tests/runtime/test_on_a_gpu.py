@@ -127,7 +127,7 @@ SHORT = {"epoch_length": 8, "validate_every": 0}
 def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
     stage = "meta" if name == "pocket" else "base"
     path = mini_yaml(
-        f"mini_split0_{name}_resnet10.yaml",
+        name,
         run={"device": "cuda", "precision": "auto", "base_folder": str(tmp_path / "base")},
         test={"episodes": 4, "pictures": 1},
         model={"encoder": {"backbone": NARROW, "weights": None}},
@@ -141,7 +141,7 @@ def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
 
 def test_fp16_and_calibration(mini_yaml, gpu) -> None:
     path = mini_yaml(
-        "mini_split0_ssp_resnet10.yaml",
+        "ssp",
         run={"device": "cuda", "precision": "fp16"},
         meta_stage=SHORT,
         model={"encoder": {"backbone": "timm/test_resnet", "weights": None}},

@@ -32,7 +32,7 @@ def config(mini_yaml):
 
     def make(name: str, *overrides: str, model: str = "dcama", **stage: object):
         path = mini_yaml(
-            f"mini_split0_{model}_resnet10.yaml",
+            model,
             model={"encoder": ENCODER},
             meta_stage={**STAGE, "input": "crop", **stage},
         )

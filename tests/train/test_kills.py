@@ -50,7 +50,7 @@ def check_equal(path: Path, expected: Path) -> None:
 
 
 def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, meta_stage=STAGE)
+    path = mini_yaml("ssp", model={"encoder": {"weights": None}}, meta_stage=STAGE)
     folder = tmp_path / "runs/tiny/meta"
     spawned.run("train.py", path)
     unbroken = folder.rename(tmp_path / "unbroken")

@@ -50,7 +50,7 @@ def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_
     config = read_config(mini_yaml(model=GONE))
     with pytest.raises(UserError, match=r"gone.pth: these weights do not exist; .*initmodel/README.md .* NET=lite0"):
         stages.train_base(config, resume=False, overwrite=False)
-    other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
+    other = read_config(mini_yaml("ssp", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini \d"):
         init_network(Run(other), "meta", resume=False)
 

@@ -46,7 +46,7 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
-FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
+FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:

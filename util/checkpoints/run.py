@@ -227,7 +227,7 @@ class Run:
             return self
         if is_first_of_machine():
             print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
-        return Run(read_config(self.config.path, [*kept, *self.config.given]))
+        return Run(read_config(self.config.source, [*kept, *self.config.given]))
 
     def training_differences(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""

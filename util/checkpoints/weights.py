@@ -70,7 +70,7 @@ def init_network(
         return network, fill_encoder(run.config, network), []
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        fix = f"train it first: python train_base.py {run.config.path}, or name one with --checkpoint"
+        fix = f"train it first: python train_base.py {run.config.source}, or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
     is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()
@@ -82,12 +82,12 @@ def init_network(
 
 def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     """Refuse (UserError) a stage that data set or model do not have, and a base stage for a model without one."""
-    path = run.config.path
+    source = run.config.source
     model_class = run.context.model_class
     if problem := cannot_train(run.config):
-        raise UserError(f"{path}: {problem}; take another data set or method")
+        raise UserError(f"{source}: {problem}; take another data set or method")
     if model_class.only_base_stage and stage == "meta":
-        raise UserError(f"{path}: {model_class.title} has only a base stage: use train_base.py or train.sh")
+        raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
 
@@ -269,7 +269,7 @@ def _check_source(run: Run, source: Path | str) -> None:
     if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave it out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --checkpoint"
+        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
         raise UserError(f"{source}: these weights do not exist; {fix}")
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import CONFIG, OF_TIMM, config_path, data_sets, encoders, methods
+from util.config.compose import CONFIG, OF_TIMM, Source, data_sets, encoders, find_config, methods, read_tree
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
-from util.config.tree import OVERRIDE, Leaf, flow
+from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.errors import UserError, one_line
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
@@ -22,12 +22,17 @@ def parser(description: str | None) -> cli.Parser:
     words = "a YAML file under config/, or an experiment and a data set such as: split2 pascal"
     out.add_argument("config", nargs="+", help=words)
     add_method_options(out)
-    text = "override one setting; may be repeated"
-    out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
+    add_overrides(out)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
+
+
+def add_overrides(out: argparse.ArgumentParser) -> None:
+    """Add the option of ``section.key=value``."""
+    text = "override one setting; may be repeated"
+    out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
 
 
 class _List(argparse.Action):
@@ -42,12 +47,14 @@ def _listing(root: Path) -> Iterator[str]:
     """Yield the methods and encoders of a folder of configs and, of each data set, the files that are recipes."""
     yield f"MODEL: {', '.join(methods(root))}"
     yield f"NET: {', '.join(encoders(root))}, {OF_TIMM}<name>"
-    yield "data sets, and the files of their own for methods and encoders:"
+    yield "data sets with their folds, and their own files for methods and encoders:"
     for folder in data_sets(root):
         of_folds = f"{folder.name}_split"
         files = sorted(path.stem for path in folder.glob("*.yaml"))
         recipes = [name for name in files if name != folder.name and not name.startswith(of_folds)]
-        yield f"  {folder.name}: {', '.join(recipes) or 'none'}"
+        folds = value_of(read_tree(folder / f"{folder.name}.yaml"), "data.folds")
+        experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
+        yield f"  {folder.name}, {experiments}: {', '.join(recipes) or 'none'}"
 
 
 def add_method_options(out: argparse.ArgumentParser) -> None:
@@ -66,17 +73,17 @@ def show(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
         config, tree = read_with_sources(named(options, options.config), options.overrides)
-        print("\n".join(_lines(to_dict(config), tree, config.path, "")))
+        print("\n".join(_lines(to_dict(config), tree, str(config.source), "")))
     return options.print_config
 
 
-def named(options: argparse.Namespace, words: list[str]) -> Path:
-    """Return the path that words name: a file, or an experiment and a data set, with a method and an encoder.
+def named(options: argparse.Namespace, words: list[str]) -> Source:
+    """Return the config that words name: a file, or an experiment and a data set, with a method and an encoder.
 
     UserError: other words; ``--model`` or ``--net`` beside a file.
     """
     if len(words) == 2:
-        return config_path(words[0], words[1], options.model, options.net)
+        return find_config(words[0], words[1], options.model, options.net)
     if len(words) > 2 or options.model or options.net:
         fix = "name one YAML file, or an experiment and a data set such as: split2 pascal"
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"

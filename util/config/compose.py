@@ -1,29 +1,26 @@
-"""The files that make a config: those that it names as ``base``, or those that a command line stands for.
+"""Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes
+``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the first of
 
-1. ``config/pascal/<method>_<net>.yaml``, where it is there;
-2. else ``config/pascal/<method>.yaml``, with that encoder in place of the one that it names;
-3. else ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and the encoder.
+1. ``config/pascal/<method>_<net>.yaml``,
+2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
+3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
-The encoder is ``encoder/<net>.yaml`` with ``model/<method>_<net>.yaml`` and, over all, ``config/pascal/<net>.yaml``,
-where they are there; those of a network of timm, ``timm/<name>``, are called ``timm``. Later files win, and the fold
-lies on top. A method or an encoder whose file names another one as ``base`` uses that one's files, its own over them.
-
-The run is called ``pascal_split2[_<method>]_<net>``. A path of this name that is no file stands for these files, so
-that a run can be tested, resumed and inherited from by its name.
-
-A word that is no fold is a file: ``sh train.sh mine pascal 4`` takes ``config/pascal/mine.yaml``, whose run is called
-``mine``. A file has a base stage of its own: it does not inherit ``run.base_folder``.
+The fold lies over all. A file names others as ``base``; its own values win. What changes with one encoder stands under
+``encoders: {<net>: ...}`` of a file, and is laid over that encoder's file where this comes later.
 """
 
+import argparse
 import re
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
 from util.config.tree import (
+    ENCODERS,
     Layer,
     Leaf,
     Tree,
@@ -35,6 +32,7 @@ from util.config.tree import (
     nested,
     override_tree,
     parse_file,
+    places,
     value_of,
     with_ending,
 )
@@ -44,18 +42,18 @@ from util.files import REPOSITORY, files_below, link
 OWN = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names
 USUAL_NET = "resnet50"
-TIMM = "timm"  # the name of the files for all networks of timm
+TIMM = "timm"  # the name of the file for all networks of timm
 OF_TIMM = "timm/"  # before timm's name of a network
-SLASH = "--"  # in names of runs, for "/" in the names of a method's own networks
 LONGEST_NAME = 240  # bytes of a name that file systems take
-FOLD = re.compile(r"split\d+")  # an experiment
+FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
 WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
+LISTED = "--list prints what there is"
 
 
 def config_folder() -> Path:
     """Return the folder of all configs: that of the working folder if it has one, else the project's."""
-    return OWN if (OWN / "protocols.yaml").exists() else REPOSITORY / "config"
+    return OWN if (OWN / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
 
 
 CONFIG = config_folder().resolve()
@@ -82,90 +80,90 @@ class Selection:
     net: str | None  # as ``NET`` names it; None: the default networks of a method that brings its own
 
     @property
-    def path(self) -> Path:
-        """The path that has the run's name, whether it is a file or not."""
-        words = run_words(self.folder.parent, self.method, self.net)
-        return self.folder / f"{self.folder.name}_split{self.fold}_{words}.yaml"
+    def words(self) -> list[str]:
+        """The words of a command line that stand for it."""
+        net = [] if self.net is None else ["--net", self.net]
+        return [f"split{self.fold}", self.folder.name, "--model", self.method, *net]
 
-    def layers(self, done: set[Path]) -> list[Layer]:
-        """Return its files, later ones winning, and over them what the command line says itself."""
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+    @property
+    def name(self) -> str:
+        """The name of its run: ``pascal_split2_ssp_resnet50``, without the method for ``MAIN_METHOD``."""
+        method = "" if self.method == MAIN_METHOD else self.method
+        net = self.net or ""
+        net = in_names(net) if self.encoder else net.replace("/", "--")
+        return "_".join(filter(None, (f"{self.folder.name}_split{self.fold}", method, net)))
+
+    @property
+    def encoder(self) -> str | None:
+        """The name of the encoder's file; None: the method brings its own networks."""
+        if self.net is None or has_networks(self.folder.parent, self.method):
+            return None
+        return TIMM if self.net.startswith(OF_TIMM) else self.net
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files, by the three rules."""
         root = self.folder.parent
-        net = str(self.net)
-        brings_networks = has_networks(root, self.method)
-        encoder = None if brings_networks else file_of_net(net)
-        files = _files(self.folder, self.method, encoder)
-        layers = [layer for path in files.paths for layer in _layers(path, done, files.encoder)]
-        layers.append({"data": {"fold": Leaf(self.fold, str(self.path))}})
-        if encoder == TIMM:
-            layers.append(nested("model.encoder.backbone", Leaf(net, f"NET {net}")))
-        if brings_networks and self.net is not None:
-            layers.append(nested("model.weights", Leaf(net.split(","), f"NET {net}")))
-        return layers
+        encoder = [root / "encoder" / f"{self.encoder}.yaml"] if self.encoder else []
+        of_both = self.folder / f"{self.method}_{self.encoder}.yaml"
+        of_method = self.folder / f"{self.method}.yaml"
+        if of_both.exists():
+            return [of_both]
+        if of_method.exists():
+            return [of_method, *encoder]
+        return [self.folder / f"{self.folder.name}.yaml", root / "model" / f"{self.method}.yaml", *encoder]
+
+    @property
+    def own_values(self) -> Tree:
+        """What it says beside its files: the fold, and networks that have no file of their own."""
+        values: Tree = {"data": {"fold": Leaf(self.fold, str(self))}}
+        place = f"NET {self.net}"
+        if self.encoder == TIMM:
+            values = merge(values, nested("model.encoder.backbone", Leaf(self.net, place)))
+        elif self.encoder is None and self.net is not None:
+            values = merge(values, nested("model.weights", Leaf(self.net.split(","), place)))
+        return values
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files of a selection, later ones winning."""
-
-    paths: list[Path]
-    encoder: list[Path] | None  # those in place of the encoder that a recipe names; None: it keeps its own
+Source = Path | Selection  # of a config
 
 
-def _files(folder: Path, method: str, encoder: str | None) -> Files:
-    """Return the files of a method and an encoder on the data set of a folder, as the head of this module states."""
-    of_both = folder / f"{method}_{encoder}.yaml"
-    of_method = folder / f"{method}.yaml"
-    if of_both.exists():
-        return Files([of_both], None)
-    of_encoder = _encoder_files(folder, method, encoder)
-    of_data_set = [path for path in [folder / f"{encoder}.yaml"] if path.exists()]
-    if encoder is not None and (parent := _parent(folder.parent / "encoder", encoder)):
-        inherited = _files(folder, method, parent)
-        return Files([*inherited.paths, *of_encoder, *of_data_set], inherited.encoder)
-    if of_method.exists():
-        return Files([of_method, *of_data_set], of_encoder)
-    model = folder.parent / "model" / f"{method}.yaml"
-    if parent := _parent(folder.parent / "model", method):
-        inherited = _files(folder, parent, encoder)
-        return Files([*inherited.paths, model], inherited.encoder)
-    start = [folder.parent / "default.yaml", folder / f"{folder.name}.yaml", model]
-    of_every_method = [path for path in [folder / "every_method.yaml"] if path.exists()]
-    return Files([*start, *of_encoder, *of_every_method, *of_data_set], of_encoder)
+def words_of(source: Source) -> list[str]:
+    """Return the words of a command line that name a config."""
+    return source.words if isinstance(source, Selection) else [str(source)]
 
 
-def _encoder_files(folder: Path, method: str, encoder: str | None) -> list[Path]:
-    """Return the encoder's file, and those of the method, and of those that it inherits from, on this encoder."""
-    if encoder is None:
-        return []
-    root = folder.parent
-    files = [root / "encoder" / f"{encoder}.yaml"]
-    for name in _lineage(root / "model", method):
-        path = root / "model" / f"{name}_{encoder}.yaml"
-        if path.exists():
-            files.append(path)
-    return files
+def name_of(source: Source) -> str:
+    """Return the name of a config's run, where the config names no other."""
+    return source.name if isinstance(source, Selection) else source.stem
 
 
-def _parent(folder: Path, name: str) -> str | None:
-    """Return the name of the method, or encoder, that the file of another one in the same folder inherits from."""
-    bases = [Path(base) for base in bases_of(folder / f"{name}.yaml")]
-    return next((base.stem for base in bases if (folder / base).parent == folder), None)
+def source_of(text: str) -> Source:
+    """Return the config that a text names: a file, or an experiment such as ``split2 pascal --model ssp --net vgg16``.
 
-
-def _lineage(folder: Path, name: str) -> list[str]:
-    """Return a method's, or an encoder's, name after those of all that its file inherits from."""
-    parent = _parent(folder, name)
-    return [*(_lineage(folder, parent) if parent else []), name]
+    UserError: other words, or as ``find_config``.
+    """
+    words = shlex.split(text)
+    if len(words) < 2 or Path(text).exists():
+        return Path(text)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--model")
+    parser.add_argument("--net")
+    with suppress(argparse.ArgumentError):
+        named, unknown = parser.parse_known_args(words)
+        if len(named.words) == 2 and not unknown:
+            experiment, dataset = named.words
+            return find_config(experiment, dataset, named.model, named.net)
+    raise UserError(f"'{text}': name a YAML file, or an experiment such as: split2 pascal --model ssp --net resnet101")
 
 
 def in_names(net: str) -> str:
     """Return an encoder as names of runs have it: ``timm-<name>`` for ``timm/<name>``."""
     return net.replace("/", "-")
-
-
-def file_of_net(net: str) -> str:
-    """Return the name of an encoder's file, which is one for all networks of timm."""
-    return TIMM if net.startswith(OF_TIMM) else net
 
 
 def data_sets(root: Path) -> list[Path]:
@@ -174,9 +172,8 @@ def data_sets(root: Path) -> list[Path]:
 
 
 def methods(root: Path) -> list[str]:
-    """Return the names of all methods; ``<method>_<encoder>.yaml`` is no method."""
-    ends = tuple(f"_{path.stem}" for path in (root / "encoder").glob("*.yaml"))
-    return sorted(path.stem for path in (root / "model").glob("*.yaml") if not path.stem.endswith(ends))
+    """Return the names of all methods."""
+    return sorted(path.stem for path in (root / "model").glob("*.yaml"))
 
 
 def encoders(root: Path) -> list[str]:
@@ -186,72 +183,7 @@ def encoders(root: Path) -> list[str]:
 
 def has_networks(root: Path, method: str) -> bool:
     """Return whether a method brings its own networks, which ``NET`` names, in place of an encoder."""
-    files = [root / "model" / f"{name}.yaml" for name in _lineage(root / "model", method)]
-    return value_of(merged(files), "model.weights") is not None
-
-
-def is_net(root: Path, method: str, net: str | None) -> bool:
-    """Return whether ``NET`` may have this value for a method."""
-    if has_networks(root, method):
-        return net != ""
-    return net is not None and (net in encoders(root) or net.startswith(OF_TIMM))
-
-
-def run_words(root: Path, method: str, net: str | None) -> str:
-    """Return method and encoder as names of runs have them: what a method adds to another one's name comes last."""
-    head, end = _head_and_end(method, methods(root))
-    if net is not None and has_networks(root, method):
-        net = net.replace("/", SLASH)
-    head = "" if head == MAIN_METHOD and net else head
-    return "_".join(filter(None, (head, in_names(net or ""), end)))
-
-
-def _head_and_end(method: str, known: list[str]) -> tuple[str, str]:
-    """Return the method whose name a method's name continues, and the rest: of ``symnet_plus`` symnet and plus."""
-    head = next((name for name in known if method.startswith(f"{name}_")), method)
-    return head, method[len(head) + 1 :]
-
-
-def selection_of(path: Path) -> Selection | None:
-    """Return what the name of a run stands for; None if it is no such name."""
-    folder = path.parent
-    root = folder.parent
-    start = f"{folder.name}_split"
-    fold, _, words = path.stem.removeprefix(start).partition("_")
-    is_run_name = path.name.startswith(start) and fold.isdecimal()
-    if not is_run_name or not (folder / f"{folder.name}.yaml").exists():
-        return None
-    for method in _methods_in(words, root):
-        for net in _nets_in(words, root, method):
-            selection = Selection(folder, int(fold), method, net)
-            if is_net(root, method, net) and selection.path.name == path.name:
-                return selection
-    return None
-
-
-def _methods_in(words: str, root: Path) -> Iterator[str]:
-    """Yield the methods, longer names first, that the words of a run's name may be of; their files are not read."""
-    known = methods(root)
-    for method in sorted(known, key=len, reverse=True):
-        head, end = _head_and_end(method, known)
-        may_begin = head == MAIN_METHOD or f"{words}_".startswith(f"{head}_")
-        may_end = f"_{words}".endswith(f"_{end}" if end else "")
-        if may_begin and may_end:
-            yield method
-
-
-def _nets_in(words: str, root: Path, method: str) -> Iterator[str | None]:
-    """Yield what may be the encoder in the words of a run's name, if it is one of this method."""
-    head, end = _head_and_end(method, methods(root))
-    word = words.removeprefix(f"{head}_").removesuffix(f"_{end}" if end else "")
-    timm_prefix = in_names(OF_TIMM)
-    yield None
-    if has_networks(root, method):
-        yield word.replace(SLASH, "/")
-    elif word.startswith(timm_prefix):
-        yield OF_TIMM + word.removeprefix(timm_prefix)
-    else:
-        yield word
+    return value_of(read_tree(root / "model" / f"{method}.yaml"), "model.weights") is not None
 
 
 def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
@@ -260,7 +192,7 @@ def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
     Args:
         word: a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``.
-        root: see ``config_path``.
+        root: see ``find_config``.
 
     Raises:
         UserError: the file is of another data set.
@@ -268,7 +200,7 @@ def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
     folder = (root or CONFIG) / dataset
     name = with_ending(word)
     paths = [Path(name)] if "/" in name else [folder / name, Path(name)]
-    path = next((path for path in paths if path.is_file() or selection_of(path) is not None), None)
+    path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
     own, named = (value_of(read_tree(file), "data.name") for file in (path, folder / f"{dataset}.yaml"))
@@ -277,10 +209,10 @@ def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
     return _shown(path)
 
 
-def config_path(
+def find_config(
     experiment: str, dataset: str, method: str | None = None, net: str | None = None, root: Path | None = None
-) -> Path:
-    """Return the path of an experiment: a file, or a path with the name of the run of a fold such as ``split0``.
+) -> Source:
+    """Return where the config of an experiment comes from: a file, or the files of a fold such as ``split0``.
 
     Args:
         experiment: a fold, a path, or the name of a file of the data set's folder.
@@ -288,7 +220,7 @@ def config_path(
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
         net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the method's
             file, else of the data set's file (key ``net``), else ``USUAL_NET``.
-        root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
+        root: the folder of the configs; default this project's ``config``.
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
@@ -297,41 +229,52 @@ def config_path(
     folder = root / dataset
     known = [path.name for path in data_sets(root)]
     if dataset not in known:
-        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
+        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}; {LISTED}")
     file = file_of(experiment, dataset, root)
     if file is not None:
         if method or net:
             raise UserError(f"{file}: names its method and encoder itself; leave out MODEL and NET (unset MODEL NET)")
         return file
-    if not FOLD.fullmatch(experiment):
+    fold = FOLD.fullmatch(experiment)
+    if fold is None:
         known = [*(path.stem for path in folder.glob("*.yaml")), *(f"split{fold}" for fold in range(4))]
         near = nearest(Path(experiment).stem, known)
-        fix = f"name a fold, such as split0, a file of config/{dataset}/, or the path of one"
-        raise UserError(f"{experiment}: no such config for {dataset}{near}; {fix}")
+        fix = f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one"
+        raise UserError(f"{experiment}: no such config for {dataset}{near}; {fix}; {LISTED}")
     method = method or MAIN_METHOD
     if method not in methods(root):
-        raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
+        raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}; {LISTED}")
+    return _checked(Selection(folder, int(fold[1]), method, _chosen_net(folder, method, net)))
+
+
+def _chosen_net(folder: Path, method: str, net: str | None) -> str | None:
+    """Return what ``NET`` means for a method on a data set, the default where it is not set."""
+    root = folder.parent
     if has_networks(root, method):
-        net = None if net in encoders(root) else net  # one for the other methods of a command
-    else:
-        net = net or _default_net(folder, method)
-    if not is_net(root, method, net):
-        hint = nearest(str(net), encoders(root))
-        raise UserError(f"NET {net}: no such encoder{hint}; one of timm is {OF_TIMM}{net}")
-    return _shown(_path_of_run(folder, experiment, method, net))
+        return None if net in encoders(root) else net  # an encoder is one for the other methods of a command
+    if net is not None:
+        return net
+    defaults = (
+        value_of(parse_file(path), "net") for path in (root / "model" / f"{method}.yaml", _file_of_data(folder))
+    )
+    return next((str(default) for default in defaults if default), USUAL_NET)
 
 
-def _path_of_run(folder: Path, experiment: str, method: str, net: str | None) -> Path:
-    """Return the path of a fold's run; UserError: its name is too long, or is misread."""
-    path = folder / f"{folder.name}_{experiment}_{run_words(folder.parent, method, net)}.yaml"
-    if len(path.name) > LONGEST_NAME:
+def _checked(selection: Selection) -> Selection:
+    """Return a selection; UserError: its encoder is none, or the name of its run too long."""
+    net = selection.net
+    known = encoders(selection.folder.parent)
+    if selection.encoder not in (None, TIMM, *known) or net == "":
+        raise UserError(
+            f"NET {net}: no such encoder{nearest(str(net), known)}; one of timm is {OF_TIMM}{net}; {LISTED}"
+        )
+    if len(selection.name) > LONGEST_NAME:
         raise UserError(f"NET {net}: too long for the name of a run; give a link, or --set model.weights=[...]")
-    if path.exists():
-        return path
-    selection = selection_of(path)
-    if selection is None or (selection.method, selection.net) != (method, net):
-        raise UserError(f"NET {net}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
-    return path
+    return selection
+
+
+def _file_of_data(folder: Path) -> Path:
+    return folder / f"{folder.name}.yaml"
 
 
 def _shown(path: Path) -> Path:
@@ -340,48 +283,64 @@ def _shown(path: Path) -> Path:
     return path.relative_to(folder) if folder == Path.cwd() and path.is_relative_to(folder) else path
 
 
-def _default_net(folder: Path, method: str) -> str:
-    """Return the encoder of a method on a data set where none is named."""
-    files = [folder.parent / "model" / f"{name}.yaml" for name in _lineage(folder.parent / "model", method)]
-    for path in (*reversed(files), folder / f"{folder.name}.yaml"):
-        if net := value_of(parse_file(path), "net"):
-            return str(net)
-    return USUAL_NET
-
-
-def read_tree(path: Path) -> Tree:
-    """Return the merged content of a config: of a file with its bases, or of those that a run's name stands for.
+def read_tree(source: Source) -> Tree:
+    """Return the merged content of a config: of a file with its bases, or of the files of a selection.
 
     A file's base stage is its own, unless the file itself says otherwise. UserError: missing file, broken YAML, or a
     key written twice; it names the place.
     """
-    tree = merged(_layers(path, set(), None))
+    layers = _Layers()
+    if isinstance(source, Selection):
+        for path in source.files:
+            layers.add(_shown(path))
+        return merged([*layers.all, source.own_values])
+    layers.add(source)
+    tree = merged(layers.all)
     leaf = find(tree, BASE_FOLDER)
-    if path.exists() and isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(path):
+    if isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(source):
         tree["run"] = {key: value for key, value in tree["run"].items() if key != "base_folder"}
     return tree
 
 
-def _layers(path: Path, done: set[Path], encoder: list[Path] | None) -> list[Layer]:
-    """Return the files of a config, later ones winning, each in the first of its places.
+@dataclass
+class _Layers:
+    """The parts of a config, later ones winning; a file that several name as their base has the first of its places."""
 
-    Args:
-        path: a file, whose bases come before it, or the name of a run.
-        done: files that are part of the config already.
-        encoder: files in place of an encoder that the file or its bases name; None: it keeps its own.
-    """
-    if path.resolve() in done:
-        return []
-    done.add(path.resolve())
-    if not path.exists() and (selection := selection_of(path)) is not None:
-        return selection.layers(done)
-    layers = list[Layer]()
-    for base in bases_of(path):
-        file = path.parent / base
-        is_replaced = encoder is not None and _is_of_encoder(file)
-        for part in (encoder or []) if is_replaced else [file]:
-            layers += _layers(part, done, encoder)
-    return [*layers, path]
+    all: list[Layer] = field(default_factory=list)
+    done: set[Path] = field(default_factory=set)
+
+    def add(self, path: Path) -> None:
+        """Add a file, after its bases, and after it what the files so far change with it, if it is an encoder's."""
+        if path.resolve() in self.done:
+            return
+        self.done.add(path.resolve())
+        for base in bases_of(path):
+            self.add(path.parent / base)
+        self.all.append(path)
+        if path.resolve().parent.name == "encoder":
+            self.all += list(self._with_encoder(path.stem))
+
+    def _with_encoder(self, encoder: str) -> Iterator[Tree]:
+        """Yield what the files so far change with an encoder."""
+        files = [layer for layer in self.all if isinstance(layer, Path)]
+        for path in files:
+            changes = _changes_with_encoders(path)
+            if encoder in changes:
+                yield changes[encoder]
+
+
+def _changes_with_encoders(path: Path) -> dict[str, Tree]:
+    """Return what a file changes with an encoder, by its name; UserError: there is no such encoder, or no change."""
+    changes = parse_file(path).get(ENCODERS, {})
+    known = [*encoders(CONFIG), TIMM] if changes else []
+    if not isinstance(changes, dict) or not all(isinstance(change, dict) for change in changes.values()):
+        form = "a section for each encoder, such as lite0: {data: {size: 353}}"
+        raise UserError(f"{path}: {ENCODERS}: must have {form}")
+    for name in changes:
+        if name not in known:
+            where = next(places(changes[name]), path)
+            raise UserError(f"{where}: {ENCODERS}.{name}: no such encoder{nearest(name, known)}")
+    return changes
 
 
 def encoder_of(tree: Tree) -> str | None:
@@ -405,9 +364,3 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
     for key in WITH_WORDS:
         tree = fill(tree, key, words)
     return tree
-
-
-def _is_of_encoder(path: Path) -> bool:
-    """Return whether a file says which encoder a run has: one of ``encoder/``, or ``model/<method>_<encoder>.yaml``."""
-    folder = path.resolve().parent
-    return folder.name == "encoder" or (folder.name == "model" and path.stem not in methods(folder.parent))

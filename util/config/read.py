@@ -6,7 +6,7 @@ from typing import Any
 
 from model.registry import every_model
 from util.config.checks import checked
-from util.config.compose import completed, read_tree
+from util.config.compose import Source, completed, name_of, read_tree
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
@@ -16,26 +16,25 @@ from util.typecheck import Misfit, convert
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 
 
-def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Return the typed configuration of ``path`` after inheritance and ``section.key=value`` overrides.
+def read_config(source: str | Source, overrides: list[str] | None = None) -> Config:
+    """Return the typed configuration of a file, or a selection, after ``section.key=value`` overrides.
 
-    ``path`` is a file, or has the name of a run (``util/config/compose.py``). UserError: missing file, broken
-    YAML, unknown key, wrong type or impossible value; it names the place.
+    UserError: missing file, broken YAML, unknown key, wrong type or impossible value; it names the place.
     """
-    return read_with_sources(path, overrides)[0]
+    return read_with_sources(source, overrides)[0]
 
 
-def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> tuple[Config, Tree]:
+def read_with_sources(source: str | Source, overrides: list[str] | None = None) -> tuple[Config, Tree]:
     """Return the same, and the tree that says where each of its values was written; errors as ``read_config``."""
-    path = Path(path)
-    if not path.parent.exists() and (REPOSITORY / path).parent.exists():  # in a folder that is not the project's
-        path = REPOSITORY / path
-    return _configure(read_tree(path), str(path), overrides)
+    source = Path(source) if isinstance(source, str) else source
+    if isinstance(source, Path) and not source.parent.exists() and (REPOSITORY / source).parent.exists():
+        source = REPOSITORY / source  # in a folder that is not the project's
+    return _configure(read_tree(source), source, overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
     """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above."""
-    return _configure(with_places(content, origin), origin, overrides)[0]
+    return _configure(with_places(content, origin), Path(origin), overrides)[0]
 
 
 def from_checkpoint(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -57,7 +56,7 @@ def read_data(path: str | Path) -> DataSettings:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
-    del out["path"], out["given"]
+    del out["source"], out["given"]
     name = next(name for name, cls in every_model().items() if cls.Settings is type(config.model))
     out["model"] = {MODEL_NAME: name, **out["model"]}
     if config.base_stage is None:
@@ -65,17 +64,17 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
-def _configure(tree: Tree, origin: str, overrides: list[str] | None) -> tuple[Config, Tree]:
+def _configure(tree: Tree, source: Source, overrides: list[str] | None) -> tuple[Config, Tree]:
     """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it."""
     tree = completed(tree, overrides or [])
     try:
-        config = _typed(plain(tree), origin, overrides or [])
-        return checked(config, keys_written_in(tree, origin)), tree
+        config = _typed(plain(tree), source, overrides or [])
+        return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
-        raise UserError(f"{place_of(tree, misfit.key) or origin}: {misfit}") from None
+        raise UserError(f"{place_of(tree, misfit.key) or source}: {misfit}") from None
 
 
-def _typed(content: dict[str, Any], origin: str, overrides: list[str]) -> Config:
+def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Config:
     """Return the typed configuration of plain data.
 
     Misfit: a key is unknown or missing, or a value has a wrong type.
@@ -85,13 +84,14 @@ def _typed(content: dict[str, Any], origin: str, overrides: list[str]) -> Config
         settings = _settings(model.get(MODEL_NAME))
         section = {key: value for key, value in model.items() if key != MODEL_NAME}
         content["model"] = convert(settings, section, "model", as_yaml=True)
-    for key in ("path", "given"):
+        if isinstance(test := content.setdefault("test", {}), dict):
+            test.setdefault("protocol", every_model()[model[MODEL_NAME]].protocol)
+    for key in ("source", "given"):
         if key in content:
             raise Misfit(key, f"unknown key '{key}'")
-    config = convert(Config, {**content, "path": origin, "given": overrides}, "", as_yaml=True)
-    if config.run.name is not None:
-        return config
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))
+    config = convert(Config, {**content, "given": overrides}, "", as_yaml=True)
+    name = name_of(source) if config.run.name is None else config.run.name
+    return dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
 
 
 def _settings(name: Any) -> type:

@@ -1,11 +1,12 @@
 """The settings of a run as typed, nested dataclasses: the one home of each default, with its meaning beside it.
 
 A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from. A model's own
-settings are a dataclass in its folder; protocols are explained in ``config/protocols.yaml``.
+settings are a dataclass in its folder.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from model.contract import ModelSettings
@@ -175,26 +176,55 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """The rules of a test: choice of episodes, input of the network, and scored labels (``config/protocols.yaml``).
+    """The rules of a test, an entry of ``protocols``: choice of episodes, input of the network, and scored labels.
 
     Each field states what it ``decides``, by which tests share passes of the network and features of images: EPISODES
     of a seed on a list, the LIST, the VIEW of an image (``view_of``), the NUMBER of episodes and seeds, or the SCORE.
     """
 
+    # sequential: the test list in order, again from the start when it ends; class drawn among the novel ones in the
+    # image (one pixel is enough). random: an image of the list with replacement, class likewise. pairs: the list's
+    # (image, class) pairs, min_pixels of the class in each. class_then_query: draw a class, then one of its images.
+    # class_in_turn: episode i is of class i mod the number of classes, and one of its images is drawn. every:
+    # generalised segmentation: each image with a base or novel class, all classes in one map; a seed is a run with
+    # supports of its own, which are not its queries. Of more than `episodes` images so many are drawn
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = bounded(
         "sequential", decides=EPISODES
     )
+    # distinct: K different images; with_replacement: drawn one by one, one may occur twice. Never the query. first,
+    # with query: pairs: the class's first K images in the list's order, which are no queries. published, with query:
+    # every: seeds 1 to 5 are the five runs of the published code; others are drawn here
     supports: Literal["distinct", "with_replacement", "first", "published"] = bounded("distinct", decides=EPISODES)
+    # Whose random numbers choose the episodes. hsnet, pfenet: those of the published runs (util/data/draws.py); on
+    # their list (lists/published.yaml) the episodes are the published ones, on others `drawn here`, as every result
+    # states. own: those of this project; an episode depends on its number alone
     draw: Literal["own", "hsnet", "pfenet"] = bounded("own", decides=EPISODES)
+    # With query: every, the least pixels of its class in a support; default data.min_pixels
     support_pixels: int | None = bounded(None, 1, decides=EPISODES)
+    # N, classes of an episode that compete with each other and with the background: the drawn one, which the query
+    # shows, and N - 1 others of the fold, drawn alike, which it may show or not. Each has K supports, in which pixels
+    # of the other ways are ignored. Other classes of the query are background
     ways: int = bounded(1, 1, 254, decides=EPISODES)
+    # Share of the episodes whose query is replaced by an image of the list without a pixel of the class. Then the
+    # presence score is scored too, and the mask is empty where it is below its threshold (test.py --calibrate)
     absent: float = bounded(0.0, 0, 1, decides=EPISODES)
+    # A file of (image, class) pairs in place of the list made from the masks; below lists/ a published one. That is
+    # taken if it and all its photos are there and its classes are the fold's; otherwise the pairs are made from the
+    # masks, with a warning. Every result states which. null: always from the masks
     list_file: str | None = bounded(None, decides=LIST)
+    # For each seed; a list has a number for each fold; null, with query: pairs: every pair once
     episodes: int | list[int] | None = bounded(1000, 1, decides=NUMBER)
     seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated, decides=NUMBER)
+    # How the network sees images. letterbox: longer side to `side`, aspect kept, at the top left of a square; stretch:
+    # to side x side, aspect not kept; original: nothing resized, one episode at a time
     input: Literal["letterbox", "stretch", "original"] = bounded("letterbox", decides=VIEW)
+    # Pixels; null is data.size. A model that does not take it gets the nearest side it takes (Sym-Net: 8k + 1, 401 for
+    # 400) or, where that does not go either, data.size; the score stays on the entry's own labels. A model that takes
+    # no images of any size gets its letterbox for `original`, scored on original labels. Every result states the input
     side: int | None = bounded(None, 33, decides=VIEW)
-    smooth: bool = bounded(False, decides=VIEW)
+    smooth: bool = bounded(False, decides=VIEW)  # stretch with Pillow's averaging bilinear filter, not plain bilinear
+    # letterbox: labels sized like the image; square: logits resized to a square of the longer original side, original
+    # label at its top left, 255 elsewhere; original: logits resized to the original H x W
     scored_on: Literal["letterbox", "square", "original"] = bounded("letterbox", decides=SCORE)
 
     def deciding(self, what: str) -> dict[str, Any]:
@@ -354,7 +384,7 @@ class Config:
     protocols: dict[str, ProtocolSettings]
     base_stage: StageSettings | None = None  # None for a model without that stage
 
-    path: str = field(default="", compare=False)  # the file it was read from; not a setting
+    source: Any = field(default=Path(), compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting
 
     def stage_size(self, stage: StageSettings) -> int:

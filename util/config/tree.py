@@ -25,6 +25,8 @@ RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_i
 LOADER = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": RULES})
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
+FIX = "name one under config/, or an experiment such as: split2 pascal --model ssp; --list prints what there is"
+ENCODERS = "encoders"  # a key of a file: what changes with an encoder, by its name
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def parse_file(path: Path) -> Tree:
 
     The tree is that of all calls while the file stays as it is: it must not be changed.
     """
-    return _parsed(path, read_text(path, "this config", "the existing ones are under config/"))
+    return _parsed(path, read_text(path, "this config", FIX))
 
 
 @functools.cache  # a config has 30 files, some of which are asked for ten times
@@ -130,8 +132,9 @@ def merged(layers: Sequence[Layer]) -> Tree:
 
 
 def content_of(path: Path) -> Tree:
-    """Return the settings of one file: without its bases and the encoder where a command line names none (``net``)."""
-    left_out = ["base"]
+    """Return the settings of one file: without its bases, and without what it says about encoders (``net`` is the one
+    where a command line names none)."""
+    left_out = ["base", ENCODERS]
     if path.parent.name in ("model", path.stem):  # of a method, of a data set
         left_out.append("net")
     return {key: value for key, value in parse_file(path).items() if key not in left_out}

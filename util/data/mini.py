@@ -54,10 +54,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
     count = within(int, 2)
     parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 5/6 of them to train")
-    side = within(int, MIN_SIDE, 4096)
-    parser.add_argument("--size", type=side, default=128, metavar="S", help="longer side in pixels")
-    seed = within(int, 0)
-    parser.add_argument("--seed", type=seed, default=0, metavar="K", help="another seed draws other images")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     train = round(options.images * 5 / 6)
     test = options.images - train
     progress = partial(ProgressBar, desc="draw mini", unit="image")
-    is_new = generate(options.out, train, test, options.size, options.seed, progress=progress)
+    is_new = generate(options.out, train, test, progress=progress)
     remark = "" if is_new else " exist already; nothing to do"
     print(f"{options.out}: {train} training and {test} test images{remark}")
     return 0

@@ -97,7 +97,7 @@ def calibrate(config: Config) -> Path:
 def _check_config(config: Config) -> None:
     """Refuse (UserError) a config without the protocol, or a method without a presence score."""
     if PROTOCOL not in config.protocols:
-        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
+        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/default.yaml")
     model_class = class_of(config.model)
     if model_class.only_base_stage:
         raise UserError(f"--calibrate: {model_class.title} labels all classes at once and has no presence score")
@@ -207,7 +207,7 @@ class Collected:
             (scale,), offset = fit_logistic(margins[:, None], labels > 0)
             if scale > 0:
                 return float(scale), float(offset)
-        fix = "train it first, or take more --episodes: queries with and without their class are needed"
+        fix = "train it first, or a larger test.episodes: queries with and without their class are needed"
         raise UserError(f"--calibrate: this network does not tell base classes from background; {fix}")
 
 

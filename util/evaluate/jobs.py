@@ -80,7 +80,7 @@ def build_test_jobs(
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
     if not jobs:
-        raise UserError(f"{config.path}: no protocol fits this model and data set")
+        raise UserError(f"{config.source}: no protocol fits this model and data set")
     return jobs
 
 
@@ -97,7 +97,7 @@ def _check_names(config: Config, protocols: Sequence[str]) -> None:
     """Refuse (UserError) further metrics and protocols that are none."""
     for metric in config.test.metrics:
         if metric not in METRICS:
-            raise UserError(f"{config.path}: test.metrics: '{metric}' is unknown{nearest(metric, METRICS)}")
+            raise UserError(f"{config.source}: test.metrics: '{metric}' is unknown{nearest(metric, METRICS)}")
     for name in protocols:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")

@@ -179,4 +179,6 @@ def _png(values: np.ndarray) -> bytes:
 
 def _pixels(png: bytes) -> np.ndarray:
     """Return the values of a PNG (H, W)."""
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None  # the archive has a checksum of each file
+    return np.asarray(pixels)

@@ -66,13 +66,9 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
     data = test.config.data
     weights = test.loaded.weights
     trained = weights.trained_with
-    parameters, learnt_parameters = weights.parameters
-    classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     known = of_test(test, images)
     is_in_domain = test.config.test.trained_on is None
-    return {
-        "schema": SCHEMA,
-        **known,
+    procedure = {
         "draw_note": test.draw_note,
         "input": input_in_words(test.view, test.protocol.input, test.protocol.scored_on),
         "input_side": test.view.side or None,
@@ -83,25 +79,24 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "episodes": max(test.episodes.values()),
         "seeds": list(test.samplers),
         "calibration": None if job.calibration is None else job.calibration.facts(),
-        "novel": {str(c): data.classes[c - 1] for c in sorted({*images.classes, *images.rare})},
+    }
+    training = {
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
-        "encoder_licence": weights.encoder_licence,
-        "weights": weights.digest,
-        "parameters": parameters,
-        "learnt_parameters": learnt_parameters,
+        **_of_weights(weights),
         "track": track_of_weights(test.run.context, weights),
-        "trained_with": trained,
-        "training": weights.training,
-        "trained_otherwise": weights.training_differences,
         "fold_mismatch": is_in_domain and _is_of_other_fold(known["config"]["data"], trained),
+    }
+    classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
+    scored = {
+        "novel": {str(c): data.classes[c - 1] for c in sorted({*images.classes, *images.rare})},
         "list_images": len(images.queries),
         "content": images.files_digest,
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
         "left_out": [data.classes[c - 1] for c in images.rare],
         "episode_digests": [digest(test.samplers[seed], test.episodes[seed]) for seed in test.samplers],
         "manifest": MANIFEST,
-        "per_seed": per_seed,
-        **over_seeds(per_seed),
+    }
+    computation = {
         "device": describe(world.device),
         "processes": world.size,
         "precision": job.prepared.precision,
@@ -110,6 +105,22 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "minutes": job.seconds / 60,
         "shared_with": job.shared_with,
         "environment": environment(),
+    }
+    scores = {"per_seed": per_seed, **over_seeds(per_seed)}
+    return {"schema": SCHEMA, **known, **procedure, **training, **scored, **scores, **computation}
+
+
+def _of_weights(weights: Weights) -> dict[str, Any]:
+    """Return what a result states of its weights."""
+    parameters, learnt_parameters = weights.parameters
+    return {
+        "encoder_licence": weights.encoder_licence,
+        "weights": weights.digest,
+        "parameters": parameters,
+        "learnt_parameters": learnt_parameters,
+        "trained_with": weights.trained_with,
+        "training": weights.training,
+        "trained_otherwise": weights.training_differences,
     }
 
 

@@ -4,6 +4,8 @@
 
 On a GPU ``speed`` tells how long a pass takes, how long the GPU is busy in it, its kernels and its memory.
 
+``NET`` in the environment is an encoder, such as resnet101; ``OMP_NUM_THREADS`` the threads of the CPU.
+
 Networks have random weights and images are noise with a brighter rectangle of an eighth of the image: costs depend on
 neither, but on the share of the image that the object covers. Every case runs in a fresh process.
 """
@@ -11,7 +13,6 @@ neither, but on the share of the image that the object covers. Every case runs i
 import argparse
 import contextlib
 import copy
-import json
 import os
 import platform
 import re
@@ -37,10 +38,11 @@ from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, models
 from model.tensors.ops import normalise
 from util import cli
-from util.config.compose import config_path
+from util.config.command_line import add_overrides
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.errors import UserError, nearest
-from util.files import REPOSITORY, write_atomically
+from util.files import REPOSITORY
 from util.launch import program
 from util.report.table import Table, add_format
 from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
@@ -54,6 +56,7 @@ GPU = "speed on a GPU"
 START = "start"
 ONE_PHOTO = "one photo, from the command"
 SAMPLES = REPOSITORY / "photos" / "page" / "example"
+REPEATS = 5  # measured rounds
 WARM_UP = 5  # passes, in which libraries choose their kernels
 COLUMNS = {
     "speed": {"s": "seconds", "images": "units", "s of an image": "unit_seconds", "encoder, images": "encoder_units"},
@@ -66,7 +69,6 @@ COLUMNS = {
 def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
     options = _options()
-    torch.set_num_threads(options.threads)  # which the report names
     device = pick_device(options.device)
     conditions = _conditions(device)
     what = GPU if options.what == "speed" and device.type == CUDA else options.what
@@ -78,9 +80,6 @@ def command() -> int:
         cells.append([row["case"], *numbers])
     print("; ".join(f"{key} {value}" for key, value in conditions.items()))
     print(format(Table(["case", *columns], cells), options.format))
-    if options.json:
-        content = {"command": options.what, "conditions": conditions, "rows": rows}
-        write_atomically(options.json, json.dumps(content, indent=1) + "\n")
     return 0
 
 
@@ -102,15 +101,10 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("what", choices=["speed", "memory", START])
     add("--models", default="", help="such as symnet,ssp; default all with an encoder")
-    add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
     add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
     add("--stages", default=",".join(BATCH), help="default both: evaluation,training")
-    add("--batch", type=cli.numbers, help="episodes of a pass; default 1, steps 4; on a GPU 1,8, steps 8")
-    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add_overrides(parser)
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
-    add("--threads", type=int, default=2, help="of the CPU; default 2")
-    add("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
-    add("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
     add_format(parser)
     return parser.parse_args()
 
@@ -134,13 +128,13 @@ def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[B
     stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = list[BenchmarkPass]()
     for name in cli.words(options.models) or _methods_with_encoder():
-        path = config_path("split0", "pascal", name, options.net)
+        source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
         for stage, shot in stages_and_shots:
-            config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
+            config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"
             is_possible = class_of(config.model).learns or not trains
             if stage in stages and is_possible:
-                sizes = options.batch or batches[stage]
+                sizes = batches[stage]
                 cases += [BenchmarkPass(config, size, base=False, trains=trains) for size in sizes]
     return cases
 
@@ -161,7 +155,6 @@ def _methods_with_encoder() -> tuple[str, ...]:
 def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
     """Set this process up as a command does, and return network, episodes and one pass over them."""
     cli.configure_process(case.trains)
-    torch.set_num_threads(options.threads)
     device = pick_device(options.device)
     settings = case.config.run
     network = case.network(device)
@@ -203,7 +196,7 @@ def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float
         if isinstance(unit, ResNetEncoder):  # others are so already
             unit = nn.Sequential(*unit.stages())
         passes += [torch.inference_mode()(lambda: encoder(image)), torch.inference_mode()(lambda: unit(image))]
-    times = np.full((options.repeats + 1, 3), np.nan)  # rounds; episode, encoder, unit
+    times = np.full((REPEATS + 1, 3), np.nan)  # rounds; episode, encoder, unit
     for round_times in times:
         for i, one_pass in enumerate(passes):
             round_times[i] = _seconds_of(one_pass)
@@ -221,14 +214,13 @@ def one_photo(options: argparse.Namespace) -> dict[str, float]:
     """Return the seconds of ``predict.py`` with one support and one query, and those of the processor; medians."""
     support = f"{SAMPLES / 'coins_1.jpg'}:box=40,40,120,120"
     words = [sys.executable, *program("predict"), "--support", support, "--query", str(SAMPLES / "coins_2.jpg")]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     times = []
-    for _ in range(options.repeats):
+    for _ in range(REPEATS):
         before = _processor_seconds_of_children()
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             place = ["--device", options.device, "--out", folder]
-            subprocess.run([*words, *place], env=environment, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([*words, *place], stdout=subprocess.DEVNULL, check=True)
         times.append([time.perf_counter() - start, _processor_seconds_of_children() - before])
     seconds, processor_seconds = np.median(times, axis=0)
     return {"seconds": float(seconds), "processor_seconds": float(processor_seconds)}
@@ -256,7 +248,7 @@ def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    times = [_seconds_of(run) for _ in range(options.repeats)]
+    times = [_seconds_of(run) for _ in range(REPEATS)]
     peak = torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         run()

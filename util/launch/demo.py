@@ -13,6 +13,7 @@ from pathlib import Path
 
 from util import cli
 from util.checkpoints.run import BEST, Run
+from util.config.command_line import add_overrides
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -26,7 +27,7 @@ from util.files.images import read_mask
 from util.launch import program
 from util.progress import ProgressBar
 from util.report.pictures import draw_episodes
-from util.report.table import Table, add_format
+from util.report.table import Table
 from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"
@@ -35,13 +36,11 @@ CONFIG = "config/mini/mini_demo.yaml"
 def command() -> int:
     """Draw, train, test and predict; print each step; return the exit code."""
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--fold", type=int, default=0, help="the fold, whose two of the eight classes are novel")
     parser.add_argument("--folder", type=Path, default="runs/demo", help="the folder of data, runs and the picture")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    add_format(parser)
+    add_overrides(parser)
     options = parser.parse_args()
     folder = options.folder
-    symnet, untrained, prototype = _configs(folder, options.fold, options.overrides)
+    symnet, untrained, prototype = _configs(folder, options.overrides)
 
     generate(folder / "data", progress=lambda ids: ProgressBar(ids, desc="draw mini", unit="image"))
     stages = {
@@ -66,7 +65,7 @@ def command() -> int:
     shutil.copy(picture, folder / "demo.png")
     names = [symnet.data.classes[int(c) - 1] for c in result["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {result['episodes']} episodes of classes never trained on: {', '.join(names)}")
-    print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
+    print(Table([f"mini, fold {symnet.data.fold}", "mIoU %", "FB-IoU %"], rows))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
@@ -75,17 +74,17 @@ def command() -> int:
     return 0
 
 
-def _configs(folder: Path, fold: int, overrides: list[str]) -> tuple[Config, Config, Config]:
+def _configs(folder: Path, overrides: list[str]) -> tuple[Config, Config, Config]:
     """Return the configs of Sym-Net+, of the same untrained, and of the prototype baseline."""
     places = {"run.folder": folder, "data.root": folder / "data", "data.cache": folder / "cache"}
-    common = [*(override(key, str(path)) for key, path in places.items()), f"data.fold={fold}"]
+    common = [override(key, str(path)) for key, path in places.items()]
     symnet = read_config(CONFIG, [*common, *overrides, "run.name=symnet"])
     untrained = read_config(CONFIG, [*common, *overrides, "run.name=untrained", "test.checkpoint=none"])
     stride = to_dict(symnet)["model"]["encoder"]["output_stride"]
     same_maps = [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
     without_stages = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]
     prototype = read_config(
-        "config/mini/mini_split0_prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
+        "config/mini/prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
     )
     return symnet, untrained, prototype
 
@@ -101,8 +100,7 @@ def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     support, query = (root / data.images / f"{i}{data.image_suffix}" for i in ids_of_class[:2])
     return [
         *("--checkpoint", str(Run(config).folder("meta") / BEST)),
-        *("--support", f"{support}:{masks[ids_of_class[0]]}"),
-        *("--mask-value", str(class_id), "--name", name),
+        *("--support", f"{name}={support}:{masks[ids_of_class[0]]}", "--mask-value", str(class_id)),
         *("--query", str(query), "--out", str(folder / "predicted"), "--overwrite"),
     ]
 

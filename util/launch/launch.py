@@ -24,8 +24,9 @@ from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
 from util.config import command_line
-from util.config.compose import config_path
+from util.config.compose import Source, find_config, words_of
 from util.config.read import read_config
+from util.config.tree import override
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.schema import RESULT
@@ -46,12 +47,12 @@ CAUSES = {  # why the system ends a process
 SCRIPTS = {"base": "train_base", "meta": "train"}  # by stage
 
 
-def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
+def parse(arguments: list[str], trains: bool = True) -> tuple[Source, int, list[str]]:
     """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
 
     UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
-    parser = cli.Parser(prog=prog)  # whose head is the help
+    parser = cli.Parser(prog="train.sh" if trains else "test.sh")  # whose head is the help
     parser.add_argument("experiment")
     parser.add_argument("dataset")
     parser.add_argument("gpus", type=cli.within(int, 0))
@@ -65,14 +66,14 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     options = ["--set", f"run.device={device}", *options]
     for word in words.rest:
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
-            options += ["--checkpoint", word]
+            options += ["--checkpoint", word] if trains else ["--set", override("test.checkpoint", word)]
         elif "=" in word:
             raise UserError(f"'{word}': write --set before a setting")
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]
         else:
             raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
-    return config_path(words.experiment, words.dataset, method.model, method.net), words.gpus, options
+    return find_config(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
 def check_gpus(gpus: int) -> None:
@@ -87,7 +88,7 @@ def check_gpus(gpus: int) -> None:
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
-    for name in command_line.CHOICE:  # the scripts get the config's file
+    for name in command_line.CHOICE:  # the scripts get them as options
         os.environ.pop(name, None)
     words = [*program(script), *words]
     if gpus < 2 and nodes() == 1:
@@ -186,17 +187,17 @@ def claim(folder: Path) -> Iterator[None]:
                     folder.parent.rmdir()
 
 
-def train(path: Path, gpus: int, options: list[str]) -> int:
+def train(source: Source, gpus: int, options: list[str]) -> int:
     """Run the base stage if the model has one and its checkpoint is missing, then the meta stage; or only plan them.
 
     Of the ``options`` of both scripts, ``--resume`` goes to the stages that were begun, with the options that they were
     begun with; ``--checkpoint`` goes to the meta stage. UserError: a stage cannot go on from its state, or another
     command works on it (Busy).
     """
-    asked = _asked_of_training(path, options)
+    asked = _asked_of_training(source, options)
     if asked.print_config:
-        return run_script("train", 0, [str(path), *options])
-    run = _trainable_run(path, asked.overrides)
+        return run_script("train", 0, [*words_of(source), *options])
+    run = _trainable_run(source, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
         run = run.with_training_options("meta" if run.at("meta").started else "base")
@@ -208,17 +209,17 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     kept = run.config.given[: len(run.config.given) - len(asked.overrides)]
     words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage in stages:
-        code = _train_stage(run, stage, gpus, asked, [str(path), *words])
+        code = _train_stage(run, stage, gpus, asked, [*words_of(source), *words])
         if code:
             return code
     return 0
 
 
-def _trainable_run(path: Path, overrides: list[str]) -> Run:
+def _trainable_run(source: Source, overrides: list[str]) -> Run:
     """Return the run of a config; UserError: its method does not learn."""
-    run = Run(read_config(path, overrides))
+    run = Run(read_config(source, overrides))
     if not class_of(run.config.model).learns:
-        raise UserError(f"{path}: this method has nothing to train; test it directly")
+        raise UserError(f"{source}: this method has nothing to train; test it directly")
     return run
 
 
@@ -229,14 +230,14 @@ def _needs_base(run: Run, asked: Namespace, continues_meta: bool) -> bool:
     return not continues_meta or run.at("base").finished
 
 
-def _asked_of_training(path: Path, options: list[str]) -> Namespace:
+def _asked_of_training(source: Source, options: list[str]) -> Namespace:
     """Return the options of ``train.sh`` for a config."""
     parser = command_line.parser(None)
     parser.prog = "train.sh"
     cli.add_training_options(parser)
+    cli.add_start(parser)
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--checkpoint")
-    return parser.parse_args([str(path), *options])
+    return parser.parse_args([*words_of(source), *options])
 
 
 def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
@@ -270,7 +271,7 @@ def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[
         return run_script(SCRIPTS[stage], task.used, words)
 
 
-def test(path: Path, gpus: int, options: list[str]) -> int:
+def test(source: Source, gpus: int, options: list[str]) -> int:
     """Score by ``test.py``, then show the results as ``report.py figures`` does; return the exit code.
 
     Of the ``options``, ``--figures`` and ``--format`` are of the latter.
@@ -278,10 +279,10 @@ def test(path: Path, gpus: int, options: list[str]) -> int:
     from util.report.show import show  # whose packages take a second
 
     asked, words = _asked_of_test(options)
-    run = read_config(path, asked.overrides).run
+    run = read_config(source, asked.overrides).run
     folder = Path(run.folder) / str(run.name)
     before = _results_in(folder)
-    code = run_script("test", gpus, [str(path), *words])
+    code = run_script("test", gpus, [*words_of(source), *words])
     results = _results_in(folder)
     new = sorted(results.items() - before.items(), key=itemgetter(1))
     if not code and number_of("NODE_RANK", 0, least=0) == 0:
@@ -297,7 +298,7 @@ def _results_in(folder: Path) -> dict[Path, int]:
 def _asked_of_test(options: list[str]) -> tuple[Namespace, list[str]]:
     """Return the options of ``test.sh`` that are read here, and the words for ``test.py``."""
     parser = cli.Parser(prog="test.sh", add_help=False, allow_abbrev=False)
-    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    command_line.add_overrides(parser)
     parser.add_argument("--figures", choices=figure.SUFFIXES, default="png")
     add_format(parser)
     asked, words = parser.parse_known_args(options)
@@ -315,12 +316,12 @@ def main() -> int:
     asked = [word for word in arguments if word in ("--list", "--version")]
     if asked:
         command_line.parser(None).parse_args(asked)  # which prints it and ends the command
-    path, gpus, options = parse(arguments, f"{action}.sh")
+    source, gpus, options = parse(arguments, trains=action == "train")
     if "--dry-run" not in options:
         check_gpus(gpus)
     if action == "train":
-        return train(path, gpus, options)
-    return test(path, gpus, options)
+        return train(source, gpus, options)
+    return test(source, gpus, options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from util.checkpoints.checkpoint import Stored, free_bytes
-from util.config.settings import Config
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import StageTask
 from util.prepare.datasets import published_sizes
@@ -24,7 +23,7 @@ from util.runtime.input_size import view_of
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 
-COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
+COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
 NOTHING = Stored(peak_bytes=0, final_bytes=0)
 
 
@@ -96,7 +95,7 @@ def _planned_test(task: StageTask) -> PlannedStage:
     seeds = len(test.seeds or protocol.seeds)
     episodes = test.episodes or protocol.number(config.data.fold) or "all"
     cells = [
-        f"{_config_name(config)}, {config.data.shot}-shot",
+        f"{config.run.name}, {config.data.shot}-shot",
         f"test by {test.protocol}",
         task.state,
         f"{seeds} x {episodes}",
@@ -119,7 +118,7 @@ def _planned_training(task: StageTask, known: dict[str, Stored]) -> PlannedStage
     shots = "" if is_base else f", {config.data.shot}-shot"
     parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
     cells = [
-        f"{_config_name(config)}{shots}",
+        f"{config.run.name}{shots}",
         task.stage,
         task.state,
         str(schedule.steps) if length else "?",
@@ -145,11 +144,6 @@ def training_pass(task: StageTask) -> BenchmarkPass:
 def _schedule(task: StageTask, length: int) -> StepSchedule:
     """Return the schedule of a training for epochs of so many examples, of which its batch is independent."""
     return StepSchedule.from_settings(task.settings, length, task.processes, f"{task.stage}_stage")
-
-
-def _config_name(config: Config) -> str:
-    """Return the path of a config, and the name of its run if that is another."""
-    return config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
 
 
 def _length(task: StageTask) -> int:

@@ -16,7 +16,8 @@ from pathlib import Path
 from model.registry import class_of
 from util import cli
 from util.checkpoints.run import BEST, METRICS, Run
-from util.config.compose import CONFIG, MAIN_METHOD, config_path, encoder_of, file_of, in_names, methods, read_tree
+from util.config import command_line
+from util.config.compose import CONFIG, MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
@@ -28,8 +29,8 @@ from util.launch.tasks import StageTask
 from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
 from util.report.paper_table import table
-from util.report.rows import check_mixture, published_rows
-from util.report.table import FORMATS, add_format
+from util.report.rows import check_mixture
+from util.report.table import FORMATS
 from util.runtime.device import CUDA, pick_device
 from util.runtime.processes import as_user_error
 from util.train.benchmark_pass import BenchmarkPass
@@ -69,10 +70,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("gpus", type=cli.within(int, 0))
     parser.add_argument("--shot", type=cli.numbers, default="1,5")
     parser.add_argument("--seeds", type=cli.numbers, default=(None,))
-    for name in ("--models", "--protocol", "--folds", "--published"):
+    for name in ("--models", "--protocol", "--folds"):
         parser.add_argument(name)
-    parser.add_argument("--set", dest="overrides", action="append", default=[])
-    add_format(parser)
+    command_line.add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true")
     return parser.parse_args()
 
@@ -96,7 +96,6 @@ def _refusals_of_table(options: argparse.Namespace, experiments: list[Experiment
     try:
         facts = {experiment.result: experiment.facts() for experiment in experiments}
         check_mixture(facts, _across_data_sets(experiments), fix)
-        published_rows(options.dataset, list(options.shot), "", chosen=options.published)
     except UserError as error:
         return [str(error)]
     return []
@@ -111,13 +110,13 @@ def _refusals_of_tasks(tasks: list[StageTask], gpus: int) -> list[str]:
 def _write_table(options: argparse.Namespace, experiments: list[Experiment], out: Path) -> None:
     """Print the table and the differences between methods, and keep the table in all formats."""
     results = [experiment.result for experiment in experiments]
-    whole = table(results, across=_across_data_sets(experiments), published=options.published)
+    whole = table(results, across=_across_data_sets(experiments))
     minutes = _minutes_of_training(experiments)
     if minutes:
         whole.notes.append(f"Minutes of training: {minutes}.")
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
-    print("\n".join(["", format(whole, options.format), "", *_differences(experiments, options.format)]))
+    print("\n".join(["", str(whole), "", *_differences(experiments)]))
     print(f"saved as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
 
 
@@ -193,18 +192,18 @@ def _read(
     device = CUDA if options.gpus else "cpu"
     given = [f"run.device={device}", *options.overrides, *overrides]
     if method in methods(CONFIG) or (path := file_of(method, dataset)) is None:
-        path = config_path(f"split{fold}", dataset, method, options.net)
-        return _with_seed(read_config(path, given), path, seed)
+        source = find_config(f"split{fold}", dataset, method, options.net)
+        return _with_seed(read_config(source, given), seed)
     encoder = encoder_of(read_tree(path))
     if encoder not in (None, in_names(options.net)):
         raise UserError(f"{path}: its encoder is {encoder}; name it in place of {options.net}")
     config = read_config(path, given)
     if str(config.data.fold) != str(fold):
         config = read_config(path, [*given, f"data.fold={fold}", f"run.name={config.run.name}_split{fold}"])
-    return _with_seed(config, path, seed)
+    return _with_seed(config, seed)
 
 
-def _with_seed(config: Config, path: Path, seed: int | None) -> Config:
+def _with_seed(config: Config, seed: int | None) -> Config:
     """Return the config of a run of its own for a training seed; that of a model that learns nothing stays."""
     if seed is None or not class_of(config.model).learns:
         return config
@@ -212,7 +211,7 @@ def _with_seed(config: Config, path: Path, seed: int | None) -> Config:
     if config.run.base_folder is not None:
         base = Path(config.run.base_folder)
         overrides.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
-    return read_config(path, [*config.given, *overrides])
+    return read_config(config.source, [*config.given, *overrides])
 
 
 def _check_options(options: argparse.Namespace, config: Config) -> None:
@@ -266,8 +265,8 @@ def memory_problem(case: BenchmarkPass, device_name: str = CUDA) -> str:
     return ""
 
 
-def _differences(experiments: list[Experiment], form: str) -> list[str]:
-    """Return texts that say how every model differs from the first on the same episodes, with tables of a format."""
+def _differences(experiments: list[Experiment]) -> list[str]:
+    """Return texts that say how every model differs from the first on the same episodes, with tables."""
     tested_alike = dict[tuple, dict[str, list[Experiment]]]()
     for experiment in experiments:
         data = experiment.config.data
@@ -280,7 +279,7 @@ def _differences(experiments: list[Experiment], form: str) -> list[str]:
             where = f"fold {fold}" if second[0].source.data.name == name else name
             comparison = compare(*_pairs_of_results(second, first), names=(method, first_method))
             title = f"{method} minus {first_method}, {where}, {shot}-shot"
-            texts.append(f"{title}\n\n{format(comparison, form)}\n")
+            texts.append(f"{title}\n\n{comparison}\n")
     return texts
 
 

@@ -28,14 +28,14 @@ from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
 from util.config.compose import (
-    CONFIG,
     MAIN_METHOD,
+    Selection,
+    Source,
     config_folder,
-    config_path,
     data_sets,
+    find_config,
     methods,
     read_tree,
-    selection_of,
 )
 from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "YAML files under config/, or an experiment and a data set such as: split2 pascal"
     parser.add_argument("configs", nargs="*", help=text)
     command_line.add_method_options(parser)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    command_line.add_overrides(parser)
     parser.add_argument("--all", action="store_true", help="check every experiment, with the default encoders")
 
 
@@ -129,7 +129,7 @@ def _print_data_sets() -> None:
         print(f"{path.stem:<12} {place}")
 
 
-def _chosen_configs(options: argparse.Namespace) -> list[Path]:
+def _chosen_configs(options: argparse.Namespace) -> list[Source]:
     """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
     if options.all:
         return experiments(config_folder())
@@ -140,24 +140,24 @@ def _chosen_configs(options: argparse.Namespace) -> list[Path]:
     return [command_line.named(options, [word]) for word in words]
 
 
-def _check_configs(paths: list[Path], options: argparse.Namespace) -> list[Report]:
+def _check_configs(sources: list[Source], options: argparse.Namespace) -> list[Report]:
     """Return the reports on configs; with ``--all`` an error in a config is a finding, else it is raised."""
     needs = Needs()
     reports = []
-    for path in paths:
+    for source in sources:
         try:
-            reports.append(check_config(path, needs, options.overrides))
+            reports.append(check_config(source, needs, options.overrides))
         except UserError as error:
             if not options.all:
                 raise
-            finding = Finding(f"config {path}", fine=False, says=str(error), fix="correct that line")
-            reports.append(Report(path.parent.name, "", [finding]))
+            finding = Finding(f"config {source}", fine=False, says=str(error), fix="correct that line")
+            reports.append(Report(_data_set_of(source), "", [finding]))
     return reports
 
 
-def experiments(root: Path) -> list[Path]:
-    """Return all runs whose configs are files and, of every data set, those of all folds and methods."""
-    paths = set(root.glob("*/*_split*.yaml"))
+def experiments(root: Path) -> list[Source]:
+    """Return the runs of every data set with all folds and methods, on their default encoders."""
+    sources = list[Source]()
     for folder in data_sets(root):
         data = read_data(folder / f"{folder.name}.yaml")
         has_base_classes = teach_base_learners(vars(data))
@@ -165,29 +165,34 @@ def experiments(root: Path) -> list[Path]:
             tree = read_tree(root / "model" / f"{method}.yaml")
             model = every_model()[value_of(tree, "model.name")]
             if has_base_classes or not model.has_base_stage:
-                paths |= {config_path(f"split{fold}", folder.name, method, root=root) for fold in range(data.folds)}
-    return sorted(paths)
+                names = [f"split{fold}" for fold in range(data.folds)]
+                sources += [find_config(name, folder.name, method, root=root) for name in names]
+    return sources
 
 
-def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
+def check_config(source: Source, needs: Needs, overrides: list[str]) -> Report:
     """Return the prerequisites of one config and the command that runs it; errors as ``read_config``."""
-    config = read_config(path, overrides)
-    return Report(path.parent.name, _command(path, config, overrides), needs.of(config))
+    config = read_config(source, overrides)
+    return Report(_data_set_of(source), _command(source, config, overrides), needs.of(config))
 
 
-def _command(path: Path, config: Config, overrides: list[str]) -> str:
-    """Return the command that runs a config: by experiment and data set where the scripts know it by them."""
-    selection = selection_of(path)
+def _data_set_of(source: Source) -> str:
+    """Return the folder of ``config/`` that a config is of."""
+    return source.folder.name if isinstance(source, Selection) else source.parent.name
+
+
+def _command(source: Source, config: Config, overrides: list[str]) -> str:
+    """Return the command that runs a config: by experiment and data set, or by its file."""
     action = "train" if class_of(config.model).learns else "test"
     settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
-    if selection is not None and selection.folder.parent.resolve() == CONFIG:
-        model = "" if selection.method == MAIN_METHOD else f"MODEL={selection.method} "
-        net = f"NET={selection.net} " if selection.net else ""
-        script = f"sh {action}.sh split{selection.fold} {path.parent.name} {gpu_count()}"
+    if isinstance(source, Selection):
+        model = "" if source.method == MAIN_METHOD else f"MODEL={source.method} "
+        net = f"NET={source.net} " if source.net else ""
+        script = f"sh {action}.sh split{source.fold} {source.folder.name} {gpu_count()}"
         return f"{model}{net}{script}{settings}"
-    command = f"python {action}.py {path}{settings}"
+    command = f"python {action}.py {source}{settings}"
     if config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished:
-        return f"python train_base.py {path}{settings} && {command}"
+        return f"python train_base.py {source}{settings} && {command}"
     return command
 
 

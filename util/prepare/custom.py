@@ -42,6 +42,7 @@ SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on i
 IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 ALL_IMAGES = f"lists/{ALL}.txt"
+TEST_SHARE = 0.25  # of the images
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +58,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
     parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
-    share = within(float, 0.01, 0.99)
-    parser.add_argument("--test-share", type=share, default=0.25, help="of the images (default 0.25)")
     rare = "leave out classes that fewer than N photos show"
     parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
     add_out(parser, "data/<name>")
@@ -139,7 +138,7 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
     files = [path for path in files if path.is_file()]
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
-    return fingerprint(files, *sources, *folds, options.test_share, options.skip_rare)
+    return fingerprint(files, *sources, *folds, TEST_SHARE, options.skip_rare)
 
 
 def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
@@ -231,7 +230,7 @@ def _with_folds(
         return replace(data, train_list=None)
     fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
     lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-    for part, rows in split(index, groups, options.test_share).items():
+    for part, rows in split(index, groups).items():
         text = "".join(f"{lines[row]}\n" for row in rows)
         write_atomically(out / f"lists/{part}.txt", text)
     return replace(data, train_list="lists/train.txt", test_list="lists/test.txt", fold_classes=fold_classes)
@@ -248,7 +247,7 @@ def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]
     return fold_classes
 
 
-def split(index: Index, groups: Sequence[Sequence[int]], test_share: float) -> dict[str, list[int]]:
+def split(index: Index, groups: Sequence[Sequence[int]]) -> dict[str, list[int]]:
     """Return the rows of the training and test images; each class is split in about the same proportion.
 
     Photos, each a group of rows (``photo_groups``), are ordered by the rarest class that they show; their order for a
@@ -263,7 +262,7 @@ def split(index: Index, groups: Sequence[Sequence[int]], test_share: float) -> d
         photos.append((rarest, hashlib.sha256(name.encode()).hexdigest(), rows))
     test = set[int]()
     for place, (_, _, rows) in enumerate(sorted(photos)):
-        if int((place + 1) * test_share) > int(place * test_share):
+        if int((place + 1) * TEST_SHARE) > int(place * TEST_SHARE):
             test.update(rows)
     return {"train": [row for row in range(len(index)) if row not in test], "test": sorted(test)}
 
@@ -281,7 +280,7 @@ def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSetting
             shortage = str(error)
         if not shortage:
             return candidate
-    fix = "add photos, leave classes out by --skip-rare N or --classes, or change --folds or --test-share"
+    fix = "add photos, leave classes out by --skip-rare N or --classes, or change --folds"
     raise UserError(f"{shortage}; {fix}")
 
 

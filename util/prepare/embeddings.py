@@ -1,15 +1,14 @@
 """Make the text vectors of a data set's class names from a file of word vectors, or import a published file of them.
 
 --vectors FILE builds unit rows by the rule of util/data/words/vectors.py, which gives the published tables from the
-GoogleNews word2vec file. --import FILE takes the rows of a published .pkl or .npz as they are; nothing in the file is
-executed.
+GoogleNews word2vec file. The rows of a published .pkl or .npz are taken as they are; nothing in the file is executed.
 """
 
 import argparse
 import re
 from pathlib import Path
 
-from util.config.compose import config_path
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
@@ -22,10 +21,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--dataset", required=True, help="a folder of config/, such as pascal, or a config file")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--vectors", type=Path, metavar="FILE", help="word2vec, GloVe or fastText; also as .gz")
+    text = "word2vec, GloVe or fastText, also as .gz; or a .pkl or .npz of finished rows"
+    source.add_argument("--vectors", type=Path, metavar="FILE", help=text)
     text = "vectors that gensim downloads, such as word2vec-google-news-300 (1.7 GB)"
     source.add_argument("--download", metavar="NAME", help=text)
-    source.add_argument("--import", type=Path, metavar="FILE", dest="published", help="a .pkl or .npz of finished rows")
     parser.add_argument("--name", default="word2vec", help="value of data.text for the result (default word2vec)")
     parser.add_argument("--out", type=Path, help="folder to write into (default initmodel)")
     text = "if the file lacks a name: stop, or make a row from the name alone (without meaning)"
@@ -43,15 +42,15 @@ def run(options: argparse.Namespace) -> int:
     _refuse_name(name)
     folder = options.out or Path(FOLDER)
     target = folder / f"{name}_{data.name}.npz"
-    vectors = download(options.download) if options.download else options.vectors
-    source = vectors or options.published
-    made_from = fingerprint([source], *data.classes, options.missing, bool(vectors))
+    source = download(options.download) if options.download else options.vectors
+    holds_words = source.suffix not in SUFFIXES
+    made_from = fingerprint([source], *data.classes, options.missing, holds_words)
     if target.exists():
         if stored_origin(target) != made_from:
             raise UserError(f"{target}: was made from something else; remove it or give another --name")
         print(f"{target}: made from {source} already; nothing to do")
         return 0
-    if vectors:
+    if holds_words:
         table, notes = build_vectors(source, data.classes, fill=options.missing == NAMES)
     else:
         table = read_vectors(source, data.classes)
@@ -74,5 +73,5 @@ def _refuse_name(name: str) -> None:
 
 def _read_data(dataset: str) -> DataSettings:
     """Return the settings of a data set by its name, or of a config file; errors as ``read_config``."""
-    path = dataset if dataset.endswith(".yaml") else config_path("split0", dataset)
-    return read_config(path).data
+    source = dataset if dataset.endswith(".yaml") else find_config("split0", dataset)
+    return read_config(source).data

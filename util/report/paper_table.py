@@ -126,7 +126,7 @@ def class_table(
     Arguments and errors as of ``table``.
     """
     if output == BASE:
-        raise UserError(f"--output {BASE} --per-class: this output has no novel class; leave out one of them")
+        raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     results, other_fold_notes = _chosen_results(paths, output, protocol, across=False)
     first = next(iter(results.values()))
     quoted, _ = published_rows(

@@ -27,10 +27,9 @@ def show(paths: Sequence[Path], suffix: str = "png", form: str = "markdown") -> 
         print(summary(result, form))
         print(*draw_charts(path, suffix), sep="\n")
         try:
-            drawn = draw_episodes(path, suffix)
+            print(*draw_episodes(path, suffix), "", sep="\n", flush=True)
         except UserError as error:
-            drawn = [f"no pictures of episodes: {error}"]
-        print(*drawn, "", sep="\n", flush=True)
+            print(f"no pictures of episodes: {error}\n", flush=True)
     runs = {(result["dataset"], result["run"], result["fold"]) for result in results}
     if len(results) > 1 == len(runs):
         print(format(protocol_table(results), form), flush=True)

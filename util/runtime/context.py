@@ -42,7 +42,7 @@ def make_run_context(config: Config) -> RunContext:
     model_class = class_of(config.model)
     if not model_class.reads_text and config.data.text != text.NO_TEXT:
         problem = f"this model ({model_class.title}) reads no text vectors; set data.text: {text.NO_TEXT}"
-        raise UserError(f"{config.path}: data.text = {config.data.text}, but {problem}")
+        raise UserError(f"{config.source}: data.text = {config.data.text}, but {problem}")
     vectors = text.class_vectors(config.data) if model_class.reads_text else None
     return RunContext(config, Fold.of(config.data), model_class, vectors)
 

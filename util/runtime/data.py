@@ -37,6 +37,7 @@ class StageData:
     held_out: Dataset | None  # None: the lists leave none
     validation_length: int  # held-out examples
     held_out_classes: list[str]  # of the data set of the held-out examples
+    workers: int  # that load both
 
 
 def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
@@ -57,10 +58,10 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     seed = context.config.run.seed
     training = LabelledDataset(images, fold, size, seed, stage.augment)
     if held_out is None:
-        return StageData(images, training, None, 0, data.classes)
+        return StageData(images, training, None, 0, data.classes, data.workers)
     examples = LabelledDataset(held_out, fold, size, seed, None)
     count = min(stage.validate_episodes, len(held_out.queries))
-    return StageData(images, training, examples, count, data.classes)
+    return StageData(images, training, examples, count, data.classes, data.workers)
 
 
 def meta_stage_data(context: RunContext, world: ProcessGroup) -> StageData:
@@ -72,14 +73,15 @@ def meta_stage_data(context: RunContext, world: ProcessGroup) -> StageData:
     stage = context.config.meta_stage
     held_out = validation_context(context)
     classes = held_out.config.data.classes
+    workers = context.config.data.workers
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main)
         validation_images = _images_for_validation(held_out, images, world.is_main)
     training = training_episodes(context, images)
     if validation_images is None:
-        return StageData(images, training, None, 0, classes)
+        return StageData(images, training, None, 0, classes, workers)
     examples = validation_episodes(held_out, validation_images)
-    return StageData(images, training, examples, stage.validate_episodes, classes)
+    return StageData(images, training, examples, stage.validate_episodes, classes, workers)
 
 
 def _images_for_validation(held_out: RunContext, training: ImageList, progress: bool) -> ImageList | None:

@@ -49,7 +49,7 @@ def build_model(
             model = class_of(config.model)
             return model(config.model, task, *load_parts(model, config.model))
         except ModelMismatch as error:
-            raise UserError(f"{config.path}: {error}") from None
+            raise UserError(f"{config.source}: {error}") from None
 
 
 def check_finite(output: Output) -> None:

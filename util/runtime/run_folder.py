@@ -101,14 +101,24 @@ def environment() -> dict[str, Any]:
 
 @functools.cache  # of the code that this process has loaded
 def _code_and_machine() -> dict[str, Any]:
+    changed = _git("status", "--porcelain")
     versions = {name: package.version for name in PACKAGES for package in metadata.distributions(name=name)}
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_files": len(_git("status", "--porcelain").splitlines()),
+        "commit": _commit(),
+        "changed_files": 0 if changed == UNKNOWN else len(changed.splitlines()),
         "python": platform.python_version(),
         "packages": {name: versions.get(name, UNKNOWN) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _commit() -> str:
+    """Return the commit of a clone, or the one that pip has installed from a repository."""
+    for package in metadata.distributions(name="symnet"):
+        if package.locate_file("symnet") == REPOSITORY:
+            origin = json.loads(package.read_text("direct_url.json") or "{}")
+            return origin.get("vcs_info", {}).get("commit_id", UNKNOWN)
+    return _git("rev-parse", "HEAD")
 
 
 def changed_since_commit(commit: str, folders: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -41,7 +41,7 @@ def command(stage: str, description: str | None) -> int:
     parser = command_line.parser(description)
     cli.add_training_options(parser)
     if stage == "meta":
-        parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
+        cli.add_start(parser)
     options = parser.parse_args()
     if command_line.show(options):
         return 0
@@ -125,10 +125,11 @@ def train_stage(
         try:
             if resume:
                 hooks.resume(training, allow_changes)
-            _describe(training, config, data.images)
+            _describe(training, data.images, config.given)
             _log_start(training, data.images, notes)
-            validate = _validation(training, data, config)
-            with closing(_batches(training, data, kept_file, config.data.workers)) as stream:
+            at_once = partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
+            validate = _validation(training, data, at_once)
+            with closing(_batches(training, data, kept_file)) as stream:
                 finished = train(training, stream, validate, config.run.seed)
             if kept_file:
                 log.info("encoder: %s", kept_file.in_words())
@@ -145,7 +146,7 @@ def _stage_settings(config: Config, name: str) -> StageSettings:
     """Return the settings of a stage; UserError if the model has none."""
     stage = config.base_stage if name == "base" else config.meta_stage
     if stage is None:
-        raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+        raise UserError(f"{config.source}: this model has no base learner and so no base stage; run train.py")
     return stage
 
 
@@ -187,8 +188,9 @@ def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList
     }
 
 
-def _describe(training: hooks.Training, config: Config, images: ImageList) -> None:
-    """Write the config and the facts of a training into its folder."""
+def _describe(training: hooks.Training, images: ImageList, options: list[str]) -> None:
+    """Write the config and the facts of a training into its folder, with the overrides that it was begun with."""
+    config = training.state["config"]
     facts = {
         "images": len(images.queries),
         "list": images.digest,
@@ -196,10 +198,10 @@ def _describe(training: hooks.Training, config: Config, images: ImageList) -> No
         "list_note": images.note,
         "device": describe(training.world.device),
         "precision": training.prepared.precision,
-        OPTIONS: config.given,
-        RUN: config.run.name,
+        OPTIONS: options,
+        RUN: config["run"]["name"],
     }
-    training.folder.describe(training.state["config"], **facts)
+    training.folder.describe(config, **facts)
 
 
 def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) -> None:
@@ -212,9 +214,7 @@ def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) ->
     log.info("%s stage on %s: %d images, %d processes", stage, place, len(images.queries), world.size)
 
 
-def _batches(
-    training: hooks.Training, data: StageData, kept_file: RecordFile | None, workers: int
-) -> Generator[Any, None, None]:
+def _batches(training: hooks.Training, data: StageData, kept_file: RecordFile | None) -> Generator[Any, None, None]:
     """Return the batches of the steps that are left to this process."""
     schedule = training.schedule
     world = training.world
@@ -229,33 +229,32 @@ def _batches(
     network = training.prepared.network
     if kept_file:
         cast(Method, network).kept_maps = KeptMaps(kept_file)
-    return batches(data.training, numbers, workers, world.device)
+    return batches(data.training, numbers, data.workers, world.device)
 
 
-def _validation(training: hooks.Training, data: StageData, config: Config) -> hooks.Validate | None:
-    """Return the validation of a stage, None where none is wanted or possible."""
+def _validation(training: hooks.Training, data: StageData, at_once: Callable[[], int]) -> hooks.Validate | None:
+    """Return the validation of a stage, of ``at_once`` examples a batch; None where none is wanted or possible."""
     if not training.stage.validate_every:
         return None
     if data.held_out is None:
         log.info("no validations: the test list has too few images of the training list's classes")
         return None
-    return partial(_validate, config, data, training)
+    return partial(_validate, training, data, at_once)
 
 
 def _validate(
-    config: Config, data: StageData, training: hooks.Training, network: PreparedNetwork, step: int
+    training: hooks.Training, data: StageData, at_once: Callable[[], int], network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     world = training.world
     length = data.validation_length
-    batch = episodes_at_once(config.test.batch, world.device, images=config.data.shot + 1, side=config.data.size)
+    batch = at_once()
     batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
     board = Scoreboard(len(data.held_out_classes))
     examples = Examples(8)
     watch = hooks.Watch(training, length // world.size // batch_of_dataset)
     observers: list[Observer] = [board, examples, watch]
-    workers = config.data.workers
-    run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
+    run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
     scores, _ = board.gather(world)
     points = dict[str, float]()
     for output, values in scores.items():

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
-from model.encoders.resnet import SMALL, ResNetEncoder
+from model.encoders.residual import SMALL
+from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import ModelMismatch
 from tests.helpers.close import close

@@ -10,6 +10,7 @@ from torchvision.models import resnet, vgg
 
 from model.dcama.dcama import DCAMA
 from model.encoders.layouts import fit, load_encoder
+from model.encoders.residual import LAYERS
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import ModelMismatch
 from tests.model.varied import bare_encoder, varied_encoder, vary_norms
@@ -19,6 +20,14 @@ COUNTER = "num_batches_tracked"
 
 def same_state(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return state.keys() == other.keys() and all(torch.equal(state[k], other[k]) for k in state)
+
+
+@pytest.mark.parametrize("name", ["resnet34", "resnet50"])
+def test_layers_and_their_random_values_are_those_of_torchvision(name: str) -> None:
+    torch.manual_seed(3)
+    theirs = {key: value for key, value in getattr(resnet, name)().state_dict().items() if not key.startswith("fc.")}
+    torch.manual_seed(3)
+    assert same_state(LAYERS[name]().state_dict(), theirs)
 
 
 @torch.no_grad()

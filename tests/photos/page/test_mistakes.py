@@ -11,7 +11,7 @@ from tests.helpers.browser import BOX, NONE_LEFT, Page
 
 
 def test_options_without_effect_are_refused(predict, baseline: Path) -> None:
-    assert "takes no --query" in predict("--config", baseline, "--serve", "--query", "x").error
+    assert "--query: has no effect with --serve" in predict("--config", baseline, "--serve", "--query", "x").error
 
 
 @pytest.mark.parametrize(("path", "line"), [("nowhere", "no such photo or folder"), ("photos", "no photo")])

@@ -28,10 +28,6 @@ from util.files import REPOSITORY, RestrictedUnpickler, paths_below, writable
 from util.files.images import fitted_mask, header_of, opened_mask, read_mask_of, turned
 
 DIFFERS = "differs"
-EVERY_METHOD = """\
-# These values override every method's own: this data set has one published protocol.
-test: {{protocol: {protocol}}}
-"""
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
 
@@ -307,10 +303,7 @@ def plan_of(
         line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
     values = usual | rule | {"name": options.what, "root": options.out}
-    configs = {
-        f"{options.what}.yaml": config_text(CONFIG, lists, values),
-        "every_method.yaml": EVERY_METHOD.format(**values),
-    }
+    configs = {f"{options.what}.yaml": config_text(CONFIG, lists, values)}
     published = {"classes": classes}
     return Plan(jobs, read, lists["classes"], published, notes, sources=sources, configs=configs)
 
