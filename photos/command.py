@@ -157,7 +157,7 @@ def _first_lines(segmenter: Segmenter, marked: Sequence[MarkedPhoto]) -> Iterato
     """Yield what a person wants to know before the first photo."""
     if segmenter.base is not None:
         yield f"{len(segmenter.base.classes)} base classes of the weights are segmented too"
-    least = segmenter.min_score
+    least = segmenter.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for known in segmenter.new_classes:
         marks = "1 mark" if len(known.sources) == 1 else f"{len(known.sources)} marks"

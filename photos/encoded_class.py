@@ -130,17 +130,17 @@ class BaseClasses:
             self._fitted[len(new)] = self.model.fit(shots, [encoded.name for encoded in new])
         return self.model.base_margins(query, valid, self._fitted.get(len(new)))
 
-    def resolve_overlaps(self, margins: np.ndarray, scores: Sequence[float] | None, min_score: float | None) -> None:
+    def resolve_overlaps(self, margins: np.ndarray, scores: Sequence[float] | None, min_presence: float | None) -> None:
         """Let new classes win or yield pixels of base classes, in place, by their presence scores.
 
         ``margins`` (N + n, H, W) are of the base classes, then of the new ones. Without ``scores``, or with one below
-        ``min_score``, a new class wins no pixel.
+        ``min_presence``, a new class wins no pixel.
         """
         base, new = np.split(margins, [len(self.classes)])
         top = base.max(0)
         probability = 1 / (np.exp(-top) + np.exp(base - top).sum(0))  # of the most probable base class
         for margin, score in zip(new, scores or [0.0] * len(new)):
             wins = top <= 0
-            if min_score is None or score >= min_score:
+            if min_presence is None or score >= min_presence:
                 wins |= score > probability
             margin[:] = np.where(wins, margin + np.maximum(top, 0), np.minimum(margin, 0))

@@ -50,7 +50,7 @@ class SegmenterOptions:
     tile: int | None
     vectors: Path | None
     keep_base: bool
-    min_score: float | None
+    min_presence: float | None
     refine: bool
     adapt: str
 
@@ -67,14 +67,14 @@ class SegmenterOptions:
         side = "of the network's input; default as trained"
         add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
         add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are no classes of the data set")
-        parser.set_defaults(tile=None, keep_base=False, min_score=None, refine=True, adapt=AUTO)
+        parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True, adapt=AUTO)
 
     @staticmethod
     def add_rules_to(parser: argparse.ArgumentParser) -> None:
         """Declare the options that an exported network cannot have."""
         add = parser.add_argument
         score = "minimum presence score (0 to 1) of a class that is shown; default the calibration's threshold"
-        add("--min-score", type=within(float, 0, 1), metavar="P", help=score)
+        add("--min-presence", type=within(float, 0, 1), metavar="P", help=score)
         refine = "keep the network's edges, not the photo's"
         add("--no-refine", dest="refine", action="store_false", help=refine)
         add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
@@ -94,7 +94,7 @@ class SegmenterOptions:
             tile=self.tile,
             device=device or self.device,
             vectors=self.vectors,
-            decision=Decision(self.min_score, refine=self.refine),
+            decision=Decision(self.min_presence, refine=self.refine),
             keep_base=self.keep_base,
         )
         if self.vectors and not segmenter.model.reads_vectors:

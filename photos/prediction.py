@@ -22,14 +22,14 @@ from util.loaded import Calibration, without_specks
 
 THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 EVEN = 0.5  # share of a class beside the background at which both are equally probable
-DIGITS = 6  # after the decimal point, of shares and confidences
+DIGITS = 6  # after the decimal point, of shares and scores
 
 
 @dataclass(frozen=True)
 class Decision:
     """The rules that turn scores into a mask."""
 
-    min_score: float | None = None  # least presence score of a class that is shown; None: the calibration's threshold
+    min_presence: float | None = None  # least presence score of a class that is shown; None: that of the calibration
     threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
 
@@ -41,7 +41,7 @@ class Part:
     name: str
     box: tuple[int, int, int, int]  # x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1
     area: int  # in pixels
-    score: float  # mean probability of the class over its pixels
+    score: float  # as that of a class's mask, of this part
     _parts: np.ndarray = field(repr=False)  # (H, W) int32, shared by all parts of the class
     _part: int = field(repr=False)
 
@@ -63,10 +63,11 @@ class Prediction:
     probability: np.ndarray
     # the probability that the photo shows each class; None without a calibration, and for base classes
     presence: list[float | None] | None = None
-    min_score: float | None = None  # the presence score below which a class has no pixel; None without a calibration
+    min_presence: float | None = None  # the presence score below which a class has no pixel; None without a calibration
     # the share of a class in the sum of its own and the background's probability above which the network takes a pixel
     # for the class; a calibration moves it
     own_threshold: float = EVEN
+    calibration: Calibration | None = None  # of the scores
     photo: Path | None = None  # its file, where it has one
     facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
 
@@ -92,14 +93,14 @@ class Prediction:
             decision: the rules that turn scores into a mask.
         """
         probability = _softmax(margins.astype(np.float32) if calibration is None else calibration.margins(margins))
-        min_score = None
+        min_presence = None
         if calibration is not None and presence is not None:
-            min_score = calibration.threshold if decision.min_score is None else decision.min_score
-            shown = np.array(_reach(presence, min_score))
+            min_presence = calibration.threshold if decision.min_presence is None else decision.min_presence
+            shown = np.array(_reach(presence, min_presence))
             margins = np.where(shown[:, None, None], margins, -np.inf)
         mask = _decide(margins, probability, decision)
         own_threshold = EVEN if calibration is None else calibration.own_threshold
-        return cls(image, names, mask, probability, presence, min_score, own_threshold)
+        return cls(image, names, mask, probability, presence, min_presence, own_threshold, calibration)
 
     def __repr__(self) -> str:
         classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
@@ -108,9 +109,16 @@ class Prediction:
     @property
     def shown(self) -> list[bool]:
         """Whether the presence score of each class suffices for its pixels to be shown."""
-        return _reach(self._scores(), self.min_score)
+        return _reach(self._presences(), self.min_presence)
 
-    def _scores(self) -> list[float | None]:
+    def _score(self, index: int, pixels: float) -> float:
+        """Return the score of pixels of a class by its index, from their mean probability."""
+        presence = self._presences()[index]
+        if self.calibration is not None and presence is not None:
+            pixels = self.calibration.score(presence, pixels)
+        return round(float(pixels), DIGITS)
+
+    def _presences(self) -> list[float | None]:
         """Return ``presence``, None for each class where there is none."""
         return self.presence or [None] * len(self.names)
 
@@ -125,7 +133,7 @@ class Prediction:
             for part in by_area:
                 left, top, width, height, area = facts[part].tolist()
                 box = (left, top, left + width, top + height)
-                score = float(round(sums[part] / area, DIGITS))
+                score = self._score(value - 1, sums[part] / area)
                 instances.append(Part(name, box, area, score, parts, part))
         return instances
 
@@ -174,7 +182,7 @@ class Prediction:
         parts = self.instances()
         for row in rows:
             row["instances"] = [
-                {"pixels": part.area, "box": part.box, "confidence": part.score, "runs": encoded(part.mask)}
+                {"pixels": part.area, "box": part.box, "score": part.score, "runs": encoded(part.mask)}
                 for part in parts
                 if part.name == row["name"]
             ]
@@ -201,27 +209,28 @@ class Prediction:
         return class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
+        """Return name, value in the mask, presence score, pixels, share of the photo, box and score of each class.
 
-        Box and confidence are as ``Part``'s box and score, of all pixels; None for a class without any.
+        The score is the probability that the mask overlaps the object by half; without a calibration, and of base
+        classes, the mean probability of its pixels. Box and score are None for a class without pixels.
         """
         rows = []
-        for value, (name, score) in enumerate(zip(self.names, self._scores()), 1):
+        for value, (name, presence) in enumerate(zip(self.names, self._presences()), 1):
             inside = self.mask == value
             pixels = int(inside.sum())
-            box = confidence = None
+            box = score = None
             if pixels:
                 left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
                 box = [left, top, left + width, top + height]
-                confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
+                score = self._score(value - 1, float(self.probability[value - 1][inside].mean(dtype=np.float64)))
             row = {
                 "name": name,
                 "value": value,
-                "presence": None if score is None else round(score, DIGITS),
+                "presence": None if presence is None else round(presence, DIGITS),
                 "pixels": pixels,
                 "share": round(pixels / inside.size, DIGITS),
                 "box": box,
-                "confidence": confidence,
+                "score": score,
             }
             rows.append(row)
         return rows

@@ -35,7 +35,7 @@ SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
-COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
+COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "score", "presence", "error")
 
 
 def own_record(path: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def is_record(content: Any) -> bool:
     """Return whether the content of a JSON file is a photo's result."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         return False
-    keys = {"name", "value", "presence", "pixels", "share", "box"}
+    keys = {"name", "value", "presence", "pixels", "share", "box", "score"}
     is_whole = all(isinstance(row, dict) and keys <= row.keys() for row in content["classes"])
     return is_whole and {"query", "query_file", "width", "height"} <= content.keys()
 
@@ -248,7 +248,7 @@ class Results:
                 continue
             whole = [row] if row["pixels"] else []
             for entry in row.get("instances", whole):
-                yield PredictedObject(row["name"], entry["confidence"], entry["runs"])
+                yield PredictedObject(row["name"], entry["score"], entry["runs"])
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""

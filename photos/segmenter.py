@@ -83,9 +83,9 @@ class Segmenter:
         self.vectors = None if vectors is None else Path(vectors)
         self.base = BaseClasses(self.model) if keep_base else None
         self.calibration = self.model.calibration()
-        if self.decision.min_score is not None and self.calibration is None:
+        if self.decision.min_presence is not None and self.calibration is None:
             fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
-            raise UserError(f"--min-score {self.decision.min_score:g}: {self.model.title} {fix}")
+            raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
         self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the supports said
@@ -155,7 +155,7 @@ class Segmenter:
             return filled
         searcher = copy.copy(self)
         searcher.base = None
-        searcher.decision = Decision(min_score=None if self.calibration is None else 0.0)
+        searcher.decision = Decision(min_presence=None if self.calibration is None else 0.0)
         searcher.classes = [encode_class(name, filled, self.model, self.vectors)]
         for i, support in enumerate(supports):
             if are_boxed[i]:
@@ -270,9 +270,9 @@ class Segmenter:
             margins = photo.refine(first)
         calibration = None if scores is None else self.calibration
         if self.base is not None and first and few_shot:
-            self.base.resolve_overlaps(margins, scores, self.min_score)
+            self.base.resolve_overlaps(margins, scores, self.min_presence)
             if calibration is not None:
-                calibration = replace(calibration, scale=1.0, offset=0.0)
+                calibration = calibration.of_other_margins()
         presence = None if scores is None else [*[None] * first, *scores]
         names = [known.name for known in self.classes]
         prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
@@ -292,10 +292,10 @@ class Segmenter:
         return scores
 
     @property
-    def min_score(self) -> float | None:
+    def min_presence(self) -> float | None:
         """The presence score below which a class is not shown; None without a calibration."""
-        if self.decision.min_score is not None:
-            return self.decision.min_score
+        if self.decision.min_presence is not None:
+            return self.decision.min_presence
         return None if self.calibration is None else self.calibration.threshold
 
     @property

@@ -163,7 +163,7 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     out.model = segmenter.model.for_materials()
     out.presence_by = segmenter
     if segmenter.calibration is not None:
-        out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
+        out.calibration = segmenter.calibration.of_other_margins()
     for known in segmenter.few_shot_classes:
         batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))

@@ -62,7 +62,7 @@ SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weigh
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
     "masks of an object outside the 20 trained classes overlap it by 27 % on average; with SAM-type weights more: "
-    "python predict.py --config config/pascal/pascal_split0_gfsam.yaml ... (3.8 GB; docs/predict.md)"
+    "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the supports have no class name"

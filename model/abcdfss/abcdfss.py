@@ -40,10 +40,11 @@ LEVELS = 256  # bins of its histogram
 
 @dataclass
 class ABCDFSSSettings(WithEncoderSettings):
-    """ABCDFSS's settings; ``config/model/abcdfss.yaml`` explains them."""
+    """ABCDFSS's settings."""
 
-    steps: int = field(default=25, metadata={"low": 0})
-    rate: float = field(default=0.01, metadata={"low": 0})
+    steps: int = field(default=25, metadata={"low": 0})  # of SGD, for each head
+    rate: float = field(default=0.01, metadata={"low": 0})  # learning rate
+    # Of a map that a step contrasts with all others, drawn anew in each; 0: all (published)
     positions: int = field(default=0, metadata={"low": 0})
 
 

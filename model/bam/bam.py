@@ -25,7 +25,7 @@ from model.tensors.ops import masked_mean, mean_over_shots
 
 
 class BAMSettings(WithBaseSettings):
-    """BAM's own settings; ``config/model/bam.yaml`` explains them."""
+    """BAM's own settings."""
 
 
 @dataclass

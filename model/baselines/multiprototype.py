@@ -26,9 +26,10 @@ Rule = Literal["max_mean", "max"]
 
 @dataclass
 class MultiPrototypeSettings(TrainingFreeSettings):
-    """The method's settings; ``config/model/multiprototype.yaml`` explains them."""
+    """The method's settings."""
 
-    k: int = field(default=5, metadata={"low": 1})
+    k: int = field(default=5, metadata={"low": 1})  # centres of a class and of the background
+    # Score of a class at a pixel. max_mean: largest cosine to a centre of it times the mean one; max: largest cosine
     rule: Rule = "max_mean"
 
 

@@ -26,9 +26,10 @@ LEAST_TOTAL = 1e-6  # that the cells of a class are divided by at least
 
 @dataclass
 class ProbeSettings(TrainingFreeSettings):
-    """The probe's settings; ``config/model/probe.yaml`` explains them."""
+    """The probe's settings."""
 
     stage: int | list[int] = field(default_factory=lambda: [3, 4], metadata={"low": 2, "high": 4, "length": (1, 3)})
+    # On the squared weights of features of mean 0 and mean square 1, beside the mean cross entropy
     penalty: float = field(default=0.3, metadata={"low": 0})
 
 

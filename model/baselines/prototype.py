@@ -19,7 +19,7 @@ from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
 
 
 class PrototypeSettings(TrainingFreeSettings):
-    """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
+    """The baseline's settings."""
 
 
 @dataclass

@@ -27,13 +27,17 @@ ALL_SHOTS = 5.0  # weight of the regression of all shots in a vote, for any numb
 
 @dataclass
 class BCMSettings(WithBaseSettings):
-    """BCM's own settings; ``config/model/bcm.yaml`` explains them."""
+    """BCM's own settings."""
 
-    beta: float = field(default=0.5, metadata={"low": 0})
+    beta: float = field(default=0.5, metadata={"low": 0})  # exponent of the features, which are not negative
+    # Cells that a regression is fitted to. bg: all of its novel classes, of the rest as many as the second most
+    # frequent has; us, os: of each as many as the rarest, the most frequent one has
     sampling: Literal["bg", "us", "os"] = "bg"
+    # With several shots: a vote of a regression of each and one of all, which has 5 votes
     ensemble: bool = True
+    # Base classes within which a novel class is looked for; -1: all that its supports touch
     top_k: int = field(default=1, metadata={"low": -1})
-    seed: int = field(default=2023, metadata={"low": 0})
+    seed: int = field(default=2023, metadata={"low": 0})  # of the samples
 
 
 class NovelRegressions(NamedTuple):

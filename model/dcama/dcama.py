@@ -46,7 +46,7 @@ MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolu
 
 
 class DCAMASettings(WithEncoderSettings):
-    """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
+    """DCAMA's own settings."""
 
 
 @dataclass

@@ -30,10 +30,11 @@ BACKGROUND_WEIGHT, BACKGROUND_WEIGHT_OF_SEVERAL = 0.01, 0.15  # in CE, with one 
 
 @dataclass
 class DIaMSettings(WithBaseSettings):
-    """DIaM's own settings; ``config/model/diam.yaml`` explains them."""
+    """DIaM's own settings."""
 
-    iterations: int = field(default=100, metadata={"low": 0})
+    iterations: int = field(default=100, metadata={"low": 0})  # steps of gradient descent for each query
     lr: float = field(default=0.00125, metadata={"low": 0})
+    # Cross-entropy of the supports, divergence from the prior, entropy, distillation
     loss_weights: list[float] = field(
         default_factory=lambda: [100.0, 1.0, 1.0, 100.0], metadata={"low": 0, "length": (4, 4)}
     )

@@ -19,15 +19,18 @@ class Learn:
 
 @dataclass
 class EncoderSettings:
-    """Which encoder, and its start; ``config/model/symnet.yaml`` explains them, ``WithEncoder`` declares what fits."""
+    """Which encoder, and its start; ``WithEncoder`` declares what fits a method."""
 
-    backbone: str = "resnet50"
+    backbone: str = "resnet50"  # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
+    # deep: three 3x3 convolutions (published checkpoints); plain: torchvision's 7x7; of ResNets alone
     stem: Literal["deep", "plain"] = "deep"
-    weights: str | None = None  # a file, a name that can be downloaded, or None for random values
-    pretraining: str | None = None  # the data that a file's weights were trained on, as the user states it
-    partial: bool = False  # whether weights may lack tensors, which start from random values
-    output_stride: Literal[8, 16, 32] | None = None
-    learn: Learn | None = None
+    # A file (torchvision layout, deep-stem layout, a base-stage checkpoint; float16 or float32), `torchvision`, `timm`
+    # or `package` to find them by name, null for random values
+    weights: str | None = None
+    pretraining: str | None = None  # the data that a file's weights were trained on: results state it
+    partial: bool = False  # accept a file without some tensors; they start from random values and are named in the log
+    output_stride: Literal[8, 16, 32] | None = None  # null: the method's own
+    learn: Learn | None = None  # such as {parts: [4], lr_factor: 0.1}; null: nothing, or what the method says
 
     @property
     def stride(self) -> int | None:

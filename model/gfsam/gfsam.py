@@ -26,7 +26,7 @@ POINTS_AT_ONCE = 64
 
 @dataclass
 class GFSAMSettings(FoundationSettings):
-    """GF-SAM's settings; ``config/model/gfsam.yaml`` explains them."""
+    """GF-SAM's settings."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam-vit-huge", "facebook/dinov2-large"])
 

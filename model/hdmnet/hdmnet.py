@@ -38,9 +38,12 @@ SHARPENED = 10.0  # factor of the similarity among the query's inputs
 
 @dataclass
 class HDMNetSettings(WithBaseSettings):
-    """HDMNet's own settings; ``config/model/hdmnet.yaml`` explains them."""
+    """HDMNet's own settings."""
 
+    # Learning-rate factor of pyramid, matching and decoder beside the projections' 1
     transformer_lr_factor: float = field(default=0.1, metadata={"low": 0})
+    # Where no cell of the coarsest grid sees only the object, such as a small one: false, the cells that see most of it
+    # teach (the published form without its rounding errors); true, all alike
     even_teacher: bool = False
 
     def problem(self, size: int) -> tuple[str, str] | None:

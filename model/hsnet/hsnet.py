@@ -32,7 +32,7 @@ VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels, whose grids need not
 
 @dataclass
 class HSNetSettings(WithEncoderSettings):
-    """HSNet's own settings; ``config/model/hsnet.yaml`` explains them."""
+    """HSNet's own settings."""
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if VGG's levels squeeze to different grids; a ResNet's never do."""

@@ -21,11 +21,13 @@ from model.tensors.object_windows import Mask
 
 @dataclass
 class INSID3Settings(TrainingFreeSettings):
-    """INSID3's settings; ``config/model/insid3.yaml`` explains them."""
+    """INSID3's settings."""
 
-    components: int = field(default=0, metadata={"low": 0})  # r
-    tau: float = field(default=0.6, metadata={"low": -1, "high": 1})
-    merge: float = field(default=0.2, metadata={"low": 0, "high": 1})
+    # r, directions of position that are removed from the features, fewer than channels and patches; 0: none, for
+    # convolutions (published: 500, DINOv3 ViT-L/16 at 1024 px)
+    components: int = field(default=0, metadata={"low": 0})
+    tau: float = field(default=0.6, metadata={"low": -1, "high": 1})  # clusters grow down to this cosine of patches
+    merge: float = field(default=0.2, metadata={"low": 0, "high": 1})  # least score of a cluster in the mask
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if images of this side have too many patches, or too few for the basis."""

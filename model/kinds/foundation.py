@@ -22,7 +22,7 @@ log = logging.getLogger("symnet")
 
 @dataclass
 class FoundationSettings(ModelSettings):
-    """The settings of every method over such networks; ``config/model/sam3.yaml`` explains them."""
+    """The settings of every method over such networks."""
 
     weights: list[str] = field(default_factory=list)  # of each network: a name on the hub, or a folder
     pretraining: str | None = None  # the data that the networks were trained on

@@ -20,9 +20,9 @@ unit = in_float32(F.normalize)  # features of length 1
 
 @dataclass
 class TrainingFreeSettings(WithEncoderSettings):
-    """The settings of every training-free method; ``config/model/prototype.yaml`` explains them."""
+    """The settings of every training-free method."""
 
-    # The encoder stages whose features are compared.
+    # Encoder stages whose features are compared, one or several: each at length 1, concatenated
     stage: int | list[int] = field(default=3, metadata={"low": 2, "high": 4, "length": (1, 3)})
 
     @property

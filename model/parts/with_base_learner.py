@@ -88,8 +88,9 @@ class Ensemble(nn.Module):
 class BaseSettings:
     """Settings of the base-learner stage: frozen encoder stages, and the head's learning rate."""
 
+    # Encoder stages, stem included, that keep their initial weights in the base stage
     frozen_stages: int = field(default=0, metadata={"low": 0, "high": 5})
-    head_lr_factor: float = field(default=10.0, metadata={"low": 0})
+    head_lr_factor: float = field(default=10.0, metadata={"low": 0})  # of the base learner, beside the encoder's 1
 
 
 @dataclass

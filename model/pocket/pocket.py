@@ -51,9 +51,9 @@ DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED
 
 @dataclass
 class PocketSettings(WithEncoderSettings):
-    """Pocket's own settings; ``config/model/pocket.yaml`` explains them."""
+    """Pocket's own settings."""
 
-    foreground_weight: float = field(default=2.0, metadata={"low": 0})
+    foreground_weight: float = field(default=2.0, metadata={"low": 0})  # of foreground pixels in the cross-entropy
 
 
 @dataclass

@@ -32,15 +32,18 @@ CHUNK = 16  # masks that are resized at a time
 
 @dataclass
 class SAM3Settings(FoundationSettings):
-    """FSS-SAM3's settings; ``config/model/sam3.yaml`` explains them."""
+    """FSS-SAM3's settings."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam3"])
+    # In the prompt. none: the word "visual"; names: the class name, another task, which results state
     words: Literal["none", "names"] = "none"
-    threshold: float = field(default=0.5, metadata={"low": 0, "high": 1})
-    layout: Literal["vertical", "horizontal"] = "vertical"
-    ratio: float = field(default=0.6, metadata={"low": 0.1, "high": 0.9})
-    swap: bool = False
+    threshold: float = field(default=0.5, metadata={"low": 0, "high": 1})  # least score of an instance
+    layout: Literal["vertical", "horizontal"] = "vertical"  # one support above the query, or at its left
+    ratio: float = field(default=0.6, metadata={"low": 0.1, "high": 0.9})  # share of the canvas that it takes
+    swap: bool = False  # the query comes first (published on COCO)
+    # Five supports. horizontal_strip (as 2 to 4 have it), vertical_strip: above, at the left
     five: Literal["l_shape", "horizontal_strip", "vertical_strip"] = "l_shape"
+    # Share of the canvas's side that two and more supports take
     ratio_of_several: float = field(default=0.3, metadata={"low": 0.1, "high": 0.9})
 
     @property

@@ -35,10 +35,11 @@ MAX_SCORES = 2**21  # attention scores held at a time
 
 @dataclass
 class SCCANSettings(WithEncoderSettings):
-    """SCCAN's own settings; ``config/model/sccan.yaml`` explains them."""
+    """SCCAN's own settings."""
 
+    # Side of the grid that attention and decoder work on, whatever the input; a multiple of WINDOW
     grid: int = field(default=64, metadata={"low": WINDOW})
-    blocks: int = field(default=8, metadata={"low": 1})
+    blocks: int = field(default=8, metadata={"low": 1})  # of self-calibrated cross attention
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if windows do not fill the grid; None if they do."""

@@ -40,8 +40,9 @@ SUPPORT_LOSS = 0.2  # weight of the loss on the supports
 
 @dataclass
 class SSPSettings(WithEncoderSettings):
-    """SSP's own settings; ``config/model/ssp.yaml`` explains them."""
+    """SSP's own settings."""
 
+    # A second round of self-support; adds no parameter, so a test may switch it on any checkpoint
     refine: bool = True
 
 

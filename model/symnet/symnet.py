@@ -37,10 +37,11 @@ MAP_CHANNELS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feat
 
 @dataclass
 class SymNetSettings(WithBaseSettings):
-    """Sym-Net's own settings; ``config/model/symnet.yaml`` explains them."""
+    """Sym-Net's own settings."""
 
+    # Grid sizes of the decoder; default ceil(h / 2^i) for i = 0..3
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
-    aux_weight: float = field(default=1.0, metadata={"low": 0})
+    aux_weight: float = field(default=1.0, metadata={"low": 0})  # of every loss but the main one
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if the decoder's scales do not fit the image side."""

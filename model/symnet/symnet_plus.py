@@ -37,17 +37,23 @@ float32_mean = in_float32(masked_mean)
 class CorrelationSettings:
     """The kind of hyper-correlation head, and for ``conv4d`` the side of its support grid (null: ``SUPPORT_GRID``)."""
 
+    # pooled: the published head; conv4d: 4D convolutions that keep the support's positions, trained in the meta stage
     kind: Literal["pooled", "conv4d"] = "pooled"
     support_grid: int | None = field(default=None, metadata={"low": 4, "high": 32})
 
 
 @dataclass
 class SymNetPlusSettings(SymNetSettings):
-    """The settings of the steps beyond the paper; ``config/model/symnet_plus.yaml`` explains them."""
+    """The settings of the steps beyond the paper."""
 
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
+    # How the base learner is used. none: the published ensemble; likelihood: its predictions count for or against the
+    # object, depending on whether they occur in the supports' objects or in their background (calibration.py)
     calibration: Literal["none", "likelihood"] = "none"
+    # match: the decoder corrects cosines in a learned space, after one self-support step (Match)
     self_support: Literal["none", "match"] = "none"
+    # Of foreground pixels in the two-class losses; above 1 the network predicts more foreground, where it would be too
+    # cautious on novel classes
     foreground_weight: float = field(default=1.0, metadata={"low": 0})
 
     def problem(self, size: int) -> tuple[str, str] | None:

@@ -98,7 +98,7 @@ class Project:
         scores = [0.0]
         for row in prediction.summary():
             if row["name"] in labelling.labels:
-                score = row["presence"] if row["presence"] is not None else row["confidence"] or 0.0
+                score = row["score"] or 0.0
                 scores.append(score)
                 result += regions_of(prediction.mask == row["value"], row["name"], score, labelling.control)
         return {"result": result, "score": max(scores), "model_version": self.version}

@@ -339,7 +339,7 @@ document.onchange = async (event) => {
   look();
 };
 document.onsubmit = (event) => event.preventDefault();
-const slide = (threshold, min_score) => act("slide", { threshold, min_score });
+const slide = (threshold, min_presence) => act("slide", { threshold, min_presence });
 element("base").onchange = (event) => act("keep_base", { on: event.target.checked });
 element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
 element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));

@@ -30,7 +30,7 @@ from util.files import kept_json, link, writable, write_atomically
 from util.files.images import header_of, read_mask, upright_size, write_mask
 from util.files.overlay import class_colour, class_map
 from util.files.palette import IGNORE
-from util.loaded import without_specks
+from util.loaded import Calibration, without_specks
 
 # folders in that of the results
 PAGE = "page"
@@ -46,7 +46,7 @@ class Rule(NamedTuple):
     """The rule of a mask; None is the network's own."""
 
     threshold: float | None = None  # least share of a class beside the background in its pixels
-    min_score: float | None = None  # least presence score of a class; there is none without a calibration
+    min_presence: float | None = None  # least presence score of a class; there is none without a calibration
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Common:
     results: Results
     classes: list[str]  # by their values, from 1
     network_rule: Rule
+    calibration: Calibration | None  # of the network
     rule: Rule  # of the sliders
     numbers: Iterator[int]  # of changes
 
@@ -91,7 +92,7 @@ class Photo:
         self.presence = {row["name"]: row["presence"] for row in rows}
         self.share = {row["name"]: row["share"] for row in rows}
         self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
-        self._written_rule = Rule(record.get("threshold"), record.get("min_score"))
+        self._written_rule = Rule(record.get("threshold"), record.get("min_presence"))
         self._written_marks: list[Mark] | None = record.get("corrections", [])
 
     def touch(self) -> None:
@@ -174,7 +175,7 @@ class Photo:
         """Return the mask of the result at a rule, (H, W) uint8 in the values of the result."""
         default = self.common.network_rule
         threshold = rule.threshold or default.threshold or EVEN
-        least = default.min_score if rule.min_score is None else rule.min_score
+        least = default.min_presence if rule.min_presence is None else rule.min_presence
         shown = [least is None or score is None or score >= least for score in self.presence.values()]
         return mask_at(self._probability(), threshold, shown)
 
@@ -307,8 +308,11 @@ class Photo:
         if self.names:
             probability[: len(self.names)] = self._probability()
         presence = None
-        min_score = self.common.network_rule.min_score
-        if min_score is not None:
+        calibration = self.common.calibration
+        if calibration is not None and None in self.presence.values():  # base classes share the mask
+            calibration = calibration.of_other_margins()
+        min_presence = self.common.network_rule.min_presence
+        if min_presence is not None:
             presence = [self._presence_of(name, mask) for name, mask in zip(names, masks, strict=True)]
         return Prediction(
             image=read_photo(self.path),
@@ -316,7 +320,8 @@ class Photo:
             mask=(masks * values[:, None, None]).max(0),
             probability=probability,
             presence=presence,
-            min_score=min_score,
+            min_presence=min_presence,
+            calibration=calibration,
             photo=self.path,
         )
 

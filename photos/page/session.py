@@ -65,6 +65,7 @@ class Session:
             results=Results(out, []),
             classes=[],
             network_rule=self._network_rule(),
+            calibration=segmenter.calibration,
             rule=Rule(*kept.rule),
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
@@ -85,8 +86,8 @@ class Session:
         calibration = self.given.calibration
         if calibration is None:
             return Rule(EVEN, None)
-        stated = self.given.decision.min_score
-        return Rule(calibration.own_threshold, min_score=calibration.threshold if stated is None else stated)
+        stated = self.given.decision.min_presence
+        return Rule(calibration.own_threshold, min_presence=calibration.threshold if stated is None else stated)
 
     def _number_of_trained_classes(self) -> int:
         """Return how many classes the weights label without an example; 0 if they have no base classes."""
@@ -390,9 +391,9 @@ class Session:
         if verdict and (photo.is_result_outdated or photo.is_mark_outdated):
             raise UserError(f"{photo.name}: its file was replaced; press Segment")
 
-    def slide(self, threshold: float | None, min_score: float | None) -> None:
+    def slide(self, threshold: float | None, min_presence: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
-        self.common.rule = Rule(threshold, min_score)
+        self.common.rule = Rule(threshold, min_presence)
         for photo in self.photos:
             if photo.names and not photo.is_fixed:
                 photo.touch()

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from model.parts.with_encoder import WithEncoder
-from model.registry import class_of
+from model.registry import class_of, every_model
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
@@ -201,6 +201,16 @@ def test_what_a_file_changes_with_an_encoder_comes_with_its_heirs(configs: Path)
     mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite00: {meta_stage: {epochs: 9}}")
     with pytest.raises(UserError, match=r"mine.yaml:3: encoders.lite00: no such encoder; did you mean 'lite0'\?"):
         read_config(heir)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_default_stands_once(path: Path) -> None:
+    """A method's file states no value that is the default of its settings, but for the names of networks."""
+    section = yaml.safe_load(path.read_text())["model"]
+    defaults = asdict(every_model()[section.pop("name")].Settings())
+    given = {**section, **{f"encoder.{key}": value for key, value in section.pop("encoder", {}).items()}}
+    defaults |= {f"encoder.{key}": value for key, value in defaults.get("encoder", {}).items()}
+    assert [key for key in given if given[key] == defaults[key] and key not in ("weights", "pretraining")] == []
 
 
 def test_the_name_of_a_run_is_no_file() -> None:

@@ -18,14 +18,25 @@ from util.checkpoints.run import TRAINING_FREE
 from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
-from util.evaluate.calibrate import calibrate, fit_logistic
-from util.evaluate.calibration import FILE, SHIPPED, Calibration, find_calibration, presence_scores, sigmoid
+from util.evaluate.calibrate import Collected, FoundMask, calibrate, fit_logistic
+from util.evaluate.calibration import (
+    FILE,
+    FORMAT,
+    SHIPPED,
+    Calibration,
+    calibration_error,
+    find_calibration,
+    logit,
+    presence_scores,
+    sigmoid,
+)
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.testing import test as score
 from util.report.result_table import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
+from util.typecheck import convert
 
 EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}
@@ -56,6 +67,29 @@ def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
     assert "presence_auroc" not in presence_scores([True], [1.0], [True])
 
 
+def test_the_score_of_a_mask_is_how_often_it_overlaps_by_half() -> None:
+    """Of masks that are right the more often, the surer presence and pixels are."""
+    random = np.random.default_rng(2)
+    fitted = Calibration(FORMAT, "", "", "", scale=1.0, offset=0.0, weights=[], bias=0.0, threshold=0.0)
+    collected = Collected()
+    presence = random.uniform(0.05, 0.95, 3000)
+    true = []
+    for episode, present in enumerate(presence):
+        margin = random.uniform(0.1, 4)
+        true.append(sigmoid(0.5 * logit(present) + 2 * margin - 5))
+        iou = 0.6 if random.random() < true[-1] else 0.4
+        collected.masks.append(FoundMask(episode, iou, np.full(500, margin, np.float32)))
+    mask, error = collected.fit_masks(fitted, presence)
+    assert mask is not None and "calibration error" in error
+    scored = dataclasses.replace(fitted, mask=mask)
+    pixels = [sigmoid(float(found.margins[0])) for found in collected.masks]
+    scores = np.array([scored.score(p, q) for p, q in zip(presence, pixels, strict=True)])
+    assert abs(scores - true).max() < 0.07
+    assert calibration_error(np.array([0.2, 0.2, 0.9]), np.array([False, True, True])) == pytest.approx(0.7 / 3)
+    assert fitted.score(0.9, 0.3) == 0.3  # without a fit
+    assert Collected().fit_masks(fitted, presence)[0] is None
+
+
 @pytest.mark.train
 def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(
     mini_yaml, tmp_path: Path, capsys, caplog
@@ -68,7 +102,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(
     file = calibrate(read_config(path, without_test_images))
     assert file == tmp_path / "runs/tiny" / FILE
     check_report(file, capsys.readouterr().out)
-    calibration = Calibration(**yaml.safe_load(file.read_text()))
+    calibration = convert(Calibration, yaml.safe_load(file.read_text()), "")
     check_calibration(calibration)
     in_bf16 = find_calibration(read_config(path), TRAINING_FREE, plain["weights"], "bf16")
     assert in_bf16 == calibration
@@ -85,6 +119,7 @@ def check_report(file: Path, printed: str) -> None:
     """Check what a calibration prints."""
     assert f"calibration: {file}" in printed
     assert "presence accuracy" in printed
+    assert "masks have no score of their own: all are right, or none is" in printed  # of random weights
 
 
 def check_calibration(calibration: Calibration) -> None:

@@ -65,7 +65,7 @@ def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int
     assert 0 < cat["share"] < 1
     y, x = np.nonzero(inside)
     assert cat["box"] == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-    assert cat["confidence"] == pytest.approx(probability[inside].mean() / 255, abs=2e-3)
+    assert cat["score"] == pytest.approx(probability[inside].mean() / 255, abs=2e-3)
 
 
 def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(

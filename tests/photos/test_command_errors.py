@@ -68,7 +68,7 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         ({"format": "cocoo"}, "did you mean 'coco'?"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
         ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
-        ({"min_score": 0.5}, "--min-score 0.5"),
+        ({"min_presence": 0.5}, "--min-presence 0.5"),
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),

@@ -1,5 +1,6 @@
 """Classes and background compete for each pixel, and the summary counts the pixels of each class."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from annotations.shapes import decoded
 from photos import Prediction
 from photos.prediction import Decision
 from util.errors import UserError
-from util.evaluate.calibration import FORMAT, Calibration
+from util.evaluate.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
 from util.evaluate.refine import without_specks
 from util.files import read_json
 
@@ -43,6 +44,18 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
     assert mask.name == "frame.1_mask.png" and mask.is_file()
     runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]
     assert np.array_equal(runs, [prediction.mask == 1, prediction.mask == 2])
+
+
+def test_a_calibrated_score_is_of_presence_and_pixels() -> None:
+    """Also of a part; a class without a presence score, such as a base class, has the probability of its pixels."""
+    calibration = replace(CALIBRATION, mask=MaskScore(presence=0.5, pixels=2.0, bias=-1.0))
+    prediction = Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, [0.9, None], calibration)
+    cat, dog = prediction.summary()
+    inside = prediction.probability[0][prediction.mask == 1].mean()
+    assert cat["score"] == pytest.approx(sigmoid(0.5 * logit(0.9) + 2 * logit(inside) - 1), abs=1e-5)
+    assert dog["score"] == pytest.approx(prediction.probability[1][prediction.mask == 2].mean(), abs=1e-5)
+    parts = [part.score for part in prediction.instances() if part.name == "cat"]
+    assert min(parts) <= cat["score"] <= max(parts)
 
 
 def test_specks_are_dropped_and_small_holes_filled() -> None:

@@ -170,7 +170,7 @@ def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> 
     label[5:45, 5:45] = BOXED
     (searched,) = segmenter.boxes_to_masks("cup", [Support(image, label, "a")])
     full = Support(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
-    by_full_box = Segmenter([full], config=baseline, decision=Decision(min_score=None))
+    by_full_box = Segmenter([full], config=baseline, decision=Decision(min_presence=None))
     expected = (by_full_box(image).mask > 0) & (label == BOXED)
     assert 0.1 < expected.sum() / 1600 < 1
     assert same_pixels(searched.label == 1, expected)

@@ -35,7 +35,7 @@ from util.config.read import to_dict
 from util.config.settings import MOMENTS, Config, StageSettings
 from util.config.tree import find
 from util.errors import UserError
-from util.files import stand_in, write_atomically
+from util.files import project_path, stand_in, write_atomically
 
 FORMAT = "sym-net/1"
 SAFETENSORS = ".safetensors"
@@ -101,8 +101,9 @@ def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
 
 
 def file_of(path: str | Path) -> Path:
-    """Return the file of weights that a path names: itself, or that of a published folder."""
-    return Path(path) / MODEL if Path(path).is_dir() else Path(path)
+    """Return the file of weights that a path names: itself, or that of a published folder; see ``project_path``."""
+    path = project_path(path)
+    return path / MODEL if path.is_dir() else path
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_checkpoint, to_dict
 from util.config.settings import Config
 from util.errors import UserError
+from util.files import project_path
 from util.launcher import is_first_of_machine
 from util.runtime.context import RunContext
 from util.runtime.data import listed_for_training
@@ -184,7 +185,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
         return "encoder: random weights (none are named)"
-    path = None if start.weights in SOURCES else Path(start.weights)
+    path = None if start.weights in SOURCES else project_path(start.weights)
     try:
         if path is None:
             state = download(start.weights, start.backbone, network.encoder.torchvision)

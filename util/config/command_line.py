@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import CONFIG, OF_TIMM, Source, data_sets, encoders, find_config, methods, read_tree
+from util.config.compose import (
+    CONFIG,
+    OF_TIMM,
+    Source,
+    add_choice,
+    data_sets,
+    encoders,
+    find_config,
+    methods,
+    read_tree,
+)
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
@@ -60,8 +70,8 @@ def _listing(root: Path) -> Iterator[str]:
 def add_method_options(out: argparse.ArgumentParser) -> None:
     """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
     model, net = (os.environ.get(name) or None for name in CHOICE)
-    out.add_argument("--model", default=model, help="method of an experiment, such as dcama; default symnet")
-    out.add_argument("--net", default=net, help="encoder of an experiment; default resnet50")
+    add_choice(out)
+    out.set_defaults(model=model, net=net)
 
 
 def read(options: argparse.Namespace) -> Config:

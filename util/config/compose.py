@@ -151,14 +151,19 @@ def source_of(text: str) -> Source:
         return Path(text)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--model")
-    parser.add_argument("--net")
+    add_choice(parser)
     with suppress(argparse.ArgumentError):
         named, unknown = parser.parse_known_args(words)
         if len(named.words) == 2 and not unknown:
             experiment, dataset = named.words
             return find_config(experiment, dataset, named.model, named.net)
     raise UserError(f"'{text}': name a YAML file, or an experiment such as: split2 pascal --model ssp --net resnet101")
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose method and encoder of an experiment."""
+    parser.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
+    parser.add_argument("--net", help="encoder of an experiment; default resnet50")
 
 
 def in_names(net: str) -> str:

@@ -3,7 +3,7 @@
 Episodes are those of the protocol ``presence``, but of base classes on training images, sized as in a test: the classes
 of the test fold and its images have no part (with ``data.fold_rule: lists``, the images of the test list). They have 1,
 3 and 5 supports, where the method takes them, and masks, boxes, points and scribbles in turn: one score serves all.
-Both regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
+Regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
 
 The margins of a network that learnt from base classes are greater for these than for novel ones. Its presence score is
 therefore fitted on its own numbers alone (``Output.presence_features``), which come from the encoder, without margins.
@@ -12,7 +12,7 @@ therefore fitted on its own numbers alone (``Output.presence_features``), which 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -152,10 +152,20 @@ class _Marked(TrialDataset):
         return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
 
 
+@dataclass(frozen=True)
+class FoundMask:
+    """The mask of a query: the episode's place among all, its IoU in 0..1, and margins that represent its pixels."""
+
+    episode: int
+    iou: float
+    margins: np.ndarray  # (500,) float32
+
+
 class Collected:
-    """The observer that collects margins of pixels with their labels, and inputs of the presence score."""
+    """The observer that collects margins of pixels with their labels, masks, and inputs of the presence score."""
 
     def __init__(self) -> None:
+        self.masks: list[FoundMask] = []  # of the queries with any
         self.presence: list[np.ndarray] = []  # inputs of the presence score, and whether the query shows its class
         self.pixels: list[np.ndarray] = []  # margins and labels, (500, 2), of each query that shows its class
 
@@ -167,11 +177,16 @@ class Collected:
             inputs = calibration.presence_inputs_in(output, item, batch.shown[item])
             is_present = (label == 1).any()
             row = torch.cat([inputs, is_present[None]]).cpu().numpy()
+            logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
+            margin = (logits[1] - logits[0]).cpu().numpy()
+            known_label = label.cpu().numpy()
+            inside = (margin > 0) & (known_label != IGNORE)
+            if inside.any():
+                mask = FoundMask(len(self.presence), _iou(inside, known_label == 1), _representative(margin[inside]))
+                self.masks.append(mask)
             self.presence.append(row)
             if row[-1] and KINDS[number % len(KINDS)] == MASK:
-                logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
-                margin = logits[1] - logits[0]
-                self.pixels.append(_drawn_pixels(margin.cpu().numpy(), label.cpu().numpy(), number))
+                self.pixels.append(_drawn_pixels(margin, known_label, number))
 
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
         """Return the calibration, and its scores in words.
@@ -198,7 +213,27 @@ class Collected:
         told_apart = calibration.presence_scores(present, scores, scores >= threshold)
         in_words = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
         pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
-        return replace(fitted, threshold=threshold), f"{in_words}; {pixel}"
+        mask, error = self.fit_masks(fitted, scores)
+        return replace(fitted, threshold=threshold, mask=mask), f"{in_words}; {pixel}; {error}"
+
+    def fit_masks(
+        self, fitted: calibration.Calibration, presence: np.ndarray
+    ) -> tuple[calibration.MaskScore | None, str]:
+        """Return the weights of a mask's score, and its error in words; None where all masks are right, or none is."""
+        is_right = np.array([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks], bool)
+        if is_right.all() or not is_right.any():
+            return None, "masks have no score of their own: all are right, or none is"
+        pixels = [float((1 / (1 + np.exp(-fitted.margins(mask.margins)))).mean()) for mask in self.masks]
+        inputs = [
+            [calibration.logit(presence[mask.episode]), calibration.logit(share)]
+            for mask, share in zip(self.masks, pixels, strict=True)
+        ]
+        (of_presence, of_pixels), bias = fit_logistic(np.array(inputs), is_right)
+        weights = calibration.MaskScore(float(of_presence), float(of_pixels), bias)
+        scored = replace(fitted, mask=weights)
+        scores = [scored.score(presence[mask.episode], share) for mask, share in zip(self.masks, pixels, strict=True)]
+        error = calibration.calibration_error(np.array(scores), is_right)
+        return weights, f"masks are right in {is_right.mean():.1%}, calibration error of their scores {error:.1%}"
 
     def _fit_pixels(self, present: np.ndarray) -> tuple[float, float]:
         """Return scale and offset of a pixel's probability; ``present`` (n,) bool is whether queries show the class."""
@@ -217,6 +252,17 @@ def _drawn_pixels(margin_hw: np.ndarray, label_hw: np.ndarray, number: int) -> n
     label = label_hw.ravel()
     drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
     return np.stack([margin[drawn], label[drawn] == 1], 1)
+
+
+def _iou(inside: np.ndarray, truth: np.ndarray) -> float:
+    """Return the IoU of two masks, of which the first is not empty."""
+    return float((inside & truth).sum() / (inside | truth).sum())
+
+
+def _representative(margins: np.ndarray) -> np.ndarray:
+    """Return 500 of a mask's margins, at even steps of their order."""
+    places = np.linspace(0, len(margins) - 1, PIXELS).round().astype(int)
+    return np.sort(margins)[places]
 
 
 def _fit_presence(inputs: np.ndarray, present: np.ndarray, without_margins: bool) -> tuple[list[float], float]:

@@ -7,7 +7,7 @@ belongs to the weights and settings that it was made with.
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ from util.typecheck import Misfit, convert
 log = logging.getLogger("symnet")
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
 MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quantiles, mean, deviation, share above 0
+EVEN_OVERLAP = 0.5  # the IoU that makes a mask right, for its score
+LEAST = 1e-4  # of probabilities and their complements, in logits
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
 
 
@@ -77,6 +79,13 @@ def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> d
     return out
 
 
+def calibration_error(scores: np.ndarray, is_right: np.ndarray, bins: int = 10) -> float:
+    """Return the mean difference between the scores in a bin and the share that is right, weighted by their number."""
+    places = np.minimum((scores * bins).astype(int), bins - 1)
+    sums = np.bincount(places, scores - is_right, bins)
+    return float(np.abs(sums).sum() / len(scores))
+
+
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
@@ -84,11 +93,20 @@ MAKE_AGAIN = "make it again: python test.py CONFIG --calibrate"
 
 
 @dataclass(frozen=True)
+class MaskScore:
+    """The weights of a mask's score: of the logits of the presence score and of its pixels' mean probability."""
+
+    presence: float
+    pixels: float
+    bias: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The content of a calibration's file.
 
     A pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset), and the probability of
-    presence sigmoid(weights . inputs + bias).
+    presence sigmoid(weights . inputs + bias). The score of a mask is that of an overlap with the object by half.
     """
 
     calibration: Literal["sym-net-calibration/1"]
@@ -101,6 +119,7 @@ class Calibration:
     bias: float
     threshold: float  # least probability of presence with which a mask is shown
     precision: str | None = None  # that the network computed in; None: not known
+    mask: MaskScore | None = None  # None of a calibration that was made without it
 
     def margins(self, margins: np.ndarray) -> np.ndarray:
         """Return calibrated margins, whose softmax beside the background's 0 gives probabilities."""
@@ -113,6 +132,19 @@ class Calibration:
     def presence_of(self, margin_hw: Tensor, features_e: Tensor | None) -> float:
         """Return the probability that a photo shows a class, by its margin and the model's numbers on it."""
         return self.presence(presence_inputs(margin_hw, features_e).numpy())
+
+    def score(self, presence: float, pixels: float) -> float:
+        """Return the probability that the IoU of a mask with the object is at least ``EVEN_OVERLAP``.
+
+        It depends on the presence score and on the mean probability of the mask's pixels, which it is without ``mask``.
+        """
+        if self.mask is None:
+            return pixels
+        return sigmoid(self.mask.presence * logit(presence) + self.mask.pixels * logit(pixels) + self.mask.bias)
+
+    def of_other_margins(self) -> "Calibration":
+        """Return the calibration for margins that it was not fitted to: of the presence score alone."""
+        return replace(self, scale=1.0, offset=0.0, mask=None)
 
     @property
     def own_threshold(self) -> float:
@@ -136,6 +168,12 @@ class Calibration:
 def sigmoid(x: float) -> float:
     """Return 1 / (1 + exp(-x)) without overflow."""
     return float(np.exp(-np.logaddexp(0.0, -x)))
+
+
+def logit(probability: float) -> float:
+    """Return the x whose sigmoid is a probability, or the nearest one that is ``LEAST`` from 0 and 1."""
+    inside = min(max(probability, LEAST), 1 - LEAST)
+    return float(np.log(inside / (1 - inside)))
 
 
 def key_of(config: Config, weights: str) -> str:

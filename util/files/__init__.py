@@ -39,6 +39,15 @@ STAND_INS = {  # beginnings of files that stand in place of others -> what they 
 }
 
 
+def project_path(name: str | Path) -> Path:
+    """Return the path of a file of the project: as written, or in the project's folder if it is only there."""
+    path = Path(name)
+    in_project = REPOSITORY / path
+    if in_project.exists() and not path.exists():
+        return in_project
+    return path
+
+
 def stand_in(path: Path) -> str:
     """Return in words what a file is that stands in place of another, and the fix; '' if it is none."""
     try:

@@ -25,6 +25,8 @@ from util.report.verify import changed_since
 from util.runtime.context import network_config
 from util.runtime.run_folder import changed_since_commit
 
+SHARED = ("encode.py", "shot.py", "encoders", "kinds", "parts", "tensors")  # of ``model/``: what methods share
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -95,7 +97,7 @@ class Experiment:
         """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
         commit = read_result(self.result)["environment"].get("commit", "")
         method = class_of(self.config.model).__module__.split(".")[-2]
-        changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
+        changed = changed_since_commit(commit, [f"model/{name}" for name in (method, *SHARED)])
         if not changed:
             return ""
         return f" (its result is of other code: {changed[0]} has changed since {commit[:8]})"

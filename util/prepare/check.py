@@ -41,11 +41,12 @@ from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
 from util.config.tree import value_of
-from util.data.lists.files import is_published, project_path
+from util.data.lists.files import is_published
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
+from util.files import project_path
 from util.parallel import usable_cores
 from util.prepare.commands import prepare_command
 from util.prepare.datasets import published_sizes

@@ -15,11 +15,11 @@ from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists import image_list as lists
-from util.data.lists.files import project_path
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
 from util.errors import UserError
+from util.files import project_path
 from util.runtime.context import RunContext, make_run_context, with_data
 from util.runtime.input_size import label_kind, view_of
 from util.runtime.processes import ProcessGroup

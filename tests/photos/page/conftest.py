@@ -66,5 +66,5 @@ def reviewed(segmented: Page, mini_root: Path, tmp_path: Path) -> Page:
     segmented.do("open", path=str(shutil.copy(photo, tmp_path / "photos/d.jpg")))
     assert segmented.do("segment") == "1 of 1 photos segmented"
     segmented.draw("d.jpg", BOX)
-    segmented.do("slide", threshold=0.9, min_score=None)
+    segmented.do("slide", threshold=0.9, min_presence=None)
     return segmented

@@ -25,7 +25,7 @@ def annotated(page: Page, marked: dict[str, str], photos: list[Path], tmp_path: 
     page.do("add_class", name="cat")
     page.draw(photos[0].name, BOX)
     assert page.do("segment").startswith("2 of 2")
-    page.do("slide", threshold=0.4, min_score=None)
+    page.do("slide", threshold=0.4, min_presence=None)
     content = json.loads(photo.with_name("polygon.json").read_text())
     content["shapes"].append({"label": "stray", "shape_type": "point", "points": [[1, 1]]})
     path = tmp_path / "annotations.json"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler, read_bytes
+from util.files import REPOSITORY, RestrictedUnpickler, project_path, read_bytes
 from util.files.photos import IMAGE_SUFFIXES
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
@@ -87,15 +87,6 @@ def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
         return name, [project_path(name)]
     others = [number for number in range(fold.folds) if number != fold.number]
     return name, [project_path(name.replace("{others}", str(number))) for number in others]
-
-
-def project_path(name: str) -> Path:
-    """Return the path of a file of the project: as written, or in the project's folder if it is only there."""
-    path = Path(name)
-    in_project = REPOSITORY / name
-    if in_project.exists() and not path.exists():
-        return in_project
-    return path
 
 
 def _rows(path: Path) -> list[Row]:
