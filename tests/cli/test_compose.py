@@ -237,6 +237,12 @@ def test_a_data_set_of_one_file_serves_every_method(configs: Path, pets) -> None
         assert config.data.text == ("names" if class_of(config.model).reads_text else "none")
 
 
+def test_a_file_that_is_not_read_any_more_is_refused(configs: Path, pets) -> None:
+    (configs / "pets/every_method.yaml").write_text("test: {protocol: crossdomain}")
+    with pytest.raises(UserError, match=r"every_method.yaml: is not read any more; move its lines to pets.yaml"):
+        find_config("split0", "pets", root=configs)
+
+
 def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
     path, content = pets
     for folder in data_sets(configs):
@@ -257,6 +263,7 @@ def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
         (("split0", "pascal", "sspp", None), ("sspp: no such method", "did you mean 'ssp'?")),
         (("split0", "pascal", None, "resnet51"), ("NET resnet51: no such encoder", "did you mean 'resnet50'?")),
         (("split0", "pascal", "ssp", "resnet50_plus"), ("NET resnet50_plus: no such encoder", "'resnet50_plain'?")),
+        (("split0", "pascal", None, "timm"), ("NET timm: no such encoder",)),
         (("split0", "pascal", None, "test_vit.r160_in1k"), ("one of timm is timm/test_vit.r160_in1k",)),
         (("split0", "mini", "ssp", "timm/test_vit2.r160"), ("SSP: ", "knows no weights", "timm/test_vit2.r160_in1k")),
         (

@@ -49,6 +49,7 @@ FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
 WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
 LISTED = "--list prints what there is"
+UNREAD = "every_method.yaml"  # of a data set
 
 
 def config_folder() -> Path:
@@ -235,6 +236,10 @@ def find_config(
     known = [path.name for path in data_sets(root)]
     if dataset not in known:
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}; {LISTED}")
+    if (folder / UNREAD).exists():  # made by an earlier version: other rules of a test
+        raise UserError(
+            f"{_shown(folder / UNREAD)}: is not read any more; move its lines to {dataset}.yaml, and delete it"
+        )
     file = file_of(experiment, dataset, root)
     if file is not None:
         if method or net:
@@ -269,7 +274,8 @@ def _checked(selection: Selection) -> Selection:
     """Return a selection; UserError: its encoder is none, or the name of its run too long."""
     net = selection.net
     known = encoders(selection.folder.parent)
-    if selection.encoder not in (None, TIMM, *known) or net == "":
+    is_encoder = net in known or str(net).startswith(OF_TIMM)
+    if net == "" or (selection.encoder and not is_encoder):
         raise UserError(
             f"NET {net}: no such encoder{nearest(str(net), known)}; one of timm is {OF_TIMM}{net}; {LISTED}"
         )
