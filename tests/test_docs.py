@@ -287,6 +287,8 @@ def test_options_and_settings_exist():
     for recipe in recipes().values():
         known.update(f"--{option}" for option in recipe.given)
     for document in DOCUMENTS:
+        if document.name == "CHANGELOG.md":
+            continue  # names what went
         text = re.sub("^#SBATCH .*", "", document.read_text(), flags=re.M)
         assert set(OPTION.findall(text)) <= known, document.name
         for section, key in SETTING.findall(text):

@@ -1,8 +1,9 @@
 """Presence: whether a query shows a support's object at all, by the features of the encoder.
 
 A network that learnt to segment base classes finds something in every query, and its logits say little about the
-presence of a novel class. The encoder's last map tells more. With x the unit features of a photo, mu their mean, and p
-the mean unit feature of a support's object, the similarity of the photo to the object is
+presence of a novel class. The encoder's last map tells more, and several maps side by side more still. With x the unit
+features of a photo, mu their mean, and p the mean unit feature of a support's object, the similarity of the photo to
+the object is
 
     the largest cos(x - mu, p - mu) (the mean of ``TOP`` of all positions), the mean of cos(x, p), and cos(p, mu).
 

@@ -37,6 +37,11 @@ class Levels(Batch):
     classes: Tensor  # (B, N + 1, h, w), logits of the base classes, background first
     fine: Tensor  # (B, C_f, h', w'), an earlier stage for outlines, on a grid at least as fine
 
+    @property
+    def of_encoder(self) -> Tensor:
+        """The levels but the learnt one, concatenated; each counts alike in a cosine, (B, C, h, w)."""
+        return torch.cat(self.unit[:-1], dim=1)
+
 
 @dataclass
 class Views(Batch):

@@ -6,7 +6,8 @@ a query and its support serves twice, with the roles exchanged. The steps are kn
 computation: cosines to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM),
 residual correction.
 In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
-added; the decoder's correction is taken where it helps on the supports themselves.
+added; the decoder's correction is taken where it helps on the supports themselves. The presence score compares three
+levels of the encoder, which tell more than its last map alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from model.encode import Maps, Method, Wants
 from model.encoders.registry import ONE_GRID
 from model.episode import IGNORE
 from model.parts.loss import cross_entropy, foreground_dice, mask_loss
+from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import LOW, WithEncoderSettings
 from model.pocket.closeup import closeup
 from model.pocket.comparison import Comparison, probe, probe_with_query
@@ -77,6 +79,8 @@ class Pocket(Method):
     title = "Pocket"
     reads_base_labels = True
     shots_share_weights = True
+    presence_of_maps = False
+    presence_read = "likeness of each support at the encoder's levels"
     grids, variant = ONE_GRID, VARIANT
     wants = Wants(blocks=True)
     settings: PocketSettings
@@ -98,7 +102,8 @@ class Pocket(Method):
         if close is not None:
             enlarged = self.levels(maps.of_changed(close.of), self.base_classifier)
             views = together([views, view_of(enlarged, close.label)], dim=1)
-        return PocketShot(views, levels.classes, levels.fine, mask.label)
+        presence = None if self.training else support_summary(levels.of_encoder, mask.foreground)
+        return PocketShot(views, levels.classes, levels.fine, mask.label, presence=presence)
 
     def predict(self, maps: Maps, shots: Sequence[PocketShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
@@ -109,6 +114,9 @@ class Pocket(Method):
         output = Output(logits, extra={"match": match})
         if self.training:
             output.losses = self._pair_losses(compared, query, shots, episode)
+        else:
+            summaries_bkc = torch.stack([shot.presence for shot in shots if shot.presence is not None], dim=1)
+            output.presence_features = presence_features(query.of_encoder, summaries_bkc)
         return output
 
     def _compare_in_tests(self, query: Levels, shots: Sequence[PocketShot]) -> dict[str, Tensor]:

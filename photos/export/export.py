@@ -1,6 +1,6 @@
 """Export a network with its supports as a graph that runs without this project, and a JSON file that describes it.
 
-The graph turns a query into probabilities, with fixed sizes; docs/predict.md says how images are made. It holds all
+The graph turns a query into probabilities, with fixed sizes; ``run.py`` shows how images are made. It holds all
 that the network keeps of the supports. ``run.py`` beside it segments photos.
 """
 

@@ -5,11 +5,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.contract import FewShotModel
 from model.episode import IGNORE
+from model.parts.presence import presence_features, support_summary
 from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels, Views
-from model.pocket.pocket import JUDGES, PocketShot
+from model.pocket.pocket import JUDGES, Pocket, PocketShot
 from model.tensors.object_windows import fixed_shapes
 from tests.model.small import drawn_episode, small_model
 
@@ -166,3 +168,19 @@ def test_several_supports_say_whether_the_decoder_is_used() -> None:
         network._decoder_helps = helps
         network(drawn_episode("pocket", JUDGES + 1, 3))
     assert asked == [(3, JUDGES)]
+
+
+def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
+    network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
+    with torch.no_grad():
+        found = network(episode).presence_features
+        query, support = (_levels_of_encoder(network, image) for image in (episode.query, episode.support[:, 0]))
+        summary = support_summary(support, (episode.support_label == 1).float())
+        torch.testing.assert_close(found, presence_features(query, summary[:, None]), atol=1e-4, rtol=1e-4)
+    assert Pocket.presence_read != FewShotModel.presence_read  # so that no calibration of the last map alone is used
+
+
+def _levels_of_encoder(network: Pocket, image: Tensor) -> Tensor:
+    """Return the levels but the learnt one side by side, (B, C, h, w)."""
+    levels = network.levels(network._maps(image), network.base_classifier)
+    return torch.cat(levels.unit[:-1], dim=1)

@@ -179,8 +179,9 @@ def logit(probability: float) -> float:
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
-    if class_of(config.model).learns:
-        section["presence"] = "likeness of each support"  # the inputs that it was made from
+    model_class = class_of(config.model)
+    if model_class.learns:
+        section["presence"] = model_class.presence_read  # the inputs that it was made from
     if isinstance(section.get("encoder"), dict):
         start = ("weights", "pretraining", "partial")  # which the digest of the weights stands for
         section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in start}
