@@ -177,6 +177,10 @@ def test_what_means_nothing_is_refused(mini_yaml, name: str) -> None:
         assert f"--set {setting}: {setting.partition('=')[0]} has no effect" in refusal(path, [setting])
 
 
+def test_the_default_of_what_means_nothing_is_shown_as_yaml(mini_yaml) -> None:
+    assert refusal(mini_yaml(), ["model.encoder.pretraining=none"]).endswith("leave it at null")
+
+
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:
     content = read_config(mini_yaml(meta_stage={"validate_every": 0}))
     assert content.meta_stage.patience == 0
