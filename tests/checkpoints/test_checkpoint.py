@@ -304,7 +304,8 @@ def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_
         augment = {**config["meta_stage"]["augment"], "rotate": rotate}
         stage = {**config["meta_stage"], "batch_per": "run", "log_steps": 5, "augment": augment}
         data = {**config["data"], "mask_suffix": mask_suffix, "train_fold_list": "a.txt"}
-        content = {"stage": "meta", "config": {**config, "data": data, "meta_stage": stage}, "weights": model.state_dict()}
+        before = {**config, "data": data, "meta_stage": stage}
+        content = {"stage": "meta", "config": before, "weights": model.state_dict()}
         checkpoint.save(tmp_path / "old.pth", content)
         return checkpoint.read(tmp_path / "old.pth")["config"]
 
