@@ -224,7 +224,9 @@ def test_grey_palettes_of_isaid_that_a_program_reduced_are_refused(made: Made, t
         values = np.minimum(read_mask(path), 15)
         values[:4] = 0
         save_reduced(path, values, np.repeat(range(256), 3).tolist())
-    assert_refused(made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually is of 15")
+    assert_refused(
+        made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually stands for 15"
+    )
     assert not (tmp_path / "data").exists()
 
 
