@@ -40,13 +40,17 @@ class WriteError(UserError):
     """A file could not be written."""
 
 
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, '' if none is close."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, else a list of the known names."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    if not known:
-        return ""
+    suggestion = closest(word, known)
+    if suggestion or not known:
+        return suggestion
     more = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
     return f"; known: {', '.join(known[:MAX_KNOWN])}{more}"

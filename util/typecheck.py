@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from util.errors import nearest
+from util.errors import closest, nearest
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
 MAX_SHOWN = 80  # characters of a value in a message
@@ -104,7 +104,7 @@ def _choice(kind: Any, value: Any, key: str) -> Any:
     if value in choices:
         return value
     names = [str(choice) for choice in choices]
-    raise Misfit(key, f"{key} = {_shown(value)} is not one of {', '.join(names)}{nearest(str(value), names)}")
+    raise Misfit(key, f"{key} = {_shown(value)} is not one of {', '.join(names)}{closest(str(value), names)}")
 
 
 def _container(kind: Any, value: list | dict, key: str, as_yaml: bool) -> list | dict:

@@ -296,17 +296,21 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) 
     check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)
 
 
-def test_a_setting_that_is_a_constant_today_is_read_over_or_refused_by_name(tiny, tmp_path: Path) -> None:
+def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_value(tiny, tmp_path: Path) -> None:
     context, model = tiny()
     config = to_dict(context.config)
 
-    def read_with(rotate: float) -> dict[str, Any]:
+    def read_with(rotate: float, mask_suffix: str) -> dict[str, Any]:
         augment = {**config["meta_stage"]["augment"], "rotate": rotate}
         stage = {**config["meta_stage"], "batch_per": "run", "log_steps": 5, "augment": augment}
-        content = {"stage": "meta", "config": {**config, "meta_stage": stage}, "weights": model.state_dict()}
+        data = {**config["data"], "mask_suffix": mask_suffix, "train_fold_list": "a.txt"}
+        before = {**config, "data": data, "meta_stage": stage}
+        content = {"stage": "meta", "config": before, "weights": model.state_dict()}
         checkpoint.save(tmp_path / "old.pth", content)
         return checkpoint.read(tmp_path / "old.pth")["config"]
 
-    assert from_checkpoint(read_with(rotate=10.0), "old").meta_stage == context.config.meta_stage
-    with pytest.raises(UserError, match=r"unknown key 'meta_stage\.augment\.rotate'"):
-        from_checkpoint(read_with(rotate=45.0), "old")
+    assert "rotate" not in read_with(10.0, ".png")["meta_stage"]["augment"]
+    assert read_with(45.0, ".png")["meta_stage"]["augment"]["rotate"] == 45.0
+    assert from_checkpoint(read_with(45.0, ".png"), "old").meta_stage == context.config.meta_stage
+    with pytest.raises(UserError, match=r"unknown key 'data\.mask_suffix'"):
+        from_checkpoint(read_with(10.0, ".gif"), "old")

@@ -403,3 +403,14 @@ def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch:
     assert read("split0", "mini", root=Path("config")).model.backbone() == "timm/tf_efficientnet_lite0"
     shutil.rmtree(tmp_path / "config")
     assert read_config("config/pascal/ssp.yaml").data.name == "pascal"  # as it is named in the project's folder
+
+
+def test_a_file_of_the_working_folder_has_bases_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the project is an installed package, ``train mine mini`` takes config/mini/mine.yaml there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config/mini").mkdir(parents=True)
+    (tmp_path / "config/mini/mine.yaml").write_text("base: [ssp.yaml, ../encoder/lite0.yaml]\ndata: {size: 97}\n")
+    found = find_config("mine", "mini")
+    assert found == Path("config/mini/mine.yaml")
+    config = read_config(found)
+    assert config.data.size == 97 and config.model.backbone() == "timm/tf_efficientnet_lite0"

@@ -183,6 +183,14 @@ def test_what_means_nothing_is_refused(mini_yaml, name: str) -> None:
         assert f"--set {setting}: {setting.partition('=')[0]} has no effect" in refusal(path, [setting])
 
 
+def test_the_allowed_values_are_listed_once(mini_yaml) -> None:
+    assert refusal(mini_yaml(), ["data.mask_form=yyyyyy"]).endswith("is not one of indices, binary")
+
+
+def test_the_default_of_what_means_nothing_is_shown_as_yaml(mini_yaml) -> None:
+    assert refusal(mini_yaml(), ["model.encoder.pretraining=none"]).endswith("leave it at null")
+
+
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:
     content = read_config(mini_yaml(meta_stage={"validate_every": 0}))
     assert content.meta_stage.patience == 0

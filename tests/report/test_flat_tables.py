@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import counts
 from util.errors import UserError
+from util.evaluate.mask_metrics import METRICS, Metric
 from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, add_to_file, episode_table, result_table
 
 # Output and score of the rows of a table, for each number of shots
@@ -54,17 +55,20 @@ def test_each_class_of_an_episode_is_a_row(leave):
     assert rows[1]["supports"] == "other"
 
 
-def test_further_metrics_of_episodes_are_columns_in_their_units(leave):
+def test_further_metrics_of_episodes_are_columns_in_their_units(leave, monkeypatch):
+    """Also a metric of one's own, of pixels of which more are better; one that is no metric any more has no column."""
+    monkeypatch.setitem(METRICS, "width", Metric("width px", lambda *_: (1.0, 1), scale=1))
     episodes = counts(1, 3, 0.5)
     for number, episode in enumerate(episodes):
         episode["cldice"] = {"final": [0.25, 1]}
         episode["hd95"] = {"final": [7.5 + number, 1]}
-    measured = leave("runs/a", episodes, config={"test": {"metrics": ["cldice", "hd95"]}})
+        episode["width"] = {"final": [3, 2]}
+    measured = leave("runs/a", episodes, config={"test": {"metrics": ["cldice", "hd95", "width", "removed"]}})
     plain = leave("runs/b", counts(1, 3, 0.5))
     table = episode_table([measured, plain])
-    assert table.header == [*EPISODE_COLUMNS, "cldice", "hd95"]
-    assert [row[-2:] for row in table.rows[:2]] == [["25.00", "7.50"], ["25.00", "8.50"]]
-    assert table.rows[-1][-2:] == ["", ""]
+    assert table.header == [*EPISODE_COLUMNS, "hd95", "cldice", "width"]
+    assert [row[-3:] for row in table.rows[:2]] == [["7.50", "25.00", "1.50"], ["8.50", "25.00", "1.50"]]
+    assert table.rows[-1][-3:] == ["", "", ""]
 
 
 def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(leave, tmp_path: Path):

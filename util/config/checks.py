@@ -9,6 +9,7 @@ from model.parts.with_encoder import WithEncoder
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import EVERY, Config, ProtocolSettings, StageSettings
+from util.config.tree import flow
 from util.errors import nearest
 from util.typecheck import Misfit
 
@@ -100,7 +101,7 @@ def _reset(value: Any, key: str, needless: dict[str, str], chosen_keys: frozense
         if not reason or default is MISSING:  # a section, all of whose keys may be needless
             changes[field.name] = _reset(chosen, name, needless, chosen_keys)
         elif chosen != default and _is_chosen(name, chosen_keys):
-            raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
+            raise Misfit(name, f"{name} has no effect: {reason}; leave it at {flow(default)}")
         else:
             changes[field.name] = default
     return replace(value, **changes)

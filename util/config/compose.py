@@ -203,13 +203,18 @@ def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
     Raises:
         UserError: the file is of another data set.
     """
-    folder = (root or CONFIG) / dataset
+    root = root or CONFIG
+    folder = root / dataset
     name = with_ending(word)
     paths = [Path(name)] if "/" in name else [folder / name, Path(name)]
+    if root == CONFIG and "/" not in name:  # which may lie elsewhere: in the installed package
+        paths.insert(0, OWN / dataset / name)
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
     own, named = (value_of(read_tree(file), "data.name") for file in (path, folder / f"{dataset}.yaml"))
+    if own is None:
+        raise UserError(f"{_shown(path)}: names no data set; it is a part of other configs")
     if own != named:
         raise UserError(f"{_shown(path)}: is of data set {own}; name it in place of {dataset}")
     return _shown(path)
@@ -326,7 +331,7 @@ class _Layers:
             return
         self.done.add(path.resolve())
         for base in bases_of(path):
-            self.add(path.parent / base)
+            self.add(_base(path.parent / base))
         self.all.append(path)
         if path.resolve().parent.name == "encoder":
             self.all += list(self._with_encoder(path.stem))
@@ -338,6 +343,11 @@ class _Layers:
             changes = _changes_with_encoders(path)
             if encoder in changes:
                 yield changes[encoder]
+
+
+def _base(path: Path) -> Path:
+    """Return where a base lies: as named, or in the project, where the working folder has only files of its own."""
+    return CONFIG / path.relative_to(OWN) if path.is_relative_to(OWN) and not path.exists() else path
 
 
 def _changes_with_encoders(path: Path) -> dict[str, Tree]:

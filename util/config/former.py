@@ -22,19 +22,22 @@ CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that 
 }
 
 
-def without_former(content: Any) -> Any:
+def without_former(content: Any, of_any_value: bool = False) -> Any:
     """Return a stored config, or a part of one, without settings whose values are those of today's constants.
 
-    A setting of another value stays: whoever reads the config finds a key that is unknown, or changed since.
+    A setting of another value stays, unless ``of_any_value``: whoever reads the config finds a key that is unknown, or
+    changed since.
     """
     if isinstance(content, list):
-        return [without_former(part) for part in content]
+        return [without_former(part, of_any_value) for part in content]
     if not isinstance(content, dict):
         return content
-    return {key: without_former(part) for key, part in content.items() if not _is_constant(key, part)}
+    return {
+        key: without_former(part, of_any_value)
+        for key, part in content.items()
+        if key not in CONSTANTS or not (of_any_value or _is_constant(key, part))
+    }
 
 
 def _is_constant(key: str, value: Any) -> bool:
-    if key not in CONSTANTS:
-        return False
     return CONSTANTS[key] is ANY or value in CONSTANTS[key]

@@ -7,12 +7,14 @@ from typing import Any
 from model.registry import every_model
 from util.config.checks import checked
 from util.config.compose import Source, completed, name_of, read_tree
+from util.config.former import without_former
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
 from util.typecheck import Misfit, convert
 
+OF_TRAINING = ("base_stage", "meta_stage")  # sections of a config
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
 
 
@@ -38,10 +40,15 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
 
 def from_checkpoint(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
-    """Return the configuration in a checkpoint as ``from_dict``; settings of tests that are no more decide nothing."""
+    """Return the configuration in a checkpoint as ``from_dict``; former settings of training and tests are left out.
+
+    They decide neither what the weights are nor how they are used.
+    """
     known = {field.name for field in dataclasses.fields(TestSettings)}
     test = {key: value for key, value in content.get("test", {}).items() if key in known}
-    return from_dict({**content, "test": test}, origin, overrides)
+    data = {key: value for key, value in content.get("data", {}).items() if key != "train_fold_list"}
+    training = {key: without_former(content[key], of_any_value=True) for key in OF_TRAINING if key in content}
+    return from_dict({**content, **training, "data": data, "test": test}, origin, overrides)
 
 
 def read_data(path: str | Path) -> DataSettings:

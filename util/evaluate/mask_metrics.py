@@ -22,8 +22,10 @@ class Metric:
     nothing is labelled. A mean of episodes returns its value and 1.
     """
 
+    title: str  # of its columns, with the unit
     part_and_whole: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
     scale: float = 100.0  # 100: percent
+    smaller_is_better: bool = False
 
 
 def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) -> tuple[int, int]:
@@ -97,10 +99,10 @@ def _centreline_dice(mask: np.ndarray, true: np.ndarray) -> float:
 
 
 METRICS = {
-    "boundary_iou": Metric(boundary_counts),
-    "hd95": Metric(hausdorff_95, scale=1),
-    "assd": Metric(average_surface_distance, scale=1),
-    "cldice": Metric(centreline_dice),
+    "boundary_iou": Metric("boundary IoU %", boundary_counts),
+    "hd95": Metric("HD95 px", hausdorff_95, scale=1, smaller_is_better=True),
+    "assd": Metric("ASSD px", average_surface_distance, scale=1, smaller_is_better=True),
+    "cldice": Metric("clDice %", centreline_dice),
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from util.config.former import without_former
 from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
+from util.evaluate.mask_metrics import METRICS
 from util.files import read_json
 from util.typecheck import Misfit, convert
 
@@ -27,7 +28,7 @@ PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the p
 DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
-SMALLER_IS_BETTER = {"hd95", "assd", "seconds"}  # scores; a metric of that kind adds its name here
+SMALLER_IS_BETTER = {"seconds", *(name for name, metric in METRICS.items() if metric.smaller_is_better)}  # scores
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in

@@ -185,6 +185,7 @@ def claim(folder: Path) -> Iterator[None]:
                 path.unlink()
                 with suppress(OSError):
                     folder.parent.rmdir()
+                    folder.parent.parent.rmdir()
 
 
 def train(source: Source, gpus: int, options: list[str]) -> int:

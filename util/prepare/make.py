@@ -84,7 +84,8 @@ def add_out(parser: argparse.ArgumentParser, out: str) -> None:
 def refuse_other(path: Path, text: str) -> None:
     """Refuse (UserError) to write a config over one with other content."""
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path}: exists with other content (another --out, or other classes); remove it and repeat")
+        why = "it was edited, or made with another --out or other classes"
+        raise UserError(f"{path}: exists with other content ({why}); remove it and repeat")
 
 
 def make(plan: Plan, out: Path, skip_bad: bool) -> None:

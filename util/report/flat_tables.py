@@ -8,7 +8,8 @@ from typing import Any
 
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
-from util.evaluate.schema import FINAL, SMALLER_IS_BETTER, counts_of, read_results
+from util.evaluate.mask_metrics import METRICS
+from util.evaluate.schema import FINAL, counts_of, read_results
 from util.files import read_text, write_atomically
 from util.report.result_table import class_names
 from util.report.table import Table
@@ -105,7 +106,8 @@ def episode_table(paths: list[Path], output: str = FINAL, protocols: Sequence[st
     """
     results = read_results(paths, protocols)
     tests = [result["config"]["test"] for result in results.values()]
-    metrics = list(dict.fromkeys(name for test in tests for name in test.get("metrics", [])))
+    named = {name for test in tests for name in test.get("metrics", [])}
+    metrics = [name for name in METRICS if name in named]
     rows = []
     for path, result in results.items():
         _check_output(path, output, result["mean"])
@@ -138,7 +140,7 @@ def _metric(episode: dict[str, Any], metric: str, output: str, place: int) -> st
     if counts is None:
         return ""
     total, number = counts[2 * place : 2 * place + 2]
-    scale = 1 if metric in SMALLER_IS_BETTER else 100  # pixels, or percent
+    scale = METRICS[metric].scale
     return f"{scale * total / max(number, 1):.2f}"
 
 

@@ -3,11 +3,12 @@
 from statistics import fmean
 from typing import Any
 
+from util.evaluate.mask_metrics import METRICS
 from util.evaluate.schema import BASE, FINAL, SCORED_ON, scores_base_classes
 from util.evaluate.titles import departures, title, tracks_in_words
 from util.report.table import Table
 
-SCORES = {  # the first columns; a further metric's column is named by its key
+SCORES = {  # names of columns, in their order
     "miou": "mIoU %",
     "fb_iou": "FB-IoU %",
     "base": "base %",
@@ -18,10 +19,7 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "total": "all classes and background %",
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
-    "boundary_iou": "boundary IoU %",
-    "hd95": "HD95 px",
-    "assd": "ASSD px",
-    "cldice": "clDice %",
+    **{name: metric.title for name, metric in METRICS.items()},
 }
 DEVIATION = "standard deviation (of a sample, n - 1)"
 
