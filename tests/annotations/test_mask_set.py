@@ -195,7 +195,7 @@ def test_whole_palettes_and_numbers_are_read_by_their_values(tmp_path: Path, kin
 @pytest.mark.parametrize("palette", [VOC, OWN], ids=["VOC's", "own"])
 def test_an_index_of_two_colours_is_refused(tmp_path: Path, palette: list[int]) -> None:
     folder = write_cat_then_dog(tmp_path, reduced(palette))
-    assert_refused(folder, f"gives the value 1 the colour {tuple(palette[6:9])}, that of")
+    assert_refused(folder, f"gives the value 1 the colour {tuple(palette[6:9])}, but in")
 
 
 SCALES = {
@@ -216,7 +216,7 @@ def test_reduced_palettes_of_a_known_scale_are_refused(tmp_path: Path, kind: str
 def test_a_photo_without_ground_has_the_palette_of_the_others(tmp_path: Path) -> None:
     filled = np.full((HEIGHT, WIDTH), 2, np.uint8)
     masks = [reduced(OWN)(values) for values in (ids((CAT, 1), (DOG, 2)), filled)]
-    assert_refused(write(tmp_path, masks, "cat\ndog"), "gives the value 0 the colour (0, 200, 10), that of")
+    assert_refused(write(tmp_path, masks, "cat\ndog"), "gives the value 0 the colour (0, 200, 10), but in")
 
 
 def test_reduced_palettes_are_refused_without_names_too(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_255_is_the_border_of_class_ids_and_unknown_alone(tmp_path: Path) -> Non
     _, made = custom(write(tmp_path, [*map(Image.fromarray, masks)], "cat"))
     assert all(map(np.array_equal, made, masks))
     folder = write(tmp_path / "white", [Image.fromarray(ids((CAT, 255)))], "cat")
-    assert "is 255, which is unknown" in refusal(folder)
+    assert "hold only 255, which means unknown" in refusal(folder)
 
 
 def test_masks_of_one_named_class_may_show_it_in_any_form(tmp_path: Path) -> None:

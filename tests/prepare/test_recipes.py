@@ -315,7 +315,10 @@ def test_every_photo_of_perseg_is_a_query_of_photo_00(made: Made, tmp_path: Path
         (lambda d: (d / "Images/dog/00.jpg").rename(d / "Images/dog/09.jpg"), "00"),
         (lambda d: (d / "Annotations/dog/01.png").unlink(), "01.png"),
         (lambda d: (d / "Images/dog/01.jpg").unlink(), "01.jpg"),
-        (lambda d: [p.unlink() for k in ("Images", "Annotations") for p in d.glob(f"{k}/cat/01*")], "or no other"),
+        (
+            lambda d: [p.unlink() for k in ("Images", "Annotations") for p in d.glob(f"{k}/cat/01*")],
+            "with its mask and at least one more",
+        ),
         (lambda d: Image.new("L", (9, 9), 255).save(d / "Annotations/dog/02.png"), "different sizes"),
         (lambda d: Image.new("L", (SIDE, SIDE)).save(d / "Annotations/dog/00.png"), "shows no pixel of the object"),
         (lambda d: (d / "Annotations/cat").rename(d / "Annotations/cow"), "cat"),
