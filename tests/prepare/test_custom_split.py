@@ -85,6 +85,7 @@ def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, 
     lists = lists_of(project)
     assert len(lists["all"]) == 36
     assert lists["train"] | lists["test"] == lists["all"]
+    assert_done(outcome, *(f"  lists/{part}.txt: {len(lists[part])} images\n" for part in ("train", "test")))
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
     train = {name.partition("_")[0] for name in lists["train"]}
     test = {name.partition("_")[0] for name in lists["test"]}

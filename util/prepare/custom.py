@@ -100,15 +100,22 @@ def _config_texts(data: DataSettings) -> dict[Path, str]:
 
 def _print_next(data: DataSettings, out: Path) -> None:
     """Print what was made, and the commands that use it."""
-    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-    images = {line.split()[-1] for line in lines}
-    print(f"{out}: {len(images)} images, {len(data.classes)} classes, {data.folds} folds")
+    images = _image_count(out / ALL_IMAGES)
+    print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
+    for name in filter(None, (data.train_list, data.test_list)):
+        print(f"  {name}: {_image_count(out / name)} images")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"config: config/{data.name}/{data.name}.yaml, for all folds and methods")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
     print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+
+
+def _image_count(file: Path) -> int:
+    """Return the number of images of a list, which may have a line for each of their masks."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return len({line.split()[-1] for line in lines})
 
 
 def _refuse_options(options: argparse.Namespace, out: Path) -> None:
