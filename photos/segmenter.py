@@ -1,4 +1,4 @@
-"""Segment classes in any photos, given a few marked photos: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``.
+"""Segment classes in any photos, given a few annotated photos: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``.
 
 Logits of each class are resized back to the photo's pixels, where classes and background compete.
 """

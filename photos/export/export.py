@@ -133,7 +133,7 @@ def export(arguments: list[str]) -> int:
     UserError: the command line, a file or the disk; the model cannot be exported in this format; or the files'
     probabilities differ from the network's.
     """
-    parser = Parser(prog="predict.py export", description="Export the network with its supports as a graph.")
+    parser = Parser(prog="predict.py export", description="Export the network with its examples as a graph.")
     SegmenterOptions.add_to(parser)
     SupportOptions.add_to(parser)
     add, default = parser.add_argument, next(iter(FORMATS))

@@ -227,18 +227,18 @@ def _state(finding: Finding) -> str:
 
 
 def _print_dataset(dataset: str, reports: list[Report]) -> None:
-    """Print the experiments of a data set that can be run, and what the others wait for."""
+    """Print the experiments of a data set that can be run, and what is missing for the others."""
     ready = [report.command for report in reports if report.is_ready]
     print(f"{dataset}: {len(ready)} of {len(reports)} experiments can be run")
     for command in ready:
         print(f"  {command}")
-    waiting: dict[str, list[str]] = {}  # remedy -> the requirements that wait for it
+    waiting: dict[str, list[str]] = {}  # remedy -> the requirements that it meets
     for report in reports:
         for finding in report.findings:
             if not finding.fine:
                 waiting.setdefault(finding.fix, []).append(finding.what)
     for fix, requirements in waiting.items():
-        print(f"  {len(requirements)} wait for {requirements[0]}\n    {fix}")
+        print(f"  missing for {len(requirements)} of them: {requirements[0]}\n    {fix}")
 
 
 class Needs:
