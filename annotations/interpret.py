@@ -56,8 +56,8 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     check_case((name for number, name in categories.items() if number in marked), annotations.source)
     lines = remarks.lines()
     if lines and not any(photo.instances for photo in photos):
-        fix = "outline the objects, or draw boxes"
-        raise UserError(f"{annotations.source}: nothing in it marks an object: {'; '.join(lines)}; {fix}")
+        fix = "give the objects outlines or boxes"
+        raise UserError(f"{annotations.source}: none of its entries shows an object: {'; '.join(lines)}; {fix}")
 
     hidden = (*BACKGROUND, *IGNORED)
     classes = {number: name for number, name in categories.items() if name.casefold() not in hidden}

@@ -183,7 +183,7 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[P
             if photo is None:
                 without_photo.append(mask)
             elif photo in mask_of_photo:
-                raise UserError(f"{mask} and {mask_of_photo[photo]} are both of {photo}; rename one")
+                raise UserError(f"{mask} and {mask_of_photo[photo]} are both masks of {photo}; rename one")
             else:
                 mask_of_photo[photo] = mask
     if not mask_of_photo:

@@ -80,7 +80,7 @@ def check_palettes(facts: Iterable[MaskFacts], classes: int) -> None:
             other = scale[colour]
             is_of_class = 0 < other <= classes or (other == IGNORE and scale is VOC_COLOURS)
             if other != value and is_of_class:
-                problem = f"its palette gives the value {value} the colour {colour}, which usually is of {other}"
+                problem = f"its palette gives the value {value} the colour {colour}, which usually stands for {other}"
                 raise UserError(f"{path}: {problem}: was it reduced to the colours in use? {FIX_OF_PALETTES}")
 
 
@@ -95,7 +95,7 @@ class Palettes:
         for value, colour in mask.colours.items():
             first, known = self.first_of_value.setdefault(value, (mask.path, colour))
             if known != colour:
-                problem = f"its palette gives the value {value} the colour {colour}, that of {first} {known}"
+                problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
                 raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
 
 

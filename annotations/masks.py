@@ -130,7 +130,8 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
             fix = "write 'void' there if such pixels are unknown, else give them the value 0 and leave the name out"
             raise UserError(f"{path}: calls the value {value} '{name}', but 0 is the background; {fix}")
         if value in names or not 0 < value < IGNORE:
-            raise UserError(f"{path}: '{name}' has the value {value}, which is taken or none of 1 to 254; change it")
+            problem = "is that of another class, or not one of 1 to 254"
+            raise UserError(f"{path}: '{name}' has the value {value}, which {problem}; change it")
         names[value] = "" if is_unknown else name
     check_unique([name for name in names.values() if name], path)
     check_case([name for name in names.values() if name], path)
@@ -185,7 +186,7 @@ def check_unique(names: list[str], path: Path) -> None:
     """Refuse (UserError) class names that occur twice or have control characters."""
     for number, name in enumerate(names):
         if name in names[:number] or not name.isprintable():
-            raise UserError(f"{path}: {name!r} is not a name, or is that of two classes; rename one")
+            raise UserError(f"{path}: {name!r} names two classes, or has characters that cannot be printed; rename it")
 
 
 def check_case(names: Iterable[str], path: Path) -> None:

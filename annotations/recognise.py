@@ -66,7 +66,7 @@ def recognise(text: str) -> tuple[str, Path]:
     if named is not None:
         return named, formats.get(named, path)
     if not formats:
-        raise UserError(f"{path}: in no format that is known here; name {EXPECTED}")
+        raise UserError(f"{path}: its format is unknown; name {EXPECTED}")
     if len(formats) > 1:
         several = " and ".join(formats)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
@@ -77,7 +77,7 @@ def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annot
     """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``."""
     kind, path = recognise(text)
     if kind == MASKS:
-        raise UserError(f"{path}: holds no annotations of a known format; a folder of masks is named by --masks")
+        raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
     if path.is_dir() and kind in (COCO, LABELSTUDIO):
         files, _ = _files_of_formats(files_below(path, labelme.SUFFIX))
         annotations = read_parts(READERS[kind], _with_instances(files.get(kind, [])), path, photos)
@@ -94,7 +94,7 @@ def _formats_of(file: Path) -> dict[str, Path]:
     if kind not in (LABELSTUDIO, RESULTS):
         refused = refused_format(content)
         if refused:
-            raise UserError(f"{file}: is {refused}, which is not read here; {INSTEAD}")
+            raise UserError(f"{file}: is {refused}, which cannot be read; {INSTEAD}")
     if kind is not None:
         return {kind: file}
     is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE

@@ -129,7 +129,8 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
             inside = values >= top / 2
             shades = shades[-1:]
     if not rule.several and len(shades) > 1:
-        raise UserError(f"{rule.source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
+        problem = f"the mask of one object has one value beside 0, this one has {shades[:5].tolist()}"
+        raise UserError(f"{rule.source}: {problem}; does it hold class ids?")
     return inside, void
 
 

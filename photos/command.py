@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +27,7 @@ MODEL_PORT = 9090  # of the model of a Label Studio server
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"  # which Label Studio's own programs read
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-NO_SUPPORTS = "no supports: add --support photo.jpg:mask.png or --supports annotations.json"
+NO_SUPPORTS = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 OF_SERVERS = "--serve or --label-studio"
 OF_RESULTS = (
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     ResultOptions.add_to(out)
     SegmenterOptions.add_rules_to(out)
-    serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
+    serve = f"serve a web page to annotate, segment and correct; its work is kept in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
     studio = "be the model of a Label Studio server, or of one of its projects (http://SERVER/projects/N): predict its "
     studio += "tasks by the annotations finished there"
@@ -87,7 +87,7 @@ def predict(parsed: argparse.Namespace) -> int:
     """Write the results of every query, after all checks that need no network; return the exit code."""
     marked, categories = options_of(SupportOptions, parsed).read()
     if not parsed.queries:
-        raise UserError("no queries: add --query photo.jpg ...")
+        raise UserError("--query PHOTO ... is missing: the photos to segment, or their folders")
     if not marked and not parsed.keep_base:
         raise UserError(NO_SUPPORTS)
     names = [name or UNNAMED for name in by_class(marked, None)]  # in the order of their values in masks
@@ -145,8 +145,8 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
     complete = [query for query in queries.readable if query not in queries.failed]
     if complete:
         results.write_formats(complete, keep=keep)
-    if absent:
-        print(f"{results.out}: not found: {absent}")
+    for line in _not_found(absent, segmenter.min_presence):
+        print(line)
     failed = len(queries.failed)
     problem = f"; {failed} could not be done" if failed else ""
     print(f"{results.out}: {written} of {asked} photos, on {segmenter.model.place}{problem}")
@@ -160,13 +160,28 @@ def _first_lines(segmenter: Segmenter, marked: Sequence[MarkedPhoto]) -> Iterato
     least = segmenter.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for known in segmenter.new_classes:
-        marks = "1 mark" if len(known.sources) == 1 else f"{len(known.sources)} marks"
-        yield f"{known.name}: {marks}, {percent(known.share)} of the photo; {rule}"
+        yield f"{known.name}: {examples_in_words(known.shares)}; {rule}"
     if segmenter.calibration is None and not segmenter.fits_new_classes:
-        yield "no calibration, so no presence score; python test.py CONFIG --calibrate makes one for these weights"
+        yield "these weights have no calibration, so no presence score; python test.py CONFIG --calibrate makes one"
     typed_names = [support.name for support in marked if support.name and not support.annotated]
     yield from _alike(typed_names)
     yield from segmenter.notes
+
+
+def examples_in_words(shares: Sequence[float]) -> str:
+    """Return how many examples a class has, and the shares of their photos that its object covers."""
+    lowest, highest = percent(min(shares)), percent(max(shares))
+    if len(shares) == 1:
+        return f"1 example, the object covers {highest} of it"
+    covered = highest if lowest == highest else f"{lowest.removesuffix(' %')} to {highest}"
+    return f"{len(shares)} examples, in which the object covers {covered} of the photo"
+
+
+def _not_found(absent: Mapping[str, tuple[int, int]], least: float | None) -> Iterator[str]:
+    """Yield a line for each class that was not found in some of its photos, as ``Results.write_summary`` counts."""
+    reason = f" (presence score below {percent(least)})" if least else ""
+    for name, (count, photos) in absent.items():
+        yield f"{name} was not found in {count} of {photos} photos{reason}"
 
 
 def _alike(names: Sequence[str]) -> Iterator[str]:

@@ -33,7 +33,7 @@ class EncodedClass:
     text: ClassText  # what the method reads of the name
     support_batches: list[SupportBatch]
     sources: list[str]  # the files of the supports
-    share: float = 0.0  # of the photo that its largest mark covers
+    shares: tuple[float, ...] = ()  # of each support's photo that the object covers
 
     @property
     def images(self) -> Tensor:
@@ -53,7 +53,12 @@ class EncodedClass:
         for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
             kept_of_group = [kept[shot] for shot in group.tolist()] if kept else []
             batches.append(SupportBatch(images[:, group], labels[:, group], kept_of_group))
-        return replace(self, support_batches=batches, sources=[self.sources[shot] for shot in shots])
+        return replace(
+            self,
+            support_batches=batches,
+            sources=[self.sources[shot] for shot in shots],
+            shares=tuple(self.shares[shot] for shot in shots),
+        )
 
 
 def encode_class(
@@ -65,7 +70,7 @@ def encode_class(
     """
     shown_name = name or UNNAMED
     if not supports:
-        raise UserError(f"{shown_name}: no supports; give at least one")
+        raise UserError(f"{shown_name}: no example; give at least one annotated photo")
     sized = [model.sized(support.image, support.label) for support in supports]
     for support, (_, label) in zip(supports, sized, strict=True):
         _check_marks(support, label, model.view.side)
@@ -76,16 +81,18 @@ def encode_class(
         text=model.read_name(name, words),
         support_batches=encode_shots(shown_name, images, labels, model),
         sources=[support.source for support in supports],
-        share=max(float((support.label != 0).mean()) for support in supports),  # with what is unknown
+        shares=tuple(float((support.label != 0).mean()) for support in supports),  # with what is unknown
     )
 
 
 def _check_marks(support: Support, label: Tensor, side: int) -> None:
     """Refuse (UserError) a support without a marked pixel, or without any in its label at the network's input size."""
     if not (support.label == 1).any():
-        raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
+        raise UserError(
+            f"{support.source}: the annotation has no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1"
+        )
     if not (label == 1).any():
-        lost = f"its object is lost at {side} pixels, the network's input"
+        lost = f"its object is lost at {side} pixels, the side of the network's input"
         raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
 
 
@@ -106,7 +113,7 @@ def shots_per_batch(name: str, supports: int, model: LoadedMethod) -> int:
         return 1 if trained_shots == 1 else supports
     trained = f"{model.source} was trained with {trained_shots} shots and its weights accept no other number"
     fix = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
-    raise UserError(f"{name}: {supports} support(s), but {trained}; {fix}")
+    raise UserError(f"{name}: {supports} example(s), but {trained}; {fix}")
 
 
 class BaseClasses:

@@ -78,9 +78,9 @@ class SegmenterOptions:
         refine = "keep the network's edges, not the photo's"
         add("--no-refine", dest="refine", action="store_false", help=refine)
         add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-        adapt = "auto (default): check three or more supports; marks along the border mean a material; none: neither"
+        adapt = "auto (default): check three or more examples; an object along the border is a material; none: neither"
         add("--adapt", choices=(AUTO, NONE), help=adapt)
-        base = "label the weights' base classes too, in one mask; supports are optional"
+        base = "label the weights' base classes too, in one mask; examples are optional"
         add("--keep-base", action="store_true", help=base)
 
     def segmenter(self, marked: Sequence[MarkedPhoto], device: str | None = None) -> Segmenter:
@@ -119,10 +119,12 @@ class SupportOptions:
     def add_to(parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         add = parser.add_argument
-        support = "a photo and a mask.png, an outlines.json (labelme, COCO), or marks: box=x0,y0,x1,y1;... "
-        support += "points=x,y;... scribble=x,y;... not=x,y;... with spaces between them; repeat it for more shots and "
-        support += "classes"
-        add("--support", dest="supports", action="append", default=[], metavar="[CLASS=]PHOTO:MARKS", help=support)
+        support = "an example, which is a photo and its annotation: mask.png, outlines.json (labelme, COCO), or "
+        support += (
+            "box=x0,y0,x1,y1;... points=x,y;... scribble=x,y;... not=x,y;... with spaces between them; repeat it "
+        )
+        support += "for more examples and classes"
+        add("--support", dest="supports", action="append", default=[], metavar="[CLASS=]PHOTO:ANNOTATION", help=support)
         files = "annotations of many photos: JSON of COCO, JSON or folder of labelme, data.yaml or folder of YOLO, "
         files += f"folder of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more"
         add(
@@ -135,7 +137,7 @@ class SupportOptions:
         )
         add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
         add("--classes", type=words, default=(), metavar="NAMES", help="classes of --supports to take, with commas")
-        shots = "supports of a class, of each of --supports"
+        shots = "examples of a class, of each of --supports"
         add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
         value = "of the object in masks; default all but black"
         add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
@@ -169,7 +171,7 @@ class SupportOptions:
             ("photos", self.support_files, "--supports"),
             ("classes", self.support_files, "--supports"),
             ("max_shots", self.support_files, "--supports or --label-studio"),
-            ("mask_value", has_mask, "a mask among the supports"),
+            ("mask_value", has_mask, "a mask among the examples"),
         ):
             if getattr(self, name) and not has_effect:
                 refuse_option(name, needed)
@@ -203,7 +205,7 @@ class ResultOptions:
     def results(self, names: Sequence[str], categories: dict[int, str]) -> Results:
         """Return the folder of the results of classes; UserError: none is named, or as ``Results``."""
         if not self.out:
-            raise UserError("no results: add --out FOLDER")
+            raise UserError("--out FOLDER is missing: where the results go")
         return Results(
             self.out,
             names,

@@ -140,13 +140,13 @@ class Results:
         jsons = [self.paths(query)[0] for query in queries]
         for path in (self.out / SUMMARY, self.out / REVIEW, *jsons):
             if is_of_others(path):
-                raise UserError(f"{path}: is no result of this program, and would be overwritten; name another --out")
+                raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
 
     def _check_folder(self) -> None:
         """Refuse (UserError) a folder that cannot be made, because a file has its name or that of one above it."""
         nearest_above = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not nearest_above.is_dir():
-            raise UserError(f"--out {self.out}: {nearest_above} is no folder; name another")
+            raise UserError(f"--out {self.out}: {nearest_above} is a file, not a folder; name another")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""
@@ -156,9 +156,9 @@ class Results:
             for path in self.paths(query):
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if key in paths or path.resolve() in sources:
-                    other = "is a query or written for another or another class"
+                    other = "is a photo to segment, or the result of another photo or class"
                     fix = "rename a photo or a class, or name another --out"
-                    raise UserError(f"{path}: would be written for {query}, but {other}; {fix}")
+                    raise UserError(f"{path}: would be a result of {query}, but {other}; {fix}")
                 paths[key] = path
         return list(paths.values())
 
@@ -257,15 +257,15 @@ class Results:
         csv.writer(text).writerows([("photo", "class", "verdict"), *rows])
         write_atomically(self.out / VERDICT_FILE, text.getvalue())
 
-    def write_summary(self, failed: dict[Path, str]) -> str:
+    def write_summary(self, failed: dict[Path, str]) -> dict[str, tuple[int, int]]:
         """Write a table of all results in the folder, if there are any, and a page to review their pictures.
 
-        The table has a row for each photo and class, and for each photo with an error. Returns the numbers of photos in
-        which each class was not found, in words; empty if all were found in all.
+        The table has a row for each photo and class, and for each photo with an error. Returns, for each class that
+        was not found in some photos, how many they are, and of how many.
         """
         rows = list[dict[str, Any]]()  # of the table, without outlines: all photos' together are large
         entries = list[dict[str, Any]]()  # of the page
-        absent = Counter[str]()
+        absent, looked_at = Counter[str](), Counter[str]()  # photos, by class
         for path, record, row in self._class_rows():
             facts = self._table_facts(record, row)
             values = {**row, **facts, **dict(zip(BOX, row["box"] or ()))}
@@ -273,14 +273,15 @@ class Results:
             is_base = record.get("supports", {}).get(row["name"]) == []
             is_missing = not facts["shown"] and not is_base
             absent[row["name"]] += int(is_missing)
+            looked_at[row["name"]] += 1
             if "overlay" in record and (facts["shown"] or is_missing):
                 entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
         if not rows:
-            return ""
+            return {}
         self._write_table(rows, failed)
         if entries:
             self._write_review(entries)
-        return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
+        return {name: (count, looked_at[name]) for name, count in absent.items() if count}
 
     def _class_rows(self) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
         """Yield the path of each result in the folder, its content, and the entry of each class in it."""

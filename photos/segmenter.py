@@ -127,9 +127,11 @@ class Segmenter:
         """Refuse (UserError) the name of another class, and a class too many."""
         base_names = [] if self.base is None else [known.name.casefold() for known in self.base.classes]
         if name.casefold() in base_names:
-            raise UserError(f"{name}: is a base class of the weights, which is kept; leave its supports out")
+            raise UserError(
+                f"{name}: is a base class of the weights, which need no example of it; leave its examples out"
+            )
         if any(known.name == name for known in self.classes):
-            raise UserError(f"{name}: was added before; give all its supports at once, or another name")
+            raise UserError(f"{name}: was added before; give all its examples at once, or another name")
         if len(self.classes) == MAX_CLASSES:
             raise UserError(f"{name}: masks of 8 bits take {MAX_CLASSES} classes")
 
@@ -139,9 +141,10 @@ class Segmenter:
         outlook = self.model.outlook(name)
         if outlook and outlook not in self.notes:
             notes.append(outlook)
-        if encoded.share < SMALL:
+        largest = max(encoded.shares)
+        if largest < SMALL:
             seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
-            notes.append(f"{encoded.name}: covers at most {encoded.share:.1%} of its supports, and {seldom}")
+            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its examples, and {seldom}")
         return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
@@ -199,7 +202,7 @@ class Segmenter:
         UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
         """
         if not self.classes:
-            raise UserError("no supports: mark the object on at least one photo")
+            raise UserError("no example: annotate the object on at least one photo")
         if isinstance(photos, str | Path):
             photos = photos_in([Path(photos)])
         now = copy.copy(self)

@@ -70,13 +70,13 @@ def _judge_supports(segmenter: Segmenter, progress: bool) -> Segmenter:
         if _is_doubtful(iou[:, number], index, share=(photo.label == number + 1).float().mean()):
             known, shot = segmenter.few_shot_classes[number], photo.shots[number]
             doubtful_photos.append(index)
-            names.append(f"{known.name}, support {shot + 1} ({known.sources[shot]})")
+            names.append(f"{known.name}, example {shot + 1} ({known.sources[shot]})")
     iou_of_others = np.nanmean(np.delete(iou, doubtful_photos, 0), 1)
     mean = round(float(iou_of_others.mean()), 2)
-    doubt = "not found given the others, which find each other; is its mark right?"
+    doubt = "not found given the others, which find each other; is its annotation right?"
     out = copy.copy(segmenter)
-    out.notes = [*segmenter.notes, f"supports: mean IoU {mean:.1f} % of {len(iou_of_others)} supports given the others"]
-    out.notes += [f"supports: {name}: {doubt}" for name in names]
+    out.notes = [*segmenter.notes, f"{len(iou_of_others)} examples, each found given the others: mean IoU {mean:.1f} %"]
+    out.notes += [f"{name}: {doubt}" for name in names]
     out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": names}
     return out
 
@@ -168,9 +168,9 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
         batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
     title = out.model.title
-    instead = f"uses {title}, not {segmenter.model.title}"
-    reason = f"a mark along {along:.0%} of the photo's border means a material; {instead}"
+    border = f"the example's object lies along {along:.0%} of the photo's border and is taken for a material"
+    reason = f"{border}: {title} segments it, not {segmenter.model.title}"
     kept_notes = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
-    out.notes = [*kept_notes, f"supports: {reason}"]
+    out.notes = [*kept_notes, reason]
     out.adaptation = {"method": title}
     return out

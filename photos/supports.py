@@ -114,12 +114,12 @@ def parse_support(text: str, mask_value: int | None = None) -> MarkedPhoto:
     """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
     class_and_photo, marks = _split_marks(text)
     if not class_and_photo or not marks:
-        form = "photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
-        several = "with spaces between several marks, of which not=x,y is beside the object"
-        raise UserError(f"--support {text}: write {form}; {several}")
+        fix = "Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)"
+        raise UserError(f"--support {text}: the photo has no annotation. {fix}")
     kind, equals, _ = marks.partition("=")
     if equals and kind not in DRAWN_KINDS and not Path(marks).exists():
-        raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
+        problem = f"'{kind}' is no kind of annotation, and no such mask exists"
+        raise UserError(f"--support {text}: {problem}{nearest(kind, DRAWN_KINDS)}")
     name, photo = _split_class(class_and_photo, origin=f"--support {text}:")
     return MarkedPhoto(name, Path(photo), marks, mask_value)
 
@@ -244,7 +244,7 @@ def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
     """Refuse (UserError) masks in which 255 is all that is marked."""
     white = [mask.path.name for mask in facts if mask.marks_255_alone]
     if white:
-        problem = f"all that {len(white)} masks mark, such as {white[0]}, is 255, which is unknown beside class ids"
+        problem = f"{len(white)} mask(s), such as {white[0]}, hold only 255, which means unknown beside class ids"
         fix = "give those pixels the value of their class, or take these masks out"
         raise UserError(f"{known.path}: {problem}; {fix}")
 
@@ -338,9 +338,9 @@ def _check_classes(
         if name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
         if name not in shown:
-            raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
+            raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; annotate it, or leave it out")
     if not listed:
-        raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
+        raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; annotate the object")
 
 
 def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
@@ -413,7 +413,7 @@ def _annotated_photo(annotations: Annotations, photo: Path, path: Path) -> Annot
         raise UserError(f"{path}: lists {len(matches)} images named '{photo.name}'; name the photo as the file does")
     (annotated,) = matches
     if annotated.instances and not any(instance.is_object for instance in annotated.instances):
-        problem = f"marks '{photo.name}' with crowd regions alone (iscrowd 1), whose pixels are unknown"
+        problem = f"has only crowd regions on '{photo.name}' (iscrowd 1), whose pixels are unknown"
         raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
     return annotated
 
@@ -451,7 +451,7 @@ def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.
     for mark in BETWEEN_MARKS.split(text):
         kind, _, numbers = mark.partition("=")
         if kind not in DRAWN_KINDS:
-            raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")
+            raise UserError(f"{origin}: '{kind}' is no kind of annotation{nearest(kind, DRAWN_KINDS)}")
         points = _points_on_photo(kind, numbers, shape)
         if points is None:
             form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"

@@ -65,8 +65,8 @@ OUTLOOK = (
     "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
-UNNAMED = "the supports have no class name"
-NAME_IT = "; write --support CLASS=PHOTO:MARKS"
+UNNAMED = "the examples have no class name"
+NAME_IT = "; write --support CLASS=PHOTO:ANNOTATION"
 KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 

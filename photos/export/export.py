@@ -156,8 +156,8 @@ def export(arguments: list[str]) -> int:
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, out, format_name)
-    allowed = f"{difference:.1e} at most, of {allowed_difference(segmenter):.0e} allowed"
-    print(f"{out}: in {precision}, differs from predict.py in {precision} by {allowed}")
+    limit = f"{difference:.1e} (allowed: {allowed_difference(segmenter):.0e})"
+    print(f"{out}: in {precision}, its probabilities differ from those of predict.py by at most {limit}")
     return 0
 
 

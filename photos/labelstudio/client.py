@@ -44,7 +44,9 @@ class SameServer(HTTPRedirectHandler):
         """Return the next request by an answer, whose last part is the address; UserError: it leaves the server."""
         *_, address = response  # as urllib hands it on: file, code, message, headers, address
         if origin_of(address) != origin_of(req.full_url):
-            raise UserError(f"{urlsplit(req.full_url).path}: lies on {urlsplit(address).netloc}, which is not read")
+            raise UserError(
+                f"{urlsplit(req.full_url).path}: lies on another server, {urlsplit(address).netloc}, which is not asked"
+            )
         return super().redirect_request(req, *response)
 
 

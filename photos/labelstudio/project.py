@@ -112,7 +112,7 @@ class Project:
         with self.client.photo(photo_in(task, labelling)) as path:
             image = read_photo(path)
         inside = np.zeros(image.shape[:2], bool)
-        with in_words("smart tool: ", "; draw a key point or a rectangle"):
+        with in_words("smart tool: ", "; place a key point or a rectangle"):
             for entry in drawn:
                 part = self._drawn(entry, image)
                 if entry.get("is_positive") in (0, False):
@@ -162,7 +162,7 @@ class Project:
             lacking = ", ".join(name for name in labelling.labels if name not in marked)
             if lacking:
                 line += f"; none yet of {lacking}"
-            self._say(f"supports: {line}")
+            self._say(f"examples: {line}")
         renamed = ", ".join(name for name in marked if name not in labelling.labels)
         if renamed:
             labels = ", ".join(labelling.labels)

@@ -23,7 +23,7 @@ def read_kept(file: Path) -> Kept:
     """Return the content of a session's file, of a new session where there is none; UserError if it is damaged."""
     if not file.exists():
         return Kept()
-    fix = "remove it: marks and results stay, photos can be opened again"
+    fix = "remove it: annotations and results stay, photos can be opened again"
     content = read_json(file, "the state of the page", fix)
     try:
         return convert(Kept, content, "the session")

@@ -54,7 +54,7 @@ function fill(row) {
   const tile = tiles.get(row.name), status = statusOf(row), [picture, title, facts] = tile.children;
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
   title.replaceChildren(made("b", { className: status }, WORDS[status] || status), row.name);
-  facts.textContent = presenceOf(row) < 0 ? "" : `presence ${percent(presenceOf(row))}`;
+  facts.textContent = presenceOf(row) < 0 ? "" : `${percent(presenceOf(row))} presence score`;
   tile.title = row.error || row.name;
 }
 
@@ -152,12 +152,12 @@ function undo() {
   const { marks, cleared } = current;
   if (marks.length) send(marks.slice(0, -1));
   else if (cleared.length) send(cleared);
-  else say("No mark of this photo is left to undo.");
+  else say("Nothing is left to undo on this photo.");
 }
 
 function clear() {
   const marks = current.marks;
-  if (!marks.length) return say("No mark of this photo is left to clear.");
+  if (!marks.length) return say("Nothing is left to clear on this photo.");
   send([]);
   current.cleared = marks;
 }
@@ -226,7 +226,7 @@ function show() {
   element("hint").textContent = document.querySelector("[name=tool]:checked").dataset.hint;
   const listed = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
   const classes = listed.map(([word, share]) => {
-    const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
+    const presence = row.presence[word] === null ? "" : `, presence score ${percent(row.presence[word])}`;
     const verdict = row.verdicts[word] ? `, ${row.verdicts[word]}` : "";
     return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
   });
@@ -287,11 +287,11 @@ const RUNS = {
   rename_class: () => byName("rename_class", { value: current.value }),
   remove_class: () => {
     const [title] = state.classes[current.value - 1];
-    const question = `Remove the class "${title}" and its marks on all photos? This cannot be undone.`;
+    const question = `Remove the class "${title}" and its annotations on all photos? This cannot be undone.`;
     if (confirm(question)) act("remove_class", { value: current.value });
   },
   remove: () => {
-    const kept = "The photo and its result stay on disk; marks without a result are lost.";
+    const kept = "The photo and its result stay on disk; an annotation without a result is lost.";
     const question = `Remove ${current.name} from this page? ${kept}`;
     if (confirm(question)) act("remove", { photo: current.name });
   },

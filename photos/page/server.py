@@ -101,7 +101,9 @@ class QuietHandler(BaseHTTPRequestHandler):
         host = re.sub(r":\d+$", "", self.headers.get("Host", LOCAL[0]))
         is_local = self.server.server_address[0] in LOCAL
         if is_local and host not in LOCAL and "Via" not in self.headers:
-            raise UserError("open this page as http://localhost; a proxy sends 'Host: localhost' or 'Via'")
+            raise UserError(
+                "open this page as http://localhost; a proxy must set the header 'Host: localhost' or 'Via'"
+            )
 
     def _send(self, content: Any, kind: str, caching: str) -> None:
         """Send the rest of an answer: its media type, how long it may be kept, and its content."""
@@ -127,8 +129,8 @@ class QuietHandler(BaseHTTPRequestHandler):
         is_possible = is_number and int(length) <= MAX_UPLOAD
         if not is_possible or self.headers.get("Content-Type") not in kinds:
             self.close_connection = True
-            limit = f"0 to {MAX_UPLOAD} bytes (Content-Length)"
-            raise UserError(f"{self.path}: not done; a request has {limit}, of {' or '.join(kinds)}")
+            allowed = f"at most {MAX_UPLOAD} bytes (Content-Length) of {' or '.join(kinds)}"
+            raise UserError(f"{self.path}: refused; a request has {allowed}")
         return self.rfile.read(int(length))
 
     def log_message(self, *arguments: object) -> None:

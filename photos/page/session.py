@@ -256,7 +256,7 @@ class Session:
             if name == known:
                 raise UserError(f"{name}: this name is taken; give another one")
             if known != old and file_word(name) == file_word(known):
-                raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
+                raise UserError(f"{name}: its files would have the same names as those of '{known}'; give another name")
         return name
 
     def rename_class(self, value: int, name: str) -> None:
@@ -265,7 +265,9 @@ class Session:
         old = self.common.classes[value - 1]
         new = self._free_name(name, old)
         if old in self.base["base"] or self.photos.judged(old):
-            raise UserError(f"{old}: is a base class, or results of it are accepted; add '{new}' as a new class")
+            raise UserError(
+                f"{old}: cannot be renamed, since it is a base class or has a verdict; add '{new}' as a new class"
+            )
         self.common.classes[value - 1] = new
         self.renewed = next(self.common.numbers)
         for photo in self.photos:
@@ -318,7 +320,7 @@ class Session:
             return ""  # a correction
         if is_empty(target.label()):
             target.leave_examples()
-            return f"{photo} is no example: nothing is marked"
+            return f"{photo} is no example any more: its annotation is empty"
         return "" if target.is_marked else self.mark(photo)
 
     def mark(self, photo: str) -> str:
@@ -328,7 +330,9 @@ class Session:
         if example.is_marked:
             example.unmark()
         elif is_empty(example.label()):
-            raise UserError(f"{photo}: nothing is marked; paint over the object, draw a box, or set points")
+            raise UserError(
+                f"{photo}: has no annotation; paint over the object, drag a box around it, or click points on it"
+            )
         else:
             example.mark()
             note = f"{photo} is an example now: press Segment"
@@ -343,7 +347,7 @@ class Session:
         if value:
             part = region_at(self.given, read_photo(target.path), column, row)
         elif label[row, column] == 0:
-            raise UserError("nothing is marked there")
+            raise UserError("there is no mask to remove at this place")
         else:
             part = part_to_remove(label, column, row)
         return self._outline(target, part, value, before)
@@ -402,10 +406,10 @@ class Session:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
         photos = sorted(self.photos, key=lambda known: known.name != photo)
         if not any(known.is_marked for known in photos):
-            raise UserError("no photo is an example: open one that shows the object, and mark the object")
+            raise UserError("no photo is an example: open one that shows the object, and annotate it")
         outdated = [known.name for known in photos if known.is_mark_outdated]
         if outdated:
-            raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object again")
+            raise UserError(f"{outdated[0]}: was replaced since it was annotated; press M, and annotate it again")
         self._check_files([known.path for known in photos])
         self.work.start("segmented", lambda: self._segmentation(photos))
 
@@ -459,7 +463,7 @@ class Session:
             elif photo.names or photo.is_marked:
                 current.append(photo)
         if not current:
-            raise UserError("nothing to download: mark photos, and press Segment")
+            raise UserError("nothing to download: annotate a photo, and press Segment")
         notes = [f"{photo.name}: skipped, its file was replaced; press Segment" for photo in outdated]
         archive = Archive(self.file.with_name(DOWNLOAD), formats, self.given.model.title)
 

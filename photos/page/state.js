@@ -5,7 +5,7 @@ export const current = {
   name: "", // of the photo that is open
   scene: null, // its size and the number of its marks' last change
   marks: [], // on it, in pixels of the photo (drawing.py)
-  cleared: [], // marks that "Clear marks" removed, for Undo
+  cleared: [], // marks that "Clear annotation" removed, for Undo
   value: 1, // the class
   isAsking: false, // the network, about a click or a box
 };

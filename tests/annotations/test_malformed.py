@@ -81,7 +81,7 @@ YOLO: list[Damage] = [
     ("labels/train/a.txt", _in("0.083333", "40"), "must be shares"),
     ("labels/train/a.txt", lambda _: "0 0.1 0.1\n", "at least three corners"),
     ("data.yaml", _in("names:", "nam: &x ["), "line 2"),
-    ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' is not a name, or"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' names two classes, or"),
     ("data.yaml", _in("{0: cat, 1: dog}", "cat"), "must list the classes"),
     ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "python/object"),
 ]
@@ -135,5 +135,5 @@ def _refusal(text: str) -> str:
 def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:
     for content in (b"", b"{}", b"\0" * 99, b"\xff\xd8\xff"):
         (tmp_path / "some").write_bytes(content)
-        assert "some: in no format that is known here" in _refusal(str(tmp_path / "some"))
+        assert "some: its format is unknown" in _refusal(str(tmp_path / "some"))
     assert "gone: this file or folder does not exist" in _refusal(str(tmp_path / "gone"))

@@ -141,9 +141,9 @@ REFUSED_NAMES = {
     "0: cat\n1: dog": "calls the value 0 'cat'",
     "1: background\n2: cat": "calls the value 1 'background'",
     "cat\ndog\nbackground": "calls the value 3 'background'",
-    "1: cat\n1: dog": "'dog' has the value 1, which is taken",
+    "1: cat\n1: dog": "'dog' has the value 1, which is that of another class",
     "0: none\n255: cat": "'cat' has the value 255",
-    "1: cat\n2: cat": "is that of two classes",
+    "1: cat\n2: cat": "names two classes",
     '{"0": "cat"}': "is JSON",
     "name,r,g,b\ncat,48,112,32\ndog,176,112,32": "is a table of several columns",
     "1: cat: feline\n2: dog: canine": "is a table of several columns",
@@ -195,13 +195,13 @@ def test_whole_palettes_and_numbers_are_read_by_their_values(tmp_path: Path, kin
 @pytest.mark.parametrize("palette", [VOC, OWN], ids=["VOC's", "own"])
 def test_an_index_of_two_colours_is_refused(tmp_path: Path, palette: list[int]) -> None:
     folder = write_cat_then_dog(tmp_path, reduced(palette))
-    assert_refused(folder, f"gives the value 1 the colour {tuple(palette[6:9])}, that of")
+    assert_refused(folder, f"gives the value 1 the colour {tuple(palette[6:9])}, but in")
 
 
 SCALES = {
-    "VOC's 8 and 12": (VOC, (8, 12), "the colour (64, 0, 0), which usually is of 8"),
-    "grey 8 and 12": (GREY, (8, 12), "the colour (8, 8, 8), which usually is of 8"),
-    "VOC's border": (VOC, (1, 255), "the colour (224, 224, 192), which usually is of 255"),
+    "VOC's 8 and 12": (VOC, (8, 12), "the colour (64, 0, 0), which usually stands for 8"),
+    "grey 8 and 12": (GREY, (8, 12), "the colour (8, 8, 8), which usually stands for 8"),
+    "VOC's border": (VOC, (1, 255), "the colour (224, 224, 192), which usually stands for 255"),
 }
 
 
@@ -216,7 +216,7 @@ def test_reduced_palettes_of_a_known_scale_are_refused(tmp_path: Path, kind: str
 def test_a_photo_without_ground_has_the_palette_of_the_others(tmp_path: Path) -> None:
     filled = np.full((HEIGHT, WIDTH), 2, np.uint8)
     masks = [reduced(OWN)(values) for values in (ids((CAT, 1), (DOG, 2)), filled)]
-    assert_refused(write(tmp_path, masks, "cat\ndog"), "gives the value 0 the colour (0, 200, 10), that of")
+    assert_refused(write(tmp_path, masks, "cat\ndog"), "gives the value 0 the colour (0, 200, 10), but in")
 
 
 def test_reduced_palettes_are_refused_without_names_too(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_label_map_reads_reduced_palettes_by_their_colours(tmp_path: Path) -> 
 def test_masks_of_255_beside_masks_of_class_ids_are_a_question(tmp_path: Path, save: Save) -> None:
     masks = [save(ids((CAT, 1))), save(ids((CAT, 255)))]
     folder = write(tmp_path, masks, "cat")
-    assert_refused(folder, "all that 1 masks mark, such as p1.png, is 255")
+    assert_refused(folder, "1 mask(s), such as p1.png, hold only 255")
     _, made = custom(folder, white_is_object=True)
     assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 2
 
@@ -249,7 +249,7 @@ def test_255_is_the_border_of_class_ids_and_unknown_alone(tmp_path: Path) -> Non
     _, made = custom(write(tmp_path, [*map(Image.fromarray, masks)], "cat"))
     assert all(map(np.array_equal, made, masks))
     folder = write(tmp_path / "white", [Image.fromarray(ids((CAT, 255)))], "cat")
-    assert "is 255, which is unknown" in refusal(folder)
+    assert "hold only 255, which means unknown" in refusal(folder)
 
 
 def test_masks_of_one_named_class_may_show_it_in_any_form(tmp_path: Path) -> None:

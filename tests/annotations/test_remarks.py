@@ -77,7 +77,7 @@ def test_crowds_are_objects_where_their_category_has_no_others(tmp_path, capsys,
 def test_a_photo_with_crowds_alone_says_so(tmp_path: Path) -> None:
     other = {"id": 8, "file_name": "p1.jpg", "width": WIDTH, "height": HEIGHT}
     path = coco(tmp_path, crowd(CAT), {"segmentation": [outline(DOG)], "image_id": 8}, images=[other])
-    with pytest.raises(UserError, match=r"marks 'p0.jpg' with crowd regions alone \(iscrowd 1\)"):
+    with pytest.raises(UserError, match=r"has only crowd regions on 'p0.jpg' \(iscrowd 1\)"):
         parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
 
 

@@ -141,7 +141,7 @@ def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path
 def test_a_folder_of_xml_alone_is_named(tmp_path: Path) -> None:
     photo(tmp_path / "images" / PHOTO)
     (tmp_path / "annotations.xml").write_text("<?xml version='1.0'?>\n<annotations></annotations>")
-    assert "annotations.xml: is XML of CVAT or PASCAL VOC, which is not read here" in refusal(tmp_path)
+    assert "annotations.xml: is XML of CVAT or PASCAL VOC, which cannot be read" in refusal(tmp_path)
 
 
 def test_masks_of_other_names_than_photos_are_named(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_objects_without_outline_or_box_are_counted(folder: Path, capsys) -> Non
 
 
 def test_a_file_of_objects_without_outline_or_box_is_refused(folder: Path) -> None:
-    assert "nothing in it marks an object" in refusal(coco_json(folder, {"segmentation": []}))
+    assert "none of its entries shows an object" in refusal(coco_json(folder, {"segmentation": []}))
 
 
 def test_photos_with_outlines_beyond_their_edges_are_counted(folder: Path, capsys) -> None:

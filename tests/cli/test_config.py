@@ -105,6 +105,12 @@ MISTAKES = [  # text, line, and parts of the message
     ("data: {size: 470}\n", 2, "data.size = 470", "8k + 1", "nearest: 465, 473"),
     ("data: {size: 25}\n", 2, "data.size = 25", "at least 33"),
     ("data: {folds: 3}\n", 2, "data.folds = 3", "divide the number of classes, 8"),
+    (
+        "data: {fold_rule: lists, folds: 2}\n",
+        2,
+        "data.folds = 2",
+        "lists, which has one fold; write folds: 1, or another",
+    ),
     ("data: {fold_rule: interleave}\n", 2, "data.fold_rule", "did you mean 'interleaved'?"),
     ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", 2, "meta_stage.optimizers.main.lr = -0.1", "at least 0"),
     ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = nan"),

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from photos import Prediction, Segmenter
+from photos.command import examples_in_words
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
@@ -215,10 +216,24 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     line, class_line, *rest = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
     assert line == "no --checkpoint: uses Pocket, trained on the 20 classes of pascal"
     rule = "photos with a presence score below 30 % get no mask"
-    assert re.fullmatch(rf"object: 1 mark, \d+ % of the photo; {rule}", class_line)
+    assert re.fullmatch(rf"object: 1 example, the object covers \d+ % of it; {rule}", class_line)
     assert rest.count(OUTLOOK) == 1  # an object without a name may be any
+    hidden = predict(*small, "--query", photos[0], "--out", "hidden", "--min-presence", 1).output
+    assert "object was not found in 1 of 1 photos (presence score below 100 %)\n" in hidden
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
+
+
+@pytest.mark.parametrize(
+    ("shares", "line"),
+    [
+        ((0.0712,), "1 example, the object covers 7.1 % of it"),
+        ((0.18, 0.14, 0.15), "3 examples, in which the object covers 14 to 18 % of the photo"),
+        ((0.2, 0.2), "2 examples, in which the object covers 20 % of the photo"),
+    ],
+)
+def test_a_line_says_what_the_examples_show(shares: tuple[float, ...], line: str) -> None:
+    assert examples_in_words(shares) == line
 
 
 def test_a_replaced_photo_is_predicted_again(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
@@ -244,7 +259,7 @@ def test_files_of_other_programs_are_not_overwritten(
     words = (*baseline_words, "--out", out, "--query", query)
     (out / name).write_text('{"shapes": [], "imagePath": "a.jpg"}')
     for option in ("--resume", "--overwrite"):
-        assert f"{name}: is no result of this program" in predict(*words, option).error
+        assert f"{name}: was not written by this program" in predict(*words, option).error
     assert (out / name).read_text().startswith('{"shapes"')
     assert len([*out.iterdir()]) == 1
     (out / name).unlink()

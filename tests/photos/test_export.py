@@ -170,7 +170,7 @@ def test_bf16_is_the_precision_of_predictions(
 
 def _check_precision(folder: Path, output: str, precision: str) -> None:
     """Check what an export and the output of its command say of the precision."""
-    assert f"in {precision}, differs from predict.py in {precision}" in output
+    assert f"in {precision}, its probabilities differ from those of predict.py" in output
     facts = read_json(folder / "export.json", "", "")
     assert facts["precision"] == precision
     assert facts["difference"] <= {"float32": exporting.MAX_DIFFERENCE, "bf16": exporting.MAX_IN_HALF}[precision]
@@ -207,7 +207,7 @@ def test_a_file_that_differs_is_removed(predict, baseline_words, tmp_path: Path,
         (("--out", "{full}"), "not empty"),
         (("--out", "{full}", "--overwrite"), "holds other files"),
         (("--out", "{file}/out"), "Not a directory"),
-        (("--out", "{file}2"), "no supports"),
+        (("--out", "{file}2"), "no example"),
     ],
 )
 def test_refusals(predict, baseline_words, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
@@ -217,6 +217,6 @@ def test_refusals(predict, baseline_words, tmp_path: Path, words: tuple[str, ...
         path.write_text("")
     before = sorted(tmp_path.rglob("*"))
     given = [word.replace("{file}", str(file)).replace("{full}", str(full)) for word in words]
-    config_and_support = baseline_words[:2] if reason == "no supports" else baseline_words
+    config_and_support = baseline_words[:2] if reason == "no example" else baseline_words
     assert reason in predict("export", *config_and_support, *given).error
     assert sorted(tmp_path.rglob("*")) == before

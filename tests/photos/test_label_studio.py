@@ -217,7 +217,7 @@ def test_a_correction_changes_the_next_answers(ask, studio: Studio, capfd) -> No
     assert (after != before).any()
     assert ask("setup")["model_version"] not in (first, empty)
     said = capfd.readouterr().out.splitlines()
-    assert said.count("project 1: supports: cat 1; none yet of dog") == 2
+    assert said.count("project 1: examples: cat 1; none yet of dog") == 2
     assert any("1 of 1 tasks in" in line for line in said)
 
 
@@ -297,7 +297,7 @@ def test_a_negative_smart_point_takes_the_region_away(ask) -> None:
 def test_smart_tools_of_other_labels_or_forms_are_refused(ask) -> None:
     cow = POINT | {"value": POINT["value"] | {"keypointlabels": ["cow"]}}
     assert "'cow' is no label of BrushLabels" in ask("predict", 2, drawn=[cow])
-    assert "draw a key point or a rectangle" in ask("predict", 2, drawn=[POINT | {"value": {"points": []}}])
+    assert "place a key point or a rectangle" in ask("predict", 2, drawn=[POINT | {"value": {"points": []}}])
 
 
 def test_a_webhook_reads_the_annotations_before_the_next_question(ask, studio: Studio) -> None:
@@ -319,7 +319,7 @@ def test_photos_of_this_server_alone_are_read(ask, studio: Studio, capfd) -> Non
     said = capfd.readouterr().out
     assert f"task 3: http://127.0.0.2:1/a.png: is not on {studio.address}" in said
     assert "task 4: s3://store/a.png: is not on" in said
-    assert "task 5: /data/upload/1/moved.png: lies on 127.0.0.2:1, which is not read" in said
+    assert "task 5: /data/upload/1/moved.png: lies on another server, 127.0.0.2:1, which is not asked" in said
 
 
 def test_two_projects_are_served_or_one_alone(ask, studio: Studio) -> None:
@@ -377,7 +377,7 @@ def test_the_command_answers_until_it_is_stopped(ask, studio: Studio, baseline: 
         port = probe.getsockname()[1]
     words = ("--label-studio", studio.address, "--config", baseline, "--device", "cpu", "--port", port)
     model = spawned.start("predict.py", *words, LABEL_STUDIO_API_KEY=PERSONAL)
-    spawned.wait_for(lambda: "project 1: supports: cat 1" in model.stdout, model)
+    spawned.wait_for(lambda: "project 1: examples: cat 1" in model.stdout, model)
     assert mask_in(ask("predict", 2, at=f"http://127.0.0.1:{port}")).any()
     assert "--port" in spawned.run("predict.py", *words, check=2, LABEL_STUDIO_API_KEY=LEGACY).stderr
     model.signal(signal.SIGTERM)

@@ -114,7 +114,7 @@ def test_a_mask_without_black_is_refused(tmp_path: Path) -> None:
 def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> None:
     path, mask = _photo_and_mask(tmp_path, Image.fromarray(region(CAT, DOG)))
     options = Namespace(images=path.parent, masks=mask.parents[1], classes=None, white_is_object=False)
-    with pytest.raises(UserError, match=r"p0\.png: holds the values \[1, 2\] beside 0; is it of class ids"):
+    with pytest.raises(UserError, match=r"one value beside 0, this one has \[1, 2\]; does it hold class ids"):
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
     assert (parse_support(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
 

@@ -82,7 +82,7 @@ def test_the_weights_say_how_many_shots_the_model_reads_together(
     assert [batch.image.shape[1] for batch in segmenter.classes[0].support_batches] == [3]
     assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
     of_five = Segmenter(make_checkpoint("", "data.shot=5"), device="cpu")
-    with pytest.raises(UserError, match=r"2 support.* trained with 5 shots"):
+    with pytest.raises(UserError, match=r"2 example.* trained with 5 shots"):
         of_five.add("cat", supports[:2])
     of_five.add("cat", [*supports, *supports[:2]])
     with pytest.raises(UserError, match="added before"):
@@ -199,7 +199,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words:
         CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
         "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
         "horse": (mean, f"horse: not a class of mini and not a word of {words}, {mean_note}"),
-        None: (mean, f"the supports have no class name, {mean_note}; write --support CLASS=PHOTO:MARKS"),
+        None: (mean, f"the examples have no class name, {mean_note}; write --support CLASS=PHOTO:ANNOTATION"),
     }
     for name, (vector, note) in cases.items():
         text = method.read_name(name, words)

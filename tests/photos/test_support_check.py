@@ -45,7 +45,8 @@ def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmente
     facts = judged.adaptation
     assert (facts["predictions"], facts["doubtful"]) == (2 * SHOTS, [])
     assert 0 <= facts["iou"] <= 100
-    assert f"mean IoU {facts['iou']:.1f} % of {2 * SHOTS} supports" in judged.notes[-1]
+    line = f"{2 * SHOTS} examples, each found given the others: mean IoU {facts['iou']:.1f} %"
+    assert judged.notes[-1] == line
     assert segmenter.adaptation is None
     photo = _support(99, 0).image
     assert judged.digest() == segmenter.digest()
@@ -62,9 +63,9 @@ def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.M
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
     monkeypatch.setattr(support_check, "given_the_others", lambda *_: iou)
     judged = check_supports(segmenter)
-    assert judged.adaptation["doubtful"] == ["red, support 3 (photo2)"]
+    assert judged.adaptation["doubtful"] == ["red, example 3 (photo2)"]
     assert judged.adaptation["iou"] == 63.0
-    assert "red, support 3 (photo2): not found given the others" in judged.notes[-1]
+    assert "red, example 3 (photo2): not found given the others" in judged.notes[-1]
     monkeypatch.setattr(support_check, "SMALL", 1.0)
     assert check_supports(segmenter).adaptation["doubtful"] == []  # too small to be found
 

@@ -46,7 +46,11 @@ def test_available_prerequisites(prepare, config: Path, monkeypatch: pytest.Monk
     assert_done(outcome, f"ok      torch: {torch.__version__}", "ok      lists mini fold 0")
     assert f"  python test.py {config}" in outcome.output  # no composed config, which alone the scripts know
     assert "wait for" not in outcome.output
-    assert re.search("^differs data .* published 7: differs", outcome.output, re.MULTILINE)
+    assert re.search(
+        "^differs data .* instead of 7 photos: it runs, but its numbers are not comparable",
+        outcome.output,
+        re.MULTILINE,
+    )
 
 
 def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
     outcome = prepare("check", config, *missing)
     assert outcome.code == 2
     for text in (
-        "0 of 1 experiments can be run now",
+        "0 of 1 experiments can be run",
         f"python prepare.py mini --out {tmp_path / 'nowhere'}",
         "python prepare.py weights resnet18",
     ):
@@ -95,7 +99,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: py
     assert len(paths) == 76
     monkeypatch.setattr(check, "experiments", lambda root: [*paths[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
-    for text in ("0 of 3 experiments can be run now", "MISSING config", "MISSING data data/mini"):
+    for text in ("0 of 3 experiments can be run", "MISSING config", "MISSING data data/mini"):
         assert text in output
     assert "--all: checks every experiment" in prepare("check", "--all", "split2", "mini").error
 

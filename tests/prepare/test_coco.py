@@ -215,7 +215,7 @@ def name_photos_as_2017(root: Path) -> dict[str, str]:
 def test_photos_by_the_names_of_2017_serve_the_lists_of_2014(prepare, words, out: Path, root: Path) -> None:
     contents = {file.stem: file.read_bytes() for file in root.rglob("*.jpg")}
     stems = name_photos_as_2017(root)
-    assert "is --root; name another" in prepare("coco", "--root", root, "--out", root).error
+    assert "is the download (--root); name another" in prepare("coco", "--root", root, "--out", root).error
     assert "lists of 2017" not in assert_done(prepare(*words))
     for split in coco.SPLITS:
         names = _listed(out, split)

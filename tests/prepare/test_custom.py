@@ -188,7 +188,7 @@ def test_a_category_whose_name_is_yaml_is_refused(annotated_pair) -> None:
     def rename(content: dict[str, list[dict[str, Any]]]) -> None:
         content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
 
-    assert "is not a name" in annotated_pair(rename).error
+    assert "names two classes, or" in annotated_pair(rename).error
 
 
 def test_a_photo_that_is_listed_twice_has_the_annotations_of_both_entries(annotated_pair, project: Path) -> None:

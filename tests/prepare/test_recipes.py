@@ -224,7 +224,9 @@ def test_grey_palettes_of_isaid_that_a_program_reduced_are_refused(made: Made, t
         values = np.minimum(read_mask(path), 15)
         values[:4] = 0
         save_reduced(path, values, np.repeat(range(256), 3).tolist())
-    assert_refused(made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually is of 15")
+    assert_refused(
+        made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually stands for 15"
+    )
     assert not (tmp_path / "data").exists()
 
 
@@ -313,7 +315,10 @@ def test_every_photo_of_perseg_is_a_query_of_photo_00(made: Made, tmp_path: Path
         (lambda d: (d / "Images/dog/00.jpg").rename(d / "Images/dog/09.jpg"), "00"),
         (lambda d: (d / "Annotations/dog/01.png").unlink(), "01.png"),
         (lambda d: (d / "Images/dog/01.jpg").unlink(), "01.jpg"),
-        (lambda d: [p.unlink() for k in ("Images", "Annotations") for p in d.glob(f"{k}/cat/01*")], "or no other"),
+        (
+            lambda d: [p.unlink() for k in ("Images", "Annotations") for p in d.glob(f"{k}/cat/01*")],
+            "with its mask and at least one more",
+        ),
         (lambda d: Image.new("L", (9, 9), 255).save(d / "Annotations/dog/02.png"), "different sizes"),
         (lambda d: Image.new("L", (SIDE, SIDE)).save(d / "Annotations/dog/00.png"), "shows no pixel of the object"),
         (lambda d: (d / "Annotations/cat").rename(d / "Annotations/cow"), "cat"),

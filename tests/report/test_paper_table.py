@@ -387,6 +387,12 @@ def test_published_runs_stand_beside_the_classes_and_other_sides_are_a_warning(l
         assert warning in str(made)
 
 
+def test_a_mixture_of_protocols_names_the_options_that_part_it(leave) -> None:
+    runs = [leave(f"runs/{i}", fold=i, protocol=name) for i, name in enumerate(("bam", "hsnet"))]
+    with pytest.raises(UserError, match=r"a table shows one protocol: add --protocol bam or --protocol hsnet$"):
+        table(runs)
+
+
 def test_results_of_other_draws_share_no_column(leave):
     entry = {**ENTRY, "draw": "pfenet"}
     notes = {"": "published episodes", "the list of 9 images is not that of the published runs": "drawn here"}

@@ -216,7 +216,7 @@ def test_what_cannot_stand_beside_is_refused(mini_yaml, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace(weights, "0" * 64))
     for places, number, message in (
         ([first], 2, "--episodes 2: .* 0 to 1"),
-        (folders, 1, "other episodes"),
+        (folders, 1, "different episodes"),
         ([second], 1, "the weights have changed"),
     ):
         with pytest.raises(UserError, match=message):

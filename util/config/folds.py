@@ -117,7 +117,7 @@ def _general_problem(data: DataSettings) -> tuple[str, str] | None:
     if data.fold >= data.folds:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if count > MAX_INDEX and data.mask_form != BINARY:
-        return "classes", f"has {count} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
+        return "classes", f"has {count} names; masks of class ids hold at most {MAX_INDEX}: write mask_form: binary"
     for key, rule in (("fold_classes", "given"), ("class_photos", "interleaved")):
         if getattr(data, key) is not None and data.fold_rule != rule:
             return key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
@@ -127,7 +127,12 @@ def _general_problem(data: DataSettings) -> tuple[str, str] | None:
 def _problem_of_rule(data: DataSettings) -> tuple[str, str] | None:
     """Return what is wrong with the folds of a rule; None: nothing."""
     if data.fold_rule == LISTS:
-        return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
+        fix = "write folds: 1, or another data.fold_rule, such as interleaved"
+        return (
+            None
+            if data.folds == 1
+            else ("folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}")
+        )
     if data.class_photos is not None:
         return _problem_of_photos(data, data.class_photos)
     if data.fold_rule == "given":
@@ -145,8 +150,8 @@ def _problem_of_photos(data: DataSettings, class_photos: list[int]) -> tuple[str
     enough = len(_with_photos(data))
     if enough >= data.folds > 1:
         return None
-    fewest = f"more than {data.shot} photos; {data.folds} folds need one each"
-    return "class_photos", f"leaves {enough} classes of {fewest}"
+    needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
+    return "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
 
 
 def _problem_of_given(data: DataSettings, fold_classes: list[list[str]]) -> tuple[str, str] | None:

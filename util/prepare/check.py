@@ -1,6 +1,6 @@
 """Check machine, data, lists, text vectors, weights and disk of configs, and list missing prerequisites.
 
-The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
+The output ends with the experiments that can be run and a command for each missing prerequisite. Without a config
 the data sets are listed; --all checks every experiment. The exit code is 2 if one of the configs cannot be run, with
 --all if none can.
 """
@@ -50,10 +50,11 @@ from util.files import project_path
 from util.parallel import usable_cores
 from util.prepare.commands import prepare_command
 from util.prepare.datasets import published_sizes
-from util.prepare.datasets.recipe import DIFFERS, compare_count
 from util.prepare.lists import MAKERS, published
 from util.runtime.device import gpu_count
 from util.runtime.network import build_model
+
+NOT_COMPARABLE = "it runs, but its numbers are not comparable with published ones"
 
 
 class Finding(NamedTuple):
@@ -222,13 +223,13 @@ def _state(finding: Finding) -> str:
     """Return the first word of a finding's line."""
     if not finding.fine:
         return "MISSING"
-    return DIFFERS if DIFFERS in finding.says else "ok"
+    return "differs" if NOT_COMPARABLE in finding.says else "ok"
 
 
 def _print_dataset(dataset: str, reports: list[Report]) -> None:
     """Print the experiments of a data set that can be run, and what the others wait for."""
     ready = [report.command for report in reports if report.is_ready]
-    print(f"{dataset}: {len(ready)} of {len(reports)} experiments can be run now")
+    print(f"{dataset}: {len(ready)} of {len(reports)} experiments can be run")
     for command in ready:
         print(f"  {command}")
     waiting: dict[str, list[str]] = {}  # remedy -> the requirements that wait for it
@@ -338,7 +339,15 @@ def _data(data: DataSettings) -> Iterator[str]:
         missing = [path for path in index.images if not path.is_file()]
         if missing:
             raise UserError(f"{len(missing)} photos of {part} are missing, such as {missing[0]}")
-        yield compare_count(part, len(index), published_sizes(data.name).get(Path(list_file).stem))
+        yield _count(part, len(index), published_sizes(data.name).get(Path(list_file).stem))
+
+
+def _count(part: str, count: int, published_count: int | None) -> str:
+    """Return the number of a part's images, and what follows if another is published (None: unknown)."""
+    if published_count in (None, count):
+        return f"{part}: {count}" + (", as published" if published_count else "")
+    instead = "of" if count < published_count else "instead of"
+    return f"{part}: {count} {instead} {published_count} photos: {NOT_COMPARABLE}"
 
 
 def _own_lists(config: Config) -> dict[str, str]:
@@ -353,7 +362,7 @@ def _lists(data: DataSettings, own: dict[str, str]) -> Iterator[str]:
         if getattr(data, f"{part}_list") is not None:
             images = make(load_index(data, part, progress=False), Fold.of(data), data, own.get(part))
             check_shots(images, data)
-            yield compare_count(part, len(images.queries), None if part in own else published(data, part))
+            yield _count(part, len(images.queries), None if part in own else published(data, part))
 
 
 def _vectors(data: DataSettings) -> Iterator[str]:

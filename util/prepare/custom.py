@@ -179,7 +179,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
             selects = options.annotations and options.classes  # else the order of the names says what values are
-            fix = f"take it out of {options.classes}" if selects else "mark it"
+            fix = f"take it out of {options.classes}" if selects else "annotate it"
             raise UserError(f"class '{name}' occurs in no image; {fix}")
     groups = photo_groups(index, [digests[name] for name in index.names])
     print_versions(index, groups)

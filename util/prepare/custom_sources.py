@@ -114,7 +114,7 @@ def names_of(options: argparse.Namespace) -> MaskNames | None:
 
 def _confirm_white_among_ids(options: argparse.Namespace, white: Sequence[Path], classes: list[str]) -> None:
     """Refuse (UserError) masks of 0 and 255 beside masks of class ids, unless 255 is the object of the one class."""
-    problem = f"all that {len(white)} masks mark, such as {white[0].name}, is 255, which is unknown in the others"
+    problem = f"{len(white)} mask(s), such as {white[0].name}, hold only 255, which means unknown in the others"
     if len(classes) == 1 and _white_is_object(options, problem, classes[0]):
         return
     fix = "give those pixels the value of their class, or take these masks out"
@@ -173,7 +173,7 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
     """Return a mask (H, W) uint8 whose class ids count without ``unused`` classes; UserError: a value has no name."""
     unnamed = {*np.unique(values).tolist()} - {0, IGNORE, *known.names}
     if unnamed:
-        raise UserError(f"{source}: holds the value {min(unnamed)}, which the file of names does not have")
+        raise UserError(f"{source}: holds the value {min(unnamed)}, which has no name in the file of names")
     table = np.full(IGNORE + 1, IGNORE, np.uint8)
     table[0] = 0
     next_id = 1

@@ -51,7 +51,7 @@ class MakeCommand:
             self._refuse_folder(options)
         plan = recipe.find(options)
         if not callable(plan.jobs) and not any(job.photo.exists() for job in plan.jobs):
-            raise UserError(f"{recipe.name}: no photo is there; give {recipe.usage}")
+            raise UserError(f"{recipe.name}: no photo was found; give {recipe.usage}")
         configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
         for path, text in configs.items():
             refuse_other(path, text)
@@ -190,7 +190,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
     lists = _collect_lines(made, plan.parts)
     for part, lines in lists.items():
         if not lines:
-            raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {part}; check the download")
+            raise UserError(f"{out}: none of the {len(jobs)} photos belongs to the list '{part}'; check the download")
     digests = {part: _write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()}
     remarks = Counter(result.remark for _, result in made if result.remark)
     facts = {

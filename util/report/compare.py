@@ -125,7 +125,7 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
             f"{first.file} has {len(first.episodes)} episodes{_draw_in_words(first)}, "
             f"{other.file} has {len(other.episodes)}{_draw_in_words(other)}, different from number {same} on"
         )
-        raise UserError(f"{both}; score both on the same: test.py --manifest FILE.jsonl replays one's")
+        raise UserError(f"{both}; score both on the same, by test.py --manifest FILE.jsonl of one of them")
 
 
 def _draw_in_words(scored: Scored) -> str:

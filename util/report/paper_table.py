@@ -202,6 +202,14 @@ def protocols_shown(paths: list[Path]) -> list[str | None]:
     return _distinct(shown, "protocol") or [None]
 
 
+def _fix_of_mixture(results: dict[Path, Result]) -> str:
+    """Return what a user can do where results cannot share a table."""
+    protocols = _distinct(results, "protocol")
+    if len(protocols) == 1:
+        return "name fewer runs"
+    return " or ".join(f"add --protocol {name}" if name == protocols[0] else f"--protocol {name}" for name in protocols)
+
+
 def _chosen_results(
     paths: list[Path], output: str, protocol: str | None, across: bool
 ) -> tuple[dict[Path, Result], list[str]]:
@@ -218,7 +226,7 @@ def _chosen_results(
         omitted = "(replayed manifests and weights of another fold are omitted)"
         raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {omitted}")
     results = _best_of_cells(own, output)
-    check_mixture(results, across, "name fewer runs, or choose with --protocol")
+    check_mixture(results, across, _fix_of_mixture(results))
     for path, result in results.items():
         if output not in result["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, result['mean'])}")

@@ -268,8 +268,8 @@ def side_by_side(
             first = path, chosen
         first_path, expected = first
         if chosen != expected:
-            fix = "name results on the same episodes (test.py --manifest FILE.jsonl replays one's), or a --protocol"
-            raise UserError(f"{first_path} and {path} have other episodes of these numbers; {fix}")
+            fix = "score both on the same, by test.py --manifest FILE.jsonl of one of them, or name a --protocol"
+            raise UserError(f"{first_path} and {path} have different episodes under these numbers; {fix}")
         for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
             *shared_panels, (caption, picture) = panels
             if not board:
@@ -308,7 +308,9 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
     test = job.test
     if test.one_map:
-        raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
+        raise UserError(
+            f"{path}: results on base and novel classes in one map have no such figure; use test.py --save-images"
+        )
     if test.loaded.weights.digest != result["weights"]:
         raise UserError(
             f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"

@@ -22,6 +22,7 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
 OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a mean
 OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
+PARTS_OF_TABLE = {"test list": "a column", "track": "a row"}  # that show one of a term; of others the table does
 Result = dict[str, Any]
 Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
 
@@ -123,7 +124,7 @@ def _weights_in_words(result: Result) -> str:
 
 
 def check_mixture(results: dict[Path, Result], across: bool, fix: str) -> None:
-    """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one value.
+    """Refuse results, or what is known of planned ones, that differ where a table, a column or a row shows one value.
 
     Args:
         results: by their files.
@@ -147,7 +148,7 @@ def check_mixture(results: dict[Path, Result], across: bool, fix: str) -> None:
             is_unknown = bool(part) and value is None
             if value != first_value and not is_unknown:
                 differ = f"{first_path} and {path} differ in {name} ({first_value}; {value})"
-                raise UserError(f"{differ}: one column, or row, holds one; {fix}")
+                raise UserError(f"{differ}: {PARTS_OF_TABLE.get(name, 'a table')} shows one {name}: {fix}")
 
 
 def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, Any]:

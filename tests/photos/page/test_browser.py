@@ -227,7 +227,7 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     coins.says("coins_1.jpg is an example now")
     assert marks(served, "coins_1.jpg") == ["outline"]
     coins.click(COIN, key="Shift")
-    coins.says("coins_1.jpg is no example: nothing is marked")
+    coins.says("coins_1.jpg is no example any more")
     coins.choose("Box")
     coins.click(corner)
     coins.click(corner)
@@ -235,8 +235,8 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     coins.drag(corner, (COIN[0] + COIN_RADIUS, COIN[1] + COIN_RADIUS))
     coins.says("coins_1.jpg is an example now")
     assert {*marks(served, "coins_1.jpg")} == {"outline"}
-    coins.press("Clear marks")
-    coins.says("coins_1.jpg is no example")
+    coins.press("Clear annotation")
+    coins.says("coins_1.jpg is no example any more")
     coins.press("Undo")
     coins.status("coins_1.jpg", "example")
 
@@ -270,7 +270,7 @@ def test_each_refused_request_is_shown(coins: Tab, tmp_path: Path) -> None:
     coins.says("0 photos added; text.jpg: this image is damaged or not an image")
     coins.choose("Click")
     coins.click(COIN, key="Shift")
-    coins.says("nothing is marked there")
+    coins.says("there is no mask to remove")
     refused = {"Add class": "a class name has", "Open folder": "enter the path", "Segment": "no photo is an example"}
     for button, line in refused.items():
         coins.press(button)

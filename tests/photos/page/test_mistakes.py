@@ -100,7 +100,7 @@ def test_files_of_others_are_not_overwritten(marked_photo: Page, copies: list[Pa
     archive.write_bytes(b"mine")
     other = tmp_path / "out/a.json"
     other.write_text('{"shapes": [], "imagePath": "a.jpg"}')
-    assert "a.json: is no result of this program" in marked_photo.do("open", path=str(copies[1]))
+    assert "a.json: was not written by this program" in marked_photo.do("open", path=str(copies[1]))
     marked_photo.do("open", path=str(copies[2]))
     assert marked_photo.do("segment") == "1 of 1 photos segmented"
     assert marked_photo.do("pack", formats=["png", "coco"])
@@ -111,7 +111,7 @@ def test_files_of_others_are_not_overwritten(marked_photo: Page, copies: list[Pa
 def test_a_photo_by_the_name_of_a_mask_is_refused(marked_photo: Page, copies: list[Path], tmp_path: Path) -> None:
     mask = tmp_path / "out/b_mask.png"
     shutil.copy(copies[2], mask)
-    assert "is a query" in marked_photo.do("open", path=str(mask))
+    assert "is a photo to segment" in marked_photo.do("open", path=str(mask))
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_photo_from_which_all_is_removed_is_no_example(page: Page, copies: lis
     page.draw("b.jpg", stroke)
     assert page.row("b.jpg")["marked"]
     note = page.do("click", photo="b.jpg", x=25.0, y=24.0, value=0, before=page.row("b.jpg")["drawn"])
-    assert note == "b.jpg is no example: nothing is marked"
+    assert note == "b.jpg is no example any more: its annotation is empty"
     assert not page.row("b.jpg")["marked"]
     page.draw("b.jpg", stroke)  # Undo
     assert page.row("b.jpg")["marked"]
@@ -148,7 +148,7 @@ def test_a_photo_that_was_replaced_is_looked_at_anew(
 @pytest.mark.parametrize("keeps_time", [True, False])
 def test_an_example_that_was_replaced_is_refused(segmented: Page, copies: list[Path], keeps_time: bool) -> None:
     replace_photo(copies[0], keeps_time)
-    assert "b.jpg: was replaced since it was marked" in segmented.do("segment")
+    assert "b.jpg: was replaced since it was annotated" in segmented.do("segment")
     assert "nothing to download" not in segmented.do("pack", formats=["png"])
     assert segmented.session.archive is not None
 
@@ -184,6 +184,8 @@ def test_a_damaged_session_is_named(start, page: Page, photos: list[Path], tmp_p
     file = tmp_path / "out/page/session.json"
     page.do("open", path=str(photos[0]))
     file.write_text(content)
-    with pytest.raises(UserError, match=r"session\.json: .*(damaged|cannot read).*remove it: marks and results stay"):
+    with pytest.raises(
+        UserError, match=r"session\.json: .*(damaged|cannot read).*remove it: annotations and results stay"
+    ):
         start()
     assert file.read_text() == content

@@ -46,7 +46,9 @@ def find(options: argparse.Namespace) -> Plan:
     files = {split: json_of(root, split) for split in splits}
     _refuse_missing(root, files)
     if options.out.resolve() == root.resolve() and not _has_photos(root, splits):
-        raise UserError(f"--out {options.out}: is --root; name another, for links to the photos by the names of 2014")
+        raise UserError(
+            f"--out {options.out}: is the download (--root); name another folder, which gets links to the photos"
+        )
     return Plan(
         partial(read_jobs, files, options.out),
         draw,

@@ -32,7 +32,9 @@ def find(options: argparse.Namespace) -> Plan:
         class_masks = _by_stem(masks / name, (".png",))
         stems = sorted(class_photos.keys() | class_masks.keys())
         if len(stems) < 2 or SUPPORT not in class_photos or SUPPORT not in class_masks:
-            raise UserError(f"{images / name}: has no photo {SUPPORT} with its mask, or no other; unpack it again")
+            raise UserError(
+                f"{images / name}: needs photo {SUPPORT} with its mask and at least one more; unpack it again"
+            )
         for stem in stems:
             photo = class_photos.get(stem, images / name / f"{stem}.jpg")
             mask = class_masks.get(stem, masks / name / f"{stem}.png")
@@ -55,7 +57,7 @@ def any_grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     if mask.any():
         yield Piece(job.line, mask)
     elif job.name.endswith(f"/{SUPPORT}"):
-        raise UserError(f"{job.source}: shows no pixel of the object, which nothing else could show; restore it")
+        raise UserError(f"{job.source}: the only support of its class shows no pixel of the object; restore it")
 
 
 RECIPE = Recipe("perseg", __doc__, {"root": "folder of Images and Annotations"}, find)

@@ -182,7 +182,9 @@ def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         values = np.asarray(stored.convert("L"))
     largest = int(values.max(initial=0))
     if 0 < largest < THRESHOLD:
-        raise UserError(f"{job.source}: its largest value is {largest}, not 255; is it of class ids?")
+        raise UserError(
+            f"{job.source}: the object must have the value 255, the largest is {largest}; does it hold class ids?"
+        )
     mask = values >= THRESHOLD
     if mask.any():
         yield Piece(job.line, fitted(job, image, mask.astype(np.uint8)))
