@@ -414,3 +414,5 @@ def test_a_file_of_the_working_folder_has_bases_of_the_project(tmp_path: Path, m
     assert found == Path("config/mini/mine.yaml")
     config = read_config(found)
     assert config.data.size == 97 and config.model.backbone() == "timm/tf_efficientnet_lite0"
+    assert read_config("config/mini/ssp.yaml").data.size == 81  # the project's
+    assert read_config(find_config("config/mini/ssp.yaml", "mini")).data.size == 81

@@ -60,6 +60,11 @@ def config_folder() -> Path:
 CONFIG = config_folder().resolve()
 
 
+def in_configs(path: Path) -> Path:
+    """Return where a file ``config/...`` lies: in the working folder, or where that lacks it, in the project."""
+    return _shown(CONFIG / path.relative_to(OWN)) if path.is_relative_to(OWN) and not path.exists() else path
+
+
 def begin_own_configs() -> None:
     """Let the working folder have a folder of all configs: links to those of the project, in real folders.
 
@@ -206,7 +211,7 @@ def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
     root = root or CONFIG
     folder = root / dataset
     name = with_ending(word)
-    paths = [Path(name)] if "/" in name else [folder / name, Path(name)]
+    paths = [in_configs(Path(name))] if "/" in name else [folder / name, Path(name)]
     if root == CONFIG and "/" not in name:  # which may lie elsewhere: in the installed package
         paths.insert(0, OWN / dataset / name)
     path = next((path for path in paths if path.is_file()), None)
@@ -331,7 +336,7 @@ class _Layers:
             return
         self.done.add(path.resolve())
         for base in bases_of(path):
-            self.add(_base(path.parent / base))
+            self.add(in_configs(path.parent / base))
         self.all.append(path)
         if path.resolve().parent.name == "encoder":
             self.all += list(self._with_encoder(path.stem))
@@ -343,11 +348,6 @@ class _Layers:
             changes = _changes_with_encoders(path)
             if encoder in changes:
                 yield changes[encoder]
-
-
-def _base(path: Path) -> Path:
-    """Return where a base lies: as named, or in the project, where the working folder has only files of its own."""
-    return CONFIG / path.relative_to(OWN) if path.is_relative_to(OWN) and not path.exists() else path
 
 
 def _changes_with_encoders(path: Path) -> dict[str, Tree]:

@@ -6,12 +6,11 @@ from typing import Any
 
 from model.registry import every_model
 from util.config.checks import checked
-from util.config.compose import Source, completed, name_of, read_tree
+from util.config.compose import Source, completed, in_configs, name_of, read_tree
 from util.config.former import without_former
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
-from util.files import REPOSITORY
 from util.typecheck import Misfit, convert
 
 OF_TRAINING = ("base_stage", "meta_stage")  # sections of a config
@@ -29,8 +28,8 @@ def read_config(source: str | Source, overrides: list[str] | None = None) -> Con
 def read_with_sources(source: str | Source, overrides: list[str] | None = None) -> tuple[Config, Tree]:
     """Return the same, and the tree that says where each of its values was written; errors as ``read_config``."""
     source = Path(source) if isinstance(source, str) else source
-    if isinstance(source, Path) and not source.parent.exists() and (REPOSITORY / source).parent.exists():
-        source = REPOSITORY / source  # in a folder that is not the project's
+    if isinstance(source, Path):
+        source = in_configs(source)
     return _configure(read_tree(source), source, overrides)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import read_manifest
-from util.errors import one_line
+from util.errors import UserError, one_line
 from util.evaluate.schema import BASE, MANIFEST, counts_of, mean_iou, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
@@ -49,9 +49,14 @@ HIDDEN = "all_foreground"  # a reference prediction, not shown
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are."""
-    import matplotlib.style
+    """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are.
 
+    UserError: they name a backend that this matplotlib does not have, without which it cannot be imported.
+    """
+    try:
+        import matplotlib.style
+    except ValueError as error:
+        raise UserError(f"MPLBACKEND: {error}") from None
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is an empty box
         yield

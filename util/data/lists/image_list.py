@@ -229,7 +229,7 @@ def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> Im
     path = listed.path.as_posix()
     for row, stem in zip(rows, listed.stems):
         if not areas[row, source.classes].any():
-            raise UserError(f"{path}: the mask of {stem} shows no pixel of class {source.classes}")
+            raise UserError(f"{path}: the mask of {stem} shows no pixel of the classes {source.classes}")
     queries = np.array(list(dict.fromkeys(rows)))
     candidates = {c: queries[areas[queries, c] >= source.data.min_pixels] for c in source.classes}
     return ImageList(source.index, source.classes, queries, candidates, path)
@@ -242,7 +242,7 @@ def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, 
     hidden = [place for place, (row, c) in enumerate(pairs) if not areas[row, c]]
     if hidden and not drop_hidden:
         first = hidden[0]
-        raise UserError(f"{path}: the mask of {listed.stems[first]} shows no pixel of class {pairs[first][1:]}")
+        raise UserError(f"{path}: the mask of {listed.stems[first]} shows no pixel of class {pairs[first][1]}")
     note = ""
     if hidden:
         note = f"{path}: left out {len(hidden)} of {len(pairs)} pairs, whose masks show no pixel of the class"
