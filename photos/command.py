@@ -148,7 +148,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
     for line in _not_found(absent, segmenter.min_presence):
         print(line)
     failed = len(queries.failed)
-    problem = f"; {failed} could not be done" if failed else ""
+    problem = f"; {failed} could not be segmented" if failed else ""
     print(f"{results.out}: {written} of {asked} photos, on {segmenter.model.place}{problem}")
     return EXIT_USER_ERROR if failed else 0
 

@@ -38,8 +38,8 @@ class Segmenter:
     Args:
         checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
             out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
-        supports: by the name of each class, or of one class, a list of pairs (photo, marks), of texts
-            ``[class=]photo:marks``, or of ``photos/supports.py``; see ``support_from_arrays``.
+        supports: by the name of each class, or of one class, a list of pairs (photo, annotation), of texts
+            ``[class=]photo:annotation``, or of ``photos/supports.py``; see ``support_from_arrays``.
         config: YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
         side: S of the network's input in pixels, default as trained.

@@ -1,4 +1,4 @@
-"""Read marked photos as supports: text ``[class=]photo:marks``, files of annotations, or arrays.
+"""Read annotated photos as supports: text ``[class=]photo:annotation``, files of annotations, or arrays.
 
 Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown, 253 in a
 box about the object.
@@ -111,7 +111,7 @@ GivenSupport = str | Support | MarkedPhoto | tuple[GivenPhoto, GivenPhoto]
 
 
 def parse_support(text: str, mask_value: int | None = None) -> MarkedPhoto:
-    """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
+    """Split ``[class=]photo:annotation``, or raise a UserError; the paths of existing photos may contain = and :."""
     class_and_photo, marks = _split_marks(text)
     if not class_and_photo or not marks:
         fix = "Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)"
@@ -125,7 +125,7 @@ def parse_support(text: str, mask_value: int | None = None) -> MarkedPhoto:
 
 
 def _split_marks(text: str) -> tuple[str, str]:
-    """Split ``[class=]photo:marks`` before its marks; a part that is missing is empty."""
+    """Split ``[class=]photo:annotation`` before its annotation; a part that is missing is empty."""
     drawn = DRAWN_SUPPORT.fullmatch(text)
     if drawn:
         class_and_photo, marks = drawn.groups()
@@ -373,7 +373,7 @@ def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | N
             case str():
                 marked.append(parse_support(support))
             case _:
-                form = "give a list of pairs (photo, marks)"
+                form = "give a list of pairs (photo, annotation)"
                 raise UserError(f"supports of {name or UNNAMED}: {form}, not {type(support)}")
     supports = dict[str | None, list[Support]]()
     for class_name, photos in by_class(marked, name).items():

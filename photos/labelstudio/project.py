@@ -166,7 +166,7 @@ class Project:
         renamed = ", ".join(name for name in marked if name not in labelling.labels)
         if renamed:
             labels = ", ".join(labelling.labels)
-            self._say(f"left out: annotations of {renamed}, no label of {labelling.control.tag}: {labels}")
+            self._say(f"left out: annotations of {renamed}, which is no label of {labelling.control.tag} ({labels})")
 
     def _encode(self, name: str, marks: list[Mark]) -> EncodedClass | None:
         """Return a class of its marks that can be read, None without any, and say which are left out."""

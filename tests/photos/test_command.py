@@ -287,5 +287,5 @@ def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, pho
     (queries / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     outcome = predict(*words, "--query", queries, "--resume")
     assert outcome.code == 2
-    assert "1 could not be done" in outcome.output
+    assert "1 could not be segmented" in outcome.output
     assert "gone.jpg" in outcome.errors

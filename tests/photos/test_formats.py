@@ -168,7 +168,7 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     done = run("--query", folder, "--format", "coco")
     assert done.code == 2
     assert "1 of 5 photos" in done.output
-    assert "4 could not be done" in done.output
+    assert "4 could not be segmented" in done.output
     errors = {Path(row["photo"]).name: row["error"] for row in _rows(tmp_path / "out/summary.csv")}
     assert not errors["good.jpg"]
     for name in ("cut.jpg", "no photo.jpg", *long_names):

@@ -336,7 +336,7 @@ def test_annotations_of_a_renamed_class_are_left_out(ask, studio: Studio, capfd)
     studio.annotate(1, result(SQUARE))
     studio.configs[1] = studio.configs[1].replace("cat", "kitten")
     ask("setup")
-    assert "left out: annotations of cat, no label of BrushLabels: kitten, dog" in capfd.readouterr().out
+    assert "left out: annotations of cat, which is no label of BrushLabels (kitten, dog)" in capfd.readouterr().out
 
 
 def test_a_personal_token_is_exchanged_again_when_its_minutes_are_over(studio: Studio) -> None:
