@@ -14,7 +14,15 @@ from tests.helpers.copied import Copy, copied
 from tests.helpers.paths import REPOSITORY
 from util.files.images import write_mask
 
-DOCUMENTS = ("README", "docs/first_table", "docs/new_method", "docs/configuration", "docs/own_photos", "docs/python")
+DOCUMENTS = (
+    "README",
+    "docs/results",
+    "docs/first_table",
+    "docs/new_method",
+    "docs/configuration",
+    "docs/own_photos",
+    "docs/python",
+)
 LEFT_OUT = {  # the start of a line: why it is not run
     "python3 -m venv": "downloads gigabytes; check.sh and demo.sh install the same",
     "sh demo.sh": "draws for ten seconds; tests/cli runs it on fewer images",
