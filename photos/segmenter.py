@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from photos.encoded_class import BaseClasses, EncodedClass, encode_class
-from photos.photo_files import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
+from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
 from photos.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
@@ -70,6 +70,8 @@ class Segmenter:
             if supports:
                 raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
             supports, checkpoint = checkpoint, None
+        if tile is not None and tile < MIN_TILE:
+            raise UserError(f"tile {tile}: must be at least {MIN_TILE} pixels")
         self.model = load_method(
             checkpoint,
             config,

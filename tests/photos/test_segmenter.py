@@ -89,6 +89,11 @@ def test_the_weights_say_how_many_shots_the_model_reads_together(
         of_five.add("cat", [*supports, *supports[:2]])
 
 
+def test_tiles_of_a_few_pixels_are_refused() -> None:
+    with pytest.raises(UserError, match="tile 3: must be at least 32 pixels"):
+        Segmenter(tile=3)
+
+
 @pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
 def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_support: str, photos) -> None:
     path, mask_path = drawn_support.partition("=")[2].rsplit(":", 1)
