@@ -48,6 +48,10 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "nothing to do" in made("fss1000", tmp_path / "raw").output
 
 
+def test_a_folder_without_photos_is_named(made: Made, tmp_path: Path) -> None:
+    assert_refused(made("suim", tmp_path / "gone"), f"--root {tmp_path / 'gone'}: no photo of suim was found")
+
+
 def assert_ids_of_fss(out: Path, part: str, ids: range) -> None:
     """Check that the class ids of a list are those of its masks' classes, and some of those of its part."""
     classes = classes_of("fss1000")

@@ -51,7 +51,9 @@ class MakeCommand:
             self._refuse_folder(options)
         plan = recipe.find(options)
         if not callable(plan.jobs) and not any(job.photo.exists() for job in plan.jobs):
-            raise UserError(f"{recipe.name}: no photo was found; give {recipe.usage}")
+            given = ", ".join(f"--{option} {getattr(options, option)}" for option in recipe.given)
+            fix = f"prepare.py {recipe.name} --help shows the layouts"
+            raise UserError(f"{given}: no photo of {recipe.name} was found; {fix}")
         configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
         for path, text in configs.items():
             refuse_other(path, text)
