@@ -18,6 +18,7 @@ from typing import NoReturn
 import pytest
 import yaml
 
+from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
@@ -325,3 +326,7 @@ def test_readme_leads_to_every_document():
         linked = {target for target, _ in LINK.findall(index.read_text())}
         assert {d.name for form in ("*.md", "*.ipynb") for d in index.parent.glob(form)} - {index.name} <= linked
         assert {d.parent.name + "/README.md" for d in index.parent.glob("*/README.md")} <= linked
+
+
+def test_the_page_of_python_names_is_that_of_the_docstrings():
+    assert api_page.PAGE.read_text() == api_page.page()
