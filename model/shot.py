@@ -1,4 +1,4 @@
-"""What is kept of supports: a ``Shot``, several of them joined and apart, and what is found in several together.
+"""The kept values of supports: a ``Shot``, several of them joined and apart, and results of several together.
 
 Tests, photos, calibration and exports keep shots, and move the same object.
 

@@ -73,7 +73,7 @@ MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, 
 
 @dataclass(frozen=True)
 class ClassText:
-    """What a method reads of the name of a class."""
+    """The values that a method reads for the name of a class."""
 
     name: str | None  # None for a class without one
     class_id: int = 0  # 1-based id of the weights' data set, 0 for a class that the data set lacks
@@ -96,7 +96,7 @@ class SupportBatch:
 
 @dataclass
 class Scores:
-    """What a method says of B queries by n batches of supports, in their order."""
+    """The answers of a method for B queries by n batches of supports, in their order."""
 
     margins: Tensor  # logits of the object minus the background's, (B, n, S, S) float32
     presence_features: Tensor | None  # its own numbers on whether the object is there, (B, n, E) float32

@@ -6,8 +6,8 @@
 2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
 3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
-The fold lies over all. A file names others as ``base``; its own values win. What changes with one encoder stands under
-``encoders: {<net>: ...}`` of a file, and is laid over that encoder's file where this comes later.
+The fold lies over all. A file names others as ``base``; its own values win. Values for one encoder alone stand under
+``encoders: {<net>: ...}`` of a file, and are laid over that encoder's file where this comes later.
 """
 
 import argparse
@@ -124,7 +124,7 @@ class Selection:
 
     @property
     def own_values(self) -> Tree:
-        """What it says beside its files: the fold, and networks that have no file of their own."""
+        """The values beside its files: the fold, and networks that have no file of their own."""
         values: Tree = {"data": {"fold": Leaf(self.fold, str(self))}}
         place = f"NET {self.net}"
         if self.encoder == TIMM:

@@ -1,1 +1,1 @@
-"""What looks at results: tables, charts, pictures, comparisons, verification."""
+"""Views of results: tables, charts, pictures, comparisons, verification."""
