@@ -19,6 +19,7 @@ from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
 from util.checkpoints.weights import load_checkpoint
+from util.config.former import without_former
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.errors import UserError
 from util.runtime.context import make_run_context
@@ -314,3 +315,17 @@ def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_
     assert from_checkpoint(read_with(45.0, ".png"), "old").meta_stage == context.config.meta_stage
     with pytest.raises(UserError, match=r"unknown key 'data\.mask_suffix'"):
         from_checkpoint(read_with(10.0, ".gif"), "old")
+
+
+@pytest.mark.parametrize(
+    ("augment", "is_read"),
+    [
+        ({"pad": "black", "pad_at": "end"}, True),
+        ({"pad": "mean", "pad_at": "around"}, True),
+        ({"pad": "black", "pad_at": "around", "fit": "stretch"}, True),  # nothing is padded
+        ({"pad": "black", "pad_at": "around"}, False),
+        ({"pad": "mean", "pad_at": "end"}, False),
+    ],
+)
+def test_a_former_place_of_padding_is_left_out_where_todays_is_the_same(augment: dict, is_read: bool) -> None:
+    assert ("pad_at" not in without_former({"augment": augment})["augment"]) == is_read

@@ -3,6 +3,7 @@
 from typing import Any
 
 ANY = object()  # value of a setting that decided no result
+PAD_AT = "pad_at"  # of an augmentation: where a crop is padded, which its ``pad`` says today
 CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that they have today
     **dict.fromkeys(("log_steps", "text_dir", "typical_epochs"), ANY),
     "batch_per": ("run",),
@@ -13,7 +14,6 @@ CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that 
     "mask_suffix": (".png",),
     "milestones": ([], [0.3333333, 0.6666666]),
     "momentum": (0.9,),
-    "pad_at": ("around", "end"),
     "power": (0.9,),
     "prior_update_at": ([10],),
     "rotate": (10.0,),
@@ -35,9 +35,17 @@ def without_former(content: Any, of_any_value: bool = False) -> Any:
     return {
         key: without_former(part, of_any_value)
         for key, part in content.items()
-        if key not in CONSTANTS or not (of_any_value or _is_constant(key, part))
+        if not _is_former(key) or not (of_any_value or _is_constant(key, content))
     }
 
 
-def _is_constant(key: str, value: Any) -> bool:
-    return CONSTANTS[key] is ANY or value in CONSTANTS[key]
+def _is_former(key: str) -> bool:
+    return key in CONSTANTS or key == PAD_AT
+
+
+def _is_constant(key: str, section: dict[str, Any]) -> bool:
+    """Return whether a former setting of a section has the value that is meant today."""
+    if key == PAD_AT:
+        today = "end" if section.get("pad") == "black" else "around"
+        return section[PAD_AT] == today or section.get("fit") == "stretch"  # where nothing is padded
+    return CONSTANTS[key] is ANY or section[key] in CONSTANTS[key]
