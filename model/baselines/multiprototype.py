@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.contract import Episode, Output, register
+from model.contract import Episode, Output, Shot, register
 from model.encode import Maps
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
-from model.shot import Shot
 from model.tensors.object_windows import Mask, positions_of
 from model.tensors.ops import in_float32, resize_cells
 

@@ -4,17 +4,17 @@ Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.encoders.features import Features
+from model.encoders.folding import conv_norm
+from model.episode import Batch
 from model.mismatch import ModelMismatch
 from model.tensors.object_windows import Mask
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
@@ -24,7 +24,6 @@ LAST_STAGE = 4
 ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
 INTERMEDIATE_STAGES = (2, 3, 4)
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
-GiveFeature = Callable[[int, Tensor], None]  # receives (stage, intermediate feature)
 DEEP, PLAIN = "deep", "plain"  # stems of a ResNet: three 3x3 convolutions, or torchvision's one of 7x7
 STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of the encoders written here begin
 
@@ -53,6 +52,18 @@ class EncoderVariant:
 
 
 USUAL = EncoderVariant()
+
+
+@dataclass
+class Features(Batch):
+    """Features of B images: the outputs of the encoder's stages, and its intermediate features where asked for.
+
+    An intermediate feature is a map before the last ReLU of a residual block, a raw convolution output of VGG, or the
+    output of a Swin transformer's block.
+    """
+
+    stage: dict[int, Tensor]  # stage -> (B, C, H, W)
+    intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
 
 
 class Encoder(nn.Module):
@@ -86,19 +97,11 @@ class Encoder(nn.Module):
         """Return the channels of each intermediate feature of a stage."""
         return [self.channels[stage]] * self.intermediate_counts[stage]
 
-    def forward(self, image_b3hw: Tensor, intermediate: bool | GiveFeature = False) -> Features:
-        """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well.
-
-        A function is called with (stage, feature) as soon as one exists, and none is kept, which saves most of the
-        memory.
-        """
+    def forward(self, image_b3hw: Tensor, intermediate: bool = False) -> Features:
+        """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well."""
         out = Features({}, {i: [] for i in self.channels})
-        for stage, feature in self.steps(out.stage, image_b3hw, bool(intermediate)):
-            if callable(intermediate):
-                intermediate(stage, feature)
-            else:
-                out.intermediate[stage].append(feature)
-            del feature  # before the next one is computed
+        for stage, feature in self.steps(out.stage, image_b3hw, intermediate):
+            out.intermediate[stage].append(feature)
         out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
         return out
 
@@ -191,58 +194,6 @@ class Encoder(nn.Module):
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""
         raise NotImplementedError
-
-
-# A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
-# are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
-# parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where five small kernels a
-# convolution cost as much as the convolution, what is frozen is folded once.
-
-
-# Convolution -> (key of the numbers, kernels and bias, what they are made of); copies of a network have none.
-_FOLDS: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Tensor, Tensor], list[Tensor]]] = WeakKeyDictionary()
-
-
-def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return kernels and bias of a convolution and a norm with fixed statistics together.
-
-    On a GPU they are kept as long as nothing that they are made of is written to or is another tensor. Kept sources
-    hold their memory, so no other tensor can have their address. A norm in training writes its statistics without a new
-    version, but counts its batches. A fused optimizer writes without a new version, too, so a pass with gradients keeps
-    nothing of what learns.
-    """
-    batches = getattr(norm, "num_batches_tracked", None)
-    statistics = [norm.running_mean, norm.running_var, batches]
-    sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
-    if not _may_be_kept(sources):
-        _FOLDS.pop(conv, None)
-        return _fold(conv, norm)
-    key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
-    kept = _FOLDS.get(conv)
-    if kept is None or kept[0] != key:
-        with torch.inference_mode(False), torch.no_grad():
-            kept = _FOLDS[conv] = key, _fold(conv, norm), [x.detach() for x in sources]  # with memory and version
-    return kept[1]
-
-
-def _may_be_kept(sources: Sequence[Tensor]) -> bool:
-    """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
-    if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
-        return False
-    return not (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
-
-
-def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
-    return conv.weight * scale.view(-1, 1, 1, 1), torch.addcmul(bias, norm.running_mean, scale, value=-1)
-
-
-def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
-    """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map."""
-    if norm.training:
-        return norm(conv(x))
-    return conv._conv_forward(x, *folded(conv, norm))
 
 
 def is_depthwise(module: nn.Module) -> bool:

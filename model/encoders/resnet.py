@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, conv_norm
+from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant
+from model.encoders.folding import conv_norm
 from model.encoders.residual import LAYERS
 
 # Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.

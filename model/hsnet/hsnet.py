@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Wants
+from model.contract import Episode, Output, Shot, Task, register
+from model.encode import Maps, Method, Wants, joined_on_gpu
 from model.encoders.encoder import EncoderVariant
 from model.encoders.registry import PYRAMID
 from model.hsnet.published import LAYOUT
@@ -22,7 +22,6 @@ from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
-from model.shot import Shot, joined_on_gpu
 from model.tensors.object_windows import Mask
 from model.tensors.ops import by_shot, resize
 

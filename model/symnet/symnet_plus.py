@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Task, register
-from model.encode import Maps
+from model.encode import Maps, mid_features
 from model.parts.conv4d import CentrePivotConv4d
 from model.parts.layers import WIDTH, FeatureEnrichment
 from model.parts.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
-from model.parts.with_encoder import HIGH, LOW, MID, mid_features
+from model.parts.with_encoder import HIGH, LOW, MID
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
 from model.symnet.correlation import PooledCorrelation
 from model.symnet.symnet import MAP_CHANNELS, SymNet, SymNetSettings, SymNetShot
