@@ -22,7 +22,7 @@ from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
 from model.parts.base_learner import BaseLearner
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.tensors.object_windows import Mask, computed_together
+from model.tensors.mask import Mask, computed_together
 from model.tensors.ops import resize, with_gradient_in_layout
 
 IMAGE = -1  # stands for the image itself among the stages

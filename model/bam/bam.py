@@ -20,7 +20,7 @@ from model.parts.base_learner import Ensemble, gram, gram_distance
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
 from model.parts.prototype import object_directions, prior
 from model.parts.with_encoder import HIGH, MID
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots
 
 

@@ -17,7 +17,7 @@ from model.episode import IGNORE
 from model.kinds.training_free import OnCells, TrainingFreeSettings
 from model.parts.linear import LinearHead, logistic
 from model.parts.once import once_for
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, resize_cells, to_cpu, to_device
 
 STEP = 8  # between the pixels by which images are told apart

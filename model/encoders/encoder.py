@@ -16,8 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.folding import conv_norm
 from model.episode import Batch
 from model.mismatch import ModelMismatch
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask, computed_together
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
+from model.tensors.windows import spans_on, window_around
 
 DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 LAST_STAGE = 4
@@ -115,20 +116,25 @@ class Encoder(nn.Module):
     def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
         """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
 
-        The output of ``stage`` is multiplied by the mask before the next stage, which runs on the window that decides
-        its output on the object: the object, with the reach of the stage's kernels around it; it is 0 elsewhere. The
-        encoder is in evaluation mode; the returned map of ``stage`` is the unmasked one.
+        The output of ``stage`` is multiplied by the mask before the next stage, which a CPU runs on the window that
+        decides its output on the object: the object, with the reach of the stage's kernels around it; it is 0
+        elsewhere. The encoder is in evaluation mode; the returned map of ``stage`` is the unmasked one.
         """
         out, x = Features({}, {}), image_b3hw
         for i in range(stage + 1):
             x = self.run_stage(i, x)
             if i in self.channels:
                 out.stage[i] = x
+        size = x.shape[-2:]
+        masked = x * mask.on(size)
+        if computed_together(x):
+            out.stage[stage + 1] = self.run_stage(stage + 1, masked)
+            return out
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        size = x.shape[-2:]
-        window = mask.window(size, reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x) * window.crop(mask.on(size)))
+        [spans] = spans_on(mask, [size])
+        window = window_around(spans, size, reach, reach)
+        high = self.run_stage(stage + 1, window.crop(masked))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), size)
         return out
 

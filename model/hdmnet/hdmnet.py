@@ -29,7 +29,7 @@ from model.parts.base_learner import Ensemble, gram, gram_distance
 from model.parts.layers import WIDTH, pointwise
 from model.parts.prototype import COSINE_EPS, greatest_cosine
 from model.parts.with_encoder import HIGH
-from model.tensors.object_windows import Mask, Positions, positions_of
+from model.tensors.mask import Mask, Positions, positions_of
 from model.tensors.ops import joined, masked_mean, mean_over_shots, resize
 
 SIMILARITIES = 2  # from h5 and from f4

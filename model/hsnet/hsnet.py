@@ -22,7 +22,7 @@ from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, resize
 
 VGG = "vgg16"

@@ -5,18 +5,21 @@ dimensions first. A position outside the support's mask correlates with nothing,
 around the object is computed. 4D convolutions reduce the support's dimensions of each level, then mix the levels.
 """
 
+from collections.abc import Sequence
 from functools import partial, reduce
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model.parts.conv4d import CentrePivotConv4d
 from model.parts.with_encoder import HIGH, LOW, MID
-from model.tensors.object_windows import Mask, touched
+from model.tensors.mask import Mask, shapes_are_fixed, touched
 from model.tensors.ops import in_float32, resize
+from model.tensors.windows import Window, spans_on, window_around
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
@@ -68,7 +71,7 @@ class Squeeze(nn.Module):
         for (channels, width), kernel, stride in zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level]):
             self.blocks.extend(_block(channels, width, kernel, stride))
 
-    def forward(self, queries: list[Tensor], supports: list[Tensor], mask: Mask) -> Tensor:
+    def forward(self, queries: list[Tensor], supports: list[Tensor], mask: Mask, spans: list[list[int]]) -> Tensor:
         """Return Z_l from the normalised features of each block: n of (B, C, h, w), and of objects n of (N, m, C).
 
         The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
@@ -77,14 +80,15 @@ class Squeeze(nn.Module):
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
         size = queries[0].shape[-2:]
-        positions = mask.positions(size, touched)
-        window = mask.window(size, 0, reach, convolution.stride)
-        sides = window.rows * window.stride, window.columns * window.stride
+        window = window_around(spans, size, 0, reach, convolution.stride)
+        row_of_each = _rows_in(window, mask, size)  # (N, r, r')
+        batch = torch.arange(len(row_of_each), device=row_of_each.device).view(-1, 1)
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
-            in_window = positions.in_window(support, window, size)  # (N, r r', C)
-            cosines = clamped_cosines(query, in_window).unflatten(1, sides).unsqueeze(1)  # (N, 1, r, r', h, w)
-            return convolution.convolve(cosines, slice(i, i + 1))
+            rows = F.pad(support, (0, 0, 1, 0))  # the first is of no object
+            in_window = rows[batch, row_of_each.flatten(1)]  # (N, r r', C)
+            cosines = clamped_cosines(query, in_window).unflatten(1, row_of_each.shape[1:])  # (N, r, r', h, w)
+            return convolution.convolve(cosines.unsqueeze(1), slice(i, i + 1))
 
         compute = partial(checkpoint, of_feature, **AGAIN) if torch.is_grad_enabled() else of_feature
         pairs = enumerate(zip(queries, supports, strict=True))
@@ -92,6 +96,15 @@ class Squeeze(nn.Module):
         bias = cast(Tensor, convolution.bias())
         total = convolution.with_bias(reduce(torch.add, parts))
         return self.blocks[1:](window.place(total, bias, size))
+
+
+def _rows_in(window: Window, mask: Mask, size: Sequence[int]) -> Tensor:
+    """Return the number of the row of ``object_unit`` at each position of the windows, from 1; 0: no object."""
+    is_row = touched(mask.on(size))  # (N, h, w)
+    if shapes_are_fixed():  # rows of all positions
+        is_row = torch.ones_like(is_row)
+    number = (is_row.flatten(1).cumsum(1) * is_row.flatten(1)).view_as(is_row)
+    return window.crop(number.unsqueeze(1))[:, 0]
 
 
 class Mix(nn.Sequential):
@@ -120,10 +133,11 @@ class HypercorrelationSqueeze(nn.Module):
 
     def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask: Mask) -> Tensor:
         """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> normalised features."""
-        mask.measure([maps[0].shape[-2:] for maps in query.values()])
+        levels = (HIGH, MID, LOW)
+        spans = spans_on(mask, [query[level][0].shape[-2:] for level in levels])
         squeezed = {}  # Z_4, Z_3, Z_2
-        for level in (HIGH, MID, LOW):
-            squeezed[level] = self.levels[str(level)](query[level], support[level], mask)
+        for level, spans_of_level in zip(levels, spans, strict=True):
+            squeezed[level] = self.levels[str(level)](query[level], support[level], mask, spans_of_level)
         x = self.mix[str(MID)](squeezed[HIGH], squeezed[MID])
         x = self.mix[str(LOW)](x, squeezed[LOW])
         return x.mean((2, 3))

@@ -15,7 +15,7 @@ from model.encode import Maps
 from model.insid3.positions import PositionalBases, debiased
 from model.insid3.segmentation import MAX_PATCHES, Patches, Reference, class_logits, segment
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 
 
 @dataclass

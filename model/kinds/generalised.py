@@ -19,7 +19,7 @@ from model.episode import Episode, Output, Shot
 from model.kinds.with_base_learner import OverBaseStage, WithBaseSettings
 from model.mismatch import ModelMismatch
 from model.parts.linear import LinearHead
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import on_cells, resize, to_cpu
 
 EPS = 1e-10  # smallest probability in a logarithm

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.parts.layers import HEAD_DROPOUT
-from model.tensors.object_windows import Positions, shapes_are_fixed
+from model.tensors.mask import Positions, shapes_are_fixed
 from model.tensors.ops import bin_means, in_float32, resize
 
 PYRAMID_BINS = (1, 2, 3, 6)
@@ -69,7 +69,7 @@ class BaseLearner(nn.Module):
     def hidden_at(self, f4_bchw: Tensor, positions: Positions) -> Tensor:
         """Return h5 at n positions alone, (n, 512), image by image, at a cost that grows with n."""
         if shapes_are_fixed():
-            return torch.cat(positions.rows(self.hidden(f4_bchw).flatten(2).transpose(1, 2)))
+            return positions.padded(self.hidden(f4_bchw).flatten(2).transpose(1, 2)).flatten(0, 1)
         height, width = f4_bchw.shape[-2:]
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
         image, position = positions.flat // (height * width), positions.flat % (height * width)

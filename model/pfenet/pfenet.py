@@ -18,7 +18,7 @@ from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import mask_loss
 from model.parts.prototype import object_directions, prior
 from model.parts.with_encoder import HIGH, WithEncoderSettings
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import logits_at, masked_mean, mean_over_shots
 
 

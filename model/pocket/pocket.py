@@ -40,7 +40,7 @@ from model.pocket.levels import (
     together,
     view_of,
 )
-from model.tensors.object_windows import Mask, computed_together
+from model.tensors.mask import Mask, computed_together
 from model.tensors.ops import mean_over_shots, resize
 
 STRIDE = 4  # losses are computed at every fourth pixel

@@ -25,7 +25,7 @@ from model.parts.loss import dice, image_mean, mask_loss
 from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
 
 EPS = 1e-7

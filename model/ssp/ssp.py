@@ -28,7 +28,7 @@ from model.parts.loss import mask_loss
 from model.parts.prototype import self_support, similarity, with_own
 from model.parts.with_encoder import MID, WithEncoderSettings
 from model.ssp.published import LAYOUT
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots, resize
 
 MASK_EPS = 1e-5  # in the masked mean of a support

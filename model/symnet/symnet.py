@@ -29,7 +29,7 @@ from model.parts.with_encoder import HIGH, LOW
 from model.symnet import hybrid_prototype as hybrid
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.published import LAYOUT
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
 
 MAP_CHANNELS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P

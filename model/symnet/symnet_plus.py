@@ -20,7 +20,7 @@ from model.parts.with_encoder import HIGH, LOW, MID
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
 from model.symnet.correlation import PooledCorrelation
 from model.symnet.symnet import MAP_CHANNELS, SymNet, SymNetSettings, SymNetShot
-from model.tensors.object_windows import Mask, Positions
+from model.tensors.mask import Mask, Positions
 from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
 
 SUPPORT_GRID = 8  # default of R

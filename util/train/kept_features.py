@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.contract import FewShotModel
 from model.encoders.encoder import Features
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from util.data.episodes import EpisodeDataset
 from util.errors import UserError
 
