@@ -22,9 +22,9 @@ from torch.utils.checkpoint import checkpoint
 from model.contract import Episode, Output, Shot, Task, register
 from model.dcama.published import LAYOUT
 from model.encode import Maps, Method, Wants
-from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SwinEncoder
+from model.encoders.variant import EncoderVariant
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings

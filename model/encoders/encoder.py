@@ -4,55 +4,23 @@ Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.encoders.folding import conv_norm
 from model.episode import Batch
-from model.mismatch import ModelMismatch
 from model.tensors.mask import Mask, computed_together
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
-from model.tensors.windows import spans_on, window_around
+from model.tensors.windows import known_spans, window_around
 
-DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
-LAST_STAGE = 4
-ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
-INTERMEDIATE_STAGES = (2, 3, 4)
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
-DEEP, PLAIN = "deep", "plain"  # stems of a ResNet: three 3x3 convolutions, or torchvision's one of 7x7
 STAGE = r"(?:layer|merge)([0-4])\."  # how tensor names of the encoders written here begin
-
-
-@dataclass(frozen=True)
-class EncoderVariant:
-    """Changes that a method makes to an encoder; the defaults are Sym-Net's."""
-
-    # Stage -> dilation of its 3x3 convolutions, which replaces its stride (ResNet).
-    dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATIONS[ENCODER_STRIDE]))
-    first_block_dilated: bool = True  # False: as the stage before it, as in torchvision (ResNet)
-    final_relu: bool = True  # whether the last block of the last stage ends with its ReLU (ResNet)
-    # Stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
-    intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
-    any_width: bool = False  # whether blocks of other widths than their stage's output give features too (timm)
-    batch_norm: bool = True  # False: without it, pools round down and stage 4 ends with one (VGG, as HSNet has it)
-
-    def returned_stages(self, last_stage: int) -> range:
-        """Return the stages whose outputs are returned."""
-        return range(min(INTERMEDIATE_STAGES[0], *self.intermediate), last_stage + 1)
-
-    def count(self, stage: int, blocks: int) -> int:
-        """Return the number of intermediate features of a stage with so many blocks, which are its last ones."""
-        wanted = self.intermediate.get(stage, 0)
-        return blocks if wanted is None else min(wanted, blocks)
-
-
-USUAL = EncoderVariant()
 
 
 @dataclass
@@ -126,13 +94,14 @@ class Encoder(nn.Module):
             if i in self.channels:
                 out.stage[i] = x
         size = x.shape[-2:]
-        masked = x * mask.on(size)
+        small_mask = mask.on(size)
+        masked = x * small_mask
         if computed_together(x):
             out.stage[stage + 1] = self.run_stage(stage + 1, masked)
             return out
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        [spans] = spans_on(mask, [size])
+        [spans] = known_spans([small_mask])
         window = window_around(spans, size, reach, reach)
         high = self.run_stage(stage + 1, window.crop(masked))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), size)
@@ -157,36 +126,6 @@ class Encoder(nn.Module):
         mean, std = (x.flatten().tolist() for x in (self.mean, self.std))
         return [[round(value, 7) for value in mean], [round(value, 7) for value in std]]
 
-    def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
-        """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
-
-        Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; ModelMismatch for an
-        unknown one.
-        """
-        learning: set[int] = set()
-        for part in parts:
-            learning |= {id(p) for p in self._part(part).parameters()}
-        for module in self.modules():
-            learns = any(id(p) in learning for p in module.parameters())
-            if isinstance(module, _BatchNorm) or not learns or (is_depthwise(module) and not depthwise):
-                yield module
-                continue
-            frozen = nn.Module()  # parameters of a module that also holds a learning part
-            for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) not in learning:
-                    frozen.register_parameter(name, parameter)
-            if next(frozen.parameters(), None) is not None:
-                yield frozen
-
-    def _part(self, name: str) -> nn.Module:
-        """Return a part of ``frozen_beside`` by its name."""
-        stages = {str(i): stage for i, stage in enumerate(self.stages())}
-        parts = stages | {module_name: module for module_name, module in self.named_modules() if module_name}
-        if name not in parts:
-            known = ", ".join([*stages, *(child for child, _ in self.named_children())])
-            raise ModelMismatch(f"model.encoder.learn.parts: the encoder has no part '{name}'; it has {known}")
-        return parts[name]
-
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
         match = re.match(STAGE, name)
@@ -202,6 +141,53 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    """Return whether a module is a convolution that keeps channels apart."""
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+# A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
+# are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
+# parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where five small kernels a
+# convolution cost as much as the convolution, what is frozen is folded once.
+
+
+# Convolution -> (key of the numbers, kernels and bias, what they are made of); copies of a network have none.
+_FOLDS: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Tensor, Tensor], list[Tensor]]] = WeakKeyDictionary()
+
+
+def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
+    """Return kernels and bias of a convolution and a norm with fixed statistics together.
+
+    On a GPU they are kept as long as nothing that they are made of is written to or is another tensor. Kept sources
+    hold their memory, so no other tensor can have their address. A norm in training writes its statistics without a new
+    version, but counts its batches. A fused optimizer writes without a new version, too, so a pass with gradients keeps
+    nothing of what learns.
+    """
+    batches = getattr(norm, "num_batches_tracked", None)
+    statistics = [norm.running_mean, norm.running_var, batches]
+    sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
+    if not _may_be_kept(sources):
+        _FOLDS.pop(conv, None)
+        return _fold(conv, norm)
+    key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
+    kept = _FOLDS.get(conv)
+    if kept is None or kept[0] != key:
+        with torch.inference_mode(False), torch.no_grad():
+            kept = _FOLDS[conv] = key, _fold(conv, norm), [x.detach() for x in sources]  # with memory and version
+    return kept[1]
+
+
+def _may_be_kept(sources: Sequence[Tensor]) -> bool:
+    """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
+    if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
+        return False
+    return not (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
+
+
+def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
+    return conv.weight * scale.view(-1, 1, 1, 1), torch.addcmul(bias, norm.running_mean, scale, value=-1)
+
+
+def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
+    """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map."""
+    if norm.training:
+        return norm(conv(x))
+    return conv._conv_forward(x, *folded(conv, norm))

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant, Features
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
 from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
 from model.encoders.timm_facts import IMAGENET, PREFIX, STAGE_STRIDES, bare_name
+from model.encoders.variant import EncoderVariant
 from model.tensors.mask import Mask
 
 WIDTH_AND_DEPTH = {

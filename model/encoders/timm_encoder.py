@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant, Features
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
+from model.encoders.variant import EncoderVariant
 from model.tensors.mask import Mask
 from model.tensors.ops import resize
 

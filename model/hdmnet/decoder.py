@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.folding import folded
+from model.encoders.encoder import folded
 from model.tensors.ops import in_float32
 
 INNER = 256  # channels inside a block

@@ -19,7 +19,7 @@ from model.parts.conv4d import CentrePivotConv4d
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.mask import Mask, shapes_are_fixed, touched
 from model.tensors.ops import in_float32, resize
-from model.tensors.windows import Window, spans_on, window_around
+from model.tensors.windows import known_spans, window_around
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
@@ -42,6 +42,15 @@ def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
     feature = positions.padded(support_nchw.flatten(2).transpose(1, 2)).float()  # (n, m, C)
     share = positions.padded(mask.on(size).flatten(2).transpose(1, 2))  # of the object in a cell, (n, m, 1)
     return unit(feature * share, dim=2)  # cells in part on the object count in full
+
+
+def row_numbers(mask: Mask, size: Sequence[int]) -> Tensor:
+    """Return the number of each position's row in ``object_unit``, from 1, (n, h, w); 0 where there is no object."""
+    is_row = touched(mask.on(size))
+    if shapes_are_fixed():  # rows of all positions
+        is_row = torch.ones_like(is_row)
+    count = is_row.flatten(1).cumsum(1).view_as(is_row)
+    return count * is_row
 
 
 @torch.no_grad()
@@ -71,8 +80,12 @@ class Squeeze(nn.Module):
         for (channels, width), kernel, stride in zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level]):
             self.blocks.extend(_block(channels, width, kernel, stride))
 
-    def forward(self, queries: list[Tensor], supports: list[Tensor], mask: Mask, spans: list[list[int]]) -> Tensor:
+    def forward(
+        self, queries: list[Tensor], supports: list[Tensor], rows_nhw: Tensor, spans: list[list[int]]
+    ) -> Tensor:
         """Return Z_l from the normalised features of each block: n of (B, C, h, w), and of objects n of (N, m, C).
+
+        ``rows`` are the numbers of the rows at every position (``row_numbers``), ``spans`` those of the objects.
 
         The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
         around the object its input is 0 and its output the bias.
@@ -81,7 +94,7 @@ class Squeeze(nn.Module):
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
         size = queries[0].shape[-2:]
         window = window_around(spans, size, 0, reach, convolution.stride)
-        row_of_each = _rows_in(window, mask, size)  # (N, r, r')
+        row_of_each = window.crop(rows_nhw.unsqueeze(1))[:, 0]  # (N, r, r')
         batch = torch.arange(len(row_of_each), device=row_of_each.device).view(-1, 1)
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
@@ -96,15 +109,6 @@ class Squeeze(nn.Module):
         bias = cast(Tensor, convolution.bias())
         total = convolution.with_bias(reduce(torch.add, parts))
         return self.blocks[1:](window.place(total, bias, size))
-
-
-def _rows_in(window: Window, mask: Mask, size: Sequence[int]) -> Tensor:
-    """Return the number of the row of ``object_unit`` at each position of the windows, from 1; 0: no object."""
-    is_row = touched(mask.on(size))  # (N, h, w)
-    if shapes_are_fixed():  # rows of all positions
-        is_row = torch.ones_like(is_row)
-    number = (is_row.flatten(1).cumsum(1) * is_row.flatten(1)).view_as(is_row)
-    return window.crop(number.unsqueeze(1))[:, 0]
 
 
 class Mix(nn.Sequential):
@@ -131,13 +135,15 @@ class HypercorrelationSqueeze(nn.Module):
         self.levels = nn.ModuleDict({str(level): Squeeze(level, counts[level]) for level in (HIGH, MID, LOW)})
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
-    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask: Mask) -> Tensor:
+    def forward(
+        self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], rows: dict[int, Tensor]
+    ) -> Tensor:
         """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> normalised features."""
         levels = (HIGH, MID, LOW)
-        spans = spans_on(mask, [query[level][0].shape[-2:] for level in levels])
+        spans = known_spans([rows[level].unsqueeze(1) for level in levels])
         squeezed = {}  # Z_4, Z_3, Z_2
-        for level, spans_of_level in zip(levels, spans, strict=True):
-            squeezed[level] = self.levels[str(level)](query[level], support[level], mask, spans_of_level)
+        for level, of_level in zip(levels, spans, strict=True):
+            squeezed[level] = self.levels[str(level)](query[level], support[level], rows[level], of_level)
         x = self.mix[str(MID)](squeezed[HIGH], squeezed[MID])
         x = self.mix[str(LOW)](x, squeezed[LOW])
         return x.mean((2, 3))

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
-from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
+from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, encoder_part, load_encoder
+from model.encoders.learning import frozen_beside
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
+from model.encoders.variant import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, EncoderVariant
 from model.encoders.vgg import VGGEncoder
 from model.parts.layers import projection
 
@@ -58,7 +60,7 @@ class WithEncoder(FewShotModel):
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the parts of the encoder that do not learn in the meta stage."""
         learn = self.learn
-        yield from [self.encoder] if learn is None else self.encoder.frozen_beside(learn.parts, learn.depthwise)
+        yield from [self.encoder] if learn is None else frozen_beside(self.encoder, learn.parts, learn.depthwise)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""

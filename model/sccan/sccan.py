@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
 from model.encode import Maps, Method, joined_on_gpu, low_features
-from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
+from model.encoders.variant import EncoderVariant
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
 from model.parts.loss import dice, image_mean, mask_loss
 from model.parts.with_encoder import HIGH, MID, WithEncoderSettings

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants
-from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
+from model.encoders.variant import EncoderVariant
 from model.parts.loss import mask_loss
 from model.parts.prototype import self_support, similarity, with_own
 from model.parts.with_encoder import MID, WithEncoderSettings

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.tensors.mask import Mask, shapes_are_fixed
+from model.tensors.mask import shapes_are_fixed
 from model.tensors.ops import joined, layout_of, to_cpu
 
 
@@ -51,14 +51,11 @@ class Window:
         return out
 
 
-def spans_on(mask: Mask, sizes: Sequence[Sequence[int]]) -> list[list[list[int]]]:
-    """Return for each grid the spans of the objects as ``spans_of`` has them, in one transfer.
-
-    With fixed shapes they are those of the whole grids.
-    """
+def known_spans(masks: Sequence[Tensor]) -> list[list[list[int]]]:
+    """Return ``spans_of`` of masks on several grids, in one transfer; with fixed shapes those of the whole grids."""
     if shapes_are_fixed():
-        return [[[0, height - 1, 0, width - 1]] * len(mask.label) for height, width in sizes]
-    return [spans.tolist() for spans in to_cpu([spans_of(mask.on(size)) for size in sizes])]
+        return [[[0, mask.shape[2] - 1, 0, mask.shape[3] - 1]] * len(mask) for mask in masks]
+    return [spans.tolist() for spans in to_cpu([spans_of(mask) for mask in masks])]
 
 
 def spans_of(mask_n1hw: Tensor) -> Tensor:

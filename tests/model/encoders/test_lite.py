@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from model.encoders.encoder import DILATIONS, EncoderVariant
 from model.encoders.lite import LiteEncoder
 from model.encoders.timm_encoder import NET, TimmEncoder
+from model.encoders.variant import DILATIONS, EncoderVariant
 from model.tensors.mask import Mask
 from tests.model.varied import vary_norms
 
