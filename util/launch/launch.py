@@ -196,8 +196,8 @@ def train(source: Source, gpus: int, options: list[str]) -> int:
     command works on it (Busy).
     """
     asked = _asked_of_training(source, options)
-    if asked.print_config:
-        return run_script("train", 0, [*words_of(source), *options])
+    if command_line.show(asked):
+        return 0
     run = _trainable_run(source, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
