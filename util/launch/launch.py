@@ -72,7 +72,8 @@ def parse(arguments: list[str], trains: bool = True) -> tuple[Source, int, list[
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]
         else:
-            raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
+            endings = ", ".join(checkpoint.ENDINGS)
+            raise UserError(f"'{word}' is neither a name of text vectors nor a checkpoint (a file {endings})")
     return find_config(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
@@ -220,7 +221,7 @@ def _trainable_run(source: Source, overrides: list[str]) -> Run:
     """Return the run of a config; UserError: its method does not learn."""
     run = Run(read_config(source, overrides))
     if not class_of(run.config.model).learns:
-        raise UserError(f"{source}: this method has nothing to train; test it directly")
+        raise UserError(f"{source}: this method has nothing to train; test it with test.sh")
     return run
 
 
