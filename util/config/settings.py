@@ -26,7 +26,7 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "original": ["original"],
 }
 MASKS = "masks"  # the value of test.fuse that uses every support alone
-MOMENTS = {"sgd": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
+MOMENTS = {"sgd": 1, "nesterov": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
 # What a setting of a protocol decides (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -107,9 +107,8 @@ class AugmentSettings:
     """Random changes of a training image."""
 
     scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
-    rotate_probability: float = bounded(0.5, 0, 1)  # by up to 10 degrees, either way
-    blur_probability: float = bounded(0.5, 0, 1)  # 5 x 5 Gaussian
-    flip_probability: float = bounded(0.5, 0, 1)
+    # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
+    changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
     # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most 30 times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
@@ -122,9 +121,8 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: Literal["sgd", "nesterov", "adamw"] = "sgd"  # nesterov: SGD with Nesterov's momentum
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
-    nesterov: bool = bounded(False, only=("kind", "sgd"))
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9; step: a tenth after each third of the steps
     schedule: Literal["poly", "constant", "step"] = "poly"
