@@ -133,7 +133,7 @@ class Results:
 
         UserError: names the first conflict; or a file there is of another program.
         """
-        self._check_folder()
+        self.check_folder()
         paths = self._distinct_paths(queries)
         if not again:
             self._check_new(paths)
@@ -142,11 +142,13 @@ class Results:
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
 
-    def _check_folder(self) -> None:
-        """Refuse (UserError) a folder that cannot be made, because a file has its name or that of one above it."""
+    def check_folder(self) -> None:
+        """Refuse (UserError) a folder that cannot be made or written: it, or one above it, is a file or read-only."""
         nearest_above = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not nearest_above.is_dir():
             raise UserError(f"--out {self.out}: {nearest_above} is a file, not a folder; name another")
+        if not os.access(nearest_above, os.W_OK):
+            raise UserError(f"--out {self.out}: {nearest_above} cannot be written; name another folder")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""

@@ -144,6 +144,8 @@ def _split_class(class_and_photo: str, origin: str) -> tuple[str | None, str]:
 
 def check_class_name(name: str, origin: str = "the class") -> str:
     """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
+    if not isinstance(name, str):
+        raise UserError(f"{origin} {name!r}: a class name is a text, such as 'cup'; write it in quotes")
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
         form = f"1 to {MAX_NAME_LENGTH} characters, none of them / or \\"
@@ -360,6 +362,9 @@ def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | N
     """Return the supports of each class, read; ``name`` is the class of those that name none."""
     marked = list[MarkedPhoto]()
     in_memory = list[Support]()
+    form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
+    if isinstance(given, str):
+        raise UserError(f"{form}, not the text '{given}'")
     for support in given:
         match support:
             case (str() | Path() as photo, str() | Path() as marks):
@@ -373,8 +378,7 @@ def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | N
             case str():
                 marked.append(parse_support(support))
             case _:
-                form = "give a list of pairs (photo, annotation)"
-                raise UserError(f"supports of {name or UNNAMED}: {form}, not {type(support)}")
+                raise UserError(f"{form}, not {type(support)}")
     supports = dict[str | None, list[Support]]()
     for class_name, photos in by_class(marked, name).items():
         supports[class_name] = [photo.read(class_name) for photo in photos]

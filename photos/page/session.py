@@ -54,6 +54,8 @@ class Session:
         self.given = segmenter
         self.out = out
         self.file = out / PAGE / "session.json"
+        results = Results(out, [])
+        results.check_folder()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.lock = threading.RLock()
@@ -62,7 +64,7 @@ class Session:
         self.archive: Path | None = None  # the download
         kept = read_kept(self.file)
         self.common = Common(
-            results=Results(out, []),
+            results=results,
             classes=[],
             network_rule=self._network_rule(),
             calibration=segmenter.calibration,

@@ -1,5 +1,6 @@
 """A wrong option is one line on stderr, exit code 2, and no file."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -92,3 +93,11 @@ def test_queries_that_would_share_their_results(predict, baseline_words, photos:
     words = (*baseline_words, "--overwrite", "--query")
     for first, second in ((photos[0], twin), (tmp_path / "a.png", tmp_path / "a_mask.png")):
         assert "rename a photo" in predict(*words, first, second, "--out", tmp_path).error
+
+
+def test_a_folder_that_cannot_be_written(refused, tmp_path: Path) -> None:
+    folder = tmp_path / "read_only"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert refused(out=folder / "new").endswith(f"{folder} cannot be written; name another folder")

@@ -128,9 +128,14 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     for wrong, fix in wrong_photos:
         with pytest.raises(UserError, match=fix):
             segmenter(wrong)
+    in_one_text = "cup.jpg:box=9,9,50,50"
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
+    with pytest.raises(UserError, match=r"^examples of cup: give a list of pairs \(photo, annotation\)"):
+        Segmenter({"cup": in_one_text}, config=baseline)
+    with pytest.raises(UserError, match=r"^class: 1: a class name is a text, such as 'cup'; write it in quotes$"):
+        Segmenter({1: [in_one_text]}, config=baseline)
 
 
 def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
