@@ -42,7 +42,7 @@ class SupportPhoto:
 
 
 def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
+    """Check the examples as ``predict.py`` does; return the segmenter, or one in its place whose ``notes`` tell more.
 
     It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
     """
