@@ -17,8 +17,8 @@ EVERY = "every"  # the value of query that takes all images: base and novel clas
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
-    "hsnet": "goes with query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
-    "pfenet": "goes with query: sequential, supports: distinct, one way and absent 0",
+    "hsnet": "needs query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
+    "pfenet": "needs query: sequential, supports: distinct, one way and absent 0",
 }
 FITTING_LABELS = {  # values of scored_on by those of input
     "letterbox": ["letterbox", "square"],
@@ -54,7 +54,7 @@ def _repeated(values: list[int] | None) -> str | None:
     values = values or []
     for i, value in enumerate(values):
         if value in values[:i]:
-            return f"holds {value} twice; repeated episodes add no information"
+            return f"holds {value} twice, which repeats its episodes; keep one"
     return None
 
 
@@ -249,12 +249,12 @@ class ProtocolSettings:
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
         plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
         if self.query == EVERY and not plain:
-            yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
+            yield "query", "needs letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, words) of what is wrong with the draw of episodes and their input."""
         if self.supports == "first" and not (self.one_class and self.query == "pairs"):
-            yield "supports", "goes with query: pairs, one way and absent 0"
+            yield "supports", "needs query: pairs, one way and absent 0"
         if not self._counts_episodes():
             yield "episodes", f"does not go with query: {self.query}; give a number"
         yield from self._problems_of_every_alone()
@@ -268,9 +268,9 @@ class ProtocolSettings:
         if self.query == EVERY:
             return
         if self.supports == "published":
-            yield "supports", "goes with query: every alone; use distinct"
+            yield "supports", "needs query: every; use distinct"
         if self.support_pixels:
-            yield "support_pixels", "goes with query: every alone; leave it null"
+            yield "support_pixels", "needs query: every; leave it null"
 
     @property
     def one_class(self) -> bool:
