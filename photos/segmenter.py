@@ -33,21 +33,21 @@ Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
 class Segmenter:
-    """A network and the classes that it segments; threads take turns, since a network keeps what its pass needs.
+    """A network with examples of classes, which it finds in photos. Threads may share one; they take turns.
 
     Args:
-        checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
-            out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
-        supports: the examples, by the name of each class or of one class: pairs (photo, annotation), texts
-            ``[class=]photo:annotation``, or those of ``photos/examples.py``; see ``support_from_arrays``.
-        config: YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
-        overrides: settings to change, ``section.key=value``.
-        side: S of the network's input in pixels, default as trained.
+        checkpoint: a file of weights. None or left out, as in ``Segmenter({"cup": [...]})``: the method of ``config``,
+            else this repository's Pocket.
+        supports: the examples: a dictionary of class names and lists, or the list of one class. A list holds pairs
+            (photo, annotation), or texts ``[class=]photo:annotation``.
+        config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
+        overrides: settings to change, such as ``["test.precision=bf16"]``.
+        side: of the network's square input in pixels; default as trained.
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
-        device: as ``run.device``.
-        vectors: a file of word vectors, for names that are not among the data set's classes.
-        decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
-        keep_base: the base classes of the weights are in the masks too, before those of the examples.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default a GPU if there is one.
+        vectors: a file of word vectors, for class names that the data set does not have.
+        decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``, to decide masks otherwise.
+        keep_base: also label the classes on which the weights were trained, before those of the examples.
 
     UserError: a file cannot be read, or the arguments do not fit each other.
     """
@@ -100,15 +100,20 @@ class Segmenter:
     def from_pretrained(
         cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
     ) -> Segmenter:
-        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision."""
+        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the Hugging Face Hub.
+
+        ``arguments`` and ``options`` are those of ``Segmenter`` after the checkpoint.
+        """
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
+        """Write the weights, without ``overrides`` and examples, as a folder to publish; errors as ``publish``."""
         publish(self.model.weights, Path(folder))
 
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
-        """Add a class to segment, of all these examples; predictions under way in other threads are without it.
+        """Add a class by its name and all its examples.
+
+        Predictions under way in other threads are without it.
 
         UserError: the examples, or their number, do not fit the model; the class was added before or is one too many
         for a mask of 8 bits; or this segmenter was adapted to its classes.
@@ -193,13 +198,13 @@ class Segmenter:
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
-        """Return the prediction for one photo; see ``read_photo`` for its forms."""
+        """Return the ``Prediction`` for one photo: a file, a Pillow image, an array or a tensor (``read_photo``)."""
         return next(self.many([photo]))
 
     def many(
         self, photos: str | Path | Iterable[GivenPhoto], batch: int | None = None, unread: dict[Path, str] | None = None
     ) -> Iterator[Prediction]:
-        """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
+        """Yield the ``Prediction`` for each of some photos, or of a folder, with up to ``batch`` in one forward pass.
 
         UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
         """

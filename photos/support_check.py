@@ -43,7 +43,7 @@ class SupportPhoto:
 
 
 def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the examples show.
+    """Check the examples as ``predict.py`` does; return the segmenter, or one in its place whose ``notes`` tell more.
 
     It is itself with two examples of a class, without an encoder, or of a fixed number of examples above one.
     """

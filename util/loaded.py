@@ -29,7 +29,7 @@ from model.tensors.object_windows import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
-from util.config.compose import source_of
+from util.config.command_line import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -423,7 +423,7 @@ def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool)
     """Return the settings in a checkpoint; of a base stage's, if ``keep_base``, for the method ``for_base_stages``."""
     content = checkpoint.read(weights)
     if not checkpoint.is_own(content):
-        fix = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
+        fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
     settings = from_checkpoint(content["config"], weights, overrides)
     if not keep_base or content["stage"] != "base":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.episode import IGNORE
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import mean_iou
+from util.evaluate.schema import MIOU, mean_iou, per_class
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
@@ -69,7 +69,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
     In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). The ``METRICS``
-    named by ``further``, which the records have, are in percent or pixels.
+    named by ``further``, which the records have, are in percent or pixels: the mean, and the values by class.
     """
     class_ids = records[:, CLASS].astype(np.int64)
     sums = np.zeros((classes + 1, records.shape[1]), records.dtype)
@@ -77,14 +77,17 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     intersection, union = sums[:, INTERSECTION], sums[:, UNION]
     episodes = np.bincount(class_ids, minlength=classes + 1)
     scores: dict[str, Any] = {
-        "miou": float(mean_iou(intersection, union, episodes)),
+        MIOU: float(mean_iou(intersection, union, episodes)),
         "fb_iou": _fb_iou(records),
-        "per_class": {str(c): percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
+        per_class(MIOU): {str(c): percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
     }
     parts = sums[:, FURTHER::2].T
     wholes = sums[:, FURTHER + 1 :: 2].T
     for name, part, whole in zip(further, parts, wholes, strict=True):
-        scores[name] = METRICS[name].scale / 100 * float(mean_iou(part, whole, episodes))
+        scale = METRICS[name].scale
+        scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
+        ratios = part / np.maximum(whole, 1)
+        scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
     return scores
 
 
@@ -113,8 +116,8 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
 def class_scores(counts: np.ndarray) -> dict[str, Any]:
     """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in percent."""
     intersection, union, labelled = counts
-    per_class = {str(c): percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
-    return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
+    ious = {str(c): percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
+    return {MIOU: sum(ious.values()) / max(len(ious), 1), per_class(MIOU): ious}
 
 
 def percent(part: np.integer, whole: np.integer) -> float:

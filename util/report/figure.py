@@ -22,7 +22,7 @@ from util.evaluate.schema import BASE, MANIFEST, counts_of, mean_iou, read_resul
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.report.result_table import class_ious, class_names
+from util.report.result_table import class_names, class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 @styled()
 def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    outputs = {name: class_ious(result, name) for name in result["mean"] if name not in (BASE, HIDDEN)}
+    outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, HIDDEN)}
     scored = set().union(*outputs.values())
     classes = [name for name in class_names(result).values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place

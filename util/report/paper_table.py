@@ -4,13 +4,14 @@ from collections import defaultdict
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
 from util.evaluate.schema import (
     BASE,
     FINAL,
+    MIOU,
     NETWORK,
     NOT_STATED,
     SMALLER_IS_BETTER,
@@ -19,10 +20,11 @@ from util.evaluate.schema import (
     scores_base_classes,
 )
 from util.evaluate.titles import DRAWN_HERE, protocol_title
-from util.report.result_table import DEVIATION, SCORES, class_names
+from util.report.result_table import CLASS_SCORES, DEVIATION, SCORES, class_names
 from util.report.rows import (
     CellKey,
     Column,
+    OfClass,
     Result,
     Row,
     cell_key,
@@ -129,28 +131,30 @@ def class_table(
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     results, other_fold_notes = _chosen_results(paths, output, protocol, across=False)
     first = next(iter(results.values()))
+    shots = sorted(_distinct(results, "shot"))
     quoted, _ = published_rows(
         first["dataset"],
-        sorted(_distinct(results, "shot")),
+        shots,
         first["fold_rule"],
         folds=_folds_of_one_map(first),
         chosen=published,
     )
-    quoted = [row for row in quoted if row.has_classes]
+    quoted = [row for row in quoted if row.class_scores]
     measured = measured_rows(results, output, places=list(range(first["folds"])), place_key="fold")
     rows = [*quoted, *measured]
     letters, explanations = _explained(rows)
-    columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
+    columns = [ClassColumn(*column) for column in product(shots, range(len(rows)), CLASS_SCORES)]
+    columns = [column for column in columns if (column.shot, column.score) in rows[column.row].class_scores]
     out = Table(["fold", "class"], [], ["", ""])
-    for shot, i in columns:
-        out.header.append(_class_heading(rows[i], shot, letters))
-        out.groups.append(f"{shot}-shot")
+    for column in columns:
+        out.header.append(_class_heading(rows[column.row], column, letters))
+        out.groups.append(f"{column.shot}-shot")
     for fold in sorted(_distinct(results, "fold")):
         if out.rows:
             out.ruled.add(len(out.rows))
         for name in _classes_of_fold(results, fold):
-            _add_class_row(out, rows, columns, (str(fold), name), (fold, name))
-        _add_class_row(out, rows, columns, (str(fold), "mean"), fold)
+            _add_class_row(out, rows, columns, fold, name)
+        _add_class_row(out, rows, columns, fold)
     notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
     notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
     notes += _side_warning(results)
@@ -159,10 +163,25 @@ def class_table(
     return out
 
 
-def _class_heading(row: Row, shot: int, letters: dict[str, str]) -> str:
-    """Return a method with the marks of its track and, if a cell with that number of shots is doubtful, of doubt."""
-    doubted = any(cell.doubts for (cell_shot, _), cell in row.cells.items() if cell_shot == shot)
-    return row.method + letters[row.track] + (DOUBTFUL if doubted else "")
+class ClassColumn(NamedTuple):
+    """A column of the table of classes."""
+
+    shot: int
+    row: int  # of the method, among all rows
+    score: str  # of ``CLASS_SCORES``
+
+    def cell(self, fold: int, name: str | None) -> Column:
+        """Return the cell of a class, or with None that of the fold's mean, in the row of the method."""
+        if name is not None:
+            return self.shot, OfClass(fold, name, self.score)
+        return self.shot, fold if self.score == MIOU else (fold, self.score)
+
+
+def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
+    """Return a method with the marks of its track and, if one of the cells is doubtful, of doubt; then the score."""
+    doubted = any(cell.doubts for (shot, _), cell in row.cells.items() if shot == column.shot)
+    method = row.method + letters[row.track] + (DOUBTFUL if doubted else "")
+    return method if column.score == MIOU else f"{method}, {CLASS_SCORES[column.score]}"
 
 
 def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
@@ -171,24 +190,15 @@ def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
     return list(dict.fromkeys(name for result in of_fold for name in class_names(result).values()))
 
 
-def _add_class_row(
-    out: Table, rows: list[Row], columns: list[tuple[int, int]], leading: tuple[str, str], place: Any
-) -> None:
-    """Add a row to the table of classes.
-
-    Args:
-        out: the table.
-        rows: the rows that the columns of ``out`` are made of.
-        columns: number of shots, and number of the row, of each column.
-        leading: the cells before these columns.
-        place: whose numbers are shown: (fold, class), or a fold.
-    """
-    texts = []
-    for j, (shot, i) in enumerate(columns, start=len(leading)):
-        texts.append(rows[i].text((shot, place)))
-        if i in _best(rows, (shot, place)):
-            out.best.add((len(out.rows), j))
-    out.rows.append([*leading, *texts])
+def _add_class_row(out: Table, rows: list[Row], columns: list[ClassColumn], fold: int, name: str | None = None) -> None:
+    """Add the row of a class, or with None that of the fold's means, to the table of classes."""
+    texts = [str(fold), name or "mean"]
+    for column in columns:
+        cell = column.cell(fold, name)
+        if column.row in _best(rows, cell):
+            out.best.add((len(out.rows), len(texts)))
+        texts.append(rows[column.row].text(cell))
+    out.rows.append(texts)
 
 
 def is_own_test(result: Result) -> bool:
@@ -366,7 +376,7 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     comparable.
     """
     _, place = column
-    score = place[1] if isinstance(place, tuple) else place
+    score = place[-1] if isinstance(place, tuple) else place
     best_of = min if score in SMALLER_IS_BETTER else max
     groups = defaultdict[tuple, dict[int, float]](dict)
     for i, row in enumerate(rows):

@@ -14,9 +14,9 @@ import yaml
 
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
-from util.evaluate.schema import NOT_STATED, Track
+from util.evaluate.schema import MIOU, NOT_STATED, Track
 from util.evaluate.titles import AVERAGED, departures, passes_in_words, protocol_title, tracks_in_words
-from util.report.result_table import class_ious
+from util.report.result_table import CLASS_SCORES, class_scores
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
@@ -24,7 +24,15 @@ OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a m
 OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
 PARTS_OF_TABLE = {"test list": "a column", "track": "a row"}  # that show one of a term; of others the table does
 Result = dict[str, Any]
-Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
+Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, (fold, score), or ``OfClass``
+
+
+class OfClass(NamedTuple):
+    """The place of a class's number in a column of one number of shots."""
+
+    fold: Any  # or data set
+    name: str
+    score: str  # miou: its IoU; or a further metric
 
 
 class Cell(NamedTuple):
@@ -59,9 +67,9 @@ class Row:
         return list(dict.fromkeys(why for cell in self.cells.values() for why in cell.doubts))
 
     @property
-    def has_classes(self) -> bool:
-        """Whether it has cells of classes."""
-        return any(isinstance(place, tuple) for _, place in self.cells)
+    def class_scores(self) -> set[tuple[int, str]]:
+        """The numbers of shots and the scores of which it has cells of classes."""
+        return {(shot, place.score) for shot, place in self.cells if isinstance(place, OfClass)}
 
     def text(self, column: Column) -> str:
         """Return the number of a column without its marks, a dash if there is none."""
@@ -316,14 +324,24 @@ def _scores(by_place: dict[Any, Result], output: str, places: list[Any], test: i
     of_places: list[dict[str, float]] = []
     for place, result in by_place.items():
         means = result["mean"] if test is None else result["per_seed"][test]
-        scores = {key: value for key, value in means[output].items() if key != "per_class"}
-        classes = class_ious(result, output) if test is None else {}
-        columns[place] = scores["miou"]
-        columns |= {(place, name): value for name, value in {**scores, **classes}.items()}
+        scores = {key: value for key, value in means[output].items() if not isinstance(value, dict)}
+        columns[place] = scores[MIOU]
+        columns |= {(place, key): value for key, value in scores.items()}
+        if test is None:
+            columns |= _class_columns(result, output, place)
         of_places.append(scores)
     if len(of_places) == len(places):
         columns |= _means(of_places)
-        columns["mean"] = columns["miou"]
+        columns["mean"] = columns[MIOU]
+    return columns
+
+
+def _class_columns(result: Result, output: str, place: Any) -> dict[Any, float]:
+    """Return the scores of each class of a result, which is of a fold or data set."""
+    columns = {}
+    for score in CLASS_SCORES:
+        for name, value in class_scores(result, output, score).items():
+            columns[OfClass(place, name, score)] = value
     return columns
 
 
@@ -447,7 +465,7 @@ def _published_scores(entry: dict[str, Any], shot: int) -> dict[Any, float]:
             *folds, scores[key] = entry[key][shot]
             scores |= {(fold, key): value for fold, value in enumerate(folds)}
     for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
-        scores |= {(fold, name): float(iou) for name, iou in classes.items()}
+        scores |= {OfClass(fold, name, MIOU): float(iou) for name, iou in classes.items()}
     if "fb_iou" in entry:
         scores["fb_iou"] = entry["fb_iou"][shot]
     return scores
