@@ -170,7 +170,7 @@ def test_other_image_sides_are_a_warning_and_other_labels_no_verdict(leave):
     assert "scored differently" in compare(*of_labels).notes[-1]
     fewer = leave("f", counts(5, 50, 0.6))
     published = run("g", episodes="published episodes")
-    with pytest.raises(UserError, match=r"60 episodes \(published episodes\), .*f/episodes.jsonl has 50, different"):
+    with pytest.raises(UserError, match=r"60 episodes \(published episodes\), .*f/episodes.jsonl has 50; they differ"):
         compare(published, fewer)
 
 

@@ -135,7 +135,7 @@ def why_not_published(
             return f"the published runs have no seed {seed}"
     lists_of_folds = _published_lists()[protocol.draw].get(data.name, ())
     if data.fold >= len(lists_of_folds):
-        return f"the list of a published run on {data.name} is not known"
+        return f"the published list of {data.name} is not known"
     if _is_published(images, data, lists_of_folds[data.fold]):
         return ""
     return images.note or f"the list of {len(images.queries)} images is not that of the published runs"

@@ -97,7 +97,7 @@ def calibrate(config: Config) -> Path:
 def _check_config(config: Config) -> None:
     """Refuse (UserError) a config without the protocol, or a method without a presence score."""
     if PROTOCOL not in config.protocols:
-        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/default.yaml")
+        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; add config/default.yaml to its base")
     model_class = class_of(config.model)
     if model_class.only_base_stage:
         raise UserError(f"--calibrate: {model_class.title} labels all classes at once and has no presence score")

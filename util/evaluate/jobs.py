@@ -80,7 +80,7 @@ def build_test_jobs(
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
     if not jobs:
-        raise UserError(f"{config.source}: no protocol fits this model and data set")
+        raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return jobs
 
 
@@ -113,8 +113,8 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
     prepared = test.shared.once(key, lambda: _prepare(test, world))
     calibration = test.calibration(prepared.precision)
     if test.protocol.absent > 0 and calibration is None:
-        fix = "for one: python test.py CONFIG --calibrate"
-        log.info("%s: no calibration of these weights: every mask is shown; %s", test.name, fix)
+        fix = "make one: python test.py CONFIG --calibrate"
+        log.info("%s: these weights have no calibration, so every mask is shown; %s", test.name, fix)
     return TestJob(test=test, prepared=prepared, calibration=calibration)
 
 

@@ -129,8 +129,7 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        fix = "not a result as util/evaluate/schema.py describes it, score the run again with test.py"
-        raise UserError(f"{source}: {misfit}; {fix}") from None
+        raise UserError(f"{source}: is no result of a test ({misfit}); score the run again with test.py") from None
     return content
 
 

@@ -79,7 +79,7 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
         if note:
             log.info("%s", note)
     place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
-    log.info("on %s, %d process(es)", place, world.size)
+    log.info("on %s, processes: %d", place, world.size)
 
 
 def _count(jobs: list[TestJob], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[TestJob]]:

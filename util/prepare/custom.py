@@ -208,7 +208,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         part_of_name = {job.name: part_of_job(job, plan.classes, options) for job in plan.jobs}
         data = _with_parts(replace(data, fold_classes=fold_classes), index, groups, part_of_name, out)
     if rare := _rare_classes(replace(data, shot=5), _indices(data)):
-        print(f"{rare}; --set data.rare_classes=skip omits them")
+        print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
 

@@ -383,7 +383,7 @@ def _plan(
         UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
-        raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
+        raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")
     sources = list(sources)
     names = _names_in_lists([photo for photo, _ in sources], images)
     jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
@@ -404,7 +404,7 @@ def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
         if count_of_stem[name] > 1:
             name = _word(Path(os.path.relpath(photo, images)).with_suffix("").as_posix())
         if name in names:
-            raise UserError(f"{names[name]} and {photo} are both {name}; rename one")
+            raise UserError(f"{names[name]} and {photo} are both {name} in lists; rename one")
         names[name] = photo
     return {photo: name for name, photo in names.items()}
 

@@ -47,7 +47,9 @@ def run(options: argparse.Namespace) -> int:
     made_from = fingerprint([source], *data.classes, options.missing, holds_words)
     if target.exists():
         if stored_origin(target) != made_from:
-            raise UserError(f"{target}: was made from something else; remove it or give another --name")
+            raise UserError(
+                f"{target}: was made from another file, classes or options; remove it, or take another --name"
+            )
         print(f"{target}: made from {source} already; nothing to do")
         return 0
     if holds_words:
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 def _refuse_name(name: str) -> None:
     """Refuse (UserError) a name of vectors that as ``data.text`` would mean something else."""
     if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
-        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
+        raise UserError(f"--name {name}: cannot be a value of data.text; use letters, digits, . - and _")
 
 
 def _read_data(dataset: str) -> DataSettings:

@@ -80,7 +80,8 @@ class MakeCommand:
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:
     """Add ``--out`` and ``--skip-bad``."""
     parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
-    parser.add_argument("--skip-bad", action="store_true", help="omit missing or damaged files instead of stopping")
+    skip = "leave out missing or damaged files instead of stopping"
+    parser.add_argument("--skip-bad", action="store_true", help=skip)
 
 
 def refuse_other(path: Path, text: str) -> None:
@@ -160,7 +161,7 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
         if remark in counts:
             print(f"  {counts[remark]} {remark}")
     if skipped:
-        print(f"  {skipped} omitted; without --skip-bad they are tried again")
+        print(f"  {skipped} left out; without --skip-bad they are tried again")
 
 
 class Outcome(NamedTuple):
@@ -219,11 +220,11 @@ def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
         return
     if not skip_bad:
         others = f" (and {len(errors) - 1} more bad files)" if len(errors) > 1 else ""
-        raise UserError(f"{errors[0]}{others}; --skip-bad omits them")
+        raise UserError(f"{errors[0]}{others}; --skip-bad leaves them out")
     for error in errors[:SHOWN_ERRORS]:
-        print(f"omitted: {error}")
+        print(f"left out: {error}")
     if len(errors) > SHOWN_ERRORS:
-        print(f"omitted: {len(errors) - SHOWN_ERRORS} more")
+        print(f"left out: {len(errors) - SHOWN_ERRORS} more files")
 
 
 def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from util.errors import UserError, nearest
 from util.evaluate.schema import FINAL, MANIFEST, NETWORK, SCORED_ON, counts_of, find_results, mean_iou
 from util.report.table import Table
 
+SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 
 
@@ -123,9 +124,9 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         both = (
             f"{first.file} has {len(first.episodes)} episodes{_draw_in_words(first)}, "
-            f"{other.file} has {len(other.episodes)}{_draw_in_words(other)}, different from number {same} on"
+            f"{other.file} has {len(other.episodes)}{_draw_in_words(other)}; they differ from number {same} on"
         )
-        raise UserError(f"{both}; score both on the same, by test.py --manifest FILE.jsonl of one of them")
+        raise UserError(f"{both}; {SAME_EPISODES}")
 
 
 def _draw_in_words(scored: Scored) -> str:

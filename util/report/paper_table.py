@@ -84,7 +84,7 @@ def table(
     out.notes += [f"{MEASURED} {note}" for note in _notes(results, output)]
     out.notes += [*omitted, *other_fold_notes]
     if not quoted_from:
-        out.notes.append(f"omitted: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
+        out.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
 
 
@@ -230,10 +230,10 @@ def _chosen_results(
         if is_own_test(result):
             own[path] = result
         elif result["fold_mismatch"]:
-            notes.append(f"omitted: {path}, scored with weights of another fold.")
+            notes.append(f"left out: {path}, scored with weights of another fold.")
     if not own:
         of_protocol = f" of protocol {protocol}" if protocol else ""
-        omitted = "(replayed manifests and weights of another fold are omitted)"
+        omitted = "(replayed manifests and weights of another fold are left out)"
         raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {omitted}")
     results = _best_of_cells(own, output)
     check_mixture(results, across, _fix_of_mixture(results))

@@ -38,6 +38,7 @@ from util.files.overlay import (
     labelled,
 )
 from util.progress import ProgressBar
+from util.report.compare import SAME_EPISODES
 from util.report.figure import Panels, draw, write_figure
 from util.report.rows import row_name
 from util.report.verify import test_of
@@ -268,8 +269,8 @@ def side_by_side(
             first = path, chosen
         first_path, expected = first
         if chosen != expected:
-            fix = "score both on the same, by test.py --manifest FILE.jsonl of one of them, or name a --protocol"
-            raise UserError(f"{first_path} and {path} have different episodes under these numbers; {fix}")
+            problem = f"{first_path} and {path} have different episodes under these numbers"
+            raise UserError(f"{problem}; {SAME_EPISODES}; or name a --protocol")
         for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
             *shared_panels, (caption, picture) = panels
             if not board:

@@ -425,7 +425,7 @@ def published_rows(
             rows.append(row)
         else:
             protocol = entry["protocol"] or NOT_STATED
-            omitted.append(f"omitted: {row.method} by {protocol}, published on other folds ({rule}).")
+            omitted.append(f"left out: {row.method} by {protocol}, published on other folds ({rule}).")
     return rows, omitted
 
 

@@ -102,7 +102,7 @@ def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
     if result["replayed"] is not None:
         return UNCHECKED, "a replay has no draw of its own"
     if not same_list:
-        return UNCHECKED, "other list"
+        return UNCHECKED, "the list is another one"
     drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
     outcome, reason = _check(lambda: _digest_difference(result, drawn))
     if outcome == AGREES:
