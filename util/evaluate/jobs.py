@@ -64,7 +64,9 @@ def build_test_jobs(
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
     every = list(protocols) == ["all"]
-    names = _one_class_protocols(config) if every else list(dict.fromkeys(protocols or (config.test.protocol,)))
+    names = list(dict.fromkeys(protocols or (config.test.protocol,)))
+    if every:
+        names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
     if config.test.fuse == MASKS and max(different_shots) == 1:
@@ -82,15 +84,6 @@ def build_test_jobs(
     if not jobs:
         raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return jobs
-
-
-def _one_class_protocols(config: Config) -> list[str]:
-    """Return the names of the protocols whose episodes have one class, which the query shows."""
-    names = []
-    for name, protocol in config.protocols.items():
-        if protocol.one_class:
-            names.append(name)
-    return names
 
 
 def _check_names(config: Config, protocols: Sequence[str]) -> None:

@@ -102,7 +102,8 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
             plan.check(plan.jobs)
         marker = out / MADE_FROM
         if not marker.exists() or marker.read_text() != made_from:
-            _remove_lists(plan, out, facts)
+            for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists made from other sources
+                (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
             write_atomically(marker, made_from)
         facts = run_jobs(plan, out, skip_bad, since=marker.stat().st_mtime_ns).facts
         write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
@@ -137,12 +138,6 @@ def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
         return False
     names = (name for line in content.decode().splitlines() for name in plan.outputs(line))
     return all((out / name).exists() for name in names)
-
-
-def _remove_lists(plan: Plan, out: Path, facts: dict[str, Any]) -> None:
-    """Remove the lists of an earlier preparation from other sources."""
-    for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:
-        (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
 
 
 def _print_report(plan: Plan, facts: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if not words:
         return []
     first, *others = words
-    if first.isdecimal() and _are_coco_images(others):
+    if first.isdecimal() and others and all(COCO_IMAGE.fullmatch(word) for word in others):
         return [(_coco_stem(word), int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
@@ -140,11 +140,6 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if _stem(first) == _stem(second).removesuffix(MASK_ENDING):
         return [(_stem(first), None)]
     return None
-
-
-def _are_coco_images(words: list[str]) -> bool:
-    """Return whether words are short forms of images of COCO 2014; False without any."""
-    return bool(words) and all(COCO_IMAGE.fullmatch(word) for word in words)
 
 
 def _coco_stem(word: str) -> str:

@@ -56,6 +56,7 @@ def read_manifest(path: Path) -> Manifest:
             if "class" not in row and "runs" in out.header:
                 row |= out.header["runs"][str(row.get("seed", 0))]
             row["query"], ways_of(row)  # KeyError if one is missing
+            row.setdefault("seed", 0)
         except (ValueError, KeyError, TypeError) as error:
             form = "{'query': name, 'class': id, 'supports': [names]}"
             raise UserError(f"{path}:{number}: is no episode ({error!r}); write JSON such as {form}") from None
@@ -126,8 +127,8 @@ def replay(
         expected = data.name if key == "dataset" else getattr(data, key)
         stated = manifest.header.get(key, expected)
         if stated != expected:
-            problem = f"this manifest has {key} {stated}, this test has {key} {expected}"
-            raise UserError(f"{path}: {problem}; name another manifest, or change the test")
+            difference = f"this manifest has {key} {stated}, this test has {key} {expected}"
+            raise UserError(f"{path}: {difference}; name another manifest, or change the test")
     rows = {name: row for row, name in enumerate(images.index.names)}
     test = _Test(images, data, ways, absent, rows)
     seeds: dict[int, list[EpisodeKey]] = {}
@@ -135,7 +136,7 @@ def replay(
         problem = _problem(episode, test)
         if problem:
             raise UserError(f"{path}:{line}: {problem}")
-        keys = seeds.setdefault(episode.get("seed", 0), [])
+        keys = seeds.setdefault(episode["seed"], [])
         keys.append(_episode_key(len(keys), episode, rows))
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 

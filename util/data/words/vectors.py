@@ -131,15 +131,12 @@ def _spellings(word: str) -> list[str]:
 def _first_stored(lookups: list[list[str]], vectors: dict[str, np.ndarray]) -> list[str]:
     """Return the words, as a file spells them, of the first lookup of which it has all; none if there is no such."""
     for words in lookups:
-        stored = [_stored_spelling(word, vectors) for word in words]
-        if all(stored):
+        stored = []
+        for word in words:
+            stored += [spelling for spelling in _spellings(word) if spelling in vectors][:1]
+        if len(stored) == len(words):
             return stored
     return []
-
-
-def _stored_spelling(word: str, vectors: dict[str, np.ndarray]) -> str:
-    """Return the first spelling of a word that has a vector; '' if none has."""
-    return next((spelling for spelling in _spellings(word) if spelling in vectors), "")
 
 
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
