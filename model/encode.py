@@ -89,9 +89,10 @@ class Maps:
 
     @property
     def nbytes(self) -> int:
-        """The size of its tensors in bytes, of stages and the base learner."""
+        """The size in bytes of what is kept of it: its stages, its blocks and the base learner's map."""
         of_base = [] if self._base_learner is None else [self.base]
-        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
+        of_blocks = [x for _, x in self._blocks]
+        return sum(x.nbytes for x in (*self._stages.values(), *of_blocks, *of_base))
 
     def of_changed(self, change: Change) -> "Maps":
         """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
@@ -108,14 +109,18 @@ class Maps:
 
     @staticmethod
     def join(parts: "Sequence[Maps]") -> "Maps":
-        """Return the maps of several images, of stages alone."""
+        """Return the maps of several images, each of which can be read again."""
         first = parts[0]
         if len(parts) == 1:
             return first
         stages = {}
         for stage in first._stages:
             stages[stage] = torch.cat([part._stages[stage] for part in parts])
-        out = Maps(stages, (), first._base_learner)
+        blocks = []
+        for of_parts in zip(*(part._blocks for part in parts), strict=True):
+            stage, _ = of_parts[0]
+            blocks.append((stage, torch.cat([x for _, x in of_parts])))
+        out = Maps(stages, blocks, first._base_learner)
         if first._base_learner is not None:
             out._base = torch.cat([part.base for part in parts])
         out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
@@ -178,12 +183,11 @@ class Method(WithEncoder):
     ) -> list[Any]:
         """Return what may be kept of each of n images, one by one on a CPU.
 
-        It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``:
-        none where the method reads blocks, which nobody keeps. ``maps`` are those of the supports as queries, where the
-        method reads the same of both.
+        It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``.
+        ``maps`` are those of the supports as queries, where the method reads the same of both.
         """
         if label_nhw is None:
-            return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
+            return [self._maps(image, read_again=True) for image in image_n3hw.split(1)]
         if maps is not None:
             return [self._shot_of_maps(own, Mask(label)) for own, label in zip(maps, label_nhw.split(1), strict=True)]
         size = len(image_n3hw) if computed_together(image_n3hw) else 1
@@ -249,7 +253,8 @@ class Method(WithEncoder):
     ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
         """Return what ``Maps`` has of normalised images."""
         if not self.wants.blocks:
-            return self._encoded(image_n3hw, mask).stage, ()
+            every = self._encoded(image_n3hw, mask).stage
+            return {stage: every[stage] for stage in self.wants.stages}, ()
         stages: dict[int, Tensor] = {}
         blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
         if not self.encoder_has_gradients():

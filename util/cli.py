@@ -88,7 +88,7 @@ def numbers(text: str, least: int = 1) -> tuple[int, ...]:
     values = words(text)
     for word in values:
         if not word.isdecimal() or int(word) < least:
-            raise argparse.ArgumentTypeError(f"'{word}' is not a number of at least {least}")
+            raise argparse.ArgumentTypeError(f"'{word}' is not a whole number of at least {least}")
     return tuple(int(word) for word in values)
 
 

@@ -266,7 +266,7 @@ def _refused() -> Iterator[dict]:
 def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
     key, words = ProtocolSettings(**settings).problem()
     assert key == "draw"
-    assert f"= {settings['draw']} goes with query: " in words
+    assert f"= {settings['draw']} needs query: " in words
     assert "set draw to own" in words
 
 

@@ -52,7 +52,9 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
         return _fetched(source, bare_name(backbone), _from_timm)
     if source == TORCHVISION and torchvision is not None:
         return _fetched(source, torchvision, _from_torchvision)
-    raise ModelMismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
+    raise ModelMismatch(
+        f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null"
+    )
 
 
 def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -276,11 +276,11 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
             training.
     """
     if not checkpoint.is_own(content):
-        raise UserError(f"{path}: holds weights only; continue with the same, or start again with --overwrite")
+        raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
     if "content" not in content:  # of a version that compared sizes
         log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
     if other := changed_entries(content, state):
-        raise UserError(f"{path}: holds {', '.join(other)}; continue with the same, or start again with --overwrite")
+        raise UserError(f"{path}: was trained with {', '.join(other)}; restore them, or start again with --overwrite")
     differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
     if not differences or allow_changes:
         return

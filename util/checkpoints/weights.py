@@ -90,7 +90,7 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     if model_class.only_base_stage and stage == "meta":
         raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
-        raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
+        raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
 
 
 def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
@@ -184,7 +184,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     if start is None and config.model.backbone():
         return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
-        return "encoder: random weights (none are named)"
+        return "encoder: random weights (model.encoder.weights is null)"
     path = None if start.weights in SOURCES else project_path(start.weights)
     try:
         if path is None:
@@ -214,7 +214,7 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
         now = to_dict(config)["data"]
         other = [f"{key} = {trained.get(key)}, now {now[key]}" for key in FOLD if trained.get(key) != now[key]]
         if trained.get("name") == now["name"] and other:
-            raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
+            raise UserError(f"{path}: this encoder was trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
     return checkpoint.weights_of(content)
 
 
@@ -268,7 +268,7 @@ def _check_source(run: Run, source: Path | str) -> None:
     """Refuse (UserError) a checkpoint of a method that is not trained, and one of the run's own that is missing."""
     wanted = run.config.test.checkpoint
     if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
-        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave it out")
+        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
         raise UserError(f"{source}: these weights do not exist; {fix}")
@@ -345,7 +345,7 @@ def load_checkpoint(
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
     if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
-        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}")
+        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_state(target, checkpoint.weights_of(content), str(path))
     if stage == "base":

@@ -58,8 +58,8 @@ def protocol_problem(cls: type[FewShotModel], name: str, protocol: ProtocolSetti
     """Return in words why a method cannot be scored by a protocol of this name; '' if it can."""
     in_one_map = protocol.query == EVERY
     if in_one_map and not cls.only_base_stage:
-        learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
-        return f"protocol {name} takes MODEL=bcm or MODEL=diam, over a base learner; {learner}"
+        fix = "test one of them with this checkpoint" if cls.has_base_stage else "take another protocol"
+        return f"protocol {name} labels base and novel classes at once, which MODEL=bcm and MODEL=diam do; {fix}"
     if cls.only_base_stage and not in_one_map:
         kind = f"one class of an episode, {cls.title} base and novel classes at once"
         return f"protocol {name} labels {kind}; take --protocol gfss"
@@ -170,7 +170,7 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
             key, words = problem
             yield f"protocols.{name}.{key}", words
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
-            numbers = f"holds {len(protocol.episodes)} numbers; data.folds = {config.data.folds}"
+            numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers
 
 
@@ -182,7 +182,7 @@ def _stage_problems(config: Config) -> Iterator[tuple[str, str]]:
             return
         low, high = stage.augment.scale
         if low > high:
-            yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [low, high]"
+            yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
 
 
 def _stages(config: Config) -> dict[str, StageSettings | None]:

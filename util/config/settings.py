@@ -17,8 +17,8 @@ EVERY = "every"  # the value of query that takes all images: base and novel clas
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
-    "hsnet": "goes with query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
-    "pfenet": "goes with query: sequential, supports: distinct, one way and absent 0",
+    "hsnet": "needs query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
+    "pfenet": "needs query: sequential, supports: distinct, one way and absent 0",
 }
 FITTING_LABELS = {  # values of scored_on by those of input
     "letterbox": ["letterbox", "square"],
@@ -26,7 +26,7 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "original": ["original"],
 }
 MASKS = "masks"  # the value of test.fuse that uses every support alone
-MOMENTS = {"sgd": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
+MOMENTS = {"sgd": 1, "nesterov": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
 # What a setting of a protocol decides (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -54,7 +54,7 @@ def _repeated(values: list[int] | None) -> str | None:
     values = values or []
     for i, value in enumerate(values):
         if value in values[:i]:
-            return f"holds {value} twice; repeated episodes add no information"
+            return f"holds {value} twice, which repeats its episodes; keep one"
     return None
 
 
@@ -107,9 +107,8 @@ class AugmentSettings:
     """Random changes of a training image."""
 
     scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
-    rotate_probability: float = bounded(0.5, 0, 1)  # by up to 10 degrees, either way
-    blur_probability: float = bounded(0.5, 0, 1)  # 5 x 5 Gaussian
-    flip_probability: float = bounded(0.5, 0, 1)
+    # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
+    changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
     # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most 30 times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
@@ -122,9 +121,8 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: Literal["sgd", "nesterov", "adamw"] = "sgd"  # nesterov: SGD with Nesterov's momentum
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
-    nesterov: bool = bounded(False, only=("kind", "sgd"))
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9; step: a tenth after each third of the steps
     schedule: Literal["poly", "constant", "step"] = "poly"
@@ -251,12 +249,12 @@ class ProtocolSettings:
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
         plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
         if self.query == EVERY and not plain:
-            yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
+            yield "query", "needs letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, words) of what is wrong with the draw of episodes and their input."""
         if self.supports == "first" and not (self.one_class and self.query == "pairs"):
-            yield "supports", "goes with query: pairs, one way and absent 0"
+            yield "supports", "needs query: pairs, one way and absent 0"
         if not self._counts_episodes():
             yield "episodes", f"does not go with query: {self.query}; give a number"
         yield from self._problems_of_every_alone()
@@ -270,9 +268,9 @@ class ProtocolSettings:
         if self.query == EVERY:
             return
         if self.supports == "published":
-            yield "supports", "goes with query: every alone; use distinct"
+            yield "supports", "needs query: every; use distinct"
         if self.support_pixels:
-            yield "support_pixels", "goes with query: every alone; leave it null"
+            yield "support_pixels", "needs query: every; leave it null"
 
     @property
     def one_class(self) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from annotations.marks import KINDS, MASK, drawn_mark
+from annotations.drawn import KINDS, MASK, drawn_label
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
@@ -142,7 +142,7 @@ class _Marked(TrialDataset):
         (way,) = trial.ways
         kind = KINDS[number % len(KINDS)]
         random = random_stream(0, MARK_STREAM, number)
-        marks = [torch.from_numpy(drawn_mark(label.numpy(), kind, random)) for label in way.support_label]
+        marks = [torch.from_numpy(drawn_label(label.numpy(), kind, random)) for label in way.support_label]
         return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
 
 

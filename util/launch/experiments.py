@@ -107,12 +107,9 @@ class Experiment:
         run = self.training
         folders = {"base": run.folder("base"), "meta": run.trained}
         tasks = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
-        if self.reason:
-            test = StageTask(self.config, "test", gpus, self.result, state=self.reason, left=1.0)
-        else:
-            state = f"finished{self.other_code()}"
-            test = StageTask(self.config, "test", gpus, self.result, state=state, left=0.0)
-        return [*tasks, test]
+        state = self.reason or f"finished{self.other_code()}"
+        left = 1.0 if self.reason else 0.0
+        return [*tasks, StageTask(self.config, "test", gpus, self.result, state, left)]
 
 
 def run_all(experiments: list[Experiment], gpus: int, verbose: bool = True) -> tuple[int, list[Experiment]]:

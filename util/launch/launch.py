@@ -72,7 +72,8 @@ def parse(arguments: list[str], trains: bool = True) -> tuple[Source, int, list[
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]
         else:
-            raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
+            endings = ", ".join(checkpoint.ENDINGS)
+            raise UserError(f"'{word}' is neither a name of text vectors nor a checkpoint (a file {endings})")
     return find_config(words.experiment, words.dataset, method.model, method.net), words.gpus, options
 
 
@@ -196,8 +197,8 @@ def train(source: Source, gpus: int, options: list[str]) -> int:
     command works on it (Busy).
     """
     asked = _asked_of_training(source, options)
-    if asked.print_config:
-        return run_script("train", 0, [*words_of(source), *options])
+    if command_line.show(asked):
+        return 0
     run = _trainable_run(source, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
@@ -220,7 +221,7 @@ def _trainable_run(source: Source, overrides: list[str]) -> Run:
     """Return the run of a config; UserError: its method does not learn."""
     run = Run(read_config(source, overrides))
     if not class_of(run.config.model).learns:
-        raise UserError(f"{source}: this method has nothing to train; test it directly")
+        raise UserError(f"{source}: this method has nothing to train; test it with test.sh")
     return run
 
 

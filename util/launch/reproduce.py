@@ -17,7 +17,7 @@ from model.registry import class_of
 from util import cli
 from util.checkpoints.run import BEST, METRICS, Run
 from util.config import command_line
-from util.config.compose import CONFIG, MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
+from util.config.compose import MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
@@ -191,7 +191,7 @@ def _read(
     """Return the config of a fold, with the options of the command before other overrides."""
     device = CUDA if options.gpus else "cpu"
     given = [f"run.device={device}", *options.overrides, *overrides]
-    if method in methods(CONFIG) or (path := file_of(method, dataset)) is None:
+    if method in methods() or (path := file_of(method, dataset)) is None:
         source = find_config(f"split{fold}", dataset, method, options.net)
         return _with_seed(read_config(source, given), seed)
     encoder = encoder_of(read_tree(path))

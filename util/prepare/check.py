@@ -31,9 +31,10 @@ from util.config.compose import (
     MAIN_METHOD,
     Selection,
     Source,
-    config_folder,
+    data_file,
     data_sets,
     find_config,
+    method_file,
     methods,
     read_tree,
 )
@@ -122,18 +123,16 @@ def _print_data_sets() -> None:
     """Print how to name a config, and the folder of each data set or the command that makes it."""
     print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
     print("or name a config file; --all checks every experiment\n")
-    for path in sorted(config_folder().glob("*/*.yaml")):
-        if path.stem != path.parent.name:
-            continue
-        data = read_data(path)
+    for name in data_sets():
+        data = read_data(data_file(name))
         place = data.root if Path(data.root).is_dir() else f"missing: {prepare_command(data)}"
-        print(f"{path.stem:<12} {place}")
+        print(f"{name:<12} {place}")
 
 
 def _sources_of(options: argparse.Namespace) -> list[Source]:
     """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
     if options.all:
-        return experiments(config_folder())
+        return experiments()
     words = options.configs
     names_files = any(Path(word).suffix for word in words)
     if not words or (len(words) == 2 and not names_files):  # as train.sh has them
@@ -157,24 +156,24 @@ def _check_configs(sources: list[Source], options: argparse.Namespace) -> list[R
     return reports
 
 
-def experiments(root: Path) -> list[Source]:
+def experiments() -> list[Source]:
     """Return the runs of every data set with all folds and methods, on their default encoders."""
     sources = list[Source]()
-    for folder in data_sets(root):
-        data = read_data(folder / f"{folder.name}.yaml")
+    for dataset in data_sets():
+        data = read_data(data_file(dataset))
         has_base_classes = teach_base_learners(vars(data))
-        for method in methods(root):
-            tree = read_tree(root / "model" / f"{method}.yaml")
+        for method in methods():
+            tree = read_tree(method_file(method))
             model = every_model()[value_of(tree, "model.name")]
             if has_base_classes or not model.has_base_stage:
                 names = [f"split{fold}" for fold in range(data.folds)]
-                sources += [find_config(name, folder.name, method, root=root) for name in names]
+                sources += [find_config(name, dataset, method) for name in names]
     return sources
 
 
 def _data_set_of(source: Source) -> str:
     """Return the folder of ``config/`` that a config is of."""
-    return source.folder.name if isinstance(source, Selection) else source.parent.name
+    return source.dataset if isinstance(source, Selection) else source.parent.name
 
 
 def _command(source: Source, config: Config, overrides: list[str]) -> str:
@@ -184,7 +183,7 @@ def _command(source: Source, config: Config, overrides: list[str]) -> str:
     if isinstance(source, Selection):
         model = "" if source.method == MAIN_METHOD else f"MODEL={source.method} "
         net = f"NET={source.net} " if source.net else ""
-        script = f"sh {action}.sh split{source.fold} {source.folder.name} {gpu_count()}"
+        script = f"sh {action}.sh split{source.fold} {source.dataset} {gpu_count()}"
         return f"{model}{net}{script}{settings}"
     command = f"python {action}.py {source}{settings}"
     if config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished:

@@ -145,8 +145,10 @@ def _explained(error: Exception, lower: str) -> UserError | None:
         return PeerLost("another process of this run has ended, so this one cannot go on")
     if isinstance(error, distributed.DistError):
         problem = text[max(text.find("Last error:"), 0) :]
-        fix = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
-        return UserError(f"the processes cannot communicate ({problem[: 2 * SHOWN]}): {fix} NCCL_DEBUG=WARN tells more")
+        fix = "check NCCL_SOCKET_IFNAME (a network of all machines), the driver, and that each process has its own GPU"
+        return UserError(
+            f"the processes cannot communicate ({problem[: 2 * SHOWN]}); {fix}; NCCL_DEBUG=WARN tells more"
+        )
     return None
 
 
