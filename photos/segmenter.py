@@ -107,7 +107,10 @@ class Segmenter:
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the weights, without ``overrides`` and examples, as a folder to publish; errors as ``publish``."""
+        """Write the weights as a folder to publish, without ``overrides`` and examples.
+
+        UserError: as ``publish``.
+        """
         publish(self.model.weights, Path(folder))
 
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
