@@ -12,8 +12,8 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, in_words
-from annotations.marks import point_label
+from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, content_errors
+from annotations.drawn import point_label
 from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
 from annotations.remarks import NO_LABEL, OTHER_REGION, Remarks
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
@@ -48,10 +48,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photos: list[AnnotatedPhoto] = []
     remarks = Remarks()
     tasks = read_json(path, "these annotations", "export them again")
-    with in_words(f"{path}: not in Label Studio's JSON form (", "); export it again"):
+    with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         _refuse_json_min(tasks)
         for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
-            with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
+            with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
                 photos += photos_of(task, annotations, ids, remarks)
     photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
     return Annotations(tuple(photos), ids.names(), photo_files, path, remarks)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from annotations.shapes import encoded
-from photos.supports import check_class_name
+from photos.examples import check_class_name
 from util.errors import UserError
 from util.files import content_digest, state_of, write_atomically
 from util.files.images import write_mask

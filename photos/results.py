@@ -220,15 +220,18 @@ class Results:
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
-        folder = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
-        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
+        home = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
         for name in self.formats:
             if name != PICTURES:
-                photos = self.found(queries, folder, keep)
-                results = Predictions(photos, folder, self.categories, model, self.polygons)
-                recognise.WRITERS[name](self.out / name, results)
+                self.write_format(name, self.out / name, queries, home, keep)
 
-    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[PredictedPhoto]:
+    def write_format(self, name: str, folder: Path, queries: Sequence[Path], home: Path, keep: bool = False) -> None:
+        """Write one of the other formats into a folder; ``home`` is the folder of all queries."""
+        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
+        photos = self._found(queries, home, keep)
+        recognise.WRITERS[name](folder, Predictions(photos, home, self.categories, model, self.polygons))
+
+    def _found(self, queries: Sequence[Path], folder: Path, keep: bool) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
         for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
             path = self.paths(query)[0]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from photos.examples import BOXED, Support
 from photos.segmenter import Segmenter
-from photos.supports import BOXED, Support
 from util.files.palette import IGNORE
 
 CLICK_RADIUS = 0.04  # of the disc about a click, as a share of the longer side
