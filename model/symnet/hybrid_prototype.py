@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.parts.loss import batch_mean, image_mean
-from model.parts.prototype import FALLBACK, choose, mean_over
 from model.tensors.mask import Mask
-from model.tensors.ops import in_float32, min_max
+from model.tensors.ops import FALLBACK, choose, in_float32, mean_over, min_max
 
 # Size, stride and padding, whose zeros count, of square, tall and wide neighbourhoods.
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
