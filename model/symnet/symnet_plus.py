@@ -18,8 +18,9 @@ from model.parts.layers import WIDTH, FeatureEnrichment
 from model.parts.self_support import self_support, similarity, with_own
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
-from model.symnet.correlation import PooledCorrelation
-from model.symnet.symnet import MAP_CHANNELS, SymNet, SymNetSettings, SymNetShot
+from model.symnet.settings import SymNetSettings
+from model.symnet.steps import MAP_CHANNELS, PooledCorrelation
+from model.symnet.symnet import SymNet, SymNetShot
 from model.tensors.mask import Mask, Positions
 from model.tensors.ops import FOREGROUND_CHANNEL, in_float32, masked_mean, mean_over_shots, resize
 
