@@ -17,7 +17,7 @@ from photos.results import FORMATS, PICTURES, Results
 from photos.segmenter import Segmenter
 from photos.support_check import check_supports
 from photos.supports import MAX_SHOTS, MarkedPhoto, parse_support, read_supports
-from util.cli import within, words
+from util.cli import comma_separated, within
 from util.errors import UserError
 from util.files.images import check_header
 from util.files.palette import IGNORE
@@ -136,7 +136,13 @@ class SupportOptions:
             help=files,
         )
         add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
-        add("--classes", type=words, default=(), metavar="NAMES", help="classes of --supports to take, with commas")
+        add(
+            "--classes",
+            type=comma_separated,
+            default=(),
+            metavar="NAMES",
+            help="classes of --supports to take, with commas",
+        )
         shots = "examples of a class, of each of --supports"
         add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
         value = "of the object in masks; default all but black"
@@ -198,7 +204,7 @@ class ResultOptions:
         """Declare the options."""
         add = parser.add_argument
         formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
-        add("--format", dest="formats", type=words, default=(PICTURES,), metavar="NAMES", help=formats)
+        add("--format", dest="formats", type=comma_separated, default=(PICTURES,), metavar="NAMES", help=formats)
         add("--instances", action="store_true", help="list the connected parts of a class as objects")
         add("--outlines", choices=(RLE, POLYGONS), default=RLE, help=f"in coco and labelstudio; default {RLE}")
 

@@ -193,12 +193,12 @@ class LoadedMethod:
             return ""
         return OUTLOOK
 
-    def digest(self, *more: str) -> "hashlib._Hash":
-        """Return a digest, to be continued, of settings, weights and ``more``: all that decides but supports."""
+    def digest(self, *further: str) -> "hashlib._Hash":
+        """Return a digest, to be continued, of settings, weights and ``further`` texts: of all but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
         settings["test"]["precision"] = None
-        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *more]
+        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *further]
         return hashlib.sha256(json.dumps(decisive).encode())
 
     def export_facts(self) -> dict[str, Any]:
@@ -285,12 +285,12 @@ class LoadedMethod:
             name=text.name,
         )
 
-    def read_name(self, name: str | None, words: Path | None) -> ClassText:
+    def read_name(self, name: str | None, vectors: Path | None) -> ClassText:
         """Return what the method reads of a class name.
 
         The id is that of the data set's class of the same name (upper and lower case are equal), else 0. The vector is
-        that class's, else that of the word in ``words``, a file of word vectors, else the mean over the data set's
-        classes. UserError: ``words`` cannot be read, or has vectors of another width.
+        that class's, else that of the word in ``vectors``, a file of word vectors, else the mean over the data set's
+        classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
         """
         data, table = self.run.config.data, self.run.context.vectors
         class_id = _class_id(name, data.classes)
@@ -299,17 +299,17 @@ class LoadedMethod:
             return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
         if class_id:
             return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
-        if words is not None and name:
-            vector = find_row(words, name)
+        if vectors is not None and name:
+            vector = find_row(vectors, name)
             if vector is not None:
-                _check_width(vector, table.shape[1], words)
-                return ClassText(name, 0, vector, f"{name}: uses the text vector in {words}")
+                _check_width(vector, table.shape[1], vectors)
+                return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
         if name is None:
             why, fix = UNNAMED, NAME_IT
-        elif words is None:
+        elif vectors is None:
             why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
         else:
-            why, fix = f"{name}: not a class of {data.name} and not a word of {words}", ""
+            why, fix = f"{name}: not a class of {data.name} and not a word of {vectors}", ""
         note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
         return ClassText(name, 0, table[1:].mean(0), note)
 
@@ -464,6 +464,6 @@ def _class_id(name: str | None, classes: Sequence[str]) -> int:
     return 0 if name is None else ids.get(name.lower(), 0)
 
 
-def _check_width(vector: np.ndarray, width: int, words: Path) -> None:
+def _check_width(vector: np.ndarray, width: int, file: Path) -> None:
     if len(vector) != width:
-        raise UserError(f"{words}: has vectors of {len(vector)} numbers, this model was trained with {width}")
+        raise UserError(f"{file}: has vectors of {len(vector)} numbers, this model was trained with {width}")
