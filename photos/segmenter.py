@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from photos.encoded_class import BaseClasses, EncodedClass, encode_class
+from photos.examples import BOXED, UNNAMED, GivenExample, Support, check_class_name, supports_of
 from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
-from photos.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.errors import UserError
 from util.files.palette import IGNORE
 from util.loaded import ClassText, Scores, SupportBatch, load_method
@@ -29,7 +29,7 @@ from util.parallel import attempt
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 SMALL = 0.01  # share of a photo below which objects are seldom found
 LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
-Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
+Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
 class Segmenter:
@@ -38,8 +38,8 @@ class Segmenter:
     Args:
         checkpoint: a file of weights. None or left out, as in ``Segmenter({"cup": [...]})``: the method of ``config``,
             else this repository's Pocket.
-        supports: the examples: a dictionary of class names and lists, or the list of one class. A list holds pairs
-            (photo, annotation), or texts ``[class=]photo:annotation``.
+        supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; a
+            dictionary of such lists for several classes.
         config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
         overrides: settings to change, such as ``["test.precision=bf16"]``.
         side: of the network's square input in pixels; default as trained.
@@ -68,7 +68,7 @@ class Segmenter:
     ):
         if not isinstance(checkpoint, str | Path | None):
             if supports:
-                raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
+                raise UserError("Segmenter: two sets of examples; write Segmenter(checkpoint, examples)")
             supports, checkpoint = checkpoint, None
         if tile is not None and tile < MIN_TILE:
             raise UserError(f"tile {tile}: must be at least {MIN_TILE} pixels")
@@ -90,7 +90,7 @@ class Segmenter:
             raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
         self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
-        self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the supports said
+        self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the examples said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name, supports_of_class in by_name.items():
@@ -107,15 +107,18 @@ class Segmenter:
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the weights, without ``overrides`` and examples, as a folder to publish; errors as ``publish``."""
+        """Write the weights as a folder to publish, without ``overrides`` and examples.
+
+        UserError: as ``publish``.
+        """
         publish(self.model.weights, Path(folder))
 
-    def add(self, name: str | None, supports: Sequence[GivenSupport]) -> None:
+    def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
         """Add a class by its name and all its examples.
 
         Predictions under way in other threads are without it.
 
-        UserError: the supports, or their number, do not fit the model; the class was added before or is one too many
+        UserError: the examples, or their number, do not fit the model; the class was added before or is one too many
         for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
@@ -188,7 +191,7 @@ class Segmenter:
         return f"<Segmenter {self.model.title} on {self.model.device}: {classes or 'no classes'}>"
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
-        """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
+        """Return one of this network without examples, with base classes if ``keep_base`` or this one has them."""
         out = copy.copy(self)
         out.classes = []
         out.notes = []
@@ -310,13 +313,13 @@ class Segmenter:
 
     @property
     def new_classes(self) -> list[EncodedClass]:
-        """The classes that have supports, which are the last ones."""
+        """The classes that have examples, which are the last ones."""
         first = 0 if self.base is None else len(self.base.classes)
         return self.classes[first:]
 
     @property
     def few_shot_classes(self) -> list[EncodedClass]:
-        """The new classes, where the network finds each by its supports alone; else none."""
+        """The new classes, where the network finds each by its examples alone; else none."""
         return [] if self.fits_new_classes else self.new_classes
 
     @property
@@ -326,7 +329,7 @@ class Segmenter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
+        """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
         model = self.model
         return {
             "model": model.title,
@@ -343,7 +346,7 @@ class Segmenter:
         }
 
     def digest(self) -> str:
-        """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
+        """Return a digest of settings, weights, vectors, and examples as the network sees them: all beside queries."""
         out = self.model.digest(*(() if self.base is None else ("keep_base",)))
         for known in self.classes:
             for batch in known.support_batches:

@@ -1,8 +1,9 @@
-"""Supports judged by each other: which marks are doubtful, and whether they are of a material.
+"""Supports judged by each other: which annotations are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
-support that is not found while the others are is named, unless it is too small. With one support of each class, a mark
-along much of the photo's border is of a material, which the method ``for_materials`` segments on the network's encoder.
+support that is not found while the others are is named, unless it is too small. With one support of each class, an
+annotation along much of the photo's border is of a material, which the method ``for_materials`` segments on the
+network's encoder.
 """
 
 import copy
@@ -44,7 +45,7 @@ class SupportPhoto:
 def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     """Check the examples as ``predict.py`` does; return the segmenter, or one in its place whose ``notes`` tell more.
 
-    It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
+    It is itself with two examples of a class, without an encoder, or of a fixed number of examples above one.
     """
     method = segmenter.model
     shots = [len(known.sources) for known in segmenter.few_shot_classes]
@@ -151,7 +152,7 @@ def _iou(margins: Tensor, label: Tensor, number: int) -> Tensor:
 
 
 def along_border(label: Tensor) -> float:
-    """Return the share of the photo's border along which its mark lies, from the network's label (S, S)."""
+    """Return the share of the photo's border along which its object lies, from the network's label (S, S)."""
     known = label != IGNORE
     photo = label[known.any(1)][:, known.any(0)]  # without the padding
     return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())

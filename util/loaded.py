@@ -25,7 +25,7 @@ from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
 from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, every_model, models
-from model.tensors.object_windows import fixed_shapes
+from model.tensors.mask import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
@@ -193,12 +193,12 @@ class LoadedMethod:
             return ""
         return OUTLOOK
 
-    def digest(self, *further: str) -> "hashlib._Hash":
-        """Return a digest, to be continued, of settings, weights and ``further`` texts: of all but supports."""
+    def digest(self, *facts: str) -> "hashlib._Hash":
+        """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
         settings["test"]["precision"] = None
-        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *further]
+        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
 
     def export_facts(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The export of a project is the one list of annotations that makes Label Studio a
 import json
 import string
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,17 @@ SUFFIX_LENGTH = 6  # of a photo's file, at most
 
 class NoAnswer(UserError):
     """The server cannot be reached."""
+
+
+@contextmanager
+def reported(say: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say a UserError of the block, on ``what``, in place of raising it, unless the server cannot be reached."""
+    try:
+        yield
+    except NoAnswer:
+        raise
+    except UserError as error:
+        say(f"{what}: {error}")
 
 
 class Refused(UserError):

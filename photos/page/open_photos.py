@@ -55,7 +55,7 @@ class OpenPhotos:
 
     def remove(self, name: str) -> None:
         """Close a photo, which is no longer an example; errors as for an item."""
-        self[name].unmark()
+        self[name].drop_example()
         del self._photos[name]
 
     def judged(self, class_name: str) -> list[Photo]:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from photos import Prediction, Segmenter
-from photos.command import examples_in_words
+from photos.command import coverage_of
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
@@ -233,7 +233,7 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     ],
 )
 def test_a_line_says_what_the_examples_show(shares: tuple[float, ...], line: str) -> None:
-    assert examples_in_words(shares) == line
+    assert coverage_of(shares) == line
 
 
 def test_a_replaced_photo_is_predicted_again(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:

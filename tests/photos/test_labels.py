@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotations.marks import UNKNOWN
+from annotations.drawn import UNKNOWN
 from model.episode import IGNORE
-from photos.supports import BOXED, by_class, parse_support
+from photos.examples import BOXED, by_class, parse_example
 from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
 from util.errors import UserError
@@ -18,7 +18,7 @@ RADIUS = 0.02 * WIDTH  # of points
 
 
 def _label(text: str, name: str | None = None, **marking) -> np.ndarray:
-    return parse_support(text, **marking).read(name).label
+    return parse_example(text, **marking).read(name).label
 
 
 @pytest.mark.parametrize("kind", ["index", "polygon", "rectangle", "coco", "box"])
@@ -61,7 +61,7 @@ def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
     boxes = np.zeros((HEIGHT, WIDTH), bool)
     boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
     marks = ("box=2,3,20,20;30,3,50,20 not=30,10", "points=15,20; 40,20 not=6,6", "box=1,1,9,9")
-    (joined,) = by_class([parse_support(f"{photo}:{text}") for text in marks], "cat")["cat"]
+    (joined,) = by_class([parse_example(f"{photo}:{text}") for text in marks], "cat")["cat"]
     support = joined.read()
     assert np.array_equal(support.label == BOXED, boxes & (points != 1) & (denied != 1))
     assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
@@ -93,20 +93,20 @@ def test_a_mask_belongs_to_the_upright_or_to_the_stored_photo(tmp_path: Path) ->
         _label(f"{photo}:{tmp_path / 'other.png'}")
 
 
-def test_a_text_is_split_into_class_photo_and_marks(tmp_path: Path) -> None:
+def test_a_text_is_split_into_class_photo_and_annotation(tmp_path: Path) -> None:
     odd = tmp_path / "a=b.jpg"
     odd.touch()
-    for text, name, photo, marks in (
+    for text, name, photo, annotation in (
         (f"{odd}:m.png", None, odd, "m.png"),
         ("big cat=a.jpg:box=1,2,3,4", "big cat", Path("a.jpg"), "box=1,2,3,4"),
         ("cat = a.jpg : box=1,2,3,4", "cat", Path("a.jpg"), "box=1,2,3,4"),
         ("C:/a.jpg:points=1,2;3,4 not=5,6", None, Path("C:/a.jpg"), "points=1,2;3,4 not=5,6"),
     ):
-        marked = parse_support(text)
-        assert (marked.name, marked.photo, marked.marks) == (name, photo, marks)
+        example = parse_example(text)
+        assert (example.name, example.photo, example.annotation) == (name, photo, annotation)
 
 
-def test_marks_of_a_class_on_one_photo_are_one_support() -> None:
+def test_annotations_of_a_class_on_one_photo_are_one_support() -> None:
     texts = ("a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png", "cat=./c.jpg:n.png", "dog=a.jpg:m.png")
-    classes = by_class(map(parse_support, texts), "cat")
+    classes = by_class(map(parse_example, texts), "cat")
     assert {name: len(photos) for name, photos in classes.items()} == {"cat": 2, "dog": 2}

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from photos import Segmenter, check_supports
+from photos.examples import BOXED, Support, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
-from photos.supports import BOXED, Support, parse_support
 from tests.helpers.close import close, same_pixels
 from util.checkpoints.run import Run
 from util.data.mini import CLASS_NAMES
@@ -27,7 +27,7 @@ from util.loaded import OUTLOOK
 def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
     """Return the synthetic photos with their masks."""
     masks = mini_root / "SegmentationClassAug"
-    return [parse_support(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
+    return [parse_example(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
 
 
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos, monkeypatch) -> None:
@@ -225,7 +225,7 @@ def test_a_name_gives_the_id_of_its_class(empty_segmenter) -> None:
 
 def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn_support: str) -> None:
     segmenter = empty_segmenter()
-    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    segmenter.add(CLASS_NAMES[0], [parse_example(drawn_support).read()])
     (encoded,) = segmenter.classes
     assert segmenter.notes == [encoded.text.note] and encoded.text.class_id == 1
     seen = list[Any]()

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from photos import Segmenter, support_check
+from photos.examples import Support
 from photos.export.export import write_export
 from photos.support_check import FOLDS, MATERIAL, along_border, check_supports, photos_of
-from photos.supports import Support
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
 

@@ -1,4 +1,4 @@
-"""Annotations that are imported on the page: their photos become marked photos."""
+"""Annotations that are imported on the page: their photos become examples."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from util.files.images import read_mask
 
 @pytest.fixture
 def annotated(page: Page, marked: dict[str, str], photos: list[Path], tmp_path: Path) -> Path:
-    """Return annotations of the open photo marked.png, with a stray point; another photo is marked, and segmented by.
+    """Return annotations of the open photo marked.png, with a stray point; the other example has segmented it.
 
     The slider has been moved.
     """
@@ -33,28 +33,28 @@ def annotated(page: Page, marked: dict[str, str], photos: list[Path], tmp_path: 
     return path
 
 
-def test_annotations_become_marked_photos(
+def test_annotations_become_examples(
     page: Page, annotated: Path, marked: dict[str, str], photos: list[Path], tmp_path: Path
 ) -> None:
     assert "enter the path" in page.do("annotations", path=" ")
     note = f"1 example photo; {annotated}: left out: shapes of the kind 'point' (1)"
     assert page.do("annotations", path=str(annotated)) == note
-    assert page.row("marked.png")["marked"]
+    assert page.row("marked.png")["example"]
     truth = Path(marked["coco"].partition(":")[0]).with_name("index.png")
-    mask = read_mask(tmp_path / "out/marked/masks/marked.png")
+    mask = read_mask(tmp_path / "out/examples/masks/marked.png")
     np.testing.assert_array_equal(mask == 1, read_mask(truth) == 1)  # whatever the slider says
 
 
-def test_marks_are_drawn_over_annotations_and_all_can_be_undone(
+def test_edits_are_drawn_over_annotations_and_all_can_be_undone(
     page: Page, annotated: Path, photos: list[Path], tmp_path: Path
 ) -> None:
     page.do("annotations", path=str(annotated))
     page.draw("marked.png", {**BOX, "points": [[0, 0], [5, 5]]})
-    assert read_mask(tmp_path / "out/marked/masks/marked.png")[2, 2] == 1
-    page.do("mark", photo="marked.png")
+    assert read_mask(tmp_path / "out/examples/masks/marked.png")[2, 2] == 1
+    page.do("use_as_example", photo="marked.png")
     page.draw(photos[0].name)
-    assert not page.row("marked.png")["marked"]
-    assert not page.row(photos[0].name)["marked"]
+    assert not page.row("marked.png")["example"]
+    assert not page.row(photos[0].name)["example"]
 
 
 def test_annotations_of_a_photo_that_is_not_there_name_it(page: Page, marked: dict[str, str], tmp_path: Path) -> None:
