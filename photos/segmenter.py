@@ -38,8 +38,8 @@ class Segmenter:
     Args:
         checkpoint: a file of weights. None or left out, as in ``Segmenter({"cup": [...]})``: the method of ``config``,
             else this repository's Pocket.
-        supports: the examples: a dictionary of class names and lists, or the list of one class. A list holds pairs
-            (photo, annotation), or texts ``[class=]photo:annotation``.
+        supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; a
+            dictionary of such lists for several classes.
         config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
         overrides: settings to change, such as ``["test.precision=bf16"]``.
         side: of the network's square input in pixels; default as trained.
@@ -107,7 +107,10 @@ class Segmenter:
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the weights, without ``overrides`` and examples, as a folder to publish; errors as ``publish``."""
+        """Write the weights as a folder to publish, without ``overrides`` and examples.
+
+        UserError: as ``publish``.
+        """
         publish(self.model.weights, Path(folder))
 
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:

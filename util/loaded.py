@@ -25,7 +25,7 @@ from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
 from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, every_model, models
-from model.tensors.object_windows import fixed_shapes
+from model.tensors.mask import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights

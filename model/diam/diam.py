@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from model.contract import register
 from model.episode import IGNORE
 from model.kinds.generalised import EPS, Cells, GeneralisedModel
+from model.kinds.with_base_learner import WithBaseSettings
 from model.parts.linear import LinearHead
-from model.parts.with_base_learner import WithBaseSettings
 from model.tensors.ops import on_cells, resize
 
 PRIOR_UPDATES = (0, 10)  # steps at which the prior pi is computed

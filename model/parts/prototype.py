@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.tensors.object_windows import Mask, Positions, groups_of, positions_of, shapes_are_fixed, touched
+from model.tensors.mask import Mask, Positions, computed_together, positions_of, shapes_are_fixed, touched
 from model.tensors.ops import in_float32, joined, min_max
 
 PIECE = 256  # positions whose attention is computed at a time, at least
@@ -160,7 +160,9 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
         changes = [inside_bl & ~before.inside, before.inside & ~inside_bl]
     sets = positions_of(inside_bl, *changes)
     parts: list[tuple[Tensor, Tensor]] = []
-    for group in groups_of(len(feature_blc), feature_blc):
+    size = len(feature_blc) if computed_together(feature_blc) else 1
+    for first in range(0, len(feature_blc), size):
+        group = slice(first, first + size)
         now, *changed = (positions[group] for positions in sets)
         feature = feature_blc[group]
         unit = F.normalize(feature, dim=2)

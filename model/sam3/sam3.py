@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, Shot, Task, register
 from model.episode import NamedEpisode
 from model.kinds.foundation import Foundation, FoundationSettings, as_uint8
 from model.mismatch import ModelMismatch
-from model.shot import Shot
 from model.tensors.ops import resize_cells
 
 Rectangle = tuple[int, int, int, int]

@@ -19,17 +19,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants
-from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
+from model.encoders.variant import EncoderVariant
 from model.parts.loss import mask_loss
 from model.parts.prototype import self_support, similarity, with_own
 from model.parts.with_encoder import MID, WithEncoderSettings
-from model.shot import Shot
 from model.ssp.published import LAYOUT
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots, resize
 
 MASK_EPS = 1e-5  # in the masked mean of a support

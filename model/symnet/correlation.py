@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.episode import Batch
-from model.tensors.object_windows import Mask, Positions, inside
+from model.tensors.mask import Mask, Positions, inside
 from model.tensors.ops import in_float32, joined, resize
 
 OUT_CHANNELS = 48
@@ -86,8 +86,9 @@ class PooledCorrelation(nn.Module):
 
     def weights(self, positions: Positions, size: Sequence[int]) -> Tensor:
         """Return the weight of each position in each of k cells, (N, m, k); rows of no position are read by nobody."""
+        amounts = positions.inside.sum(1).clamp(min=1)
         rows = positions.places.shape[1]
-        return (1 / positions.amounts()).view(-1, 1, 1).expand(-1, rows, 1)
+        return (1 / amounts).view(-1, 1, 1).expand(-1, rows, 1)
 
     def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMaps], stage: int, number: int) -> Tensor:
         """Return the correlation of a stage's map of that number, (B, k, h, w) float32; see ``correlation``."""

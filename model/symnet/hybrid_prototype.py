@@ -12,12 +12,11 @@ from torch.nn import functional as F
 
 from model.parts.loss import batch_mean, image_mean
 from model.parts.prototype import FALLBACK, choose, mean_over
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, min_max
 
 # Size, stride and padding, whose zeros count, of square, tall and wide neighbourhoods.
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
-REACH = 3  # largest half-width of a kernel
 PRIOR_EPS = 1e-7
 FOREGROUND_ABOVE, BACKGROUND_BELOW = 0.7, 0.4  # of the prior of a query position
 AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a position is hard to tell
@@ -27,13 +26,8 @@ DROPOUT, MARGIN = 0.1, 0.5
 @torch.no_grad()
 @in_float32
 def pooled_directions(support_f4_nchw: Tensor, mask: Mask) -> Tensor:
-    """Return sum_j s_j / |s_j| of n supports under each kernel, (n, 3, C) float32.
-
-    Only the window around the object is pooled: elsewhere all averages are 0.
-    """
-    size = support_f4_nchw.shape[-2:]
-    window = mask.window(size, REACH, REACH)
-    support = window.crop(support_f4_nchw) * window.crop(mask.on(size))
+    """Return sum_j s_j / |s_j| of n supports under each kernel, (n, 3, C) float32."""
+    support = support_f4_nchw * mask.on(support_f4_nchw.shape[-2:])
     directions = []
     for kernel in KERNELS:
         pooled_bcl = F.avg_pool2d(support, *kernel).flatten(2)

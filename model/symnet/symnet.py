@@ -19,17 +19,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Wants
+from model.contract import Episode, Output, Shot, Task, register
+from model.encode import Maps, Wants, joined_on_gpu, mid_features
+from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.parts.base_learner import Ensemble, gram, gram_distance
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import cross_entropy, mask_loss
-from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
-from model.parts.with_encoder import HIGH, LOW, mid_features
-from model.shot import Shot, joined_on_gpu
+from model.parts.with_encoder import HIGH, LOW
 from model.symnet import hybrid_prototype as hybrid
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.published import LAYOUT
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
 
 MAP_CHANNELS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
@@ -65,7 +65,7 @@ class SymNetShot(Shot):
 
 
 @register("symnet")
-class SymNet(WithBaseLearner, Method):
+class SymNet(WithBaseLearner):
     """The published method; each attribute is one of its ideas, and a subclass may override each step."""
 
     Settings = SymNetSettings

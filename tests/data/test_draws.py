@@ -248,7 +248,9 @@ def test_other_lists_are_drawn_here() -> None:
     protocol = ProtocolSettings(draw=PFENET)
     data = _pascal(0)
     assert "364 images is not that" in why_not_published(_pixel_list(364, 365, data), data, protocol)
-    assert "on pets is not known" in why_not_published(golden_list(), replace(data, name="pets"), protocol)
+    assert "published list of pets is not known" in why_not_published(
+        golden_list(), replace(data, name="pets"), protocol
+    )
     assert why_not_published(golden_list(), data, replace(protocol, draw=OWN)) == ""
 
 

@@ -327,7 +327,7 @@ def check_published(result: dict, file: Path) -> None:
     assert "hsnet (contiguous folds, published list, drawn here)" in title(result)
     assert result["list_source"] == str(file)
     assert result["list_note"] == ""
-    assert result["draw_note"] == "the list of a published run on mini is not known"
+    assert result["draw_note"] == "the published list of mini is not known"
 
 
 def test_a_replay_takes_the_published_list_if_that_has_its_episodes(listed, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
-from util.evaluate.titles import tracks_in_words
+from util.evaluate.titles import track_text
 from util.report.paper_table import class_table, table
 from util.report.rows import PUBLISHED, published_rows
 
@@ -434,6 +434,6 @@ def test_published_rows_are_of_data_sets_with_a_config(published: dict):
 
 def test_published_rows_have_tracks_of_their_own():
     quoted, _ = published_rows("pascal", [1], "contiguous")
-    tracks = {row.method: tracks_in_words(row.tracks) for row in quoted}
+    tracks = {row.method: track_text(row.tracks) for row in quoted}
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

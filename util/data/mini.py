@@ -105,7 +105,7 @@ def generate(
     if kept_json(root / MANIFEST) == manifest:
         return False
     if root.exists() and any(root.iterdir()):
-        raise UserError(f"{root} does not hold the mini data set of these parameters; remove it or name another folder")
+        raise UserError(f"{root}: holds other files than this mini data set; remove it, or name another folder")
     ids = [f"mini_{number:06d}" for number in range(images_train + images_test)]
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:

@@ -16,14 +16,13 @@ from model.tensors.ops import resize
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
-from util.evaluate.schema import BASE, FINAL, NETWORK
+from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, NETWORK
 from util.evaluate.store import ShotStore, by_query
 from util.progress import ProgressBar
 from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import PreparedNetwork, check_finite
 from util.runtime.processes import ProcessGroup
 
-ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
 WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says

@@ -64,7 +64,9 @@ def build_test_jobs(
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
     every = list(protocols) == ["all"]
-    names = _one_class_protocols(config) if every else list(dict.fromkeys(protocols or (config.test.protocol,)))
+    names = list(dict.fromkeys(protocols or (config.test.protocol,)))
+    if every:
+        names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
     if config.test.fuse == MASKS and max(different_shots) == 1:
@@ -80,17 +82,8 @@ def build_test_jobs(
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
     if not jobs:
-        raise UserError(f"{config.source}: no protocol fits this model and data set")
+        raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return jobs
-
-
-def _one_class_protocols(config: Config) -> list[str]:
-    """Return the names of the protocols whose episodes have one class, which the query shows."""
-    names = []
-    for name, protocol in config.protocols.items():
-        if protocol.one_class:
-            names.append(name)
-    return names
 
 
 def _check_names(config: Config, protocols: Sequence[str]) -> None:
@@ -113,8 +106,8 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
     prepared = test.shared.once(key, lambda: _prepare(test, world))
     calibration = test.calibration(prepared.precision)
     if test.protocol.absent > 0 and calibration is None:
-        fix = "for one: python test.py CONFIG --calibrate"
-        log.info("%s: no calibration of these weights: every mask is shown; %s", test.name, fix)
+        fix = "make one: python test.py CONFIG --calibrate"
+        log.info("%s: these weights have no calibration, so every mask is shown; %s", test.name, fix)
     return TestJob(test=test, prepared=prepared, calibration=calibration)
 
 

@@ -5,7 +5,7 @@ comparable.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -29,6 +29,7 @@ DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/s
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 SMALLER_IS_BETTER = {"seconds", *(name for name, metric in METRICS.items() if metric.smaller_is_better)}  # scores
+ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
@@ -129,8 +130,7 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        fix = "not a result as util/evaluate/schema.py describes it, score the run again with test.py"
-        raise UserError(f"{source}: {misfit}; {fix}") from None
+        raise UserError(f"{source}: is no result of a test ({misfit}); score the run again with test.py") from None
     return content
 
 
@@ -165,6 +165,12 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
         if name not in known:
             raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {name}{nearest(name, known)}")
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
+
+
+def check_output(place: object, output: str, known: Iterable[str]) -> None:
+    """Refuse (UserError) the name of an output that a result or an episode does not have."""
+    if output not in known:
+        raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
 
 
 def per_class(score: str) -> str:

@@ -51,7 +51,10 @@ def test(
             compute_in_fixed_order()
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
         folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
-        _keep_predictions(jobs, {**(save_images or {}), FIRST: config.test.pictures})
+        wanted = {**(save_images or {}), FIRST: config.test.pictures}
+        if any(wanted.values()):
+            for job in jobs:
+                job.kept = KeptPredictions(wanted, job.test.episodes)
         _announce(jobs, world)
         store = shot_store(config.test.cache_gib, world.device, place_of_process().local_size)
         results = dict[TestJob, dict[str, Any]]()
@@ -59,13 +62,6 @@ def test(
             for job in counted:  # at once: a test that is killed later keeps this result
                 results[job] = _finish(job, folders[job], world)
     return [results[job] for job in jobs]
-
-
-def _keep_predictions(jobs: list[TestJob], wanted: dict[str, int]) -> None:
-    """Let jobs keep the predictions of the kinds of episodes that are wanted (kind -> number)."""
-    if any(wanted.values()):
-        for job in jobs:
-            job.kept = KeptPredictions(wanted, job.test.episodes)
 
 
 def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
@@ -79,7 +75,7 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
         if note:
             log.info("%s", note)
     place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
-    log.info("on %s, %d process(es)", place, world.size)
+    log.info("on %s, processes: %d", place, world.size)
 
 
 def _count(jobs: list[TestJob], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[TestJob]]:

@@ -49,8 +49,7 @@ from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vector
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import project_path
 from util.parallel import usable_cores
-from util.prepare.commands import prepare_command
-from util.prepare.datasets import published_sizes
+from util.prepare.datasets import prepare_command, published_sizes
 from util.prepare.lists import MAKERS, published
 from util.runtime.device import gpu_count
 from util.runtime.network import build_model
@@ -113,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.all and options.configs:
         raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(options.configs)}")
-    reports = _check_configs(_chosen_configs(options), options)
+    reports = _check_configs(_sources_of(options), options)
     print_reports(reports)
     ready = [report.is_ready for report in reports]
     can_run = any(ready) if options.all else all(ready)
@@ -130,7 +129,7 @@ def _print_data_sets() -> None:
         print(f"{name:<12} {place}")
 
 
-def _chosen_configs(options: argparse.Namespace) -> list[Source]:
+def _sources_of(options: argparse.Namespace) -> list[Source]:
     """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
     if options.all:
         return experiments()
@@ -147,7 +146,8 @@ def _check_configs(sources: list[Source], options: argparse.Namespace) -> list[R
     reports = []
     for source in sources:
         try:
-            reports.append(check_config(source, needs, options.overrides))
+            config = read_config(source, options.overrides)
+            reports.append(Report(_data_set_of(source), _command(source, config, options.overrides), needs.of(config)))
         except UserError as error:
             if not options.all:
                 raise
@@ -169,12 +169,6 @@ def experiments() -> list[Source]:
                 names = [f"split{fold}" for fold in range(data.folds)]
                 sources += [find_config(name, dataset, method) for name in names]
     return sources
-
-
-def check_config(source: Source, needs: Needs, overrides: list[str]) -> Report:
-    """Return the prerequisites of one config and the command that runs it; errors as ``read_config``."""
-    config = read_config(source, overrides)
-    return Report(_data_set_of(source), _command(source, config, overrides), needs.of(config))
 
 
 def _data_set_of(source: Source) -> str:

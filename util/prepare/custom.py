@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from annotations import recognise
-from util.cli import within, words
+from util.cli import comma_separated, within
 from util.config.compose import begin_own_configs
 from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
-    parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
+    parser.add_argument("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
     rare = "leave out classes that fewer than N photos show"
     parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
     add_out(parser, "data/<name>")
@@ -183,7 +183,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
     data = _settings(options.name, plan, out)
-    data = replace(data, folds=_number_of_folds(data.classes, options))
+    data = replace(data, folds=options.folds or len(options.fold) or min(4, len(data.classes)))
     _refuse_folds(data, options)
     made = run_jobs(plan, out, options.skip_bad)
     empty = made.facts["counts"][EMPTY]
@@ -205,10 +205,11 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         data = _with_presence(replace(data, train_list=None))
     else:
         fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
+        assert not callable(plan.jobs)  # which is for recipes alone
         part_of_name = {job.name: part_of_job(job, plan.classes, options) for job in plan.jobs}
         data = _with_parts(replace(data, fold_classes=fold_classes), index, groups, part_of_name, out)
     if rare := _rare_classes(replace(data, shot=5), _indices(data)):
-        print(f"{rare}; --set data.rare_classes=skip omits them")
+        print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
 
@@ -229,11 +230,6 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
         fold_rule="given" if len(plan.classes) > 1 else "lists",
         cache=str(out / ".cache"),
     )
-
-
-def _number_of_folds(classes: list[str], options: argparse.Namespace) -> int:
-    """Return the number of folds that is asked for, else a class each, at most four."""
-    return options.folds or len(options.fold) or min(4, len(classes))
 
 
 def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
@@ -271,7 +267,7 @@ def _with_parts(
 def _with_lists(data: DataSettings, rows_of_part: dict[str, list[int]], out: Path) -> DataSettings:
     """Return settings that name the list of each part, after writing it."""
     lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-    lists = {}
+    lists: dict[str, Any] = {}
     for part, rows in rows_of_part.items():
         lists[f"{part}_list"] = f"{LISTS_FOLDER}/{part}.txt"
         write_atomically(out / LISTS_FOLDER / f"{part}.txt", "".join(f"{lines[row]}\n" for row in rows))

@@ -42,7 +42,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    are_of_photos = bool(folders) and _names_no_folder(options.classes, folders)
+    names_classes = options.classes is not None and {*read_class_names(options.classes).values()} & {*folders}
+    are_of_photos = bool(folders) and options.classes is not None and not names_classes  # of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
     known = names_of(options)
@@ -66,11 +67,6 @@ def from_masks(options: argparse.Namespace) -> Plan:
     classes = [name for name in known.classes.values() if name not in unused]
     read_mask = partial(_class_indices, known=known, unused=unused, white=white)
     return _plan(masks.items(), read_mask, classes, options.images)
-
-
-def _names_no_folder(classes: Path | None, folders: Collection[str]) -> bool:
-    """Return whether a file of names has no name of the folders of masks: they are days or videos then."""
-    return classes is not None and not {*read_class_names(classes).values()} & {*folders}
 
 
 def _needs_names(masks: Path) -> str:
@@ -211,7 +207,8 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
 
     jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
-    _refuse_equal_names(jobs, classes)
+    by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
+    by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
     _print_unused("photo", {*masks} - {*photo_of_mask})
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
@@ -279,12 +276,6 @@ def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
     return classes
-
-
-def _refuse_equal_names(jobs: Sequence[MaskJob], classes: Sequence[str]) -> None:
-    """Refuse (UserError) two photos of one prepared name, and two masks of a class of one photo."""
-    by_name((job.photo_name, job.photo) for job in jobs)
-    by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
 
 
 def _print_unused(lacking: str, files: Collection[Path]) -> None:
@@ -383,7 +374,7 @@ def _plan(
         UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
-        raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
+        raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")
     sources = list(sources)
     names = _names_in_lists([photo for photo, _ in sources], images)
     jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
@@ -404,7 +395,7 @@ def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
         if count_of_stem[name] > 1:
             name = _word(Path(os.path.relpath(photo, images)).with_suffix("").as_posix())
         if name in names:
-            raise UserError(f"{names[name]} and {photo} are both {name}; rename one")
+            raise UserError(f"{names[name]} and {photo} are both {name} in lists; rename one")
         names[name] = photo
     return {photo: name for name, photo in names.items()}
 

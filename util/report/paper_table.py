@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 from util.config.settings import EDGES
-from util.errors import UserError, nearest
+from util.errors import UserError
 from util.evaluate.schema import (
     BASE,
     FINAL,
@@ -15,11 +15,12 @@ from util.evaluate.schema import (
     NETWORK,
     NOT_STATED,
     SMALLER_IS_BETTER,
+    check_output,
     over_seeds,
     read_results,
     scores_base_classes,
 )
-from util.evaluate.titles import DRAWN_HERE, protocol_title
+from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
 from util.report.result_table import CLASS_SCORES, DEVIATION, SCORES, class_names
 from util.report.rows import (
     CellKey,
@@ -60,7 +61,7 @@ def table(
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
             column.
     """
-    results, other_fold_notes = _chosen_results(paths, output, protocol, across)
+    results, other_fold_notes = _results_shown(paths, output, protocol, across)
     first = next(iter(results.values()))
     place_key = "dataset" if across else "fold"
     places: list[Any] = list(range(first["folds"]))
@@ -69,8 +70,8 @@ def table(
         places = _distinct(results, "dataset")
         quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
     shots = sorted(_distinct(results, "shot"))
-    quoted, omitted = published_rows(
-        quoted_from, shots, first["fold_rule"], folds=_folds_of_one_map(first), chosen=published
+    quoted, left_out = published_rows(
+        quoted_from, shots, first["fold_rule"], folds=_folds_of_one_map(first), papers=published
     )
     rows = [*quoted, *measured_rows(results, output, places, place_key)]
     columns = list(product(shots, _columns(results, output, places, place_key)))
@@ -80,11 +81,11 @@ def table(
         0, f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."
     )
     if not across:
-        out.notes += _side_warning(results)
-    out.notes += [f"{MEASURED} {note}" for note in _notes(results, output)]
-    out.notes += [*omitted, *other_fold_notes]
+        out.notes += side_warning((row_name(result), result["input_side"]) for result in results.values())
+    out.notes += [f"{MEASURED} {_note(path, result, output)}" for path, result in results.items()]
+    out.notes += [*left_out, *other_fold_notes]
     if not quoted_from:
-        out.notes.append(f"omitted: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
+        out.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
 
 
@@ -129,7 +130,7 @@ def class_table(
     """
     if output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
-    results, other_fold_notes = _chosen_results(paths, output, protocol, across=False)
+    results, other_fold_notes = _results_shown(paths, output, protocol, across=False)
     first = next(iter(results.values()))
     shots = sorted(_distinct(results, "shot"))
     quoted, _ = published_rows(
@@ -137,7 +138,7 @@ def class_table(
         shots,
         first["fold_rule"],
         folds=_folds_of_one_map(first),
-        chosen=published,
+        papers=published,
     )
     quoted = [row for row in quoted if row.class_scores]
     measured = measured_rows(results, output, places=list(range(first["folds"])), place_key="fold")
@@ -157,9 +158,10 @@ def class_table(
         _add_class_row(out, rows, columns, fold)
     notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
     notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
-    notes += _side_warning(results)
+    notes += side_warning((row_name(result), result["input_side"]) for result in results.values())
     out.facts = {"notes": [" ".join(notes)] * len(out.rows)}
-    out.notes = [*notes, *_notes(results, output), *other_fold_notes]
+    of_results = [_note(path, result, output) for path, result in results.items()]
+    out.notes = [*notes, *of_results, *other_fold_notes]
     return out
 
 
@@ -220,7 +222,7 @@ def _fix_of_mixture(results: dict[Path, Result]) -> str:
     return " or ".join(f"add --protocol {name}" if name == protocols[0] else f"--protocol {name}" for name in protocols)
 
 
-def _chosen_results(
+def _results_shown(
     paths: list[Path], output: str, protocol: str | None, across: bool
 ) -> tuple[dict[Path, Result], list[str]]:
     """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
@@ -230,16 +232,15 @@ def _chosen_results(
         if is_own_test(result):
             own[path] = result
         elif result["fold_mismatch"]:
-            notes.append(f"omitted: {path}, scored with weights of another fold.")
+            notes.append(f"left out: {path}, scored with weights of another fold.")
     if not own:
         of_protocol = f" of protocol {protocol}" if protocol else ""
-        omitted = "(replayed manifests and weights of another fold are omitted)"
-        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {omitted}")
+        left_out = "(replayed manifests and weights of another fold are left out)"
+        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {left_out}")
     results = _best_of_cells(own, output)
     check_mixture(results, across, _fix_of_mixture(results))
     for path, result in results.items():
-        if output not in result["mean"]:
-            raise UserError(f"{path}: output '{output}' is unknown{nearest(output, result['mean'])}")
+        check_output(path, output, result["mean"])
     return results, notes
 
 
@@ -274,7 +275,8 @@ def _leave_out_edges(result: Result) -> None:
 def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
     letters, notes = _explained(rows)
-    numbers = _source_numbers(rows)
+    sources = dict.fromkeys(row.source for row in rows if row.source)
+    numbers = {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
     out = Table(["method", "protocol", "parameters M (learnt)"], [], ["", "", ""])
     leading = len(out.header)
     for shot, place in columns:
@@ -296,12 +298,6 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     return out
 
 
-def _source_numbers(rows: list[Row]) -> dict[str, str]:
-    """Return the number in brackets of each source that rows are quoted from."""
-    sources = dict.fromkeys(row.source for row in rows if row.source)
-    return {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
-
-
 def _cell_mark(row: Row, column: Column) -> str:
     """Return what follows the number of a measured cell: its spread, and that it is measured or doubtful."""
     if row.source or column not in row.cells:
@@ -320,14 +316,14 @@ def _facts(rows: list[Row], columns: dict[str, Column]) -> dict[str, list[str]]:
         facts["track"].append(row.track)
         facts["origin"].append(origin + doubts)
         facts["source"].append(row.source or "")
-        facts["standard deviation"].append(_spreads_in_words(row, columns))
+        facts["standard deviation"].append(_spreads_text(row, columns))
         facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
     if not any(facts["over"]):
         del facts["standard deviation"], facts["over"]
     return dict(facts)
 
 
-def _spreads_in_words(row: Row, columns: dict[str, Column]) -> str:
+def _spreads_text(row: Row, columns: dict[str, Column]) -> str:
     """Return the standard deviations of a row's cells with the names of their columns."""
     spreads = []
     for name, column in columns.items():
@@ -335,15 +331,6 @@ def _spreads_in_words(row: Row, columns: dict[str, Column]) -> str:
         if cell is not None and cell.spread is not None:
             spreads.append(f"{name} {cell.spread:.2f}")
     return "; ".join(spreads)
-
-
-def _side_warning(results: dict[Path, Result]) -> list[str]:
-    """Return a note that rows are of different image sides; none if they are of one."""
-    sides = {row_name(r): r["input_side"] for r in results.values() if r["input_side"] is not None}
-    if len({*sides.values()}) < 2:
-        return []
-    words = ", ".join(f"{name} {side} px" for name, side in sides.items())
-    return [f"warning: different image sides ({words}): differences of these rows are those of the sides too."]
 
 
 def _heading(place: Any) -> str:
@@ -392,10 +379,6 @@ def _best(rows: list[Row], column: Column) -> list[int]:
             best_value = best_of(values.values())
             best += [i for i, value in values.items() if value == best_value]
     return best
-
-
-def _notes(results: dict[Path, Result], output: str) -> list[str]:
-    return [_note(path, result, output) for path, result in results.items()]
 
 
 def _note(path: Path, result: Result, output: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class, scores_base_classes
-from util.evaluate.titles import departures, title, tracks_in_words
+from util.evaluate.titles import departures, title, track_text
 from util.report.table import Table
 
 SCORES = {  # names of columns, in their order
@@ -29,7 +29,7 @@ def summary(result: dict[str, Any], form: str) -> str:
     """Return the tables of a result, in one of ``util.report.table.FORMATS``, with its conditions in words."""
     lines = [
         f"{title(result)}, list {result['list_source']}, in {result['precision']}",
-        tracks_in_words({result["shot"]: result["track"]}),
+        track_text({result["shot"]: result["track"]}),
         format(score_table(result), form),
         "",
         format(class_table(result), form),

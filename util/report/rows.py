@@ -15,7 +15,7 @@ import yaml
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
 from util.evaluate.schema import MIOU, NOT_STATED, Track
-from util.evaluate.titles import AVERAGED, departures, passes_in_words, protocol_title, tracks_in_words
+from util.evaluate.titles import AVERAGED, departures, protocol_title, steps_text, track_text
 from util.report.result_table import CLASS_SCORES, class_scores
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -59,7 +59,7 @@ class Row:
     @property
     def track(self) -> str:
         """Its tracks in words."""
-        return tracks_in_words(self.tracks)
+        return track_text(self.tracks)
 
     @property
     def doubts(self) -> list[str]:
@@ -105,10 +105,10 @@ def row_name(result: Result) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
     method = f"{result['method']} {result['encoder']}".strip()
     name = ", ".join(filter(None, [method, _further_words(result)]))
-    if weights := _weights_in_words(result):
+    if weights := _weights_text(result):
         name += f" ({weights})"
     if result["averaged"]:
-        name += f", {passes_in_words(result)}"
+        name += f", {steps_text(result)}"
     return name
 
 
@@ -121,7 +121,7 @@ def _further_words(result: Result) -> str:
     return " ".join(word for word in words if word not in known)
 
 
-def _weights_in_words(result: Result) -> str:
+def _weights_text(result: Result) -> str:
     """Return which weights a result is of; '' for the run's best ones, and for those of a configured other data set."""
     if result["weights_mark"] != "foreign":
         return result["weights_mark"]
@@ -178,7 +178,7 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
         "list"
     )  # rare classes that are skipped depend on shots
-    terms["track", cell.row, cell.shot] = tracks_in_words({cell.shot: result["track"]}) if "track" in result else None
+    terms["track", cell.row, cell.shot] = track_text({cell.shot: result["track"]}) if "track" in result else None
     return terms
 
 
@@ -396,28 +396,28 @@ def _published() -> dict[str, Any]:
 
 
 def published_rows(
-    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, chosen: str | None = None
+    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, papers: str | None = None
 ) -> tuple[list[Row], list[str]]:
-    """Return the published rows, and notes on those that are omitted because their folds differ.
+    """Return the published rows, and notes on those that are left out because their folds differ.
 
     Args:
         dataset: that the rows are of.
         shots: numbers of shots; rows with none of them are left out.
         fold_rule: of the folds that rows are compared on.
         folds: only rows of base and novel classes in one map, on so many folds; None: none of them.
-        chosen: papers, with commas, or ``none``; None: all.
+        papers: whose rows are shown, with commas, or ``none``; None: all.
 
     Raises:
-        UserError: a chosen paper is not known.
+        UserError: a paper is not known.
     """
     content = _published()
-    papers = _chosen_papers(chosen, [paper.lower() for paper in content["papers"]])
+    shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
     rows: list[Row] = []
-    omitted: list[str] = []
+    left_out: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
         is_same_test = entry["dataset"] == dataset and entry.get("folds") == folds
-        if not is_same_test or not entry_shots or entry["paper"].lower() not in papers:
+        if not is_same_test or not entry_shots or entry["paper"].lower() not in shown:
             continue
         row = _published_row(entry, entry_shots)
         rule = entry.get("fold_rule", fold_rule)
@@ -425,15 +425,15 @@ def published_rows(
             rows.append(row)
         else:
             protocol = entry["protocol"] or NOT_STATED
-            omitted.append(f"omitted: {row.method} by {protocol}, published on other folds ({rule}).")
-    return rows, omitted
+            left_out.append(f"left out: {row.method} by {protocol}, published on other folds ({rule}).")
+    return rows, left_out
 
 
-def _chosen_papers(chosen: str | None, known: list[str]) -> set[str]:
+def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
     """Return the papers that ``--published`` names, in lower case; UserError if one is not known."""
-    if chosen is None:
+    if asked is None:
         return set(known)
-    papers = {word.strip() for word in chosen.lower().split(",")} - {"", "none"}
+    papers = {word.strip() for word in asked.lower().split(",")} - {"", "none"}
     if unknown := sorted(papers.difference(known)):
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     return papers
