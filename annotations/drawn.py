@@ -35,6 +35,14 @@ def point_label(
     return label
 
 
+def box_between(corners: Sequence[Sequence[float]], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return rows and columns of the box between two opposite corners (x, y), cut at the edges of a photo (H, W)."""
+    limits = np.array(shape[1::-1])
+    left, top = np.clip(np.min(corners, axis=0), 0, limits)
+    right, bottom = np.clip(np.max(corners, axis=0), 0, limits)
+    return slice(round(top), round(bottom)), slice(round(left), round(right))
+
+
 def drawn_label(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:
     """Return the label that an annotation of a kind gives in place of a mask {0, 1, 255} uint8 with an object.
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from annotations import labelme, recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
-from annotations.drawn import BOX, POINTS, SCRIBBLE, point_label
+from annotations.drawn import BOX, POINTS, SCRIBBLE, box_between, point_label
 from annotations.interpret import interpret
 from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
@@ -259,7 +259,10 @@ def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.
             form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
             raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
         if kind == BOX:
-            yield _box_label(points, shape)
+            label = np.zeros(shape, np.uint8)
+            for left, top, right, bottom in points:
+                label[box_between([(left, top), (right, bottom)], shape)] = BOXED
+            yield label
         elif kind == NOT:
             yield np.where(point_label(points, shape, joined=False) == 1, DENIED, 0).astype(np.uint8)
         else:
@@ -278,11 +281,3 @@ def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tu
     except ValueError:
         return None
     return points if is_inside else None
-
-
-def _box_label(boxes: list[tuple[float, ...]], shape: tuple[int, int]) -> np.ndarray:
-    """Return the label {0, 253} (H, W) uint8 of boxes (x0, y0, x1, y1)."""
-    label = np.zeros(shape, np.uint8)
-    for left, top, right, bottom in boxes:
-        label[round(top) : round(bottom), round(left) : round(right)] = BOXED
-    return label

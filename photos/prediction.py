@@ -103,8 +103,8 @@ class Prediction:
         min_presence = None
         if calibration is not None and presence is not None:
             min_presence = calibration.threshold if decision.min_presence is None else decision.min_presence
-            shown = np.array(_reach(presence, min_presence))
-            margins = np.where(shown[:, None, None], margins, -np.inf)
+            is_shown = np.array([score is None or score >= min_presence for score in presence])
+            margins = np.where(is_shown[:, None, None], margins, -np.inf)
         mask = _decide(margins, probability, decision)
         own_threshold = EVEN if calibration is None else calibration.own_threshold
         return cls(image, names, mask, probability, presence, min_presence, own_threshold, calibration)
@@ -112,11 +112,6 @@ class Prediction:
     def __repr__(self) -> str:
         classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
         return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(classes)}>"
-
-    @property
-    def shown(self) -> list[bool]:
-        """Whether the presence score of each class suffices for its pixels to be shown."""
-        return _reach(self._presences(), self.min_presence)
 
     def _score(self, index: int, pixels: float) -> float:
         """Return the score of pixels of a class by its index, from their mean probability."""
@@ -253,11 +248,6 @@ def _softmax(margins: np.ndarray) -> np.ndarray:
     np.exp(margins, out=margins)
     margins /= margins.sum(0) + np.exp(-highest)
     return margins
-
-
-def _reach(scores: Sequence[float | None], least: float | None) -> list[bool]:
-    """Return whether each presence score is at least ``least``; None, of either, is no reason to hide a class."""
-    return [score is None or least is None or score >= least for score in scores]
 
 
 def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) -> np.ndarray:

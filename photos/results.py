@@ -11,7 +11,6 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -35,34 +34,19 @@ SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
+OF_RESULT = b'"query_file"'  # the same in JSON files
 COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "score", "presence", "error")
 
 
 def own_record(path: Path) -> dict[str, Any]:
     """Return the content of a photo's result; empty if there is none, it is damaged, or of another program."""
     record = kept_json(path)
-    return record if is_record(record) else {}
-
-
-def is_record(content: Any) -> bool:
-    """Return whether the content of a JSON file is a photo's result."""
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-        return False
-    keys = {"name", "value", "presence", "pixels", "share", "box", "score"}
-    is_whole = all(isinstance(row, dict) and keys <= row.keys() for row in content["classes"])
-    return is_whole and {"query", "query_file", "width", "height"} <= content.keys()
+    return record if {"query_file", "classes"} <= record.keys() else {}
 
 
 def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there and of another program."""
-    if not path.is_file():
-        return False
-    if path.suffix == ".json":
-        if b'"query_file"' in path.read_bytes():  # takes less time than parsing
-            return False
-        content = attempt(partial(read_json, what="this result", fix=""), path)
-        return not (isinstance(content, UserError) or is_record(content))
-    return BEGINS[path.name] not in path.read_bytes()[:1000]
+    return path.is_file() and BEGINS.get(path.name, OF_RESULT) not in path.read_bytes()[:10_000]
 
 
 class Results:
@@ -109,11 +93,20 @@ class Results:
                 categories[max(categories, default=0) + 1] = name
         return dict(sorted(categories.items()))
 
+    @property
+    def _home(self) -> Path:
+        """The folder, or what is there of those above it."""
+        return next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+
     def take_classes(self, names: Sequence[str]) -> None:
-        """Take classes in place of the earlier ones; UserError: earlier files of YOLO are of others."""
+        """Take classes in place of the earlier ones; UserError: earlier files of YOLO number others."""
         self.names = names
-        if recognise.YOLO in self.formats:
-            self._check_yolo_classes()
+        file = self.out / recognise.YOLO / yolo.DATA_FILE
+        if recognise.YOLO not in self.formats or not file.exists():
+            return
+        classes, _ = yolo.read_data_file(file)
+        if list(classes.values()) != list(self.categories.values()):
+            raise UserError(f"{file}: was made with other classes; remove its folder, or name another --out")
 
     def paths(self, query: Path) -> list[Path]:
         """Return ``paths_of`` a query's files."""
@@ -121,9 +114,8 @@ class Results:
 
     def check_length(self, query: Path) -> None:
         """Refuse (UserError) a photo whose name is so long that the folder's file system has none for its results."""
-        folder = next(path for path in (self.out, *self.out.absolute().parents) if path.is_dir())
         longest = max(self.paths(query), key=lambda path: len(os.fsencode(path.name)))
-        length, limit = len(os.fsencode(longest.name)), os.pathconf(folder, "PC_NAME_MAX")
+        length, limit = len(os.fsencode(longest.name)), os.pathconf(self._home, "PC_NAME_MAX")
         if length > limit:
             problem = f"its name is too long: that of its result ..{longest.name[-40:]} would have {length} bytes"
             raise UserError(f"{query}: {problem}, the limit is {limit}; rename the photo")
@@ -144,11 +136,10 @@ class Results:
 
     def check_folder(self) -> None:
         """Refuse (UserError) a folder that cannot be made or written: it, or one above it, is a file or read-only."""
-        nearest_above = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
-        if not nearest_above.is_dir():
-            raise UserError(f"--out {self.out}: {nearest_above} is a file, not a folder; name another")
-        if not os.access(nearest_above, os.W_OK):
-            raise UserError(f"--out {self.out}: {nearest_above} cannot be written; name another folder")
+        if not self._home.is_dir():
+            raise UserError(f"--out {self.out}: {self._home} is a file, not a folder; name another")
+        if not os.access(self._home, os.W_OK):
+            raise UserError(f"--out {self.out}: {self._home} cannot be written; name another folder")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""
@@ -170,15 +161,6 @@ class Results:
         for path in (*of_formats, *paths):
             if path.exists():
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
-
-    def _check_yolo_classes(self) -> None:
-        """Refuse (UserError) earlier files of YOLO that are of other classes, whose numbers differ."""
-        file = self.out / recognise.YOLO / yolo.DATA_FILE
-        if not file.exists():
-            return
-        classes, _ = yolo.read_data_file(file)
-        if list(classes.values()) != list(self.categories.values()):
-            raise UserError(f"{file}: was made with other classes; remove its folder, or name another --out")
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""

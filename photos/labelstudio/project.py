@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from annotations.annotation import content_errors
-from annotations.labelstudio import regions_of
+from annotations.labelstudio import pixels_in, regions_of
 from photos.encoded_class import EncodedClass
 from photos.examples import Example, Support
 from photos.labelstudio.client import Client, reported
@@ -129,13 +129,12 @@ class Project:
     def _drawn(self, entry: dict[str, Any], image: np.ndarray) -> np.ndarray:
         """Return the region of the photo (H, W) bool that one point or rectangle asks for."""
         value = entry["value"]
-        height, width = image.shape[:2]
-        x, y = value["x"] / 100 * width, value["y"] / 100 * height
+        size = image.shape[:2]
+        place = pixels_in(value, ("x", "y"), size)
         if "height" in value:
-            corner = (x + value["width"] / 100 * width, y + value["height"] / 100 * height)
-            return region_in_box(self._empty, image, [(x, y), corner])
-        column = min(max(int(x), 0), width - 1)
-        row = min(max(int(y), 0), height - 1)
+            extent = pixels_in(value, ("width", "height"), size)
+            return region_in_box(self._empty, image, [place, place + extent])
+        column, row = np.clip(place.astype(int), 0, (size[1] - 1, size[0] - 1)).tolist()
         return region_at(self._empty, image, column=column, row=row)
 
     def _labelling(self) -> Labelling:

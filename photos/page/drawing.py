@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from annotations.drawn import point_label
+from annotations.drawn import box_between, point_label
 from util.files.palette import IGNORE
 
 # tools
@@ -57,11 +57,7 @@ def _fill_outline(label: np.ndarray, edit: Edit) -> None:
 
 
 def _fill_box(label: np.ndarray, edit: Edit) -> None:
-    corners = np.array(edit["points"])
-    limits = np.array(label.shape[::-1])
-    left, top = np.clip(corners.min(0), 0, limits)
-    right, bottom = np.clip(corners.max(0), 0, limits)
-    label[round(top) : round(bottom), round(left) : round(right)] = edit["value"]
+    label[box_between(edit["points"], label.shape)] = edit["value"]
 
 
 def _draw_stroke(label: np.ndarray, edit: Edit) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from annotations.drawn import box_between
 from photos.examples import BOXED, Support
 from photos.segmenter import Segmenter
 from util.files.palette import IGNORE
@@ -54,10 +55,6 @@ def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: Sequence[Seq
     UserError: nothing of the box is left at the network's input size.
     """
     label = np.zeros(image.shape[:2], np.uint8)
-    points = np.array(corners)
-    limits = np.array(label.shape[::-1])
-    left, top = np.clip(points.min(0), 0, limits).round().astype(int)
-    right, bottom = np.clip(points.max(0), 0, limits).round().astype(int)
-    label[top:bottom, left:right] = BOXED
+    label[box_between(corners, label.shape)] = BOXED
     (support,) = segmenter.without_classes().boxes_to_masks(None, [Support(image, label, "the box")])
     return support.label == 1

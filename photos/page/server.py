@@ -125,8 +125,7 @@ class QuietHandler(BaseHTTPRequestHandler):
     def body(self, kinds: Sequence[str]) -> bytes:
         """Return what a request sends; UserError: its length is none or too large, or it is none of the ``kinds``."""
         length = self.headers.get("Content-Length", "")
-        is_number = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD))
-        is_possible = is_number and int(length) <= MAX_UPLOAD
+        is_possible = length.isdecimal() and int(length) <= MAX_UPLOAD
         if not is_possible or self.headers.get("Content-Type") not in kinds:
             self.close_connection = True
             allowed = f"at most {MAX_UPLOAD} bytes (Content-Length) of {' or '.join(kinds)}"

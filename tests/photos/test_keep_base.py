@@ -58,7 +58,8 @@ def test_base_and_new_classes_share_a_mask(make_checkpoint, model: str, photo: s
     hidden = segmenter(photo)
     assert same_pixels(hidden.mask, base.mask)
     assert hidden.probability[:6].max() > 0.1
-    assert hidden.shown == [True] * 6 + [False]  # scores hide new classes alone
+    assert hidden.presence[:6] == [None] * 6  # scores hide new classes alone
+    assert hidden.presence[6] < hidden.min_presence
     segmenter.calibration = replace(low, bias=99.0)
     assert same_pixels(segmenter(photo).mask, np.where(new, 7, base.mask))
 

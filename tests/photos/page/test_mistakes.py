@@ -78,7 +78,7 @@ def test_a_name_that_a_class_has_is_taken(page: Page) -> None:
     assert "background: this name is taken" in page.do("rename_class", value=1, name="background")
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "", "9" * 5000, str(2**28 + 1)], ids=lambda length: length[:9])
+@pytest.mark.parametrize("length", ["-1", "x", "", str(2**28 + 1)])
 def test_lengths_of_requests_are_checked(page: Page, length: str) -> None:
     lines = ["POST /stop HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}"]
     request = "\r\n".join([*lines, "", "{}"])
@@ -114,9 +114,7 @@ def test_a_photo_by_the_name_of_a_mask_is_refused(one_example: Page, copies: lis
     assert "is a photo to segment" in one_example.do("open", path=str(mask))
 
 
-@pytest.mark.parametrize(
-    "content", ["[]", '{"query_file": [0, 0]}', '{"query_file": 1, "query": 2, "classes": 3}', "{"]
-)
+@pytest.mark.parametrize("content", ["[]", '{"query_file": [0, 0]}', "{"])
 def test_odd_files_beside_the_results_change_nothing(one_example: Page, tmp_path: Path, content: str) -> None:
     (tmp_path / "out/odd.json").write_text(content)
     assert one_example.do("segment") == NONE_LEFT
