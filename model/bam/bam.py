@@ -57,10 +57,11 @@ class BAM(WithBaseLearner):
     def support(self, maps: Maps, mask: Mask) -> BAMShot:
         """Return what the weight, the prior and the prototype of n supports read."""
         feature = self.project_support(mid_features(maps))  # x_k, (n, 256, h, w)
+        small_mask = mask.on(feature.shape[-2:])
         return BAMShot(
             gram=gram(low_features(maps)),
             directions=object_directions(maps[HIGH], mask),
-            prototype=masked_mean(feature, mask.on(feature.shape[-2:])),
+            prototype=masked_mean(feature, small_mask),
         )
 
     def predict(self, maps: Maps, shots: Sequence[BAMShot], episode: Episode) -> Output:

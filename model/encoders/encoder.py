@@ -99,12 +99,15 @@ class Encoder(nn.Module):
         if computed_together(x):
             out.stage[stage + 1] = self.run_stage(stage + 1, masked)
             return out
-        convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
-        reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
+        reach = 0  # of all kernels in a row
+        for module in self.stage(stage + 1).modules():
+            if isinstance(module, nn.Conv2d):
+                reach += int(module.dilation[0]) * (module.kernel_size[0] // 2)
         [spans] = known_spans([small_mask])
         window = window_around(spans, size, reach, reach)
         high = self.run_stage(stage + 1, window.crop(masked))
-        out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), size)
+        nothing = high.new_zeros(high.shape[1])
+        out.stage[stage + 1] = window.place(high, nothing, size)
         return out
 
     def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
@@ -134,7 +137,8 @@ class Encoder(nn.Module):
 
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return those of tensors that this encoder does not have whose names are of one of its stages."""
-        return [name for name in names if re.match(STAGE, name) and self.stage_of(name) <= self.last_stage]
+        of_stages = [name for name in names if re.match(STAGE, name)]
+        return [name for name in of_stages if self.stage_of(name) <= self.last_stage]
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""
@@ -175,15 +179,19 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
 
 def _may_be_kept(sources: Sequence[Tensor]) -> bool:
     """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
-    if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
+    if torch.compiler.is_compiling():
         return False
-    return not (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
+    if any(x.is_cpu or x.is_inference() for x in sources):
+        return False
+    learns = any(x.requires_grad for x in sources)
+    return not (torch.is_grad_enabled() and learns)
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
-    return conv.weight * scale.view(-1, 1, 1, 1), torch.addcmul(bias, norm.running_mean, scale, value=-1)
+    kernels = conv.weight * scale.view(-1, 1, 1, 1)
+    return kernels, torch.addcmul(bias, norm.running_mean, scale, value=-1)
 
 
 def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ class ResNetEncoder(Encoder):
                 _dilate(stage, i, variant)
             setattr(self, f"layer{i}", stage)
         returned = variant.returned_stages(last_stage)
-        self.channels = {i: _out_channels(self.stage(i)[-1]) for i in returned}
+        last_blocks = {i: self.stage(i)[-1] for i in returned}
+        self.channels = {i: _out_channels(block) for i, block in last_blocks.items()}
         counts = {i: variant.count(i, len(self.stage(i))) for i in returned}
         self.intermediate_counts = {i: n for i, n in counts.items() if i in variant.intermediate}
         self.to(memory_format=MEMORY_FORMAT)
@@ -75,7 +76,9 @@ class ResNetEncoder(Encoder):
 
 def residual(block: Any, x: Tensor) -> Tensor:
     """Return the output of a residual block before its last ReLU."""
-    shortcut = x if block.downsample is None else conv_norm(block.downsample[0], block.downsample[1], x)
+    shortcut = x
+    if block.downsample is not None:
+        shortcut = conv_norm(*block.downsample, x)
     x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
     x = conv_norm(block.conv2, block.bn2, x)
     if hasattr(block, "conv3"):

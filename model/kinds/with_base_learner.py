@@ -57,7 +57,8 @@ class BaseStage(Trainable):
     def forward(self, batch: LabelledImages) -> Output:
         """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
         features = self.encoder(self.encoder.normalise(batch.image))
-        logits = logits_at(self.base_learner(features.stage[self.encoder.last_stage]), batch.image.shape[-2:])
+        last = features.stage[self.encoder.last_stage]
+        logits = logits_at(self.base_learner(last), batch.image.shape[-2:])
         losses = {"main": mask_loss(logits, batch.label)} if self.training else {}
         return Output(logits, losses=losses)
 

@@ -29,10 +29,12 @@ def fuse(weight_oc11: Tensor, feature_bchw: Tensor, prototype_bc: Tensor, *maps_
     """Return W [feature; prototype; maps], (B, O, H, W); the prototype, equal at all positions, is multiplied once."""
     inputs = (feature_bchw, prototype_bc, *maps_bnhw)
     of_feature, of_prototype, *of_maps = weight_oc11.split([x.shape[1] for x in inputs], dim=1)
-    fused = F.conv2d(feature_bchw, of_feature) + F.linear(prototype_bc, of_prototype[:, :, 0, 0])[:, :, None, None]
+    everywhere = F.linear(prototype_bc, of_prototype[:, :, 0, 0])
+    fused = F.conv2d(feature_bchw, of_feature) + everywhere[:, :, None, None]
     for map_bnhw, of_map in zip(maps_bnhw, of_maps, strict=True):
         if map_bnhw.shape[1] == 1:  # a convolution of one channel would have a layout of its own
-            fused = torch.addcmul(fused, map_bnhw.to(fused.dtype), of_map.to(fused.dtype).view(1, -1, 1, 1))
+            weight = of_map.to(fused.dtype).view(1, -1, 1, 1)
+            fused = torch.addcmul(fused, map_bnhw.to(fused.dtype), weight)
         else:
             fused = fused + F.conv2d(map_bnhw, of_map)
     return fused
@@ -66,8 +68,10 @@ class Head(nn.Sequential):
     """Two-class logits (B, 2, H, W), background first, from decoder features."""
 
     def __init__(self, width: int):
-        conv, dropout = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.Dropout2d(HEAD_DROPOUT)
-        super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(), dropout=dropout, classify=nn.Conv2d(width, 2, 1)))
+        conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        dropout = nn.Dropout2d(HEAD_DROPOUT)
+        classify = nn.Conv2d(width, 2, 1)
+        super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(), dropout=dropout, classify=classify))
 
 
 class ASPP(nn.Module):
@@ -75,7 +79,8 @@ class ASPP(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.average, self.point = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
+        self.average = nn.Conv2d(width, width, 1)
+        self.point = nn.Conv2d(width, width, 1)
         self.dilated = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in DILATIONS)
         for conv in (self.average, self.point, *self.dilated):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -83,9 +88,10 @@ class ASPP(nn.Module):
     def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the branch of the average, (B, C, 1, 1), and the others, (B, (``BRANCHES`` - 1) * C, H, W)."""
         positions = x_bchw.shape[2] * x_bchw.shape[3]
-        average = self.average(x_bchw.sum((2, 3), keepdim=True) / positions)
-        maps = torch.cat([self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1)
-        return F.relu(average), F.relu(maps)
+        mean = x_bchw.sum((2, 3), keepdim=True) / positions
+        average = self.average(mean)
+        maps = [conv(x_bchw) for conv in (self.point, *self.dilated)]
+        return F.relu(average), F.relu(torch.cat(maps, dim=1))
 
 
 class ASPPDecoder(nn.Sequential):
@@ -147,7 +153,9 @@ class FeatureEnrichment(nn.Module):
             enter = cast(nn.Sequential, self.enter[i])[0]
             x = F.relu(fuse(cast(Tensor, enter.weight), pooled, prototype_bc, *maps))
             if merged:
-                x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
+                finer = resize(merged[-1], grid)
+                told = self.descend[i - 1](torch.cat([x, finer], dim=1))
+                x = x + told
             x = self.refine[i](x)
             if self.training:
                 auxiliary.append(self.auxiliary[i](x))
