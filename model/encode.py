@@ -22,8 +22,9 @@ from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
 from model.parts.base_learner import BaseLearner
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
+from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask, computed_together
-from model.tensors.ops import resize, with_gradient_in_layout
+from model.tensors.ops import resize
 
 IMAGE = -1  # stands for the image itself among the stages
 
@@ -82,7 +83,8 @@ class Maps:
         if isinstance(self._blocks, Iterator):
             for _ in self._blocks:
                 self._is_past = True  # the rest of the encoder
-        return with_gradient_in_layout(self._stages[stage])
+        x = self._stages[stage]
+        return with_gradient_in_layout(x) if x.requires_grad else x
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
@@ -266,9 +268,9 @@ class Method(WithEncoder):
 
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        together = torch.is_grad_enabled() or computed_together(image_n3hw)
-        parts = [image_n3hw] if together else image_n3hw.split(1)
-        return Features.join([self.encoder(part, self.wants.blocks) for part in parts])
+        if len(image_n3hw) == 1 or torch.is_grad_enabled() or computed_together(image_n3hw):
+            return self.encoder(image_n3hw, self.wants.blocks)
+        return Features.join([self.encoder(image, self.wants.blocks) for image in image_n3hw.split(1)])
 
     def encoder_grad(self) -> AbstractContextManager[Any]:
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
@@ -341,11 +343,10 @@ def low_features(maps: Maps) -> Tensor:
 AnyShot = TypeVar("AnyShot", bound=Shot)
 
 
-def joined_on_gpu(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
+def joined_on_gpu(shots: Sequence[AnyShot], episode: Episode) -> Sequence[AnyShot]:
     """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
-    first = shots[0]
-    if computed_together(first.tensors()[0]):
-        return [type(first).join(shots)]
+    if computed_together(episode.query):
+        return [type(shots[0]).join(shots)]
     return shots
 
 

@@ -16,8 +16,9 @@ from model.bam.published import LAYOUT
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Wants, low_features, mid_features
 from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.base_learner import Ensemble, gram, gram_distance
-from model.parts.layers import WIDTH, ASPPDecoder, Fusion
+from model.parts.layers import WIDTH
 from model.parts.prototype import object_directions, prior
 from model.parts.with_encoder import HIGH, MID
 from model.tensors.mask import Mask

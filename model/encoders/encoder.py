@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.episode import Batch
+from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask, computed_together
-from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
+from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
 
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
@@ -71,7 +72,9 @@ class Encoder(nn.Module):
         out = Features({}, {i: [] for i in self.channels})
         for stage, feature in self.steps(out.stage, image_b3hw, intermediate):
             out.intermediate[stage].append(feature)
-        out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
+        for i, x in out.stage.items():
+            if x.requires_grad:
+                out.stage[i] = with_gradient_in_layout(x)
         return out
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.episode import Episode
 from model.parts.layers import HEAD_DROPOUT
 from model.tensors.mask import Positions, shapes_are_fixed
 from model.tensors.ops import bin_means, in_float32, resize
@@ -133,6 +134,11 @@ def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
     """Return e_k = |G_q - G_k| / C of K shots, (B, K), the distance of low-level statistics."""
     difference = query_gram_bcc.unsqueeze(1) - support_gram_bkcc
     return difference.flatten(2).norm(dim=2) / query_gram_bcc.shape[1]
+
+
+def own_class(episode: Episode, training: bool) -> Tensor | None:
+    """Return the base class (B,) that must not suppress the object: in training the episode's own."""
+    return episode.base_id if training else episode.left_out
 
 
 class ShotWeights(nn.Module):

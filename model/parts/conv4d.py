@@ -79,9 +79,9 @@ def _over_support(x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
         return lines.unflatten(4, x.shape[-2:])
     rows, columns = (-(-side // stride) for side in x.shape[2:4])
     maps = []  # (B, O, h w) of each pivot: the sum over channels and covered positions
-    for region, kernel in _pivots(x, weight_ockk, stride):
+    for region, part in _pivots(x, weight_ockk, stride):
         covered = x[region].flatten(1, 3).flatten(2)
-        maps.append(weight_ockk[kernel].flatten(1) @ covered)
+        maps.append(weight_ockk[part].flatten(1) @ covered)
     out = torch.stack(maps, dim=2).unflatten(3, x.shape[-2:])
     return out.unflatten(2, (rows, columns))
 
