@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
@@ -43,10 +43,7 @@ HARMLESS = (
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
-OF_STAGE = (
-    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    "save_minutes",
-)
+OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
 SAME = {  # entries of a checkpoint that a training which takes it shares; what is said if it does not
     "schedule": "other epochs, batch, processes or list",
     "data": "another training list than today's",
