@@ -153,9 +153,9 @@ def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
     problem = metadata.get("problem")
     if problem is not None:
-        words = problem(value)
-        if words is not None:
-            raise Misfit(key, f"{key} = {value!r}: {words}")
+        reason = problem(value)
+        if reason is not None:
+            raise Misfit(key, f"{key} = {value!r}: {reason}")
     items = [value]
     if isinstance(value, list):
         shortest, longest = metadata.get("length", (0, None))

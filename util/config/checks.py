@@ -136,13 +136,13 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
     if issubclass(cls, WithEncoder) and (problem := cls.encoder_problem(model.encoder)):
-        key, words = problem
-        yield f"model.encoder.{key}", words
+        key, reason = problem
+        yield f"model.encoder.{key}", reason
     yield from _stage_problems(config)
     yield from _size_problems(config)
     if problem := model.problem(config.data.size):
-        key, words = problem
-        yield f"model.{key}", words
+        key, reason = problem
+        yield f"model.{key}", reason
 
 
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -150,8 +150,8 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     data = config.data
     cls = class_of(config.model)
     if problem := folds.problem(data):
-        key, words = problem
-        yield f"data.{key}", words
+        key, reason = problem
+        yield f"data.{key}", reason
     if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
@@ -163,12 +163,12 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     chosen = config.test.protocol
     if chosen not in config.protocols:
         yield "test.protocol", f"= {chosen!r} is unknown{nearest(chosen, config.protocols)}"
-    elif words := protocol_problem(class_of(config.model), chosen, config.protocols[chosen]):
-        yield "test.protocol", f"= {chosen}: {words}"
+    elif reason := protocol_problem(class_of(config.model), chosen, config.protocols[chosen]):
+        yield "test.protocol", f"= {chosen}: {reason}"
     for name, protocol in config.protocols.items():
         if problem := protocol.problem():
-            key, words = problem
-            yield f"protocols.{name}.{key}", words
+            key, reason = problem
+            yield f"protocols.{name}.{key}", reason
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
             numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers

@@ -235,12 +235,12 @@ class ProtocolSettings:
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
-        for key, words in (*self._scoring_problems(), *self._episode_problems()):
-            return key, f"= {getattr(self, key)} {words}"
+        for key, reason in (*self._scoring_problems(), *self._episode_problems()):
+            return key, f"= {getattr(self, key)} {reason}"
         return None
 
     def _scoring_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of what is wrong with the scored labels and classes."""
+        """Yield (key, reason) of what is wrong with the scored labels and classes."""
         fitting = FITTING_LABELS[self.input]
         if self.scored_on not in fitting:
             yield "scored_on", f"does not go with input: {self.input}; use {' or '.join(fitting)}"
@@ -252,7 +252,7 @@ class ProtocolSettings:
             yield "query", "needs letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of what is wrong with the draw of episodes and their input."""
+        """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
         if self.supports == "first" and not (self.one_class and self.query == "pairs"):
             yield "supports", "needs query: pairs, one way and absent 0"
         if not self._counts_episodes():
@@ -264,7 +264,7 @@ class ProtocolSettings:
             yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
 
     def _problems_of_every_alone(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of settings that this query alone has."""
+        """Yield (key, reason) of settings that this query alone has."""
         if self.query == EVERY:
             return
         if self.supports == "published":
@@ -317,7 +317,7 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
     pictures: int = bounded(8, 0)  # composed pictures of the first episodes
-    # GiB of each process's (GPU's) memory for what the method keeps of supports, which come again in other episodes
+    # GiB of each process's (GPU's) memory for what the method keeps of images that come again in other episodes
     # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
     cache_gib: float | Literal["auto"] = bounded("auto", 0)
     # features: the network takes all K supports in one pass, as it was trained for K shots; masks: a one-shot network
