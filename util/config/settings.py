@@ -323,7 +323,7 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
     pictures: int = bounded(8, 0)  # composed pictures of the first episodes
-    # GiB of each process's (GPU's) memory for what the method keeps of supports, which come again in other episodes
+    # GiB of each process's (GPU's) memory for what the method keeps of images that come again in other episodes
     # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
     cache_gib: float | Literal["auto"] = bounded("auto", 0)
     # features: the network takes all K supports in one pass, as it was trained for K shots; masks: a one-shot network
