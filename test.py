@@ -32,7 +32,7 @@ def command() -> None:
         return
     test(
         config,
-        protocols=cli.words(options.protocol),
+        protocols=cli.comma_separated(options.protocol),
         shots=options.shot,
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),

@@ -89,10 +89,9 @@ class Maps:
 
     @property
     def nbytes(self) -> int:
-        """The size in bytes of what is kept of it: its stages, its blocks and the base learner's map."""
+        """The size of its tensors in bytes, of stages and the base learner."""
         of_base = [] if self._base_learner is None else [self.base]
-        of_blocks = [x for _, x in self._blocks]
-        return sum(x.nbytes for x in (*self._stages.values(), *of_blocks, *of_base))
+        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
 
     def of_changed(self, change: Change) -> "Maps":
         """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""

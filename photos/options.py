@@ -14,7 +14,7 @@ from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES, Results
 from photos.segmenter import Segmenter
 from photos.support_check import check_supports
-from util.cli import within, words
+from util.cli import comma_separated, within
 from util.errors import UserError
 from util.files.images import check_header
 from util.files.palette import IGNORE
@@ -90,7 +90,13 @@ def add_examples(parser: argparse.ArgumentParser) -> None:
     files += f"folder of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more"
     add("--supports", dest="support_files", action="append", default=[], metavar="[FORMAT:]PATH", help=files)
     add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
-    add("--classes", type=words, default=(), metavar="NAMES", help="classes of --supports to take, with commas")
+    add(
+        "--classes",
+        type=comma_separated,
+        default=(),
+        metavar="NAMES",
+        help="classes of --supports to take, with commas",
+    )
     shots = "examples of a class, of each of --supports"
     add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
     value = "of the object in masks; default all but black"
@@ -128,14 +134,14 @@ def _note_several_values(mask: Path) -> None:
     """Print a line on a mask whose values may be of several classes."""
     values = classes_in(mask)
     if len(values) > 1:
-        print(f"{mask}: its values {sorted(values)[:5]} are all the object; --mask-value takes one of them")
+        print(f"{mask}: the object is all of its values, {sorted(values)[:5]}; --mask-value V takes one of them")
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
     """Declare the options of results."""
     add = parser.add_argument
     formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
-    add("--format", dest="formats", type=words, default=(PICTURES,), metavar="NAMES", help=formats)
+    add("--format", dest="formats", type=comma_separated, default=(PICTURES,), metavar="NAMES", help=formats)
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
     add("--outlines", choices=(RLE, POLYGONS), default=RLE, help=f"in coco and labelstudio; default {RLE}")
 

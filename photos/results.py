@@ -164,7 +164,7 @@ class Results:
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
-        bar = ProgressBar(queries, desc="verify", unit="photo", leave=False, delay=1)
+        bar = ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1)
         return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
@@ -215,7 +215,7 @@ class Results:
 
     def _found(self, queries: Sequence[Path], folder: Path, keep: bool) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
-        for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
+        for query in ProgressBar(queries, desc="write formats", unit="photo", leave=False):
             path = self.paths(query)[0]
             record = read_json(path, "this result", "make it again")
             yield PredictedPhoto(

@@ -122,7 +122,9 @@ class Segmenter:
         for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
-            raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
+            raise UserError(
+                f"{name or UNNAMED}: check_supports has adapted this segmenter to its classes; add it before"
+            )
         name = None if name is None else check_class_name(name, "class:")
         read = list[Support]()
         for supports_of_class in supports_of(supports, name).values():
@@ -143,7 +145,7 @@ class Segmenter:
         if any(known.name == name for known in self.classes):
             raise UserError(f"{name}: was added before; give all its examples at once, or another name")
         if len(self.classes) == MAX_CLASSES:
-            raise UserError(f"{name}: masks of 8 bits take {MAX_CLASSES} classes")
+            raise UserError(f"{name}: is one too many; masks of 8 bits hold {MAX_CLASSES}, use another segmenter")
 
     def _notes_on(self, encoded: EncodedClass, name: str | None) -> list[str]:
         """Return lines on a class that was added: its text vector, what to expect, and small objects."""
@@ -154,7 +156,7 @@ class Segmenter:
         largest = max(encoded.shares)
         if largest < SMALL:
             seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
-            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its examples, and {seldom}")
+            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its example photos; {seldom}")
         return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:

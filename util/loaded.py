@@ -61,7 +61,7 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "masks of an object outside the 20 trained classes overlap it by 27 % on average; with SAM-type weights more: "
+    "masks of objects outside the 20 trained classes overlap them by 27 % on average; SAM-type weights do better: "
     "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
@@ -402,7 +402,7 @@ def load_method(
     note = ""
     if is_default:
         title = class_of(settings.model).title
-        note = f"no --checkpoint: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+        note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return LoadedMethod(
         run=run,
         network=network.eval(),

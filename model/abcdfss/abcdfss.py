@@ -25,8 +25,10 @@ from model.contract import Episode, Output, Shot, Task, competing, register
 from model.encode import Maps, Method, Wants
 from model.encoders.variant import EncoderVariant
 from model.parts.with_encoder import HIGH, WithEncoderSettings
+from model.tensors.cells import resize_cells
 from model.tensors.mask import Mask
-from model.tensors.ops import in_float32, resize_cells, to_cpu, to_device
+from model.tensors.ops import in_float32
+from model.tensors.transfers import to_cpu, to_device
 
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis

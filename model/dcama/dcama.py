@@ -29,7 +29,8 @@ from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.tensors.mask import Mask
-from model.tensors.ops import joined, linear_over_map, resize, split_heads
+from model.tensors.ops import joined, resize
+from model.tensors.tokens import linear_over_map, split_heads
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
 HEADS = 8

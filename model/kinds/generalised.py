@@ -19,8 +19,10 @@ from model.episode import Episode, Output, Shot
 from model.kinds.with_base_learner import OverBaseStage, WithBaseSettings
 from model.mismatch import ModelMismatch
 from model.parts.linear import LinearHead
+from model.tensors.cells import on_cells
 from model.tensors.mask import Mask
-from model.tensors.ops import on_cells, resize, to_cpu
+from model.tensors.ops import resize
+from model.tensors.transfers import to_cpu
 
 EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds

@@ -18,7 +18,7 @@ from model.contract import Episode, Output, Shot, Task, register
 from model.episode import NamedEpisode
 from model.kinds.foundation import Foundation, FoundationSettings, as_uint8
 from model.mismatch import ModelMismatch
-from model.tensors.ops import resize_cells
+from model.tensors.cells import resize_cells
 
 Rectangle = tuple[int, int, int, int]
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.tensors.mask import shapes_are_fixed
-from model.tensors.ops import joined, layout_of, to_cpu
+from model.tensors.ops import joined, layout_of
+from model.tensors.transfers import to_cpu
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class OpenPhotos:
         skipped = len(paths) - len(new)
         if not skipped:
             return note
-        return f"{note}, {skipped} skipped: their names are open already, or {MAX_PHOTOS} photos are"
+        return f"{note}, {skipped} skipped: photos of these names are open, or {MAX_PHOTOS} in all"
 
     def remove(self, name: str) -> None:
         """Close a photo, which is no longer an example; errors as for an item."""

@@ -183,7 +183,7 @@ def serve(parsed: argparse.Namespace) -> int:
     with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)
         title = segmenter.model.title
-        print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
+        print(f"{title}: open http://{host}:{port}; work is kept in {out}; Ctrl-C ends this program", flush=True)
         server.serve_until_interrupted()
         session.end()
     return 0

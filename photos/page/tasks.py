@@ -42,7 +42,7 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
     ]
     replaced = [photo for photo in photos if photo.is_result_outdated]
     if replaced:
-        notes.append(f"{counted(len(replaced), 'photo')} replaced on disk, such as {replaced[0].name}")
+        notes.append(f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}: segmented anew")
     for photo in replaced:
         with session.lock:
             photo.forget()

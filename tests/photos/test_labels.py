@@ -77,7 +77,7 @@ def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, st
     assert _label(text, "cat").sum() == 2 * 8 * 7
     assert _label(text, "dog").sum() == 8 * 7
     for name in (None, "horse"):
-        with pytest.raises(UserError, match=r"pets\.json: outlines several things"):
+        with pytest.raises(UserError, match=r"pets\.json: outlines objects of 2 labels"):
             _label(text, name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
@@ -43,11 +43,8 @@ HARMLESS = (
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
-OF_STAGE = (
-    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    "save_minutes",
-)
-SAME = {  # entries of a checkpoint that a training which takes it shares: in words, if it does not
+OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
+SAME = {  # entries of a checkpoint that a training which takes it shares; what is said if it does not
     "schedule": "other epochs, batch, processes or list",
     "data": "another training list than today's",
     "content": "other photos or masks of the training list than those there today",
@@ -243,7 +240,7 @@ class Run:
         if content["stage"] != "base":
             return []
         differences = self.differing(content["config"], "meta")
-        return in_words({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
+        return as_texts({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
 
     def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
         """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
@@ -257,8 +254,8 @@ class Run:
         return _differing(_only(before, sections), _only(now, sections), stage, harmless)
 
 
-def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Return differing settings in words, such as ``meta_stage.epochs = 1, now 100``."""
+def as_texts(differing: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return each of differing settings as a text, such as ``meta_stage.epochs = 1, now 100``."""
     return [f"{key} = {old}, now {new}" for key, (old, new) in differing.items()]
 
 
@@ -284,9 +281,10 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
     differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
     if not differences or allow_changes:
         return
-    words = in_words(differences)
-    more = f" and {len(words) - 5} more" if len(words) > 5 else ""
-    changed = f"settings that decide the result were changed since ({'; '.join(words[:5])}{more})"
+    shown, others = as_texts(differences)[:5], len(differences) - 5
+    if others > 0:
+        shown.append(f"and {others} more")
+    changed = f"settings that decide the result were changed since ({'; '.join(shown)})"
     undo = "undo the change"
     if [*differences] == [PRECISION]:  # perhaps another machine, not another setting
         undo = f"go on as begun by --set {PRECISION}={differences[PRECISION][0]}"
@@ -305,7 +303,7 @@ def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
 
 def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return in words which entries of a checkpoint are not those of today, as far as these are known."""
-    return [words for key, words in SAME.items() if key in now and content.get(key, now[key]) != now[key]]
+    return [difference for key, difference in SAME.items() if key in now and content.get(key, now[key]) != now[key]]
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

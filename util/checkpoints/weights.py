@@ -16,7 +16,7 @@ from util.checkpoints import checkpoint
 from util.checkpoints import run as runs
 from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
-from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, changed_entries, in_words
+from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts, changed_entries
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_checkpoint, to_dict
 from util.config.settings import Config
@@ -107,7 +107,7 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
         content: of its checkpoint.
         finished: whether the training is.
     """
-    differences = in_words(run.differing(content["config"], stage))
+    differences = as_texts(run.differing(content["config"], stage))
     if finished:
         differences += changed_entries(content, _entries_of_today(run, stage, content))
     if not differences:
@@ -195,10 +195,10 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     except ModelMismatch as error:
         raise UserError(str(error) if path is None else f"{path}: {error}") from None
     licence = encoder_licence(start, network)
-    return f"encoder: {start.weights}, {_filled_in_words(missing, licence)}"
+    return f"encoder: {start.weights}, {_filled(missing, licence)}"
 
 
-def _filled_in_words(missing: list[str], licence: str | None) -> str:
+def _filled(missing: list[str], licence: str | None) -> str:
     """Return what the line for the log says of a filled encoder: the tensors left random, and the licence."""
     complete = f"{len(missing)} tensors start from random values: {', '.join(missing)}" if missing else "complete"
     return f"{complete}; licence of the weights: {licence}" if licence else complete
@@ -242,7 +242,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     note = _fill(context, network, source, content)
     differences = []
     if trained is not None:
-        differences = _differences_in_words(run, content, Path(source).parent)
+        differences = _differences_of_training(run, content, Path(source).parent)
     if differences:
         note = f"the training had other settings: {'; '.join(differences)}"
     parameters = list(network.parameters())
@@ -314,10 +314,10 @@ def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str 
     return pretraining_of(start.weights, encoder, start.pretraining)
 
 
-def _differences_in_words(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
+def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
     is_foreign = run.weights_origin == runs.FOREIGN
-    differences = [] if is_foreign else in_words(run.training_differences(content))
+    differences = [] if is_foreign else as_texts(run.training_differences(content))
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step = training[-1]["step"]

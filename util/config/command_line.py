@@ -77,17 +77,17 @@ def show(options: argparse.Namespace) -> bool:
     return options.print_config
 
 
-def named(options: argparse.Namespace, words: list[str]) -> Source:
-    """Return the config that words name: a file, or an experiment and a data set, with a method and an encoder.
+def named(options: argparse.Namespace, names: list[str]) -> Source:
+    """Return the config that names stand for: a file, or an experiment and a data set, with a method and an encoder.
 
-    UserError: other words; ``--model`` or ``--net`` beside a file.
+    UserError: others; ``--model`` or ``--net`` beside a file.
     """
-    if len(words) == 2:
-        return find_config(*words, options.model, options.net)
-    if len(words) > 2 or options.model or options.net:
+    if len(names) == 2:
+        return find_config(*names, options.model, options.net)
+    if len(names) > 2 or options.model or options.net:
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
-        raise UserError(f"'{' '.join(words)}': name {NAMES}; {also}")
-    return Path(words[0])
+        raise UserError(f"'{' '.join(names)}': name {NAMES}; {also}")
+    return Path(names[0])
 
 
 def source_of(text: str) -> Source:
@@ -97,11 +97,11 @@ def source_of(text: str) -> Source:
     """
     if Path(text).exists() or not text.strip():
         return Path(text)
-    words = cli.Parser(prog="predict.py", add_help=False, allow_abbrev=False)
-    words.add_argument("config", nargs="+")
-    add_method_options(words)
-    words.set_defaults(model=None, net=None)
-    options = words.parse_args(text.split())
+    text_parser = cli.Parser(prog="predict.py", add_help=False, allow_abbrev=False)
+    text_parser.add_argument("config", nargs="+")
+    add_method_options(text_parser)
+    text_parser.set_defaults(model=None, net=None)
+    options = text_parser.parse_args(text.split())
     return named(options, options.config)
 
 

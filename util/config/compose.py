@@ -44,7 +44,7 @@ OF_TIMM = "timm/"  # before timm's name of a network
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
-WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
+WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 LISTED = "--list prints what there is"
 
 
@@ -79,13 +79,13 @@ class Selection:
     net: str | None  # as ``NET`` names it; None: the default networks of a method that brings its own
 
     @property
-    def words(self) -> list[str]:
-        """The words of a command line that stand for it."""
+    def arguments(self) -> list[str]:
+        """The arguments of a command line that stand for it."""
         net = [] if self.net is None else ["--net", self.net]
         return [f"split{self.fold}", self.dataset, "--model", self.method, *net]
 
     def __str__(self) -> str:
-        return " ".join(self.words)
+        return " ".join(self.arguments)
 
     @property
     def name(self) -> str:
@@ -130,9 +130,9 @@ class Selection:
 Source = Path | Selection  # of a config
 
 
-def words_of(source: Source) -> list[str]:
-    """Return the words of a command line that name a config."""
-    return source.words if isinstance(source, Selection) else [str(source)]
+def arguments_of(source: Source) -> list[str]:
+    """Return the arguments of a command line that name a config."""
+    return source.arguments if isinstance(source, Selection) else [str(source)]
 
 
 def name_of(source: Source) -> str:
@@ -175,22 +175,22 @@ def has_networks(method: str) -> bool:
     return value_of(read_tree(method_file(method)), "model.weights") is not None
 
 
-def file_of(word: str, dataset: str) -> Path | None:
-    """Return the file that a word of a command line names, a path or a file of the data set's folder; None: no file.
+def file_of(named: str, dataset: str) -> Path | None:
+    """Return the file that a command line names, by its path or as one of the data set's folder; None: no file.
 
     UserError: the file is of another data set.
     """
-    name = with_ending(word)
+    name = with_ending(named)
     paths = [in_configs(Path(name))]
     if "/" not in name:  # the project's folder may lie elsewhere: in the installed package
         paths = [OWN / dataset / name, config_folder() / dataset / name, Path(name)]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
-    own, named = (value_of(read_tree(file), "data.name") for file in (path, data_file(dataset)))
+    own, wanted = (value_of(read_tree(file), "data.name") for file in (path, data_file(dataset)))
     if own is None:
         raise UserError(f"{path}: has no data.name; it is a part of other configs, and no config of a run")
-    if own != named:
+    if own != wanted:
         raise UserError(f"{path}: is of data set {own}; name it in place of {dataset}")
     return path
 
@@ -321,13 +321,13 @@ def encoder_of(tree: Tree) -> str | None:
 
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
-    """Return a tree after overrides, with values for the words in braces by which paths refer to other settings."""
+    """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
     tree = reduce(merge, map(override_tree, overrides), tree)
-    words = {
+    values = {
         "dataset": value_of(tree, "data.name"),
         "fold": value_of(tree, "data.fold"),
         "encoder": encoder_of(tree),
     }
-    for key in WITH_WORDS:
-        tree = fill(tree, key, words)
+    for key in WITH_BRACES:
+        tree = fill(tree, key, values)
     return tree

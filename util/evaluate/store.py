@@ -1,4 +1,4 @@
-"""A store, so that no support, and where there is room no query, is encoded twice: of a test, and for photos."""
+"""A store, so that no support is encoded twice, of a test and for photos, and no query for each of its episodes."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -47,8 +47,9 @@ class Support:
 class ShotStore:
     """The shots of supports, by their keys; a test on a CPU also keeps the maps of whole images, by rows of the index.
 
-    A full store drops maps, then shots, what was used longest ago first. ``gib`` is its maximal size in GiB; what is
-    asked for at a time comes on top, the maps of the queries until the next episode, which often has the same ones.
+    They are those of the last queries, which the next episode often has too, and of a method whose supports enter as
+    queries those of all images. A full store drops maps, then shots, what was used longest ago first. ``gib`` is its
+    maximal size in GiB; what is asked for at a time and the last queries come on top.
     """
 
     def __init__(self, gib: float):
@@ -62,7 +63,7 @@ class ShotStore:
             self.network, self.scope = network, scope
             self.kept: dict[Hashable, Any] = {}  # the one used last at the end
             self.maps: dict[int, Any] = {}
-            self.of_queries: dict[int, Any] = {}  # the last ones, whether they are in ``maps`` or dropped
+            self.of_queries: dict[int, Any] = {}  # the maps of the last ones
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
@@ -93,9 +94,10 @@ class ShotStore:
             kept = self.of_queries.get(row)
             if kept is None:
                 [kept] = self.network.encode(image_1chw) or [None]
-            self.used += 0 if kept is None else kept.nbytes
-        if kept is not None:
-            self.maps[row] = kept
+            if not self.network.supports_enter_as_queries:
+                return kept  # which no support reads
+            self.used += kept.nbytes
+        self.maps[row] = kept
         return kept
 
     def shots(self, supports: Sequence[Support]) -> list[Any]:

@@ -59,9 +59,9 @@ def stand_in(path: Path) -> str:
 
 def _stand_in(content: bytes) -> str:
     start = content[:1024].removeprefix(b"\xef\xbb\xbf")
-    for beginning, words in STAND_INS.items():
+    for beginning, description in STAND_INS.items():
         if re.match(beginning, start):
-            return words
+            return description
     return ""
 
 
@@ -289,9 +289,9 @@ def content_digest(path: Path) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def fingerprint(files: Iterable[Path], *words: Any) -> str:
-    """Return a digest of names, sizes and modification times of files, and of words; UserError if a file is missing."""
-    digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
+def fingerprint(files: Iterable[Path], *facts: Any) -> str:
+    """Return a digest of the files' names, sizes and times of change, and of facts; UserError if a file is missing."""
+    digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode())
     for path in files:
         status = _status(path)
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())

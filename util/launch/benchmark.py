@@ -106,7 +106,7 @@ def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[B
     with_encoder = [name for name, kind in models().items() if issubclass(kind, WithEncoder)]
     stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = list[BenchmarkPass]()
-    for name in cli.words(options.models) or with_encoder:
+    for name in cli.comma_separated(options.models) or with_encoder:
         source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
         for stage, shot in stages_and_shots:
             config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])

@@ -137,7 +137,7 @@ def experiments_of(options: argparse.Namespace) -> tuple[list[Experiment], list[
     experiments = list[Experiment]()
     refused = list[str]()
     protocol = options.protocol
-    for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
+    for method in cli.comma_separated(options.models or os.environ.get("MODEL") or MAIN_METHOD):
         try:
             by_seed = [_experiments_of_method(options, method, protocol, seed) for seed in options.seeds]
         except UserError as error:
@@ -162,7 +162,7 @@ def _experiments_of_method(
         return _experiments_across(read, method, first, options.shot, test_protocol)
     experiments = []
     for shot in options.shot:
-        for fold in cli.words(options.folds or "") or range(first.data.folds):
+        for fold in cli.comma_separated(options.folds or "") or range(first.data.folds):
             source = read(options.dataset, fold, f"data.shot={shot}")
             if 1 in options.shot and _shares_training(source):
                 source = read(options.dataset, fold, "data.shot=1")  # whichever of both comes first

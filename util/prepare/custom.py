@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from annotations import recognise
-from util.cli import within, words
+from util.cli import comma_separated, within
 from util.config.compose import begin_own_configs
 from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
-    parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
+    parser.add_argument("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
     rare = "leave out classes that fewer than N photos show"
     parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
     add_out(parser, "data/<name>")

@@ -57,8 +57,7 @@ class RecordFile:
         if not self.full:
             self.slots[key] = len(self.slots)
 
-    def in_words(self) -> str:
-        """Return the number of kept views and their size, in words."""
+    def __str__(self) -> str:
         size = len(self.slots) * self.record_bytes / MIB
         note = " (full)" if self.full and self.limit else ""
         return f"{len(self.slots)} views kept, {size:.0f} MiB{note}"

@@ -132,7 +132,7 @@ def train_stage(
             with closing(_batches(training, data, kept_file)) as stream:
                 finished = train(training, stream, validate, config.run.seed)
             if kept_file:
-                log.info("encoder: %s", kept_file.in_words())
+                log.info("encoder: %s", kept_file)
         finally:
             curves.close()
             folder.close()
