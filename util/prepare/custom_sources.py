@@ -51,7 +51,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(_needs_names(mask_folder))
     photo_folder, _ = folders_in(options.images)
     masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
-    _print_unmasked(photo_folder, masks)
+    used = {*masks, *masks.values()}
+    _print_unused("mask", [path for path in PhotoFiles(photo_folder).paths if path not in used])
     read = facts_of_all([*masks.values()], known.colours)
     facts = [mask for mask in read if isinstance(mask, MaskFacts)]  # jobs name the others
     counts = photos_with(facts)
@@ -76,14 +77,6 @@ def _needs_names(masks: Path) -> str:
         return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}"
     fix = "or a folder of masks for each class, <class>/photo.png"
     return f"prepare.py custom: --masks needs {names}; {fix}"
-
-
-def _print_unmasked(folder: Path, masks: Mapping[Path, Path]) -> None:
-    """Print how many photos of a folder have no mask, if any; ``masks`` are by photo."""
-    used = {*masks, *masks.values()}
-    unmasked = [path for path in PhotoFiles(folder).paths if path not in used]
-    if unmasked:
-        print(f"left out, without a mask: {len(unmasked)} photos, such as {unmasked[0]}")
 
 
 def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], classes: list[str]) -> Plan:
@@ -192,16 +185,21 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
-    masks_of_class = {name: _masks_of_class(folders[name]) for name in classes}
+    masks_of_class: dict[str, dict[Path, ClassFolder]] = {name: {} for name in classes}
+    for name in classes:
+        for folder in folders[name]:
+            masks_of_class[name] |= dict.fromkeys(masks_in(folder.masks), folder)
     rare = _rare(options, {name: len(masks) for name, masks in masks_of_class.items()})
     classes = [name for name in classes if name not in rare]
     masks = {mask: folder for name in classes for mask, folder in masks_of_class[name].items()}
-    photos = {_photo_key(path.parent, path): path for path in PhotoFiles(options.images).paths if path not in masks}
+    paths = [path for path in PhotoFiles(options.images).paths if path not in masks]
+    photos = {(path.parent, name_key(path.stem)): path for path in paths}
     photo_of_mask = {}
     for mask, folder in masks.items():
-        photo = _find_class_photo(photos, mask, _photo_folders(options.images, folder))
-        if photo is not None:
-            photo_of_mask[mask] = photo
+        places = [(place, name_key(mask.stem)) for place in _photo_folders(options.images, folder)]
+        found = [photos[place] for place in places if place in photos]
+        if found:
+            photo_of_mask[mask] = found[0]
     if not photo_of_mask:
         fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
@@ -212,11 +210,6 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
     _print_unused("photo", {*masks} - {*photo_of_mask})
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
-
-
-def _masks_of_class(folders: Iterable[ClassFolder]) -> dict[Path, ClassFolder]:
-    """Return the masks in the folders of a class, each with its folder."""
-    return {mask: folder for folder in folders for mask in masks_in(folder.masks)}
 
 
 def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
@@ -246,7 +239,8 @@ def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
     """Return for each photo the first that has its pixels; one that cannot be read is its own, and reported later."""
     first_of_digest = dict[bytes, Path]()
     first_of_photo = {}
-    for photo, digest in zip(photos, parallel_map(partial(attempt, _digest_of), photos, "photos")):
+    digest_of = partial(attempt, _digest_of)
+    for photo, digest in zip(photos, parallel_map(digest_of, photos, "photos")):
         if isinstance(digest, UserError):
             first_of_photo[photo] = photo
         else:
@@ -256,17 +250,6 @@ def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
 
 def _digest_of(photo: Path) -> bytes:
     return pixel_digest(read_image(photo))
-
-
-def _photo_key(folder: Path, path: Path) -> tuple[Path, str]:
-    """Return what a photo in a folder and the mask of that photo have in common."""
-    return folder, name_key(path.stem)
-
-
-def _find_class_photo(photos: Mapping[tuple[Path, str], Path], mask: Path, folders: Iterable[Path]) -> Path | None:
-    """Return the photo of a mask in the first of some folders that has one; ``photos`` are by their keys."""
-    keys = (_photo_key(folder, mask) for folder in folders)
-    return next((photos[key] for key in keys if key in photos), None)
 
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:

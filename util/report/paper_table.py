@@ -205,7 +205,7 @@ def _add_class_row(out: Table, rows: list[Row], columns: list[ClassColumn], fold
 
 def is_own_test(result: Result) -> bool:
     """Return whether a result is of its protocol's own episodes, and of weights of its fold: a table shows it."""
-    return not result["replayed"] and not result["fold_mismatch"]
+    return not (result["replayed"] or result["fold_mismatch"])
 
 
 def protocols_shown(paths: list[Path]) -> list[str | None]:
@@ -219,7 +219,7 @@ def _fix_of_mixture(results: dict[Path, Result]) -> str:
     protocols = _distinct(results, "protocol")
     if len(protocols) == 1:
         return "name fewer runs"
-    return " or ".join(f"add --protocol {name}" if name == protocols[0] else f"--protocol {name}" for name in protocols)
+    return "add " + " or ".join(f"--protocol {name}" for name in protocols)
 
 
 def _results_shown(

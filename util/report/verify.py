@@ -19,9 +19,8 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
-from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import CLASS, episode_scores
+from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, title
