@@ -302,7 +302,9 @@ class LoadedMethod:
         if vectors is not None and name:
             vector = find_row(vectors, name)
             if vector is not None:
-                _check_width(vector, table.shape[1], vectors)
+                if len(vector) != table.shape[1]:
+                    sizes = f"{len(vector)} numbers, this model was trained with {table.shape[1]}"
+                    raise UserError(f"{vectors}: has vectors of {sizes}")
                 return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
         if name is None:
             why, fix = UNNAMED, NAME_IT
@@ -462,8 +464,3 @@ def _class_id(name: str | None, classes: Sequence[str]) -> int:
     """Return the 1-based id of a class of a data set, whatever its case; 0 for another name, or none."""
     ids = {known.lower(): class_id for class_id, known in enumerate(classes, 1)}
     return 0 if name is None else ids.get(name.lower(), 0)
-
-
-def _check_width(vector: np.ndarray, width: int, file: Path) -> None:
-    if len(vector) != width:
-        raise UserError(f"{file}: has vectors of {len(vector)} numbers, this model was trained with {width}")

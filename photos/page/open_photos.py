@@ -58,10 +58,6 @@ class OpenPhotos:
         self[name].drop_example()
         del self._photos[name]
 
-    def judged(self, class_name: str) -> list[Photo]:
-        """Return the photos whose results have a class, and a verdict on any."""
-        return [photo for photo in self if class_name in photo.names and photo.verdicts]
-
 
 def counted(number: int, what: str) -> str:
     """Return a number of things in words, such as ``1 photo`` or ``2 photos``."""

@@ -36,7 +36,7 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
             if not photo.is_fixed:
                 photo.take(prediction, facts)
 
-    with_example = (*examples_of_class, *session.base["base"])
+    with_example = (*examples_of_class, *session.common.base)
     notes = [
         f"{name}: skipped, no photo is an example of it" for name in session.common.classes if name not in with_example
     ]

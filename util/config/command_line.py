@@ -83,7 +83,7 @@ def named(options: argparse.Namespace, names: list[str]) -> Source:
     UserError: others; ``--model`` or ``--net`` beside a file.
     """
     if len(names) == 2:
-        return find_config(*names, options.model, options.net)
+        return find_config(names[0], names[1], options.model, options.net)
     if len(names) > 2 or options.model or options.net:
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
         raise UserError(f"'{' '.join(names)}': name {NAMES}; {also}")
