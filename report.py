@@ -86,7 +86,7 @@ def command() -> int:
 
 def _tables(options: argparse.Namespace) -> list[Table]:
     """Return the tables that ``report.py table`` prints: one of all rows, or one of the paper's for each protocol."""
-    protocols = cli.words(options.protocol)
+    protocols = cli.comma_separated(options.protocol)
     if protocols == ("all",):
         protocols = ()
     if options.rows == "results":

@@ -32,7 +32,7 @@ def command() -> None:
         return
     test(
         config,
-        protocols=cli.words(options.protocol),
+        protocols=cli.comma_separated(options.protocol),
         shots=options.shot,
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),
@@ -45,7 +45,12 @@ def _options() -> Namespace:
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
-    add("--save-images", default="", metavar="worst:20,best:20,random:20", help="keep predictions, to be drawn")
+    add(
+        "--save-images",
+        default="",
+        metavar="worst:20,best:20,random:20",
+        help="episodes whose predictions are kept, to be drawn",
+    )
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
     return parser.parse_args()

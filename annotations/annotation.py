@@ -106,7 +106,9 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
     for instance in photo.instances:
         if instance.category not in table:
             continue
-        with in_words(f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"):
+        with content_errors(
+            f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"
+        ):
             pixels = pixels_of(instance.shape, size)
         if instance.is_object:
             objects.append((int(pixels.sum()), table[instance.category], pixels))
@@ -194,7 +196,9 @@ KIND = "a value is of another kind than expected"
 
 
 @contextmanager
-def in_words(before: str, after: str = "", expected: str = KIND, kind: type[Exception] = UserError) -> Iterator[None]:
+def content_errors(
+    before: str = "", after: str = "", expected: str = KIND, kind: type[Exception] = UserError
+) -> Iterator[None]:
     """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
 
     Args:

@@ -16,7 +16,7 @@ from annotations.annotation import (
     PredictedObject,
     Predictions,
     Shape,
-    in_words,
+    content_errors,
 )
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import BRUSHED, NOT_LISTED, Remarks
@@ -41,7 +41,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """
     remarks = Remarks()
     text = read_text(path, "this annotation file", "unpack, download or export it again")
-    with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
+    with content_errors(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
         categories = _categories(content["categories"])
         instances_of: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
@@ -107,7 +107,7 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
     """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged."""
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
-    with in_words(f"annotation {entry.get('id')}: ", expected=EXPECTED, kind=ValueError):
+    with content_errors(f"annotation {entry.get('id')}: ", expected=EXPECTED, kind=ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -62,15 +63,10 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     hidden = (*BACKGROUND, *IGNORED)
     classes = {number: name for number, name in categories.items() if name.casefold() not in hidden}
     meaning = _with_fitting_sizes(replace(annotations, photos=tuple(photos), categories=classes))
-    if say is None:
-        say = _print_note
+    say = say or partial(print, "note:", file=sys.stderr)
     for line in remarks.lines():
         say(f"{annotations.source}: {line}")
     return meaning
-
-
-def _print_note(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
 
 
 def _joined(annotations: Annotations) -> list[AnnotatedPhoto]:

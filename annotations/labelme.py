@@ -16,7 +16,7 @@ from annotations.annotation import (
     Instance,
     Predictions,
     Shape,
-    in_words,
+    content_errors,
     pixels_of,
 )
 from annotations.photo_files import PhotoFiles
@@ -55,7 +55,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     annotated: set[Path] = set()
     remarks = Remarks()
     for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
-        with in_words(f"{file}: not in labelme's form (", "); export it again"):
+        with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             if path.is_dir() and _is_of_others(content):
                 remarks.add(OTHER_JSON, file.name)
@@ -115,7 +115,7 @@ def _instances(
     instances: list[Instance] = []
     for number, entry in enumerate(shapes, 1):
         kind = str(entry.get("shape_type") or POLYGON)
-        with in_words(f"shape {number}: ", expected=EXPECTED, kind=ValueError):
+        with content_errors(f"shape {number}: ", expected=EXPECTED, kind=ValueError):
             shape = _shape(entry, kind, size, remarks)
             label = str(entry["label"]).strip()
             if shape is None:

@@ -12,8 +12,8 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, in_words
-from annotations.marks import point_label
+from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, content_errors
+from annotations.drawn import point_label
 from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
 from annotations.remarks import NO_LABEL, OTHER_REGION, Remarks
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
@@ -48,10 +48,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photos: list[AnnotatedPhoto] = []
     remarks = Remarks()
     tasks = read_json(path, "these annotations", "export them again")
-    with in_words(f"{path}: not in Label Studio's JSON form (", "); export it again"):
+    with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         _refuse_json_min(tasks)
         for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
-            with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
+            with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
                 photos += photos_of(task, annotations, ids, remarks)
     photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
     return Annotations(tuple(photos), ids.names(), photo_files, path, remarks)
@@ -183,7 +183,6 @@ def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple
 def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
     """Return the region of an entry on a photo (height, width) and what is unknown around it, of category 0."""
     value = entry["value"]
-    height, width = size
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
     if "rle" in value:
@@ -191,23 +190,29 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
     if "imageDataURL" in value:
         return [Instance(0, encoded(region_in(value["imageDataURL"])))]
     if "points" in value:
-        points = np.array(value["points"], np.float64) / 100 * (width, height)
+        points = np.array(value["points"], np.float64) / 100 * size[::-1]
         return [Instance(0, (points.reshape(-1),))]
     if "x" not in value:
         return []
-    x, y = value["x"] / 100 * width, value["y"] / 100 * height
+    place = pixels_in(value, ("x", "y"), size)
     if "radiusX" in value:
-        outline = ellipse_of(x, y, value["radiusX"] / 100 * width, value["radiusY"] / 100 * height)
-        return [Instance(0, (_turned(outline, value, (x, y)),))]
+        outline = ellipse_of(*place, *pixels_in(value, ("radiusX", "radiusY"), size))
+        return [Instance(0, (_turned(outline, value, place),))]
     if "height" in value:
-        outline = corners_of(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
-        box = (x, y, value["width"], value["height"])
-        return [Instance(0, (_turned(outline, value, (x, y)),), box)]
-    keypoint = point_label([(x, y)], size, joined=False)
+        extent = pixels_in(value, ("width", "height"), size)
+        outline = corners_of(*place, *(place + extent))
+        return [Instance(0, (_turned(outline, value, place),), (*place, *extent))]
+    keypoint = point_label([(*place,)], size, joined=False)
     return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
 
 
-def _turned(outline: np.ndarray, value: dict[str, Any], pivot: tuple[float, float]) -> np.ndarray:
+def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:
+    """Return two entries of a ``value``, along x and y in percent, in pixels of a photo (height, width), (2,)."""
+    shares = np.array([value[key] for key in keys], np.float64)
+    return shares / 100 * size[::-1]
+
+
+def _turned(outline: np.ndarray, value: dict[str, Any], pivot: np.ndarray) -> np.ndarray:
     """Return an outline (2 x points,) as its entry's ``value`` turns it clockwise.
 
     The pivot is the centre of an ellipse, and the first corner of a rectangle.

@@ -64,7 +64,7 @@ class PhotoFiles:
         """
         for path in map(PureWindowsPath, spellings(stated)):
             place = self.folder / path.as_posix()
-            if self._may_state(path) and place.is_file():
+            if (_is_within(path) or not self.is_named) and place.is_file():
                 return place
             matches = self._best_matches(path)
             if len(matches) > 1:
@@ -74,10 +74,6 @@ class PhotoFiles:
             if matches:
                 return matches[0]
         raise UserError(f"{source}: {self._missing(stated)}")
-
-    def _may_state(self, path: PureWindowsPath) -> bool:
-        """Return whether a stated path counts as a place from the folder: any does, unless the user has named that."""
-        return _is_within(path) or not self.is_named
 
     def _best_matches(self, path: PureWindowsPath) -> list[Path]:
         """Return the photos that fit a stated path best, several if they fit equally well."""

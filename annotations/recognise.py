@@ -90,7 +90,7 @@ def _formats_of(file: Path) -> dict[str, Path]:
     """Return the format that a file has, if any, with the path to read; UserError: it has one that is not read here."""
     content = read_bytes(file, "these annotations", "check the name")
     is_json = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-    kind = _json_format(content) if is_json else None
+    kind = next((kind for kind, key in KEYS.items() if is_json and key.search(content)), None)
     if kind not in (LABELSTUDIO, RESULTS):
         refused = refused_format(content)
         if refused:
@@ -99,10 +99,6 @@ def _formats_of(file: Path) -> dict[str, Path]:
         return {kind: file}
     is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE
     return {YOLO: file} if is_data and not is_json else {}
-
-
-def _json_format(content: bytes) -> str | None:
-    return next((kind for kind, key in KEYS.items() if key.search(content)), None)
 
 
 def _formats_in(folder: Path) -> dict[str, Path]:

@@ -58,7 +58,7 @@ def read_region(
     if isinstance(mask, str | Path):
         with opened_mask(Path(mask)) as image:
             return _region_in_image(image, ObjectRule(value, unknown, several, source=str(mask)))
-    name = getattr(mask, "filename", "") or "a support's mask"
+    name = getattr(mask, "filename", "") or "an example's mask"
     rule = ObjectRule(value, unknown, several, source=name)
     if isinstance(mask, Image.Image):
         return _region_in_image(mask, rule)
@@ -188,7 +188,7 @@ def read_region_of(
         stored, orientation = image.shape[:2], UPRIGHT
     else:
         stored, orientation = header_of(Path(image))
-    source = Path(mask if isinstance(mask, str | Path) else "a support's mask")
+    source = Path(mask if isinstance(mask, str | Path) else "an example's mask")
     region, is_upright = read_region(mask, value, unknown)
     return fitted_mask(region, is_upright, stored, orientation, source)
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, in_words
+from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, content_errors
 from annotations.photo_files import PhotoFiles
 from annotations.shapes import decoded, encoded
 from util.errors import UserError
@@ -66,7 +66,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photos = []
     for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
         record = read_json(file, "this result", "make it again")
-        with in_words(f"{file}: is no result of this project (", "); make it again"):
+        with content_errors(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
             height, width = int(record["height"]), int(record["width"])
             instances = _instances(record, home, ids, verdicts)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Predictions, in_words
+from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Predictions, content_errors
 from annotations.masks import check_unique
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import NO_TEXT_FILE, Remarks
@@ -111,7 +111,7 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
     if path.suffix.lower() in YAML_SUFFIXES:
-        with in_words(f"{path}: ", "; write names: [cat, dog]"):
+        with content_errors(f"{path}: ", "; write names: [cat, dog]"):
             content = _read_yaml(text)
             names = {number: name.strip() for number, name in _names_in(content).items()}
             stated = path.parent / str(content.get("path", ""))
@@ -154,7 +154,7 @@ def _rows(path: Path) -> Iterator[np.ndarray]:
     """Yield the numbers of each row of a text file, none of an empty one."""
     text = read_text(path, "these outlines", "check the file's name")
     for number, line in enumerate(text.split("\n"), 1):
-        with in_words(f"{path}: line {number} {NOT_ROW} (", ")"):
+        with content_errors(f"{path}: line {number} {NOT_ROW} (", ")"):
             yield np.array(line.split(), np.float64)
 
 
@@ -164,7 +164,7 @@ def _instances(
     """Yield the instance of each row of a text file that is not empty, on a photo of a size (height, width)."""
     for number, row in enumerate(rows, 1):
         if len(row):
-            with in_words(f"{path}: line {number} {NOT_ROW} (", ")"):
+            with content_errors(f"{path}: line {number} {NOT_ROW} (", ")"):
                 yield _instance(row, size, classes)
 
 

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from model.encoders.registry import spec_of
 from model.episode import Episode as Episode  # for methods, which import all that they exchange from here
 from model.episode import Output as Output
+from model.episode import Shot as Shot
 from model.episode import against_background
 from model.mismatch import ModelMismatch
 from model.published import Layout

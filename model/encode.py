@@ -9,21 +9,21 @@ Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image si
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from model.contract import Task, competing
-from model.encoders.features import Features
-from model.episode import Episode, EpisodeOfOriginalSizes, Output
+from model.encoders.encoder import Features
+from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
 from model.parts.base_learner import BaseLearner
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.shot import Shot, given_shots, split
-from model.tensors.object_windows import Mask, computed_together
-from model.tensors.ops import with_gradient_in_layout
+from model.tensors.mask import Mask, computed_together
+from model.tensors.ops import resize, with_gradient_in_layout
 
 IMAGE = -1  # stands for the image itself among the stages
 
@@ -108,14 +108,18 @@ class Maps:
 
     @staticmethod
     def join(parts: "Sequence[Maps]") -> "Maps":
-        """Return the maps of several images, of stages alone."""
+        """Return the maps of several images, each of which can be read again."""
         first = parts[0]
         if len(parts) == 1:
             return first
         stages = {}
         for stage in first._stages:
             stages[stage] = torch.cat([part._stages[stage] for part in parts])
-        out = Maps(stages, (), first._base_learner)
+        blocks = []
+        for of_parts in zip(*(part._blocks for part in parts), strict=True):
+            stage, _ = of_parts[0]
+            blocks.append((stage, torch.cat([x for _, x in of_parts])))
+        out = Maps(stages, blocks, first._base_learner)
         if first._base_learner is not None:
             out._base = torch.cat([part.base for part in parts])
         out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
@@ -131,7 +135,6 @@ class Method(WithEncoder):
 
     def __init__(self, settings: Any, task: Task):
         self.last_stage = max(self.wants.stages)
-        self.reads_intermediate = self.wants.blocks
         super().__init__(settings, task)
 
     @property
@@ -178,12 +181,11 @@ class Method(WithEncoder):
     ) -> list[Any]:
         """Return what may be kept of each of n images, one by one on a CPU.
 
-        It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``:
-        none where the method reads blocks, which nobody keeps. ``maps`` are those of the supports as queries, where the
-        method reads the same of both.
+        It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``.
+        ``maps`` are those of the supports as queries, where the method reads the same of both.
         """
         if label_nhw is None:
-            return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
+            return [self._maps(image, read_again=True) for image in image_n3hw.split(1)]
         if maps is not None:
             return [self._shot_of_maps(own, Mask(label)) for own, label in zip(maps, label_nhw.split(1), strict=True)]
         size = len(image_n3hw) if computed_together(image_n3hw) else 1
@@ -249,12 +251,28 @@ class Method(WithEncoder):
     ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
         """Return what ``Maps`` has of normalised images."""
         if not self.wants.blocks:
-            return self._encoded(image_n3hw, mask).stage, ()
+            every = self._encoded(image_n3hw, mask).stage
+            return {stage: every[stage] for stage in self.wants.stages}, ()
         stages: dict[int, Tensor] = {}
         blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
         if not self.encoder_has_gradients():
             blocks = _without_gradients(blocks)
         return stages, [*blocks] if read_again else blocks
+
+    def encode_images(self, image_n3hw: Tensor) -> Features:
+        """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
+        together = torch.is_grad_enabled() or computed_together(image_n3hw)
+        parts = [image_n3hw] if together else image_n3hw.split(1)
+        return Features.join([self.encoder(part, self.wants.blocks) for part in parts])
+
+    def encoder_grad(self) -> AbstractContextManager[Any]:
+        """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
+        # set_grad_enabled already acts when it is made
+        return nullcontext() if self.encoder_has_gradients() else torch.no_grad()
+
+    def encoder_has_gradients(self) -> bool:
+        """Return whether a part of the encoder learns."""
+        return any(p.requires_grad for p in self.encoder.parameters())
 
     def _features(self, image_n3hw: Tensor, mask: Mask | None) -> Features:
         """Return all maps of queries, or of supports with their mask, at once."""
@@ -301,3 +319,36 @@ def _without_gradients(steps: Iterable[Any]) -> Iterator[Any]:
         if step is None:
             return
         yield step
+
+
+def mid_features(maps: Maps) -> Tensor:
+    """Return [f3; f2] on f3's grid."""
+    return torch.cat([maps[MID], low_features(maps)], dim=1)
+
+
+def low_features(maps: Maps) -> Tensor:
+    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
+    return resize(maps[LOW], maps[MID].shape[-2:])
+
+
+AnyShot = TypeVar("AnyShot", bound=Shot)
+
+
+def joined_on_gpu(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
+    """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
+    return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
+
+
+def split(shot: Shot, count: int) -> list[Shot]:
+    """Return the shots of ``count`` supports each, one after the other."""
+    return [shot.part(slice(first, first + count)) for first in range(0, len(shot), count)]
+
+
+def given_shots(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
+    """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
+    if len(kept) == shots:
+        repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        for shot, original in zip(repeated, kept, strict=True):
+            shot.original = original
+        return repeated
+    return [Shot.join(kept[k::shots]) for k in range(shots)]

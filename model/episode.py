@@ -1,6 +1,6 @@
-"""The data between engine and models: episodes, labelled images, and outputs.
+"""The data between engine and models: episodes, what is kept of supports, labelled images, and outputs.
 
-Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
+Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side, N base classes, T text width.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from typing_extensions import Self
 
 IGNORE = 255  # label of pixels that are excluded from losses and scores
@@ -46,6 +47,41 @@ class Batch:
 
         return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its tensors in bytes."""
+        return sum(x.nbytes for x in self.tensors())
+
+    def part(self, which: slice) -> Self:
+        """Return some of the rows of every tensor, as views."""
+        return self.each(lambda x: x[which])
+
+    @classmethod
+    def join(cls, parts: "Sequence[Self]") -> Self:
+        """Return the rows of all parts, the tensors of one filled up with zeros where those of others are larger."""
+        if len(parts) == 1:
+            return parts[0]
+        of_tensors = zip(*(part.tensors() for part in parts), strict=True)
+        joint = iter([_joined(tensors) for tensors in of_tensors])
+        return parts[0].each(lambda _: next(joint))
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors one after the other, the smaller ones with zeros at the end of their further dimensions."""
+    shapes = [x.shape[1:] for x in tensors]
+    largest = [max(sides) for sides in zip(*shapes, strict=True)]
+    return torch.cat([_extended(x, largest) for x in tensors])
+
+
+def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return a tensor with zeros at the end of all dimensions but the first, up to sides of them."""
+    if list(x.shape[1:]) == list(sides):
+        return x
+    added: list[int] = []
+    for side, own in zip(reversed(sides), reversed(x.shape[1:]), strict=True):  # the last dimension comes first
+        added += [0, side - own]
+    return F.pad(x, added)
+
 
 @dataclass
 class Episode(Batch):
@@ -63,13 +99,13 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
+    spared_class: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
 
     def own_class(self, training: bool) -> Tensor | None:
         """Return the base class (B,) that a base learner must not suppress: in training the episode's own."""
-        return self.base_id if training else self.left_out
+        return self.base_id if training else self.spared_class
 
     def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
@@ -93,6 +129,25 @@ class NamedEpisode(Episode):
     """Episodes of one class that the data set need not have, for models that read names."""
 
     name: str | None = None
+
+
+@dataclass
+class Shot(Batch):
+    """The kept values of n supports: a method adds its tensors, whose first dimension is n.
+
+    ``predict`` gets K shots, each of one support for every query: there n = B. Tests, photos, calibration and exports
+    keep shots, and move the same object. Where the second dimension is the positions of an object, supports that have
+    fewer are filled up with zeros.
+    """
+
+    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
+
+    def __post_init__(self) -> None:
+        self.original: Shot | None = None  # the kept one that this one repeats for every query
+        self.finding: Any = None  # of several shots, of which this one is the first
+
+    def __len__(self) -> int:
+        return len(self.tensors()[0])
 
 
 @dataclass

@@ -8,17 +8,16 @@ from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
 
-from photos.options import ResultOptions, SegmenterOptions, SupportOptions, options_of
+from photos import options
+from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import check_photo, photos_in
 from photos.prediction import percent
 from photos.publish import publish as write_published
 from photos.results import Results
 from photos.segmenter import Segmenter
-from photos.supports import UNNAMED, MarkedPhoto, by_class
 from util.cli import Parser, within
 from util.errors import EXIT_USER_ERROR, UserError
 from util.loaded import load_method
-from util.parallel import attempt
 from util.progress import ProgressBar
 from util.runtime.processes import as_user_error
 
@@ -27,7 +26,7 @@ MODEL_PORT = 9090  # of the model of a Label Studio server
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"  # which Label Studio's own programs read
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-NO_SUPPORTS = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
+NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 OF_SERVERS = "--serve or --label-studio"
 OF_RESULTS = (
@@ -46,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     description = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
     description += "how to export the network, 'predict.py publish --help' how to publish it."
     out = Parser(prog="predict.py", description=description)
-    SegmenterOptions.add_to(out)
-    SupportOptions.add_to(out)
+    options.add_network(out)
+    options.add_examples(out)
     add = out.add_argument
     add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
     add("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
@@ -57,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
     existing.add_argument(
         "--resume", action="store_true", help="keep complete results of this command, make the others"
     )
-    ResultOptions.add_to(out)
-    SegmenterOptions.add_rules_to(out)
+    options.add_results(out)
+    options.add_rules(out)
     serve = f"serve a web page to annotate, segment and correct; its work is kept in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
     studio = "be the model of a Label Studio server, or of one of its projects (http://SERVER/projects/N): predict its "
@@ -85,20 +84,20 @@ def parsed_from(arguments: Sequence[str]) -> argparse.Namespace:
 
 def predict(parsed: argparse.Namespace) -> int:
     """Write the results of every query, after all checks that need no network; return the exit code."""
-    marked, categories = options_of(SupportOptions, parsed).read()
+    examples, categories = options.examples_of(parsed)
     if not parsed.queries:
         raise UserError("--query PHOTO ... is missing: the photos to segment, or their folders")
-    if not marked and not parsed.keep_base:
-        raise UserError(NO_SUPPORTS)
-    names = [name or UNNAMED for name in by_class(marked, None)]  # in the order of their values in masks
-    results = options_of(ResultOptions, parsed).results(names, categories)
+    if not examples and not parsed.keep_base:
+        raise UserError(NO_EXAMPLE)
+    names = [name or UNNAMED for name in by_class(examples)]  # in the order of their values in masks
+    results = options.results_of(parsed, names, categories)
     queries = Queries(photos_in(parsed.queries, parsed.recursive), results)
     queries.check_named(parsed.queries)
     results.check(queries.readable, again=parsed.overwrite or parsed.resume)
     with as_user_error(MEMORY):
-        segmenter = options_of(SegmenterOptions, parsed).segmenter(marked)
+        segmenter = options.segmenter_of(parsed, examples)
         results.take_classes([known.name for known in segmenter.classes])
-        print(*_first_lines(segmenter, marked), sep="\n")
+        print(*_first_lines(segmenter, examples), sep="\n")
         return _write_results(segmenter, results, queries, keep=parsed.resume)
 
 
@@ -108,12 +107,13 @@ class Queries:
     def __init__(self, paths: Sequence[Path], results: Results):
         self.readable: list[Path] = []
         self.failed: dict[Path, str] = {}
-        for path in ProgressBar(paths, desc="check", unit="photo", leave=False, delay=1):
-            error = attempt(check_photo, path) or attempt(results.check_length, path)
-            if isinstance(error, UserError):
-                self.failed[path] = str(error)
-            else:
+        for path in ProgressBar(paths, desc="check photos", unit="photo", leave=False, delay=1):
+            try:
+                check_photo(path)
+                results.check_length(path)
                 self.readable.append(path)
+            except UserError as error:
+                self.failed[path] = str(error)
 
     def check_named(self, named: Sequence[Path]) -> None:
         """Raise the UserError of a photo that is named, or of the first one if all have one."""
@@ -129,7 +129,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
     if keep:
         waiting = results.waiting(waiting, facts)
         done = len(queries.readable) - len(waiting)
-        print(f"{results.out}: {done} of {len(queries.readable)} results are complete")
+        print(f"{results.out}: {done} of {len(queries.readable)} results are complete and stay")
     asked = len(waiting) + len(queries.failed)
     predictions = segmenter.many(waiting, unread=queries.failed)
     bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
@@ -149,26 +149,26 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
         print(line)
     failed = len(queries.failed)
     problem = f"; {failed} could not be segmented" if failed else ""
-    print(f"{results.out}: {written} of {asked} photos, on {segmenter.model.place}{problem}")
+    print(f"{results.out}: {written} of {asked} photos segmented on {segmenter.model.place}{problem}")
     return EXIT_USER_ERROR if failed else 0
 
 
-def _first_lines(segmenter: Segmenter, marked: Sequence[MarkedPhoto]) -> Iterator[str]:
+def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
     if segmenter.base is not None:
         yield f"{len(segmenter.base.classes)} base classes of the weights are segmented too"
     least = segmenter.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for known in segmenter.new_classes:
-        yield f"{known.name}: {examples_in_words(known.shares)}; {rule}"
+        yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
     if segmenter.calibration is None and not segmenter.fits_new_classes:
-        yield "these weights have no calibration, so no presence score; python test.py CONFIG --calibrate makes one"
-    typed_names = [support.name for support in marked if support.name and not support.annotated]
+        yield "no presence scores, since these weights have no calibration; python test.py CONFIG --calibrate makes one"
+    typed_names = [example.name for example in examples if example.name and not example.annotated]
     yield from _alike(typed_names)
     yield from segmenter.notes
 
 
-def examples_in_words(shares: Sequence[float]) -> str:
+def coverage_of(shares: Sequence[float]) -> str:
     """Return how many examples a class has, and the shares of their photos that its object covers."""
     lowest, highest = percent(min(shares)), percent(max(shares))
     if len(shares) == 1:
@@ -199,7 +199,7 @@ def publish(arguments: list[str]) -> int:
     out.add_argument("--checkpoint", required=True, help="weights of this project")
     out.add_argument("--out", type=Path, required=True, help="folder to write")
     out.add_argument("--half", action="store_true", help="in half precision")
-    options = out.parse_args(arguments)
-    write_published(load_method(options.checkpoint, device="cpu").weights, options.out, options.half)
-    print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    parsed = out.parse_args(arguments)
+    write_published(load_method(parsed.checkpoint, device="cpu").weights, parsed.out, parsed.half)
+    print(f"{parsed.out}: {', '.join(sorted(path.name for path in parsed.out.iterdir()))}")
     return 0

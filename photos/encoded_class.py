@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from photos.supports import UNNAMED, Support
+from photos.examples import UNNAMED, Support
 from util.errors import UserError
 from util.loaded import ClassText, LoadedMethod, SupportBatch
 
@@ -62,37 +62,37 @@ class EncodedClass:
 
 
 def encode_class(
-    name: str | None, supports: Sequence[Support], model: LoadedMethod, words: Path | None
+    name: str | None, supports: Sequence[Support], model: LoadedMethod, vectors: Path | None
 ) -> EncodedClass:
-    """Return a class of supports, sized as the evaluation does; ``words`` is a file of word vectors.
+    """Return a class of supports, sized as the evaluation does; ``vectors`` is a file of word vectors.
 
-    UserError: no supports, as ``shots_per_batch`` and ``read_name``, or no marked pixel at the network's input size.
+    UserError: no supports, as ``shots_per_batch`` and ``read_name``, or no pixel of the object at the input size.
     """
     shown_name = name or UNNAMED
     if not supports:
         raise UserError(f"{shown_name}: no example; give at least one annotated photo")
     sized = [model.sized(support.image, support.label) for support in supports]
     for support, (_, label) in zip(supports, sized, strict=True):
-        _check_marks(support, label, model.view.side)
+        _check_object(support, label, model.view.side)
     images = torch.stack([image for image, _ in sized])[None].to(model.device)  # (1, K, 3, S, S)
     labels = torch.stack([label for _, label in sized])[None].to(model.device)  # (1, K, S, S)
     return EncodedClass(
         name=shown_name,
-        text=model.read_name(name, words),
+        text=model.read_name(name, vectors),
         support_batches=encode_shots(shown_name, images, labels, model),
         sources=[support.source for support in supports],
         shares=tuple(float((support.label != 0).mean()) for support in supports),  # with what is unknown
     )
 
 
-def _check_marks(support: Support, label: Tensor, side: int) -> None:
-    """Refuse (UserError) a support without a marked pixel, or without any in its label at the network's input size."""
+def _check_object(support: Support, label: Tensor, side: int) -> None:
+    """Refuse (UserError) a support without a pixel of the object, also in its label at the network's input size."""
     if not (support.label == 1).any():
         raise UserError(
             f"{support.source}: the annotation has no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1"
         )
     if not (label == 1).any():
-        lost = f"its object is lost at {side} pixels, the side of the network's input"
+        lost = f"its object vanishes at {side} x {side} pixels, the network's input"
         raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
 
 
@@ -112,8 +112,8 @@ def shots_per_batch(name: str, supports: int, model: LoadedMethod) -> int:
     if trained_shots in (None, 1, supports):
         return 1 if trained_shots == 1 else supports
     trained = f"{model.source} was trained with {trained_shots} shots and its weights accept no other number"
-    fix = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
-    raise UserError(f"{name}: {supports} example(s), but {trained}; {fix}")
+    fix = f"give {trained_shots} examples, or a checkpoint trained with one shot, which accepts any number"
+    raise UserError(f"{name}: has {supports} example(s), but {trained}; {fix}")
 
 
 class BaseClasses:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from annotations.shapes import encoded
-from photos.supports import check_class_name
+from photos.examples import check_class_name
 from util.errors import UserError
 from util.files import content_digest, state_of, write_atomically
 from util.files.images import write_mask
@@ -53,22 +53,29 @@ class Part:
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The classes of a photo's pixels."""
+    """The result for one photo.
 
-    image: np.ndarray  # the upright photo, (H, W, 3) uint8
-    names: list[str]  # the classes; class i has the value i + 1 in the mask
-    mask: np.ndarray  # (H, W) uint8, 0 is background
-    # (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is that of a pixel in
-    # a photo that shows the class.
+    Attributes:
+        image: the upright photo, (H, W, 3) uint8.
+        names: the classes; class i has the value i + 1 in the mask.
+        mask: (H, W) uint8, 0 is background.
+        probability: (classes, H, W) float32, which sum to 1 with the background's; with a calibration those of a photo
+            that shows the class.
+        presence: the probability that the photo shows each class; None without a calibration, and for base classes.
+        min_presence: the presence score below which a class has no pixel; None without a calibration.
+        own_threshold: the probability beside the background's, from 0 to 1, above which a pixel is of a class.
+        photo: its file, where it has one.
+    """
+
+    image: np.ndarray
+    names: list[str]
+    mask: np.ndarray
     probability: np.ndarray
-    # the probability that the photo shows each class; None without a calibration, and for base classes
     presence: list[float | None] | None = None
-    min_presence: float | None = None  # the presence score below which a class has no pixel; None without a calibration
-    # the share of a class in the sum of its own and the background's probability above which the network takes a pixel
-    # for the class; a calibration moves it
+    min_presence: float | None = None
     own_threshold: float = EVEN
     calibration: Calibration | None = None  # of the scores
-    photo: Path | None = None  # its file, where it has one
+    photo: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
 
     @classmethod
@@ -96,8 +103,8 @@ class Prediction:
         min_presence = None
         if calibration is not None and presence is not None:
             min_presence = calibration.threshold if decision.min_presence is None else decision.min_presence
-            shown = np.array(_reach(presence, min_presence))
-            margins = np.where(shown[:, None, None], margins, -np.inf)
+            is_shown = np.array([score is None or score >= min_presence for score in presence])
+            margins = np.where(is_shown[:, None, None], margins, -np.inf)
         mask = _decide(margins, probability, decision)
         own_threshold = EVEN if calibration is None else calibration.own_threshold
         return cls(image, names, mask, probability, presence, min_presence, own_threshold, calibration)
@@ -105,11 +112,6 @@ class Prediction:
     def __repr__(self) -> str:
         classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
         return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(classes)}>"
-
-    @property
-    def shown(self) -> list[bool]:
-        """Whether the presence score of each class suffices for its pixels to be shown."""
-        return _reach(self._presences(), self.min_presence)
 
     def _score(self, index: int, pixels: float) -> float:
         """Return the score of pixels of a class by its index, from their mean probability."""
@@ -123,7 +125,10 @@ class Prediction:
         return self.presence or [None] * len(self.names)
 
     def instances(self) -> list[Part]:
-        """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
+        """Return the connected parts of each class, the largest first, with name, box, area, score and mask.
+
+        A box is left, top, right, bottom; right and bottom are excluded.
+        """
         instances = list[Part]()
         for value, name in enumerate(self.names, 1):
             inside = (self.mask == value).astype(np.uint8)
@@ -138,7 +143,7 @@ class Prediction:
         return instances
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
-        """Write the files of ``predict.py`` over earlier ones, named by ``name`` or the photo; return their paths."""
+        """Write mask, overlay, probabilities and JSON, named by ``name`` or the photo; return their paths."""
         if name is not None:
             stem = check_class_name(str(name), "save:")
         elif self.photo is not None:
@@ -188,7 +193,7 @@ class Prediction:
             ]
 
     def to_supervision(self) -> Any:
-        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id."""
+        """Return ``instances()`` as ``Detections`` of the package supervision; ids are places in ``names``."""
         try:
             import supervision
         except ModuleNotFoundError:
@@ -209,7 +214,7 @@ class Prediction:
         return class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return name, value in the mask, presence score, pixels, share of the photo, box and score of each class.
+        """Return a dictionary of each class: name, value in the mask, presence, pixels, share of the photo, box, score.
 
         The score is the probability that the mask overlaps the object by half; without a calibration, and of base
         classes, the mean probability of its pixels. Box and score are None for a class without pixels.
@@ -243,11 +248,6 @@ def _softmax(margins: np.ndarray) -> np.ndarray:
     np.exp(margins, out=margins)
     margins /= margins.sum(0) + np.exp(-highest)
     return margins
-
-
-def _reach(scores: Sequence[float | None], least: float | None) -> list[bool]:
-    """Return whether each presence score is at least ``least``; None, of either, is no reason to hide a class."""
-    return [score is None or least is None or score >= least for score in scores]
 
 
 def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) -> np.ndarray:

@@ -11,7 +11,6 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -35,34 +34,19 @@ SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
+OF_RESULT = b'"query_file"'  # the same in JSON files
 COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "score", "presence", "error")
 
 
 def own_record(path: Path) -> dict[str, Any]:
     """Return the content of a photo's result; empty if there is none, it is damaged, or of another program."""
     record = kept_json(path)
-    return record if is_record(record) else {}
-
-
-def is_record(content: Any) -> bool:
-    """Return whether the content of a JSON file is a photo's result."""
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-        return False
-    keys = {"name", "value", "presence", "pixels", "share", "box", "score"}
-    is_whole = all(isinstance(row, dict) and keys <= row.keys() for row in content["classes"])
-    return is_whole and {"query", "query_file", "width", "height"} <= content.keys()
+    return record if {"query_file", "classes"} <= record.keys() else {}
 
 
 def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there and of another program."""
-    if not path.is_file():
-        return False
-    if path.suffix == ".json":
-        if b'"query_file"' in path.read_bytes():  # takes less time than parsing
-            return False
-        content = attempt(partial(read_json, what="this result", fix=""), path)
-        return not (isinstance(content, UserError) or is_record(content))
-    return BEGINS[path.name] not in path.read_bytes()[:1000]
+    return path.is_file() and BEGINS.get(path.name, OF_RESULT) not in path.read_bytes()[:10_000]
 
 
 class Results:
@@ -109,11 +93,20 @@ class Results:
                 categories[max(categories, default=0) + 1] = name
         return dict(sorted(categories.items()))
 
+    @property
+    def _home(self) -> Path:
+        """The folder, or what is there of those above it."""
+        return next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+
     def take_classes(self, names: Sequence[str]) -> None:
-        """Take classes in place of the earlier ones; UserError: earlier files of YOLO are of others."""
+        """Take classes in place of the earlier ones; UserError: earlier files of YOLO number others."""
         self.names = names
-        if recognise.YOLO in self.formats:
-            self._check_yolo_classes()
+        file = self.out / recognise.YOLO / yolo.DATA_FILE
+        if recognise.YOLO not in self.formats or not file.exists():
+            return
+        classes, _ = yolo.read_data_file(file)
+        if list(classes.values()) != list(self.categories.values()):
+            raise UserError(f"{file}: was made with other classes; remove its folder, or name another --out")
 
     def paths(self, query: Path) -> list[Path]:
         """Return ``paths_of`` a query's files."""
@@ -121,9 +114,8 @@ class Results:
 
     def check_length(self, query: Path) -> None:
         """Refuse (UserError) a photo whose name is so long that the folder's file system has none for its results."""
-        folder = next(path for path in (self.out, *self.out.absolute().parents) if path.is_dir())
         longest = max(self.paths(query), key=lambda path: len(os.fsencode(path.name)))
-        length, limit = len(os.fsencode(longest.name)), os.pathconf(folder, "PC_NAME_MAX")
+        length, limit = len(os.fsencode(longest.name)), os.pathconf(self._home, "PC_NAME_MAX")
         if length > limit:
             problem = f"its name is too long: that of its result ..{longest.name[-40:]} would have {length} bytes"
             raise UserError(f"{query}: {problem}, the limit is {limit}; rename the photo")
@@ -133,7 +125,7 @@ class Results:
 
         UserError: names the first conflict; or a file there is of another program.
         """
-        self._check_folder()
+        self.check_folder()
         paths = self._distinct_paths(queries)
         if not again:
             self._check_new(paths)
@@ -142,11 +134,12 @@ class Results:
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
 
-    def _check_folder(self) -> None:
-        """Refuse (UserError) a folder that cannot be made, because a file has its name or that of one above it."""
-        nearest_above = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
-        if not nearest_above.is_dir():
-            raise UserError(f"--out {self.out}: {nearest_above} is a file, not a folder; name another")
+    def check_folder(self) -> None:
+        """Refuse (UserError) a folder that cannot be made or written: it, or one above it, is a file or read-only."""
+        if not self._home.is_dir():
+            raise UserError(f"--out {self.out}: {self._home} is a file, not a folder; name another")
+        if not os.access(self._home, os.W_OK):
+            raise UserError(f"--out {self.out}: {self._home} cannot be written; name another folder")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""
@@ -169,18 +162,9 @@ class Results:
             if path.exists():
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
 
-    def _check_yolo_classes(self) -> None:
-        """Refuse (UserError) earlier files of YOLO that are of other classes, whose numbers differ."""
-        file = self.out / recognise.YOLO / yolo.DATA_FILE
-        if not file.exists():
-            return
-        classes, _ = yolo.read_data_file(file)
-        if list(classes.values()) != list(self.categories.values()):
-            raise UserError(f"{file}: was made with other classes; remove its folder, or name another --out")
-
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
-        bar = ProgressBar(queries, desc="verify", unit="photo", leave=False, delay=1)
+        bar = ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1)
         return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
@@ -218,17 +202,20 @@ class Results:
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
-        folder = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
-        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
+        home = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
         for name in self.formats:
             if name != PICTURES:
-                photos = self.found(queries, folder, keep)
-                results = Predictions(photos, folder, self.categories, model, self.polygons)
-                recognise.WRITERS[name](self.out / name, results)
+                self.write_format(name, self.out / name, queries, home, keep)
 
-    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[PredictedPhoto]:
+    def write_format(self, name: str, folder: Path, queries: Sequence[Path], home: Path, keep: bool = False) -> None:
+        """Write one of the other formats into a folder; ``home`` is the folder of all queries."""
+        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
+        photos = self._found(queries, home, keep)
+        recognise.WRITERS[name](folder, Predictions(photos, home, self.categories, model, self.polygons))
+
+    def _found(self, queries: Sequence[Path], folder: Path, keep: bool) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
-        for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
+        for query in ProgressBar(queries, desc="write formats", unit="photo", leave=False):
             path = self.paths(query)[0]
             record = read_json(path, "this result", "make it again")
             yield PredictedPhoto(
@@ -263,22 +250,24 @@ class Results:
         The table has a row for each photo and class, and for each photo with an error. Returns, for each class that
         was not found in some photos, how many they are, and of how many.
         """
-        rows = list[dict[str, Any]]()  # of the table, without outlines: all photos' together are large
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        table.writeheader()
         entries = list[dict[str, Any]]()  # of the page
         absent, looked_at = Counter[str](), Counter[str]()  # photos, by class
         for path, record, row in self._class_rows():
             facts = self._table_facts(record, row)
-            values = {**row, **facts, **dict(zip(BOX, row["box"] or ()))}
-            rows.append({column: values[column] for column in COLUMNS if column in values})
+            table.writerow({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
             is_base = record.get("supports", {}).get(row["name"]) == []
             is_missing = not facts["shown"] and not is_base
             absent[row["name"]] += int(is_missing)
             looked_at[row["name"]] += 1
             if "overlay" in record and (facts["shown"] or is_missing):
                 entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
-        if not rows:
+        if not looked_at:
             return {}
-        self._write_table(rows, failed)
+        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
+        write_atomically(self.out / SUMMARY, text.getvalue())
         if entries:
             self._write_review(entries)
         return {name: (count, looked_at[name]) for name, count in absent.items() if count}
@@ -289,14 +278,6 @@ class Results:
             record = own_record(path)
             for row in record.get("classes", ()):
                 yield path, record, row
-
-    def _write_table(self, rows: list[dict[str, Any]], failed: dict[Path, str]) -> None:
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS)
-        table.writeheader()
-        table.writerows(rows)
-        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
-        write_atomically(self.out / SUMMARY, text.getvalue())
 
     def _write_review(self, entries: list[dict[str, Any]]) -> None:
         content = json.dumps(entries).replace("<", "\\u003c")

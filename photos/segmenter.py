@@ -17,37 +17,36 @@ import torch
 from torch import Tensor
 
 from photos.encoded_class import BaseClasses, EncodedClass, encode_class
+from photos.examples import BOXED, UNNAMED, GivenExample, Support, check_class_name, supports_of
 from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
-from photos.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.errors import UserError
 from util.files.palette import IGNORE
 from util.loaded import ClassText, Scores, SupportBatch, load_method
-from util.parallel import attempt
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 SMALL = 0.01  # share of a photo below which objects are seldom found
 LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
-Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
+Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
 class Segmenter:
-    """A network and the classes that it segments; threads take turns, since a network keeps what its pass needs.
+    """A network with examples of classes, which it finds in photos. Threads may share one; they take turns.
 
     Args:
-        checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
-            out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
-        supports: by the name of each class, or of one class, a list of pairs (photo, annotation), of texts
-            ``[class=]photo:annotation``, or of ``photos/supports.py``; see ``support_from_arrays``.
-        config: YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
-        overrides: settings to change, ``section.key=value``.
-        side: S of the network's input in pixels, default as trained.
+        checkpoint: a file of weights. None or left out, as in ``Segmenter({"cup": [...]})``: the method of ``config``,
+            else this repository's Pocket.
+        supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; a
+            dictionary of such lists for several classes.
+        config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
+        overrides: settings to change, such as ``["test.precision=bf16"]``.
+        side: of the network's square input in pixels; default as trained.
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
-        device: as ``run.device``.
-        vectors: a file of word vectors, for names that are not among the data set's classes.
-        decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
-        keep_base: the base classes of the weights are in the masks too, before those of the supports.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default a GPU if there is one.
+        vectors: a file of word vectors, for class names that the data set does not have.
+        decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``, to decide masks otherwise.
+        keep_base: also label the classes on which the weights were trained, before those of the examples.
 
     UserError: a file cannot be read, or the arguments do not fit each other.
     """
@@ -68,7 +67,7 @@ class Segmenter:
     ):
         if not isinstance(checkpoint, str | Path | None):
             if supports:
-                raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
+                raise UserError("Segmenter: two sets of examples; write Segmenter(checkpoint, examples)")
             supports, checkpoint = checkpoint, None
         if tile is not None and tile < MIN_TILE:
             raise UserError(f"tile {tile}: must be at least {MIN_TILE} pixels")
@@ -90,7 +89,7 @@ class Segmenter:
             raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
         self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
-        self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the supports said
+        self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the examples said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name, supports_of_class in by_name.items():
@@ -100,21 +99,31 @@ class Segmenter:
     def from_pretrained(
         cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
     ) -> Segmenter:
-        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision."""
+        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the Hugging Face Hub.
+
+        ``arguments`` and ``options`` are those of ``Segmenter`` after the checkpoint.
+        """
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
+        """Write the weights as a folder to publish, without ``overrides`` and examples.
+
+        UserError: as ``publish``.
+        """
         publish(self.model.weights, Path(folder))
 
-    def add(self, name: str | None, supports: Sequence[GivenSupport]) -> None:
-        """Add a class to segment, of all these supports; predictions under way in other threads are without it.
+    def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
+        """Add a class by its name and all its examples.
 
-        UserError: the supports, or their number, do not fit the model; the class was added before or is one too many
+        Predictions under way in other threads are without it.
+
+        UserError: the examples, or their number, do not fit the model; the class was added before or is one too many
         for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
-            raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
+            raise UserError(
+                f"{name or UNNAMED}: check_supports has adapted this segmenter to its classes; add it before"
+            )
         name = None if name is None else check_class_name(name, "class:")
         read = list[Support]()
         for supports_of_class in supports_of(supports, name).values():
@@ -135,7 +144,7 @@ class Segmenter:
         if any(known.name == name for known in self.classes):
             raise UserError(f"{name}: was added before; give all its examples at once, or another name")
         if len(self.classes) == MAX_CLASSES:
-            raise UserError(f"{name}: masks of 8 bits take {MAX_CLASSES} classes")
+            raise UserError(f"{name}: is one too many; masks of 8 bits hold {MAX_CLASSES}, use another segmenter")
 
     def _notes_on(self, encoded: EncodedClass, name: str | None) -> list[str]:
         """Return lines on a class that was added: its text vector, what to expect, and small objects."""
@@ -146,7 +155,7 @@ class Segmenter:
         largest = max(encoded.shares)
         if largest < SMALL:
             seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
-            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its examples, and {seldom}")
+            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its example photos; {seldom}")
         return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
@@ -183,7 +192,7 @@ class Segmenter:
         return f"<Segmenter {self.model.title} on {self.model.device}: {classes or 'no classes'}>"
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
-        """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
+        """Return one of this network without examples, with base classes if ``keep_base`` or this one has them."""
         out = copy.copy(self)
         out.classes = []
         out.notes = []
@@ -193,13 +202,13 @@ class Segmenter:
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
-        """Return the prediction for one photo; see ``read_photo`` for its forms."""
+        """Return the ``Prediction`` for one photo: a file, a Pillow image, an array or a tensor (``read_photo``)."""
         return next(self.many([photo]))
 
     def many(
         self, photos: str | Path | Iterable[GivenPhoto], batch: int | None = None, unread: dict[Path, str] | None = None
     ) -> Iterator[Prediction]:
-        """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
+        """Yield the ``Prediction`` for each of some photos, or of a folder, with up to ``batch`` in one forward pass.
 
         UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
         """
@@ -235,13 +244,13 @@ class Segmenter:
     def _read(self, given: GivenPhoto, unread: dict[Path, str] | None) -> TiledPhoto | None:
         """Return a photo; None for a file that cannot be read, which joins ``unread``; errors as ``many``."""
         file = Path(given) if isinstance(given, str | Path) else None
-        image = attempt(read_photo, given)
-        if not isinstance(image, UserError):
-            return TiledPhoto(image, len(self.classes), self.tile, file)
-        if unread is None or file is None:
-            raise image
-        unread[file] = str(image)
-        return None
+        try:
+            return TiledPhoto(read_photo(given), len(self.classes), self.tile, file)
+        except UserError as error:
+            if unread is None or file is None:
+                raise
+            unread[file] = str(error)
+            return None
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
         """Add the network's maps of views to their photos."""
@@ -305,13 +314,13 @@ class Segmenter:
 
     @property
     def new_classes(self) -> list[EncodedClass]:
-        """The classes that have supports, which are the last ones."""
+        """The classes that have examples, which are the last ones."""
         first = 0 if self.base is None else len(self.base.classes)
         return self.classes[first:]
 
     @property
     def few_shot_classes(self) -> list[EncodedClass]:
-        """The new classes, where the network finds each by its supports alone; else none."""
+        """The new classes, where the network finds each by its examples alone; else none."""
         return [] if self.fits_new_classes else self.new_classes
 
     @property
@@ -321,7 +330,7 @@ class Segmenter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries of the JSON that are the same for every query: model, input, supports, text vectors."""
+        """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
         model = self.model
         return {
             "model": model.title,
@@ -338,7 +347,7 @@ class Segmenter:
         }
 
     def digest(self) -> str:
-        """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
+        """Return a digest of settings, weights, vectors, and examples as the network sees them: all beside queries."""
         out = self.model.digest(*(() if self.base is None else ("keep_base",)))
         for known in self.classes:
             for batch in known.support_batches:

@@ -1,8 +1,9 @@
-"""Supports judged by each other: which marks are doubtful, and whether they are of a material.
+"""Supports judged by each other: which annotations are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
-support that is not found while the others are is named, unless it is too small. With one support of each class, a mark
-along much of the photo's border is of a material, which the method ``for_materials`` segments on the network's encoder.
+support that is not found while the others are is named, unless it is too small. With one support of each class, an
+annotation along much of the photo's border is of a material, which the method ``for_materials`` segments on the
+network's encoder.
 """
 
 import copy
@@ -42,9 +43,9 @@ class SupportPhoto:
 
 
 def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
+    """Check the examples as ``predict.py`` does; return the segmenter, or one in its place whose ``notes`` tell more.
 
-    It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
+    It is itself with two examples of a class, without an encoder, or of a fixed number of examples above one.
     """
     method = segmenter.model
     shots = [len(known.sources) for known in segmenter.few_shot_classes]
@@ -73,9 +74,10 @@ def _judge_supports(segmenter: Segmenter, progress: bool) -> Segmenter:
             names.append(f"{known.name}, example {shot + 1} ({known.sources[shot]})")
     iou_of_others = np.nanmean(np.delete(iou, doubtful_photos, 0), 1)
     mean = round(float(iou_of_others.mean()), 2)
-    doubt = "not found given the others, which find each other; is its annotation right?"
+    doubt = "not found by means of the others, which find each other; check its annotation"
     out = copy.copy(segmenter)
-    out.notes = [*segmenter.notes, f"{len(iou_of_others)} examples, each found given the others: mean IoU {mean:.1f} %"]
+    found = f"{len(iou_of_others)} examples, each found by means of the others: mean IoU {mean:.1f} %"
+    out.notes = [*segmenter.notes, found]
     out.notes += [f"{name}: {doubt}" for name in names]
     out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": names}
     return out
@@ -122,7 +124,7 @@ def given_the_others(
     iou = np.full((len(scored), len(segmenter.few_shot_classes)), np.nan)
     trial, fold = segmenter, -1
     by_fold = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
-    for index, photo in ProgressBar(by_fold, desc="supports", leave=False, disable=not progress):
+    for index, photo in ProgressBar(by_fold, desc="check examples", leave=False, disable=not progress):
         if photo.fold != fold:
             fold = photo.fold
             trial = _without_fold(segmenter, photos, fold)
@@ -151,7 +153,7 @@ def _iou(margins: Tensor, label: Tensor, number: int) -> Tensor:
 
 
 def along_border(label: Tensor) -> float:
-    """Return the share of the photo's border along which its mark lies, from the network's label (S, S)."""
+    """Return the share of the photo's border along which its object lies, from the network's label (S, S)."""
     known = label != IGNORE
     photo = label[known.any(1)][:, known.any(0)]  # without the padding
     return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())

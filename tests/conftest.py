@@ -124,7 +124,7 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
     def write(method: str = "symnet", net: str = "resnet10", **sections: dict) -> Path:
         source = find_config("split0", "mini", method, net)
         content = {
-            "base": [str(file) for file in source.files],
+            "base": [str(file.resolve()) for file in source.files],
             "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
             "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "min_pixels": 100},
         }

@@ -22,7 +22,8 @@ from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import find_config, source_of, words_of
+from util.config.command_line import source_of
+from util.config.compose import arguments_of, find_config
 from util.config.read import read_config
 from util.launch import launch, reproduce
 from util.prepare.datasets import recipes
@@ -187,7 +188,7 @@ def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = _options(lambda: launch.train(source, 0, options), monkeypatch)
     else:
         _, words = launch._asked_of_test(options)
-        asked = _options(importlib.import_module("test").command, monkeypatch, *words_of(source), *words)
+        asked = _options(importlib.import_module("test").command, monkeypatch, *arguments_of(source), *words)
     read_config(source, asked.overrides)
 
 

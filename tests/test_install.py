@@ -20,6 +20,7 @@ from tests.helpers.paths import REPOSITORY
 pytestmark = pytest.mark.process
 HOUSES = {"annotations", "model", "photos", "util"}
 TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b|requirements-\w+\.txt")
+PAGE_OF_CLONE = re.compile(r"[ (](?:\w+/)?\w+\.md\b(?! in the repository)")  # the package holds none of docs/
 SEGMENT = """
 from symnet import Segmenter
 
@@ -76,6 +77,7 @@ def test_imports_and_texts_are_of_the_package(installed: Installed) -> None:
         text = source.read_text()
         assert not HOUSES & set(_imported(ast.parse(text))), source
         assert source.parent == installed.package or not TYPED.search(text), source
+        assert not PAGE_OF_CLONE.search(text), source
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

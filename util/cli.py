@@ -31,21 +31,14 @@ def version() -> str:
     return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
 
 
-class _Version(argparse.Action):
-    """The option that prints the version and ends the command."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"Sym-Net {version()}")
-        parser.exit()
-
-
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error that the user can correct; it has ``--version``."""
 
-    def __init__(self, *words: Any, **options: Any):
-        super().__init__(*words, **options)
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         if self.add_help:
-            self.add_argument("--version", action=_Version, nargs=0, help="print the version of the project, and end")
+            text = "print the version of the project, and end"
+            self.add_argument("--version", action="version", version=f"Sym-Net {version()}", help=text)
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
@@ -75,21 +68,20 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
     return options.run(options)
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Return the words of a comma-separated list, each once."""
-    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Return the names in a comma-separated list, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def numbers(text: str, least: int = 1) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    ArgumentTypeError: a word is no number of at least ``least``.
+    ArgumentTypeError: something else is in it, or a number below ``least``.
     """
-    values = words(text)
-    for word in values:
-        if not word.isdecimal() or int(word) < least:
-            raise argparse.ArgumentTypeError(f"'{word}' is not a number of at least {least}")
-    return tuple(int(word) for word in values)
+    for name in comma_separated(text):
+        if not name.isdecimal() or int(name) < least:
+            raise argparse.ArgumentTypeError(f"'{name}' is not a whole number of at least {least}")
+    return tuple(map(int, comma_separated(text)))
 
 
 def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:

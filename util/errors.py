@@ -52,5 +52,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     suggestion = closest(word, known)
     if suggestion or not known:
         return suggestion
-    more = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
-    return f"; known: {', '.join(known[:MAX_KNOWN])}{more}"
+    others = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
+    return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"

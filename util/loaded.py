@@ -25,11 +25,11 @@ from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
 from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, every_model, models
-from model.tensors.object_windows import fixed_shapes
+from model.tensors.mask import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
-from util.config.compose import source_of
+from util.config.command_line import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -61,7 +61,7 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "masks of an object outside the 20 trained classes overlap it by 27 % on average; with SAM-type weights more: "
+    "masks of objects outside the 20 trained classes overlap them by 27 % on average; SAM-type weights do better: "
     "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
@@ -193,12 +193,12 @@ class LoadedMethod:
             return ""
         return OUTLOOK
 
-    def digest(self, *more: str) -> "hashlib._Hash":
-        """Return a digest, to be continued, of settings, weights and ``more``: all that decides but supports."""
+    def digest(self, *facts: str) -> "hashlib._Hash":
+        """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
         settings["test"]["precision"] = None
-        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *more]
+        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
 
     def export_facts(self) -> dict[str, Any]:
@@ -285,12 +285,12 @@ class LoadedMethod:
             name=text.name,
         )
 
-    def read_name(self, name: str | None, words: Path | None) -> ClassText:
+    def read_name(self, name: str | None, vectors: Path | None) -> ClassText:
         """Return what the method reads of a class name.
 
         The id is that of the data set's class of the same name (upper and lower case are equal), else 0. The vector is
-        that class's, else that of the word in ``words``, a file of word vectors, else the mean over the data set's
-        classes. UserError: ``words`` cannot be read, or has vectors of another width.
+        that class's, else that of the word in ``vectors``, a file of word vectors, else the mean over the data set's
+        classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
         """
         data, table = self.run.config.data, self.run.context.vectors
         class_id = _class_id(name, data.classes)
@@ -299,17 +299,19 @@ class LoadedMethod:
             return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
         if class_id:
             return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
-        if words is not None and name:
-            vector = find_row(words, name)
+        if vectors is not None and name:
+            vector = find_row(vectors, name)
             if vector is not None:
-                _check_width(vector, table.shape[1], words)
-                return ClassText(name, 0, vector, f"{name}: uses the text vector in {words}")
+                if len(vector) != table.shape[1]:
+                    sizes = f"{len(vector)} numbers, this model was trained with {table.shape[1]}"
+                    raise UserError(f"{vectors}: has vectors of {sizes}")
+                return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
         if name is None:
             why, fix = UNNAMED, NAME_IT
-        elif words is None:
+        elif vectors is None:
             why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
         else:
-            why, fix = f"{name}: not a class of {data.name} and not a word of {words}", ""
+            why, fix = f"{name}: not a class of {data.name} and not a word of {vectors}", ""
         note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
         return ClassText(name, 0, table[1:].mean(0), note)
 
@@ -402,7 +404,7 @@ def load_method(
     note = ""
     if is_default:
         title = class_of(settings.model).title
-        note = f"no --checkpoint: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+        note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return LoadedMethod(
         run=run,
         network=network.eval(),
@@ -423,7 +425,7 @@ def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool)
     """Return the settings in a checkpoint; of a base stage's, if ``keep_base``, for the method ``for_base_stages``."""
     content = checkpoint.read(weights)
     if not checkpoint.is_own(content):
-        fix = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
+        fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
     settings = from_checkpoint(content["config"], weights, overrides)
     if not keep_base or content["stage"] != "base":
@@ -462,8 +464,3 @@ def _class_id(name: str | None, classes: Sequence[str]) -> int:
     """Return the 1-based id of a class of a data set, whatever its case; 0 for another name, or none."""
     ids = {known.lower(): class_id for class_id, known in enumerate(classes, 1)}
     return 0 if name is None else ids.get(name.lower(), 0)
-
-
-def _check_width(vector: np.ndarray, width: int, words: Path) -> None:
-    if len(vector) != width:
-        raise UserError(f"{words}: has vectors of {len(vector)} numbers, this model was trained with {width}")

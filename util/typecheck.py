@@ -121,8 +121,6 @@ def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
         number = _as_float(value, as_yaml)
         if number is not None:
             return number
-    elif kind is str and "\0" in str(value):
-        raise Misfit(key, f"{key} = {_shown(value)} holds a NUL, which no name may have; take it out")
     elif type(value) is kind:
         return value
     elif kind is str and as_yaml and type(value) in (int, float):
@@ -153,9 +151,9 @@ def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
     problem = metadata.get("problem")
     if problem is not None:
-        words = problem(value)
-        if words is not None:
-            raise Misfit(key, f"{key} = {value!r}: {words}")
+        reason = problem(value)
+        if reason is not None:
+            raise Misfit(key, f"{key} = {value!r}: {reason}")
     items = [value]
     if isinstance(value, list):
         shortest, longest = metadata.get("length", (0, None))

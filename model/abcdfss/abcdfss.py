@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.contract import Episode, Output, Task, competing, register
+from model.contract import Episode, Output, Shot, Task, competing, register
 from model.encode import Maps, Method, Wants
-from model.encoders.encoder import EncoderVariant
+from model.encoders.variant import EncoderVariant
 from model.parts.with_encoder import HIGH, WithEncoderSettings
-from model.shot import Shot
-from model.tensors.object_windows import Mask
-from model.tensors.ops import in_float32, resize_cells, to_cpu, to_device
+from model.tensors.cells import resize_cells
+from model.tensors.mask import Mask
+from model.tensors.ops import in_float32
+from model.tensors.transfers import to_cpu, to_device
 
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.bam.published import LAYOUT
-from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Wants
+from model.contract import Episode, Output, Shot, Task, register
+from model.encode import Maps, Wants, low_features, mid_features
+from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.parts.base_learner import Ensemble, gram, gram_distance
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
 from model.parts.prototype import object_directions, prior
-from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
-from model.parts.with_encoder import HIGH, MID, low_features, mid_features
-from model.shot import Shot
-from model.tensors.object_windows import Mask
+from model.parts.with_encoder import HIGH, MID
+from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots
 
 
@@ -38,7 +38,7 @@ class BAMShot(Shot):
 
 
 @register("bam")
-class BAM(WithBaseLearner, Method):
+class BAM(WithBaseLearner):
     """The published method; every module below is one of its ideas."""
 
     Settings = BAMSettings

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.contract import Episode, Output, register
+from model.contract import Episode, Output, Shot, register
 from model.encode import Maps
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
-from model.shot import Shot
-from model.tensors.object_windows import Mask, positions_of
-from model.tensors.ops import in_float32, resize_cells
+from model.tensors.cells import resize_cells
+from model.tensors.mask import Mask, positions_of
+from model.tensors.ops import in_float32
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
@@ -84,7 +84,10 @@ def points_of(shots: Sequence[Sequence[CellsShot]]) -> list[list[Tensor]]:
     for of_class in shots:
         features.append(torch.cat([shot.features for shot in of_class], dim=1))
         inside.append(torch.cat([shot.is_object for shot in of_class], dim=1))
-    return [cells.rows(x) for x, cells in zip(features, positions_of(*inside), strict=True)]
+    chosen = []
+    for x, cells in zip(features, positions_of(*inside), strict=True):
+        chosen.append([rows[index] for rows, index in zip(x, cells.index)])
+    return chosen
 
 
 @in_float32

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.contract import Episode, Output, register
+from model.contract import Episode, Output, Shot, register
 from model.encode import Maps
 from model.episode import IGNORE
 from model.kinds.training_free import OnCells, TrainingFreeSettings
 from model.parts.linear import LinearHead, logistic
-from model.shot import Shot, once_for
-from model.tensors.object_windows import Mask
-from model.tensors.ops import in_float32, resize_cells, to_cpu, to_device
+from model.parts.once import once_for
+from model.tensors.cells import resize_cells
+from model.tensors.mask import Mask
+from model.tensors.ops import in_float32
+from model.tensors.transfers import to_cpu, to_device
 
 STEP = 8  # between the pixels by which images are told apart
 LEAST_TOTAL = 1e-6  # that the cells of a class are divided by at least

@@ -19,8 +19,9 @@ from model.bcm.regression import Regression, regress
 from model.contract import register
 from model.episode import IGNORE
 from model.kinds.generalised import EPS, Cells, GeneralisedModel
-from model.parts.with_base_learner import WithBaseSettings
-from model.tensors.ops import resize, to_cpu
+from model.kinds.with_base_learner import WithBaseSettings
+from model.tensors.ops import resize
+from model.tensors.transfers import to_cpu
 
 ALL_SHOTS = 5.0  # weight of the regression of all shots in a vote, for any number of them
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.parts.linear import LinearHead, logistic
-from model.tensors.ops import to_device
+from model.tensors.transfers import to_device
 
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5

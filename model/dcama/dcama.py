@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, Shot, Task, register
 from model.dcama.published import LAYOUT
 from model.encode import Maps, Method, Wants
-from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SwinEncoder
+from model.encoders.variant import EncoderVariant
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
-from model.shot import Shot
-from model.tensors.object_windows import Mask
-from model.tensors.ops import joined, linear_over_map, resize, split_heads
+from model.tensors.mask import Mask
+from model.tensors.ops import joined, resize
+from model.tensors.tokens import linear_over_map, split_heads
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
 HEADS = 8

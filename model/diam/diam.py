@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from model.contract import register
 from model.episode import IGNORE
 from model.kinds.generalised import EPS, Cells, GeneralisedModel
+from model.kinds.with_base_learner import WithBaseSettings
 from model.parts.linear import LinearHead
-from model.parts.with_base_learner import WithBaseSettings
-from model.tensors.ops import on_cells, resize
+from model.tensors.cells import on_cells
+from model.tensors.ops import resize
 
 PRIOR_UPDATES = (0, 10)  # steps at which the prior pi is computed
 BACKGROUND_WEIGHT, BACKGROUND_WEIGHT_OF_SEVERAL = 0.01, 0.15  # in CE, with one shot and with several

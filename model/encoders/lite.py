@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant
-from model.encoders.features import Features
-from model.encoders.folded import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
+from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
 from model.encoders.timm_facts import IMAGENET, PREFIX, STAGE_STRIDES, bare_name
-from model.tensors.object_windows import Mask
+from model.encoders.variant import EncoderVariant
+from model.tensors.mask import Mask
 
 WIDTH_AND_DEPTH = {
     "lite0": (1.0, 1.0),

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-from model.encoders.encoder import DEEP, LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant
+from model.encoders.encoder import Encoder
 from model.encoders.lite import LiteEncoder, is_lite
 from model.encoders.residual import SMALL
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SWIN_SIDE, SwinEncoder
 from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts, unknown
+from model.encoders.variant import DEEP, LAST_STAGE, PLAIN, USUAL, EncoderVariant
 from model.encoders.vgg import VGGEncoder
 
 

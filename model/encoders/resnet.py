@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, conv_norm
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, conv_norm
 from model.encoders.residual import LAYERS
+from model.encoders.variant import DEEP, EncoderVariant
 
 # Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.
 STEM_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
+from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS, build, spec_of
 from model.encoders.timm_facts import STAGE_STRIDES
+from model.encoders.variant import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, EncoderVariant
 
 
 @dataclass

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
+from model.encoders.encoder import Encoder
+from model.encoders.variant import LAST_STAGE, EncoderVariant
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 PATCH, WINDOW = 4, 12

@@ -1,10 +1,10 @@
-"""Blocks of timm with frozen norms folded into their convolutions (``folded.py``)."""
+"""Blocks of timm with frozen norms folded into their convolutions (``folded_conv.py``)."""
 
 from timm.layers import BatchNormAct2d, Conv2dSame
 from timm.models import _efficientnet_blocks as blocks
 from torch import nn
 
-from model.encoders.folded import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
+from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
 
 # Blocks of timm's EfficientNets and MobileNets, with their pairs of a convolution and the norm after it.
 PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {

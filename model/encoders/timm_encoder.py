@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant
-from model.encoders.features import Features
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
-from model.tensors.object_windows import Mask
+from model.encoders.variant import EncoderVariant
+from model.tensors.mask import Mask
 from model.tensors.ops import resize
 
 NET = "net."  # prefix of the network's tensors among the encoder's

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE
+from model.encoders.variant import LAST_STAGE
 from model.mismatch import ModelMismatch
 
 PREFIX = "timm/"

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant
+from model.encoders.encoder import MEMORY_FORMAT, Encoder
+from model.encoders.variant import LAST_STAGE, EncoderVariant
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without
 # batch norm after each pool.

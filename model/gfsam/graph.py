@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.tensors.ops import in_float32, min_max, resize_cells
+from model.tensors.cells import resize_cells
+from model.tensors.ops import in_float32, min_max
 
 MOST_POINTS, MASKS_AT_ONCE = 128, 16
 EPS, RANGE_EPS = 1e-7, 1e-6

@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from model.contract import Episode, Output, ParamGroup, Task, register
-from model.encode import IMAGE, Maps, Method, Wants
+from model.contract import Episode, Output, ParamGroup, Shot, Task, register
+from model.encode import IMAGE, Maps, Wants, low_features, mid_features
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
 from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
+from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.parts.base_learner import Ensemble, gram, gram_distance
 from model.parts.layers import WIDTH, pointwise
 from model.parts.prototype import COSINE_EPS, greatest_cosine
-from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
-from model.parts.with_encoder import HIGH, low_features, mid_features
-from model.shot import Shot
-from model.tensors.object_windows import Mask, Positions, positions_of
+from model.parts.with_encoder import HIGH
+from model.tensors.mask import Mask, Positions, positions_of
 from model.tensors.ops import joined, masked_mean, mean_over_shots, resize
 
 SIMILARITIES = 2  # from h5 and from f4
@@ -69,7 +69,7 @@ class HDMNetShot(Shot):
 
 
 @register("hdmnet")
-class HDMNet(WithBaseLearner, Method):
+class HDMNet(WithBaseLearner):
     """The published method; every module below is one of its ideas."""
 
     Settings = HDMNetSettings

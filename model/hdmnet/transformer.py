@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.parts.loss import image_mean
-from model.tensors.ops import foreground_mask, in_float32, join_heads, resize_cells, split_heads
+from model.tensors.cells import resize_cells
+from model.tensors.ops import foreground_mask, in_float32
+from model.tensors.tokens import join_heads, split_heads
 
 CHANNELS = 64  # of every token
 BLOCKS = 2  # self-attention blocks of a level

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method, Wants
-from model.encoders.encoder import EncoderVariant
+from model.contract import Episode, Output, Shot, Task, register
+from model.encode import Maps, Method, Wants, joined_on_gpu
 from model.encoders.registry import PYRAMID
+from model.encoders.variant import EncoderVariant
 from model.hsnet.published import LAYOUT
-from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object_unit, unit
+from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object_unit, row_numbers, unit
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
-from model.shot import Shot, joined_on_gpu
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, resize
 
 VGG = "vgg16"
@@ -49,7 +48,7 @@ class HSNetShot(Shot):
 
     # Level -> of each block s_j / |s_j| at the object's positions, (n, m, C), zeros where an object has fewer than m.
     directions: dict[int, list[Tensor]]
-    label: Tensor  # (n, S, S), from which the squeeze knows where on the grid these positions are
+    rows: dict[int, Tensor]  # level -> the number of each position's direction, from 1, (n, h, w); 0: no object
 
 
 @register("hsnet")
@@ -76,9 +75,11 @@ class HSNet(Method):
     def support(self, maps: Maps, mask: Mask) -> HSNetShot:
         """Return the objects of n supports at every block of levels 2 to 4."""
         directions: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}
+        rows: dict[int, Tensor] = {}
         for level, block in maps.blocks():
             directions[level].append(object_unit(block, mask))
-        return HSNetShot(directions, mask.label)
+            rows[level] = row_numbers(mask, block.shape[-2:])
+        return HSNetShot(directions, rows)
 
     def predict(self, maps: Maps, shots: Sequence[HSNetShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
@@ -89,7 +90,7 @@ class HSNet(Method):
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
         shot_logits = []  # of n supports, one shot's B or all K B, (n, 2, S, S)
         for shot in joined_on_gpu(shots):
-            squeezed = self.squeeze(query, shot.directions, Mask(shot.label))  # (n, 128, h_2, w_2)
+            squeezed = self.squeeze(query, shot.directions, shot.rows)  # (n, 128, h_2, w_2)
             shot_logits.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
         logits = torch.cat(shot_logits)  # shot after shot, (K B, 2, S, S)
 

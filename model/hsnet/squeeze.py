@@ -5,18 +5,21 @@ dimensions first. A position outside the support's mask correlates with nothing,
 around the object is computed. 4D convolutions reduce the support's dimensions of each level, then mix the levels.
 """
 
+from collections.abc import Sequence
 from functools import partial, reduce
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model.parts.conv4d import CentrePivotConv4d
 from model.parts.with_encoder import HIGH, LOW, MID
-from model.tensors.object_windows import Mask, touched
+from model.tensors.mask import Mask, shapes_are_fixed, touched
 from model.tensors.ops import in_float32, resize
+from model.tensors.windows import known_spans, window_around
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
@@ -39,6 +42,15 @@ def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
     feature = positions.padded(support_nchw.flatten(2).transpose(1, 2)).float()  # (n, m, C)
     share = positions.padded(mask.on(size).flatten(2).transpose(1, 2))  # of the object in a cell, (n, m, 1)
     return unit(feature * share, dim=2)  # cells in part on the object count in full
+
+
+def row_numbers(mask: Mask, size: Sequence[int]) -> Tensor:
+    """Return the number of each position's row in ``object_unit``, from 1, (n, h, w); 0 where there is no object."""
+    is_row = touched(mask.on(size))
+    if shapes_are_fixed():  # rows of all positions
+        is_row = torch.ones_like(is_row)
+    count = is_row.flatten(1).cumsum(1).view_as(is_row)
+    return count * is_row
 
 
 @torch.no_grad()
@@ -68,8 +80,12 @@ class Squeeze(nn.Module):
         for (channels, width), kernel, stride in zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level]):
             self.blocks.extend(_block(channels, width, kernel, stride))
 
-    def forward(self, queries: list[Tensor], supports: list[Tensor], mask: Mask) -> Tensor:
+    def forward(
+        self, queries: list[Tensor], supports: list[Tensor], rows_nhw: Tensor, spans: list[list[int]]
+    ) -> Tensor:
         """Return Z_l from the normalised features of each block: n of (B, C, h, w), and of objects n of (N, m, C).
+
+        ``rows`` are the numbers of the rows at every position (``row_numbers``), ``spans`` those of the objects.
 
         The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
         around the object its input is 0 and its output the bias.
@@ -77,14 +93,15 @@ class Squeeze(nn.Module):
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
         size = queries[0].shape[-2:]
-        positions = mask.positions(size, touched)
-        window = mask.window(size, 0, reach, convolution.stride)
-        sides = window.rows * window.stride, window.columns * window.stride
+        window = window_around(spans, size, 0, reach, convolution.stride)
+        row_of_each = window.crop(rows_nhw.unsqueeze(1))[:, 0]  # (N, r, r')
+        batch = torch.arange(len(row_of_each), device=row_of_each.device).view(-1, 1)
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
-            in_window = positions.in_window(support, window, size)  # (N, r r', C)
-            cosines = clamped_cosines(query, in_window).unflatten(1, sides).unsqueeze(1)  # (N, 1, r, r', h, w)
-            return convolution.convolve(cosines, slice(i, i + 1))
+            rows = F.pad(support, (0, 0, 1, 0))  # the first is of no object
+            in_window = rows[batch, row_of_each.flatten(1)]  # (N, r r', C)
+            cosines = clamped_cosines(query, in_window).unflatten(1, row_of_each.shape[1:])  # (N, r, r', h, w)
+            return convolution.convolve(cosines.unsqueeze(1), slice(i, i + 1))
 
         compute = partial(checkpoint, of_feature, **AGAIN) if torch.is_grad_enabled() else of_feature
         pairs = enumerate(zip(queries, supports, strict=True))
@@ -118,12 +135,15 @@ class HypercorrelationSqueeze(nn.Module):
         self.levels = nn.ModuleDict({str(level): Squeeze(level, counts[level]) for level in (HIGH, MID, LOW)})
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
-    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask: Mask) -> Tensor:
+    def forward(
+        self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], rows: dict[int, Tensor]
+    ) -> Tensor:
         """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> normalised features."""
-        mask.measure([maps[0].shape[-2:] for maps in query.values()])
+        levels = (HIGH, MID, LOW)
+        spans = known_spans([rows[level].unsqueeze(1) for level in levels])
         squeezed = {}  # Z_4, Z_3, Z_2
-        for level in (HIGH, MID, LOW):
-            squeezed[level] = self.levels[str(level)](query[level], support[level], mask)
+        for level, of_level in zip(levels, spans, strict=True):
+            squeezed[level] = self.levels[str(level)](query[level], support[level], rows[level], of_level)
         x = self.mix[str(MID)](squeezed[HIGH], squeezed[MID])
         x = self.mix[str(LOW)](x, squeezed[LOW])
         return x.mean((2, 3))

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps
 from model.insid3.positions import PositionalBases, debiased
 from model.insid3.segmentation import MAX_PATCHES, Patches, Reference, class_logits, segment
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
-from model.shot import Shot
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 
 
 @dataclass

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from model.insid3.positions import debiased
 from model.mismatch import ModelMismatch
-from model.tensors.ops import resize_cells, to_cpu, to_device
+from model.tensors.cells import resize_cells
+from model.tensors.transfers import to_cpu, to_device
 
 FORWARD_QUANTILE = 0.9  # of cosines: where no patch resembles the prototype, those above this quantile count
 BLOCK_ELEMENTS = 2**22  # of the cosines between two images that exist at a time, 16 MiB

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, Task, competing
-from model.episode import Episode, Output
-from model.shot import Shot
+from model.episode import Episode, Output, Shot
 
 log = logging.getLogger("symnet")
 
@@ -78,7 +77,7 @@ class Foundation(FewShotModel):
         for item, image in enumerate(episodes[0].query):
             query = self.see(image)
             outputs.append([self._predict(query, episode, item) for episode in episodes])
-        of_classes = [_one_batch(of_class) for of_class in zip(*outputs, strict=True)]
+        of_classes = [Output.join(of_class) for of_class in zip(*outputs, strict=True)]
         if len(episodes) == 1:
             return of_classes[0]
         presence_features = [output.presence_features for output in of_classes if output.presence_features is not None]
@@ -108,13 +107,6 @@ class Foundation(FewShotModel):
             return [shot for image, label in supports for shot in self.encode(image[None], label[None])]
         first = item * len(supports) % len(episode.shots)  # K shots are those of all queries
         return episode.shots[first : first + len(supports)]
-
-
-def _one_batch(outputs: Sequence[Output]) -> Output:
-    """Return the outputs for several queries as one."""
-    of_tensors = zip(*(output.tensors() for output in outputs), strict=True)
-    joint = iter([torch.cat(tensors) for tensors in of_tensors])
-    return outputs[0].each(lambda _: next(joint))
 
 
 def as_uint8(image_3hw: Tensor) -> np.ndarray:

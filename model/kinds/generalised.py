@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Task
-from model.encode import Maps, Method, Wants
-from model.episode import Episode, Output
+from model.encode import Maps, Wants
+from model.episode import Episode, Output, Shot
+from model.kinds.with_base_learner import OverBaseStage, WithBaseSettings
 from model.mismatch import ModelMismatch
 from model.parts.linear import LinearHead
-from model.parts.with_base_learner import OverBaseStage, WithBaseSettings
-from model.shot import Shot
-from model.tensors.object_windows import Mask
-from model.tensors.ops import on_cells, resize, to_cpu
+from model.tensors.cells import on_cells
+from model.tensors.mask import Mask
+from model.tensors.ops import resize
+from model.tensors.transfers import to_cpu
 
 EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
@@ -35,7 +36,7 @@ class Cells(Shot):
     label: Tensor  # (n, h, w) uint8
 
 
-class GeneralisedModel(OverBaseStage, Method):
+class GeneralisedModel(OverBaseStage):
     """A method over a base stage alone; subclasses define ``fit_cells`` and ``label``, which need no encoder."""
 
     wants = Wants(base_learner=True)

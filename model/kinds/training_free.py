@@ -13,7 +13,8 @@ from model.encode import Maps, Method, Wants
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output
 from model.parts.with_encoder import WithEncoderSettings
-from model.tensors.ops import in_float32, on_cells, resize, resize_cells
+from model.tensors.cells import on_cells, resize_cells
+from model.tensors.ops import in_float32, resize
 
 unit = in_float32(F.normalize)  # features of length 1
 

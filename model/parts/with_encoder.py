@@ -1,24 +1,21 @@
 """The image encoder of a method: which it takes, its starting weights, and what of it learns."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
-from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
-from model.encoders.features import Features
+from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, encoder_part, load_encoder
+from model.encoders.learning import frozen_beside
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
+from model.encoders.variant import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, EncoderVariant
 from model.encoders.vgg import VGGEncoder
 from model.parts.layers import projection
-from model.tensors.object_windows import computed_together
-from model.tensors.ops import resize
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
@@ -44,21 +41,14 @@ class WithEncoder(FewShotModel):
     size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
-    reads_intermediate: bool = False  # whether ``forward`` also reads the encoder's intermediate features
     settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: WithEncoderSettings, task: Task):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder, self.last_stage, self.variant)
 
-    def encode_images(self, image_b3hw: Tensor) -> Features:
-        """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        together = torch.is_grad_enabled() or computed_together(image_b3hw)
-        parts = [image_b3hw] if together else image_b3hw.split(1)
-        return Features.collect((self.encoder(part, self.reads_intermediate) for part in parts), len(parts))
-
     def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the projections of ``mid_features`` of queries and of supports."""
+        """Return the projections of the middle features of queries and of supports."""
         channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
         return projection(channels), projection(channels)
 
@@ -70,7 +60,7 @@ class WithEncoder(FewShotModel):
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the parts of the encoder that do not learn in the meta stage."""
         learn = self.learn
-        yield from [self.encoder] if learn is None else self.encoder.frozen_beside(learn.parts, learn.depthwise)
+        yield from [self.encoder] if learn is None else frozen_beside(self.encoder, learn.parts, learn.depthwise)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
@@ -86,15 +76,6 @@ class WithEncoder(FewShotModel):
         """Return the learnable parameters of all parts but the encoder."""
         inside = {id(p) for p in self.encoder.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
-
-    def encoder_grad(self) -> AbstractContextManager[Any]:
-        """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
-        # set_grad_enabled already acts when it is made
-        return nullcontext() if self.encoder_has_gradients() else torch.no_grad()
-
-    def encoder_has_gradients(self) -> bool:
-        """Return whether a part of the encoder learns."""
-        return any(p.requires_grad for p in self.encoder.parameters())
 
     @classmethod
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
@@ -125,14 +106,3 @@ class WithEncoder(FewShotModel):
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words."""
         return describe(state, self.settings.encoder.backbone)
-
-
-def mid_features(maps: Any) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    f3 = maps[MID]
-    return torch.cat([f3, resize(maps[LOW], f3.shape[-2:])], dim=1)
-
-
-def low_features(maps: Any) -> Tensor:
-    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
-    return resize(maps[LOW], maps[MID].shape[-2:])

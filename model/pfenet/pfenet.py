@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Task, register
-from model.encode import Maps, Method
+from model.contract import Episode, Output, Shot, Task, register
+from model.encode import Maps, Method, mid_features
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import mask_loss
 from model.parts.prototype import object_directions, prior
-from model.parts.with_encoder import HIGH, WithEncoderSettings, mid_features
-from model.shot import Shot
-from model.tensors.object_windows import Mask
+from model.parts.with_encoder import HIGH, WithEncoderSettings
+from model.tensors.mask import Mask
 from model.tensors.ops import logits_at, masked_mean, mean_over_shots
 
 

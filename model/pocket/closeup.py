@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.episode import IGNORE
-from model.tensors.object_windows import shapes_are_fixed, spans_of
+from model.tensors.mask import shapes_are_fixed
+from model.tensors.windows import spans_of
 
 CONTEXT = 1.8  # side of a close-up in sides of the object's box, the longer ones
 MOST = 2.5  # largest factor of enlargement

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.parts.prototype import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
+from model.parts.self_support import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
 from model.pocket.levels import MASK_EPS, Levels, Views
 from model.tensors.ops import in_float32
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encode import Maps
-from model.encoders.encoder import Encoder, EncoderVariant
+from model.encoders.encoder import Encoder
+from model.encoders.variant import EncoderVariant
 from model.episode import Batch
 from model.kinds.training_free import unit
 from model.parts.with_encoder import HIGH, LOW, MID

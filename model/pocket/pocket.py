@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants
 from model.encoders.registry import ONE_GRID
 from model.episode import IGNORE
 from model.parts.loss import cross_entropy, foreground_dice, mask_loss
+from model.parts.once import once_for
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import LOW, WithEncoderSettings
 from model.pocket.closeup import closeup
@@ -39,8 +40,7 @@ from model.pocket.levels import (
     together,
     view_of,
 )
-from model.shot import Shot, once_for
-from model.tensors.object_windows import Mask, computed_together
+from model.tensors.mask import Mask, computed_together
 from model.tensors.ops import mean_over_shots, resize
 
 STRIDE = 4  # losses are computed at every fourth pixel

@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, Shot, Task, register
 from model.episode import NamedEpisode
 from model.kinds.foundation import Foundation, FoundationSettings, as_uint8
 from model.mismatch import ModelMismatch
-from model.shot import Shot
-from model.tensors.ops import resize_cells
+from model.tensors.cells import resize_cells
 
 Rectangle = tuple[int, int, int, int]
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant

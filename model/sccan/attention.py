@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.tensors.ops import SUPPORT_EPS, in_float32, joined, split_heads
+from model.tensors.ops import SUPPORT_EPS, in_float32, joined
+from model.tensors.tokens import split_heads
 
 WINDOW = 8  # side of a window in tokens
 SHIFT = WINDOW // 2  # rows and columns of zeros around a shifted grid, which then has one more window per axis

@@ -16,17 +16,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, ParamGroup, Task, register
-from model.encode import Maps, Method
-from model.encoders.encoder import EncoderVariant
+from model.contract import Episode, Output, ParamGroup, Shot, Task, register
+from model.encode import Maps, Method, joined_on_gpu, low_features
 from model.encoders.resnet import ResNetEncoder
+from model.encoders.variant import EncoderVariant
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
 from model.parts.loss import dice, image_mean, mask_loss
-from model.parts.with_encoder import HIGH, MID, WithEncoderSettings, low_features
+from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
-from model.shot import Shot, joined_on_gpu
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
 
 EPS = 1e-7

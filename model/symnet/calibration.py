@@ -21,9 +21,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from model.episode import Batch
 from model.parts.base_learner import BaseLearner
-from model.parts.prototype import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
-from model.tensors.object_windows import Mask, positions_of
-from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
+from model.tensors.mask import Mask, positions_of
+from model.tensors.ops import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL, in_float32, masked_mean, mean_over_shots, resize
 
 RARE = 0.01  # added to means, so that rare classes have little influence
 EPS = 1e-6  # smallest weight of a mean

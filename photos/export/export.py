@@ -22,9 +22,9 @@ from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from photos.command import NO_SUPPORTS
+from photos import options
+from photos.command import NO_EXAMPLE
 from photos.export import run
-from photos.options import SegmenterOptions, SupportOptions, options_of
 from photos.segmenter import Segmenter
 from util.cli import Parser
 from util.errors import UserError
@@ -134,8 +134,8 @@ def export(arguments: list[str]) -> int:
     probabilities differ from the network's.
     """
     parser = Parser(prog="predict.py export", description="Export the network with its examples as a graph.")
-    SegmenterOptions.add_to(parser)
-    SupportOptions.add_to(parser)
+    options.add_network(parser)
+    options.add_examples(parser)
     add, default = parser.add_argument, next(iter(FORMATS))
     add("--out", type=Path, required=True, help="folder to write")
     add("--format", choices=FORMATS, default=default, help=f"default {default}")
@@ -146,10 +146,10 @@ def export(arguments: list[str]) -> int:
         _check_packages()
     if out.exists() and any(out.iterdir()) and not parsed.overwrite:
         raise UserError(f"--out {out}: this folder is not empty; name another, or add --overwrite")
-    marked, _ = options_of(SupportOptions, parsed).read()
-    if not marked:
-        raise UserError(NO_SUPPORTS)
-    segmenter = options_of(SegmenterOptions, parsed).segmenter(marked, device="cpu")
+    examples, _ = options.examples_of(parsed)
+    if not examples:
+        raise UserError(NO_EXAMPLE)
+    segmenter = options.segmenter_of(parsed, examples, device="cpu")
     precision = segmenter.model.precision
     if format_name == "onnx" and precision != "float32":
         raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")

@@ -6,7 +6,7 @@ The export of a project is the one list of annotations that makes Label Studio a
 import json
 import string
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from photos.page.server import JSON, MAX_UPLOAD
 from util.errors import UserError
 
+UPLOAD = "upload the photo, or add a local storage"
 TIMEOUT = 60  # seconds that an answer may take
 LISTED = 100  # tasks among which supports are chosen; more may take longer than Label Studio waits
 PERSONAL_DOTS = 2  # in a personal access token; a legacy token has none
@@ -27,6 +28,17 @@ SUFFIX_LENGTH = 6  # of a photo's file, at most
 
 class NoAnswer(UserError):
     """The server cannot be reached."""
+
+
+@contextmanager
+def reported(say: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say a UserError of the block, on ``what``, in place of raising it, unless the server cannot be reached."""
+    try:
+        yield
+    except NoAnswer:
+        raise
+    except UserError as error:
+        say(f"{what}: {error}")
 
 
 class Refused(UserError):
@@ -44,9 +56,8 @@ class SameServer(HTTPRedirectHandler):
         """Return the next request by an answer, whose last part is the address; UserError: it leaves the server."""
         *_, address = response  # as urllib hands it on: file, code, message, headers, address
         if origin_of(address) != origin_of(req.full_url):
-            raise UserError(
-                f"{urlsplit(req.full_url).path}: lies on another server, {urlsplit(address).netloc}, which is not asked"
-            )
+            problem = f"lies on another server, {urlsplit(address).netloc}, which is not asked"
+            raise UserError(f"{urlsplit(req.full_url).path}: {problem}; {UPLOAD}")
         return super().redirect_request(req, *response)
 
 
@@ -98,7 +109,7 @@ class Client:
         """
         address = self.address + stated if stated.startswith("/") else stated
         if origin_of(address) != origin_of(self.address):
-            raise UserError(f"{stated}: is not on {self.address}; upload the photo, or add a local storage")
+            raise UserError(f"{stated}: is not on {self.address}; {UPLOAD}")
         suffix = PurePosixPath(urlsplit(address).query or urlsplit(address).path).suffix
         try:
             content = self._read(quote(address, safe=string.punctuation))

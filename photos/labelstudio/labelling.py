@@ -1,14 +1,16 @@
-"""The control and labels of a labelling configuration of Label Studio, and the finished annotations that mark them."""
+"""The control and labels of a labelling configuration of Label Studio, and the examples of its labels."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from annotations.annotation import AnnotatedPhoto, CategoryIds, in_words
+from annotations.annotation import AnnotatedPhoto, CategoryIds, content_errors
 from annotations.labelstudio import BRUSH, POLYGONS, Control, photos_of
 from annotations.remarks import BACKGROUND, IGNORED, Remarks
+from photos.labelstudio.client import reported
 from util.errors import UserError
 
 
@@ -41,64 +43,49 @@ def labelling_of(config: str, origin: str) -> Labelling:
     raise UserError(f"{origin}: {asks}; add one in Settings, Labeling Interface")
 
 
-class Mark(NamedTuple):
-    """The finished annotation of a task that marks a label."""
+class TaskExample(NamedTuple):
+    """A task with a finished annotation of a label."""
 
-    is_truth: bool
-    changed: str  # ISO 8601
+    rank: tuple[bool, str]  # whether it is of the ground truth, and the time of its change, ISO 8601
     annotation: int
     task: int
     photo: AnnotatedPhoto  # with the regions of that label
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> tuple[tuple[bool, str], int]:
         """Return a key that differs between annotations, and changes when one is corrected."""
-        return self.changed, self.annotation
+        return self.rank, self.annotation
 
 
-def marks_in(tasks: list[dict[str, Any]], say: Callable[[str], None]) -> dict[str, list[Mark]]:
-    """Return the marks of each label on tasks of the export, the ground truth first, then the newest.
+def examples_in(tasks: list[dict[str, Any]], say: Callable[[str], None]) -> dict[str, list[TaskExample]]:
+    """Return the examples of each label among tasks of the export, the ground truth first, then the newest.
 
     Of a task, the first annotation with regions counts in this order. ``say`` takes lines on what is left out.
     """
     ids = CategoryIds()
     remarks = Remarks()
-    marks_of_label = defaultdict[str, list[Mark]](list)
+    examples_of_label = defaultdict[str, list[TaskExample]](list)
     for task in tasks:
         finished = [annotation for annotation in task["annotations"] if not annotation["was_cancelled"]]
         for annotation in sorted(finished, key=_rank, reverse=True):
-            photo = _photo_of(annotation, task, ids, remarks, say)
-            if photo is None:
+            photos: list[AnnotatedPhoto] = []
+            with reported(say, f"left out: task {task['id']}"), content_errors():
+                photos = photos_of(task, [annotation], ids, remarks)
+            if not photos:
                 continue
-            is_truth, changed = _rank(annotation)
-            for name, part in _by_label(photo, ids.names()):
-                marks_of_label[name].append(Mark(is_truth, changed, annotation["id"], task["id"], part))
+            for name, part in _by_label(photos[0], ids.names()):
+                example = TaskExample(_rank(annotation), annotation["id"], task["id"], part)
+                examples_of_label[name].append(example)
             break
     for line in remarks.lines():
         say(line)
-    for marks in marks_of_label.values():
-        marks.sort(key=lambda mark: (mark.is_truth, mark.changed), reverse=True)
-    return dict(marks_of_label)
-
-
-def _photo_of(
-    annotation: dict[str, Any],
-    task: dict[str, Any],
-    ids: CategoryIds,
-    remarks: Remarks,
-    say: Callable[[str], None],
-) -> AnnotatedPhoto | None:
-    """Return the photo of an annotation with regions; None of another, or of one that cannot be read, which is said."""
-    try:
-        with in_words(f"left out: task {task['id']}: "):
-            return next(iter(photos_of(task, [annotation], ids, remarks)), None)
-    except UserError as error:
-        say(str(error))
-        return None
+    for examples in examples_of_label.values():
+        examples.sort(key=attrgetter("rank"), reverse=True)
+    return dict(examples_of_label)
 
 
 def _rank(annotation: dict[str, Any]) -> tuple[bool, str]:
-    """Return the rank of an annotation as a support, the highest first: ground truth, then the time of its change."""
+    """Return the rank of an annotation as an example, the highest first: ground truth, then the time of its change."""
     return bool(annotation.get("ground_truth")), annotation["updated_at"]
 
 

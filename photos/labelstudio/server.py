@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from annotations.annotation import in_words
+from annotations.annotation import content_errors
 from photos.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE
-from photos.labelstudio.client import Client, NoAnswer
+from photos.labelstudio.client import Client, reported
 from photos.labelstudio.project import SHOTS, Project
-from photos.options import SegmenterOptions, StudioOptions, options_of
+from photos.options import segmenter_of
 from photos.page.background import line_of
 from photos.page.server import JSON, QuietHandler, QuietServer, listening
 from photos.segmenter import Segmenter
@@ -50,7 +50,7 @@ class Model:
     def project(self, number: int) -> Project:
         """Return a project; UserError: it is not the one that is served."""
         if self._only not in (None, number):
-            fix = "start with the address of the server alone"
+            fix = "start with the address of the server, without /projects/, to serve all"
             raise UserError(f"project {number}: project {self._only} alone is served here; {fix}")
         with self._lock:
             if number not in self._projects:
@@ -91,19 +91,15 @@ class Model:
         predictions = [prediction for answer in answers for prediction in answer]
         with_object = sum(bool(prediction["result"]) for prediction in predictions)
         duration = f"{time.monotonic() - start:.1f} s"
-        line = f"{len(predictions)} of {len(tasks)} tasks in {duration}, {with_object} with an object"
+        line = f"{len(predictions)} of {len(tasks)} tasks predicted in {duration}, {with_object} show an object"
         say(f"project {project.number}: {line}{late}")
         return {"results": answers}
 
     def _answers(self, project: Project, task: dict[str, Any], segmenter: Segmenter) -> list[dict[str, Any]]:
         """Return the prediction for a task, none where its photo cannot be read, which is said."""
-        try:
+        with reported(say, f"project {project.number}: no prediction for task {task['id']}"):
             return [project.answer(task, segmenter)]
-        except NoAnswer:
-            raise
-        except UserError as error:
-            say(f"project {project.number}: no prediction for task {task['id']}: {error}")
-            return []
+        return []
 
     def webhook(self, request: dict[str, Any]) -> dict[str, Any]:
         """Read changed annotations in the background; Label Studio waits for the answer while it saves them."""
@@ -140,16 +136,16 @@ class ModelServer(QuietServer):
 class Handler(QuietHandler):
     """A request of Label Studio."""
 
-    def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def look(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Answer ``/health`` and ``/versions``."""
-        known = {"health": self.server.model.health, "versions": self.server.model.versions}
-        return known.get(path.strip("/"), self.server.model.health)(), JSON
+        model = self.server.model
+        return model.versions() if path.strip("/") == "versions" else model.health(), JSON
 
-    def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Answer ``/setup``, ``/predict`` and ``/webhook``, and print errors too, since Label Studio hides some."""
         model = self.server.model
         body = self.body((JSON,))
-        with in_words(f"{path}: the request is damaged (", ")"):
+        with content_errors(f"{path}: the request is damaged (", ")"):
             request = json.loads(body)
         known = {"setup": model.setup, "predict": model.predict, "webhook": model.webhook}
         name = path.strip("/")
@@ -165,20 +161,19 @@ class Handler(QuietHandler):
 
 def serve(parsed: argparse.Namespace) -> int:
     """Be the model of the Label Studio of a command line until it is interrupted, and return the exit code 0."""
-    options = options_of(StudioOptions, parsed)
-    address, only = address_and_project(options.label_studio)
-    client = Client(address, options.token or os.environ.get(TOKEN_VARIABLE, ""))
+    address, only = address_and_project(parsed.label_studio)
+    client = Client(address, parsed.token or os.environ.get(TOKEN_VARIABLE, ""))
     projects = client.projects()
     if only is not None:
         client.labelling_config(only)
         projects = {only: projects.get(only, "")}
-    host, port = options.host or HOST, options.port or MODEL_PORT
+    host, port = parsed.host or HOST, parsed.port or MODEL_PORT
     with listening(ModelServer, Handler, host, port) as server:
-        segmenter = options_of(SegmenterOptions, parsed).segmenter([])
-        server.model = model = Model(client, segmenter, options.max_shots or SHOTS, only)
+        segmenter = segmenter_of(parsed, [])
+        server.model = model = Model(client, segmenter, parsed.max_shots or SHOTS, only)
         named = [f"{number} ({title})" for number, title in projects.items()]
         say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
-        say(f"connect http://{host}:{port} in the Settings of a project, Model - Ctrl-C ends it")
+        say(f"connect http://{host}:{port} under Settings, Model of a project; Ctrl-C ends this program")
         if len(projects) == 1:  # several are read when they ask
             attempt_aloud(model.project(*projects).prepare)
         server.serve_until_interrupted()

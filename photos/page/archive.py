@@ -1,4 +1,4 @@
-"""The page's download: a zip of the formats that the user has ticked, of all photos with a result or with marks.
+"""The page's download: a zip of the formats that the user has ticked, of all photos that have a result or are examples.
 
 It holds the results as the page shows them, without the session, and names photos by their files alone. ``png`` lies at
 its top, each other format in a folder; YOLO's has the photos too, since its programs look for them there.
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from annotations import recognise
-from annotations.annotation import Predictions
 from annotations.results import REJECTED, VERDICT_FILE
 from photos.page.photo import Photo
 from photos.prediction import THUMBNAILS, Prediction, paths_of
@@ -48,7 +47,7 @@ class Archive:
             raise
 
     def add(self, photo: Photo) -> None:
-        """Add a photo's result as the page shows it; of a marked photo without one, its marks.
+        """Add a photo's result as the page shows it; of an example without one, its mask.
 
         UserError: the photo cannot be read, or the result cannot be written.
         """
@@ -99,16 +98,13 @@ class Archive:
         shutil.rmtree(self.aside, ignore_errors=True)
 
     def _write_format(self, kind: str, results: Results) -> None:
-        """Write one of the other formats, which names photos by their files alone."""
+        """Write one of the other formats, in which photos have the names of their files alone."""
         if kind == recognise.YOLO:
             queries = [photo.path for photo in self.photos]
         else:
             folder = kind if kind == recognise.LABELME else "photos"  # of labelme beside its file
             queries = [self.aside / folder / photo.path.name for photo in self.photos]
-        home = queries[0].parent
-        model = own_record(results.paths(queries[0])[0])["model"]
-        predictions = Predictions(results.found(queries, home), home, results.categories, model)
-        recognise.WRITERS[kind](self.aside / kind, predictions)
+        results.write_format(kind, self.aside / kind, queries, queries[0].parent)
 
     def _zip(self, path: Path) -> None:
         """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
@@ -142,5 +138,5 @@ def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _file_names(source: str) -> str:
-    """Return a support's source, ``photo:marks``, without folders."""
+    """Return a support's source, ``photo:annotation``, without folders."""
     return re.sub(r"[^:]*[/\\]", "", source)

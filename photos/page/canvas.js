@@ -1,6 +1,6 @@
-// The canvas: the photo that is open, its mask and marks, and drawing with pointer and keyboard.
+// The canvas: the photo that is open, its mask and edits, and drawing with pointer and keyboard.
 //
-// What is drawn becomes an event of the canvas: "mark", or "ask" for what the network is to outline.
+// What is drawn becomes an event of the canvas: "edit", or "ask" for what the network is to outline.
 
 import { current, element, isWaiting, say, state, tool } from "./state.js";
 
@@ -11,9 +11,9 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 export const canvas = document.querySelector("canvas");
 export const photo = new Image(), layer = new Image();
 const context = canvas.getContext("2d");
-const paint = document.createElement("canvas"), pen = paint.getContext("2d"); // the layer and the marks, opaque
+const paint = document.createElement("canvas"), pen = paint.getContext("2d"); // the layer and the edits, opaque
 const fingers = new Map();
-let drawn = null; // the mark that is being drawn
+let drawn = null; // the edit that is being drawn
 let cross = null; // the place of the keyboard's cross, or of the pointer
 let pressed = null; // the pointer's place on the screen when it was pressed
 let view = { zoom: 1, x: 0, y: 0 }; // the place of the photo in the middle
@@ -49,19 +49,19 @@ function move(dx, dy) {
   draw();
 }
 
-function trace(mark) {
-  const isLine = ["brush", "eraser"].includes(mark.tool) && mark.points.length > 1;
-  pen.globalCompositeOperation = mark.tool === "eraser" || !mark.value ? "destination-out" : "source-over";
-  pen.fillStyle = pen.strokeStyle = (state.classes[mark.value - 1] || [])[1] || "#000";
-  pen.lineWidth = 2 * mark.radius;
+function trace(edit) {
+  const isLine = ["brush", "eraser"].includes(edit.tool) && edit.points.length > 1;
+  pen.globalCompositeOperation = edit.tool === "eraser" || !edit.value ? "destination-out" : "source-over";
+  pen.fillStyle = pen.strokeStyle = (state.classes[edit.value - 1] || [])[1] || "#000";
+  pen.lineWidth = 2 * edit.radius;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
-  if (mark.tool === "box") pen.rect(...mark.points[0], ...mark.points[1].map((end, i) => end - mark.points[0][i]));
-  else if (isLine || mark.tool === "outline") mark.points.forEach(([x, y]) => pen.lineTo(x, y));
+  if (edit.tool === "box") pen.rect(...edit.points[0], ...edit.points[1].map((end, i) => end - edit.points[0][i]));
+  else if (isLine || edit.tool === "outline") edit.points.forEach(([x, y]) => pen.lineTo(x, y));
   else
-    for (const [x, y] of mark.points) {
+    for (const [x, y] of edit.points) {
       pen.moveTo(x, y);
-      pen.arc(x, y, mark.radius, 0, 2 * Math.PI);
+      pen.arc(x, y, edit.radius, 0, 2 * Math.PI);
     }
   if (isLine) pen.stroke();
   else pen.fill();
@@ -83,7 +83,7 @@ export function draw() {
   canvas.width = paint.width = canvas.clientWidth * sharp;
   canvas.height = paint.height = canvas.clientHeight * sharp;
   if (!current.scene || !canvas.width) return;
-  const scale = scaleOf(), all = drawn ? [...current.marks, drawn] : current.marks;
+  const scale = scaleOf(), all = drawn ? [...current.edits, drawn] : current.edits;
   for (const one of [pen, context]) {
     one.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
     one.rect(0, 0, current.scene.width, current.scene.height);
@@ -98,8 +98,8 @@ export function draw() {
   context.globalAlpha = Number(element("opacity").value);
   context.drawImage(paint, 0, 0);
   context.restore();
-  for (const mark of all)
-    if (mark.tool === "point") mark.points.forEach((point) => ring(point, UNKNOWN * mark.radius, true, scale));
+  for (const edit of all)
+    if (edit.tool === "point") edit.points.forEach((point) => ring(point, UNKNOWN * edit.radius, true, scale));
   if (cross) ring(cross, ["box", "click"].includes(tool()) ? 4 / scale : Math.max(radius(), 2 / scale), false, scale);
 }
 
@@ -121,7 +121,7 @@ function extend(point) {
 function end() {
   const done = drawn;
   drawn = null;
-  if (done.tool !== "box") return tell("mark", done);
+  if (done.tool !== "box") return tell("edit", done);
   const [first, last] = done.points;
   if (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1)
     say("The box is empty: drag it around the object, or click two opposite corners.", "error");

@@ -1,11 +1,10 @@
 """``page/session.json``: the photos, classes and sliders of a session."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from util.errors import UserError
-from util.files import read_json
-from util.typecheck import Misfit, convert
+from annotations.annotation import content_errors
 
 
 @dataclass
@@ -14,8 +13,8 @@ class Kept:
 
     photos: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
-    rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})
-    base: list[str] = field(default_factory=list)
+    rule: list[float | None] = field(default_factory=list)  # of the sliders
+    base: list[str] = field(default_factory=list)  # names of base classes
     keeps_base: bool = False
 
 
@@ -24,8 +23,5 @@ def read_kept(file: Path) -> Kept:
     if not file.exists():
         return Kept()
     fix = "remove it: annotations and results stay, photos can be opened again"
-    content = read_json(file, "the state of the page", fix)
-    try:
-        return convert(Kept, content, "the session")
-    except Misfit as misfit:
-        raise UserError(f"{file}: is damaged ({misfit}); {fix}") from None
+    with content_errors(f"{file}: this state of the page is damaged (", f"); {fix}"):
+        return Kept(**json.loads(file.read_bytes()))

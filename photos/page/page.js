@@ -6,12 +6,11 @@ import { explain, post, request, upload } from "./server.js";
 import { current, element, isWaiting, say, state } from "./state.js";
 
 const LOOK = 1000; // ms between two looks at the state
-const WORDS = { unread: "not read" };
 
 const grid = element("grid");
 let rows = new Map(), tiles = new Map(); // of all photos, by name
 let isSending = false;
-const pending = new Map(); // marks to be sent, by the name of the photo, one after the other
+const pending = new Map(); // edits to be sent, by the name of the photo, one after the other
 
 const percent = (number) => `${Number((100 * number).toPrecision(2))} %`;
 
@@ -32,15 +31,15 @@ async function act(action, values = {}) {
 
 const presenceOf = (row) => row.presence[state.classes[current.value - 1][0]] ?? -1;
 const isFound = (row) =>
-  Object.entries(row.presence).some(([word, presence]) => {
-    const isShown = presence === null ? row.share[word] > 0 : presence >= (state.rule[1] ?? state.own[1]);
-    return isShown && row.verdicts[word] !== "rejected";
+  Object.entries(row.presence).some(([name, presence]) => {
+    const isShown = presence === null ? row.share[name] > 0 : presence >= (state.rule[1] ?? state.network_rule[1]);
+    return isShown && row.verdicts[name] !== "rejected";
   });
 
 function statusOf(row) {
   const all = Object.values(row.verdicts);
   if (row.error) return "unread";
-  if (!all.length) return row.marked ? "example" : "";
+  if (!all.length) return row.example ? "example" : "";
   return all.includes("accepted") ? "accepted" : "rejected";
 }
 
@@ -53,19 +52,19 @@ function tileOf(key) {
 function fill(row) {
   const tile = tiles.get(row.name), status = statusOf(row), [picture, title, facts] = tile.children;
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
-  title.replaceChildren(made("b", { className: status }, WORDS[status] || status), row.name);
+  title.replaceChildren(made("b", { className: status }, status === "unread" ? "not read" : status), row.name);
   facts.textContent = presenceOf(row) < 0 ? "" : `${percent(presenceOf(row))} presence score`;
   tile.title = row.error || row.name;
 }
 
 function arrange() {
   const way = Number(element("order").value), show = element("show").value;
-  const kinds = (row) => ({ all: true, example: row.marked, found: isFound(row), "to review": !row.fixed });
-  const chosen = [...rows.values()].filter((row) => kinds(row)[show] ?? statusOf(row) === show);
+  const kinds = (row) => ({ all: true, example: row.example, found: isFound(row), "to review": !row.fixed });
+  const shown = [...rows.values()].filter((row) => kinds(row)[show] ?? statusOf(row) === show);
   const rank = (row) => (presenceOf(row) < 0 ? 2 : way * presenceOf(row)); // those without a score come last
-  if (way) chosen.sort((a, b) => rank(a) - rank(b));
+  if (way) shown.sort((a, b) => rank(a) - rank(b));
   const focused = document.activeElement;
-  grid.replaceChildren(...chosen.map((row) => tiles.get(row.name)));
+  grid.replaceChildren(...shown.map((row) => tiles.get(row.name)));
   if (grid.contains(focused)) focused.focus();
   reach();
 }
@@ -87,7 +86,7 @@ async function look() {
   if (state.whole || (before.job && !state.job)) arrange();
   if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
-  if (!row) choose([...rows.keys()][0] || "");
+  if (!row) select([...rows.keys()][0] || "");
   else if (had && had.changed !== row.changed && !isSending)
     await load(!current.scene || current.scene.drawn !== row.drawn);
   show();
@@ -110,8 +109,8 @@ function wander(event) {
 
 // The photo that is open
 
-async function choose(key) {
-  Object.assign(current, { name: key, scene: null, marks: [], cleared: [] });
+async function select(key) {
+  Object.assign(current, { name: key, scene: null, edits: [], cleared: [] });
   clearCross();
   canvas.ariaBusy = true;
   if (key) await load(true);
@@ -119,21 +118,21 @@ async function choose(key) {
 }
 
 async function open(key) {
-  await choose(key);
+  await select(key);
   canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
   canvas.scrollIntoView({ block: "nearest" });
 }
 
-async function load(withMarks) {
+async function load(withEdits) {
   const key = current.name, place = `photo=${encodeURIComponent(key)}`;
   layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
-  const answer = withMarks && (await request(`scene?${place}`));
+  const answer = withEdits && (await request(`scene?${place}`));
   if (!answer || key !== current.name) return;
   canvas.ariaBusy = false;
   canvas.hidden = Boolean(answer.error) && !answer.isLost;
   if (answer.error) return;
   const isNew = !current.scene;
-  Object.assign(current, { scene: answer, marks: answer.marks });
+  Object.assign(current, { scene: answer, edits: answer.edits });
   if (isNew) {
     photo.src = `picture?${place}&changed=${rows.get(key).changed}`;
     fit();
@@ -149,17 +148,17 @@ function step(by) {
 }
 
 function undo() {
-  const { marks, cleared } = current;
-  if (marks.length) send(marks.slice(0, -1));
+  const { edits, cleared } = current;
+  if (edits.length) send(edits.slice(0, -1));
   else if (cleared.length) send(cleared);
   else say("Nothing is left to undo on this photo.");
 }
 
 function clear() {
-  const marks = current.marks;
-  if (!marks.length) return say("Nothing is left to clear on this photo.");
+  const edits = current.edits;
+  if (!edits.length) return say("Nothing is left to clear on this photo.");
   send([]);
-  current.cleared = marks;
+  current.cleared = edits;
 }
 
 async function download() {
@@ -178,10 +177,10 @@ async function ask({ action, ...values }) {
   }
 }
 
-async function send(changed) {
+async function send(edits) {
   if (isWaiting()) return;
-  Object.assign(current, { marks: changed, cleared: [] });
-  pending.set(current.name, { photo: current.name, marks: changed, before: current.scene.drawn });
+  Object.assign(current, { edits, cleared: [] });
+  pending.set(current.name, { photo: current.name, edits, before: current.scene.drawn });
   draw();
   if (isSending) return;
   isSending = true;
@@ -191,7 +190,7 @@ async function send(changed) {
     const done = await act("draw", one), row = rows.get(one.photo), next = pending.get(one.photo);
     if (done && row && next) next.before = row.drawn;
     if (one.photo !== current.name || !row || next) continue;
-    if (done && current.scene && current.marks === one.marks) current.scene.drawn = row.drawn;
+    if (done && current.scene && current.edits === one.edits) current.scene.drawn = row.drawn;
     else await load(true);
   }
   isSending = false;
@@ -200,17 +199,17 @@ async function send(changed) {
 function showLists() {
   current.value = Math.min(current.value, state.classes.length);
   current.cleared = []; // the classes may have other numbers now
-  const chips = state.classes.map(([word, colour], i) => {
+  const chips = state.classes.map(([name, colour], i) => {
     const radio = made("input", { type: "radio", name: "class", value: i + 1, checked: i + 1 === current.value });
-    const chip = made("label", {}, radio, made("i"), word);
+    const chip = made("label", {}, radio, made("i"), name);
     chip.children[1].style.background = colour;
     return chip;
   });
   element("classes").replaceChildren(...chips);
   if (element("formats").firstChild) return; // what is ticked remains
-  const isChosen = (word) => ["png", "coco"].includes(word);
-  const box = (word) => made("input", { type: "checkbox", value: word, checked: isChosen(word) });
-  element("formats").replaceChildren(...state.formats.map((word) => made("label", {}, box(word), word)));
+  const isTicked = (kind) => ["png", "coco"].includes(kind);
+  const box = (kind) => made("input", { type: "checkbox", value: kind, checked: isTicked(kind) });
+  element("formats").replaceChildren(...state.formats.map((kind) => made("label", {}, box(kind), kind)));
 }
 
 function show() {
@@ -224,23 +223,23 @@ function show() {
   const photos = `${all.length} photo${all.length === 1 ? "" : "s"}`;
   element("count").textContent = `${photos}, ${segmented} segmented, ${of("accepted")} accepted`;
   element("hint").textContent = document.querySelector("[name=tool]:checked").dataset.hint;
-  const listed = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
-  const classes = listed.map(([word, share]) => {
-    const presence = row.presence[word] === null ? "" : `, presence score ${percent(row.presence[word])}`;
-    const verdict = row.verdicts[word] ? `, ${row.verdicts[word]}` : "";
-    return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
+  const listed = Object.entries(row ? row.share : {}).filter(([name, share]) => share || !state.base.includes(name));
+  const classes = listed.map(([name, share]) => {
+    const presence = row.presence[name] === null ? "" : `, presence score ${percent(row.presence[name])}`;
+    const verdict = row.verdicts[name] ? `, ${row.verdicts[name]}` : "";
+    return `${name}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
   });
   element("about").textContent = row ? `${[row.error || current.name, ...classes].join("; ")}.` : "";
-  document.querySelector("[data-do=mark]").setAttribute("aria-pressed", String(Boolean(row && row.marked)));
+  document.querySelector("[data-do=use_as_example]").setAttribute("aria-pressed", String(Boolean(row && row.example)));
   element("title").textContent = state.title;
-  const [word, done, planned, left] = state.job || [], [bar, line] = element("job").children;
+  const [verb, done, planned, left] = state.job || [], [bar, line] = element("job").children;
   element("job").hidden = !state.job;
   [bar.max, bar.value] = [planned || 1, done || 0];
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
-  line.textContent = planned ? `${done} of ${planned} ${word}${left ? `, ${time} left` : ""}` : "preparing";
+  line.textContent = planned ? `${done} of ${planned} ${verb}${left ? `, ${time} left` : ""}` : "preparing";
   for (const [i, id] of ["threshold", "least"].entries()) {
-    const input = element(id), now = String(state.rule[i] ?? state.own[i]);
-    input.parentElement.hidden = state.own[i] === null;
+    const input = element(id), now = String(state.rule[i] ?? state.network_rule[i]);
+    input.parentElement.hidden = state.network_rule[i] === null;
     if (input.dataset.now !== now) input.value = input.dataset.now = now;
     input.nextElementSibling.textContent = percent(Number(input.value));
   }
@@ -266,8 +265,8 @@ function press(event) {
 
 document.onkeydown = (event) => {
   if (event.target.matches("select, input:not([type])")) return;
-  const own = event.target === canvas ? drawByKey : grid.contains(event.target) ? wander : () => false;
-  if (own(event) || press(event)) event.preventDefault();
+  const take = event.target === canvas ? drawByKey : grid.contains(event.target) ? wander : () => false;
+  if (take(event) || press(event)) event.preventDefault();
 };
 
 const path = () => ({ path: element("path").value });
@@ -280,7 +279,7 @@ async function byName(action, values = {}) {
 }
 
 const RUNS = {
-  choose: () => element("files").click(),
+  pick_files: () => element("files").click(),
   open: () => act("open", path()),
   annotations: () => act("annotations", path()),
   add_class: async () => (await byName("add_class")) && element("classes").lastChild.click(),
@@ -301,11 +300,11 @@ const RUNS = {
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),
   next: () => step(1),
-  own: () => slide(null, null),
+  reset_rule: () => slide(null, null),
   pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
   download,
   stop: () => act("stop"),
-  example: () => act("example"),
+  samples: () => act("samples"),
 };
 
 async function judge(verdict) {
@@ -333,7 +332,7 @@ document.onchange = async (event) => {
   if (event.target.tagName === "SELECT") arrange();
   if (event.target.type === "file") {
     await upload([...event.target.files]);
-    event.target.value = ""; // the same files may be chosen again
+    event.target.value = ""; // the same files may be selected again
   }
   cancel();
   look();
@@ -346,7 +345,7 @@ element("least").onchange = (event) => slide(state.rule[0], Number(event.target.
 element("threshold").oninput = element("least").oninput = show;
 element("size").oninput = element("opacity").oninput = window.onresize = photo.onload = layer.onload = draw;
 photo.onerror = layer.onerror = explain;
-canvas.addEventListener("mark", (event) => send([...current.marks, event.detail]));
+canvas.addEventListener("edit", (event) => send([...current.edits, event.detail]));
 canvas.addEventListener("ask", (event) => ask(event.detail));
 look();
 setInterval(() => document.hidden || look(), LOOK);

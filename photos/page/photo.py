@@ -1,10 +1,10 @@
-"""A photo of the page: its mask, the marks drawn over it, its result, and its pictures for the browser.
+"""A photo of the page: its mask, the user's edits over it, its result, and its pictures for the browser.
 
-The browser sends marks in pixels of the photo, not images (``drawing.py``). Beneath them lies what the network found,
-or what a file of annotations says. Results are those of ``predict.py``, so that each can go on with the other's work.
-The folder ``page`` beside them holds the marks of each photo, and the mask beneath them once there are any; ``marked``
-holds the marked photos and their masks, for ``--supports``. Masks of the page have the values of its classes, those of
-results the values of the result's classes.
+The browser sends edits, not images (``drawing.py``). Beneath them lies what the network found, or what a file of
+annotations says. Results are those of ``predict.py``, so that each can go on with the other's work. The folder ``page``
+beside them holds the edits of each photo, and the mask beneath them once there are any; ``examples`` holds the examples
+and their masks, for ``--supports``. Masks of the page have the values of its classes, those of results the values of
+the result's classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from annotations.mask_files import OF_MASKS, OF_PHOTOS
 from annotations.masks import NAME_FILES
 from annotations.results import REJECTED
-from photos.page.drawing import Mark, draw_marks, is_empty, marks_without
+from photos.page.drawing import Edit, edits_without, is_empty, with_edits
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
 from photos.results import Results, own_record
@@ -34,7 +34,7 @@ from util.loaded import Calibration, without_specks
 
 # folders in that of the results
 PAGE = "page"
-MARKED = "marked"
+EXAMPLES = "examples"
 # pixels of the longer side, at most
 PREVIEW = 2048
 THUMBNAIL = 320
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 
 @dataclass
 class Common:
-    """The results, classes, rules and numbers that all photos of a page share."""
+    """The results, classes, rules and numbers that a page and all its photos share."""
 
     results: Results
     classes: list[str]  # by their values, from 1
@@ -59,6 +59,13 @@ class Common:
     calibration: Calibration | None  # of the network
     rule: Rule  # of the sliders
     numbers: Iterator[int]  # of changes
+    base: list[str]  # the base classes among the classes
+    keeps_base: bool = False  # whether results have the base classes
+    renewed: int = 0  # number of the last change of what is not of one photo
+
+    def renew(self) -> None:
+        """Note that what is not of one photo has changed."""
+        self.renewed = next(self.numbers)
 
 
 class Photo:
@@ -71,16 +78,16 @@ class Photo:
         self.name = writable(path.name)  # in the page
         self.error = ""  # why it could not be read
         self.changed = 0  # number of the last change of anything
-        self.drawn = 0  # number of the last change of its marks
+        self.drawn = 0  # number of the last change of its edits
         session = self.results.out / PAGE
         self.beneath_file = session / "beneath" / f"{path.stem}.png"
-        self.marks_file = session / "marks" / f"{path.stem}.json"
-        marked = self.results.out / MARKED
-        self.mask_file = marked / OF_MASKS[0] / f"{path.stem}.png"
-        self.copy = marked / OF_PHOTOS[0] / path.name
-        kept = kept_json(self.marks_file)
-        self.marks: list[Mark] = kept.get("marks", [])
-        self._marked_file = kept.get("photo")  # the ``file_facts`` of what the user has marked
+        self.edits_file = session / "edits" / f"{path.stem}.json"
+        examples = self.results.out / EXAMPLES
+        self.mask_file = examples / OF_MASKS[0] / f"{path.stem}.png"
+        self.copy = examples / OF_PHOTOS[0] / path.name
+        kept = kept_json(self.edits_file)
+        self.edits: list[Edit] = kept.get("edits") or kept.get("marks", [])  # by their name in earlier versions
+        self._edited_file = kept.get("photo")  # the ``file_facts`` of what the user has annotated
         self._read_record()
 
     def _read_record(self) -> None:
@@ -91,16 +98,18 @@ class Photo:
         self.names = [row["name"] for row in rows]  # of its result's classes, in the order of their values
         self.presence = {row["name"]: row["presence"] for row in rows}
         self.share = {row["name"]: row["share"] for row in rows}
-        self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
+        self.inputs = record.get("inputs")  # digest of the examples and settings that the network had
         self._written_rule = Rule(record.get("threshold"), record.get("min_presence"))
-        self._written_marks: list[Mark] | None = record.get("corrections", [])
+        self._written_edits: list[Edit] | None = record.get("corrections", [])
 
-    def touch(self) -> None:
-        """Note that anything of it has changed."""
+    def touch(self, is_drawn: bool = False) -> None:
+        """Note that anything of it has changed, ``is_drawn``: its edits."""
         self.changed = next(self.common.numbers)
+        if is_drawn:
+            self.drawn = self.changed
 
     @property
-    def is_marked(self) -> bool:
+    def is_example(self) -> bool:
         """Whether the network learns from its mask."""
         return self.mask_file.is_file()
 
@@ -110,11 +119,16 @@ class Photo:
         return bool(self.names) and self.path.is_file() and not is_same_file(self._result_file, self.path)
 
     @property
-    def is_mark_outdated(self) -> bool:
-        """Whether it is a marked photo whose file was replaced since the user marked it."""
-        if not self.is_marked or self._marked_file is None:
+    def is_example_outdated(self) -> bool:
+        """Whether it is an example whose file was replaced since the user annotated it."""
+        if not self.is_example or self._edited_file is None:
             return False
-        return self.path.is_file() and not is_same_file(self._marked_file, self.path)
+        return self.path.is_file() and not is_same_file(self._edited_file, self.path)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its file is another one than its result or its annotation is of."""
+        return self.is_result_outdated or self.is_example_outdated
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -124,8 +138,8 @@ class Photo:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether network and sliders leave its mask alone: it is marked, or all classes have a verdict."""
-        return self.is_marked or len(self.verdicts) == len(self.names) > 0
+        """Whether network and sliders leave its mask alone: it is an example, or all classes have a verdict."""
+        return self.is_example or len(self.verdicts) == len(self.names) > 0
 
     @property
     def rule(self) -> Rule:
@@ -137,7 +151,7 @@ class Photo:
         return {
             "name": self.name,
             "found": bool(self.names),
-            "marked": self.is_marked,
+            "example": self.is_example,
             "fixed": self.is_fixed,
             "presence": self.presence,
             "share": self.share,
@@ -149,12 +163,12 @@ class Photo:
         }
 
     def scene(self) -> dict[str, Any]:
-        """Return size and marks for the browser."""
+        """Return size and edits for the browser."""
         height, width = upright_size(*header_of(self.path))
-        return {"height": height, "width": width, "marks": self.marks, "drawn": self.drawn}
+        return {"height": height, "width": width, "edits": self.edits, "drawn": self.drawn}
 
     def beneath(self, rule: Rule) -> np.ndarray:
-        """Return the mask without marks at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
+        """Return the mask without edits at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
         label = self._unjudged(rule)
         for name, verdict in self.verdicts.items():
             if verdict == REJECTED:
@@ -162,7 +176,7 @@ class Photo:
         return label
 
     def _unjudged(self, rule: Rule) -> np.ndarray:
-        """Return the mask without marks, as ``beneath``, with the classes that are rejected."""
+        """Return the mask without edits, as ``beneath``, with the classes that are rejected."""
         values = np.array([0, *map(self._value, self.names)], np.uint8)  # of the page, by those of the result
         if self.names and rule != Rule():
             return values[self._mask_by(rule)]
@@ -184,8 +198,8 @@ class Photo:
         return self.common.classes.index(name) + 1
 
     def label(self) -> np.ndarray:
-        """Return the mask with its marks, as ``beneath``."""
-        return draw_marks(self.beneath(self.rule), self.marks)
+        """Return the mask with its edits, as ``beneath``."""
+        return with_edits(self.beneath(self.rule), self.edits)
 
     def files(self) -> list[Path]:
         """Return the files of its result: JSON, mask, overlay, probabilities."""
@@ -195,78 +209,78 @@ class Photo:
         _, _, _, *files = self.files()
         return np.stack([read_mask(file) for file in files]).astype(np.float32) / 255
 
-    def draw(self, marks: list[Mark]) -> None:
-        """Take marks in place of the earlier ones, and write them and what follows from them."""
-        self.marks = marks
-        if self.is_marked:
-            self.mark()
+    def draw(self, edits: list[Edit]) -> None:
+        """Take edits in place of the earlier ones, and write them and what follows from them."""
+        self.edits = edits
+        if self.is_example:
+            self.make_example()
         else:
-            self._keep_marks()
+            self._keep_edits()
         self.write()
 
-    def _keep_marks(self) -> None:
-        self._marked_file = file_facts(self.path)
-        write_atomically(self.marks_file, json.dumps({"marks": self.marks, "photo": self._marked_file}))
+    def _keep_edits(self) -> None:
+        self._edited_file = file_facts(self.path)
+        write_atomically(self.edits_file, json.dumps({"edits": self.edits, "photo": self._edited_file}))
 
-    def mark(self) -> None:
-        """Make this a marked photo, of its present mask."""
+    def make_example(self) -> None:
+        """Make this an example, of its present mask."""
         names = "".join(f"{value}: {name}\n" for value, name in enumerate(self.common.classes, start=1))
         write_atomically(self.mask_file.parents[1] / NAME_FILES[0], names)
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)
-        self._keep_marks()
+        self._keep_edits()
 
     def remove_class(self, value: int) -> None:
-        """Remove a class from marks and mask after the session has; no longer an example if nothing else is marked."""
+        """Remove a class from edits and mask after the session has; no longer an example if nothing else is on it."""
         if self.beneath_file.is_file():
             label = read_mask(self.beneath_file)
             known = np.arange(IGNORE + 1, dtype=np.uint8)
             new_values = np.where((known > value) & (known < IGNORE), known - 1, known)
             new_values[value] = 0
             write_mask(self.beneath_file, new_values[label])
-        elif not (self.marks or self.is_marked):
+        elif not (self.edits or self.is_example):
             return
-        self.draw(marks_without(value, self.marks))
-        if self.is_marked and is_empty(self.label()):
-            self.unmark()
-        self.drawn = self.changed = next(self.common.numbers)
+        self.draw(edits_without(value, self.edits))
+        if self.is_example and is_empty(self.label()):
+            self.drop_example()
+        self.touch(is_drawn=True)
 
     def lay(self, label: np.ndarray) -> None:
-        """Make this a marked photo of a mask, in place of what lay beneath the marks and of the marks."""
+        """Make this an example of a mask, in place of what lay beneath the edits and of the edits."""
         write_mask(self.beneath_file, label)
         self._written_rule = Rule()  # of no slider
-        self._written_marks = None
-        self.mark()
+        self._written_edits = None
+        self.make_example()
         self.draw([])
 
     def leave_examples(self) -> None:
-        """Make this no marked photo, whose marks remain."""
+        """Make this no example; its edits remain."""
         for file in (self.mask_file, self.copy):
             file.unlink(missing_ok=True)
 
-    def unmark(self) -> None:
-        """Make this no marked photo; without a result nothing is left of its mask."""
+    def drop_example(self) -> None:
+        """Make this no example; without a result nothing is left of its mask."""
         self.leave_examples()
         if not self.names:
             self.beneath_file.unlink(missing_ok=True)
             self.draw([])
 
     def take(self, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write what the network found; earlier marks lie over it, and a rejected class remains rejected."""
+        """Write what the network found; earlier edits lie over it, and a rejected class remains rejected."""
         self.beneath_file.unlink(missing_ok=True)
         self._write(prediction, facts)
         self.write()
 
     def forget(self) -> None:
-        """Remove the result and the verdicts on it; marks remain."""
+        """Remove the result and the verdicts on it; edits remain."""
         self.judge(dict.fromkeys(self.verdicts, ""))
         for file in (self.files()[0], self.beneath_file):
             file.unlink(missing_ok=True)
         self._read_record()
 
     def write(self, facts: dict[str, Any] | None = None) -> None:
-        """Write the result again where its rule or its marks have changed since, or with ``facts`` the first time."""
-        is_changed = self._written_rule != self.rule or self._written_marks != self.marks
+        """Write the result again where its rule or its edits have changed since, or with ``facts`` the first time."""
+        is_changed = self._written_rule != self.rule or self._written_edits != self.edits
         if not facts and not (self.names and is_changed):
             return
         if self.names and not self.beneath_file.is_file():
@@ -286,7 +300,7 @@ class Photo:
         """Return the entries of the result's JSON that say how it was made and changed."""
         record = own_record(self.files()[0]) if self.names else {}
         kept = {key: value for key, value in record.items() if key not in OF_PREDICTION}
-        return {**kept, **self.rule._asdict(), "corrections": self.marks}
+        return {**kept, **self.rule._asdict(), "corrections": self.edits}
 
     def judge(self, verdicts: dict[str, str]) -> None:
         """Write verdicts on some classes; "" takes one back."""
@@ -296,7 +310,7 @@ class Photo:
             self.results.write_verdicts()
 
     def prediction(self) -> Prediction:
-        """Return the result with its marks; classes that only the user has drawn are certain."""
+        """Return the result with its edits; classes that only the user has drawn are certain."""
         label = self.label()
         names = list(self.names or self.common.classes)
         for value, name in enumerate(self.common.classes, 1):
@@ -326,7 +340,7 @@ class Photo:
         )
 
     def _presence_of(self, name: str, mask: np.ndarray) -> float | None:
-        """Return the presence score of a class, 1 if only marks show it; None of base classes."""
+        """Return the presence score of a class, 1 if only edits show it; None of base classes."""
         score = self.presence.get(name, 0.0)
         return float(mask.any()) if score == 0 else score
 
@@ -344,12 +358,12 @@ class Photo:
     def thumbnail(self) -> np.ndarray:
         """Return a small picture of the photo with its mask, (h, w, 3) uint8."""
         picture = self.picture(THUMBNAIL)
-        label = self.label() if self.names or self.is_marked else np.zeros((1, 1), np.uint8)
+        label = self.label() if self.names or self.is_example else np.zeros((1, 1), np.uint8)
         height, width, _ = picture.shape
         return class_map(picture, cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST))
 
     def layer(self) -> bytes:
-        """Return the mask beneath the marks as a PNG, transparent where there is none."""
+        """Return the mask beneath the edits as a PNG, transparent where there is none."""
         colours = np.zeros((IGNORE + 1, 4), np.uint8)  # blue, green, red, opacity
         for value in range(1, IGNORE):
             red, green, blue = class_colour(value)

@@ -1,12 +1,12 @@
 """The region of one photo that the network sees about a place, or in a box."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
+from annotations.drawn import box_between
+from photos.examples import BOXED, Support
 from photos.segmenter import Segmenter
-from photos.supports import BOXED, Support
 from util.files.palette import IGNORE
 
 CLICK_RADIUS = 0.04  # of the disc about a click, as a share of the longer side
@@ -48,16 +48,12 @@ def part_to_remove(label: np.ndarray, column: int, row: int) -> np.ndarray:
     return part | (beside & (label == 0))
 
 
-def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: Sequence[Sequence[float]]) -> np.ndarray:
+def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: ArrayLike) -> np.ndarray:
     """Return the object that the network finds in a box of two opposite corners (x, y), (H, W) bool.
 
     UserError: nothing of the box is left at the network's input size.
     """
     label = np.zeros(image.shape[:2], np.uint8)
-    points = np.array(corners)
-    limits = np.array(label.shape[::-1])
-    left, top = np.clip(points.min(0), 0, limits).round().astype(int)
-    right, bottom = np.clip(points.max(0), 0, limits).round().astype(int)
-    label[top:bottom, left:right] = BOXED
+    label[box_between(corners, label.shape)] = BOXED
     (support,) = segmenter.without_classes().boxes_to_masks(None, [Support(image, label, "the box")])
     return support.label == 1

@@ -37,9 +37,9 @@ export async function upload(files) {
     else added += 1;
     if (answer.isLost) break;
   }
-  const more = refused.length > 3 ? [`and ${refused.length - 3} more`] : [];
+  const others = refused.length > 3 ? [`and ${refused.length - 3} more`] : [];
   const note = `${added} photo${added === 1 ? "" : "s"} added`;
-  say([note, ...refused.slice(0, 3), ...more].join("; "), refused.length ? "error" : "");
+  say([note, ...refused.slice(0, 3), ...others].join("; "), refused.length ? "error" : "");
 }
 
 // A picture that cannot be shown: why, by asking once more

@@ -20,10 +20,10 @@ from typing import IO, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from photos.command import HOST, PORT, SESSION
-from photos.options import PageOptions, SegmenterOptions, options_of
+from photos.options import segmenter_of
 from photos.page.background import line_of
 from photos.page.photo import PREVIEW, jpeg
-from photos.page.session import ACTIONS, Session
+from photos.page.session import Session
 from util.errors import UserError
 
 INDEX = "page.html"
@@ -71,11 +71,11 @@ class QuietHandler(BaseHTTPRequestHandler):
     server: Any
     protocol_version = "HTTP/1.1"
 
-    def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def look(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Return the content that GET asks for, bytes or what becomes JSON, and its media type."""
         raise NotImplementedError
 
-    def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Do what POST asks for, and return as ``look``."""
         raise NotImplementedError
 
@@ -125,8 +125,7 @@ class QuietHandler(BaseHTTPRequestHandler):
     def body(self, kinds: Sequence[str]) -> bytes:
         """Return what a request sends; UserError: its length is none or too large, or it is none of the ``kinds``."""
         length = self.headers.get("Content-Length", "")
-        is_number = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD))
-        is_possible = is_number and int(length) <= MAX_UPLOAD
+        is_possible = length.isdecimal() and int(length) <= MAX_UPLOAD
         if not is_possible or self.headers.get("Content-Type") not in kinds:
             self.close_connection = True
             allowed = f"at most {MAX_UPLOAD} bytes (Content-Length) of {' or '.join(kinds)}"
@@ -140,7 +139,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 class Handler(QuietHandler):
     """A request of the page."""
 
-    def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def look(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Return a file of the page, its state, or a picture of a photo."""
         session = self.server.session
         name = path.strip("/") or INDEX
@@ -151,41 +150,41 @@ class Handler(QuietHandler):
                 raise UserError("no zip is ready; press Prepare zip")
             return session.archive, BYTES
         if path == "/picture":  # takes long, and nothing changes it
-            return jpeg(session.photos[words["photo"]].picture(PREVIEW)), "image/jpeg"
+            return jpeg(session.photos[query["photo"]].picture(PREVIEW)), "image/jpeg"
         with session.lock:
             if path == "/state":
-                return session.state(int(words["since"])), JSON
-            photo = session.photos[words.get("photo", path)]
+                return session.state(int(query["since"])), JSON
+            photo = session.photos[query.get("photo", path)]
             if path == "/scene":
                 return photo.scene(), JSON
             if path == "/layer":
                 return photo.layer(), "image/png"
             return jpeg(photo.thumbnail()), "image/jpeg"
 
-    def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Do one of the session's actions, and return its note."""
+        session = self.server.session
         action = path.strip("/")
-        if action not in ACTIONS:
+        if action not in session.actions:
             self.close_connection = True
             raise UserError(f"{action}: is no action of the page")
         body = self.body((JSON, BYTES))
-        values = {**words, "content": body} if action == "upload" else json.loads(body)
-        with self.server.session.lock:
-            note = getattr(self.server.session, action)(**values)
-            self.server.session.save()
+        values = {**query, "content": body} if action == "upload" else json.loads(body)
+        with session.lock:
+            note = session.actions[action](**values)
+            session.save()
             return {"note": note or ""}, JSON
 
 
 def serve(parsed: argparse.Namespace) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
-    segmenter = options_of(SegmenterOptions, parsed).segmenter([])
-    options = options_of(PageOptions, parsed)
-    out = options.out or SESSION
-    host, port = options.host or HOST, options.port or PORT
+    segmenter = segmenter_of(parsed, [])
+    out = parsed.out or SESSION
+    host, port = parsed.host or HOST, parsed.port or PORT
     with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)
         title = segmenter.model.title
-        print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
+        print(f"{title}: open http://{host}:{port}; work is kept in {out}; Ctrl-C ends this program", flush=True)
         server.serve_until_interrupted()
         session.end()
     return 0

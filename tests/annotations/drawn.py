@@ -13,7 +13,8 @@ from PIL import Image
 
 from annotations.labelstudio import brush_runs
 from annotations.shapes import encoded
-from photos.supports import BOXED, read_supports
+from photos.example_files import read_examples
+from photos.examples import BOXED
 from util.errors import UserError
 from util.files.images import write_mask
 
@@ -60,7 +61,7 @@ def photo(path: Path, turned: bool = False) -> Path:
 def areas(text: object, photos: Path | None = None) -> dict[str, int]:
     """Return the pixels of each class over all photos."""
     pixels: dict[str, int] = {}
-    supports, _ = read_supports([str(text)], photos)
+    supports, _ = read_examples([str(text)], photos)
     for support in supports:
         name = str(support.name)
         is_object = np.isin(support.read().label, (1, BOXED))

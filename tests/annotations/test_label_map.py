@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from annotations.masks import read_names
-from photos.supports import parse_support
+from photos.examples import parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region
 from util.errors import UserError
 from util.files.images import read_mask
@@ -166,7 +166,7 @@ def test_a_mask_of_one_class_has_one_colour(tmp_path: Path, mask_of_class: Path)
 
 
 def test_one_mask_of_a_support_is_one_object_in_any_colours(tmp_path: Path, mask_of_class: Path) -> None:
-    label = parse_support(f"{tmp_path / 'JPEGImages/p0.jpg'}:{mask_of_class}").read().label
+    label = parse_example(f"{tmp_path / 'JPEGImages/p0.jpg'}:{mask_of_class}").read().label
     assert label.shape == (HEIGHT, WIDTH)
     assert int(label.sum()) == sum(AREAS.values())
 

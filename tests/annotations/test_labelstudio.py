@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photos.supports import read_supports
+from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
 
 CATS = {"cat": AREAS["cat"]}
@@ -55,7 +55,7 @@ def tasks(folder: Path, data: dict[str, Any], *annotations: dict[str, Any], uplo
 )
 def test_a_region_belongs_to_the_photo_that_it_names(tmp_path: Path, data: dict, where: dict, upload: str) -> None:
     path = tasks(tmp_path, data, {"result": [entry(CAT, "cat", **where)]}, upload=upload)
-    (support,), _ = read_supports([str(path)])
+    (support,), _ = read_examples([str(path)])
     assert support.photo.name == "p0.jpg"
     assert int(support.read().label.sum()) == AREAS["cat"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from photos.supports import read_supports
+from photos.example_files import read_examples
 from tests.annotations import drawn
 from util.errors import UserError
 
@@ -126,7 +126,7 @@ def _refusal_of_damaged(kind: str, folder: Path, name: str, change: Change) -> s
 def _refusal(text: str) -> str:
     """Return the error of reading all supports."""
     with pytest.raises(UserError) as caught:
-        supports, _ = read_supports([text])
+        supports, _ = read_examples([text])
         for support in supports:
             support.read()
     return str(caught.value)

@@ -8,7 +8,8 @@ from PIL import Image
 
 from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Instance, label_of
-from photos.supports import BOXED, read_supports
+from photos.example_files import read_examples
+from photos.examples import BOXED
 from tests.annotations import drawn
 from util.errors import UserError
 
@@ -19,7 +20,7 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
     write(tmp_path / "set")
     ids = [17, 18] if kind == "coco" else [1, 2]
     for text in (str(tmp_path / "set"), f"{kind}:{tmp_path / 'set'}"):
-        supports, categories = read_supports([text])
+        supports, categories = read_examples([text])
         assert [*categories.items()][:2] == [*zip(ids, ("cat", "dog"))]
         assert [support.name for support in supports] == ["cat", "dog"]
         for support in supports:
@@ -44,9 +45,9 @@ def test_photos_may_lie_elsewhere(kind: str, tmp_path: Path) -> None:
     path = drawn.WRITERS[kind](tmp_path / kind)
     photo = next((tmp_path / kind).rglob(drawn.PHOTO))
     photo.rename(elsewhere / photo.name)
-    supports, _ = read_supports([str(path)], elsewhere)
+    supports, _ = read_examples([str(path)], elsewhere)
     assert [bool(support.read().label.any()) for support in supports] == [True, True]
-    chosen, _ = read_supports([str(path)], elsewhere, classes=["dog"], shots=1)
+    chosen, _ = read_examples([str(path)], elsewhere, classes=["dog"], shots=1)
     assert [support.name for support in chosen] == ["dog"]
 
 
@@ -54,7 +55,7 @@ def test_photos_of_masks_may_lie_elsewhere(tmp_path: Path) -> None:
     drawn.masks(tmp_path / "set")
     (tmp_path / "photos").mkdir()
     (tmp_path / "set" / drawn.PHOTO).rename(tmp_path / "photos/a.jpg")
-    supports, _ = read_supports([str(tmp_path / "set")], tmp_path / "photos")
+    supports, _ = read_examples([str(tmp_path / "set")], tmp_path / "photos")
     assert len(supports) == 2
 
 
@@ -62,15 +63,15 @@ def test_a_mask_of_several_indices_without_names_is_refused(tmp_path: Path) -> N
     drawn.masks(tmp_path)
     (tmp_path / "names.txt").unlink()
     with pytest.raises(UserError, match=r"a\.png: .* hold the class indices \[1, 2\]"):
-        read_supports([str(tmp_path)])
-    (support,), _ = read_supports([str(tmp_path)], mask_value=2)
+        read_examples([str(tmp_path)])
+    (support,), _ = read_examples([str(tmp_path)], mask_value=2)
     np.testing.assert_array_equal(support.read().label == 1, drawn.region(drawn.DOG) > 0)
 
 
 def test_a_mask_of_one_index_without_names_is_one_object(tmp_path: Path) -> None:
     drawn.photo(tmp_path / drawn.PHOTO)
     Image.fromarray(255 * drawn.region(drawn.CAT)).convert("RGB").save(tmp_path / "a.png")
-    (support,), _ = read_supports([str(tmp_path)])
+    (support,), _ = read_examples([str(tmp_path)])
     assert support.name is None
     assert support.read().label.sum() == drawn.AREAS["cat"]
 
@@ -80,7 +81,7 @@ def test_masks_of_different_indices_without_names_are_refused(tmp_path: Path) ->
         drawn.photo(tmp_path / f"{name}.jpg")
         drawn.index_mask(tmp_path / f"{name}.png", number * drawn.region(box))
     with pytest.raises(UserError, match=r"dog\.png: .* hold the class indices \[1, 2\]"):
-        read_supports([str(tmp_path)])
+        read_examples([str(tmp_path)])
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from annotations import yolo
 from annotations.shapes import encoded
-from photos.supports import parse_support, read_supports
+from photos.example_files import read_examples
+from photos.examples import parse_example
 from tests.annotations.drawn import (
     AREAS,
     CAT,
@@ -78,7 +79,7 @@ def test_a_photo_with_crowds_alone_says_so(tmp_path: Path) -> None:
     other = {"id": 8, "file_name": "p1.jpg", "width": WIDTH, "height": HEIGHT}
     path = coco(tmp_path, crowd(CAT), {"segmentation": [outline(DOG)], "image_id": 8}, images=[other])
     with pytest.raises(UserError, match=r"has only crowd regions on 'p0.jpg' \(iscrowd 1\)"):
-        parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
+        parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
 
 
 def shape(label: str, box: tuple[int, ...]) -> dict[str, Any]:
@@ -142,11 +143,11 @@ LISTED_AGAIN = {"id": 8, "file_name": "./p0.jpg", "width": WIDTH, "height": HEIG
 
 def test_a_photo_under_two_ids_is_one_photo(tmp_path: Path, capsys) -> None:
     path = coco(tmp_path, OUTLINED_CAT, OUTLINED_DOG | {"image_id": 8}, images=[LISTED_AGAIN])
-    supports, _ = read_supports([str(path)])
+    supports, _ = read_examples([str(path)])
     assert {support.photo.resolve() for support in supports} == {tmp_path / "p0.jpg"}
     assert areas(path) == AREAS
     assert "joined: photos that are listed more than once (1" in capsys.readouterr().err
-    dog = parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("dog")
+    dog = parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("dog")
     assert dog.label.sum() == AREAS["dog"]
 
 
@@ -212,6 +213,6 @@ def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
     rows = [f"{int(row[0]) + 1}{row[1:]}" for row in labels.read_text().splitlines()]
     labels.write_text("\n".join(rows))
     assert areas(folder) == AREAS
-    (cat, _), categories = read_supports([str(folder)])
+    (cat, _), categories = read_examples([str(folder)])
     assert categories == {2: "cat", 3: "dog"}
     assert np.count_nonzero(cat.read().label) == AREAS["cat"]

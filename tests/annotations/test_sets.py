@@ -10,7 +10,7 @@ from PIL import Image
 
 from annotations.labelme import read_annotations
 from annotations.mask_files import folders_in
-from photos.supports import read_supports
+from photos.example_files import read_examples
 from tests.annotations import drawn
 from tests.annotations.drawn import (
     AREAS,
@@ -109,7 +109,7 @@ SETS = [
 def test_a_set_in_parts_is_read_as_one(tmp_path: Path, write: Callable[[Path], None], named: bool) -> None:
     write(tmp_path)
     photos = tmp_path if named else None
-    supports, _ = read_supports([str(tmp_path)], photos)
+    supports, _ = read_examples([str(tmp_path)], photos)
     assert len({support.photo.resolve() for support in supports}) == 2
     assert areas(tmp_path, photos) == TWICE
 
@@ -134,7 +134,7 @@ def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path
     photo(tmp_path / "p0.jpg")
     path = coco_json(tmp_path, *MARKS, names=("cup/mug", "dog"))
     assert f"{path}: the class 'cup/mug': a class name has 1 to 80 characters" in refusal(path)
-    supports, _ = read_supports([str(path)], classes=["dog"])
+    supports, _ = read_examples([str(path)], classes=["dog"])
     assert [support.name for support in supports] == ["dog"]
 
 

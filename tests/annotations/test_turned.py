@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from annotations import recognise
-from photos.supports import parse_support, read_supports
+from photos.example_files import read_examples
+from photos.examples import parse_example
 from tests.annotations.drawn import HEIGHT, WIDTH, coco_json, outline, photo, refusal
 
 UPRIGHT = (20, 50, 55, 90)  # x0, y0, x1, y1 within 72 x 96
@@ -39,7 +40,7 @@ def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **
 
 @pytest.mark.parametrize(("box", "size"), [(UPRIGHT, {}), (STORED, EXCHANGED)], ids=["stored", "upright"])
 def test_outlines_beyond_the_stated_size_tell_its_form(tmp_path: Path, capsys, box: tuple, size: dict) -> None:
-    (cat, dog), _ = read_supports([str(turned(tmp_path, box, SQUARE, **size))])
+    (cat, dog), _ = read_examples([str(turned(tmp_path, box, SQUARE, **size))])
     assert cat.read().label.shape == (WIDTH, HEIGHT)
     assert int(cat.read().label.sum()) == 1400
     assert int(dog.read().label.sum()) == 625
@@ -48,9 +49,9 @@ def test_outlines_beyond_the_stated_size_tell_its_form(tmp_path: Path, capsys, b
 
 def test_outlines_of_the_upright_photo_tell_the_form_of_all(tmp_path: Path) -> None:
     path = turned(tmp_path, UPRIGHT, SQUARE)
-    (_, dog), _ = read_supports([str(path)])
+    (_, dog), _ = read_examples([str(path)])
     assert dog.read().label[5:30, 5:30].all()
-    cat = parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
+    cat = parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
     assert cat.label[50:90, 20:55].all()
 
 

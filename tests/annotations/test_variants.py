@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
-from photos.supports import read_supports
+from photos.example_files import read_examples
 from tests.annotations.drawn import (
     AREAS,
     CAT,
@@ -71,7 +71,7 @@ def test_shapes_of_unknown_kinds_are_counted(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(("name", "unknown"), [("_background_", 0), ("__ignore__", 1440), ("void", 1440)])
 def test_names_of_background_and_of_the_unknown_are_no_classes(folder: Path, name: str, unknown: int) -> None:
     path = coco_json(folder, KNOWN, {"segmentation": [outline(DOG)]}, names=("cat", name))
-    (support,), categories = read_supports([str(path)])
+    (support,), categories = read_examples([str(path)])
     assert categories == {1: "cat"}
     assert int((support.read().label == 255).sum()) == unknown
 

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from util.errors import UserError
-from util.launch import benchmark
 from util.launch.benchmark import command
 
 SMALL = ("--device", "cpu", "--set", "data.size=65")
@@ -16,15 +15,6 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["benchmark", *words])
     monkeypatch.setenv("NET", "resnet18")
     return command()
-
-
-@pytest.mark.benchmark
-@pytest.mark.process
-def test_one_photo_from_the_command_is_measured(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(benchmark, "REPEATS", 1)
-    assert _run(monkeypatch, "start", "--device", "cpu", "--format", "csv") == 0
-    case, seconds, processor_seconds = capsys.readouterr().out.splitlines()[-1].rsplit(",", 2)
-    assert "one photo, from the command" in case and float(processor_seconds) > 0 and float(seconds) > 0
 
 
 @pytest.mark.benchmark

@@ -329,3 +329,16 @@ def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_
 )
 def test_a_former_place_of_padding_is_left_out_where_todays_is_the_same(augment: dict, is_read: bool) -> None:
     assert ("pad_at" not in without_former({"augment": augment})["augment"]) == is_read
+
+
+@pytest.mark.parametrize(
+    ("before", "today"),
+    [
+        ({"kind": "sgd", "nesterov": True}, {"kind": "nesterov"}),
+        ({"kind": "sgd", "nesterov": False}, {"kind": "sgd"}),
+        ({"rotate_probability": 0, "blur_probability": 0.0, "flip_probability": 0.5}, {"changes": ["flip"]}),
+        (dict.fromkeys(("rotate_probability", "blur_probability", "flip_probability"), 0.3), None),  # stays
+    ],
+)
+def test_a_former_setting_becomes_the_one_that_says_it_today(before: dict, today: dict | None) -> None:
+    assert without_former({"part": before})["part"] == (before if today is None else today)

@@ -8,7 +8,7 @@ from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.config.settings import StageSettings
 from util.config.tree import find
-from util.data.images.augmentation import KEEP_TRIES, ROTATION
+from util.data.images.augmentation import CHANCE, KEEP_TRIES, ROTATION
 from util.train.optim import MOMENTUM, POWER
 
 BACKBONES = ("resnet50", "resnet101", "vgg16")
@@ -37,8 +37,7 @@ def check_stage(stage: StageSettings) -> None:
     main, augment = stage.optimizers["main"], stage.augment
     assert (main.kind, MOMENTUM, main.weight_decay) == ("sgd", 0.9, 1e-4)
     assert (main.schedule, POWER) == ("poly", 0.9)
-    assert (ROTATION, augment.rotate_probability) == (10, 0.5)
-    assert (augment.blur_probability, augment.flip_probability) == (0.5, 0.5)
+    assert (ROTATION, CHANCE, augment.changes) == (10, 0.5, ["rotate", "blur", "flip"])
     assert stage.validate_every == 1
 
 

@@ -16,8 +16,13 @@ UNTOUCHED = seeded(DRAWS - 1).random(6)[5]  # after scale, angle and three chanc
 
 def _augment(**changes) -> AugmentSettings:
     """Return settings that leave an image as it is, but for ``changes``."""
-    still = {"scale": [1, 1], "rotate_probability": 0, "blur_probability": 0, "flip_probability": 0}
-    return AugmentSettings(**{**still, **changes})
+    return AugmentSettings(**{"scale": [1, 1], "changes": [], **changes})
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every change that the settings name takes place."""
+    monkeypatch.setattr(augmentation, "CHANCE", 1)
 
 
 def _well_within(region: np.ndarray) -> np.ndarray:
@@ -39,23 +44,23 @@ def _sharpness(image: np.ndarray) -> float:
     return np.abs(np.diff(image.astype(float), axis=0)).mean()
 
 
-def test_rotation_of_a_squeezed_image_fills_with_mean_colour_and_ignored_label(monkeypatch) -> None:
+def test_rotation_of_a_squeezed_image_fills_with_mean_colour_and_ignored_label(monkeypatch, always) -> None:
     monkeypatch.setattr(augmentation, "ROTATION", 90)
-    augment = _augment(fit="stretch", rotate_probability=1)
+    augment = _augment(fit="stretch", changes=["rotate"])
     out, out_label = warped(noise(120, 90), np.zeros((120, 90), np.uint8), 65, augment, seeded(1))
     outside = out_label == IGNORE
     assert outside.any()
     assert (out[outside] == MEAN_RGB).all(1).mean() > 0.9
 
 
-def test_rotation_turns_about_the_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_turns_about_the_centre(monkeypatch: pytest.MonkeyPatch, always) -> None:
     monkeypatch.setattr(augmentation, "ROTATION", 90)
     image = np.full((101, 101, 3), 40, np.uint8)
     image[48:53, 48:53] = 220
     label = np.zeros((101, 101), np.uint8)
     label[48:53, 48:53] = 1
     for seed in range(10):
-        out, out_label = warped(image, label, 101, _augment(rotate_probability=1), seeded(seed))
+        out, out_label = warped(image, label, 101, _augment(changes=["rotate"]), seeded(seed))
         rows, columns = np.nonzero(out_label == 1)
         assert abs(rows.mean() - 50) <= 1.5
         assert abs(columns.mean() - 50) <= 1.5
@@ -63,11 +68,11 @@ def test_rotation_turns_about_the_centre(monkeypatch: pytest.MonkeyPatch) -> Non
         assert out[50, 50].min() > 150
 
 
-def test_rotation_fills_with_mean_colour_and_ignored_label(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_fills_with_mean_colour_and_ignored_label(monkeypatch: pytest.MonkeyPatch, always) -> None:
     monkeypatch.setattr(augmentation, "ROTATION", 45)
     image = np.full((65, 65, 3), 10, np.uint8)
     label = np.zeros((65, 65), np.uint8)
-    augment = _augment(rotate_probability=1)
+    augment = _augment(changes=["rotate"])
     filled_pixels = []
     for seed in range(10):
         out, out_label = warped(image, label, 65, augment, seeded(seed))
@@ -80,11 +85,11 @@ def test_rotation_fills_with_mean_colour_and_ignored_label(monkeypatch: pytest.M
     assert max(filled_pixels) > 100
 
 
-@pytest.mark.parametrize("flip", [0, 1])
-def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: int) -> None:
+@pytest.mark.parametrize("flip", [False, True])
+def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: bool, always) -> None:
     image = noise(20, 30)
     label = drawn_label(20, 30)
-    augment = _augment(flip_probability=flip, pad="black")
+    augment = _augment(changes=["flip"] if flip else [], pad="black")
     out, out_label = warped(image, label, 41, augment, seeded())
     if flip:
         out = out[:, ::-1]
@@ -114,9 +119,9 @@ def test_crop_keeps_the_target_where_it_can() -> None:
     assert _kept_shares(0.85).min() >= 0.85
 
 
-@pytest.mark.parametrize("probability", [0, 0.2, 1])
-def test_probabilities_are_followed(probability: float) -> None:
-    augment = _augment(rotate_probability=probability, blur_probability=probability, flip_probability=probability)
+@pytest.mark.parametrize("names", [[], ["flip"], ["blur", "flip"], ["rotate", "blur", "flip"]])
+def test_each_change_that_is_named_takes_place_in_half_of_the_images(names: list[str]) -> None:
+    augment = _augment(changes=names)
     changes = []
     for seed in range(DRAWS):
         random = seeded(seed)
@@ -125,5 +130,6 @@ def test_probabilities_are_followed(probability: float) -> None:
         is_rotated = abs(warp.matrix[1, 0]) > 1e-12
         changes.append((warp.blur, is_flipped, is_rotated))
     assert random.random() == UNTOUCHED  # as many random numbers are drawn whatever happens
-    tolerance = 0.08 if 0 < probability < 1 else 0
-    assert np.mean(changes, axis=0) == pytest.approx(probability, abs=tolerance)
+    shares = np.mean(changes, axis=0)
+    for share, name in zip(shares, ("blur", "flip", "rotate"), strict=True):
+        assert share == pytest.approx(0.5, abs=0.08) if name in names else share == 0

@@ -153,7 +153,9 @@ def test_a_photo_with_a_novel_mask_is_excluded_with_all_its_masks(given_folds: D
     index = load_index(given_folds, "train")
     class_2_is_novel = replace(given_folds, fold=1)
     fold = Fold.of(class_2_is_novel)
-    with pytest.raises(UserError, match="a list is empty"):  # every photo shows class 2, if not in every mask
+    with pytest.raises(
+        UserError, match="the list of the fold is empty"
+    ):  # every photo shows class 2, if not in every mask
         train_list(index, fold, class_2_is_novel)
     shows_novel = replace(class_2_is_novel, exclude_novel=False)
     assert len(train_list(index, fold, shows_novel).queries) == PER_CLASS

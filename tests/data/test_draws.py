@@ -248,7 +248,9 @@ def test_other_lists_are_drawn_here() -> None:
     protocol = ProtocolSettings(draw=PFENET)
     data = _pascal(0)
     assert "364 images is not that" in why_not_published(_pixel_list(364, 365, data), data, protocol)
-    assert "on pets is not known" in why_not_published(golden_list(), replace(data, name="pets"), protocol)
+    assert "published list of pets is not known" in why_not_published(
+        golden_list(), replace(data, name="pets"), protocol
+    )
     assert why_not_published(golden_list(), data, replace(protocol, draw=OWN)) == ""
 
 
@@ -264,7 +266,7 @@ def _refused() -> Iterator[dict]:
 def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
     key, words = ProtocolSettings(**settings).problem()
     assert key == "draw"
-    assert f"= {settings['draw']} goes with query: " in words
+    assert f"= {settings['draw']} needs query: " in words
     assert "set draw to own" in words
 
 

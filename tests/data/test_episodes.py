@@ -18,7 +18,7 @@ SIZE = 65  # mini's photos have a longer side of 64: a crop of 65 holds all of e
 SHOTS = 3
 IGNORE = 255
 MEAN_RGB = (124, 116, 104)
-STILL = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0, keep_target=0.85)
+STILL = AugmentSettings(scale=[1, 1], changes=[], keep_target=0.85)
 FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids 1 and 5
 
 
@@ -93,7 +93,7 @@ def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
 
 def test_query_and_supports_are_augmented_independently(lists) -> None:
     fold, train, _ = lists
-    augment = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0.5)
+    augment = AugmentSettings(scale=[1, 1], changes=["flip"])
     dataset = _episodes(train, fold, augment, shots=2)
     flips = []
     for number in range(60):

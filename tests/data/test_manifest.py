@@ -55,7 +55,7 @@ def test_several_ways_are_replayed_and_a_wrong_one_is_named(context, tmp_path: P
     episodes = replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)[0]
     assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
     rows[3]["others"][0]["class"] = rows[3]["class"]
-    with pytest.raises(UserError, match=r"m.jsonl:5: this episode has 2 classes"):
+    with pytest.raises(UserError, match=r"m.jsonl:5: this episode has the classes"):
         replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)
     rows[3]["others"] = [{"class": 7 - rows[3]["class"], "supports": rows[3]["supports"]}]
     with pytest.raises(UserError, match=r"m.jsonl:5: class \d is not novel"):
@@ -93,7 +93,7 @@ def test_a_line_that_is_no_episode_and_a_header_of_another_fold_are_named(contex
             replay(write(tmp_path / "m.jsonl", rows_of(images), **{key: value}), images, data)
     for line in ("{'query'", '{"query": "a", "class": 1}', "[]"):
         (tmp_path / "m.jsonl").write_text(f"{line}\n")
-        with pytest.raises(UserError, match=r"m.jsonl:1: no episode"):
+        with pytest.raises(UserError, match=r"m.jsonl:1: is no episode"):
             replay(tmp_path / "m.jsonl", images, data)
     with pytest.raises(UserError, match=r"m.jsonl: this manifest holds no episode"):
         replay(write(tmp_path / "m.jsonl", []), images, data)

@@ -43,5 +43,5 @@ def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> No
         assert (tmp_path / "fewer" / name).read_bytes() == (root / name).read_bytes()
         assert (tmp_path / "other" / name).read_bytes() != (root / name).read_bytes()
     assert not generate(root, TRAIN, TEST, SIDE)  # is there already
-    with pytest.raises(UserError, match="does not hold"):  # other folders stay as they are
+    with pytest.raises(UserError, match="holds other files"):  # other folders stay as they are
         generate(tmp_path, 1, 1, 64)

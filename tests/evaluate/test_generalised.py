@@ -50,7 +50,7 @@ def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: 
     assert again["episode_digests"] == result["episode_digests"]
     for options, word in (
         (["data.fold=1"], "data.fold = 0, this run has 1"),
-        (["protocols.gfss.support_pixels=99999"], "no support for striped disc, dotted star"),
+        (["protocols.gfss.support_pixels=99999"], "no support image for striped disc, dotted star"),
         (["test.protocol=symnet"], "protocol symnet .*take --protocol gfss"),
         (["test.edges=true"], "takes no test.metrics"),
         ([f"test.checkpoint={bare}"], "holds no base learner"),

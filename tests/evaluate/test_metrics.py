@@ -155,4 +155,5 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first():
         records.append(episode_records(n, torch.tensor([c]), prediction, label, ["hd95"]))
     scores = episode_scores(torch.cat(records).numpy(), 6, ["hd95"])
     assert scores["hd95"] == pytest.approx((50 + 0) / 2)  # class 2: 0 and the diagonal of 100
+    assert scores["per_class_hd95"] == pytest.approx({"2": 50, "5": 0})
     assert scores["miou"] == pytest.approx((50 + 100) / 2)

@@ -9,7 +9,7 @@ import torch
 from model.registry import models
 from util.checkpoints.run import Run
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
-from util.config.compose import CONFIG, MAIN_METHOD, methods
+from util.config.compose import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
@@ -27,7 +27,7 @@ from util.runtime.network import build_model
 from util.runtime.processes import ProcessGroup
 from util.train.stages import train_base, train_meta
 
-CLASSES = {name: models()[name] for name in methods(CONFIG) if name in models() and name != MAIN_METHOD}
+CLASSES = {name: models()[name] for name in methods() if name in models() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size
 LEARNING = ("bam", "hsnet", "pocket", "ssp")
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))

@@ -16,14 +16,15 @@ from util.runtime.processes import ProcessGroup
 pytestmark = pytest.mark.train
 
 WITH_BASE_LEARNER = "bam"
+WITH_BLOCKS = "hsnet"
 ORIGINAL_SIZES = "ssp"
 EPISODES = 14  # more supports in all than the list has
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(
-    params=[(PROTOTYPE, "symnet"), (ORIGINAL_SIZES, "ssp"), (WITH_BASE_LEARNER, "symnet")],
-    ids=["letterbox", "original sizes", "base learner"],
+    params=[(PROTOTYPE, "symnet"), (ORIGINAL_SIZES, "ssp"), (WITH_BASE_LEARNER, "symnet"), (WITH_BLOCKS, "symnet")],
+    ids=["letterbox", "original sizes", "base learner", "blocks"],
 )
 def run(request, mini_yaml):
     """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
@@ -73,6 +74,21 @@ def test_an_image_that_is_support_and_query_passes_the_encoder_once(mini_yaml) -
     run_pass(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
     rows = {row for number in range(EPISODES) for row in data[number].rows[0]}
     assert len(passes) == len(rows) < len(store.kept) + len({data[number].rows[0][0] for number in range(EPISODES)})
+
+
+def test_a_query_that_several_episodes_have_passes_the_encoder_once_where_nothing_fits(mini_yaml) -> None:
+    context = make_run_context(read_config(mini_yaml(WITH_BLOCKS, data={"shot": 2})))
+    network = build_model(context.config, context.text_width)
+    data = validation_episodes(context, images_for_test(context, progress=False))
+    given = [data.sampler(number) for number in range(EPISODES)]
+    passes = []
+    network.encoder.normalise = lambda image, normalise=network.encoder.normalise: passes.append(1) or normalise(image)
+    store = ShotStore(0)
+    store.use_for(network)
+    run_pass(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
+    queries = {(key.class_id, key.query) for key in given}
+    assert len(queries) < EPISODES
+    assert len(passes) == 2 * EPISODES + len(queries)
 
 
 def test_kept_shots_change_no_count_where_few_fit(run) -> None:

@@ -221,7 +221,7 @@ def test_a_checkpoint_or_an_encoder_of_another_fold_is_refused_unless_allowed(co
     assert not same_fold["fold_mismatch"]
     assert title(same_fold).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
     encoder = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
-    with pytest.raises(UserError, match="an encoder trained with fold = 0, now 1"):
+    with pytest.raises(UserError, match="this encoder was trained with fold = 0, now 1"):
         score(config(PROTOTYPE, *encoder))
     score(config(PROTOTYPE, *encoder, "test.allow_fold_mismatch=true"))
 
@@ -327,7 +327,7 @@ def check_published(result: dict, file: Path) -> None:
     assert "hsnet (contiguous folds, published list, drawn here)" in title(result)
     assert result["list_source"] == str(file)
     assert result["list_note"] == ""
-    assert result["draw_note"] == "the list of a published run on mini is not known"
+    assert result["draw_note"] == "the published list of mini is not known"
 
 
 def test_a_replay_takes_the_published_list_if_that_has_its_episodes(listed, tmp_path: Path) -> None:

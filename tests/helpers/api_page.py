@@ -1,8 +1,8 @@
 """The page of the public Python names, made from their docstrings: ``python -m tests.helpers.api_page``."""
 
 import inspect
-from collections.abc import Iterator
-from dataclasses import is_dataclass
+import re
+from collections.abc import Callable, Iterator
 
 import photos
 from tests.helpers.paths import REPOSITORY
@@ -10,40 +10,56 @@ from tests.helpers.paths import REPOSITORY
 PAGE = REPOSITORY / "docs" / "api.md"
 HEAD = """# Python names
 
-Made from the docstrings by `python -m tests.helpers.api_page`. In a clone `from photos import ...`, installed
-`from symnet import ...`; mistakes of a user raise `UserError` of `util.errors`. [Examples](python.md).
+Made from the docstrings by `python -m tests.helpers.api_page`. In a clone `from photos import Segmenter`, installed
+`from symnet import Segmenter`; a user's mistake raises `UserError` of `util.errors`. [Examples](python.md).
 """
+METHODS = {  # that users call, of each public class
+    photos.Segmenter: ("__call__", "many", "add", "save_pretrained", "from_pretrained"),
+    photos.Prediction: ("instances", "summary", "overlay", "save", "to_supervision"),
+}
+ENTRY = re.compile(r"^    (\w+): (.*(?:\n        .*)*)", re.M)  # of a block of a docstring
+
+
+def as_markdown(text: str) -> str:
+    """Return a docstring's text in one line."""
+    return " ".join(text.split()).replace("``", "`")
 
 
 def sentence(what: object) -> str:
-    """Return the first paragraph of a docstring in one line."""
-    return " ".join((inspect.getdoc(what) or "").split("\n\n")[0].split()).replace("``", "`")
+    """Return the first paragraph of a docstring."""
+    return as_markdown((inspect.getdoc(what) or "").split("\n\n")[0])
 
 
-def rows(owner: type) -> Iterator[str]:
-    """Yield a row for each public method and property of a class."""
-    for name, member in vars(owner).items():
-        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-        if (name.startswith("_") and name != "__call__") or not inspect.isfunction(function):
-            continue
-        arguments = [word for word in inspect.signature(function).parameters if word not in ("self", "cls")]
-        shown = name if isinstance(member, property) else f"{name}({', '.join(arguments)})"
-        yield f"| `{shown}` | {sentence(function)} |"
+def entries(owner: type) -> Iterator[str]:
+    """Yield a line on each argument or attribute that a docstring explains."""
+    for name, text in ENTRY.findall(inspect.getdoc(owner) or ""):
+        yield f"- `{name}`: {as_markdown(text)}"
+
+
+def calls(owner: type) -> Iterator[str]:
+    """Yield a line on each method that users call."""
+    for name in METHODS[owner]:
+        function = getattr(owner, name)
+        arguments = [str(word.replace(annotation=word.empty)) for word in parameters(function)]
+        shown = f"segmenter({', '.join(arguments)})" if name == "__call__" else f"{name}({', '.join(arguments)})"
+        yield f"- `{shown}`: {sentence(function)}"
+
+
+def parameters(function: Callable) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a method that a caller writes."""
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name != "self":
+            yield parameter
 
 
 def page() -> str:
     """Return the page."""
     parts = [HEAD]
-    for name in photos.__all__:
-        public = getattr(photos, name)
-        parts.append(f"## {name}\n\n{sentence(public)}\n")
-        if inspect.isclass(public) and (table := [*rows(public)]):
-            fields = (
-                f"\nFields: {', '.join(f'`{f}`' for f in public.__dataclass_fields__)}.\n"
-                if is_dataclass(public)
-                else ""
-            )
-            parts.append("| name | what it is |\n|---|---|\n" + "\n".join(table) + "\n" + fields)
+    for owner in METHODS:
+        parts += [f"## {owner.__name__}\n", f"{sentence(owner)}\n"]
+        parts.append("Arguments:\n" if owner is photos.Segmenter else "Fields:\n")
+        parts += [*entries(owner), "", "Methods:", "", *calls(owner), ""]
+    parts += ["## check_supports(segmenter)", "", sentence(photos.check_supports), ""]
     return "\n".join(parts)
 
 

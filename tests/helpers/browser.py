@@ -61,11 +61,11 @@ class Page:
         rows = {row["name"]: row for row in self.state()["photos"]}
         return rows[name]
 
-    def marks(self, name: str) -> list[dict[str, Any]]:
-        return self.get(f"scene?photo={name}")["marks"]
+    def edits(self, name: str) -> list[dict[str, Any]]:
+        return self.get(f"scene?photo={name}")["edits"]
 
-    def draw(self, name: str, *marks: dict) -> str:
-        return self.do("draw", photo=name, marks=marks, before=self.row(name)["drawn"])
+    def draw(self, name: str, *edits: dict) -> str:
+        return self.do("draw", photo=name, edits=edits, before=self.row(name)["drawn"])
 
     def judge(self, name: str, verdict: str) -> str:
         return self.do("judge", photo=name, verdict=verdict, value=1)

@@ -5,11 +5,11 @@ from typing import Any
 from torch import nn
 from torchvision.models import resnet
 
-from model.encoders.encoder import DEEP, PLAIN
 from model.encoders.registry import ENCODERS, EncoderSpec
 from model.encoders.residual import LAYERS
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.timm_facts import STRIDES
+from model.encoders.variant import DEEP, PLAIN
 
 NARROW = "resnet10_narrow"
 NARROWING = 4

@@ -7,7 +7,7 @@ import torch
 from model.encoders.registry import PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import WITH_ENCODER, drawn_episode

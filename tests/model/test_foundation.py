@@ -146,7 +146,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: 
     gated = mock.Mock(side_effect=OSError("You are trying to access a gated repo.\n403 Client Error."))
     monkeypatch.setattr(library.Sam3Model, "from_pretrained", gated)
     with pytest.raises(
-        ModelMismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"
+        ModelMismatch, match=r"facebook/sam3: is gated: ask for access .* or set model.weights to a folder"
     ):
         load_from_hub("Sam3Model", "facebook/sam3")
     with torch.device("meta"), pytest.raises(NotImplementedError):  # the cost of such a network is not counted

@@ -12,7 +12,7 @@ from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels, Views
 from model.pocket.pocket import JUDGES, Pocket, PocketShot
-from model.tensors.object_windows import fixed_shapes
+from model.tensors.mask import fixed_shapes
 from tests.model.small import drawn_episode, small_model
 
 SIDE = 101

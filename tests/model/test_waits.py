@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from model.bcm import regression
-from model.encoders.encoder import Encoder, EncoderVariant, folded
+from model.encoders.encoder import Encoder, folded
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.variant import EncoderVariant
 from model.kinds.foundation import Foundation
 from model.registry import every_model
 from tests.helpers.narrow import NARROW

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.contract import FewShotModel
 from model.episode import Episode
-from model.tensors.object_windows import fixed_shapes
+from model.tensors.mask import fixed_shapes
 from tests.helpers.pretend import GPU, pretend_cuda
 from tests.model.small import drawn_episode, small_model, without_dropout
 from tests.model.test_waits import CHEAP, WAITS

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.encode import Maps, Method
-from model.encoders.features import Features
+from model.encoders.encoder import Features
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED
 from model.hdmnet.transformer import to_tokens

@@ -1,5 +1,6 @@
 """A wrong option is one line on stderr, exit code 2, and no file."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +25,17 @@ WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
 
 
 @pytest.fixture
-def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
+def refused(predict, baseline: Path, example_texts: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
     """Return a function that runs a good command line with some options replaced, and gives the error line."""
 
     def run(**options: object) -> str:
-        given = {"config": baseline, "support": marked["box"], "query": photos[0], "out": tmp_path / "out", **options}
+        given = {
+            "config": baseline,
+            "support": example_texts["box"],
+            "query": photos[0],
+            "out": tmp_path / "out",
+            **options,
+        }
         words = list[object]()
         for name, value in given.items():
             if value is not None:
@@ -40,10 +47,10 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     return run
 
 
-def test_marks(baseline: Path, marked: dict[str, str]) -> None:
+def test_marks(baseline: Path, example_texts: dict[str, str]) -> None:
     """The last two mark nothing, and vanish at the network's input."""
     segmenter = Segmenter(config=baseline, device="cpu")
-    photo = marked["box"].partition(":")[0]
+    photo = example_texts["box"].partition(":")[0]
     wrong = "box=1,2,3|box=1,2,3,4;1,2,x,4|box=0,0,61,44|box=nan,0,9,9|points=|points=1,2;99,3|scribble=1;2"
     wrong += "|points=9,9 nott=9,3|box=1,2,30,40 mask.png|gone.png|not=30,9|box=2,2,3,3"
     for marks in wrong.split("|"):
@@ -92,3 +99,11 @@ def test_queries_that_would_share_their_results(predict, baseline_words, photos:
     words = (*baseline_words, "--overwrite", "--query")
     for first, second in ((photos[0], twin), (tmp_path / "a.png", tmp_path / "a_mask.png")):
         assert "rename a photo" in predict(*words, first, second, "--out", tmp_path).error
+
+
+def test_a_folder_that_cannot_be_written(refused, tmp_path: Path) -> None:
+    folder = tmp_path / "read_only"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert refused(out=folder / "new").endswith(f"{folder} cannot be written; name another folder")

@@ -16,10 +16,10 @@ from PIL import Image
 
 from model.pocket import comparison
 from photos import Prediction, Segmenter
+from photos.examples import parse_example
 from photos.export import export as exporting
 from photos.export.export import write_export
 from photos.prediction import Decision
-from photos.supports import parse_support
 from tests.photos.conftest import Made
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_of
 from util.files import read_json
@@ -49,9 +49,9 @@ def queries(photos: list[Path], made: Made) -> list[Path]:
 
 
 @pytest.fixture
-def supports(drawn_support: str, marked: dict[str, str]) -> list[str]:
+def supports(drawn_support: str, example_texts: dict[str, str]) -> list[str]:
     """Return supports of two classes."""
-    return [drawn_support, f"box={marked['box']}"]
+    return [drawn_support, f"box={example_texts['box']}"]
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_every_method_equals_its_files(
 ) -> None:
     monkeypatch.setattr(comparison, "STEPS", 2)  # of Pocket's solver, each in the graph: 40 take half a minute
     segmenter = empty_segmenter(model)
-    segmenter.add("disc", [parse_support(drawn_support).read()])
+    segmenter.add("disc", [parse_example(drawn_support).read()])
     assert write_export(segmenter, tmp_path / "out", "pt2") < exporting.MAX_DIFFERENCE
 
 

@@ -85,7 +85,7 @@ def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_pat
     out = tmp_path / "out"
     assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
     assert not list(out.glob("*.png"))
-    (predicted,) = Results(out, ["cat", "dog"]).found(photos[:1], photos[0].parent)
+    (predicted,) = Results(out, ["cat", "dog"])._found(photos[:1], photos[0].parent, keep=False)
     assert len(_json(out / "coco/instances.json")["annotations"]) == len(predicted.objects) > 0
     for entry in _json(out / f"{photos[0].stem}.json")["classes"]:
         parts = [part for part in predicted.objects if part.name == entry["name"]]

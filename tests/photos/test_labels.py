@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotations.marks import UNKNOWN
+from annotations.drawn import UNKNOWN
 from model.episode import IGNORE
-from photos.supports import BOXED, by_class, parse_support
+from photos.examples import BOXED, by_class, parse_example
 from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
 from util.errors import UserError
@@ -18,24 +18,24 @@ RADIUS = 0.02 * WIDTH  # of points
 
 
 def _label(text: str, name: str | None = None, **marking) -> np.ndarray:
-    return parse_support(text, **marking).read(name).label
+    return parse_example(text, **marking).read(name).label
 
 
 @pytest.mark.parametrize("kind", ["index", "polygon", "rectangle", "coco", "box"])
-def test_every_kind_marks_the_same_pixels(marked: dict[str, str], kind: str) -> None:
+def test_every_kind_marks_the_same_pixels(example_texts: dict[str, str], kind: str) -> None:
     left, top, right, bottom = BOX
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[top:bottom, left:right] = BOXED if kind in ("rectangle", "box") else 1
-    assert np.array_equal(_label(marked[kind]), expected)
+    assert np.array_equal(_label(example_texts[kind]), expected)
 
 
-def test_one_value_of_a_mask_counts_and_255_is_unknown(marked: dict[str, str], tmp_path: Path) -> None:
+def test_one_value_of_a_mask_counts_and_255_is_unknown(example_texts: dict[str, str], tmp_path: Path) -> None:
     values = np.zeros((HEIGHT, WIDTH), np.uint8)
     values[:10] = 3
     values[10:20] = 8
     values[20:30] = IGNORE
     Image.fromarray(values).save(tmp_path / "many.png")
-    text = f"{marked['box'].partition(':')[0]}:{tmp_path / 'many.png'}"
+    text = f"{example_texts['box'].partition(':')[0]}:{tmp_path / 'many.png'}"
     assert np.array_equal(_label(text, mask_value=8), np.where(values == IGNORE, IGNORE, values == 8))
     assert np.array_equal(_label(text), np.where(values == IGNORE, IGNORE, values > 0))
     Image.fromarray(np.dstack([values] * 3)).save(tmp_path / "colours.png")
@@ -44,8 +44,8 @@ def test_one_value_of_a_mask_counts_and_255_is_unknown(marked: dict[str, str], t
 
 
 @pytest.mark.parametrize("kind", ["points", "scribble"])
-def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(marked: dict[str, str], kind: str) -> None:
-    photo = marked["box"].partition(":")[0]
+def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(example_texts: dict[str, str], kind: str) -> None:
+    photo = example_texts["box"].partition(":")[0]
     label = _label(f"{photo}:{kind}=15,20;40,20")
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     nearest_x = np.clip(x, 15, 40) if kind == "scribble" else np.where(x < 28, 15, 40)
@@ -54,14 +54,14 @@ def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(marked: dict[str
     assert np.array_equal(label == 0, distance > RADIUS * UNKNOWN)
 
 
-def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
-    photo = marked["box"].partition(":")[0]
+def test_marks_of_one_photo_join(example_texts: dict[str, str]) -> None:
+    photo = example_texts["box"].partition(":")[0]
     points = _label(f"{photo}:points=15,20;40,20")
     denied = _label(f"{photo}:points=30,10;6,6")
     boxes = np.zeros((HEIGHT, WIDTH), bool)
     boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
     marks = ("box=2,3,20,20;30,3,50,20 not=30,10", "points=15,20; 40,20 not=6,6", "box=1,1,9,9")
-    (joined,) = by_class([parse_support(f"{photo}:{text}") for text in marks], "cat")["cat"]
+    (joined,) = by_class([parse_example(f"{photo}:{text}") for text in marks], "cat")["cat"]
     support = joined.read()
     assert np.array_equal(support.label == BOXED, boxes & (points != 1) & (denied != 1))
     assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
@@ -69,15 +69,15 @@ def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
     assert support.source.endswith("not=6,6 + box=1,1,9,9")
 
 
-def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_of_several_labels_gives_the_class_asked_for(example_texts: dict[str, str], tmp_path: Path) -> None:
     boxes = {("Cat", 1), ("dog", 20), ("Cat", 40)}
     shapes = [{"label": label, "points": drawn.corners((x, 2, x + 8, 9))} for label, x in boxes]
     (tmp_path / "pets.json").write_text(json.dumps({"shapes": shapes}))
-    text = f"{marked['box'].partition(':')[0]}:{tmp_path / 'pets.json'}"
+    text = f"{example_texts['box'].partition(':')[0]}:{tmp_path / 'pets.json'}"
     assert _label(text, "cat").sum() == 2 * 8 * 7
     assert _label(text, "dog").sum() == 8 * 7
     for name in (None, "horse"):
-        with pytest.raises(UserError, match=r"pets\.json: outlines several things"):
+        with pytest.raises(UserError, match=r"pets\.json: outlines objects of 2 labels"):
             _label(text, name)
 
 
@@ -93,20 +93,20 @@ def test_a_mask_belongs_to_the_upright_or_to_the_stored_photo(tmp_path: Path) ->
         _label(f"{photo}:{tmp_path / 'other.png'}")
 
 
-def test_a_text_is_split_into_class_photo_and_marks(tmp_path: Path) -> None:
+def test_a_text_is_split_into_class_photo_and_annotation(tmp_path: Path) -> None:
     odd = tmp_path / "a=b.jpg"
     odd.touch()
-    for text, name, photo, marks in (
+    for text, name, photo, annotation in (
         (f"{odd}:m.png", None, odd, "m.png"),
         ("big cat=a.jpg:box=1,2,3,4", "big cat", Path("a.jpg"), "box=1,2,3,4"),
         ("cat = a.jpg : box=1,2,3,4", "cat", Path("a.jpg"), "box=1,2,3,4"),
         ("C:/a.jpg:points=1,2;3,4 not=5,6", None, Path("C:/a.jpg"), "points=1,2;3,4 not=5,6"),
     ):
-        marked = parse_support(text)
-        assert (marked.name, marked.photo, marked.marks) == (name, photo, marks)
+        example = parse_example(text)
+        assert (example.name, example.photo, example.annotation) == (name, photo, annotation)
 
 
-def test_marks_of_a_class_on_one_photo_are_one_support() -> None:
+def test_annotations_of_a_class_on_one_photo_are_one_support() -> None:
     texts = ("a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png", "cat=./c.jpg:n.png", "dog=a.jpg:m.png")
-    classes = by_class(map(parse_support, texts), "cat")
+    classes = by_class(map(parse_example, texts), "cat")
     assert {name: len(photos) for name, photos in classes.items()} == {"cat": 2, "dog": 2}

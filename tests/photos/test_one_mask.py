@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from annotations.region import read_region
-from photos.supports import parse_support, read_supports, support_from_arrays
+from photos.example_files import read_examples
+from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.errors import UserError
 from util.files.images import read_image, read_mask
@@ -61,10 +62,10 @@ FORMS = {
 def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
     path, mask = _photo_and_mask(tmp_path, FORMS[form])
     supports = [
-        parse_support(f"{path}:{mask}").read(),
+        parse_example(f"{path}:{mask}").read(),
         support_from_arrays(path, FORMS[form]),
         support_from_arrays(read_image(path), str(mask)),
-        *(marked.read() for marked in read_supports([str(mask.parent)], path.parent)[0]),
+        *(example.read() for example in read_examples([str(mask.parent)], path.parent)[0]),
     ]
     assert len(supports) == 4
     (tmp_path / "names.txt").write_text("_background_\ncat\n")
@@ -108,7 +109,7 @@ def test_a_mask_without_black_is_refused(tmp_path: Path) -> None:
     colours = np.where(INSIDE[..., None] == 1, (255, 0, 0), WHITE).astype(np.uint8)
     path, mask = _photo_and_mask(tmp_path, Image.fromarray(colours))
     with pytest.raises(UserError, match=r"p0\.png: .* none is black"):
-        parse_support(f"{path}:{mask}").read()
+        parse_example(f"{path}:{mask}").read()
 
 
 def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> Non
     options = Namespace(images=path.parent, masks=mask.parents[1], classes=None, white_is_object=False)
     with pytest.raises(UserError, match=r"one value beside 0, this one has \[1, 2\]; does it hold class ids"):
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
-    assert (parse_support(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
+    assert (parse_example(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
 
 
 def test_a_sorted_palette_of_several_classes_is_refused(tmp_path: Path) -> None:
@@ -160,8 +161,8 @@ def named_masks(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) -> None:
-    listed, categories = read_supports([str(named_masks)])
-    labels = {marked.name: marked.read().label for marked in listed}
+    listed, categories = read_examples([str(named_masks)])
+    labels = {example.name: example.read().label for example in listed}
     assert {name: int((label == 1).sum()) for name, label in labels.items()} == AREAS
     assert [*categories.values()] == ["cat", "dog"]
     assert [(label == 255).sum() for label in labels.values()] == [16, 16]

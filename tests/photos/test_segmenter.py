@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from photos import Segmenter, check_supports
+from photos.examples import BOXED, Support, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
-from photos.supports import BOXED, Support, parse_support
 from tests.helpers.close import close, same_pixels
 from util.checkpoints.run import Run
 from util.data.mini import CLASS_NAMES
@@ -27,7 +27,7 @@ from util.loaded import OUTLOOK
 def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
     """Return the synthetic photos with their masks."""
     masks = mini_root / "SegmentationClassAug"
-    return [parse_support(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
+    return [parse_example(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
 
 
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos, monkeypatch) -> None:
@@ -128,9 +128,14 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     for wrong, fix in wrong_photos:
         with pytest.raises(UserError, match=fix):
             segmenter(wrong)
+    in_one_text = "cup.jpg:box=9,9,50,50"
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
+    with pytest.raises(UserError, match=r"^examples of cup: give a list of pairs \(photo, annotation\)"):
+        Segmenter({"cup": in_one_text}, config=baseline)
+    with pytest.raises(UserError, match=r"^class: 1: a class name is a text, such as 'cup'; write it in quotes$"):
+        Segmenter({1: [in_one_text]}, config=baseline)
 
 
 def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
@@ -220,7 +225,7 @@ def test_a_name_gives_the_id_of_its_class(empty_segmenter) -> None:
 
 def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn_support: str) -> None:
     segmenter = empty_segmenter()
-    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    segmenter.add(CLASS_NAMES[0], [parse_example(drawn_support).read()])
     (encoded,) = segmenter.classes
     assert segmenter.notes == [encoded.text.note] and encoded.text.class_id == 1
     seen = list[Any]()

@@ -8,7 +8,6 @@ import pytest
 
 from tests.helpers.outcome import Outcome, run_script
 from tests.helpers.paths import REPOSITORY
-from util.config import compose
 
 
 def copy_start(root: Path) -> None:
@@ -43,5 +42,4 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
     copy_start(root)
     monkeypatch.chdir(root)
-    monkeypatch.setattr(compose, "CONFIG", root / "config")
     return root

@@ -162,7 +162,7 @@ def test_bad_photos(prepare, words, out: Path, root: Path, damage: str) -> None:
     assert_refused(refused, str(photo))
     assert_refused(refused, "--skip-bad")
     assert not _has_lists(out)
-    assert_done(prepare(*words, "--skip-bad"), f"omitted: {photo}", "1 omitted")
+    assert_done(prepare(*words, "--skip-bad"), f"left out: {photo}", "1 left out")
     assert _listed(out, "train2014") == [f"train2014/{name_of('train2014', number)}" for number in (1, 3, 4, 5)]
     assert not (out / f"masks/train2014/{photo.stem}.png").exists()
     assert "nothing to do" in prepare(*words, "--skip-bad").output

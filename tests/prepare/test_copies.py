@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 from tests.prepare.class_trees import save_grey, save_photo
 from tests.prepare.printed import assert_done
 from tests.prepare.test_custom_split import annotated, lists_of
-from util.prepare import custom
+from util.prepare import division
 from util.prepare.copies import photo_groups
 
 SOFTWARE = 0x0131  # a tag of EXIF
@@ -60,7 +60,7 @@ def test_a_photo_in_the_folders_of_two_classes_is_one_by_its_pixels(
         photo = tmp_path / f"photos/dog/{number}.png"
         written_anew(photo, photo, number)
     words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
-    monkeypatch.setattr(custom, "TEST_SHARE", 0.5)
+    monkeypatch.setattr(division, "TEST_SHARE", 0.5)
     assert_done(prepare(*words))
     lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
     assert len(lines) == 24

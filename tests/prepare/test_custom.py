@@ -332,5 +332,5 @@ def write_pets(root: Path) -> None:
             name = f"breed_{part}{number}_{class_id}"
             save(root / f"annotations/trimaps/{name}.png", trimap)
             save(root / f"images/{name}.jpg", trimap, "RGB")
-            lines.append(f"{name} {class_id} 1 1")
+            lines.append(f"{name} {class_id} {1 + class_id % 2} 1")
         (root / f"annotations/{part}.txt").write_text("\n".join(lines))

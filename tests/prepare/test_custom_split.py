@@ -136,3 +136,65 @@ def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Pat
     areas = load_index(data, "train", progress=False).areas[:]
     assert areas.shape[1] == 3
     assert (areas.sum(1) == 3600).all()  # its pixels are background
+
+
+def in_folders(folder: Path, words: tuple[object, ...], folder_of: dict[str, str]) -> tuple[object, ...]:
+    """Move photos and masks into folders of these names; return the command's words."""
+    for kind in ("photos", "masks"):
+        for name, part in folder_of.items():
+            target = folder / kind / part / f"{name}.png"
+            target.parent.mkdir(exist_ok=True)
+            (folder / kind / f"{name}.png").rename(target)
+    return words
+
+
+FOLDERS = {  # folders of every third photo -> the lists that are made of them
+    ("train", "train", "val"): {"train": 16, "test": 8},
+    ("training", "test", "valid"): {"train": 8, "validation": 8, "test": 8},
+    ("train", "train", "extra"): {"train": 18, "test": 6},  # a folder says nothing: divided anew
+    ("val", "val", "test"): {"train": 18, "test": 6},
+}
+
+
+@pytest.mark.parametrize("folders", FOLDERS)
+def test_folders_of_training_and_test_photos_are_kept(prepare, project: Path, tmp_path: Path, folders: tuple) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1, 2] for n in range(24)})
+    folder_of = {str(n): folders[n % 3] for n in range(24)}
+    printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
+    lists = lists_of(project)
+    assert {part: len(names) for part, names in lists.items() if part != "all"} == FOLDERS[folders]
+    is_kept = sum(FOLDERS[folders].values()) == 24 and "extra" not in folders and folders[0] != "val"
+    assert ("the parts that folders name are kept" in printed) == is_kept
+    if is_kept:
+        assert lists["train"] == {name for name, part in folder_of.items() if part.startswith("train")}
+    data = read_config(find_config("split0", "pets", net="lite0")).data
+    assert data.validation_list == ("lists/validation.txt" if "validation" in lists else None)
+
+
+def test_parts_that_lack_photos_of_a_class_are_divided_anew(prepare, project: Path, tmp_path: Path) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 + n // 12] for n in range(24)})  # cats, then dogs
+    folder_of = {str(n): "val" if n < 8 else "train" for n in range(24)}
+    printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
+    assert "(train 16, test 8) are not kept, photos are divided anew: lists/" in printed
+    assert {part: len(names) for part, names in lists_of(project).items()} == {"all": 24, "train": 18, "test": 6}
+
+
+def test_versions_of_a_photo_in_two_parts_are_to_train_on(prepare, project: Path, tmp_path: Path) -> None:
+    shown = {str(n): [1, 2] for n in range(24)} | {"0 (1)": [1], "1 (1)": [2]}
+    words = annotated(tmp_path, "masks", shown)
+    folder_of = {name: "test" if name == "0" or int(name.split()[0]) > 15 else "train" for name in shown}
+    printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
+    assert "note: 1 photos have copies or versions in several parts" in printed
+    assert {"0", "0_(1)"} <= lists_of(project)["train"]
+    assert lists_of(project)["test"] == {str(n) for n in range(16, 24)}
+
+
+@pytest.mark.parametrize("name", ["train.txt", "own.txt"])
+def test_lists_that_were_edited_are_not_replaced(prepare, project: Path, tmp_path: Path, name: str) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
+    assert_done(prepare(*words))
+    assert_done(prepare(*words))
+    edited = project / "data/pets/lists" / name
+    edited.write_text("0\n1\n")
+    assert f"data/pets/lists/{name}: was edited, or written beside" in prepare(*words).error
+    assert edited.read_text() == "0\n1\n"

@@ -149,7 +149,7 @@ def test_text_in_which_words_have_spaces_says_how_to_mend_it(tmp_path: Path, for
 def test_a_row_that_is_cut_short_or_has_no_direction_is_refused(tmp_path: Path, row: str) -> None:
     file = tmp_path / "glove.txt"
     file.write_text(f"cat 1 2 3\n{row}\n")
-    with pytest.raises(UserError, match=r"glove\.txt: no word vectors"):
+    with pytest.raises(UserError, match=r"glove\.txt: holds no word vectors"):
         read_words(file, ["dog"], ["dog"])
 
 
@@ -157,7 +157,7 @@ def test_a_row_that_is_cut_short_or_has_no_direction_is_refused(tmp_path: Path, 
 def test_other_tables_are_no_word_vectors(tmp_path: Path, text: str) -> None:
     file = tmp_path / "table.txt"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"table\.txt: no word vectors"):
+    with pytest.raises(UserError, match=r"table\.txt: holds no word vectors"):
         read_words(file, ["dog"], ["dog"])
 
 

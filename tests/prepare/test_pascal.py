@@ -144,7 +144,7 @@ def test_voc_alone_and_archives_beside_the_output(prepare, voc: Path, sbd, out: 
 
 
 @pytest.mark.parametrize("damage", ["mask lost", "mask damaged", "mat of something else"])
-def test_bad_files_are_named_and_omitted_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
+def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
     root = sbd("torchvision")
     name = "2008_000020"
     mat = root / "cls" / f"{name}.mat"

@@ -239,7 +239,7 @@ def test_isaid(made: Made, tmp_path: Path, form: str) -> None:
     root = tmp_path / "iSAID"
     out = tmp_path / "data"
     write_isaid(root, form)
-    assert_refused(made("isaid5i", root), "class id 16 is out of range")
+    assert_refused(made("isaid5i", root), "holds the value 16; class ids are 0 to 15")
     assert not (out / "lists").exists()
     mask = out / "masks/val/P0001_0_896_0_896.png"
     assert_done(made("isaid5i", root, "--skip-bad"), "test: 1, published 6363: differs")

@@ -9,8 +9,7 @@ import pytest
 from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
 from util.errors import UserError
-from util.evaluate.generalised import scores_in_one_map
-from util.evaluate.metrics import episode_scores
+from util.evaluate.metrics import episode_scores, scores_in_one_map
 from util.evaluate.schema import MANIFEST, counts_of
 from util.report.compare import compare, difference, read_scored
 from util.report.figure import running_miou
@@ -163,14 +162,16 @@ def test_other_image_sides_are_a_warning_and_other_labels_no_verdict(leave):
         return path
 
     first, wide = run("a", input_side=81), run("b", input_side=161)
-    assert "warning: different image sides (81 px, 161 px)" in str(compare(first, wide))
+    assert "warning: different image sides (a 81 px, b 161 px)" in str(compare(first, wide))
     assert "not significant" in compare(first, wide).notes[-1]
     assert "warning" not in str(compare(first, run("c")))
     of_labels = run("d", input_side=81, label_side=81), run("e", input_side=161, label_side=161)
     assert "scored differently" in compare(*of_labels).notes[-1]
     fewer = leave("f", counts(5, 50, 0.6))
     published = run("g", episodes="published episodes")
-    with pytest.raises(UserError, match=r"60 episodes \(published episodes\), .*f/episodes.jsonl has 50, different"):
+    with pytest.raises(
+        UserError, match=r"60 episodes, published episodes\) and .*f/episodes.jsonl \(50 episodes\) differ"
+    ):
         compare(published, fewer)
 
 

@@ -13,7 +13,7 @@ import yaml
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
-from util.evaluate.titles import tracks_in_words
+from util.evaluate.titles import track_text
 from util.report.paper_table import class_table, table
 from util.report.rows import PUBLISHED, published_rows
 
@@ -345,7 +345,8 @@ def test_the_command_passes_over_other_folders_and_leaves_out_empty_columns(leav
 @pytest.fixture
 def runs_with_classes(leave) -> Path:
     """Leave the results of two methods on four folds with three classes each; the first's have a further metric."""
-    seeds = [{"final": {"miou": 50.0, "per_class": {"1": 40.0 - s, "2": 40.0 + s}}} for s in (1, 2)]
+    metric = {"boundary_iou": 20.0, "per_class_boundary_iou": {"1": 15.0, "2": 25.0}}
+    seeds = [{"final": {"miou": 50.0, "per_class": {"1": 40.0 - s, "2": 40.0 + s}, **metric}} for s in (1, 2)]
     for fold in range(4):
         changes = {"fold": fold, "novel": {"1": f"a&b{fold}", "2": f"c_{fold}", "3": "rare"}}
         scores = {"final": {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + fold}}
@@ -364,11 +365,12 @@ def test_classes_have_rows(runs_with_classes: Path):
     rows = list(csv.DictReader(io.StringIO(f"{classes:csv}")))
     assert [row["class"] for row in rows if row["fold"] == "1"] == ["a&b1", "c_1", "rare", "mean"]
     assert [row["1-shot Sym-Net ResNet-50"] for row in rows[4:8]] == ["38.5", "41.5", "-", "50.0"]
+    assert [row["1-shot Sym-Net ResNet-50, boundary IoU %"] for row in rows[4:8]] == ["15.0", "25.0", "-", "21.0"]
     assert "quick look" in rows[0]["notes"]
     assert "1-shot prototype baseline ResNet-50?" in rows[0]
     latex = f"{classes:latex}".splitlines()
-    assert r"1 & c\_1 & 41.5 & - \\" in latex
-    assert latex[latex.index(r"1 & a\&b1 & 38.5 & \textbf{50.0} \\") - 1] == r"\midrule"
+    assert r"1 & c\_1 & 41.5 & 25.0 & - \\" in latex
+    assert latex[latex.index(r"1 & a\&b1 & 38.5 & 15.0 & \textbf{50.0} \\") - 1] == r"\midrule"
 
 
 def test_published_runs_stand_beside_the_classes_and_other_sides_are_a_warning(leave):
@@ -432,6 +434,6 @@ def test_published_rows_are_of_data_sets_with_a_config(published: dict):
 
 def test_published_rows_have_tracks_of_their_own():
     quoted, _ = published_rows("pascal", [1], "contiguous")
-    tracks = {row.method: tracks_in_words(row.tracks) for row in quoted}
+    tracks = {row.method: track_text(row.tracks) for row in quoted}
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

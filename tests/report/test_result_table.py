@@ -1,7 +1,7 @@
 """Tables of single results: what a deviation is of, and what is scored."""
 
 from tests.report.conftest import ENTRY, result
-from util.report.result_table import protocol_table, score_table
+from util.report.result_table import class_table, protocol_table, score_table
 
 
 def test_a_deviation_over_test_seeds_says_of_how_many_images_it_is() -> None:
@@ -11,6 +11,14 @@ def test_a_deviation_over_test_seeds_says_of_how_many_images_it_is() -> None:
     assert table.rows == [["final", "50.00 +- 2.83"]]
     assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
     assert not score_table(result()).notes
+
+
+def test_classes_have_further_metrics_in_columns() -> None:
+    scores = {"miou": 50.0, "hd95": 4.5, "per_class": {"1": 40.0, "2": 60.0}, "per_class_hd95": {"1": 3.0, "2": 6.0}}
+    names = {"1": "cat", "2": "dog", "3": "rare"}
+    table = class_table(result(per_seed=[{"final": scores}], novel=names, mean={"final": {"miou": 50.0, "hd95": 4.5}}))
+    assert table.header == ["class, IoU %", "final", "final, HD95 px"]
+    assert table.rows == [["cat", "40.00", "3.00"], ["dog", "60.00", "6.00"], ["rare", "-", "-"]]
 
 
 def test_a_stretched_input_is_not_scored_on_a_letterbox() -> None:

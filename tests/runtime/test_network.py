@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from model.contract import FewShotModel, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
-from model.tensors.object_windows import Mask
+from model.tensors.mask import Mask
 from model.tensors.ops import bin_means
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config

@@ -21,7 +21,7 @@ from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.errors import UserError
-from util.prepare.commands import prepare_command
+from util.prepare.datasets import prepare_command
 from util.runtime.loading import part_weights, training_numbers
 from util.runtime.network import build_model, prepare_network
 from util.runtime.processes import ProcessGroup

@@ -120,14 +120,16 @@ def read(path: str | Path) -> dict[str, Any]:
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
         reason = _reason(error)[:160]
-        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason})") from None
+        raise UserError(
+            f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason}); copy it anew"
+        ) from None
     if isinstance(content, dict) and is_own(content):
         return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
     if isinstance(content, dict) and weights_of(content):
         return content
     entries = content if isinstance(content, dict) else {"the file": content}
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
-    raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save them: model.state_dict()")
+    raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
 
 
 def _reason(error: Exception) -> str:
@@ -313,14 +315,15 @@ def _identity_keys(config: Config, stage: str) -> list[str]:
 
 def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) -> UserError:
     """Return the error about a checkpoint that has another value of a setting than its use in a stage wants."""
-    hint = ""
-    if (key, given) == ("stage", "base"):
+    hint = "; name a checkpoint of such a run"
+    if key == "stage":
         hint = "; predict.py --keep-base takes a base stage"
-    elif stage == "meta" and key.removeprefix("data.") in FOLD:
+        return UserError(f"{source}: is of the {given} stage, one of the {wanted} stage is needed{hint}")
+    if stage == "meta" and key.removeprefix("data.") in FOLD:
         hint = f"; {FOLD_HINT}"
     elif stage == "meta" and key == "data.name":
         hint = f"; to test weights of another data set: --set test.trained_on={given}"
-    return UserError(f"{source}: a checkpoint with {key} = {given}, this run has {wanted}{hint}")
+    return UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
@@ -43,11 +42,8 @@ HARMLESS = (
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
-OF_STAGE = (
-    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    "save_minutes",
-)
-SAME = {  # entries of a checkpoint that a training which takes it shares: in words, if it does not
+OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
+SAME = {  # entries of a checkpoint that a training which takes it shares; what is said if it does not
     "schedule": "other epochs, batch, processes or list",
     "data": "another training list than today's",
     "content": "other photos or masks of the training list than those there today",
@@ -243,7 +239,7 @@ class Run:
         if content["stage"] != "base":
             return []
         differences = self.differing(content["config"], "meta")
-        return in_words({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
+        return as_texts({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
 
     def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
         """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
@@ -251,14 +247,12 @@ class Run:
         A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
         runs. ``before``: the merged config of the training, as its checkpoints hold it.
         """
-        sections = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
-        harmless = (*HARMLESS, "data.shot", "data.rare_classes", PRECISION)
-        now = to_dict(self.config)
-        return _differing(_only(before, sections), _only(now, sections), stage, harmless)
+        of_others = ("data", "model", "run") if stage == "base" else ("data.shot", "data.rare_classes", PRECISION)
+        return _differing(before, to_dict(self.config), stage, (*HARMLESS, *of_others))
 
 
-def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Return differing settings in words, such as ``meta_stage.epochs = 1, now 100``."""
+def as_texts(differing: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return each of differing settings as a text, such as ``meta_stage.epochs = 1, now 100``."""
     return [f"{key} = {old}, now {new}" for key, (old, new) in differing.items()]
 
 
@@ -276,17 +270,18 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
             training.
     """
     if not checkpoint.is_own(content):
-        raise UserError(f"{path}: holds weights only; continue with the same, or start again with --overwrite")
+        raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
     if "content" not in content:  # of a version that compared sizes
         log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
     if other := changed_entries(content, state):
-        raise UserError(f"{path}: holds {', '.join(other)}; continue with the same, or start again with --overwrite")
+        raise UserError(f"{path}: was trained with {', '.join(other)}; restore them, or start again with --overwrite")
     differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
     if not differences or allow_changes:
         return
-    words = in_words(differences)
-    more = f" and {len(words) - 5} more" if len(words) > 5 else ""
-    changed = f"settings that decide the result were changed since ({'; '.join(words[:5])}{more})"
+    shown, others = as_texts(differences)[:5], len(differences) - 5
+    if others > 0:
+        shown.append(f"and {others} more")
+    changed = f"settings that decide the result were changed since ({'; '.join(shown)})"
     undo = "undo the change"
     if [*differences] == [PRECISION]:  # perhaps another machine, not another setting
         undo = f"go on as begun by --set {PRECISION}={differences[PRECISION][0]}"
@@ -305,7 +300,7 @@ def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
 
 def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return in words which entries of a checkpoint are not those of today, as far as these are known."""
-    return [words for key, words in SAME.items() if key in now and content.get(key, now[key]) != now[key]]
+    return [difference for key, difference in SAME.items() if key in now and content.get(key, now[key]) != now[key]]
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
@@ -338,10 +333,6 @@ def _decides(key: str, stage: str, harmless: tuple[str, ...]) -> bool:
     if section.endswith("_stage"):
         return section == f"{stage}_stage" and name not in OF_STAGE
     return not any(key == end or key.startswith(f"{end}.") for end in harmless)
-
-
-def _only(config: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
-    return {section: config.get(section, {}) for section in sections}
 
 
 def _training_options(folder: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from util.checkpoints import checkpoint
 from util.checkpoints import run as runs
 from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
-from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, changed_entries, in_words
+from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts, changed_entries
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_checkpoint, to_dict
 from util.config.settings import Config
@@ -90,7 +90,7 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     if model_class.only_base_stage and stage == "meta":
         raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
-        raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
+        raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
 
 
 def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
@@ -107,7 +107,7 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
         content: of its checkpoint.
         finished: whether the training is.
     """
-    differences = in_words(run.differing(content["config"], stage))
+    differences = as_texts(run.differing(content["config"], stage))
     if finished:
         differences += changed_entries(content, _entries_of_today(run, stage, content))
     if not differences:
@@ -184,7 +184,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     if start is None and config.model.backbone():
         return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
-        return "encoder: random weights (none are named)"
+        return "encoder: random weights (model.encoder.weights is null)"
     path = None if start.weights in SOURCES else project_path(start.weights)
     try:
         if path is None:
@@ -195,10 +195,10 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     except ModelMismatch as error:
         raise UserError(str(error) if path is None else f"{path}: {error}") from None
     licence = encoder_licence(start, network)
-    return f"encoder: {start.weights}, {_filled_in_words(missing, licence)}"
+    return f"encoder: {start.weights}, {_filled(missing, licence)}"
 
 
-def _filled_in_words(missing: list[str], licence: str | None) -> str:
+def _filled(missing: list[str], licence: str | None) -> str:
     """Return what the line for the log says of a filled encoder: the tensors left random, and the licence."""
     complete = f"{len(missing)} tensors start from random values: {', '.join(missing)}" if missing else "complete"
     return f"{complete}; licence of the weights: {licence}" if licence else complete
@@ -214,7 +214,7 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
         now = to_dict(config)["data"]
         other = [f"{key} = {trained.get(key)}, now {now[key]}" for key in FOLD if trained.get(key) != now[key]]
         if trained.get("name") == now["name"] and other:
-            raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
+            raise UserError(f"{path}: this encoder was trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
     return checkpoint.weights_of(content)
 
 
@@ -242,7 +242,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     note = _fill(context, network, source, content)
     differences = []
     if trained is not None:
-        differences = _differences_in_words(run, content, Path(source).parent)
+        differences = _differences_of_training(run, content, Path(source).parent)
     if differences:
         note = f"the training had other settings: {'; '.join(differences)}"
     parameters = list(network.parameters())
@@ -268,7 +268,7 @@ def _check_source(run: Run, source: Path | str) -> None:
     """Refuse (UserError) a checkpoint of a method that is not trained, and one of the run's own that is missing."""
     wanted = run.config.test.checkpoint
     if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
-        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave it out")
+        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
         raise UserError(f"{source}: these weights do not exist; {fix}")
@@ -314,10 +314,10 @@ def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str 
     return pretraining_of(start.weights, encoder, start.pretraining)
 
 
-def _differences_in_words(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
+def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
     is_foreign = run.weights_origin == runs.FOREIGN
-    differences = [] if is_foreign else in_words(run.training_differences(content))
+    differences = [] if is_foreign else as_texts(run.training_differences(content))
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step = training[-1]["step"]
@@ -345,7 +345,7 @@ def load_checkpoint(
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
     if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
-        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}")
+        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_state(target, checkpoint.weights_of(content), str(path))
     if stage == "base":

@@ -13,11 +13,6 @@ from util.config.tree import flow
 from util.errors import nearest
 from util.typecheck import Misfit
 
-OF_META_STAGE = (
-    *("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed"),
-    "augment.keep_target",
-)
-
 
 def checked(config: Config, chosen_keys: frozenset[str]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
@@ -40,8 +35,7 @@ def _without_effect(config: Config) -> dict[str, str]:
     """Return the settings, or sections, that mean nothing beside others, and why."""
     cls = class_of(config.model)
     encoder = config.model.encoder
-    needless = {"meta_stage.images": "it is a setting of the base stage"}
-    needless |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
+    needless = {}
     if config.meta_stage.input == "stretch":
         needless["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage:
@@ -58,8 +52,8 @@ def protocol_problem(cls: type[FewShotModel], name: str, protocol: ProtocolSetti
     """Return in words why a method cannot be scored by a protocol of this name; '' if it can."""
     in_one_map = protocol.query == EVERY
     if in_one_map and not cls.only_base_stage:
-        learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
-        return f"protocol {name} takes MODEL=bcm or MODEL=diam, over a base learner; {learner}"
+        fix = "test one of them with this checkpoint" if cls.has_base_stage else "take another protocol"
+        return f"protocol {name} labels base and novel classes at once, which MODEL=bcm and MODEL=diam do; {fix}"
     if cls.only_base_stage and not in_one_map:
         kind = f"one class of an episode, {cls.title} base and novel classes at once"
         return f"protocol {name} labels {kind}; take --protocol gfss"
@@ -120,7 +114,11 @@ def _reason_of_section(name: str, needless: dict[str, str]) -> str:
 
 
 def _unmet_condition(section: Any, field: Field, name: str) -> str:
-    """Return in words why the condition of a field, ``only``, does not hold; '' if it holds."""
+    """Return why the conditions of a field, ``stage`` and ``only``, do not hold; '' if they hold."""
+    stage, is_of_stage, _ = name.partition("_stage.")
+    its_stage = field.metadata.get("stage", stage)
+    if is_of_stage and its_stage != stage:
+        return f"it is a setting of the {its_stage} stage"
     if "only" not in field.metadata:
         return ""
     other, wanted = field.metadata["only"]
@@ -136,13 +134,13 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
     if issubclass(cls, WithEncoder) and (problem := cls.encoder_problem(model.encoder)):
-        key, words = problem
-        yield f"model.encoder.{key}", words
+        key, reason = problem
+        yield f"model.encoder.{key}", reason
     yield from _stage_problems(config)
     yield from _size_problems(config)
     if problem := model.problem(config.data.size):
-        key, words = problem
-        yield f"model.{key}", words
+        key, reason = problem
+        yield f"model.{key}", reason
 
 
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -150,8 +148,8 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     data = config.data
     cls = class_of(config.model)
     if problem := folds.problem(data):
-        key, words = problem
-        yield f"data.{key}", words
+        key, reason = problem
+        yield f"data.{key}", reason
     if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
@@ -163,14 +161,14 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     chosen = config.test.protocol
     if chosen not in config.protocols:
         yield "test.protocol", f"= {chosen!r} is unknown{nearest(chosen, config.protocols)}"
-    elif words := protocol_problem(class_of(config.model), chosen, config.protocols[chosen]):
-        yield "test.protocol", f"= {chosen}: {words}"
+    elif reason := protocol_problem(class_of(config.model), chosen, config.protocols[chosen]):
+        yield "test.protocol", f"= {chosen}: {reason}"
     for name, protocol in config.protocols.items():
         if problem := protocol.problem():
-            key, words = problem
-            yield f"protocols.{name}.{key}", words
+            key, reason = problem
+            yield f"protocols.{name}.{key}", reason
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
-            numbers = f"holds {len(protocol.episodes)} numbers; data.folds = {config.data.folds}"
+            numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers
 
 
@@ -182,7 +180,7 @@ def _stage_problems(config: Config) -> Iterator[tuple[str, str]]:
             return
         low, high = stage.augment.scale
         if low > high:
-            yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [low, high]"
+            yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
 
 
 def _stages(config: Config) -> dict[str, StageSettings | None]:

@@ -7,30 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import (
-    CONFIG,
-    OF_TIMM,
-    Source,
-    add_choice,
-    data_sets,
-    encoders,
-    find_config,
-    methods,
-    read_tree,
-)
+from util.config.compose import OF_TIMM, Source, data_file, data_sets, encoders, find_config, methods, read_tree
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.errors import UserError, one_line
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
+NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
 
 def parser(description: str | None) -> cli.Parser:
     """Return a parser of the options that all commands on one config share."""
     out = cli.Parser(description=description)
-    words = "a YAML file under config/, or an experiment and a data set such as: split2 pascal"
-    out.add_argument("config", nargs="+", help=words)
+    out.add_argument("config", nargs="+", help=NAMES)
     add_method_options(out)
     add_overrides(out)
     text = "print the merged config and where each value comes from, and end"
@@ -45,33 +35,33 @@ def add_overrides(out: argparse.ArgumentParser) -> None:
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
 
 
+def add_method_options(out: argparse.ArgumentParser) -> None:
+    """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
+    model, net = (os.environ.get(name) or None for name in CHOICE)
+    out.add_argument("--model", default=model, help="method of an experiment, such as dcama; default symnet")
+    out.add_argument("--net", default=net, help="encoder of an experiment; default resnet50")
+
+
 class _List(argparse.Action):
     """The option that prints what a command line can name, and ends the command as ``--help`` does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print("\n".join(_listing(CONFIG)))
+        print("\n".join(_listing()))
         parser.exit()
 
 
-def _listing(root: Path) -> Iterator[str]:
-    """Yield the methods and encoders of a folder of configs and, of each data set, the files that are recipes."""
-    yield f"MODEL: {', '.join(methods(root))}"
-    yield f"NET: {', '.join(encoders(root))}, {OF_TIMM}<name>"
+def _listing() -> Iterator[str]:
+    """Yield the methods and encoders and, of each data set, the files that are recipes."""
+    yield f"MODEL: {', '.join(methods())}"
+    yield f"NET: {', '.join(encoders())}, {OF_TIMM}<name>"
     yield "data sets with their folds, and their own files for methods and encoders:"
-    for folder in data_sets(root):
-        of_folds = f"{folder.name}_split"
-        files = sorted(path.stem for path in folder.glob("*.yaml"))
-        recipes = [name for name in files if name != folder.name and not name.startswith(of_folds)]
-        folds = value_of(read_tree(folder / f"{folder.name}.yaml"), "data.folds")
+    for name in data_sets():
+        file = data_file(name)
+        stems = sorted(path.stem for path in file.parent.glob("*.yaml"))
+        recipes = [stem for stem in stems if stem != name and not stem.startswith(f"{name}_split")]
+        folds = value_of(read_tree(file), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
-        yield f"  {folder.name}, {experiments}: {', '.join(recipes) or 'none'}"
-
-
-def add_method_options(out: argparse.ArgumentParser) -> None:
-    """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
-    model, net = (os.environ.get(name) or None for name in CHOICE)
-    add_choice(out)
-    out.set_defaults(model=model, net=net)
+        yield f"  {name}, {experiments}: {', '.join(recipes) or 'none'}"
 
 
 def read(options: argparse.Namespace) -> Config:
@@ -87,18 +77,32 @@ def show(options: argparse.Namespace) -> bool:
     return options.print_config
 
 
-def named(options: argparse.Namespace, words: list[str]) -> Source:
-    """Return the config that words name: a file, or an experiment and a data set, with a method and an encoder.
+def named(options: argparse.Namespace, names: list[str]) -> Source:
+    """Return the config that names stand for: a file, or an experiment and a data set, with a method and an encoder.
 
-    UserError: other words; ``--model`` or ``--net`` beside a file.
+    UserError: others; ``--model`` or ``--net`` beside a file.
     """
-    if len(words) == 2:
-        return find_config(words[0], words[1], options.model, options.net)
-    if len(words) > 2 or options.model or options.net:
-        fix = "name one YAML file, or an experiment and a data set such as: split2 pascal"
+    if len(names) == 2:
+        return find_config(names[0], names[1], options.model, options.net)
+    if len(names) > 2 or options.model or options.net:
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
-        raise UserError(f"'{' '.join(words)}': {fix}; {also}")
-    return Path(words[0])
+        raise UserError(f"'{' '.join(names)}': name {NAMES}; {also}")
+    return Path(names[0])
+
+
+def source_of(text: str) -> Source:
+    """Return the config that a text names: a file, or words such as ``split2 pascal --model ssp``; errors as ``named``.
+
+    The environment names no method and no encoder for it.
+    """
+    if Path(text).exists() or not text.strip():
+        return Path(text)
+    text_parser = cli.Parser(prog="predict.py", add_help=False, allow_abbrev=False)
+    text_parser.add_argument("config", nargs="+")
+    add_method_options(text_parser)
+    text_parser.set_defaults(model=None, net=None)
+    options = text_parser.parse_args(text.split())
+    return named(options, options.config)
 
 
 def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iterator[str]:

@@ -10,11 +10,8 @@ The fold lies over all. A file names others as ``base``; its own values win. Val
 ``encoders: {<net>: ...}`` of a file, and are laid over that encoder's file where this comes later.
 """
 
-import argparse
 import re
-import shlex
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -47,9 +44,8 @@ OF_TIMM = "timm/"  # before timm's name of a network
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
-WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
+WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 LISTED = "--list prints what there is"
-UNREAD = "every_method.yaml"  # of a data set
 
 
 def config_folder() -> Path:
@@ -57,12 +53,9 @@ def config_folder() -> Path:
     return OWN if (OWN / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
 
 
-CONFIG = config_folder().resolve()
-
-
 def in_configs(path: Path) -> Path:
     """Return where a file ``config/...`` lies: in the working folder, or where that lacks it, in the project."""
-    return _shown(CONFIG / path.relative_to(OWN)) if path.is_relative_to(OWN) and not path.exists() else path
+    return config_folder() / path.relative_to(OWN) if path.is_relative_to(OWN) and not path.exists() else path
 
 
 def begin_own_configs() -> None:
@@ -80,19 +73,19 @@ def begin_own_configs() -> None:
 class Selection:
     """The names on a command line: a data set, a fold, a method and an encoder."""
 
-    folder: Path  # of the data set: config/<data set>
+    dataset: str  # the name of a folder of configs
     fold: int
     method: str
     net: str | None  # as ``NET`` names it; None: the default networks of a method that brings its own
 
     @property
-    def words(self) -> list[str]:
-        """The words of a command line that stand for it."""
+    def arguments(self) -> list[str]:
+        """The arguments of a command line that stand for it."""
         net = [] if self.net is None else ["--net", self.net]
-        return [f"split{self.fold}", self.folder.name, "--model", self.method, *net]
+        return [f"split{self.fold}", self.dataset, "--model", self.method, *net]
 
     def __str__(self) -> str:
-        return " ".join(self.words)
+        return " ".join(self.arguments)
 
     @property
     def name(self) -> str:
@@ -100,27 +93,27 @@ class Selection:
         method = "" if self.method == MAIN_METHOD else self.method
         net = self.net or ""
         net = in_names(net) if self.encoder else net.replace("/", "--")
-        return "_".join(filter(None, (f"{self.folder.name}_split{self.fold}", method, net)))
+        return "_".join(filter(None, (f"{self.dataset}_split{self.fold}", method, net)))
 
     @property
     def encoder(self) -> str | None:
         """The name of the encoder's file; None: the method brings its own networks."""
-        if self.net is None or has_networks(self.folder.parent, self.method):
+        if self.net is None or has_networks(self.method):
             return None
         return TIMM if self.net.startswith(OF_TIMM) else self.net
 
     @property
     def files(self) -> list[Path]:
         """Its files, by the three rules."""
-        root = self.folder.parent
-        encoder = [root / "encoder" / f"{self.encoder}.yaml"] if self.encoder else []
-        of_both = self.folder / f"{self.method}_{self.encoder}.yaml"
-        of_method = self.folder / f"{self.method}.yaml"
+        folder = config_folder() / self.dataset
+        encoder = [config_folder() / "encoder" / f"{self.encoder}.yaml"] if self.encoder else []
+        of_both = folder / f"{self.method}_{self.encoder}.yaml"
+        of_method = folder / f"{self.method}.yaml"
         if of_both.exists():
             return [of_both]
         if of_method.exists():
             return [of_method, *encoder]
-        return [self.folder / f"{self.folder.name}.yaml", root / "model" / f"{self.method}.yaml", *encoder]
+        return [data_file(self.dataset), method_file(self.method), *encoder]
 
     @property
     def own_values(self) -> Tree:
@@ -137,9 +130,9 @@ class Selection:
 Source = Path | Selection  # of a config
 
 
-def words_of(source: Source) -> list[str]:
-    """Return the words of a command line that name a config."""
-    return source.words if isinstance(source, Selection) else [str(source)]
+def arguments_of(source: Source) -> list[str]:
+    """Return the arguments of a command line that name a config."""
+    return source.arguments if isinstance(source, Selection) else [str(source)]
 
 
 def name_of(source: Source) -> str:
@@ -147,87 +140,62 @@ def name_of(source: Source) -> str:
     return source.name if isinstance(source, Selection) else source.stem
 
 
-def source_of(text: str) -> Source:
-    """Return the config that a text names: a file, or an experiment such as ``split2 pascal --model ssp --net vgg16``.
-
-    UserError: other words, or as ``find_config``.
-    """
-    words = shlex.split(text)
-    if len(words) < 2 or Path(text).exists():
-        return Path(text)
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("words", nargs="*")
-    add_choice(parser)
-    with suppress(argparse.ArgumentError):
-        named, unknown = parser.parse_known_args(words)
-        if len(named.words) == 2 and not unknown:
-            experiment, dataset = named.words
-            return find_config(experiment, dataset, named.model, named.net)
-    raise UserError(f"'{text}': name a YAML file, or an experiment such as: split2 pascal --model ssp --net resnet101")
-
-
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose method and encoder of an experiment."""
-    parser.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
-    parser.add_argument("--net", help="encoder of an experiment; default resnet50")
-
-
 def in_names(net: str) -> str:
     """Return an encoder as names of runs have it: ``timm-<name>`` for ``timm/<name>``."""
     return net.replace("/", "-")
 
 
-def data_sets(root: Path) -> list[Path]:
-    """Return the folders of all data sets."""
-    return sorted(path.parent for path in root.glob("*/*.yaml") if path.stem == path.parent.name)
+def data_file(dataset: str) -> Path:
+    """Return the file of a data set."""
+    return config_folder() / dataset / f"{dataset}.yaml"
 
 
-def methods(root: Path) -> list[str]:
+def method_file(method: str) -> Path:
+    """Return the file of a method, which is for every data set."""
+    return config_folder() / "model" / f"{method}.yaml"
+
+
+def data_sets() -> list[str]:
+    """Return the names of all data sets."""
+    return sorted(path.stem for path in config_folder().glob("*/*.yaml") if path.stem == path.parent.name)
+
+
+def methods() -> list[str]:
     """Return the names of all methods."""
-    return sorted(path.stem for path in (root / "model").glob("*.yaml"))
+    return sorted(path.stem for path in config_folder().glob("model/*.yaml"))
 
 
-def encoders(root: Path) -> list[str]:
+def encoders() -> list[str]:
     """Return the names of all encoders but timm's."""
-    return sorted(path.stem for path in (root / "encoder").glob("*.yaml") if path.stem != TIMM)
+    return sorted(path.stem for path in config_folder().glob("encoder/*.yaml") if path.stem != TIMM)
 
 
-def has_networks(root: Path, method: str) -> bool:
+def has_networks(method: str) -> bool:
     """Return whether a method brings its own networks, which ``NET`` names, in place of an encoder."""
-    return value_of(read_tree(root / "model" / f"{method}.yaml"), "model.weights") is not None
+    return value_of(read_tree(method_file(method)), "model.weights") is not None
 
 
-def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
-    """Return the file that a word of a command line names; None: it names none that is there.
+def file_of(named: str, dataset: str) -> Path | None:
+    """Return the file that a command line names, by its path or as one of the data set's folder; None: no file.
 
-    Args:
-        word: a path, or the name of a file of the data set's folder.
-        dataset: a folder of ``config/``.
-        root: see ``find_config``.
-
-    Raises:
-        UserError: the file is of another data set.
+    UserError: the file is of another data set.
     """
-    root = root or CONFIG
-    folder = root / dataset
-    name = with_ending(word)
-    paths = [in_configs(Path(name))] if "/" in name else [folder / name, Path(name)]
-    if root == CONFIG and "/" not in name:  # which may lie elsewhere: in the installed package
-        paths.insert(0, OWN / dataset / name)
+    name = with_ending(named)
+    paths = [in_configs(Path(name))]
+    if "/" not in name:  # the project's folder may lie elsewhere: in the installed package
+        paths = [OWN / dataset / name, config_folder() / dataset / name, Path(name)]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
-    own, named = (value_of(read_tree(file), "data.name") for file in (path, folder / f"{dataset}.yaml"))
+    own, wanted = (value_of(read_tree(file), "data.name") for file in (path, data_file(dataset)))
     if own is None:
-        raise UserError(f"{_shown(path)}: names no data set; it is a part of other configs")
-    if own != named:
-        raise UserError(f"{_shown(path)}: is of data set {own}; name it in place of {dataset}")
-    return _shown(path)
+        raise UserError(f"{path}: has no data.name; it is a part of other configs, and no config of a run")
+    if own != wanted:
+        raise UserError(f"{path}: is of data set {own}; name it in place of {dataset}")
+    return path
 
 
-def find_config(
-    experiment: str, dataset: str, method: str | None = None, net: str | None = None, root: Path | None = None
-) -> Source:
+def find_config(experiment: str, dataset: str, method: str | None = None, net: str | None = None) -> Source:
     """Return where the config of an experiment comes from: a file, or the files of a fold such as ``split0``.
 
     Args:
@@ -236,72 +204,50 @@ def find_config(
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
         net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the method's
             file, else of the data set's file (key ``net``), else ``USUAL_NET``.
-        root: the folder of the configs; default this project's ``config``.
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
     """
-    root = root or CONFIG
-    folder = root / dataset
-    known = [path.name for path in data_sets(root)]
+    known = data_sets()
     if dataset not in known:
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}; {LISTED}")
-    if (folder / UNREAD).exists():  # made by an earlier version: other rules of a test
-        raise UserError(
-            f"{_shown(folder / UNREAD)}: is not read any more; move its lines to {dataset}.yaml, and delete it"
-        )
-    file = file_of(experiment, dataset, root)
+    file = file_of(experiment, dataset)
     if file is not None:
         if method or net:
             raise UserError(f"{file}: names its method and encoder itself; leave out MODEL and NET (unset MODEL NET)")
         return file
     fold = FOLD.fullmatch(experiment)
     if fold is None:
-        known = [*(path.stem for path in folder.glob("*.yaml")), *(f"split{fold}" for fold in range(4))]
-        near = nearest(Path(experiment).stem, known)
+        files = (path.stem for path in data_file(dataset).parent.glob("*.yaml"))
+        near = nearest(Path(experiment).stem, [*files, *(f"split{fold}" for fold in range(4))])
         fix = f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one"
         raise UserError(f"{experiment}: no such config for {dataset}{near}; {fix}; {LISTED}")
     method = method or MAIN_METHOD
-    if method not in methods(root):
-        raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}; {LISTED}")
-    return _checked(Selection(folder, int(fold[1]), method, _chosen_net(folder, method, net)))
+    if method not in methods():
+        raise UserError(f"MODEL {method}: no such method{nearest(method, methods())}; {LISTED}")
+    return _checked(Selection(dataset, int(fold[1]), method, _chosen_net(dataset, method, net)))
 
 
-def _chosen_net(folder: Path, method: str, net: str | None) -> str | None:
+def _chosen_net(dataset: str, method: str, net: str | None) -> str | None:
     """Return what ``NET`` means for a method on a data set, the default where it is not set."""
-    root = folder.parent
-    if has_networks(root, method):
-        return None if net in encoders(root) else net  # an encoder is one for the other methods of a command
+    if has_networks(method):
+        return None if net in encoders() else net  # an encoder is one for the other methods of a command
     if net is not None:
         return net
-    defaults = (
-        value_of(parse_file(path), "net") for path in (root / "model" / f"{method}.yaml", _file_of_data(folder))
-    )
+    defaults = (value_of(parse_file(path), "net") for path in (method_file(method), data_file(dataset)))
     return next((str(default) for default in defaults if default), USUAL_NET)
 
 
 def _checked(selection: Selection) -> Selection:
     """Return a selection; UserError: its encoder is none, or the name of its run too long."""
     net = selection.net
-    known = encoders(selection.folder.parent)
-    is_encoder = net in known or str(net).startswith(OF_TIMM)
+    is_encoder = net in encoders() or str(net).startswith(OF_TIMM)
     if net == "" or (selection.encoder and not is_encoder):
-        raise UserError(
-            f"NET {net}: no such encoder{nearest(str(net), known)}; one of timm is {OF_TIMM}{net}; {LISTED}"
-        )
+        near = nearest(str(net), encoders())
+        raise UserError(f"NET {net}: no such encoder{near}; one of timm is {OF_TIMM}{net}; {LISTED}")
     if len(selection.name) > LONGEST_NAME:
         raise UserError(f"NET {net}: too long for the name of a run; give a link, or --set model.weights=[...]")
     return selection
-
-
-def _file_of_data(folder: Path) -> Path:
-    return folder / f"{folder.name}.yaml"
-
-
-def _shown(path: Path) -> Path:
-    """Return the path as messages show it: relative to the working folder, if all configs are there."""
-    folder = CONFIG.parent
-    return path.relative_to(folder) if folder == Path.cwd() and path.is_relative_to(folder) else path
 
 
 def read_tree(source: Source) -> Tree:
@@ -313,7 +259,7 @@ def read_tree(source: Source) -> Tree:
     layers = _Layers()
     if isinstance(source, Selection):
         for path in source.files:
-            layers.add(_shown(path))
+            layers.add(path)
         return merged([*layers.all, source.own_values])
     layers.add(source)
     tree = merged(layers.all)
@@ -353,7 +299,7 @@ class _Layers:
 def _changes_with_encoders(path: Path) -> dict[str, Tree]:
     """Return what a file changes with an encoder, by its name; UserError: there is no such encoder, or no change."""
     changes = parse_file(path).get(ENCODERS, {})
-    known = [*encoders(CONFIG), TIMM] if changes else []
+    known = [*encoders(), TIMM] if changes else []
     if not isinstance(changes, dict) or not all(isinstance(change, dict) for change in changes.values()):
         form = "a section for each encoder, such as lite0: {data: {size: 353}}"
         raise UserError(f"{path}: {ENCODERS}: must have {form}")
@@ -375,13 +321,13 @@ def encoder_of(tree: Tree) -> str | None:
 
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
-    """Return a tree after overrides, with values for the words in braces by which paths refer to other settings."""
+    """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
     tree = reduce(merge, map(override_tree, overrides), tree)
-    words = {
+    values = {
         "dataset": value_of(tree, "data.name"),
         "fold": value_of(tree, "data.fold"),
         "encoder": encoder_of(tree),
     }
-    for key in WITH_WORDS:
-        tree = fill(tree, key, words)
+    for key in WITH_BRACES:
+        tree = fill(tree, key, values)
     return tree

@@ -164,5 +164,5 @@ def _problem_of_given(data: DataSettings, fold_classes: list[list[str]]) -> tupl
     if unknown:
         return "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
     if len(set(names)) < len(names) or not all(0 < len(fold) < len(data.classes) for fold in fold_classes):
-        return "fold_classes", "must name every class at most once, and in each fold at least one but not all"
+        return "fold_classes", "must name every class at most once, and in each fold at least one class but not all"
     return None

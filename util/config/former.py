@@ -14,6 +14,7 @@ CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that 
     "mask_suffix": (".png",),
     "milestones": ([], [0.3333333, 0.6666666]),
     "momentum": (0.9,),
+    "nesterov": (False,),
     "power": (0.9,),
     "prior_update_at": ([10],),
     "rotate": (10.0,),
@@ -22,8 +23,11 @@ CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that 
 }
 
 
+CHANGES = ("rotate", "blur", "flip")  # of an augmentation, which had a probability each
+
+
 def without_former(content: Any, of_any_value: bool = False) -> Any:
-    """Return a stored config, or a part of one, without settings whose values are those of today's constants.
+    """Return a stored config, or a part of one, in today's settings: without those that are constants by their values.
 
     A setting of another value stays, unless ``of_any_value``: whoever reads the config finds a key that is unknown, or
     changed since.
@@ -32,6 +36,7 @@ def without_former(content: Any, of_any_value: bool = False) -> Any:
         return [without_former(part, of_any_value) for part in content]
     if not isinstance(content, dict):
         return content
+    content = _renamed(content)
     return {
         key: without_former(part, of_any_value)
         for key, part in content.items()
@@ -39,8 +44,19 @@ def without_former(content: Any, of_any_value: bool = False) -> Any:
     }
 
 
+def _renamed(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section whose ``nesterov`` and probabilities of changes are today's ``kind`` and ``changes``."""
+    if section.get("nesterov") is True and section.get("kind") == "sgd":
+        return {**section, "kind": "nesterov", "nesterov": False}
+    chances = {name: section.get(f"{name}_probability") for name in CHANGES}
+    if not all(chance in (0, 0.5) for chance in chances.values()):
+        return section
+    rest = {key: value for key, value in section.items() if key.removesuffix("_probability") not in CHANGES}
+    return {**rest, "changes": [name for name in CHANGES if chances[name]]}
+
+
 def _is_former(key: str) -> bool:
-    return key in CONSTANTS or key == PAD_AT
+    return key in CONSTANTS or key == PAD_AT or key.removesuffix("_probability") in CHANGES
 
 
 def _is_constant(key: str, section: dict[str, Any]) -> bool:
@@ -48,4 +64,5 @@ def _is_constant(key: str, section: dict[str, Any]) -> bool:
     if key == PAD_AT:
         today = "end" if section.get("pad") == "black" else "around"
         return section[PAD_AT] == today or section.get("fit") == "stretch"  # where nothing is padded
-    return CONSTANTS[key] is ANY or section[key] in CONSTANTS[key]
+    values = CONSTANTS.get(key, ())
+    return values is ANY or section[key] in values

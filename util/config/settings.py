@@ -17,8 +17,8 @@ EVERY = "every"  # the value of query that takes all images: base and novel clas
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
-    "hsnet": "goes with query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
-    "pfenet": "goes with query: sequential, supports: distinct, one way and absent 0",
+    "hsnet": "needs query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
+    "pfenet": "needs query: sequential, supports: distinct, one way and absent 0",
 }
 FITTING_LABELS = {  # values of scored_on by those of input
     "letterbox": ["letterbox", "square"],
@@ -26,7 +26,7 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "original": ["original"],
 }
 MASKS = "masks"  # the value of test.fuse that uses every support alone
-MOMENTS = {"sgd": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
+MOMENTS = {"sgd": 1, "nesterov": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
 # What a setting of a protocol decides (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -40,8 +40,9 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
         high: the largest.
         others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
-            the setting means something, value True for any that is not 0, false or null; ``decides``, see
-            ``ProtocolSettings``.
+            the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
+            only one that has the setting; ``harmless``, whether a training continues with another value to the same
+            weights; ``decides``, see ``ProtocolSettings``.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -54,7 +55,7 @@ def _repeated(values: list[int] | None) -> str | None:
     values = values or []
     for i, value in enumerate(values):
         if value in values[:i]:
-            return f"holds {value} twice; repeated episodes add no information"
+            return f"holds {value} twice, which repeats its episodes; keep one"
     return None
 
 
@@ -107,11 +108,10 @@ class AugmentSettings:
     """Random changes of a training image."""
 
     scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
-    rotate_probability: float = bounded(0.5, 0, 1)  # by up to 10 degrees, either way
-    blur_probability: float = bounded(0.5, 0, 1)  # 5 x 5 Gaussian
-    flip_probability: float = bounded(0.5, 0, 1)
-    # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most 30 times
-    keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
+    # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
+    changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
+    # Redraw the crop until it keeps this share of the target's pixels, at most 30 times
+    keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"), stage="meta")
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
     pad: Literal["mean", "black"] = "mean"
     # How the view becomes square: a random crop, or all of it, aspect not kept; blur and scale then act before it
@@ -122,9 +122,8 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: Literal["sgd", "nesterov", "adamw"] = "sgd"  # nesterov: SGD with Nesterov's momentum
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
-    nesterov: bool = bounded(False, only=("kind", "sgd"))
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9; step: a tenth after each third of the steps
     schedule: Literal["poly", "constant", "step"] = "poly"
@@ -138,18 +137,20 @@ class StageSettings:
     augment: AugmentSettings
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
-    # How training episodes are drawn (meta stage): shuffle (the list in a new order each time), random (with
+    # How training episodes are drawn: shuffle (the list in a new order each time), random (with
     # replacement), shuffled_pairs (the list's (image, class) pairs in a new order, as many make an epoch),
     # class_then_query (draw a class, then one of its images)
-    query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
-    supports: Literal["distinct", "with_replacement"] = "distinct"  # with_replacement: one may occur twice
+    query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = bounded("shuffle", stage="meta")
+    # with_replacement: one may occur twice
+    supports: Literal["distinct", "with_replacement"] = bounded("distinct", stage="meta")
     # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
     # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
     # published, and taken if all its photos are there
     list_file: str | None = None
-    # Base stage, and its validation on the test list. all: every image of the list; what is no base class is background
-    images: Literal["fold", "all"] = "fold"
-    input: Literal["crop", "stretch"] = "crop"  # a random view by `augment`; the whole image, without augmentation
+    # Of the training and its validation on the test list. all: every image; what is no base class is background
+    images: Literal["fold", "all"] = bounded("fold", stage="base")
+    # crop: a random view by `augment`; stretch: the whole image, without augmentation
+    input: Literal["crop", "stretch"] = bounded("crop", stage="meta")
     batch: int = bounded(8, 1)  # of the whole run, whatever its processes
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
     # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
@@ -157,21 +158,24 @@ class StageSettings:
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
-    # Meta stage, input crop: fixed augmented views of each image and class; null: every episode has new ones
-    views: int | None = bounded(None, 1, only=("input", "crop"))
-    # Meta stage with views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
+    # Fixed augmented views of each image and class; null: every episode has new ones
+    views: int | None = bounded(None, 1, only=("input", "crop"), stage="meta")
+    # With views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
     # once; 0 keeps none; at most half of the disk that checkpoints leave. The size changes no number
-    cache_gib: float | None = bounded(None, 0)
-    validate_every: float = bounded(1.0, 0)  # epochs, such as 0.5; 0 = never. The last step is validated in any case
-    validate_midway: bool = bounded(False, only=("validate_every", True))  # after half of an epoch too, but the first
-    validate_episodes: int = bounded(1000, 1)  # of a validation (base stage: images)
-    # Meta stage. null: classes of data.validation_list, else the test list's novel ones (published); base: without a
+    cache_gib: float | None = bounded(None, 0, stage="meta")
+    # Epochs, such as 0.5; 0 = never. The last step is validated in any case
+    validate_every: float = bounded(1.0, 0, harmless=True)
+    # After half of an epoch too, but the first
+    validate_midway: bool = bounded(False, only=("validate_every", True), harmless=True)
+    validate_episodes: int = bounded(1000, 1, harmless=True)  # of a validation (base stage: images)
+    # null: classes of data.validation_list, else the test list's novel ones (published); base: without a
     # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice
     # of best.pth; or the file of another data set, config/fss1000/fss1000.yaml
-    validate_on: str | None = None
-    validate_seed: int | None = bounded(None, 0)  # of its episodes (meta stage); default the first of the protocol
-    patience: int = bounded(0, 0, only=("validate_every", True))  # epochs without a better validation; 0 = no end
-    save_minutes: float = bounded(10.0, 0)  # longest time between writes of the last checkpoint
+    validate_on: str | None = bounded(None, stage="meta", harmless=True)
+    validate_seed: int | None = bounded(None, 0, stage="meta", harmless=True)  # default the first of the protocol
+    # Epochs without a better validation, after which a training ends; 0: never
+    patience: int = bounded(0, 0, only=("validate_every", True), harmless=True)
+    save_minutes: float = bounded(10.0, 0, harmless=True)  # longest time between writes of the last checkpoint
 
 
 @dataclass(frozen=True)
@@ -237,12 +241,12 @@ class ProtocolSettings:
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
-        for key, words in (*self._scoring_problems(), *self._episode_problems()):
-            return key, f"= {getattr(self, key)} {words}"
+        for key, reason in (*self._scoring_problems(), *self._episode_problems()):
+            return key, f"= {getattr(self, key)} {reason}"
         return None
 
     def _scoring_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of what is wrong with the scored labels and classes."""
+        """Yield (key, reason) of what is wrong with the scored labels and classes."""
         fitting = FITTING_LABELS[self.input]
         if self.scored_on not in fitting:
             yield "scored_on", f"does not go with input: {self.input}; use {' or '.join(fitting)}"
@@ -251,12 +255,12 @@ class ProtocolSettings:
         letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
         plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
         if self.query == EVERY and not plain:
-            yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
+            yield "query", "needs letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of what is wrong with the draw of episodes and their input."""
+        """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
         if self.supports == "first" and not (self.one_class and self.query == "pairs"):
-            yield "supports", "goes with query: pairs, one way and absent 0"
+            yield "supports", "needs query: pairs, one way and absent 0"
         if not self._counts_episodes():
             yield "episodes", f"does not go with query: {self.query}; give a number"
         yield from self._problems_of_every_alone()
@@ -266,13 +270,13 @@ class ProtocolSettings:
             yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
 
     def _problems_of_every_alone(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, words) of settings that this query alone has."""
+        """Yield (key, reason) of settings that this query alone has."""
         if self.query == EVERY:
             return
         if self.supports == "published":
-            yield "supports", "goes with query: every alone; use distinct"
+            yield "supports", "needs query: every; use distinct"
         if self.support_pixels:
-            yield "support_pixels", "goes with query: every alone; leave it null"
+            yield "support_pixels", "needs query: every; leave it null"
 
     @property
     def one_class(self) -> bool:
@@ -319,7 +323,7 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
     pictures: int = bounded(8, 0)  # composed pictures of the first episodes
-    # GiB of each process's (GPU's) memory for what the method keeps of supports, which come again in other episodes
+    # GiB of each process's (GPU's) memory for what the method keeps of images that come again in other episodes
     # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
     cache_gib: float | Literal["auto"] = bounded("auto", 0)
     # features: the network takes all K supports in one pass, as it was trained for K shots; masks: a one-shot network

@@ -134,10 +134,10 @@ def merged(layers: Sequence[Layer]) -> Tree:
 def content_of(path: Path) -> Tree:
     """Return the settings of one file: without its bases, and without what it says about encoders (``net`` is the one
     where a command line names none)."""
-    left_out = ["base", ENCODERS]
+    about_files = ["base", ENCODERS]
     if path.parent.name in ("model", path.stem):  # of a method, of a data set
-        left_out.append("net")
-    return {key: value for key, value in parse_file(path).items() if key not in left_out}
+        about_files.append("net")
+    return {key: value for key, value in parse_file(path).items() if key not in about_files}
 
 
 def bases_of(path: Path) -> list[str]:
@@ -193,12 +193,12 @@ def keys_written_in(tree: Tree, origin: str, prefix: str = "") -> frozenset[str]
     return frozenset(keys)
 
 
-def fill(tree: Tree, key: str, words: dict[str, Any]) -> Tree:
-    """Return a tree with words in braces in the text under a key replaced by values, those that are None left."""
+def fill(tree: Tree, key: str, values: dict[str, Any]) -> Tree:
+    """Return a tree with names in braces in the text under a key replaced by their values, those that are None left."""
     leaf = find(tree, key)
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
         return tree
     text = leaf.value
-    for word, value in words.items():
-        text = text if value is None else text.replace(f"{{{word}}}", str(value))
+    for name, value in values.items():
+        text = text if value is None else text.replace(f"{{{name}}}", str(value))
     return merge(tree, nested(key, Leaf(text, leaf.where)))

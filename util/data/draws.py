@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count, islice
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -29,15 +29,9 @@ PAIRS = "pairs"  # a query rule
 STREAMS = 8  # workers of the published loader
 PUBLISHED_LISTS = REPOSITORY / "lists/published.yaml"
 KEPT_SEQUENCES = 32
-_sequences: dict[tuple, tuple["Drawn", ...]] = {}
-
-
-class Drawn(NamedTuple):
-    """The images of an episode, as rows of the index, and its class (1-based); supports in the order of the draw."""
-
-    query: int
-    class_id: int
-    supports: tuple[int, ...]
+# the images of an episode, as rows of the index, and its class (1-based); supports in the order of the draw
+Drawn = tuple[int, int, tuple[int, ...]]  # query, class, supports
+_sequences: dict[tuple, tuple[Drawn, ...]] = {}
 
 
 def draw_episodes(images: ImageList, draw: str, query: str, *, shots: int, seed: int, least: int) -> tuple[Drawn, ...]:
@@ -77,7 +71,7 @@ def _hsnet(images: ImageList, query_rule: str, shots: int, seed: int) -> Iterato
             support = _first_of_permutation(candidates[class_id], random)
             if support != query:
                 supports.append(support)
-        yield Drawn(query, class_id, tuple(supports))
+        yield query, class_id, tuple(supports)
 
 
 def _first_of_permutation(values: Sequence[int], random: np.random.RandomState) -> int:
@@ -105,7 +99,7 @@ def _pfenet(images: ImageList, shots: int, seed: int) -> Iterator[Drawn]:
             random = streams[place % STREAMS]
             class_id = classes[place][random.randrange(len(classes[place]))]
             supports = _distinct_supports(candidates[class_id], query, shots, random)
-            yield Drawn(query, class_id, supports)
+            yield query, class_id, supports
 
 
 def _distinct_supports(candidates: list[int], query: int, shots: int, random: Random) -> tuple[int, ...]:
@@ -135,7 +129,7 @@ def why_not_published(
             return f"the published runs have no seed {seed}"
     lists_of_folds = _published_lists()[protocol.draw].get(data.name, ())
     if data.fold >= len(lists_of_folds):
-        return f"the list of a published run on {data.name} is not known"
+        return f"the published list of {data.name} is not known"
     if _is_published(images, data, lists_of_folds[data.fold]):
         return ""
     return images.note or f"the list of {len(images.queries)} images is not that of the published runs"

@@ -201,8 +201,7 @@ class PublishedSampler:
         while least <= number:
             least *= 2
         drawn = draw_episodes(self.images, self.draw, self.query, shots=self.shots, seed=self.seed, least=least)
-        episode = drawn[number]
-        return EpisodeKey(number, episode.query, episode.class_id, episode.supports)
+        return EpisodeKey(number, *drawn[number])
 
 
 Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes

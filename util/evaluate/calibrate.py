@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from annotations.marks import KINDS, MASK, drawn_mark
+from annotations.drawn import KINDS, MASK, drawn_label
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
@@ -39,7 +39,7 @@ from util.runtime.context import RunContext, make_run_context, with_data
 from util.runtime.data import check_sampler, images_for_training, trials
 from util.runtime.device import episodes_at_once, precision_of_test
 from util.runtime.network import prepare_network
-from util.runtime.processes import ProcessGroup, join
+from util.runtime.processes import join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
@@ -72,6 +72,7 @@ def calibrate(config: Config) -> Path:
         run = config.run
         prepared = prepare_network(test.loaded.network, world.device, precision, run.compile)
         collected = Collected()
+        side = test.view.side or config.data.size
         for context, images in lists:
             data = _marked_episodes(test, context, images)
             run_pass(
@@ -81,7 +82,7 @@ def calibrate(config: Config) -> Path:
                 [collected],
                 world,
                 title="calibrate",
-                batch=_episodes_at_once(test, context, world),
+                batch=episodes_at_once(config.test.batch, world.device, context.config.data.shot + 1, side),
                 workers=config.data.workers,
             )
     made_for = calibration.key_of(config, test.loaded.weights.digest)
@@ -97,7 +98,7 @@ def calibrate(config: Config) -> Path:
 def _check_config(config: Config) -> None:
     """Refuse (UserError) a config without the protocol, or a method without a presence score."""
     if PROTOCOL not in config.protocols:
-        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/default.yaml")
+        raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; add config/default.yaml to its base")
     model_class = class_of(config.model)
     if model_class.only_base_stage:
         raise UserError(f"--calibrate: {model_class.title} labels all classes at once and has no presence score")
@@ -133,13 +134,6 @@ def _marked_episodes(test: Test, context: RunContext, images: ImageList) -> _Mar
     return _Marked(plain.episodes, plain.scored_on, play_novel=True)
 
 
-def _episodes_at_once(test: Test, context: RunContext, world: ProcessGroup) -> int:
-    """Return the batch for episodes with the context's number of shots."""
-    config = context.config
-    side = test.view.side or config.data.size
-    return episodes_at_once(config.test.batch, world.device, config.data.shot + 1, side)
-
-
 class _Marked(TrialDataset):
     """Episodes of base classes, with marks of all kinds in turn."""
 
@@ -148,7 +142,7 @@ class _Marked(TrialDataset):
         (way,) = trial.ways
         kind = KINDS[number % len(KINDS)]
         random = random_stream(0, MARK_STREAM, number)
-        marks = [torch.from_numpy(drawn_mark(label.numpy(), kind, random)) for label in way.support_label]
+        marks = [torch.from_numpy(drawn_label(label.numpy(), kind, random)) for label in way.support_label]
         return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
 
 
@@ -211,10 +205,10 @@ class Collected:
         scores = np.array([fitted.presence(x) for x in inputs])
         threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
         told_apart = calibration.presence_scores(present, scores, scores >= threshold)
-        in_words = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
+        shares = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
         pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
         mask, error = self.fit_masks(fitted, scores)
-        return replace(fitted, threshold=threshold, mask=mask), f"{in_words}; {pixel}; {error}"
+        return replace(fitted, threshold=threshold, mask=mask), f"{shares}; {pixel}; {error}"
 
     def fit_masks(
         self, fitted: calibration.Calibration, presence: np.ndarray

@@ -16,14 +16,13 @@ from model.tensors.ops import resize
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
-from util.evaluate.schema import BASE, FINAL, NETWORK
-from util.evaluate.store import ShotStore
+from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, NETWORK
+from util.evaluate.store import ShotStore, by_query
 from util.progress import ProgressBar
 from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import PreparedNetwork, check_finite
 from util.runtime.processes import ProcessGroup
 
-ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
 WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
@@ -192,14 +191,16 @@ def run_pass(
         title: the label of the progress bar.
         batch: episodes at once; images of their original sizes come one by one, whatever it is.
         workers: of the loader.
-        store: of this network and this data set's view; supports that it holds are not encoded again.
+        store: of this network and this data set's view; supports that it holds are not encoded again. Episodes of a
+            class and of a query follow each other, so that few images are needed at a time; no count depends on it.
     """
     network: Any = prepared.network
     was_training = network.training
     network.eval()
     if getattr(dataset, "one_by_one", False):
         batch = 1
-    numbers = evaluation_numbers(range(episodes), batch, world.rank, world.size)
+    order = range(episodes) if store is None else by_query(dataset.sampler, episodes)
+    numbers = evaluation_numbers(order, batch, world.rank, world.size)
     bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
     with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
         for numbers_of_batch, item in zip(numbers, loaded, strict=True):

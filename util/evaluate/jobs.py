@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
+from util.evaluate.metrics import scores_in_one_map
 from util.evaluate.steps import with_steps
 from util.evaluate.test import Shared, Test
 from util.runtime.device import precision_of_test
@@ -42,6 +44,21 @@ class TestJob:
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
+    def scoreboard(self, seed: int) -> Scoreboard:
+        """Return the empty scoreboard of the episodes of a seed."""
+        test = self.test
+        fold = test.run.context.fold
+        return Scoreboard(
+            classes=len(test.config.data.classes),
+            scored_on=test.scored_on,
+            episodes=test.episodes[seed],
+            keep=None if self.kept is None else partial(self.kept.add, seed),
+            asks_presence=test.protocol.absent > 0,
+            calibration=self.calibration,
+            further=test.config.test.metrics,
+            score=partial(scores_in_one_map, base=fold.base, novel=fold.novel) if test.one_map else None,
+        )
+
 
 def build_test_jobs(
     config: Config,
@@ -64,7 +81,9 @@ def build_test_jobs(
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
     every = list(protocols) == ["all"]
-    names = _one_class_protocols(config) if every else list(dict.fromkeys(protocols or (config.test.protocol,)))
+    names = list(dict.fromkeys(protocols or (config.test.protocol,)))
+    if every:
+        names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
     if config.test.fuse == MASKS and max(different_shots) == 1:
@@ -80,17 +99,8 @@ def build_test_jobs(
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
     if not jobs:
-        raise UserError(f"{config.source}: no protocol fits this model and data set")
+        raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return jobs
-
-
-def _one_class_protocols(config: Config) -> list[str]:
-    """Return the names of the protocols whose episodes have one class, which the query shows."""
-    names = []
-    for name, protocol in config.protocols.items():
-        if protocol.one_class:
-            names.append(name)
-    return names
 
 
 def _check_names(config: Config, protocols: Sequence[str]) -> None:
@@ -113,8 +123,8 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
     prepared = test.shared.once(key, lambda: _prepare(test, world))
     calibration = test.calibration(prepared.precision)
     if test.protocol.absent > 0 and calibration is None:
-        fix = "for one: python test.py CONFIG --calibrate"
-        log.info("%s: no calibration of these weights: every mask is shown; %s", test.name, fix)
+        fix = "make one: python test.py CONFIG --calibrate"
+        log.info("%s: these weights have no calibration, so every mask is shown; %s", test.name, fix)
     return TestJob(test=test, prepared=prepared, calibration=calibration)
 
 

@@ -83,7 +83,7 @@ def parse_kinds(text: str) -> dict[str, int]:
     for kind, colon, count in parts:
         if kind not in KINDS or not count.isdecimal() or not int(count):
             hint = "" if kind in KINDS else nearest(kind, KINDS)
-            raise UserError(f"--save-images {kind}{colon}{count}: write such as worst:20{hint}")
+            raise UserError(f"--save-images {kind}{colon}{count}: write a kind and a number, such as worst:20{hint}")
     return {kind: int(count) for kind, _, count in parts}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.episode import IGNORE
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import mean_iou
+from util.evaluate.schema import MIOU, mean_iou, per_class
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
@@ -69,7 +69,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
     In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). The ``METRICS``
-    named by ``further``, which the records have, are in percent or pixels.
+    named by ``further``, which the records have, are in percent or pixels: the mean, and the values by class.
     """
     class_ids = records[:, CLASS].astype(np.int64)
     sums = np.zeros((classes + 1, records.shape[1]), records.dtype)
@@ -77,14 +77,17 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     intersection, union = sums[:, INTERSECTION], sums[:, UNION]
     episodes = np.bincount(class_ids, minlength=classes + 1)
     scores: dict[str, Any] = {
-        "miou": float(mean_iou(intersection, union, episodes)),
+        MIOU: float(mean_iou(intersection, union, episodes)),
         "fb_iou": _fb_iou(records),
-        "per_class": {str(c): percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
+        per_class(MIOU): {str(c): percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
     }
     parts = sums[:, FURTHER::2].T
     wholes = sums[:, FURTHER + 1 :: 2].T
     for name, part, whole in zip(further, parts, wholes, strict=True):
-        scores[name] = METRICS[name].scale / 100 * float(mean_iou(part, whole, episodes))
+        scale = METRICS[name].scale
+        scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
+        ratios = part / np.maximum(whole, 1)
+        scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
     return scores
 
 
@@ -113,8 +116,40 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
 def class_scores(counts: np.ndarray) -> dict[str, Any]:
     """Return ``miou`` over the classes 1..N that occur in the labels and ``per_class``; in percent."""
     intersection, union, labelled = counts
-    per_class = {str(c): percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
-    return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
+    ious = {str(c): percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
+    return {MIOU: sum(ious.values()) / max(len(ious), 1), per_class(MIOU): ious}
+
+
+def scores_in_one_map(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
+    """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
+
+    In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
+    ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
+    ``per_class``. A class without a pixel in any label or prediction is in no mean.
+    """
+    sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
+    np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
+    iou = {c: percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
+    base_iou = _mean_iou_of(iou, base)
+    novel_iou = _mean_iou_of(iou, novel)
+    base_background_iou = _mean_iou_of(iou, (0, *base))
+    both = base_iou + novel_iou
+    return {
+        "miou": both / 2,
+        "base": base_iou,
+        "novel": novel_iou,
+        "base_background": base_background_iou,
+        "total": _mean_iou_of(iou, (0, *base, *novel)),
+        "harmonic": 2 * base_iou * novel_iou / both if both else 0.0,
+        "miou_background": (base_background_iou + novel_iou) / 2,
+        "per_class": {str(c): value for c, value in iou.items()},
+    }
+
+
+def _mean_iou_of(iou: dict[int, float], classes: Sequence[int]) -> float:
+    """Return the mean IoU of those classes that have one, 0 if none has."""
+    values = [iou[c] for c in classes if c in iou]
+    return sum(values) / max(len(values), 1)
 
 
 def percent(part: np.integer, whole: np.integer) -> float:

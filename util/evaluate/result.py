@@ -23,7 +23,7 @@ from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.test import Test
-from util.evaluate.titles import MADE_FROM_MASKS, episodes_in_words, passes_in_words
+from util.evaluate.titles import MADE_FROM_MASKS, draw_text, steps_text
 from util.runtime.context import RunContext
 from util.runtime.device import describe
 from util.runtime.input_size import input_in_words
@@ -62,13 +62,22 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
 def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/evaluate/schema.py``."""
     test = job.test
-    images = test.images
-    data = test.config.data
-    weights = test.loaded.weights
-    trained = weights.trained_with
-    known = of_test(test, images)
-    is_in_domain = test.config.test.trained_on is None
-    procedure = {
+    return {
+        "schema": SCHEMA,
+        **of_test(test, test.images),
+        **_procedure(job),
+        **_training(test),
+        **_list_and_episodes(test, per_seed),
+        "per_seed": per_seed,
+        **over_seeds(per_seed),
+        **_computation(job, world),
+    }
+
+
+def _procedure(job: TestJob) -> dict[str, Any]:
+    """Return how a job scored its episodes."""
+    test = job.test
+    return {
         "draw_note": test.draw_note,
         "input": input_in_words(test.view, test.protocol.input, test.protocol.scored_on),
         "input_side": test.view.side or None,
@@ -80,23 +89,49 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "seeds": list(test.samplers),
         "calibration": None if job.calibration is None else job.calibration.facts(),
     }
-    training = {
-        "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
-        **_of_weights(weights),
+
+
+def _training(test: Test) -> dict[str, Any]:
+    """Return what the weights of a test are, and how they were trained."""
+    data = test.config.data
+    weights = test.loaded.weights
+    parameters, learnt_parameters = weights.parameters
+    trained = weights.trained_with or {}
+    is_in_domain = test.config.test.trained_on is None
+    differs = [key for key in FOLD if trained.get(key) != getattr(data, key)]
+    return {
+        "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
+        "encoder_licence": weights.encoder_licence,
+        "weights": weights.digest,
+        "parameters": parameters,
+        "learnt_parameters": learnt_parameters,
+        "trained_with": weights.trained_with,
+        "training": weights.training,
+        "trained_otherwise": weights.training_differences,
         "track": track_of_weights(test.run.context, weights),
-        "fold_mismatch": is_in_domain and _is_of_other_fold(known["config"]["data"], trained),
+        "fold_mismatch": is_in_domain and weights.trained_with is not None and bool(differs),
     }
+
+
+def _list_and_episodes(test: Test, per_seed: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a test was scored on."""
+    images = test.images
+    names = test.config.data.classes
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
-    scored = {
-        "novel": {str(c): data.classes[c - 1] for c in sorted({*images.classes, *images.rare})},
+    return {
+        "novel": {str(c): names[c - 1] for c in sorted({*images.classes, *images.rare})},
         "list_images": len(images.queries),
         "content": images.files_digest,
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
-        "left_out": [data.classes[c - 1] for c in images.rare],
-        "episode_digests": [digest(test.samplers[seed], test.episodes[seed]) for seed in test.samplers],
+        "left_out": [names[c - 1] for c in images.rare],
+        "episode_digests": [digest(sampler, test.episodes[seed]) for seed, sampler in test.samplers.items()],
         "manifest": MANIFEST,
     }
-    computation = {
+
+
+def _computation(job: TestJob, world: ProcessGroup) -> dict[str, Any]:
+    """Return when, on what and how long a job was computed."""
+    return {
         "device": describe(world.device),
         "processes": world.size,
         "precision": job.prepared.precision,
@@ -106,27 +141,6 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "shared_with": job.shared_with,
         "environment": environment(),
     }
-    scores = {"per_seed": per_seed, **over_seeds(per_seed)}
-    return {"schema": SCHEMA, **known, **procedure, **training, **scored, **scores, **computation}
-
-
-def _of_weights(weights: Weights) -> dict[str, Any]:
-    """Return what a result states of its weights."""
-    parameters, learnt_parameters = weights.parameters
-    return {
-        "encoder_licence": weights.encoder_licence,
-        "weights": weights.digest,
-        "parameters": parameters,
-        "learnt_parameters": learnt_parameters,
-        "trained_with": weights.trained_with,
-        "training": weights.training,
-        "trained_otherwise": weights.training_differences,
-    }
-
-
-def _is_of_other_fold(data: dict[str, Any], trained: dict[str, Any] | None) -> bool:
-    """Return whether a training with data settings, if they are known, was on another fold than these."""
-    return trained is not None and any(trained.get(key) != data[key] for key in FOLD)
 
 
 def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
@@ -150,11 +164,11 @@ def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
         **{key: result[key] for key in ("dataset", "folds", "fold_rule", "fold", "shot", "protocol", "scored_on")},
         "input_side": result["input_side"],
         "label_side": label_side,
-        "episodes": episodes_in_words(result),
+        "episodes": draw_text(result),
         "supports": supports,
         **({"ways": ways} if ways > 1 else {}),
         **{key: result[key] for key in ("list", "weights", "quick_look")},
-        "averaged": passes_in_words(result),
+        "averaged": steps_text(result),
         "precision": result["precision"],
     }
 
@@ -175,7 +189,10 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
     names = test.images.index.names
     presence = job.boards[seed].presence
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
-    by_episode = {name: _split_by_number(records, numbers) for name, records in outputs.items()}
+    by_episode = {}
+    for name, records in outputs.items():
+        firsts = np.searchsorted(records[:, NUMBER], numbers[1:])
+        by_episode[name] = np.split(records, firsts)
     episodes = []
     for place, number in enumerate(numbers.tolist()):
         key = test.samplers[seed](number)
@@ -183,17 +200,13 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
         episode |= {"query": names[key.query]} if test.one_map else described(key, names)
         if number in presence:
             episode["presence"] = presence[number].score
-        records = {name: parts[place] for name, parts in by_episode.items()}
-        episode["outputs"] = {name: _counts(rows, test.one_map) for name, rows in records.items()}
+        rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
+        episode["outputs"] = {name: _counts(rows, test.one_map) for name, rows in rows_by_output.items()}
         for column, metric in zip(count(FURTHER, 2), test.config.test.metrics):
-            episode[metric] = {name: rows[:, column : column + 2].ravel().tolist() for name, rows in records.items()}
+            columns = slice(column, column + 2)
+            episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)
     return episodes
-
-
-def _split_by_number(records: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
-    """Return the records of each of the episodes, both ascending."""
-    return np.split(records, np.searchsorted(records[:, NUMBER], numbers[1:]))
 
 
 def _counts(records: np.ndarray, one_map: bool) -> list[int] | dict[str, list[int]]:

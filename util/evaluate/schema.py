@@ -5,7 +5,7 @@ comparable.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -29,11 +29,13 @@ DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/s
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 SMALLER_IS_BETTER = {"seconds", *(name for name, metric in METRICS.items() if metric.smaller_is_better)}  # scores
+ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
+MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
-# area under the ROC curve of the presence score. A further metric adds its own key.
+# area under the ROC curve of the presence score. A further metric adds its own key, and one for its values by class.
 Scores = dict[str, float]
 
 
@@ -92,7 +94,7 @@ class Result(TypedDict):
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
     manifest: str  # file beside this one: every episode with its intersection and union
     # the scores: output -> ...
-    # in the order of seeds; and per_class: class id -> IoU of its foreground
+    # in the order of seeds; with class id -> IoU or further metric of its foreground (``per_class``)
     per_seed: list[dict[str, dict[str, float | dict[str, float]]]]
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
@@ -128,8 +130,7 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        fix = "not a result as util/evaluate/schema.py describes it, score the run again with test.py"
-        raise UserError(f"{source}: {misfit}; {fix}") from None
+        raise UserError(f"{source}: is no result of a test ({misfit}); score the run again with test.py") from None
     return content
 
 
@@ -164,6 +165,17 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
         if name not in known:
             raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {name}{nearest(name, known)}")
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
+
+
+def check_output(place: object, output: str, known: Iterable[str]) -> None:
+    """Refuse (UserError) the name of an output that a result or an episode does not have."""
+    if output not in known:
+        raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
+
+
+def per_class(score: str) -> str:
+    """Return the key of a score's values by class id: of mIoU the IoU of each class, of a further metric its own."""
+    return "per_class" if score == MIOU else f"per_class_{score}"
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
@@ -211,6 +223,6 @@ def _values_over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, list[float]]
     """Return the values of each score that an output has with every seed."""
     values = {}
     for key in per_seed[0]:
-        if key != "per_class" and all(key in scores for scores in per_seed):
+        if not isinstance(per_seed[0][key], dict) and all(key in scores for scores in per_seed):
             values[key] = [scores[key] for scores in per_seed]
     return values

@@ -1,4 +1,4 @@
-"""A store, so that no support, and where there is room no query, is encoded twice: of a test, and for photos."""
+"""A store, so that no support is encoded twice, of a test and for photos, and no query for each of its episodes."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model.episode import Episode
 from util.data.episodes import Trial
+from util.data.sampling import Sampler
 from util.evaluate.memory import free_bytes
 from util.runtime.device import CUDA
 
@@ -27,6 +28,12 @@ def shot_store(gib: float | Literal["auto"], device: torch.device, processes: in
     return ShotStore(gib) if gib else None
 
 
+def by_query(sampler: Sampler, episodes: int) -> list[int]:
+    """Return the numbers below ``episodes`` class by class, those of one query in a row."""
+    keys = [sampler(number) for number in range(episodes)]
+    return sorted(range(episodes), key=lambda number: (keys[number].classes, keys[number].query))
+
+
 @dataclass
 class Support:
     """One support, by a key that says photo and label."""
@@ -40,8 +47,9 @@ class Support:
 class ShotStore:
     """The shots of supports, by their keys; a test on a CPU also keeps the maps of whole images, by rows of the index.
 
-    A full store drops maps, then shots, what was used longest ago first. ``gib`` is its maximal size in GiB; what is
-    asked for at a time comes on top.
+    They are those of the last queries, which the next episode often has too, and of a method whose supports enter as
+    queries those of all images. A full store drops maps, then shots, what was used longest ago first. ``gib`` is its
+    maximal size in GiB; what is asked for at a time and the last queries come on top.
     """
 
     def __init__(self, gib: float):
@@ -55,6 +63,7 @@ class ShotStore:
             self.network, self.scope = network, scope
             self.kept: dict[Hashable, Any] = {}  # the one used last at the end
             self.maps: dict[int, Any] = {}
+            self.of_queries: dict[int, Any] = {}  # the maps of the last ones
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
@@ -70,20 +79,25 @@ class ShotStore:
         return [replace(way, shots=shots[i * each : (i + 1) * each], maps=maps) for i, way in enumerate(trial.ways)]
 
     def _maps_of_queries(self, trial: Trial) -> list[Any] | None:
-        """Return the maps of the queries of a trial, None of a method that reads more than maps."""
-        queries = zip(trial.ways[0].query.split(1), trial.rows, strict=True)
-        maps = [self._maps_of(image_1chw, row) for image_1chw, (row, *_) in queries]
+        """Return the maps of the queries of a trial, None of a method without maps."""
+        rows = [row for row, *_ in trial.rows]
+        queries = zip(rows, trial.ways[0].query.split(1), strict=True)
+        self.of_queries = {row: self._maps_of(query, row) for row, query in queries}
         self._drop_oldest()
+        maps = [self.of_queries[row] for row in rows]
         return None if None in maps else maps
 
     def _maps_of(self, image_1chw: Tensor, row: int) -> Any:
-        """Return the maps of an image, kept or new; None of a method that reads more than maps."""
+        """Return the maps of an image, kept or new; None of a method without maps."""
         kept = self.maps.pop(row, None)
         if kept is None:
-            [kept] = self.network.encode(image_1chw) or [None]
-            self.used += 0 if kept is None else kept.nbytes
-        if kept is not None:
-            self.maps[row] = kept
+            kept = self.of_queries.get(row)
+            if kept is None:
+                [kept] = self.network.encode(image_1chw) or [None]
+            if not self.network.supports_enter_as_queries:
+                return kept  # which no support reads
+            self.used += kept.nbytes
+        self.maps[row] = kept
         return kept
 
     def shots(self, supports: Sequence[Support]) -> list[Any]:

@@ -134,7 +134,7 @@ class Test:
             for episodes in listed.values():
                 if len({key.drawn for key in episodes.keys}) > 1:
                     reason = f"protocol {self.name} has one support set for all episodes of a seed"
-                    raise UserError(f"{self.replayed}: {reason}")
+                    raise UserError(f"{self.replayed}: {reason}; name a manifest of this protocol")
         return listed
 
     @cached_property

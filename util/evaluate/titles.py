@@ -1,5 +1,6 @@
 """A result in words: its title, what makes it another number than its protocol's, and the data it learnt from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ AVERAGED = "beyond the protocol"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
-TEXT_IN_WORDS = {True: "read", False: "none", None: NOT_STATED}  # of a track
+TEXT_READ = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
 
 def title(result: dict[str, Any]) -> str:
@@ -52,7 +53,7 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
     if result["replayed"]:
         reasons["replay"] = Path(result["replayed"]).name
     if result["averaged"]:
-        reasons[AVERAGED] = passes_in_words(result)
+        reasons[AVERAGED] = steps_text(result)
     return reasons
 
 
@@ -71,7 +72,7 @@ def _seeds_scored(result: dict[str, Any]) -> str:
     return "other seeds than the protocol's"
 
 
-def passes_in_words(result: dict[str, Any]) -> str:
+def steps_text(result: dict[str, Any]) -> str:
     """Return a test's steps beyond the protocol and their cost, such as 'masks, 5 passes'; '' without such steps."""
     if not result["averaged"]:
         return ""
@@ -81,11 +82,11 @@ def passes_in_words(result: dict[str, Any]) -> str:
 
 def protocol_title(result: dict[str, Any]) -> str:
     """Return the full name of a result's protocol: with the fold rule and, where there are several, list and draw."""
-    words = [f"{result['fold_rule']} folds", _list_in_words(result), episodes_in_words(result)]
+    words = [f"{result['fold_rule']} folds", _list_text(result), draw_text(result)]
     return f"{result['protocol']} ({', '.join(filter(None, words))})"
 
 
-def _list_in_words(result: dict[str, Any]) -> str:
+def _list_text(result: dict[str, Any]) -> str:
     """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
     if result["list_source"] != MADE_FROM_MASKS:
         return "published list" if is_published(result["list_source"]) else "own list"
@@ -95,7 +96,7 @@ def _list_in_words(result: dict[str, Any]) -> str:
     return f"pairs by {result['min_pixels']} pixels" if by_pairs else ""
 
 
-def episodes_in_words(result: dict[str, Any]) -> str:
+def draw_text(result: dict[str, Any]) -> str:
     """Return whether a result is of the published episodes; '' for a protocol that names no published draw."""
     if result["protocol_settings"].get("draw", OWN) == OWN:
         return ""
@@ -104,9 +105,18 @@ def episodes_in_words(result: dict[str, Any]) -> str:
     return PUBLISHED_EPISODES
 
 
-def tracks_in_words(tracks: dict[int, Track]) -> str:
+def side_warning(named_sides: Iterable[tuple[str, int | None]]) -> list[str]:
+    """Return a line that results, by name and side of their input, are of different sides; none if they are of one."""
+    known = {(name, side): side for name, side in named_sides if side is not None}
+    if len({*known.values()}) < 2:
+        return []
+    listed = ", ".join(f"{name} {side} px" for name, side in known)
+    return [f"warning: different image sides ({listed}): differences are those of the sides too."]
+
+
+def track_text(tracks: dict[int, Track]) -> str:
     """Return the tracks of a method, number of test shots -> track, in words."""
-    words = {shot: _track_in_words(track) for shot, track in tracks.items()}
+    words = {shot: _text_of_track(track) for shot, track in tracks.items()}
     distinct = list(dict.fromkeys(words.values()))
     if len(distinct) > 1:
         distinct = [f"{shot}-shot: {text}" for shot, text in words.items()]
@@ -116,12 +126,12 @@ def tracks_in_words(tracks: dict[int, Track]) -> str:
     return "; ".join(distinct)
 
 
-def _track_in_words(track: Track) -> str:
+def _text_of_track(track: Track) -> str:
     """Return a track in words, without the number of shots of its training."""
     parts = []
     if track["encoder_data"] != "":
         parts.append(f"encoder's data: {track['encoder_data'] or NOT_STATED}")
-    parts.append(f"text: {TEXT_IN_WORDS[track['text']]}")
+    parts.append(f"text: {TEXT_READ[track['text']]}")
     parts.append(f"training: {track['training'] or NOT_STATED}")
     if track["training"] in (None, "in-domain"):
         parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")

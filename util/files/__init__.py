@@ -59,9 +59,9 @@ def stand_in(path: Path) -> str:
 
 def _stand_in(content: bytes) -> str:
     start = content[:1024].removeprefix(b"\xef\xbb\xbf")
-    for beginning, words in STAND_INS.items():
+    for beginning, description in STAND_INS.items():
         if re.match(beginning, start):
-            return words
+            return description
     return ""
 
 
@@ -188,7 +188,7 @@ def lock(path: Path, refusal: str) -> TextIO:
         file.close()
         raise Busy(refusal) from None
     except OSError:
-        print(f"{path}: no locks on this file system; start nothing twice", file=sys.stderr)
+        print(f"note: {path}: this file system has no locks; start no command twice", file=sys.stderr)
     return file
 
 
@@ -252,7 +252,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return [*folder.iterdir()]
     except PermissionError:
-        print(f"note: {folder}: this folder cannot be read; what it holds is left out", file=sys.stderr)
+        print(f"note: {folder}: this folder cannot be read; its files are left out", file=sys.stderr)
         return []
 
 
@@ -289,9 +289,9 @@ def content_digest(path: Path) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def fingerprint(files: Iterable[Path], *words: Any) -> str:
-    """Return a digest of names, sizes and modification times of files, and of words; UserError if a file is missing."""
-    digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
+def fingerprint(files: Iterable[Path], *facts: Any) -> str:
+    """Return a digest of the files' names, sizes and times of change, and of facts; UserError if a file is missing."""
+    digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode())
     for path in files:
         status = _status(path)
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -347,7 +347,7 @@ def refuse_other_files(out: Path, marker: str) -> None:
     if not out.exists() or (out / marker).exists():
         return
     if not out.is_dir() or any(out.iterdir()):
-        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+        raise UserError(f"--out {out}: holds other files; remove them, or name another folder")
 
 
 @contextlib.contextmanager
@@ -359,7 +359,7 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
     """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir(), f"symnet-{os.getuid()}-{name}.lock")
-    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
+    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another folder"):
         refuse_other_files(out, marker)
         aside = out.with_name(f".{out.name}.making")
         lacking = [folder for folder in aside.parents if not folder.exists()]

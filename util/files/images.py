@@ -152,7 +152,7 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
     if image.mode == "1" and not software.startswith("tifffile"):
         problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
         raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    _say_once(path, "inverted", "0 is white in this TIFF; the numbers that it stores count, not what is shown")
+    _say_once(path, "inverted", "0 is shown white in this TIFF; its stored numbers are read, not the colours shown")
 
 
 def _problem(path: Path, error: Exception) -> str:
@@ -376,7 +376,7 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
         raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
     turned_mask = turned(mask, orientation)
     if fits_upright and not np.array_equal(turned_mask, mask):
-        problem = f"its photo has EXIF orientation {orientation}, and this mask's size fits it stored and upright"
+        problem = f"its photo has EXIF orientation {orientation}, and this mask fits it as stored and upright alike"
         fix = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
         raise UserError(f"{path}: {problem}; {fix}")
     return turned_mask

@@ -47,7 +47,7 @@ def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
     if is_deep:
         return _as_bytes(indices, path)
     if image.mode == "P" and has_sorted_palette(image, indices[indices != IGNORE]):
-        problem = "the palette of this mask is sorted, and black is not its first colour: no indices of class ids"
+        problem = "the palette of this mask is sorted, not by class ids: black is not its first colour"
         raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")
     return indices
 
@@ -66,7 +66,7 @@ def _as_bytes(values: np.ndarray, path: Path) -> np.ndarray:
     """Return whole numbers from 0 to 255 as uint8; UserError: others are among them."""
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
         span = f"{values.min():g} to {values.max():g}"
-        raise UserError(f"{path}: holds numbers from {span}; save it with class indices, whole from 0 to 255")
+        raise UserError(f"{path}: holds numbers from {span}; save it with class ids, whole numbers from 0 to 255")
     return values.astype(np.uint8)
 
 
@@ -84,7 +84,9 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
         return None
     if unknown:
         named = ", ".join(map(str, unknown[:3]))
-        raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; add them")
+        raise UserError(
+            f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; add them to the list"
+        )
     place_values = np.array([2**16, 2**8, 1])
     codes = np.asarray(rgb).astype(np.int32) @ place_values
     indices = np.zeros(codes.shape, np.uint8)

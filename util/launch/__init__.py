@@ -4,6 +4,6 @@ from util.files import REPOSITORY
 
 
 def program(name: str) -> list[str]:
-    """Return the words after Python's that run a command such as ``train``: its file, or its module of the package."""
+    """Return the arguments of Python that run a command such as ``train``: its file, or its module of the package."""
     package, _, _ = __name__.rpartition("util.launch")
     return ["-m", f"{package}{name}"] if package else [str(REPOSITORY / f"{name}.py")]

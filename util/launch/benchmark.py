@@ -1,7 +1,5 @@
 """Measure the time (``speed``) or the peak memory (``memory``) of methods, in evaluation episodes and training steps.
 
-``start`` measures one photo from the command: seconds, and processor seconds, of ``predict.py`` with one support.
-
 On a GPU ``speed`` tells how long a pass takes, how long the GPU is busy in it, its kernels and its memory.
 
 ``NET`` in the environment is an encoder, such as resnet101; ``OMP_NUM_THREADS`` the threads of the CPU.
@@ -16,10 +14,7 @@ import copy
 import os
 import platform
 import re
-import resource
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -43,9 +38,6 @@ from util import cli
 from util.config.command_line import add_overrides
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.errors import UserError, nearest
-from util.files import REPOSITORY
-from util.launch import program
 from util.report.table import Table, add_format
 from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
 from util.runtime.network import prepare_network
@@ -55,15 +47,11 @@ from util.train.gradients import backward
 BATCH = {"evaluation": [1], "training": [4]}  # sizes for each stage
 BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
 GPU = "speed on a GPU"
-START = "start"
-ONE_PHOTO = "one photo, from the command"
-SAMPLES = REPOSITORY / "photos" / "page" / "example"
 REPEATS = 5  # measured rounds
 WARM_UP = 5  # passes, in which libraries choose their kernels
 COLUMNS = {
     "speed": {"s": "seconds", "images": "units", "s of an image": "unit_seconds", "encoder, images": "encoder_units"},
     GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
-    START: {"s": "seconds", "processor s": "processor_seconds"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
 }
 
@@ -73,38 +61,27 @@ def command() -> int:
     options = _options()
     device = pick_device(options.device)
     conditions = _conditions(device)
-    what = GPU if options.what == "speed" and device.type == CUDA else options.what
+    on_card = device.type == CUDA
+    what = GPU if on_card and options.what == "speed" else options.what
     columns = COLUMNS[what]
-    rows = _measured(what, options)
-    cells = []
-    for row in rows:
-        numbers = [f"{row[key]:.2f}" for key in columns.values()]
-        cells.append([row["case"], *numbers])
-    print("; ".join(f"{key} {value}" for key, value in conditions.items()))
-    print(format(Table(["case", *columns], cells), options.format))
-    return 0
-
-
-def _measured(what: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the measurements of all cases of a command line."""
-    if what == START:
-        return [{"case": ONE_PHOTO, **one_photo(options)}]
-    rows = list[dict[str, Any]]()
+    rows = []
     for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
         print(case, file=sys.stderr, flush=True)
         with get_context("spawn").Pool(1) as pool:  # inherits no memory
             measured = pool.apply(MEASURES[what], (case, options))
-        rows.append({"case": str(case), **measured})
-    return rows
+        rows.append([str(case), *(f"{measured[key]:.2f}" for key in columns.values())])
+    print("; ".join(f"{key} {value}" for key, value in conditions.items()))
+    print(format(Table(["case", *columns], rows), options.format))
+    return 0
 
 
 def _options() -> argparse.Namespace:
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
     add = parser.add_argument
-    add("what", choices=["speed", "memory", START])
+    add("what", choices=["speed", "memory"])
     add("--models", default="", help="such as symnet,ssp; default all with an encoder")
     add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
-    add("--stages", default=",".join(BATCH), help="default both: evaluation,training")
+    add("--stages", nargs="+", choices=[*BATCH], default=[*BATCH], help="default both")
     add_overrides(parser)
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
     add_format(parser)
@@ -126,32 +103,19 @@ def _conditions(device: torch.device) -> dict[str, Any]:
 
 def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[BenchmarkPass]:
     """Return the cases of a command line, every config of them read."""
-    stages = _stages(options.stages)
+    with_encoder = [name for name, kind in models().items() if issubclass(kind, WithEncoder)]
     stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = list[BenchmarkPass]()
-    for name in cli.words(options.models) or _methods_with_encoder():
+    for name in cli.comma_separated(options.models) or with_encoder:
         source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
         for stage, shot in stages_and_shots:
             config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"
             is_possible = class_of(config.model).learns or not trains
-            if stage in stages and is_possible:
+            if stage in options.stages and is_possible:
                 sizes = batches[stage]
                 cases += [BenchmarkPass(config, size, base=False, trains=trains) for size in sizes]
     return cases
-
-
-def _stages(text: str) -> tuple[str, ...]:
-    """Return the stages that an option names; UserError: there is no such stage."""
-    stages = cli.words(text)
-    for stage in stages:
-        if stage not in BATCH:
-            raise UserError(f"--stages: '{stage}' is no stage{nearest(stage, BATCH)}")
-    return stages
-
-
-def _methods_with_encoder() -> tuple[str, ...]:
-    return tuple(name for name, model_class in models().items() if issubclass(model_class, WithEncoder))
 
 
 def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
@@ -224,27 +188,6 @@ def _plain_map(encoder: Any, x: Tensor) -> Tensor:
                 x = block.bn3(block.conv3(F.relu(x, inplace=True)))
             x = F.relu(x.add_(shortcut), inplace=True)
     return x
-
-
-def one_photo(options: argparse.Namespace) -> dict[str, float]:
-    """Return the seconds of ``predict.py`` with one support and one query, and those of the processor; medians."""
-    support = f"{SAMPLES / 'coins_1.jpg'}:box=40,40,120,120"
-    words = [sys.executable, *program("predict"), "--support", support, "--query", str(SAMPLES / "coins_2.jpg")]
-    times = []
-    for _ in range(REPEATS):
-        before = _processor_seconds_of_children()
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            place = ["--device", options.device, "--out", folder]
-            subprocess.run([*words, *place], stdout=subprocess.DEVNULL, check=True)
-        times.append([time.perf_counter() - start, _processor_seconds_of_children() - before])
-    seconds, processor_seconds = np.median(times, axis=0)
-    return {"seconds": float(seconds), "processor_seconds": float(processor_seconds)}
-
-
-def _processor_seconds_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _seconds_of(call: Callable[[], object]) -> float:

@@ -68,9 +68,9 @@ def command() -> int:
     print(Table([f"mini, fold {symnet.data.fold}", "mIoU %", "FB-IoU %"], rows))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one photo, as with your own photos ==", flush=True)
-    words = _prediction(symnet, folder, names[0])
-    print(f"python predict.py {shlex.join(words)}", flush=True)
-    subprocess.run([sys.executable, *program("predict"), *words], check=True)
+    arguments = _prediction(symnet, folder, names[0])
+    print(f"python predict.py {shlex.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, *program("predict"), *arguments], check=True)
     return 0
 
 

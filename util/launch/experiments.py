@@ -11,7 +11,7 @@ from typing import Any
 
 from model.registry import class_of
 from util.checkpoints.run import OWN, Run, StageFolder, changed_settings
-from util.config.compose import words_of
+from util.config.compose import arguments_of
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
@@ -75,8 +75,8 @@ class Experiment:
         if trains:
             source = self.source
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
-            words = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
-            code = train(source.source, gpus, [*words, RESUME])
+            options = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
+            code = train(source.source, gpus, [*options, RESUME])
             if code:
                 return code
         config = self.config
@@ -86,7 +86,7 @@ class Experiment:
                 reason = reason_to_test(config, self.result)  # another command may have done it since
                 if reason:
                     print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    code = run_script("test", gpus, [*words_of(config.source), *as_options(config.given)])
+                    code = run_script("test", gpus, [*arguments_of(config.source), *as_options(config.given)])
                     if not code:
                         show([self.result])
                     return code
@@ -107,12 +107,9 @@ class Experiment:
         run = self.training
         folders = {"base": run.folder("base"), "meta": run.trained}
         tasks = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
-        if self.reason:
-            test = StageTask(self.config, "test", gpus, self.result, state=self.reason, left=1.0)
-        else:
-            state = f"finished{self.other_code()}"
-            test = StageTask(self.config, "test", gpus, self.result, state=state, left=0.0)
-        return [*tasks, test]
+        state = self.reason or f"finished{self.other_code()}"
+        left = 1.0 if self.reason else 0.0
+        return [*tasks, StageTask(self.config, "test", gpus, self.result, state, left)]
 
 
 def run_all(experiments: list[Experiment], gpus: int, verbose: bool = True) -> tuple[int, list[Experiment]]:

@@ -24,7 +24,7 @@ from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
 from util.config import command_line
-from util.config.compose import Source, find_config, words_of
+from util.config.compose import Source, arguments_of, find_config
 from util.config.read import read_config
 from util.config.tree import override
 from util.data.words.text import SUFFIXES
@@ -48,32 +48,33 @@ SCRIPTS = {"base": "train_base", "meta": "train"}  # by stage
 
 
 def parse(arguments: list[str], trains: bool = True) -> tuple[Source, int, list[str]]:
-    """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
+    """Return what arguments of ``train.sh`` or ``test.sh`` describe: config, GPUs, and options of the scripts.
 
-    UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
+    UserError: too few or unknown arguments; no config of that experiment, data set, method and encoder.
     """
     parser = cli.Parser(prog="train.sh" if trains else "test.sh")  # whose head is the help
     parser.add_argument("experiment")
     parser.add_argument("dataset")
     parser.add_argument("gpus", type=cli.within(int, 0))
     parser.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
-    cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    words = parser.parse_args(arguments[:cut])
+    cut = next((i for i, argument in enumerate(arguments) if argument.startswith("--")), len(arguments))
+    named = parser.parse_args(arguments[:cut])
     method_parser = cli.Parser(add_help=False, allow_abbrev=False)
     command_line.add_method_options(method_parser)
     method, options = method_parser.parse_known_args(arguments[cut:])
-    device = CUDA if words.gpus else "cpu"
+    device = CUDA if named.gpus else "cpu"
     options = ["--set", f"run.device={device}", *options]
-    for word in words.rest:
-        if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
-            options += ["--checkpoint", word] if trains else ["--set", override("test.checkpoint", word)]
-        elif "=" in word:
-            raise UserError(f"'{word}': write --set before a setting")
-        elif "/" not in word or word.endswith(SUFFIXES):
-            options = ["--set", f"data.text={word}", *options]
+    for name in named.rest:
+        if name.endswith(checkpoint.ENDINGS) or (Path(name) / checkpoint.MODEL).exists():
+            options += ["--checkpoint", name] if trains else ["--set", override("test.checkpoint", name)]
+        elif "=" in name:
+            raise UserError(f"'{name}': write --set before a setting")
+        elif "/" not in name or name.endswith(SUFFIXES):
+            options = ["--set", f"data.text={name}", *options]
         else:
-            raise UserError(f"'{word}' is no name of text vectors, nor a checkpoint ({', '.join(checkpoint.ENDINGS)})")
-    return find_config(words.experiment, words.dataset, method.model, method.net), words.gpus, options
+            endings = ", ".join(checkpoint.ENDINGS)
+            raise UserError(f"'{name}' is neither a name of text vectors nor a checkpoint (a file {endings})")
+    return find_config(named.experiment, named.dataset, method.model, method.net), named.gpus, options
 
 
 def check_gpus(gpus: int) -> None:
@@ -86,17 +87,17 @@ def check_gpus(gpus: int) -> None:
         raise UserError(f"{gpus} GPUs were asked for: {problem}")
 
 
-def run_script(script: str, gpus: int, words: list[str]) -> int:
+def run_script(script: str, gpus: int, arguments: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get them as options
         os.environ.pop(name, None)
-    words = [*program(script), *words]
+    arguments = [*program(script), *arguments]
     if gpus < 2 and nodes() == 1:
-        return _run_alone([sys.executable, *words])
-    return _run_together(max(gpus, 1), words)
+        return _run_alone([sys.executable, *arguments])
+    return _run_together(max(gpus, 1), arguments)
 
 
-def _run_together(processes: int, words: list[str]) -> int:
+def _run_together(processes: int, arguments: list[str]) -> int:
     """Run a script in several processes of this machine under torchrun, and return its exit code."""
     from torch.distributed import run as torchrun  # takes half a second
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -106,7 +107,7 @@ def _run_together(processes: int, words: list[str]) -> int:
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
     options = [*_rendezvous(), f"--nproc_per_node={processes}"]
     try:
-        torchrun.run(torchrun.parse_args([*options, *words]))
+        torchrun.run(torchrun.parse_args([*options, *arguments]))
     except ChildFailedError as error:
         _refuse_killed({rank: failure.exitcode for rank, failure in error.failures.items()})
         code = error.get_first_failure()[1].exitcode
@@ -138,7 +139,7 @@ def _refuse_killed(exit_codes: dict[int, int]) -> None:
         raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
 
 
-def _run_alone(words: list[str]) -> int:
+def _run_alone(command: list[str]) -> int:
     """Run a process to its end and return its exit code; the terminal sends it SIGINT, ``cli.STOPS`` are passed on.
 
     After a signal the code is never 0: what would follow must not begin.
@@ -153,7 +154,7 @@ def _run_alone(words: list[str]) -> int:
 
     for number in cli.STOPS:
         signal.signal(number, pass_on)
-    child = subprocess.Popen(words)
+    child = subprocess.Popen(command)
     children.append(child)
     while (code := child.poll()) is None:
         try:
@@ -196,8 +197,8 @@ def train(source: Source, gpus: int, options: list[str]) -> int:
     command works on it (Busy).
     """
     asked = _asked_of_training(source, options)
-    if asked.print_config:
-        return run_script("train", 0, [*words_of(source), *options])
+    if command_line.show(asked):
+        return 0
     run = _trainable_run(source, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
@@ -208,9 +209,9 @@ def train(source: Source, gpus: int, options: list[str]) -> int:
     if asked.dry_run:
         return _plan(run, stages, gpus, asked)
     kept = run.config.given[: len(run.config.given) - len(asked.overrides)]
-    words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
+    arguments = [*as_options(kept), *(option for option in options if option not in (RESUME, OVERWRITE))]
     for stage in stages:
-        code = _train_stage(run, stage, gpus, asked, [*words_of(source), *words])
+        code = _train_stage(run, stage, gpus, asked, [*arguments_of(source), *arguments])
         if code:
             return code
     return 0
@@ -220,7 +221,7 @@ def _trainable_run(source: Source, overrides: list[str]) -> Run:
     """Return the run of a config; UserError: its method does not learn."""
     run = Run(read_config(source, overrides))
     if not class_of(run.config.model).learns:
-        raise UserError(f"{source}: this method has nothing to train; test it directly")
+        raise UserError(f"{source}: this method has nothing to train; test it with test.sh")
     return run
 
 
@@ -238,7 +239,7 @@ def _asked_of_training(source: Source, options: list[str]) -> Namespace:
     cli.add_training_options(parser)
     cli.add_start(parser)
     parser.add_argument("--dry-run", action="store_true")
-    return parser.parse_args([*words_of(source), *options])
+    return parser.parse_args([*arguments_of(source), *options])
 
 
 def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
@@ -254,8 +255,8 @@ def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
     return plan(tasks, lacking(needs))
 
 
-def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[str]) -> int:
-    """Run a stage's script with some words unless a finished base stage is kept; return the exit code."""
+def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, arguments: list[str]) -> int:
+    """Run a stage's script unless a finished base stage is kept; return the exit code."""
     folder = run.folder(stage)
     with claim(folder):
         task = stage_in(folder, run, stage, gpus, asked)
@@ -266,10 +267,10 @@ def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[
             return 0
         print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
         if asked.resume and run.at(stage).begun:
-            words = [*words, RESUME]
+            arguments = [*arguments, RESUME]
         elif asked.overwrite:
-            words = [*words, OVERWRITE]
-        return run_script(SCRIPTS[stage], task.used, words)
+            arguments = [*arguments, OVERWRITE]
+        return run_script(SCRIPTS[stage], task.used, arguments)
 
 
 def test(source: Source, gpus: int, options: list[str]) -> int:
@@ -279,11 +280,11 @@ def test(source: Source, gpus: int, options: list[str]) -> int:
     """
     from util.report.show import show  # whose packages take a second
 
-    asked, words = _asked_of_test(options)
+    asked, arguments = _asked_of_test(options)
     run = read_config(source, asked.overrides).run
     folder = Path(run.folder) / str(run.name)
     before = _results_in(folder)
-    code = run_script("test", gpus, [*words_of(source), *words])
+    code = run_script("test", gpus, [*arguments_of(source), *arguments])
     results = _results_in(folder)
     new = sorted(results.items() - before.items(), key=itemgetter(1))
     if not code and number_of("NODE_RANK", 0, least=0) == 0:
@@ -297,24 +298,24 @@ def _results_in(folder: Path) -> dict[Path, int]:
 
 
 def _asked_of_test(options: list[str]) -> tuple[Namespace, list[str]]:
-    """Return the options of ``test.sh`` that are read here, and the words for ``test.py``."""
+    """Return the options of ``test.sh`` that are read here, and the arguments for ``test.py``."""
     parser = cli.Parser(prog="test.sh", add_help=False, allow_abbrev=False)
     command_line.add_overrides(parser)
     parser.add_argument("--figures", choices=figure.SUFFIXES, default="png")
     add_format(parser)
-    asked, words = parser.parse_known_args(options)
-    return asked, [*as_options(asked.overrides), *words]
+    asked, arguments = parser.parse_known_args(options)
+    return asked, [*as_options(asked.overrides), *arguments]
 
 
 def as_options(overrides: list[str]) -> list[str]:
-    """Return overrides as words of a command line."""
-    return [word for text in overrides for word in ("--set", text)]
+    """Return overrides as arguments of a command line."""
+    return [argument for text in overrides for argument in ("--set", text)]
 
 
 def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
-    asked = [word for word in arguments if word in ("--list", "--version")]
+    asked = [argument for argument in arguments if argument in ("--list", "--version")]
     if asked:
         command_line.parser(None).parse_args(asked)  # which prints it and ends the command
     source, gpus, options = parse(arguments, trains=action == "train")

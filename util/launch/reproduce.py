@@ -17,7 +17,7 @@ from model.registry import class_of
 from util import cli
 from util.checkpoints.run import BEST, METRICS, Run
 from util.config import command_line
-from util.config.compose import CONFIG, MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
+from util.config.compose import MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
@@ -137,7 +137,7 @@ def experiments_of(options: argparse.Namespace) -> tuple[list[Experiment], list[
     experiments = list[Experiment]()
     refused = list[str]()
     protocol = options.protocol
-    for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
+    for method in cli.comma_separated(options.models or os.environ.get("MODEL") or MAIN_METHOD):
         try:
             by_seed = [_experiments_of_method(options, method, protocol, seed) for seed in options.seeds]
         except UserError as error:
@@ -162,7 +162,7 @@ def _experiments_of_method(
         return _experiments_across(read, method, first, options.shot, test_protocol)
     experiments = []
     for shot in options.shot:
-        for fold in cli.words(options.folds or "") or range(first.data.folds):
+        for fold in cli.comma_separated(options.folds or "") or range(first.data.folds):
             source = read(options.dataset, fold, f"data.shot={shot}")
             if 1 in options.shot and _shares_training(source):
                 source = read(options.dataset, fold, "data.shot=1")  # whichever of both comes first
@@ -191,7 +191,7 @@ def _read(
     """Return the config of a fold, with the options of the command before other overrides."""
     device = CUDA if options.gpus else "cpu"
     given = [f"run.device={device}", *options.overrides, *overrides]
-    if method in methods(CONFIG) or (path := file_of(method, dataset)) is None:
+    if method in methods() or (path := file_of(method, dataset)) is None:
         source = find_config(f"split{fold}", dataset, method, options.net)
         return _with_seed(read_config(source, given), seed)
     encoder = encoder_of(read_tree(path))

@@ -56,7 +56,7 @@ class StageTask:
         if self.used == self.gpus:
             return ""
         batch = f"{self.stage}_stage.batch = {self.settings.batch}"
-        return f"{batch} in all: {self.used} of {self.gpus} GPUs of every machine are used"
+        return f"{self.used} of {self.gpus} GPUs of every machine are used: {batch} is too small for more"
 
 
 def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> StageTask:

@@ -31,9 +31,10 @@ from util.config.compose import (
     MAIN_METHOD,
     Selection,
     Source,
-    config_folder,
+    data_file,
     data_sets,
     find_config,
+    method_file,
     methods,
     read_tree,
 )
@@ -48,8 +49,7 @@ from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vector
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import project_path
 from util.parallel import usable_cores
-from util.prepare.commands import prepare_command
-from util.prepare.datasets import published_sizes
+from util.prepare.datasets import prepare_command, published_sizes
 from util.prepare.lists import MAKERS, published
 from util.runtime.device import gpu_count
 from util.runtime.network import build_model
@@ -79,7 +79,7 @@ def lacking(findings: list[Finding]) -> list[str]:
     lines = []
     for (thing, says, fix), names in users.items():
         needed_by = f" for {', '.join(names)}" if any(names) else ""
-        lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {fix}")
+        lines.append(f"{thing}{needed_by}: {says}; {fix}")
     return lines
 
 
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.all and options.configs:
         raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(options.configs)}")
-    reports = _check_configs(_chosen_configs(options), options)
+    reports = _check_configs(_sources_of(options), options)
     print_reports(reports)
     ready = [report.is_ready for report in reports]
     can_run = any(ready) if options.all else all(ready)
@@ -123,18 +123,16 @@ def _print_data_sets() -> None:
     """Print how to name a config, and the folder of each data set or the command that makes it."""
     print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
     print("or name a config file; --all checks every experiment\n")
-    for path in sorted(config_folder().glob("*/*.yaml")):
-        if path.stem != path.parent.name:
-            continue
-        data = read_data(path)
+    for name in data_sets():
+        data = read_data(data_file(name))
         place = data.root if Path(data.root).is_dir() else f"missing: {prepare_command(data)}"
-        print(f"{path.stem:<12} {place}")
+        print(f"{name:<12} {place}")
 
 
-def _chosen_configs(options: argparse.Namespace) -> list[Source]:
+def _sources_of(options: argparse.Namespace) -> list[Source]:
     """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
     if options.all:
-        return experiments(config_folder())
+        return experiments()
     words = options.configs
     names_files = any(Path(word).suffix for word in words)
     if not words or (len(words) == 2 and not names_files):  # as train.sh has them
@@ -148,7 +146,8 @@ def _check_configs(sources: list[Source], options: argparse.Namespace) -> list[R
     reports = []
     for source in sources:
         try:
-            reports.append(check_config(source, needs, options.overrides))
+            config = read_config(source, options.overrides)
+            reports.append(Report(_data_set_of(source), _command(source, config, options.overrides), needs.of(config)))
         except UserError as error:
             if not options.all:
                 raise
@@ -157,30 +156,24 @@ def _check_configs(sources: list[Source], options: argparse.Namespace) -> list[R
     return reports
 
 
-def experiments(root: Path) -> list[Source]:
+def experiments() -> list[Source]:
     """Return the runs of every data set with all folds and methods, on their default encoders."""
     sources = list[Source]()
-    for folder in data_sets(root):
-        data = read_data(folder / f"{folder.name}.yaml")
+    for dataset in data_sets():
+        data = read_data(data_file(dataset))
         has_base_classes = teach_base_learners(vars(data))
-        for method in methods(root):
-            tree = read_tree(root / "model" / f"{method}.yaml")
+        for method in methods():
+            tree = read_tree(method_file(method))
             model = every_model()[value_of(tree, "model.name")]
             if has_base_classes or not model.has_base_stage:
                 names = [f"split{fold}" for fold in range(data.folds)]
-                sources += [find_config(name, folder.name, method, root=root) for name in names]
+                sources += [find_config(name, dataset, method) for name in names]
     return sources
-
-
-def check_config(source: Source, needs: Needs, overrides: list[str]) -> Report:
-    """Return the prerequisites of one config and the command that runs it; errors as ``read_config``."""
-    config = read_config(source, overrides)
-    return Report(_data_set_of(source), _command(source, config, overrides), needs.of(config))
 
 
 def _data_set_of(source: Source) -> str:
     """Return the folder of ``config/`` that a config is of."""
-    return source.folder.name if isinstance(source, Selection) else source.parent.name
+    return source.dataset if isinstance(source, Selection) else source.parent.name
 
 
 def _command(source: Source, config: Config, overrides: list[str]) -> str:
@@ -190,7 +183,7 @@ def _command(source: Source, config: Config, overrides: list[str]) -> str:
     if isinstance(source, Selection):
         model = "" if source.method == MAIN_METHOD else f"MODEL={source.method} "
         net = f"NET={source.net} " if source.net else ""
-        script = f"sh {action}.sh split{source.fold} {source.folder.name} {gpu_count()}"
+        script = f"sh {action}.sh split{source.fold} {source.dataset} {gpu_count()}"
         return f"{model}{net}{script}{settings}"
     command = f"python {action}.py {source}{settings}"
     if config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished:
@@ -202,7 +195,8 @@ def print_reports(reports: list[Report]) -> None:
     """Print all findings, and for each data set the experiments that can be run and a command for each gap."""
     checked = dict.fromkeys(finding for report in reports for finding in report.findings)
     for finding in [*_describe_machine(), *checked]:
-        print(f"{_state(finding):8}{finding.what}: {finding.says}")
+        details = f": {finding.says}" if finding.fine else ""  # of the others below, with the remedy
+        print(f"{_state(finding):8}{finding.what}{details}")
     for dataset, group in groupby(reports, lambda report: report.dataset):
         _print_dataset(dataset, list(group))
 
@@ -232,13 +226,8 @@ def _print_dataset(dataset: str, reports: list[Report]) -> None:
     print(f"{dataset}: {len(ready)} of {len(reports)} experiments can be run")
     for command in ready:
         print(f"  {command}")
-    waiting: dict[str, list[str]] = {}  # remedy -> the requirements that it meets
-    for report in reports:
-        for finding in report.findings:
-            if not finding.fine:
-                waiting.setdefault(finding.fix, []).append(finding.what)
-    for fix, requirements in waiting.items():
-        print(f"  missing for {len(requirements)} of them: {requirements[0]}\n    {fix}")
+    for line in lacking([finding for report in reports for finding in report.findings]):
+        print(f"  missing: {line}")
 
 
 class Needs:
@@ -269,7 +258,9 @@ class Needs:
             try:
                 self.findings[what] = Finding(what, fine=True, says="; ".join(says))
             except UserError as error:
-                self.findings[what] = Finding(what, fine=False, says=str(error), fix=fix)
+                problem, _, _ = str(error).partition("; ")
+                place, _, reason = problem.partition(": ")
+                self.findings[what] = Finding(what, fine=False, says=reason if place in what else problem, fix=fix)
         return self.findings[what]
 
     def _check_data(self, config: Config) -> list[Finding]:

@@ -18,10 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from annotations import recognise
-from util.cli import within, words
+from util.cli import comma_separated, within
 from util.config.compose import begin_own_configs
 from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
@@ -34,6 +32,7 @@ from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
 from util.prepare.datasets import recipes
 from util.prepare.datasets.recipe import Plan, config_text
+from util.prepare.division import TEST_SHARE, assign_folds, given_parts, part_of_job, split
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
@@ -41,8 +40,9 @@ CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
 IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
 RESERVED = sorted({*recipes(), *IN_CONFIG})
-ALL_IMAGES = f"lists/{ALL}.txt"
-TEST_SHARE = 0.25  # of the images
+LISTS_FOLDER = "lists"
+ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
+MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations are on novel classes too
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
-    parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
+    parser.add_argument("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
     rare = "leave out classes that fewer than N photos show"
     parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
     add_out(parser, "data/<name>")
@@ -72,12 +72,14 @@ def run(options: argparse.Namespace) -> int:
     _refuse_options(options, out)
     made_from = _source_fingerprint(options)
     _refuse_other_sources(options.name, out, made_from)
+    _refuse_edited_lists(out)
     with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         configs = _config_texts(data)
         for path, text in configs.items():
             refuse_other(path, text)
-        write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
+        stamp = {"made_from": made_from, "lists": _digests_of_lists(aside)}
+        write_atomically(aside / STAMP, json.dumps(stamp) + "\n")
     begin_own_configs()
     for path, text in configs.items():
         write_atomically(path, text)
@@ -102,7 +104,7 @@ def _print_next(data: DataSettings, out: Path) -> None:
     """Print what was made, and the commands that use it."""
     images = _image_count(out / ALL_IMAGES)
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
-    for name in filter(None, (data.train_list, data.test_list)):
+    for name in filter(None, (data.train_list, data.validation_list, data.test_list)):
         print(f"  {name}: {_image_count(out / name)} images")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
@@ -162,11 +164,26 @@ def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
         raise UserError(f"{config}: '{name}' was made from other files or options; {fix}")
 
 
+def _refuse_edited_lists(out: Path) -> None:
+    """Refuse (UserError) to make a data set anew whose lists were edited, or beside whose lists others were written."""
+    made = kept_json(out / STAMP).get("lists", {})
+    for name, digest in _digests_of_lists(out).items():
+        if made and made.get(name) != digest:
+            problem = "was edited, or written beside the lists of this command, which would replace it"
+            raise UserError(f"{out / LISTS_FOLDER / name}: {problem}; move it to another folder, or name another --out")
+
+
+def _digests_of_lists(out: Path) -> dict[str, str]:
+    """Return the digest of each list in a prepared folder by its name."""
+    paths = sorted((out / LISTS_FOLDER).glob("*.txt"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
     data = _settings(options.name, plan, out)
-    data = replace(data, folds=_number_of_folds(data.classes, options))
+    data = replace(data, folds=options.folds or len(options.fold) or min(4, len(data.classes)))
     _refuse_folds(data, options)
     made = run_jobs(plan, out, options.skip_bad)
     empty = made.facts["counts"][EMPTY]
@@ -176,20 +193,23 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     everything = load_index(data, "train")
     leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
     index = load_index(data, "train")
-    for class_id, name in enumerate(data.classes, 1):
-        if not index.areas[:, class_id].any():
-            selects = options.annotations and options.classes  # else the order of the names says what values are
-            fix = f"take it out of {options.classes}" if selects else "annotate it"
-            raise UserError(f"class '{name}' occurs in no image; {fix}")
+    _refuse_absent_classes(data, index, options)
     groups = photo_groups(index, [digests[name] for name in index.names])
     print_versions(index, groups)
-    data = _with_folds(data, index, groups, options, out)
-    indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
-    data = _with_presence(data, indices)
-    if rare := _rare_classes(replace(data, shot=5), indices):
-        print(f"{rare}; --set data.rare_classes=skip omits them")
+    data = _divided(data, plan, index, groups, options)
+    if rare := _rare_classes(replace(data, shot=5), _indices(data)):
+        print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
+
+
+def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
+    """Refuse (UserError) a class that no photo shows."""
+    selects = options.annotations and options.classes  # else the order of the names says what values are
+    fix = f"take it out of {options.classes}" if selects else "annotate it"
+    for class_id, name in enumerate(data.classes, 1):
+        if not index.areas[:, class_id].any():
+            raise UserError(f"{options.masks or options.annotations}: class '{name}' occurs in no image; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
@@ -210,11 +230,6 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
     )
 
 
-def _number_of_folds(classes: list[str], options: argparse.Namespace) -> int:
-    """Return the number of folds that is asked for, else a class each, at most four."""
-    return options.folds or len(options.fold) or min(4, len(classes))
-
-
 def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
     """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
     if data.folds > 1 == len(data.classes):
@@ -228,57 +243,54 @@ def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
         raise UserError(f"--folds, --fold: {key} {error}")
 
 
-def _with_folds(
-    data: DataSettings, index: Index, groups: Sequence[Sequence[int]], options: argparse.Namespace, out: Path
+def _divided(
+    data: DataSettings, plan: Plan, index: Index, groups: Sequence[Sequence[int]], options: argparse.Namespace
 ) -> DataSettings:
-    """Return the settings with folds, after writing the lists of training and test; one class is for tests alone."""
+    """Return settings with folds, lists and presence: of the parts that folders name, if these have enough photos."""
     if data.fold_rule == LISTS:
         print("one class: all images are for tests, since no other class is left to train on")
-        return replace(data, train_list=None)
+        return _with_presence(replace(data, train_list=None))
     fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
+    data = replace(data, fold_classes=fold_classes)
+    out = Path(data.root)
+    assert not callable(plan.jobs)  # which is for recipes alone
+    part_of_name = {job.name: part_of_job(job, plan.classes, options) for job in plan.jobs}
+    given = given_parts(index, groups, part_of_name)
+    if given:
+        words = ", ".join(f"{part} {len(rows)}" for part, rows in given.items())
+        try:
+            kept = _with_presence(_with_lists(data, given, out))
+        except UserError as error:
+            reason = str(error).replace(f"{out}/", "")
+            print(f"note: the parts that folders name ({words}) are not kept, photos are divided anew: {reason}")
+            (out / LISTS_FOLDER / "validation.txt").unlink(missing_ok=True)
+        else:
+            print(f"the parts that folders name are kept: {words}")
+            return kept
+    return _with_presence(_with_lists(data, split(index, groups), out))
+
+
+def _with_lists(data: DataSettings, rows_of_part: dict[str, list[int]], out: Path) -> DataSettings:
+    """Return settings that name the list of each part, after writing it."""
     lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-    for part, rows in split(index, groups).items():
-        text = "".join(f"{lines[row]}\n" for row in rows)
-        write_atomically(out / f"lists/{part}.txt", text)
-    return replace(data, train_list="lists/train.txt", test_list="lists/test.txt", fold_classes=fold_classes)
+    lists: dict[str, Any] = {}
+    for part, rows in rows_of_part.items():
+        lists[f"{part}_list"] = f"{LISTS_FOLDER}/{part}.txt"
+        write_atomically(out / LISTS_FOLDER / f"{part}.txt", "".join(f"{lines[row]}\n" for row in rows))
+    return replace(data, **lists)
 
 
-def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
-    """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
-    image_counts = (index.areas[:, 1:] > 0).sum(0)
-    by_frequency = sorted(range(len(classes)), key=lambda column: (-image_counts[column], column))
-    turns = itertools.cycle((*range(folds), *reversed(range(folds))))  # every second round goes backwards
-    fold_classes: list[list[str]] = [[] for _ in range(folds)]
-    for fold, column in zip(turns, by_frequency):
-        fold_classes[fold].append(classes[column])
-    return fold_classes
+def _indices(data: DataSettings) -> dict[str, Index]:
+    """Return the index of each part that has a list."""
+    return {part: load_index(data, part) for part in MAKERS_WITH_VALIDATION if getattr(data, f"{part}_list")}
 
 
-def split(index: Index, groups: Sequence[Sequence[int]]) -> dict[str, list[int]]:
-    """Return the rows of the training and test images; each class is split in about the same proportion.
-
-    Photos, each a group of rows (``photo_groups``), are ordered by the rarest class that they show; their order for a
-    class depends on their names alone.
-    """
-    image_counts = (index.areas[:, 1:] > 0).sum(0)  # per class
-    photos = []
-    for rows in groups:
-        shown = np.flatnonzero((index.areas[rows, 1:] > 0).any(0))
-        rarest = min(shown, key=lambda column: (image_counts[column], column), default=-1)
-        name = Path(index.names[rows[0]]).name
-        photos.append((rarest, hashlib.sha256(name.encode()).hexdigest(), rows))
-    test = set[int]()
-    for place, (_, _, rows) in enumerate(sorted(photos)):
-        if int((place + 1) * TEST_SHARE) > int(place * TEST_SHARE):
-            test.update(rows)
-    return {"train": [row for row in range(len(index)) if row not in test], "test": sorted(test)}
-
-
-def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSettings:
+def _with_presence(data: DataSettings) -> DataSettings:
     """Return settings of presence with which each fold has enough images for 1-shot training and testing.
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
+    indices = _indices(data)
     for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
         try:
@@ -298,7 +310,7 @@ def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
         fewest: dict[str, int] = {}  # of a rare class, images in the list of the fold that has fewest
         for fold in range(data.folds):
             fold_data = replace(data, fold=fold)
-            images = MAKERS[part](index, Fold.of(fold_data), fold_data)
+            images = MAKERS_WITH_VALIDATION[part](index, Fold.of(fold_data), fold_data)
             for class_id, count in rare_classes(images, data.shot).items():
                 name = data.classes[class_id - 1]
                 fewest[name] = min(count, fewest.get(name, count))

@@ -98,7 +98,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         return folder
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call
     try:
-        for name, content in ProgressBar(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
+        files = _files_in_zip if zipfile.is_zipfile(archive) else _files_in_tar
+        for name, content in ProgressBar(files(archive), desc=f"unpack {archive.name}", unit="file"):
             if _leads_out(name):
                 raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; it is not the official one")
             target = aside / name
@@ -123,13 +124,8 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
-def _files_in(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the regular files of an archive: name, and content to read before the next one."""
-    files = _files_in_zip if zipfile.is_zipfile(archive) else _files_in_tar
-    yield from files(archive)
-
-
 def _files_in_zip(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the regular files of an archive: name, and content to read before the next one."""
     with zipfile.ZipFile(archive) as zipped:
         for name in zipped.namelist():
             if name.endswith("/"):

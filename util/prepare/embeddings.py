@@ -10,7 +10,6 @@ from pathlib import Path
 
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.config.settings import DataSettings
 from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
@@ -38,8 +37,10 @@ def run(options: argparse.Namespace) -> int:
     made from something else.
     """
     name = options.name
-    data = _read_data(options.dataset)
-    _refuse_name(name)
+    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
+        raise UserError(f"--name {name}: cannot be a value of data.text; use letters, digits, . - and _")
+    dataset = options.dataset
+    data = read_config(dataset if dataset.endswith(".yaml") else find_config("split0", dataset)).data
     folder = options.out or Path(FOLDER)
     target = folder / f"{name}_{data.name}.npz"
     source = download(options.download) if options.download else options.vectors
@@ -47,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
     made_from = fingerprint([source], *data.classes, options.missing, holds_words)
     if target.exists():
         if stored_origin(target) != made_from:
-            raise UserError(f"{target}: was made from something else; remove it or give another --name")
+            raise UserError(
+                f"{target}: was made from another file, classes or options; remove it, or take another --name"
+            )
         print(f"{target}: made from {source} already; nothing to do")
         return 0
     if holds_words:
@@ -63,15 +66,3 @@ def run(options: argparse.Namespace) -> int:
     if older.exists():
         print(f"{older}: is ignored from now on, because the .npz of the same name comes first")
     return 0
-
-
-def _refuse_name(name: str) -> None:
-    """Refuse (UserError) a name of vectors that as ``data.text`` would mean something else."""
-    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
-        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
-
-
-def _read_data(dataset: str) -> DataSettings:
-    """Return the settings of a data set by its name, or of a config file; errors as ``read_config``."""
-    source = dataset if dataset.endswith(".yaml") else find_config("split0", dataset)
-    return read_config(source).data

@@ -80,7 +80,8 @@ class MakeCommand:
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:
     """Add ``--out`` and ``--skip-bad``."""
     parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
-    parser.add_argument("--skip-bad", action="store_true", help="omit missing or damaged files instead of stopping")
+    skip = "leave out missing or damaged files instead of stopping"
+    parser.add_argument("--skip-bad", action="store_true", help=skip)
 
 
 def refuse_other(path: Path, text: str) -> None:
@@ -101,7 +102,8 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
             plan.check(plan.jobs)
         marker = out / MADE_FROM
         if not marker.exists() or marker.read_text() != made_from:
-            _remove_lists(plan, out, facts)
+            for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists made from other sources
+                (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
             write_atomically(marker, made_from)
         facts = run_jobs(plan, out, skip_bad, since=marker.stat().st_mtime_ns).facts
         write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
@@ -138,12 +140,6 @@ def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
     return all((out / name).exists() for name in names)
 
 
-def _remove_lists(plan: Plan, out: Path, facts: dict[str, Any]) -> None:
-    """Remove the lists of an earlier preparation from other sources."""
-    for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:
-        (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
-
-
 def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
     """Print the sizes of the lists and the counts of classes beside the published ones, notes and remarks."""
     sizes = facts["sizes"]
@@ -160,7 +156,7 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
         if remark in counts:
             print(f"  {counts[remark]} {remark}")
     if skipped:
-        print(f"  {skipped} omitted; without --skip-bad they are tried again")
+        print(f"  {skipped} left out; without --skip-bad they are tried again")
 
 
 class Outcome(NamedTuple):
@@ -219,11 +215,11 @@ def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
         return
     if not skip_bad:
         others = f" (and {len(errors) - 1} more bad files)" if len(errors) > 1 else ""
-        raise UserError(f"{errors[0]}{others}; --skip-bad omits them")
+        raise UserError(f"{errors[0]}{others}; --skip-bad leaves them out")
     for error in errors[:SHOWN_ERRORS]:
-        print(f"omitted: {error}")
+        print(f"left out: {error}")
     if len(errors) > SHOWN_ERRORS:
-        print(f"omitted: {len(errors) - SHOWN_ERRORS} more")
+        print(f"left out: {len(errors) - SHOWN_ERRORS} more files")
 
 
 def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> dict[str, list[str]]:

@@ -138,11 +138,11 @@ def _recognise(source: str, state: dict[str, Tensor], config: dict[str, Any], ne
     match = recognise(state, expected if is_timm else None)
     if match is None:
         kinds = "no encoder of this project (docs/encoders.md)" + ("" if network is None else f", nor of {network}")
-        fix = f"if it is of timm: prepare.py weights timm/<name> --check {source}"
-        raise UserError(f"{source}: has the tensors of {kinds}; {fix}")
+        fix = f"for one of timm: prepare.py weights timm/<name> --check {source}"
+        raise UserError(f"{source}: its tensors are of {kinds}; {fix}")
     backbone, stem, fit = match
     if network not in (None, backbone):
-        raise UserError(f"{source}: holds a {backbone}, not a {network}")
+        raise UserError(f"{source}: holds a {backbone}, not a {network}; name another file")
     return Recognised(backbone, stem, fit)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, takewhile
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +11,21 @@ import numpy as np
 
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
-from util.errors import UserError, nearest
-from util.evaluate.schema import FINAL, MANIFEST, NETWORK, SCORED_ON, counts_of, find_results, mean_iou
+from util.errors import UserError
+from util.evaluate.schema import (
+    FINAL,
+    MANIFEST,
+    NETWORK,
+    SCORED_ON,
+    check_output,
+    counts_of,
+    find_results,
+    mean_iou,
+)
+from util.evaluate.titles import side_warning
 from util.report.table import Table
 
+SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 
 
@@ -59,13 +70,14 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     if len(pairs) > 1:
         for number, (a, b) in enumerate(pairs, start=1):
             out.rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
-    which = _outputs_in_words(output_a, output_b)
+    which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
     overall = difference([a.sums for a in scored_a], [b.sums for b in scored_b])
     out.rows.append(_row(which, overall))
     out.facts = {"first": _files(scored_a, len(out.rows)), "second": _files(scored_b, len(out.rows))}
     for a, b in pairs:
         out.notes += [f"{name_a}: {a.words}", f"{name_b}: {b.words}"]
-    out.notes += [*_difference_in_words(overall, f"{minus} = ", which, pairs), *_side_warning(scored)]
+    out.notes += _difference_lines(overall, f"{minus} = ", which, pairs)
+    out.notes += side_warning(zip((name_a, name_b) * len(pairs), (result.input_side for result in scored)))
     out.notes.append(_verdict(scored_a, scored_b, overall))
     return out
 
@@ -82,13 +94,9 @@ def _names_of(file_a: Path, file_b: Path) -> tuple[str, str]:
     return "/".join(parts_a), "/".join(parts_b)
 
 
-def _outputs_in_words(output_a: str, output_b: str) -> str:
-    return f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
-
-
 def _row(name: str, delta: Difference) -> list[str]:
-    signed = (delta.value, delta.low, delta.high)
-    return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *(f"{value:+.2f}" for value in signed)]
+    signed = (f"{value:+.2f}" for value in (delta.value, delta.low, delta.high))
+    return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
 
 
 def _files(scored: Sequence[Scored], rows: int) -> list[str]:
@@ -112,6 +120,12 @@ class Scored(NamedTuple):
         """Its file, and how it was scored."""
         return f"{self.file} {self.note}"
 
+    @property
+    def size(self) -> str:
+        """Its file, and how many episodes it has."""
+        draw = f", {self.draw}" if self.draw else ""
+        return f"{self.file} ({len(self.episodes)} episodes{draw})"
+
 
 def _check_episodes(scored: Sequence[Scored]) -> None:
     """Refuse (UserError) results on different episodes."""
@@ -119,20 +133,13 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
     for other in scored[1:]:
         if other.episodes == first.episodes:
             continue
-        pairs = zip(first.episodes, other.episodes)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        both = (
-            f"{first.file} has {len(first.episodes)} episodes{_draw_in_words(first)}, "
-            f"{other.file} has {len(other.episodes)}{_draw_in_words(other)}, different from number {same} on"
-        )
-        raise UserError(f"{both}; score both on the same, by test.py --manifest FILE.jsonl of one of them")
+        pairs = zip_longest(first.episodes, other.episodes)
+        number = next(number for number, (one, another) in enumerate(pairs) if one != another)
+        both = f"{first.size} and {other.size} differ from number {number} on"
+        raise UserError(f"{both}; {SAME_EPISODES}")
 
 
-def _draw_in_words(scored: Scored) -> str:
-    return f" ({scored.draw})" if scored.draw else ""
-
-
-def _difference_in_words(delta: Difference, minus: str, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
+def _difference_lines(delta: Difference, minus: str, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
     """Return the lines that say what the difference of all pairs is, and of what."""
     first, _ = pairs[0]
     episodes = len(pairs) * len(first.episodes)
@@ -148,15 +155,6 @@ def _difference_in_words(delta: Difference, minus: str, which: str, pairs: list[
     return lines
 
 
-def _side_warning(scored: Sequence[Scored]) -> list[str]:
-    """Return a line that the results are of different image sides; none if they are of one."""
-    sides = sorted({result.input_side for result in scored if result.input_side is not None})
-    if len(sides) < 2:
-        return []
-    words = ", ".join(f"{side} px" for side in sides)
-    return [f"warning: different image sides ({words}): the difference is that of the sides too"]
-
-
 def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> str:
     """Return in words whether the interval of the difference decides between the systems."""
     scored = [*scored_a, *scored_b]
@@ -164,7 +162,8 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Diff
     label_sides = {result.label_side for result in scored if result.label_side is not None}
     # two outputs of one result differ by what they are
     same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
-    if not same_files and (len(notes) > 1 or len(label_sides) > 1):
+    scored_alike = len(notes) == 1 and len(label_sides) <= 1
+    if not (same_files or scored_alike):
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
@@ -190,16 +189,14 @@ def read_scored(path: Path, output: str) -> Scored:
     if output != FINAL:  # the prediction alone has edges
         steps = steps.replace(f"{EDGES}, ", "").removeprefix("1 pass")
     for line, episode in zip(manifest.lines, manifest.episodes):
-        known = episode.get("outputs", {})
-        if output not in known:
-            raise UserError(f"{file}:{line}: no counts of output '{output}'{nearest(output, known)}")
+        check_output(f"{file}:{line}", output, episode.get("outputs", {}))
     return Scored(
         file=file,
-        note=_scoring_in_words(header, steps),
+        note=_scoring_text(header, steps),
         draw=header.get("episodes", ""),
         input_side=header.get("input_side"),
         label_side=header.get("label_side"),
-        episodes=[(episode.get("seed", 0), episode["query"], ways_of(episode)) for episode in manifest.episodes],
+        episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(manifest.episodes, output),
     )
 
@@ -214,7 +211,7 @@ def _manifest_of(path: Path) -> Path:
     return results[0].parent / MANIFEST
 
 
-def _scoring_in_words(header: dict[str, Any], steps: str) -> str:
+def _scoring_text(header: dict[str, Any], steps: str) -> str:
     """Return how a manifest's episodes were scored; ``steps``: what the test did beyond its protocol."""
     protocol = header.get("protocol", "unknown")
     if "fold_rule" in header:
@@ -250,9 +247,9 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
         draws.append(_miou(times, table_a) - _miou(times, table_b))
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     once = np.ones((1, queries))
-    return Difference(
-        a=float(_miou(once, table_a)[0]), b=float(_miou(once, table_b)[0]), low=float(low), high=float(high)
-    )
+    a = _miou(once, table_a).item()
+    b = _miou(once, table_b).item()
+    return Difference(a, b, float(low), float(high))
 
 
 def _with_classes(sums: np.ndarray, classes: int) -> np.ndarray:
@@ -262,7 +259,7 @@ def _with_classes(sums: np.ndarray, classes: int) -> np.ndarray:
 
 def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
     """Return intersections, unions and numbers of episodes, (seeds, queries, groups, classes, 3), by query image."""
-    rows = [(e.get("seed", 0), e["query"], *way) for e in episodes for way in counts_of(e, output)]
+    rows = [(e["seed"], e["query"], *way) for e in episodes for way in counts_of(e, output)]
     seed, query, group, class_id, *counts = zip(*rows)
     seeds, at_seed = np.unique(seed, return_inverse=True)
     queries, at_query = np.unique(query, return_inverse=True)

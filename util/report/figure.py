@@ -18,11 +18,11 @@ import numpy as np
 
 from util.data.lists.manifest import read_manifest
 from util.errors import UserError, one_line
-from util.evaluate.schema import BASE, MANIFEST, counts_of, mean_iou, read_result
+from util.evaluate.schema import ALL_FOREGROUND, BASE, MANIFEST, counts_of, mean_iou, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.report.result_table import class_ious, class_names
+from util.report.result_table import class_names, class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,6 @@ DPI, FONT_SIZE = 72, 11  # a pixel is a point
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 GRID_COLOUR = "0.88"
 CURVE, BARS = "curve", "per_class"  # names of the charts' files
-HIDDEN = "all_foreground"  # a reference prediction, not shown
 
 
 @contextmanager
@@ -87,7 +86,7 @@ def draw_charts(path: Path, suffix: str) -> list[Path]:
     """
     result = read_result(path)
     seed = result["seeds"][0]
-    episodes = [e for e in read_manifest(path.with_name(MANIFEST)).episodes if e.get("seed", 0) == seed]
+    episodes = [e for e in read_manifest(path.with_name(MANIFEST)).episodes if e["seed"] == seed]
     curves = {}
     for output in episodes[0]["outputs"]:
         curves[output] = running_miou([counts_of(episode, output) for episode in episodes])
@@ -114,7 +113,7 @@ def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
 def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     """Return a chart of the mIoU of each output over the number of scored episodes."""
     figure, axes = _chart(4.6, title)
-    shown = {name: curve for name, curve in curves.items() if name != HIDDEN}
+    shown = {name: curve for name, curve in curves.items() if name != ALL_FOREGROUND}
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
     highest = max(curve.max() for curve in shown.values())
@@ -129,13 +128,15 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 @styled()
 def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    outputs = {name: class_ious(result, name) for name in result["mean"] if name not in (BASE, HIDDEN)}
+    outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, ALL_FOREGROUND)}
     scored = set().union(*outputs.values())
     classes = [name for name in class_names(result).values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place
-    figure, axes = _chart(1.3 + 0.17 * (len(outputs) + 1) * len(classes), title(result))
+    bar_places = (len(outputs) + 1) * len(classes)
+    figure, axes = _chart(1.3 + 0.17 * bar_places, title(result))
+    middle = (len(outputs) - 1) / 2
     for j, (name, ious) in enumerate(outputs.items()):
-        places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
+        places = np.arange(len(classes)) + (j - middle) * thickness
         bars = axes.barh(places, [ious.get(c, 0.0) for c in classes], thickness, label=one_line(name))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
     axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from util.data.lists.manifest import read_manifest, ways_of
-from util.errors import UserError, nearest
+from util.errors import UserError
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import FINAL, counts_of, read_results
+from util.evaluate.schema import FINAL, check_output, counts_of, read_results
 from util.files import read_text, write_atomically
 from util.report.result_table import class_names
 from util.report.table import Table
@@ -76,7 +76,7 @@ def _mark(result: dict[str, Any]) -> str:
 
 def _result_row(path: Path, result: dict[str, Any], output: str) -> list[str]:
     """Return a result's cells, as in ``RESULT_COLUMNS``."""
-    _check_output(path, output, result["mean"])
+    check_output(path, output, result["mean"])
     scores = result["mean"][output]
     fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else ""
     commit = str(result["environment"].get("commit", ""))
@@ -110,7 +110,7 @@ def episode_table(paths: list[Path], output: str = FINAL, protocols: Sequence[st
     metrics = [name for name in METRICS if name in named]
     rows = []
     for path, result in results.items():
-        _check_output(path, output, result["mean"])
+        check_output(path, output, result["mean"])
         names = class_names(result)
         leading = [result["run"], str(result["shot"]), result["protocol"], _mark(result)]
         for episode in read_manifest(path.parent / result["manifest"]).episodes:
@@ -123,14 +123,16 @@ def _episode_rows(
 ) -> list[list[str]]:
     """Return the rows of an episode, as in ``EPISODE_COLUMNS`` and for further metrics, after the cells of its test."""
     supports = dict(ways_of(episode))
-    leading = [*of_test, str(episode.get("seed", 0)), str(episode.get("number", "")), episode["query"]]
+    number = str(episode.get("number", ""))
+    leading = [*of_test, str(episode["seed"]), number, episode["query"]]
     rows = []
     for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
         name = names.get(str(class_id), str(class_id))
         iou = 100 * intersection / max(union, 1)
         support_images = " ".join(supports.get(class_id, []))
+        counts = [str(intersection), str(union), f"{iou:.2f}"]
         further = [_metric(episode, metric, output, place) for metric in metrics]
-        rows.append([*leading, name, support_images, str(intersection), str(union), f"{iou:.2f}", *further])
+        rows.append([*leading, name, support_images, *counts, *further])
     return rows
 
 
@@ -142,8 +144,3 @@ def _metric(episode: dict[str, Any], metric: str, output: str, place: int) -> st
     total, number = counts[2 * place : 2 * place + 2]
     scale = METRICS[metric].scale
     return f"{scale * total / max(number, 1):.2f}"
-
-
-def _check_output(path: Path, output: str, known: dict[str, Any]) -> None:
-    if output not in known:
-        raise UserError(f"{path}: has no output '{output}'{nearest(output, known)}")

@@ -4,25 +4,28 @@ from collections import defaultdict
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from util.config.settings import EDGES
-from util.errors import UserError, nearest
+from util.errors import UserError
 from util.evaluate.schema import (
     BASE,
     FINAL,
+    MIOU,
     NETWORK,
     NOT_STATED,
     SMALLER_IS_BETTER,
+    check_output,
     over_seeds,
     read_results,
     scores_base_classes,
 )
-from util.evaluate.titles import DRAWN_HERE, protocol_title
-from util.report.result_table import DEVIATION, SCORES, class_names
+from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
+from util.report.result_table import CLASS_SCORES, DEVIATION, SCORES, class_names
 from util.report.rows import (
     CellKey,
     Column,
+    OfClass,
     Result,
     Row,
     cell_key,
@@ -58,7 +61,7 @@ def table(
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
             column.
     """
-    results, other_fold_notes = _chosen_results(paths, output, protocol, across)
+    results, other_fold_notes = _results_shown(paths, output, protocol, across)
     first = next(iter(results.values()))
     place_key = "dataset" if across else "fold"
     places: list[Any] = list(range(first["folds"]))
@@ -67,8 +70,8 @@ def table(
         places = _distinct(results, "dataset")
         quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
     shots = sorted(_distinct(results, "shot"))
-    quoted, omitted = published_rows(
-        quoted_from, shots, first["fold_rule"], folds=_folds_of_one_map(first), chosen=published
+    quoted, left_out = published_rows(
+        quoted_from, shots, first["fold_rule"], folds=_folds_of_one_map(first), papers=published
     )
     rows = [*quoted, *measured_rows(results, output, places, place_key)]
     columns = list(product(shots, _columns(results, output, places, place_key)))
@@ -78,11 +81,11 @@ def table(
         0, f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."
     )
     if not across:
-        out.notes += _side_warning(results)
-    out.notes += [f"{MEASURED} {note}" for note in _notes(results, output)]
-    out.notes += [*omitted, *other_fold_notes]
+        out.notes += side_warning((row_name(result), result["input_side"]) for result in results.values())
+    out.notes += [f"{MEASURED} {_note(path, result, output)}" for path, result in results.items()]
+    out.notes += [*left_out, *other_fold_notes]
     if not quoted_from:
-        out.notes.append(f"omitted: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
+        out.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
 
 
@@ -127,42 +130,60 @@ def class_table(
     """
     if output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
-    results, other_fold_notes = _chosen_results(paths, output, protocol, across=False)
+    results, other_fold_notes = _results_shown(paths, output, protocol, across=False)
     first = next(iter(results.values()))
+    shots = sorted(_distinct(results, "shot"))
     quoted, _ = published_rows(
         first["dataset"],
-        sorted(_distinct(results, "shot")),
+        shots,
         first["fold_rule"],
         folds=_folds_of_one_map(first),
-        chosen=published,
+        papers=published,
     )
-    quoted = [row for row in quoted if row.has_classes]
+    quoted = [row for row in quoted if row.class_scores]
     measured = measured_rows(results, output, places=list(range(first["folds"])), place_key="fold")
     rows = [*quoted, *measured]
     letters, explanations = _explained(rows)
-    columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
+    columns = [ClassColumn(*column) for column in product(shots, range(len(rows)), CLASS_SCORES)]
+    columns = [column for column in columns if (column.shot, column.score) in rows[column.row].class_scores]
     out = Table(["fold", "class"], [], ["", ""])
-    for shot, i in columns:
-        out.header.append(_class_heading(rows[i], shot, letters))
-        out.groups.append(f"{shot}-shot")
+    for column in columns:
+        out.header.append(_class_heading(rows[column.row], column, letters))
+        out.groups.append(f"{column.shot}-shot")
     for fold in sorted(_distinct(results, "fold")):
         if out.rows:
             out.ruled.add(len(out.rows))
         for name in _classes_of_fold(results, fold):
-            _add_class_row(out, rows, columns, (str(fold), name), (fold, name))
-        _add_class_row(out, rows, columns, (str(fold), "mean"), fold)
+            _add_class_row(out, rows, columns, fold, name)
+        _add_class_row(out, rows, columns, fold)
     notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
     notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
-    notes += _side_warning(results)
+    notes += side_warning((row_name(result), result["input_side"]) for result in results.values())
     out.facts = {"notes": [" ".join(notes)] * len(out.rows)}
-    out.notes = [*notes, *_notes(results, output), *other_fold_notes]
+    of_results = [_note(path, result, output) for path, result in results.items()]
+    out.notes = [*notes, *of_results, *other_fold_notes]
     return out
 
 
-def _class_heading(row: Row, shot: int, letters: dict[str, str]) -> str:
-    """Return a method with the marks of its track and, if a cell with that number of shots is doubtful, of doubt."""
-    doubted = any(cell.doubts for (cell_shot, _), cell in row.cells.items() if cell_shot == shot)
-    return row.method + letters[row.track] + (DOUBTFUL if doubted else "")
+class ClassColumn(NamedTuple):
+    """A column of the table of classes."""
+
+    shot: int
+    row: int  # of the method, among all rows
+    score: str  # of ``CLASS_SCORES``
+
+    def cell(self, fold: int, name: str | None) -> Column:
+        """Return the cell of a class, or with None that of the fold's mean, in the row of the method."""
+        if name is not None:
+            return self.shot, OfClass(fold, name, self.score)
+        return self.shot, fold if self.score == MIOU else (fold, self.score)
+
+
+def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
+    """Return a method with the marks of its track and, if one of the cells is doubtful, of doubt; then the score."""
+    doubted = any(cell.doubts for (shot, _), cell in row.cells.items() if shot == column.shot)
+    method = row.method + letters[row.track] + (DOUBTFUL if doubted else "")
+    return method if column.score == MIOU else f"{method}, {CLASS_SCORES[column.score]}"
 
 
 def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
@@ -171,29 +192,20 @@ def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
     return list(dict.fromkeys(name for result in of_fold for name in class_names(result).values()))
 
 
-def _add_class_row(
-    out: Table, rows: list[Row], columns: list[tuple[int, int]], leading: tuple[str, str], place: Any
-) -> None:
-    """Add a row to the table of classes.
-
-    Args:
-        out: the table.
-        rows: the rows that the columns of ``out`` are made of.
-        columns: number of shots, and number of the row, of each column.
-        leading: the cells before these columns.
-        place: whose numbers are shown: (fold, class), or a fold.
-    """
-    texts = []
-    for j, (shot, i) in enumerate(columns, start=len(leading)):
-        texts.append(rows[i].text((shot, place)))
-        if i in _best(rows, (shot, place)):
-            out.best.add((len(out.rows), j))
-    out.rows.append([*leading, *texts])
+def _add_class_row(out: Table, rows: list[Row], columns: list[ClassColumn], fold: int, name: str | None = None) -> None:
+    """Add the row of a class, or with None that of the fold's means, to the table of classes."""
+    texts = [str(fold), name or "mean"]
+    for column in columns:
+        cell = column.cell(fold, name)
+        if column.row in _best(rows, cell):
+            out.best.add((len(out.rows), len(texts)))
+        texts.append(rows[column.row].text(cell))
+    out.rows.append(texts)
 
 
 def is_own_test(result: Result) -> bool:
     """Return whether a result is of its protocol's own episodes, and of weights of its fold: a table shows it."""
-    return not result["replayed"] and not result["fold_mismatch"]
+    return not (result["replayed"] or result["fold_mismatch"])
 
 
 def protocols_shown(paths: list[Path]) -> list[str | None]:
@@ -207,10 +219,10 @@ def _fix_of_mixture(results: dict[Path, Result]) -> str:
     protocols = _distinct(results, "protocol")
     if len(protocols) == 1:
         return "name fewer runs"
-    return " or ".join(f"add --protocol {name}" if name == protocols[0] else f"--protocol {name}" for name in protocols)
+    return "add " + " or ".join(f"--protocol {name}" for name in protocols)
 
 
-def _chosen_results(
+def _results_shown(
     paths: list[Path], output: str, protocol: str | None, across: bool
 ) -> tuple[dict[Path, Result], list[str]]:
     """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
@@ -220,16 +232,15 @@ def _chosen_results(
         if is_own_test(result):
             own[path] = result
         elif result["fold_mismatch"]:
-            notes.append(f"omitted: {path}, scored with weights of another fold.")
+            notes.append(f"left out: {path}, scored with weights of another fold.")
     if not own:
         of_protocol = f" of protocol {protocol}" if protocol else ""
-        omitted = "(replayed manifests and weights of another fold are omitted)"
-        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {omitted}")
+        left_out = "(replayed manifests and weights of another fold are left out)"
+        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {left_out}")
     results = _best_of_cells(own, output)
     check_mixture(results, across, _fix_of_mixture(results))
     for path, result in results.items():
-        if output not in result["mean"]:
-            raise UserError(f"{path}: output '{output}' is unknown{nearest(output, result['mean'])}")
+        check_output(path, output, result["mean"])
     return results, notes
 
 
@@ -264,7 +275,8 @@ def _leave_out_edges(result: Result) -> None:
 def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
     letters, notes = _explained(rows)
-    numbers = _source_numbers(rows)
+    sources = dict.fromkeys(row.source for row in rows if row.source)
+    numbers = {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
     out = Table(["method", "protocol", "parameters M (learnt)"], [], ["", "", ""])
     leading = len(out.header)
     for shot, place in columns:
@@ -286,12 +298,6 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     return out
 
 
-def _source_numbers(rows: list[Row]) -> dict[str, str]:
-    """Return the number in brackets of each source that rows are quoted from."""
-    sources = dict.fromkeys(row.source for row in rows if row.source)
-    return {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
-
-
 def _cell_mark(row: Row, column: Column) -> str:
     """Return what follows the number of a measured cell: its spread, and that it is measured or doubtful."""
     if row.source or column not in row.cells:
@@ -310,14 +316,14 @@ def _facts(rows: list[Row], columns: dict[str, Column]) -> dict[str, list[str]]:
         facts["track"].append(row.track)
         facts["origin"].append(origin + doubts)
         facts["source"].append(row.source or "")
-        facts["standard deviation"].append(_spreads_in_words(row, columns))
+        facts["standard deviation"].append(_spreads_text(row, columns))
         facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
     if not any(facts["over"]):
         del facts["standard deviation"], facts["over"]
     return dict(facts)
 
 
-def _spreads_in_words(row: Row, columns: dict[str, Column]) -> str:
+def _spreads_text(row: Row, columns: dict[str, Column]) -> str:
     """Return the standard deviations of a row's cells with the names of their columns."""
     spreads = []
     for name, column in columns.items():
@@ -325,15 +331,6 @@ def _spreads_in_words(row: Row, columns: dict[str, Column]) -> str:
         if cell is not None and cell.spread is not None:
             spreads.append(f"{name} {cell.spread:.2f}")
     return "; ".join(spreads)
-
-
-def _side_warning(results: dict[Path, Result]) -> list[str]:
-    """Return a note that rows are of different image sides; none if they are of one."""
-    sides = {row_name(r): r["input_side"] for r in results.values() if r["input_side"] is not None}
-    if len({*sides.values()}) < 2:
-        return []
-    words = ", ".join(f"{name} {side} px" for name, side in sides.items())
-    return [f"warning: different image sides ({words}): differences of these rows are those of the sides too."]
 
 
 def _heading(place: Any) -> str:
@@ -366,7 +363,7 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     comparable.
     """
     _, place = column
-    score = place[1] if isinstance(place, tuple) else place
+    score = place[-1] if isinstance(place, tuple) else place
     best_of = min if score in SMALLER_IS_BETTER else max
     groups = defaultdict[tuple, dict[int, float]](dict)
     for i, row in enumerate(rows):
@@ -384,10 +381,6 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     return best
 
 
-def _notes(results: dict[Path, Result], output: str) -> list[str]:
-    return [_note(path, result, output) for path, result in results.items()]
-
-
 def _note(path: Path, result: Result, output: str) -> str:
     """Return the line that says how a measured number was made."""
     r = result
@@ -396,7 +389,8 @@ def _note(path: Path, result: Result, output: str) -> str:
         spread = over_seeds(r["per_seed"])["deviation"][output]["miou"]  # results before November 2026 hold another
         seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
-    trained = trained_precision(r)
-    computed = f"trained in {trained}, tested in {r['precision']}" if trained else f"tested in {r['precision']}"
+    computed = f"tested in {r['precision']}"
+    if trained := trained_precision(r):
+        computed = f"trained in {trained}, {computed}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
     return f"{what}; {r['input']}; {computed}; {made}: {path}"

@@ -38,6 +38,7 @@ from util.files.overlay import (
     labelled,
 )
 from util.progress import ProgressBar
+from util.report.compare import SAME_EPISODES
 from util.report.figure import Panels, draw, write_figure
 from util.report.rows import row_name
 from util.report.verify import test_of
@@ -76,16 +77,16 @@ def draw_episodes(path: Path, suffix: str) -> list[Path]:
     if first:
         boards = [scored.panels(predictions.episode, predictions.final) for predictions in first]
         files += write_figure(path.with_name(EPISODES), draw(boards), suffix)
-    chosen = [predictions for predictions in kept if predictions.kinds != [FIRST]]
-    if chosen:
-        files.append(_draw_sheet(path.with_name(PICTURES), scored, chosen, suffix))
+    others = [predictions for predictions in kept if predictions.kinds != [FIRST]]
+    if others:
+        files.append(_draw_sheet(path.with_name(PICTURES), scored, others, suffix))
     return files
 
 
-def _draw_sheet(folder: Path, scored: ScoredEpisodes, chosen: Sequence[Kept], suffix: str) -> Path:
-    """Draw the chosen episodes of a result, a figure each, and write the page that shows them; return the page."""
+def _draw_sheet(folder: Path, scored: ScoredEpisodes, episodes: Sequence[Kept], suffix: str) -> Path:
+    """Draw kept episodes of a result, a figure each, and write the page that shows them; return the page."""
     entries = list[tuple[float, str]]()
-    for kept in ProgressBar(chosen, desc="draw", unit="picture", leave=False):
+    for kept in ProgressBar(episodes, desc="draw", unit="picture", leave=False):
         seed, number = kept.episode
         query = scored.rows[kept.episode]["query"]
         classes = scored.class_names(kept.episode)
@@ -101,15 +102,10 @@ def _draw_sheet(folder: Path, scored: ScoredEpisodes, chosen: Sequence[Kept], su
         )
         entries.append((iou, figure))
     page = folder / PAGE
-    _write_page(page, scored.title, [figure for _, figure in sorted(entries)])
+    figures = "\n".join(figure for _, figure in sorted(entries))
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    write_atomically(page, template.substitute(title=html.escape(scored.title), count=len(entries), figures=figures))
     return page
-
-
-def _write_page(path: Path, title: str, figures: Sequence[str]) -> None:
-    """Write the page of some figures in HTML."""
-    page = Template(TEMPLATE.read_text(encoding="utf-8"))
-    text = page.substitute(title=html.escape(title), count=len(figures), figures="\n".join(figures))
-    write_atomically(path, text)
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,7 @@ class ScoredEpisodes:
         """Return the episodes of a result's file; UserError: its data set is not there, or is another."""
         result = read_result(path)
         manifest = path.with_name(MANIFEST)
-        rows = {(row.get("seed", 0), row["number"]): row for row in read_manifest(manifest).episodes}
+        rows = {(row["seed"], row["number"]): row for row in read_manifest(manifest).episodes}
         return cls(title(result), replace(test_of(path, result), replayed=manifest), rows)
 
     def key(self, episode: Episode) -> EpisodeKey:
@@ -144,8 +140,8 @@ class ScoredEpisodes:
         row = self.rows[episode]
         ious = {}
         for output, counts in row["outputs"].items():
-            pairs = np.array([*counts.values()] if isinstance(counts, dict) else counts[: 2 * len(ways_of(row))])
-            intersection, union = pairs.reshape(-1, 2).sum(0).tolist()
+            pairs = list(counts.values()) if isinstance(counts, dict) else counts[: 2 * len(ways_of(row))]
+            intersection, union = np.reshape(pairs, (-1, 2)).sum(0).tolist()
             ious[output] = 100 * intersection / max(union, 1)
         return ious
 
@@ -209,9 +205,9 @@ class EpisodeDrawing:
         """Return the panel of a base learner's prediction (H', W'), whose caption names the two largest classes."""
         base_ids = self.on_photo(mask)
         present, pixels = np.unique(base_ids[base_ids > 0], return_counts=True)
-        largest = present[np.argsort(-pixels)[:2]].tolist()
-        fold = self.test.run.context.fold
-        names = [self.names[fold.base[base_id - 1] - 1] for base_id in largest]
+        largest = np.argsort(-pixels)[:2]
+        base = self.test.run.context.fold.base
+        names = [self.names[base[base_id - 1] - 1] for base_id in present[largest].tolist()]
         return f"base: {', '.join(names) or 'nothing'}", class_map(self.image, base_ids)
 
     def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:
@@ -263,13 +259,13 @@ def side_by_side(
     boards = [Panels() for _ in episodes]
     first: tuple[Path, list] | None = None
     for path, result in _results(paths, protocol):
-        chosen = _scored_episodes(path, result, episodes)
+        scored = _scored_episodes(path, result, episodes)
         if first is None:
-            first = path, chosen
+            first = path, scored
         first_path, expected = first
-        if chosen != expected:
-            fix = "score both on the same, by test.py --manifest FILE.jsonl of one of them, or name a --protocol"
-            raise UserError(f"{first_path} and {path} have different episodes under these numbers; {fix}")
+        if scored != expected:
+            problem = f"{first_path} and {path} have different episodes under these numbers"
+            raise UserError(f"{problem}; {SAME_EPISODES}; or name a --protocol")
         for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
             *shared_panels, (caption, picture) = panels
             if not board:
@@ -291,13 +287,13 @@ def _results(paths: Sequence[Path], protocol: str | None) -> Iterator[tuple[Path
 def _scored_episodes(path: Path, result: dict, numbers: Sequence[int]) -> list[tuple]:
     """Return query and ways of the episodes of a result's first seed with these numbers."""
     first_seed = result["seeds"][0]
-    scored = [row for row in read_manifest(path.parent / MANIFEST).episodes if row.get("seed", 0) == first_seed]
-    chosen = []
+    scored = [row for row in read_manifest(path.parent / MANIFEST).episodes if row["seed"] == first_seed]
+    selected = []
     for number in numbers:
         if not 0 <= number < len(scored):
             raise UserError(f"--episodes {number}: {path} has episodes 0 to {len(scored) - 1}")
-        chosen.append((scored[number]["query"], ways_of(scored[number])))
-    return chosen
+        selected.append((scored[number]["query"], ways_of(scored[number])))
+    return selected
 
 
 def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:

@@ -4,12 +4,12 @@ from statistics import fmean
 from typing import Any
 
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import BASE, FINAL, SCORED_ON, scores_base_classes
-from util.evaluate.titles import departures, title, tracks_in_words
+from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class, scores_base_classes
+from util.evaluate.titles import departures, title, track_text
 from util.report.table import Table
 
 SCORES = {  # names of columns, in their order
-    "miou": "mIoU %",
+    MIOU: "mIoU %",
     "fb_iou": "FB-IoU %",
     "base": "base %",
     "novel": "novel %",
@@ -21,6 +21,7 @@ SCORES = {  # names of columns, in their order
     "presence_auroc": "AUROC %",
     **{name: metric.title for name, metric in METRICS.items()},
 }
+CLASS_SCORES = {MIOU: "IoU %", **{name: metric.title for name, metric in METRICS.items()}}  # that each class has
 DEVIATION = "standard deviation (of a sample, n - 1)"
 
 
@@ -28,7 +29,7 @@ def summary(result: dict[str, Any], form: str) -> str:
     """Return the tables of a result, in one of ``util.report.table.FORMATS``, with its conditions in words."""
     lines = [
         f"{title(result)}, list {result['list_source']}, in {result['precision']}",
-        tracks_in_words({result["shot"]: result["track"]}),
+        track_text({result["shot"]: result["track"]}),
         format(score_table(result), form),
         "",
         format(class_table(result), form),
@@ -44,8 +45,10 @@ def score_table(result: dict[str, Any]) -> Table:
     A note says which deviation it is.
     """
     present = {key for scores in result["mean"].values() for key in scores}
-    keys = [key for key in SCORES if key in present] + sorted(present - SCORES.keys())
-    out = Table(["output", *(str(SCORES.get(key, key)) for key in keys)], [])
+    keys = [key for key in SCORES if key in present]
+    keys += sorted(present - SCORES.keys())
+    headings = [SCORES.get(key, key) for key in keys]
+    out = Table(["output", *headings], [])
     for output in result["mean"]:
         out.rows.append([output, *(_score_text(result, output, key) for key in keys)])
     seeds = len(result["seeds"])
@@ -66,23 +69,27 @@ def _score_text(result: dict[str, Any], output: str, key: str) -> str:
 
 
 def class_table(result: dict[str, Any]) -> Table:
-    """Return the table of a result's novel (and base) classes: IoU of each output over them, mean over seeds."""
-    columns = {name: class_ious(result, name) for name in result["mean"] if name != BASE}
+    """Return the table of a result's novel (and base) classes: IoU and further metrics of each output, over seeds."""
+    columns = {}
+    for score, score_title in CLASS_SCORES.items():
+        for output in result["mean"]:
+            if output != BASE and (values := class_scores(result, output, score)):
+                columns[output if score == MIOU else f"{output}, {score_title}"] = values
     out = Table(["class, IoU %", *columns], [])
     for name in class_names(result).values():
-        texts = (f"{ious[name]:.2f}" if name in ious else "-" for ious in columns.values())
+        texts = (f"{values[name]:.2f}" if name in values else "-" for values in columns.values())
         out.rows.append([name, *texts])
     return out
 
 
-def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
-    """Return the IoU of an output by the names of the classes with an episode: mean over seeds, in percent."""
+def class_scores(result: dict[str, Any], output: str, score: str = MIOU) -> dict[str, float]:
+    """Return a score, the IoU or a further metric, by the names of the classes with an episode: mean over seeds."""
     names = class_names(result)
-    ious_by_name: dict[str, list[float]] = {}
+    values_by_name: dict[str, list[float]] = {}
     for scores in result["per_seed"]:
-        for class_id, iou in scores[output]["per_class"].items():
-            ious_by_name.setdefault(names.get(class_id, class_id), []).append(iou)
-    return {name: fmean(ious) for name, ious in ious_by_name.items()}
+        for class_id, value in scores[output].get(per_class(score), {}).items():
+            values_by_name.setdefault(names.get(class_id, class_id), []).append(value)
+    return {name: fmean(values) for name, values in values_by_name.items()}
 
 
 def class_names(result: dict[str, Any]) -> dict[str, str]:

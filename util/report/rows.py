@@ -14,9 +14,9 @@ import yaml
 
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
-from util.evaluate.schema import NOT_STATED, Track
-from util.evaluate.titles import AVERAGED, departures, passes_in_words, protocol_title, tracks_in_words
-from util.report.result_table import class_ious
+from util.evaluate.schema import MIOU, NOT_STATED, Track
+from util.evaluate.titles import AVERAGED, departures, protocol_title, steps_text, track_text
+from util.report.result_table import CLASS_SCORES, class_scores
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
@@ -24,7 +24,15 @@ OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a m
 OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
 PARTS_OF_TABLE = {"test list": "a column", "track": "a row"}  # that show one of a term; of others the table does
 Result = dict[str, Any]
-Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
+Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, (fold, score), or ``OfClass``
+
+
+class OfClass(NamedTuple):
+    """The place of a class's number in a column of one number of shots."""
+
+    fold: Any  # or data set
+    name: str
+    score: str  # miou: its IoU; or a further metric
 
 
 class Cell(NamedTuple):
@@ -51,7 +59,7 @@ class Row:
     @property
     def track(self) -> str:
         """Its tracks in words."""
-        return tracks_in_words(self.tracks)
+        return track_text(self.tracks)
 
     @property
     def doubts(self) -> list[str]:
@@ -59,9 +67,9 @@ class Row:
         return list(dict.fromkeys(why for cell in self.cells.values() for why in cell.doubts))
 
     @property
-    def has_classes(self) -> bool:
-        """Whether it has cells of classes."""
-        return any(isinstance(place, tuple) for _, place in self.cells)
+    def class_scores(self) -> set[tuple[int, str]]:
+        """The numbers of shots and the scores of which it has cells of classes."""
+        return {(shot, place.score) for shot, place in self.cells if isinstance(place, OfClass)}
 
     def text(self, column: Column) -> str:
         """Return the number of a column without its marks, a dash if there is none."""
@@ -97,10 +105,10 @@ def row_name(result: Result) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
     method = f"{result['method']} {result['encoder']}".strip()
     name = ", ".join(filter(None, [method, _further_words(result)]))
-    if weights := _weights_in_words(result):
+    if weights := _weights_text(result):
         name += f" ({weights})"
     if result["averaged"]:
-        name += f", {passes_in_words(result)}"
+        name += f", {steps_text(result)}"
     return name
 
 
@@ -108,12 +116,13 @@ def _further_words(result: Result) -> str:
     """Return the words of a run's name that are not its data set, method, encoder, fold or seed."""
     backbone = str(result["backbone"])
     forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
-    known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
-    words = (word for word in result["run"].split("_") if not re.fullmatch(r"(split|seed)\d+", word))
-    return " ".join(word for word in words if word not in known)
+    usual = "_".join((result["dataset"], result["model"], *forms))
+    known = re.split("[_/]", usual)
+    words = [word for word in result["run"].split("_") if word not in known]
+    return " ".join(word for word in words if not re.fullmatch(r"(split|seed)\d+", word))
 
 
-def _weights_in_words(result: Result) -> str:
+def _weights_text(result: Result) -> str:
     """Return which weights a result is of; '' for the run's best ones, and for those of a configured other data set."""
     if result["weights_mark"] != "foreign":
         return result["weights_mark"]
@@ -170,7 +179,8 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
         "list"
     )  # rare classes that are skipped depend on shots
-    terms["track", cell.row, cell.shot] = tracks_in_words({cell.shot: result["track"]}) if "track" in result else None
+    track = result.get("track")  # unknown of a planned result
+    terms["track", cell.row, cell.shot] = track and track_text({cell.shot: track})
     return terms
 
 
@@ -282,7 +292,7 @@ def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[A
         row.seeds[shot] = f"{kind} seeds {', '.join(map(str, trainings.seeds))}"
     row.tracks[shot] = first["track"]
     row.parameters = f"{_millions(first['parameters'])} ({_millions(first['learnt_parameters'])})"
-    row.cells[shot, "seconds"] = Cell(fmean(_seconds_per_episode(result) for result in results))
+    row.cells[shot, "seconds"] = Cell(fmean(map(_seconds_per_episode, results)))
 
 
 def _millions(count: int) -> str:
@@ -316,14 +326,24 @@ def _scores(by_place: dict[Any, Result], output: str, places: list[Any], test: i
     of_places: list[dict[str, float]] = []
     for place, result in by_place.items():
         means = result["mean"] if test is None else result["per_seed"][test]
-        scores = {key: value for key, value in means[output].items() if key != "per_class"}
-        classes = class_ious(result, output) if test is None else {}
-        columns[place] = scores["miou"]
-        columns |= {(place, name): value for name, value in {**scores, **classes}.items()}
+        scores = {key: value for key, value in means[output].items() if not isinstance(value, dict)}
+        columns[place] = scores[MIOU]
+        columns |= {(place, key): value for key, value in scores.items()}
+        if test is None:
+            columns |= _class_columns(result, output, place)
         of_places.append(scores)
     if len(of_places) == len(places):
         columns |= _means(of_places)
-        columns["mean"] = columns["miou"]
+        columns["mean"] = columns[MIOU]
+    return columns
+
+
+def _class_columns(result: Result, output: str, place: Any) -> dict[Any, float]:
+    """Return the scores of each class of a result, which is of a fold or data set."""
+    columns = {}
+    for score in CLASS_SCORES:
+        for name, value in class_scores(result, output, score).items():
+            columns[OfClass(place, name, score)] = value
     return columns
 
 
@@ -378,28 +398,29 @@ def _published() -> dict[str, Any]:
 
 
 def published_rows(
-    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, chosen: str | None = None
+    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, papers: str | None = None
 ) -> tuple[list[Row], list[str]]:
-    """Return the published rows, and notes on those that are omitted because their folds differ.
+    """Return the published rows, and notes on those that are left out because their folds differ.
 
     Args:
         dataset: that the rows are of.
         shots: numbers of shots; rows with none of them are left out.
         fold_rule: of the folds that rows are compared on.
         folds: only rows of base and novel classes in one map, on so many folds; None: none of them.
-        chosen: papers, with commas, or ``none``; None: all.
+        papers: whose rows are shown, with commas, or ``none``; None: all.
 
     Raises:
-        UserError: a chosen paper is not known.
+        UserError: a paper is not known.
     """
     content = _published()
-    papers = _chosen_papers(chosen, [paper.lower() for paper in content["papers"]])
+    shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
     rows: list[Row] = []
-    omitted: list[str] = []
+    left_out: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
         is_same_test = entry["dataset"] == dataset and entry.get("folds") == folds
-        if not is_same_test or not entry_shots or entry["paper"].lower() not in papers:
+        is_shown = entry["paper"].lower() in shown
+        if not (is_same_test and is_shown and entry_shots):
             continue
         row = _published_row(entry, entry_shots)
         rule = entry.get("fold_rule", fold_rule)
@@ -407,15 +428,15 @@ def published_rows(
             rows.append(row)
         else:
             protocol = entry["protocol"] or NOT_STATED
-            omitted.append(f"omitted: {row.method} by {protocol}, published on other folds ({rule}).")
-    return rows, omitted
+            left_out.append(f"left out: {row.method} by {protocol}, published on other folds ({rule}).")
+    return rows, left_out
 
 
-def _chosen_papers(chosen: str | None, known: list[str]) -> set[str]:
+def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
     """Return the papers that ``--published`` names, in lower case; UserError if one is not known."""
-    if chosen is None:
+    if asked is None:
         return set(known)
-    papers = {word.strip() for word in chosen.lower().split(",")} - {"", "none"}
+    papers = {word.strip() for word in asked.lower().split(",")} - {"", "none"}
     if unknown := sorted(papers.difference(known)):
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     return papers
@@ -447,7 +468,7 @@ def _published_scores(entry: dict[str, Any], shot: int) -> dict[Any, float]:
             *folds, scores[key] = entry[key][shot]
             scores |= {(fold, key): value for fold, value in enumerate(folds)}
     for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
-        scores |= {(fold, name): float(iou) for name, iou in classes.items()}
+        scores |= {OfClass(fold, name, MIOU): float(iou) for name, iou in classes.items()}
     if "fb_iou" in entry:
         scores["fb_iou"] = entry["fb_iou"][shot]
     return scores

@@ -19,13 +19,11 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
-from util.evaluate.evaluate import ALL_FOREGROUND
-from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import CLASS, episode_scores
-from util.evaluate.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
+from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
+from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
-from util.evaluate.titles import MADE_FROM_MASKS, departures, episodes_in_words, title
+from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, title
 from util.report.table import Table
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
@@ -75,7 +73,9 @@ def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
     checks: Checks = {
         "scores": _check(lambda: _score_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
-        "episodes": _check(lambda: _episode_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
+        "episodes": _check(
+            lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result))), on_error=DIFFERS
+        ),
     }
     try:
         test = test_of(path, result)
@@ -102,11 +102,11 @@ def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
     if result["replayed"] is not None:
         return UNCHECKED, "a replay has no draw of its own"
     if not same_list:
-        return UNCHECKED, "other list"
+        return UNCHECKED, "the list is another one"
     drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
     outcome, reason = _check(lambda: _digest_difference(result, drawn))
     if outcome == AGREES:
-        reason = ": ".join(filter(None, [episodes_in_words(result), result["draw_note"]]))
+        reason = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     return outcome, reason
 
 
@@ -114,9 +114,8 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     """Return the episodes beside a result, a list for each of its seeds."""
     by_seed: dict[int, list[dict[str, Any]]] = {seed: [] for seed in result["seeds"]}
     for row in read_manifest(path.parent / MANIFEST).episodes:
-        seed = row.get("seed", 0)
-        if seed in by_seed:
-            by_seed[seed].append(row)
+        if row["seed"] in by_seed:
+            by_seed[row["seed"]].append(row)
     return list(by_seed.values())
 
 
@@ -124,7 +123,8 @@ def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, whose run may have another name today."""
     config = from_checkpoint(result["config"], str(path))
     stage = path.absolute().parent.parent
-    if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
+    is_of_run = result["weights_mark"] in ("", "last")
+    if is_of_run and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
@@ -160,8 +160,10 @@ def _difference(stated: Any, counted: dict[str, Any]) -> str:
     """Return in words the first number of (nested) scores that is not the one stated, '' if all are."""
     for key, value in counted.items():
         stated_value = stated.get(key)
+        if isinstance(value, dict) and stated_value is None:
+            continue  # results before December 2026 have further metrics of all classes together alone
         if isinstance(value, dict):
-            if difference := _difference(stated_value or {}, value):
+            if difference := _difference(stated_value, value):
                 return f"{key}: {difference}"
         elif stated_value is None or not math.isclose(stated_value, value, abs_tol=1e-6):
             return f"{key} is {stated_value}, the episodes have {value:.4f}"
@@ -190,8 +192,9 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequen
     records = []
     for way, (_, class_id, intersection, union) in enumerate(counts_of(row, name)):
         record = [number, class_id, intersection, union, *sides]
+        columns = slice(2 * way, 2 * way + 2)
         for metric in further:
-            record += row[metric][name][2 * way : 2 * way + 2]
+            record += row[metric][name][columns]
         records.append(record)
     return records
 
@@ -217,11 +220,6 @@ def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
         present.append(class_pixels > 0)
         shown.append(intersection + union > class_pixels)  # their sum is the pixels of the class and of the mask
     return presence_scores(present, [float(row["presence"]) for row in rows], shown)
-
-
-def _episode_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
-    """Return the seeds whose episodes beside the result have another digest, in words; '' if there are none."""
-    return _digest_difference(result, map(digest_of_rows, by_seed))
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:

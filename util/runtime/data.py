@@ -161,7 +161,7 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     if images.note and warns:
         log.warning("%s", images.note)
     if images.rare:
-        log.info("left out, with too few images: %s", ", ".join(classes[c - 1] for c in images.rare))
+        log.info("classes with too few images are left out: %s", ", ".join(classes[c - 1] for c in images.rare))
     return images
 
 

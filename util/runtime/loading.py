@@ -18,7 +18,7 @@ from util.parallel import end_with_parent, usable_cores
 
 ROOM = "give /dev/shm more space (docker run --shm-size=8g), lower data.workers, or "
 FILES = "raise the number of open files (ulimit -n 65536), or "
-PASSING = {  # words of an error that keeps a batch in its loader process -> the beginning of the fix
+PASSING = {  # phrases of an error that keeps a batch in its loader process -> the beginning of the fix
     "AF_UNIX": "name a shorter TMPDIR, of 70 letters at most, or ",
     "shared memory": ROOM,
     "unable to resize file": ROOM,
@@ -91,7 +91,7 @@ def batches(
         raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
     except RuntimeError as error:
         reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
-        if any(words in reason for words in PASSING):
+        if any(phrase in reason for phrase in PASSING):
             raise _not_passed_on(reason) from None
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -125,5 +125,5 @@ def _send_reason(queue: Queue, error: Exception, item: Any) -> None:
 
 
 def _not_passed_on(reason: str) -> UserError:
-    fix = next((fix for words, fix in PASSING.items() if words in reason), "")
+    fix = next((fix for phrase, fix in PASSING.items() if phrase in reason), "")
     return UserError(f"a loader process cannot pass a batch on ({reason[:SHOWN]}): {fix}set data.workers=0", local=True)

@@ -16,7 +16,7 @@ from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, EpisodeOfOriginalSizes, Output
 from model.mismatch import ModelMismatch
 from model.registry import class_of
-from model.tensors.object_windows import fixed_shapes
+from model.tensors.mask import fixed_shapes
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError

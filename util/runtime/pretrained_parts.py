@@ -70,8 +70,8 @@ def _reason(error: Exception, is_folder: bool) -> str:
     if is_folder:
         return f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
     if any(word in text.lower() for word in ("gated", "401", "403")):
-        return "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
-    return f"no such folder, and the hub gave no network of this name ({text}); give model.weights a folder"
+        return "is gated: ask for access on its page, then `hf auth login`; or set model.weights to a folder"
+    return f"no such folder, and the hub gave no network of this name ({text}); set model.weights to a folder"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from util.errors import PeerLost, UserError
 from util.launcher import FIX, Place, place_of_process
 from util.runtime.device import CUDA, pick_device
 
-# Words in the messages of torch's CPU allocator, of cuDNN, cuBLAS and of OpenCV when there is no memory, of gloo and of
+# Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, of gloo and of
 # NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
 NO_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
 NO_PEER = (
@@ -136,17 +136,19 @@ def _explained(error: Exception, lower: str) -> UserError | None:
     if not is_lost_connection and not _is_of_torch_or_opencv(error):
         return None
     text = " ".join(str(error).split())
-    problem = next((text[text.index(words) :] for words in NO_MEMORY if words in text), None)
+    problem = next((text[text.index(phrase) :] for phrase in NO_MEMORY if phrase in text), None)
     if problem is None and isinstance(error, MemoryError):
         problem = text
     if problem is not None:
         return UserError(f"out of memory ({problem[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
-    if is_lost_connection or any(words in text for words in NO_PEER):
+    if is_lost_connection or any(phrase in text for phrase in NO_PEER):
         return PeerLost("another process of this run has ended, so this one cannot go on")
     if isinstance(error, distributed.DistError):
         problem = text[max(text.find("Last error:"), 0) :]
-        fix = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
-        return UserError(f"the processes cannot communicate ({problem[: 2 * SHOWN]}): {fix} NCCL_DEBUG=WARN tells more")
+        fix = "check NCCL_SOCKET_IFNAME (a network of all machines), the driver, and that each process has its own GPU"
+        return UserError(
+            f"the processes cannot communicate ({problem[: 2 * SHOWN]}); {fix}; NCCL_DEBUG=WARN tells more"
+        )
     return None
 
 

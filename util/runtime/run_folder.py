@@ -49,7 +49,9 @@ class RunFolder:
         if not writes:
             return
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = lock(path / LOCK, f"{path}: another run is writing here; wait for its end, or set run.folder")
+        self._lock = lock(
+            path / LOCK, f"{path}: another run is writing here; wait for its end, or set another run.folder"
+        )
         _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
         self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

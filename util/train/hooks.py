@@ -172,7 +172,7 @@ def _record_losses(training: Training, entry: dict[str, Any]) -> None:
     note = ""
     if progress.skipped:
         entry["skipped_steps"] = progress.skipped
-        note = f"; {progress.skipped} of {length} steps left out, as gradients overflowed in fp16"
+        note = f"; {progress.skipped} of {length} steps were skipped, as gradients overflowed in fp16"
     log.info("epoch %d: loss %.4f%s", entry["epoch"], entry["losses"]["total"], note)
 
 
@@ -186,7 +186,7 @@ def _record_validation(training: Training, validate: Validate, entry: dict[str, 
     if is_best:
         progress.best = score
         progress.best_epoch = entry["epoch"]
-    log.info("epoch %g: validation %.2f (best %.2f)", entry["epoch"], score, progress.best)
+    log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
     return is_best
 
 
@@ -204,7 +204,7 @@ def patience_spent(training: Training) -> bool:
 def finish(training: Training) -> None:
     """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
     if training.progress.step < training.schedule.steps:
-        log.info("no better validation for %d epochs: stopped", training.stage.patience)
+        log.info("stopped: no better validation for %d epochs", training.stage.patience)
     else:  # nothing continues from its end
         save(training, LAST, resumable=False)
         if training.world.is_main:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel
-from model.encoders.features import Features
-from model.tensors.object_windows import Mask
+from model.encoders.encoder import Features
+from model.tensors.mask import Mask
 from util.data.episodes import EpisodeDataset
 from util.errors import UserError
 
@@ -57,8 +57,7 @@ class RecordFile:
         if not self.full:
             self.slots[key] = len(self.slots)
 
-    def in_words(self) -> str:
-        """Return the number of kept views and their size, in words."""
+    def __str__(self) -> str:
         size = len(self.slots) * self.record_bytes / MIB
         note = " (full)" if self.full and self.limit else ""
         return f"{len(self.slots)} views kept, {size:.0f} MiB{note}"
@@ -67,7 +66,7 @@ class RecordFile:
 def packed(features: Features) -> np.ndarray:
     """Return the record of an image: the bytes of its maps, channels last."""
     parts = []
-    for x in features.maps():
+    for x in features.tensors():
         values = x.detach().cpu().permute(0, 2, 3, 1).contiguous().view(-1)
         parts.append(values.view(torch.uint8).numpy())
     return np.concatenate(parts)
@@ -75,7 +74,7 @@ def packed(features: Features) -> np.ndarray:
 
 def unpacked(record: np.ndarray, like: Features) -> Features:
     """Return the maps of a record, of the shapes and types of ``like``, over the record's memory."""
-    values = iter(torch.from_numpy(record).split([x.nbytes for x in like.maps()]))
+    values = iter(torch.from_numpy(record).split([x.nbytes for x in like.tensors()]))
 
     def next_map(x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -113,17 +112,17 @@ class KeptMaps:
         return Features.join(parts).each(lambda x: x.to(image_n3ss.device))
 
 
-def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel, key: str) -> None:
-    """Refuse (UserError) to keep maps of views that are not fixed, or of an encoder that learns; ``key``: the stage."""
+def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel) -> None:
+    """Refuse (UserError) to keep maps of views that are not fixed, or of an encoder that learns."""
     encoder = getattr(model, "encoder", None)
     is_frozen = encoder is not None and not any(p.requires_grad for p in encoder.parameters())
     fix = ""
     if not is_frozen:
         fix = f"{model.title} has none; set it to null"
     elif dataset.views is None:
-        fix = f"set {key}.views to their number"
+        fix = "set meta_stage.views to their number"
     if fix:
-        raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
+        raise UserError(f"meta_stage.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
 
 
 def _key_of(image: Tensor, mask: Tensor | None) -> str:

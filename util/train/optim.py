@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -41,19 +41,15 @@ def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimiz
     """Return the optimiser of some groups of parameters."""
     lr = settings.lr
     tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
-    return OPTIMIZERS[settings.kind](tensors, settings)
+    return OPTIMIZERS[settings.kind](tensors, lr, weight_decay=settings.weight_decay)
 
 
-def _sgd(tensors: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
-    decay = settings.weight_decay
-    return torch.optim.SGD(tensors, settings.lr, MOMENTUM, weight_decay=decay, nesterov=settings.nesterov)
-
-
-def _adamw(tensors: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
-    return torch.optim.AdamW(tensors, settings.lr, betas=BETAS, weight_decay=settings.weight_decay)
-
-
-OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}  # by ``OptimizerSettings.kind``
+# By ``OptimizerSettings.kind``.
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": partial(torch.optim.SGD, momentum=MOMENTUM),
+    "nesterov": partial(torch.optim.SGD, momentum=MOMENTUM, nesterov=True),
+    "adamw": partial(torch.optim.AdamW, betas=BETAS),
+}
 
 
 class OptimizersAsOne:

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.encoders.encoder import EncoderVariant
+from model.encoders.learning import frozen_beside
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.timm_blocks import FoldedConv, fold_frozen_norms
+from model.encoders.variant import EncoderVariant
 from tests.model.varied import vary_norms
 
 NAME, HIGH = "test_efficientnet", 4
@@ -64,7 +65,7 @@ def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> No
     encoder = build_encoder(EncoderSettings(backbone=f"timm/{NAME}"))
     convolutions = [m for m in encoder.modules() if isinstance(m, FoldedConv)]
     assert len(convolutions) > 5
-    for module in encoder.frozen_beside([str(HIGH)], depthwise=False):
+    for module in frozen_beside(encoder, [str(HIGH)], depthwise=False):
         module.requires_grad_(False)
     learning = [m for m in convolutions if m.weight.requires_grad]
     assert learning and all(m.groups == 1 for m in learning)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from model.encoders.encoder import DILATIONS, EncoderVariant
 from model.encoders.lite import LiteEncoder
 from model.encoders.timm_encoder import NET, TimmEncoder
-from model.tensors.object_windows import Mask
+from model.encoders.variant import DILATIONS, EncoderVariant
+from model.tensors.mask import Mask
 from tests.model.varied import vary_norms
 
 CASES = [("lite0", 4, 8, False), ("lite0.in1k", 3, 8, True), ("lite2", 4, 16, True), ("lite4", 4, 32, False)]

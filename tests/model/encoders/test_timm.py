@@ -12,12 +12,13 @@ import torchvision
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
+from model.encoders.learning import frozen_beside
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.residual import SMALL
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.variant import EncoderVariant
 from model.mismatch import ModelMismatch
 from tests.helpers.close import close
 from util.checkpoints import checkpoint
@@ -139,7 +140,7 @@ PARTS = [(TRANSFORMER, "net.blocks.1", "net.blocks.1."), (CONVOLUTIONS, "4", "ne
 @pytest.mark.parametrize("backbone, part, prefix", PARTS)
 def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, prefix: str) -> None:
     encoder = encoder_of(backbone)
-    for module in encoder.frozen_beside([part]):
+    for module in frozen_beside(encoder, [part]):
         module.requires_grad_(False)
     learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith(prefix) and "bn" not in name for name in learning)

@@ -173,9 +173,9 @@ def coins(tab: Tab) -> Tab:
     return tab
 
 
-def marks(served: Page, name: str) -> list[str]:
-    """Return the tools of the marks on a photo."""
-    return [mark["tool"] for mark in served.marks(name)]
+def tools_of(served: Page, name: str) -> list[str]:
+    """Return the tools of the edits on a photo."""
+    return [edit["tool"] for edit in served.edits(name)]
 
 
 def check_layout(coins: Tab) -> None:
@@ -186,7 +186,7 @@ def check_layout(coins: Tab) -> None:
     assert coins.page.evaluate("document.documentElement.scrollWidth") == coins.page.viewport_size["width"]
     if not coins.is_narrow:
         return
-    parts = ("[data-do=choose]", "#grid", "#tools", "canvas", "[data-do=segment]", "[data-do=pack]")
+    parts = ("[data-do=pick_files]", "#grid", "#tools", "canvas", "[data-do=segment]", "[data-do=pack]")
     tops = [coins.page.locator(part).bounding_box()["y"] for part in parts]
     assert tops == sorted(tops)
     for target in coins.page.locator("button:visible, label:visible, select:visible").all():
@@ -194,7 +194,7 @@ def check_layout(coins: Tab) -> None:
         assert min(box["width"], box["height"]) >= FINGER, target.inner_text()
 
 
-def test_an_object_is_marked_found_corrected_and_downloaded(coins: Tab, served: Page) -> None:
+def test_an_object_is_annotated_found_corrected_and_downloaded(coins: Tab, served: Page) -> None:
     check_layout(coins)
     coins.drag(COIN, (COIN[0] + 4, COIN[1]))
     coins.says("coins_1.jpg is an example now")
@@ -206,7 +206,7 @@ def test_an_object_is_marked_found_corrected_and_downloaded(coins: Tab, served: 
     coins.drag((60, 20), (80, 20))
     coins.press("Accept")
     coins.status("coins_2.jpg", "accepted")
-    assert marks(served, "coins_2.jpg") == ["brush", "eraser"]
+    assert tools_of(served, "coins_2.jpg") == ["brush", "eraser"]
     coins.press("Prepare zip")
     coins.says("2 of 2 photos packed")
     with coins.page.expect_download(timeout=PATIENCE) as download:
@@ -225,7 +225,7 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     coins.choose("Click")
     coins.click(COIN)
     coins.says("coins_1.jpg is an example now")
-    assert marks(served, "coins_1.jpg") == ["outline"]
+    assert tools_of(served, "coins_1.jpg") == ["outline"]
     coins.click(COIN, key="Shift")
     coins.says("coins_1.jpg is no example any more")
     coins.choose("Box")
@@ -234,7 +234,7 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     coins.says("The box is empty")
     coins.drag(corner, (COIN[0] + COIN_RADIUS, COIN[1] + COIN_RADIUS))
     coins.says("coins_1.jpg is an example now")
-    assert {*marks(served, "coins_1.jpg")} == {"outline"}
+    assert {*tools_of(served, "coins_1.jpg")} == {"outline"}
     coins.press("Clear annotation")
     coins.says("coins_1.jpg is no example any more")
     coins.press("Undo")
@@ -256,11 +256,11 @@ def test_classes_are_imported_renamed_added_and_removed(coins: Tab, served: Page
     assert served.classes() == ["coin", "pièce"]
     coins.draw_by_keys()
     coins.says("coins_1.jpg is an example now")
-    assert [(mark["tool"], mark["value"]) for mark in served.marks("coins_1.jpg")] == [("brush", 2)]
+    assert [(edit["tool"], edit["value"]) for edit in served.edits("coins_1.jpg")] == [("brush", 2)]
     coins.press("Remove class")
     coins.says("pièce is removed")
     coins.expect("#classes").to_have_text("coin", timeout=PATIENCE)
-    assert not marks(served, "coins_1.jpg")
+    assert not tools_of(served, "coins_1.jpg")
 
 
 def test_each_refused_request_is_shown(coins: Tab, tmp_path: Path) -> None:

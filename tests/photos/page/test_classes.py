@@ -21,7 +21,7 @@ def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_
     classes = page.classes()
     assert len(classes) == 7
     assert classes[-1] == "cat"
-    assert "is a base class" in page.do("rename_class", value=1, name="dog")
+    assert "is a trained class" in page.do("rename_class", value=1, name="dog")
     page.draw(photos[0].name, BOX | {"value": 7})
     assert page.do("segment") == "1 of 1 photos segmented"
     assert list(page.row(photos[1].name)["share"]) == classes
@@ -30,7 +30,7 @@ def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_
 
 @pytest.fixture
 def three_classes(page: Page, photos: list[Path]) -> Page:
-    """Return a page of cat, dog and cow, with a photo that marks cat and cow, one that marks cat, and a result."""
+    """Return a page of cat, dog and cow, with an example of cat and cow, one of cat, and a result."""
     for photo in photos:
         page.do("open", path=str(photo))
     for name in ("cat", "dog", "cow"):
@@ -49,22 +49,22 @@ def test_a_class_with_a_verdict_is_not_removed(three_classes: Page, photos: list
     assert three_classes.do("remove_class", value=1) == "cat is removed"
 
 
-def test_a_class_is_removed_with_its_marks_and_results(three_classes: Page, photos: list[Path], tmp_path: Path) -> None:
+def test_a_class_is_removed_with_its_edits_and_results(three_classes: Page, photos: list[Path], tmp_path: Path) -> None:
     three_classes.do("remove_class", value=1)
     assert three_classes.classes() == ["dog", "cow"]
-    marks = three_classes.marks(photos[0].name)
-    assert [(mark["tool"], mark["value"]) for mark in marks] == [("box", 2), ("eraser", 1)]
-    label = read_mask(tmp_path / f"out/marked/masks/{photos[0].stem}.png")
+    edits = three_classes.edits(photos[0].name)
+    assert [(edit["tool"], edit["value"]) for edit in edits] == [("box", 2), ("eraser", 1)]
+    label = read_mask(tmp_path / f"out/examples/masks/{photos[0].stem}.png")
     assert np.unique(label).tolist() == [0, 2]
-    assert not three_classes.row(photos[1].name)["marked"]
+    assert not three_classes.row(photos[1].name)["example"]
     assert not three_classes.row(photos[2].name)["found"]
 
 
-def test_classes_are_renamed_in_the_marked_photos(page: Page, photos: list[Path], tmp_path: Path) -> None:
+def test_classes_are_renamed_in_the_examples(page: Page, photos: list[Path], tmp_path: Path) -> None:
     page.do("open", path=str(photos[0]))
     page.do("add_class", name="cat")
     page.draw(photos[0].name, BOX)
     page.do("add_class", name="C+")
     assert "those of 'C+'" in page.do("add_class", name="C#")
     page.do("rename_class", value=1, name="dog")
-    assert (tmp_path / "out/marked/names.txt").read_text() == "1: dog\n2: C+\n"
+    assert (tmp_path / "out/examples/names.txt").read_text() == "1: dog\n2: C+\n"

@@ -11,7 +11,7 @@ from photos.results import FORMATS
 from tests.helpers.browser import Page, unpacked
 from util.files.images import read_mask
 
-PARTS = {"session.json", "lock", "marks", "beneath", "predictions.zip"}  # of the folder ``page``
+PARTS = {"session.json", "lock", "edits", "beneath", "predictions.zip"}  # of the folder ``page``
 
 
 @pytest.fixture

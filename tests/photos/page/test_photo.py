@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from photos import Prediction
-from photos.page.drawing import Mark, draw_marks
+from photos.page.drawing import Edit, with_edits
 from photos.page.photo import mask_at
 from util.evaluate.calibration import Calibration
 
@@ -14,7 +14,7 @@ EMPTY = np.zeros(SHAPE, np.uint8)
 
 
 def label(tool: str, *points: list[float], radius: float = 2, on: np.ndarray = EMPTY) -> np.ndarray:
-    return draw_marks(on, [Mark(tool=tool, value=1, radius=radius, points=[*points])])
+    return with_edits(on, [Edit(tool=tool, value=1, radius=radius, points=[*points])])
 
 
 def test_a_box_covers_its_pixels() -> None:

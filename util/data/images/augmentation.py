@@ -16,6 +16,7 @@ from util.files.images import CLASS_CHANNEL, STACKED_CHANNELS
 PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; the mean is ImageNet's
 BLUR_KERNEL = (5, 5)
 ROTATION = 10.0  # degrees at most, either way
+CHANCE = 0.5  # of each of ``augment.changes``
 KEEP_TRIES = 30  # draws of a crop that holds enough of its target
 
 Window = tuple[slice, slice]  # rows, columns
@@ -57,7 +58,7 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
     smallest, largest = augment.scale
     scale = random.uniform(smallest, largest)
     angle = random.uniform(-ROTATION, ROTATION)
-    chances = (augment.rotate_probability, augment.blur_probability, augment.flip_probability)
+    chances = [CHANCE * (name in augment.changes) for name in ("rotate", "blur", "flip")]
     rotates, blurs, flips = (random.random(3) < chances).tolist()
     new_height = max(round(height * scale), 1)
     new_width = max(round(width * scale), 1)

@@ -49,7 +49,7 @@ class MappedImages:
         if row not in self.sound:
             checksums = self._content[self.starts[-1] :].view(CHECKSUM)
             if zlib.crc32(content.data) != int(checksums[row]):
-                raise UserError(f"{self.path}: this cache of decoded images is damaged; remove it")
+                raise UserError(f"{self.path}: this cache of decoded images is damaged; remove it and repeat")
             self.sound.add(row)
         return content.reshape(*self.sizes[row], STACKED_CHANNELS)
 

@@ -53,7 +53,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     pairs = [(stem, class_id) for stem, class_id in rows if class_id is not None]
     _refuse_repeated(name, pairs)
     if not rows or len(pairs) not in (0, len(rows)):
-        raise UserError(f"{name}: this list is empty, or only some of its {len(rows)} lines name a class")
+        problem = f"this list is empty, or only some of its {len(rows)} lines name a class"
+        raise UserError(f"{name}: {problem}; name one in every line or in none")
     stems = tuple(stem for stem, _ in rows)
     classes = tuple(class_id for _, class_id in pairs)
     return ListFile(Path(name), stems, classes or None)
@@ -99,14 +100,14 @@ def _rows(path: Path) -> list[Row]:
             content = gzip.decompress(content)
         text = content.decode("utf-8-sig")
     except Exception as error:  # a damaged archive or pickle can raise any exception
-        raise UserError(f"{path}: cannot be read safely as text, .gz or a pickled dictionary ({error})") from None
+        raise UserError(f"{path}: is no list of text, .gz or a pickled dictionary ({error}); name another") from None
     rows: list[Row] = []
     for number, line in enumerate(text.splitlines(), 1):
         if "\0" in line:
             raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
         line_rows = _rows_of_line(line)
         if line_rows is None:
-            raise UserError(f"{path}:{number}: neither 'image mask' nor 'image__class': {line[:80]!r}")
+            raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image mask' or 'image class'")
         rows += line_rows
     return rows
 
@@ -127,7 +128,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if not words:
         return []
     first, *others = words
-    if first.isdecimal() and _are_coco_images(others):
+    if first.isdecimal() and others and all(COCO_IMAGE.fullmatch(word) for word in others):
         return [(_coco_stem(word), int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
@@ -139,11 +140,6 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if _stem(first) == _stem(second).removesuffix(MASK_ENDING):
         return [(_stem(first), None)]
     return None
-
-
-def _are_coco_images(words: list[str]) -> bool:
-    """Return whether words are short forms of images of COCO 2014; False without any."""
-    return bool(words) and all(COCO_IMAGE.fullmatch(word) for word in words)
 
 
 def _coco_stem(word: str) -> str:

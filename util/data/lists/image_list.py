@@ -29,8 +29,10 @@ class ImageList:
 
     def __post_init__(self) -> None:
         if not len(self.queries):
-            problem = "a list is empty: no image shows enough of the fold's classes, or no class has enough images"
-            fix = "check data.fold, data.min_pixels, data.shot and the masks"
+            problem = (
+                "the list of the fold is empty: no image shows enough of its classes, or no class has enough images"
+            )
+            fix = "lower data.min_pixels or data.shot, or check data.fold and the masks"
             raise UserError(f"{self.source or self.index.listed}: {problem}; {fix}")
 
     @cached_property
@@ -103,7 +105,8 @@ def test_list(index: Index, fold: Fold, data: DataSettings, list_file: str | Non
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
     """Return the images that show one of some classes, without those of at most ``shot`` images; None: all are."""
-    enough = tuple(c for c in classes if (index.areas[:, c] >= data.min_pixels).sum() > shot)
+    counts = (index.areas[:, classes] >= data.min_pixels).sum(0)
+    enough = tuple(c for c, count in zip(classes, counts) if count > shot)
     return _by_pixels(index, data, enough) if enough else None
 
 
@@ -129,8 +132,8 @@ def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: Prot
     if bare:
         names = ", ".join(data.classes[c - 1] for c in bare)
         problem = f"no image shows at least {least} pixels of it and no other novel class"
-        fix = "lower support_pixels of the protocol, or add images"
-        raise UserError(f"{index.listed}: no support for {names}: {problem}; {fix}")
+        fix = "lower the protocol's support_pixels, or add images"
+        raise UserError(f"{index.listed}: no support image for {names}: {problem}; {fix}")
     return images
 
 
@@ -206,7 +209,8 @@ def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> Im
         return _list_of_images(source, listed, rows)
     unknown = [c for c in listed.classes if c not in source.classes]
     if unknown:
-        raise UserError(f"{listed.path}: lists class {unknown[0]}, which is not of this fold: {source.classes}")
+        problem = f"lists class {unknown[0]}, which is not of this fold: {source.classes}"
+        raise UserError(f"{listed.path}: {problem}; name the list of this fold, or set data.fold")
     return _list_of_pairs(source, listed, pairs=list(zip(rows, listed.classes)), drop_hidden=drop_hidden)
 
 
@@ -214,12 +218,12 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
     """Return the rows of a file's images in the index; UserError if one is not there, or names are ambiguous."""
     rows = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(rows) < len(index.names):
-        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
+        raise UserError(f"{listed.path}: names no folders, but the data set has images of one name in two; rename them")
     stems = dict.fromkeys(listed.stems)
     missing = [stem for stem in stems if stem not in rows]
     if missing:
         problem = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
-        raise UserError(f"{listed.path}: {problem}")
+        raise UserError(f"{listed.path}: {problem}; remove their lines, or name a list of this data set")
     return [rows[stem] for stem in listed.stems]
 
 
@@ -229,7 +233,9 @@ def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> Im
     path = listed.path.as_posix()
     for row, stem in zip(rows, listed.stems):
         if not areas[row, source.classes].any():
-            raise UserError(f"{path}: the mask of {stem} shows no pixel of the classes {source.classes}")
+            raise UserError(
+                f"{path}: the mask of {stem} shows no pixel of the classes {source.classes}; remove its line"
+            )
     queries = np.array(list(dict.fromkeys(rows)))
     candidates = {c: queries[areas[queries, c] >= source.data.min_pixels] for c in source.classes}
     return ImageList(source.index, source.classes, queries, candidates, path)
@@ -241,8 +247,9 @@ def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, 
     path = listed.path.as_posix()
     hidden = [place for place, (row, c) in enumerate(pairs) if not areas[row, c]]
     if hidden and not drop_hidden:
-        first = hidden[0]
-        raise UserError(f"{path}: the mask of {listed.stems[first]} shows no pixel of class {pairs[first][1]}")
+        place = hidden[0]
+        problem = f"the mask of {listed.stems[place]} shows no pixel of class {pairs[place][1]}"
+        raise UserError(f"{path}: {problem}; remove its line")
     note = ""
     if hidden:
         note = f"{path}: left out {len(hidden)} of {len(pairs)} pairs, whose masks show no pixel of the class"

@@ -159,10 +159,11 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
         row = line.split()[:words]
         if not row:
             continue
-        is_complete = words == 1 or (len(row) == words and row[1].isdecimal())
-        if not is_complete or row[0] in rows or "\0" in line:
-            form = "an image" if words == 1 else "a mask, its class id and its photo"
-            raise UserError(f"{path}:{number}: {line[:80]!r} is not {form} that no other line names")
+        has_class = words == 1 or (len(row) == words and row[1].isdecimal())
+        is_new = row[0] not in rows
+        if not (has_class and is_new) or "\0" in line:
+            form = "the name of an image" if words == 1 else "a mask, its class id and its photo"
+            raise UserError(f"{path}:{number}: {line[:80]!r} is not {form}, or repeats a name; write each name once")
         rows[row[0]] = row
     if not rows:
         raise UserError(f"{path}: this list names no image; write one name per line")
@@ -244,7 +245,8 @@ def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, pr
 
     ``classes`` is the highest value in masks. Errors as ``_read_files``.
     """
-    asked = hashlib.sha256(f"{FORMAT} {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
+    root = Path(data.root).resolve()
+    asked = hashlib.sha256(f"{FORMAT} {classes} {root}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
     states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read
@@ -291,7 +293,7 @@ def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Pat
     for image, inode in zip(images, states[:, 0, -1].tolist(), strict=True):
         other = known.setdefault(inode, image)
         if other is not image and other.samefile(image):
-            raise UserError(f"{listed}: {other} and {image} are one file, which would support itself")
+            raise UserError(f"{listed}: {other} and {image} are one file, which would support itself; list one")
 
 
 def _index_of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
@@ -311,7 +313,7 @@ def list_of(data: DataSettings, part: str) -> str:
     lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
     name = lists[part]
     if name is None:
-        raise UserError(f"data set {data.name} has no images for this: data.{part}_list is null; name another data set")
+        raise UserError(f"data.{part}_list: is null: {data.name} has no images for this; name another data set")
     return name
 
 
@@ -326,8 +328,9 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     counts = np.bincount(mask.ravel(), minlength=256)
     for value in np.flatnonzero(counts):
         if value > classes and value != IGNORE:
-            allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey, or are objects numbered?)"
-            raise UserError(f"{mask_path}: class id {value} is out of range; {allowed}")
+            allowed = f"class ids are 0 to {classes}, and 255 is unknown"
+            cause = "was a palette mask saved as grey, or are objects numbered?"
+            raise UserError(f"{mask_path}: holds the value {value}; {allowed} ({cause})")
     return counts[: classes + 1].astype(np.int64)
 
 

@@ -56,9 +56,10 @@ def read_manifest(path: Path) -> Manifest:
             if "class" not in row and "runs" in out.header:
                 row |= out.header["runs"][str(row.get("seed", 0))]
             row["query"], ways_of(row)  # KeyError if one is missing
+            row.setdefault("seed", 0)
         except (ValueError, KeyError, TypeError) as error:
             form = "{'query': name, 'class': id, 'supports': [names]}"
-            raise UserError(f"{path}:{number}: no episode {form} in JSON ({error!r})") from None
+            raise UserError(f"{path}:{number}: is no episode ({error!r}); write JSON such as {form}") from None
         out.episodes.append(row)
         out.lines.append(number)
     if not out.episodes:
@@ -91,7 +92,8 @@ def digest_of_rows(episodes: Iterable[dict[str, Any]]) -> str:
     out = hashlib.sha256()
     for episode in episodes:
         ways = [f"{class_id} {' '.join(supports)}" for class_id, supports in _drawn_ways(episode)]
-        out.update((" ".join([episode["query"], *ways]) + "\n").encode())
+        line = " ".join([episode["query"], *ways])
+        out.update(f"{line}\n".encode())
     return out.hexdigest()
 
 
@@ -126,7 +128,8 @@ def replay(
         expected = data.name if key == "dataset" else getattr(data, key)
         stated = manifest.header.get(key, expected)
         if stated != expected:
-            raise UserError(f"{path}: this manifest has {key} {stated}, this test has {key} {expected}")
+            difference = f"this manifest has {key} {stated}, this test has {key} {expected}"
+            raise UserError(f"{path}: {difference}; name another manifest, or change the test")
     rows = {name: row for row, name in enumerate(images.index.names)}
     test = _Test(images, data, ways, absent, rows)
     seeds: dict[int, list[EpisodeKey]] = {}
@@ -134,7 +137,7 @@ def replay(
         problem = _problem(episode, test)
         if problem:
             raise UserError(f"{path}:{line}: {problem}")
-        keys = seeds.setdefault(episode.get("seed", 0), [])
+        keys = seeds.setdefault(episode["seed"], [])
         keys.append(_episode_key(len(keys), episode, rows))
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
@@ -165,7 +168,8 @@ def _problem(episode: dict[str, Any], test: _Test) -> str | None:
     drawn = _drawn_ways(episode)
     classes = {class_id for class_id, _ in drawn}
     if not len(classes) == len(drawn) == test.ways:
-        return f"this episode has {len(drawn)} classes, the protocol has {test.ways} different ones (ways)"
+        shown = ", ".join(str(class_id) for class_id, _ in drawn)
+        return f"this episode has the classes {shown}, the protocol has {test.ways} different ones (ways)"
     for number, (class_id, supports) in enumerate(drawn):
         problem = _problem_of_way(query, class_id, supports, test)
         if problem:

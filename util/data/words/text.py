@@ -23,15 +23,15 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     The names of the classes, if given, are compared with the number of rows and the array ``names`` of an ``.npz``.
     UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
     """
+    fix = "make them by prepare.py embeddings, or --set data.text=names"
     try:
         table, names = _read_table(path)
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
     except FileNotFoundError:
-        fix = "make them by prepare.py embeddings, or --set data.text=names"
         raise UserError(f"{path}: these text vectors do not exist; {fix}") from None
     except Exception as error:  # a damaged pickle can raise any exception
-        raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
+        raise UserError(f"{path}: no text vectors that can be read safely ({error}); {fix}") from None
     if classes is not None:
         _check_rows(path, len(table), names, expected=["background", *classes])
     return np.ascontiguousarray(table, np.float32)
@@ -53,8 +53,8 @@ def _check_rows(path: Path, rows: int, names: list[str] | None, expected: list[s
         return
     unknown = [repr(name) for name in names or () if name not in expected]
     difference = unknown[0] if unknown else f"{rows} rows"
-    fix = f"this data set needs {len(expected)} rows; set data.text"
-    raise UserError(f"{path}: vectors of other classes ({difference}), {fix}")
+    fix = f"this data set needs {len(expected)} rows; make them by prepare.py embeddings"
+    raise UserError(f"{path}: holds vectors of other classes ({difference}), {fix}")
 
 
 def stored_origin(path: Path) -> str | None:

@@ -55,9 +55,10 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     names = ["background", *classes]
     matches = _find(source, names)
     missing = [name for name in names if name not in matches]
-    if missing and (not fill or not matches):
+    can_fill = fill and matches
+    if missing and not can_fill:
         words = ", ".join(map(repr, missing))
-        fix = "rename them, or make rows without meaning: --missing names"
+        fix = "rename the classes, or make rows without meaning for them: --missing names"
         raise UserError(f"{source}: has no word for {words}; {fix}")
     width = len(next(iter(matches.values())).vector)
     rows = []
@@ -131,15 +132,12 @@ def _spellings(word: str) -> list[str]:
 def _first_stored(lookups: list[list[str]], vectors: dict[str, np.ndarray]) -> list[str]:
     """Return the words, as a file spells them, of the first lookup of which it has all; none if there is no such."""
     for words in lookups:
-        stored = [_stored_spelling(word, vectors) for word in words]
-        if all(stored):
+        stored = []
+        for word in words:
+            stored += [spelling for spelling in _spellings(word) if spelling in vectors][:1]
+        if len(stored) == len(words):
             return stored
     return []
-
-
-def _stored_spelling(word: str, vectors: dict[str, np.ndarray]) -> str:
-    """Return the first spelling of a word that has a vector; '' if none has."""
-    return next((spelling for spelling in _spellings(word) if spelling in vectors), "")
 
 
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
@@ -161,7 +159,7 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
     except Exception as error:  # a damaged file can raise any exception
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
-        raise UserError(f"{path}: no word vectors of word2vec, GloVe or fastText ({error!r})") from None
+        raise UserError(f"{path}: holds no word vectors of word2vec, GloVe or fastText ({error!r})") from None
 
 
 def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarray]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import folded, is_depthwise
+from model.encoders.encoder import folded
+from model.encoders.learning import is_depthwise
 
 
 class _ActivationAlone(nn.Module):

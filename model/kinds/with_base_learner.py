@@ -1,7 +1,4 @@
-"""Models over a frozen encoder and base learner (BAM): the base stage, and distances of scenes.
-
-The distances weigh the shots, and correct the meta prediction together with the base learner's.
-"""
+"""Models over a frozen encoder and base learner (BAM): their settings, their parts, and the base-learner stage."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,79 +6,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.contract import Task, Trainable
+from model.contract import ParamGroup, Task, Trainable
+from model.encode import Method
+from model.encoders.encoder import Encoder
 from model.encoders.registry import ONE_GRID
-from model.episode import Episode, Output
-from model.parts.base_learner import BaseLearner, BaseStage
+from model.episode import Episode, LabelledImages, Output
+from model.parts.base_learner import BaseLearner, Ensemble, ShotWeights
 from model.parts.layers import HEAD_DROPOUT
 from model.parts.loss import mask_loss
-from model.parts.with_encoder import HIGH, WithEncoder, WithEncoderSettings
-from model.tensors.ops import in_float32, logits_at
-
-
-@torch.no_grad()
-@in_float32
-def gram(feature_bchw: Tensor) -> Tensor:
-    """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
-    x_bcl = feature_bchw.flatten(2)
-    norm_bc = x_bcl.norm(dim=2)
-    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + 1e-7)
-
-
-@torch.no_grad()
-@in_float32
-def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
-    """Return e_k = |G_q - G_k| / C of K shots, (B, K), the distance of low-level statistics."""
-    difference = query_gram_bcc.unsqueeze(1) - support_gram_bkcc
-    return difference.flatten(2).norm(dim=2) / query_gram_bcc.shape[1]
-
-
-class ShotWeights(nn.Module):
-    """Learned shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
-
-    Each weight belongs to the shot of its distance; HDMNet's published checkpoints give that of rank r to position r.
-    """
-
-    def __init__(self, shots: int, in_shot_order: bool = True):
-        super().__init__()
-        self.shots, self.in_shot_order = shots, in_shot_order
-        if shots > 1:
-            self.mix = nn.Sequential(nn.Conv2d(shots, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, shots, 1))
-
-    @in_float32
-    def forward(self, distance_bk: Tensor) -> Tensor:
-        """Return the weights w_k, (B, K) with sum 1, from the distances e_k."""
-        if self.shots == 1:
-            return torch.ones_like(distance_bk)
-        ascending, order = distance_bk.sort(dim=1)
-        score = self.mix(ascending[:, :, None, None])[:, :, 0, 0]
-        if self.in_shot_order:
-            score = torch.zeros_like(score).scatter(1, order, score)
-        return score.softmax(dim=1)
-
-
-class Ensemble(nn.Module):
-    """Correct the meta prediction by the scene difference (g) and the probability of base classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scene, self.background = (nn.Conv2d(2, 1, 1, bias=False) for _ in range(2))  # g serves both classes
-        for merge in (self.scene, self.background):
-            nn.init.dirac_(merge.weight)  # its output is the first map at first
-
-    @in_float32
-    def forward(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, own_class_b: Tensor | None) -> Tensor:
-        """Return final logits (B, 2, h, w) from meta and base logits and scenes; the own class suppresses nothing."""
-        probability = base_bnhw.softmax(dim=1)
-        base = probability[:, 1:].sum(1, keepdim=True)  # of any base class, (B, 1, h, w)
-        if own_class_b is not None:
-            index = own_class_b.view(-1, 1, 1, 1).expand(-1, 1, *probability.shape[2:])
-            own_class = probability.gather(1, index)
-            base = base - own_class * (own_class_b > 0).view(-1, 1, 1, 1)
-        difference = scene_b.view(-1, 1, 1, 1).expand_as(base)
-        meta = meta_b2hw.softmax(dim=1).split(1, dim=1)
-        background, foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)
-        return torch.cat([self.background(torch.cat([background, base], dim=1)), foreground], dim=1)
+from model.parts.with_encoder import HIGH, WithEncoderSettings
+from model.tensors.ops import logits_at
 
 
 @dataclass
@@ -100,7 +34,35 @@ class WithBaseSettings(WithEncoderSettings):
     base: BaseSettings = field(default_factory=BaseSettings)
 
 
-class OverBaseStage(WithEncoder):
+class BaseStage(Trainable):
+    """The first training stage: encoder, but for its first ``frozen_stages``, and base learner on base classes."""
+
+    def __init__(self, encoder: Encoder, base_learner: BaseLearner, frozen_stages: int, head_lr_factor: float):
+        super().__init__()
+        self.encoder, self.base_learner = encoder, base_learner
+        self.frozen_stages, self.head_lr_factor = frozen_stages, head_lr_factor
+        self.requires_grad_(True)
+        self.freeze()
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the encoder stages that do not learn."""
+        yield from self.encoder.stages()[: self.frozen_stages]
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return the encoder's learnable stages (learning-rate factor 1) and the head (``head_lr_factor``)."""
+        encoder = [p for p in self.encoder.parameters() if p.requires_grad]
+        head = ParamGroup("head", list(self.base_learner.parameters()), factor=self.head_lr_factor)
+        return [ParamGroup("encoder", encoder), head] if encoder else [head]
+
+    def forward(self, batch: LabelledImages) -> Output:
+        """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
+        features = self.encoder(self.encoder.normalise(batch.image))
+        logits = logits_at(self.base_learner(features.stage[self.encoder.last_stage]), batch.image.shape[-2:])
+        losses = {"main": mask_loss(logits, batch.label)} if self.training else {}
+        return Output(logits, losses=losses)
+
+
+class OverBaseStage(Method):
     """A model whose encoder and base learner come from a base stage and are frozen."""
 
     settings: WithBaseSettings

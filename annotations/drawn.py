@@ -1,9 +1,10 @@
-"""Marks that stand for an object's mask: a box, points, a scribble."""
+"""Annotations that are drawn in place of an object's mask: a box, points, a scribble."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from util.files.palette import IGNORE
 
@@ -12,8 +13,8 @@ BOX = "box"
 POINTS = "points"
 SCRIBBLE = "scribble"
 KINDS = (MASK, BOX, POINTS, SCRIBBLE)
-UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
-DRAWN = 3  # points of a mark that is drawn for an object
+UNKNOWN = 3  # radii around a point within which other pixels are unknown
+DRAWN = 3  # points that stand for an object
 
 
 def point_label(
@@ -21,22 +22,30 @@ def point_label(
 ) -> np.ndarray:
     """Return the label (H, W) uint8 of points (x, y) inside the photo: object, unknown pixels around it, background.
 
-    ``joined`` marks the lines between them too; ``radius`` is in pixels, None for 2 % of the longer side.
+    ``joined``: the lines between them are of the object too; ``radius`` is in pixels, None for 2 % of the longer side.
     """
     cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
-    unmarked = np.ones(shape, np.uint8)
+    is_beside = np.ones(shape, np.uint8)
     if joined:
-        cv2.polylines(unmarked, [cells], isClosed=False, color=0)
-    unmarked[cells[:, 1], cells[:, 0]] = 0
-    distance = cv2.distanceTransform(unmarked, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        cv2.polylines(is_beside, [cells], isClosed=False, color=0)
+    is_beside[cells[:, 1], cells[:, 0]] = 0
+    distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     radius = radius or max(0.02 * max(shape), 1)
     label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
     label[distance <= radius] = 1
     return label
 
 
-def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:
-    """Return the label that a mark of a kind gives in place of a mask {0, 1, 255} uint8 with an object.
+def box_between(corners: ArrayLike, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return rows and columns of the box between two opposite corners (x, y), cut at the edges of a photo (H, W)."""
+    limits = np.array(shape[1::-1])
+    left, top = np.clip(np.min(corners, axis=0), 0, limits)
+    right, bottom = np.clip(np.max(corners, axis=0), 0, limits)
+    return slice(round(top), round(bottom)), slice(round(left), round(right))
+
+
+def drawn_label(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:
+    """Return the label that an annotation of a kind gives in place of a mask {0, 1, 255} uint8 with an object.
 
     Points lie well inside the object, as people click; a scribble joins them from left to right.
     """
@@ -50,6 +59,6 @@ def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> 
         return label
     depth = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     rows, columns = np.nonzero(depth > 0.5 * depth.max())
-    chosen = random.choice(len(rows), DRAWN)
-    points = sorted(zip(columns[chosen].tolist(), rows[chosen].tolist()))
+    places = random.choice(len(rows), DRAWN)
+    points = sorted(zip(columns[places].tolist(), rows[places].tolist()))
     return point_label(points, inside.shape, joined=kind == SCRIBBLE)

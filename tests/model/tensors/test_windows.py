@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.tensors.object_windows import spans_of, window_around
+from model.tensors.windows import spans_of, window_around
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])

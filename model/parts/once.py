@@ -1,0 +1,47 @@
+"""Results of the shots of several classes together, which serve every query that has the same ones."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeVar
+from weakref import ref
+
+import torch
+
+from model.episode import Shot
+
+AnyShot = TypeVar("AnyShot", bound=Shot)
+Found = TypeVar("Found")
+
+
+@dataclass
+class Finding:
+    """A result of the shots of several classes together."""
+
+    shots: list[ref[Shot]]  # of all classes in a row
+    counts: list[int]  # of the shots of each class
+    found: Any
+
+    def is_of(self, shots: Sequence[Shot], counts: Sequence[int]) -> bool:
+        """Return whether it was found in these shots."""
+        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
+
+
+def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
+    """Return what ``find`` finds in the K shots of n classes together; a method asks for one such finding.
+
+    Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
+    gets the same.
+    """
+    originals: list[list[Any]] = [[shot.original for shot in of_class] for of_class in shots]
+    every_one = [*chain(*originals)]
+    if any(one is None for one in every_one) or torch.compiler.is_dynamo_compiling():
+        return find(shots)
+    first = every_one[0]
+    counts = [len(of_class) for of_class in originals]
+    if first.finding is not None and first.finding.is_of(every_one, counts):
+        return first.finding.found
+    found = find(originals)
+    if not torch.compiler.is_compiling():
+        first.finding = Finding([ref(one) for one in every_one], counts, found)
+    return found

@@ -1,0 +1,190 @@
+"""Read files and folders of annotations as examples: all annotated photos of each class, or the first of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from annotations import mask_files, masks, recognise
+from annotations.annotation import Annotations, Say
+from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
+from annotations.region import classes_in, read_region_of
+from photos.examples import Example, check_class_name
+from util.errors import UserError, nearest
+from util.files.palette import IGNORE
+from util.parallel import attempt
+
+MAX_SHOTS = 100  # examples of a class in a file; more take too much memory and are hardly meant
+
+
+def read_examples(
+    texts: Sequence[str],
+    photos: Path | None = None,
+    *,
+    classes: Sequence[str] = (),
+    shots: int | None = None,
+    mask_value: int | None = None,
+    say: Say | None = None,
+) -> tuple[list[Example], dict[int, str]]:
+    """Return the examples of all classes in files or folders, and the categories of the first, id -> name.
+
+    Args:
+        texts: ``[format:]path``; see ``annotations/recognise.py``.
+        photos: the folder of the photos, where it is not that of the annotations.
+        classes: the classes to take; () for all.
+        shots: the photos to take of each class of a file, the first ones; None for all.
+        mask_value: of the object in masks that have no file of class names.
+        say: takes each line on what is not understood; default to the error output.
+
+    UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
+    """
+    examples = list[Example]()
+    categories = list[dict[int, str]]()
+    for text in texts:
+        kind, path = recognise.recognise(text)
+        if kind == recognise.MASKS:
+            on_masks, names = _of_masks(path, photos, shots, mask_value)
+            examples += _select(on_masks, names, path, classes=classes, shots=shots)
+        else:
+            annotations = recognise.read(text, photos, say)
+            names = annotations.categories
+            for example in _select(_of_annotations(annotations), names, path, classes=classes, shots=shots):
+                assert example.annotated is not None
+                examples.append(replace(example, photo=annotations.path_of(example.annotated)))
+        categories.append(names)
+    if texts:
+        _check_classes(examples, categories, classes, " and ".join(texts))
+    return examples, categories[0] if categories else {}
+
+
+def _of_masks(
+    path: Path, photos: Path | None, shots: int | None, mask_value: int | None
+) -> tuple[list[Example], dict[int, str]]:
+    """Return the examples in a folder of masks, all that are needed, and its classes, value -> name."""
+    photo_folder, mask_folder = mask_files.folders_in(path, photos)
+    known = masks.names_beside(mask_folder)
+    pairs = mask_files.pairs(photo_folder, mask_folder)
+    if known is not None:
+        return list(_named_masks(pairs, known)), known.classes
+    return list(islice(_unnamed_masks(pairs, mask_value), shots)), {}
+
+
+def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Example]:
+    """Yield an example of every value in every mask; of one class, also where a mask shows it without class ids.
+
+    UserError: as ``check_set``; a value or a colour has no name, or 255 is all that a mask marks.
+    """
+    read = facts_of_all([mask for _, mask in pairs], known.colours)
+    facts = [mask for mask in read if isinstance(mask, MaskFacts)]
+    check_set(facts, known)
+    _refuse_255(facts, known)
+    unknown = tuple(value for value, name in known.names.items() if not name)
+    for (photo, mask), of_mask in zip(pairs, read, strict=True):
+        if isinstance(of_mask, UserError):
+            if len(known.names) > 1 or known.colours is not None:
+                raise of_mask
+            yield from _unnamed_masks([(photo, mask)], None, *known.classes.values())
+            continue
+        for value in sorted(of_mask.values - {0, IGNORE}):
+            if value not in known.names:
+                raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
+            name = known.names[value]
+            if name:
+                yield Example(name, photo, str(mask), mask_value=value, unknown=unknown, colours=known.colours)
+
+
+def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
+    """Refuse (UserError) masks in which 255 is all that is marked."""
+    white = [mask.path.name for mask in facts if mask.marks_255_alone]
+    if white:
+        problem = f"{len(white)} mask(s), such as {white[0]}, hold only 255, which means unknown beside class ids"
+        fix = "give those pixels the value of their class, or take these masks out"
+        raise UserError(f"{known.path}: {problem}; {fix}")
+
+
+def _unnamed_masks(
+    pairs: list[tuple[Path, Path]], mask_value: int | None, name: str | None = None
+) -> Iterator[Example]:
+    """Yield every mask that marks something; UserError: they seem to hold several classes."""
+    values = set[Any]()
+    palettes = Palettes()
+    for photo, mask in pairs:
+        if mask_value is None:
+            values |= classes_in(mask)
+            _check_one_class(values, mask)
+        of_mask = attempt(facts_of, mask)
+        if isinstance(of_mask, MaskFacts):
+            palettes.add(of_mask)
+        if (read_region_of(photo, mask, mask_value) == 1).any():
+            yield Example(name, photo, str(mask), mask_value)
+
+
+def _check_one_class(values: set[Any], mask: Path) -> None:
+    """Refuse (UserError) masks up to this one whose values, as of ``classes_in``, tell several classes apart."""
+    colours = {value for value in values if isinstance(value, tuple)}
+    indices = values - colours
+    if len(indices) > 1:
+        what, several = "class indices", indices
+        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
+    elif len(colours) > 1:
+        what, several = "colours", colours
+        fix = masks.LABEL_MAP
+    else:
+        return
+    problem = f"this mask and those before hold the {what} {sorted(several)[:5]}"
+    raise UserError(f"{mask}: {problem}; name the classes in {fix}")
+
+
+def _of_annotations(annotations: Annotations) -> Iterator[Example]:
+    """Yield an example of every class on every photo of a file of annotations; the photos are not found yet."""
+    for photo in annotations.photos:
+        categories = dict.fromkeys(instance.category for instance in photo.instances if instance.is_object)
+        for category in categories:
+            instances = tuple(instance for instance in photo.instances if instance.category == category)
+            annotated = photo._replace(instances=instances)
+            name = annotations.categories[category]
+            yield Example(name, Path(photo.name), str(annotations.source), annotated=annotated)
+
+
+def _select(
+    candidates: Iterable[Example],
+    names: dict[int, str],
+    path: Path,
+    *,
+    classes: Sequence[str],
+    shots: int | None,
+) -> list[Example]:
+    """Return the first photos of each class, in the order of the names.
+
+    UserError: one has more than can be used, or a name as ``check_class_name``.
+    """
+    wanted = [name for name in names.values() if not classes or name in classes]
+    by_name: dict[str | None, list[Example]] = {name: [] for name in wanted} or {None: []}
+    for example in candidates:
+        if example.name in by_name:
+            by_name[example.name].append(example)
+    selected = list[Example]()
+    for name, photos in by_name.items():
+        if name and photos:
+            check_class_name(name, f"{path}: the class")
+        if shots is None and len(photos) > MAX_SHOTS:
+            fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
+            raise UserError(f"{path}: {len(photos)} photos show {name or 'the object'}; {fix}")
+        selected += photos[:shots]
+    return selected
+
+
+def _check_classes(
+    examples: Sequence[Example], categories: Sequence[dict[int, str]], classes: Sequence[str], source: str
+) -> None:
+    """Refuse (UserError) classes that no file knows or no photo shows, and files that show none."""
+    declared = {name for names in categories for name in names.values()}
+    shown = {example.name for example in examples}
+    for name in classes:
+        if name not in declared:
+            raise UserError(f"--classes: '{name}' is not a class of {source}{nearest(name, declared)}")
+        if name not in shown:
+            raise UserError(f"--classes: no photo of {source} shows '{name}'; annotate it, or leave it out")
+    if not examples:
+        raise UserError(f"{source}: no photo shows one of the classes; annotate the object")

@@ -1,0 +1,284 @@
+"""Examples of a class, photos and their annotations, and the supports that the network gets of them.
+
+An example is a text ``[class=]photo:annotation``, a pair of files or arrays, or of a file (``example_files.py``).
+
+Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown, 253 in a
+box about the object.
+
+- A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
+- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several. The object
+  is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.boxes_to_masks``).
+- Points mark discs with a radius of 2 % of the photo's longer side; a scribble also marks the lines between its points.
+  The object extends further, so pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background.
+  Points near the object's edge are the most informative.
+- ``not=x,y`` marks discs that do not belong to the object, whatever other annotations say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+
+from annotations import labelme, recognise
+from annotations.annotation import AnnotatedPhoto, Annotations, label_of
+from annotations.drawn import BOX, POINTS, SCRIBBLE, box_between, point_label
+from annotations.interpret import interpret
+from annotations.photo_files import name_key, spellings
+from annotations.region import read_region_of
+from photos.photo_files import GivenPhoto, read_photo
+from util.errors import UserError, nearest
+from util.files.images import Colours, read_mask_of
+from util.files.palette import IGNORE
+
+NOT = "not"  # the kind of points beside the object
+DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
+BETWEEN_KINDS = re.compile(r"\s+(?=\w+=)")
+DRAWN_EXAMPLE = re.compile(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", re.DOTALL)  # photo, drawn annotation
+BOXED, DENIED = 253, 254  # in a label: in a box about the object, not of the object
+UNNAMED = "object"  # the name of a class without a name
+MAX_NAME_LENGTH = 80
+
+
+@dataclass(frozen=True)
+class Support:
+    """An example that has been read: what the network gets of it."""
+
+    image: np.ndarray  # the upright photo, (H, W, 3) uint8
+    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as said above
+    source: str  # the files or "array", for results and messages
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photo and an annotation of a class on it, neither of which has been read."""
+
+    name: str | None  # of the class; None where the annotation names none
+    photo: Path
+    annotation: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file of annotations
+    mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
+    unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
+    annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
+    colours: Colours | None = None  # of a mask -> value, where a file of names has them
+    others: tuple[Example, ...] = ()  # further annotations of the class on the photo
+
+    @property
+    def mask(self) -> Path | None:
+        """The file of its mask; None of other annotations."""
+        is_drawn = self.annotation.partition("=")[0] in DRAWN_KINDS
+        is_outlined = self.annotated is not None or self.annotation.lower().endswith(labelme.SUFFIX)
+        return None if is_drawn or is_outlined else Path(self.annotation)
+
+    def read(self, name: str | None = None) -> Support:
+        """Return the support, of the class ``name`` where it names none; UserError: photo and annotation do not fit."""
+        image = read_photo(self.photo)
+        labels = list[np.ndarray]()
+        for example in (self, *self.others):
+            labels += example._labels(image.shape[:2], name)
+        sources = [f"{self.photo}:{self.annotation}", *(other.annotation for other in self.others)]
+        return Support(image, merged(labels), " + ".join(sources))
+
+    def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
+        """Return the labels of its annotation, without ``others``, on the photo of a shape (H, W)."""
+        if self.annotated is not None:
+            return labels_of(self.annotated, self.photo)
+        if self.mask is not None:
+            return [self._mask_label(self.mask)]
+        if self.annotation.lower().endswith(labelme.SUFFIX):
+            return outlined_labels(Path(self.annotation), self.photo, self.name or name)
+        return drawn_labels(self.annotation, shape, origin=f"{self.photo}:{self.annotation}")
+
+    def _mask_label(self, mask: Path) -> np.ndarray:
+        """Return the label {0, 1, 255} of a mask."""
+        unknown = (IGNORE, *self.unknown)
+        if self.colours is None:
+            return read_region_of(self.photo, mask, self.mask_value, unknown)
+        values = read_mask_of(self.photo, mask, self.colours)
+        return np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)
+
+
+GivenExample = str | Support | Example | tuple[GivenPhoto, GivenPhoto]
+
+
+def parse_example(text: str, mask_value: int | None = None) -> Example:
+    """Split ``[class=]photo:annotation``, or raise a UserError; the paths of existing photos may contain = and :."""
+    drawn = DRAWN_EXAMPLE.fullmatch(text)
+    class_and_photo, annotation = drawn.groups() if drawn else text.rpartition(":")[::2]
+    class_and_photo, annotation = class_and_photo.strip(), annotation.strip()
+    if not class_and_photo or not annotation:
+        fix = "Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)"
+        raise UserError(f"--support {text}: the photo has no annotation. {fix}")
+    kind, equals, _ = annotation.partition("=")
+    if equals and kind not in DRAWN_KINDS and not Path(annotation).exists():
+        problem = f"'{kind}' is no kind of annotation, and no such mask exists"
+        raise UserError(f"--support {text}: {problem}{nearest(kind, DRAWN_KINDS)}")
+    name, equals, photo = class_and_photo.partition("=")
+    if not equals or Path(class_and_photo).exists():
+        return Example(None, Path(class_and_photo), annotation, mask_value)
+    return Example(check_class_name(name, f"--support {text}:"), Path(photo.strip()), annotation, mask_value)
+
+
+def check_class_name(name: str, origin: str = "the class") -> str:
+    """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
+    if not isinstance(name, str):
+        raise UserError(f"{origin} {name!r}: a class name is a text, such as 'cup'; write it in quotes")
+    name = name.strip()
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
+        form = f"1 to {MAX_NAME_LENGTH} characters, none of them / or \\"
+        raise UserError(f"{origin} {name!r}: a class name has {form}; rename it")
+    return name
+
+
+def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str | None, list[Example]]:
+    """Return the examples of each class, ``name`` of those without one, in order; one for a class on a photo."""
+    classes: dict[str | None, dict[Path, Example]] = {}
+    for example in examples:
+        photos = classes.setdefault(example.name or name, {})
+        path = example.photo.resolve()
+        first = photos.setdefault(path, example)
+        if first is not example:
+            photos[path] = replace(first, others=(*first.others, example))
+    return {class_name: list(photos.values()) for class_name, photos in classes.items()}
+
+
+def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
+    """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its annotation.
+
+    That is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
+    """
+    photo = read_photo(image)
+    if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
+        labels = drawn_labels(mask, photo.shape[:2], origin="an example")
+        return Support(photo, merged(labels), "array")
+    stored = image if isinstance(image, str | Path) else photo  # a file states how its mask is turned
+    return Support(photo, read_region_of(stored, mask), "array")
+
+
+def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[Support]]:
+    """Return the supports of each class; ``name`` is the class of the examples that name none."""
+    examples = list[Example]()
+    in_memory = list[Support]()
+    form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
+    if isinstance(given, str):
+        raise UserError(f"{form}, not the text '{given}'")
+    for example in given:
+        match example:
+            case (str() | Path() as photo, str() | Path() as annotation):
+                examples.append(Example(None, Path(photo), str(annotation)))
+            case (photo, annotation):
+                in_memory.append(support_from_arrays(photo, annotation))
+            case Support():
+                in_memory.append(example)
+            case Example():
+                examples.append(example)
+            case str():
+                examples.append(parse_example(example))
+            case _:
+                raise UserError(f"{form}, not {type(example)}")
+    supports = dict[str | None, list[Support]]()
+    for class_name, of_class in by_class(examples, name).items():
+        supports[class_name] = [example.read(class_name) for example in of_class]
+    if in_memory:
+        supports.setdefault(name, []).extend(in_memory)
+    return supports
+
+
+def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
+    """Yield the labels of the objects that a file of annotations outlines on a photo.
+
+    Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
+    labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
+
+    UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
+    """
+    kind, _ = recognise.recognise(str(path))
+    if kind == recognise.LABELME:
+        annotations = interpret(labelme.read_annotations(path, photo=photo))
+    else:
+        annotations = recognise.read(str(path), photo.parent)
+    annotated = _annotated_photo(annotations, photo, path)
+    labels = {annotations.categories[instance.category] for instance in annotated.instances}
+    selected = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
+    if len(selected) > 1:
+        fix = nearest(name, labels) if name else f"; name one: --support {selected[0]}=PHOTO:{path}"
+        which = f", none of them '{name}'" if name else ""
+        raise UserError(f"{path}: outlines objects of {len(selected)} labels{which}{fix}")
+    wanted = [instance for instance in annotated.instances if annotations.categories[instance.category] in selected]
+    return labels_of(annotated._replace(instances=tuple(wanted)), photo)
+
+
+def _annotated_photo(annotations: Annotations, photo: Path, path: Path) -> AnnotatedPhoto:
+    """Return what a file of annotations says of a photo; UserError: nothing, or of no single object."""
+    matches = [annotated for annotated in annotations.photos if _has_name_of(photo, annotated)]
+    if len(matches) != 1:
+        raise UserError(f"{path}: lists {len(matches)} images named '{photo.name}'; name the photo as the file does")
+    (annotated,) = matches
+    if annotated.instances and not any(instance.is_object for instance in annotated.instances):
+        problem = f"has only crowd regions on '{photo.name}' (iscrowd 1), whose pixels are unknown"
+        raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
+    return annotated
+
+
+def _has_name_of(photo: Path, annotated: AnnotatedPhoto) -> bool:
+    names = [PureWindowsPath(spelling).name for spelling in spellings(annotated.name)]
+    return name_key(photo.name) in map(name_key, names)
+
+
+def labels_of(annotated: AnnotatedPhoto, path: Path) -> Iterator[np.ndarray]:
+    """Yield the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of the boxes."""
+    for is_boxed, value in ((False, 1), (True, BOXED)):
+        instances = tuple(instance for instance in annotated.instances if bool(instance.box) == is_boxed)
+        table = {instance.category: value for instance in instances}
+        yield label_of(annotated._replace(instances=instances), path, table)
+
+
+def merged(labels: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the label of all annotations of an object on one photo, {0, 1, 253, 255}, from those of each.
+
+    A pixel is of the object if one says so and none denies it, else in a box, else unknown if one leaves it open.
+    """
+    stack = np.stack([*labels])
+    is_labelled = [(stack == value).any(0) for value in (DENIED, 1, BOXED, IGNORE)]
+    return np.select(is_labelled, [0, 1, BOXED, IGNORE]).astype(np.uint8)
+
+
+def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.ndarray]:
+    """Yield the label {0, 1, 253 .. 255} of each of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
+
+    Spaces separate them. UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
+    """
+    height, width = shape
+    for drawn in BETWEEN_KINDS.split(text):
+        kind, _, numbers = drawn.partition("=")
+        if kind not in DRAWN_KINDS:
+            raise UserError(f"{origin}: '{kind}' is no kind of annotation{nearest(kind, DRAWN_KINDS)}")
+        points = _points_on_photo(kind, numbers, shape)
+        if points is None:
+            form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
+            raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
+        if kind == BOX:
+            label = np.zeros(shape, np.uint8)
+            for left, top, right, bottom in points:
+                label[box_between([(left, top), (right, bottom)], shape)] = BOXED
+            yield label
+        elif kind == NOT:
+            yield np.where(point_label(points, shape, joined=False) == 1, DENIED, 0).astype(np.uint8)
+        else:
+            yield point_label(points, shape, joined=kind == SCRIBBLE)
+
+
+def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tuple[float, ...]] | None:
+    """Return points (x, y), or boxes (x0, y0, x1, y1), from a text; None: it has another form, or they lie outside."""
+    height, width = shape
+    try:
+        points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
+        if kind == BOX:
+            is_inside = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
+        else:
+            is_inside = all(0 <= x < width and 0 <= y < height for x, y in points)
+    except ValueError:
+        return None
+    return points if is_inside else None
