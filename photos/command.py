@@ -18,7 +18,6 @@ from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.errors import EXIT_USER_ERROR, UserError
 from util.loaded import load_method
-from util.parallel import attempt
 from util.progress import ProgressBar
 from util.runtime.processes import as_user_error
 
@@ -109,11 +108,12 @@ class Queries:
         self.readable: list[Path] = []
         self.failed: dict[Path, str] = {}
         for path in ProgressBar(paths, desc="check photos", unit="photo", leave=False, delay=1):
-            error = attempt(check_photo, path) or attempt(results.check_length, path)
-            if isinstance(error, UserError):
-                self.failed[path] = str(error)
-            else:
+            try:
+                check_photo(path)
+                results.check_length(path)
                 self.readable.append(path)
+            except UserError as error:
+                self.failed[path] = str(error)
 
     def check_named(self, named: Sequence[Path]) -> None:
         """Raise the UserError of a photo that is named, or of the first one if all have one."""

@@ -24,7 +24,6 @@ from photos.publish import fetched, publish
 from util.errors import UserError
 from util.files.palette import IGNORE
 from util.loaded import ClassText, Scores, SupportBatch, load_method
-from util.parallel import attempt
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 SMALL = 0.01  # share of a photo below which objects are seldom found
@@ -245,13 +244,13 @@ class Segmenter:
     def _read(self, given: GivenPhoto, unread: dict[Path, str] | None) -> TiledPhoto | None:
         """Return a photo; None for a file that cannot be read, which joins ``unread``; errors as ``many``."""
         file = Path(given) if isinstance(given, str | Path) else None
-        image = attempt(read_photo, given)
-        if not isinstance(image, UserError):
-            return TiledPhoto(image, len(self.classes), self.tile, file)
-        if unread is None or file is None:
-            raise image
-        unread[file] = str(image)
-        return None
+        try:
+            return TiledPhoto(read_photo(given), len(self.classes), self.tile, file)
+        except UserError as error:
+            if unread is None or file is None:
+                raise
+            unread[file] = str(error)
+            return None
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
         """Add the network's maps of views to their photos."""
