@@ -163,8 +163,13 @@ def _shape(label: int, u: Field, v: Field, rng: Rng) -> np.ndarray:
             to_bite = np.hypot(u - rng.uniform(0.5, 0.6), v)
             return (radius < 1) & (to_bite > rng.uniform(0.68, 0.8))
         case _:  # blob
-            waves = (rng.uniform(0.04, 0.12) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
-            return radius < 0.78 + sum(waves)
+            outline = 0.78
+            waves = 0
+            for k in (2, 3, 4):
+                height = rng.uniform(0.04, 0.12)
+                phase = rng.uniform(0, 2 * np.pi)
+                waves = waves + height * np.cos(k * angle + phase)
+            return radius < outline + waves
 
 
 def _soft(wave: Field) -> Field:
@@ -229,9 +234,9 @@ def _class_colours(label: int, rng: Rng) -> np.ndarray:
 def _clutter_colour(labels: list[int], rng: Rng) -> list[float]:
     """Draw one flat colour, with probability 1/2 from the hues of the classes that the image shows."""
     label = rng.choice(labels) if rng.random() < 0.5 else rng.integers(1, len(CLASS_NAMES) + 1)
-    colours = _class_colours(int(label), rng)
+    first, second = _class_colours(int(label), rng)
     weight = rng.choice((0.0, 0.5, 1.0))  # one of the two colours, or their mean
-    return (weight * colours[0] + (1 - weight) * colours[1]).tolist()
+    return (weight * first + (1 - weight) * second).tolist()
 
 
 def _light(x: Field, y: Field, rng: Rng) -> Field:
@@ -290,13 +295,17 @@ def _place(label: int, height: int, width: int, area: float, rng: Rng) -> Placed
     shape_seed = int(rng.integers(2**31))  # the seed fixes the shape's own parameters
     v, u = np.mgrid[-1.1:1.1:64j, -1.1:1.1:64j]
     unit_area = 2.2**2 * _shape(label, u, v, np.random.default_rng(shape_seed)).mean()
-    radius = min(np.sqrt(area * height * width / unit_area), 0.56 * min(height, width))
-    margin = np.minimum(0.8 * radius, np.array((width, height)) / 2)
-    centre = rng.uniform(margin, np.array((width, height)) - margin)
+    wanted_radius = np.sqrt(area * height * width / unit_area)
+    radius = min(wanted_radius, 0.56 * min(height, width))
+    sides = np.array((width, height))
+    margin = np.minimum(0.8 * radius, sides / 2)
+    centre = rng.uniform(margin, sides - margin)
     stretch = np.exp(rng.uniform(-0.15, 0.15))
     warp = _rotation(rng) @ np.diag((stretch, 1 / stretch)) @ _rotation(rng) / radius
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    u, v = ((row[0] * (x - centre[0]) + row[1] * (y - centre[1])).astype(np.float32) for row in warp)
+    right = x - centre[0]
+    below = y - centre[1]
+    u, v = ((a * right + b * below).astype(np.float32) for a, b in warp)
     inside = _shape(label, u, v, np.random.default_rng(shape_seed))
     return PlacedObject(inside, u, v, float(radius))
 

@@ -42,8 +42,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    names_classes = options.classes is not None and {*read_names(options.classes).names.values()} & {*folders}
-    are_of_photos = bool(folders) and options.classes is not None and not names_classes  # of days or videos
+    named = {*read_names(options.classes).names.values()} if options.classes else set()
+    are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
     known = names_of(options)
@@ -343,18 +343,10 @@ def _plan(
     classes: list[str],
     images: Path,
 ) -> Plan:
-    """Return the plan of photos and what their masks are made from.
+    """Return the plan of photos below ``images``, each with what its mask is made from.
 
-    All links have the suffix that most photos have; readers ignore it.
-
-    Args:
-        sources: photos below ``images``, each with what its mask is made from.
-        read: as ``Plan.read``.
-        classes: the names.
-        images: the folder of photos.
-
-    Raises:
-        UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
+    All links have the suffix that most photos have; readers ignore it. UserError: two photos have one name, one is
+    annotated in two entries, or masks cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")

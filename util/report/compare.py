@@ -162,7 +162,8 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Diff
     label_sides = {result.label_side for result in scored if result.label_side is not None}
     # two outputs of one result differ by what they are
     same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
-    if not same_files and (len(notes) > 1 or len(label_sides) > 1):
+    scored_alike = len(notes) == 1 and len(label_sides) <= 1
+    if not (same_files or scored_alike):
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"

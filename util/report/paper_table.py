@@ -389,7 +389,8 @@ def _note(path: Path, result: Result, output: str) -> str:
         spread = over_seeds(r["per_seed"])["deviation"][output]["miou"]  # results before November 2026 hold another
         seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
-    trained = trained_precision(r)
-    computed = f"trained in {trained}, tested in {r['precision']}" if trained else f"tested in {r['precision']}"
+    computed = f"tested in {r['precision']}"
+    if trained := trained_precision(r):
+        computed = f"trained in {trained}, {computed}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
     return f"{what}; {r['input']}; {computed}; {made}: {path}"
