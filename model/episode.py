@@ -99,7 +99,7 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
+    spared_class: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
 

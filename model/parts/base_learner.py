@@ -138,7 +138,7 @@ def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
 
 def own_class(episode: Episode, training: bool) -> Tensor | None:
     """Return the base class (B,) that must not suppress the object: in training the episode's own."""
-    return episode.base_id if training else episode.left_out
+    return episode.base_id if training else episode.spared_class
 
 
 class ShotWeights(nn.Module):

@@ -13,11 +13,6 @@ from util.config.tree import flow
 from util.errors import nearest
 from util.typecheck import Misfit
 
-OF_META_STAGE = (
-    *("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed"),
-    "augment.keep_target",
-)
-
 
 def checked(config: Config, chosen_keys: frozenset[str]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
@@ -40,8 +35,7 @@ def _without_effect(config: Config) -> dict[str, str]:
     """Return the settings, or sections, that mean nothing beside others, and why."""
     cls = class_of(config.model)
     encoder = config.model.encoder
-    needless = {"meta_stage.images": "it is a setting of the base stage"}
-    needless |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
+    needless = {}
     if config.meta_stage.input == "stretch":
         needless["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage:
@@ -120,7 +114,11 @@ def _reason_of_section(name: str, needless: dict[str, str]) -> str:
 
 
 def _unmet_condition(section: Any, field: Field, name: str) -> str:
-    """Return in words why the condition of a field, ``only``, does not hold; '' if it holds."""
+    """Return why the conditions of a field, ``stage`` and ``only``, do not hold; '' if they hold."""
+    stage, is_of_stage, _ = name.partition("_stage.")
+    its_stage = field.metadata.get("stage", stage)
+    if is_of_stage and its_stage != stage:
+        return f"it is a setting of the {its_stage} stage"
     if "only" not in field.metadata:
         return ""
     other, wanted = field.metadata["only"]
