@@ -156,6 +156,9 @@ def facts(backbone: str) -> TimmFacts:
         larger = _maps(net, side + 1, outputs.values())
     if not larger:
         _demanded_maps(net, side + patch, outputs.values())
+    for i in sorted(stages, reverse=True):
+        net.prune_intermediate_layers([outputs[i]], prune_norm=not transformer)
+        blocks[i] = _blocks_until(stages[i], net, blocks[i])
     return TimmFacts(
         transformer=transformer,
         patch=patch,
@@ -232,6 +235,14 @@ def _pyramid_blocks(
         alike = _innermost([name for name in widths if kinds[name] in block_kinds])
         blocks[stage] = {name: widths[name] for name in alike}
     return blocks
+
+
+def _blocks_until(end: str, pruned: nn.Module, blocks: dict[str | int, int]) -> dict[str | int, int]:
+    """Return the blocks that a network has which was pruned to a stage; ModelMismatch: it lacks the stage's ``end``."""
+    parts = {name for name, _ in pruned.named_modules()}
+    if end not in parts:
+        raise ModelMismatch(f"timm states '{end}' as the end of a stage, and the network has no such part")
+    return {block: width for block, width in blocks.items() if isinstance(block, int) or block in parts}
 
 
 def _possible_blocks(net: nn.Module, stages: dict[int, str]) -> dict[str, nn.Module]:
