@@ -16,7 +16,7 @@ from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
+from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
 from model.episode import IGNORE
@@ -42,7 +42,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    named = {*read_class_names(options.classes).values()} if options.classes else set()
+    named = {*read_names(options.classes).names.values()} if options.classes else set()
     are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
@@ -254,7 +254,7 @@ def _digest_of(photo: Path) -> bytes:
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
     """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [name for name in read_class_names(path).values() if name]
+    classes = [name for name in read_names(path).names.values() if name]
     for name in classes:
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
