@@ -71,9 +71,9 @@ class Maps:
         return self._base
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; it is kept by nobody else.
+        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; a test keeps those of the last query.
 
-        They come once, and before ``maps[stage]`` is asked for.
+        They are read alone, once, and before ``maps[stage]`` is asked for.
         """
         assert not self._is_past, "read the blocks before the stages"
         yield from self._blocks
