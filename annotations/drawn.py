@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from util.files.palette import IGNORE
 
@@ -35,7 +36,7 @@ def point_label(
     return label
 
 
-def box_between(corners: Sequence[Sequence[float]], shape: tuple[int, ...]) -> tuple[slice, slice]:
+def box_between(corners: ArrayLike, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Return rows and columns of the box between two opposite corners (x, y), cut at the edges of a photo (H, W)."""
     limits = np.array(shape[1::-1])
     left, top = np.clip(np.min(corners, axis=0), 0, limits)

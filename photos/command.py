@@ -18,7 +18,6 @@ from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.errors import EXIT_USER_ERROR, UserError
 from util.loaded import load_method
-from util.parallel import attempt
 from util.progress import ProgressBar
 from util.runtime.processes import as_user_error
 
@@ -108,12 +107,13 @@ class Queries:
     def __init__(self, paths: Sequence[Path], results: Results):
         self.readable: list[Path] = []
         self.failed: dict[Path, str] = {}
-        for path in ProgressBar(paths, desc="check", unit="photo", leave=False, delay=1):
-            error = attempt(check_photo, path) or attempt(results.check_length, path)
-            if isinstance(error, UserError):
-                self.failed[path] = str(error)
-            else:
+        for path in ProgressBar(paths, desc="check photos", unit="photo", leave=False, delay=1):
+            try:
+                check_photo(path)
+                results.check_length(path)
                 self.readable.append(path)
+            except UserError as error:
+                self.failed[path] = str(error)
 
     def check_named(self, named: Sequence[Path]) -> None:
         """Raise the UserError of a photo that is named, or of the first one if all have one."""
@@ -129,7 +129,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
     if keep:
         waiting = results.waiting(waiting, facts)
         done = len(queries.readable) - len(waiting)
-        print(f"{results.out}: {done} of {len(queries.readable)} results are complete")
+        print(f"{results.out}: {done} of {len(queries.readable)} results are complete and stay")
     asked = len(waiting) + len(queries.failed)
     predictions = segmenter.many(waiting, unread=queries.failed)
     bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
@@ -149,7 +149,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
         print(line)
     failed = len(queries.failed)
     problem = f"; {failed} could not be segmented" if failed else ""
-    print(f"{results.out}: {written} of {asked} photos, on {segmenter.model.place}{problem}")
+    print(f"{results.out}: {written} of {asked} photos segmented on {segmenter.model.place}{problem}")
     return EXIT_USER_ERROR if failed else 0
 
 
@@ -162,7 +162,7 @@ def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[
     for known in segmenter.new_classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
     if segmenter.calibration is None and not segmenter.fits_new_classes:
-        yield "these weights have no calibration, so no presence score; python test.py CONFIG --calibrate makes one"
+        yield "no presence scores, since these weights have no calibration; python test.py CONFIG --calibrate makes one"
     typed_names = [example.name for example in examples if example.name and not example.annotated]
     yield from _alike(typed_names)
     yield from segmenter.notes

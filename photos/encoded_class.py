@@ -92,7 +92,7 @@ def _check_object(support: Support, label: Tensor, side: int) -> None:
             f"{support.source}: the annotation has no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1"
         )
     if not (label == 1).any():
-        lost = f"its object is lost at {side} pixels, the side of the network's input"
+        lost = f"its object vanishes at {side} x {side} pixels, the network's input"
         raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
 
 
@@ -112,8 +112,8 @@ def shots_per_batch(name: str, supports: int, model: LoadedMethod) -> int:
     if trained_shots in (None, 1, supports):
         return 1 if trained_shots == 1 else supports
     trained = f"{model.source} was trained with {trained_shots} shots and its weights accept no other number"
-    fix = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
-    raise UserError(f"{name}: {supports} example(s), but {trained}; {fix}")
+    fix = f"give {trained_shots} examples, or a checkpoint trained with one shot, which accepts any number"
+    raise UserError(f"{name}: has {supports} example(s), but {trained}; {fix}")
 
 
 class BaseClasses:

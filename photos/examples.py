@@ -203,8 +203,9 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.nd
     labels = {annotations.categories[instance.category] for instance in annotated.instances}
     selected = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
     if len(selected) > 1:
-        hint = nearest(name, labels) if name else f"; name one: --support {selected[0]}=PHOTO:{path}"
-        raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
+        fix = nearest(name, labels) if name else f"; name one: --support {selected[0]}=PHOTO:{path}"
+        which = f", none of them '{name}'" if name else ""
+        raise UserError(f"{path}: outlines objects of {len(selected)} labels{which}{fix}")
     wanted = [instance for instance in annotated.instances if annotations.categories[instance.category] in selected]
     return labels_of(annotated._replace(instances=tuple(wanted)), photo)
 

@@ -134,7 +134,7 @@ def _note_several_values(mask: Path) -> None:
     """Print a line on a mask whose values may be of several classes."""
     values = classes_in(mask)
     if len(values) > 1:
-        print(f"{mask}: its values {sorted(values)[:5]} are all the object; --mask-value takes one of them")
+        print(f"{mask}: the object is all of its values, {sorted(values)[:5]}; --mask-value V takes one of them")
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:

@@ -41,7 +41,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     if odd_names:
         example = writable(odd_names[0])
         print(
-            f"note: {len(odd_names)} file names are not in UTF-8, such as {example}, which is how tables write it",
+            f"note: {len(odd_names)} file names are not in UTF-8; tables write them in this form: {example}",
             file=sys.stderr,
         )
     return list(photos)

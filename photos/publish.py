@@ -84,7 +84,7 @@ def fetched(place: str | Path, revision: str | None) -> Path:
             return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
     except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
+        raise UserError(f"{place}: is no folder, and the hub does not give it ({reason}); check its name") from None
 
 
 def _card(run: Run, stage: StageFolder, weights: Weights) -> str:

@@ -164,7 +164,7 @@ class Results:
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
-        bar = ProgressBar(queries, desc="verify", unit="photo", leave=False, delay=1)
+        bar = ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1)
         return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
@@ -215,7 +215,7 @@ class Results:
 
     def _found(self, queries: Sequence[Path], folder: Path, keep: bool) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
-        for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
+        for query in ProgressBar(queries, desc="write formats", unit="photo", leave=False):
             path = self.paths(query)[0]
             record = read_json(path, "this result", "make it again")
             yield PredictedPhoto(
@@ -250,22 +250,24 @@ class Results:
         The table has a row for each photo and class, and for each photo with an error. Returns, for each class that
         was not found in some photos, how many they are, and of how many.
         """
-        rows = list[dict[str, Any]]()  # of the table, without outlines: all photos' together are large
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        table.writeheader()
         entries = list[dict[str, Any]]()  # of the page
         absent, looked_at = Counter[str](), Counter[str]()  # photos, by class
         for path, record, row in self._class_rows():
             facts = self._table_facts(record, row)
-            values = {**row, **facts, **dict(zip(BOX, row["box"] or ()))}
-            rows.append({column: values[column] for column in COLUMNS if column in values})
+            table.writerow({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
             is_base = record.get("supports", {}).get(row["name"]) == []
             is_missing = not facts["shown"] and not is_base
             absent[row["name"]] += int(is_missing)
             looked_at[row["name"]] += 1
             if "overlay" in record and (facts["shown"] or is_missing):
                 entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
-        if not rows:
+        if not looked_at:
             return {}
-        self._write_table(rows, failed)
+        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
+        write_atomically(self.out / SUMMARY, text.getvalue())
         if entries:
             self._write_review(entries)
         return {name: (count, looked_at[name]) for name, count in absent.items() if count}
@@ -276,14 +278,6 @@ class Results:
             record = own_record(path)
             for row in record.get("classes", ()):
                 yield path, record, row
-
-    def _write_table(self, rows: list[dict[str, Any]], failed: dict[Path, str]) -> None:
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS)
-        table.writeheader()
-        table.writerows(rows)
-        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
-        write_atomically(self.out / SUMMARY, text.getvalue())
 
     def _write_review(self, entries: list[dict[str, Any]]) -> None:
         content = json.dumps(entries).replace("<", "\\u003c")

@@ -24,7 +24,6 @@ from photos.publish import fetched, publish
 from util.errors import UserError
 from util.files.palette import IGNORE
 from util.loaded import ClassText, Scores, SupportBatch, load_method
-from util.parallel import attempt
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 SMALL = 0.01  # share of a photo below which objects are seldom found
@@ -122,7 +121,9 @@ class Segmenter:
         for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
-            raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
+            raise UserError(
+                f"{name or UNNAMED}: check_supports has adapted this segmenter to its classes; add it before"
+            )
         name = None if name is None else check_class_name(name, "class:")
         read = list[Support]()
         for supports_of_class in supports_of(supports, name).values():
@@ -143,7 +144,7 @@ class Segmenter:
         if any(known.name == name for known in self.classes):
             raise UserError(f"{name}: was added before; give all its examples at once, or another name")
         if len(self.classes) == MAX_CLASSES:
-            raise UserError(f"{name}: masks of 8 bits take {MAX_CLASSES} classes")
+            raise UserError(f"{name}: is one too many; masks of 8 bits hold {MAX_CLASSES}, use another segmenter")
 
     def _notes_on(self, encoded: EncodedClass, name: str | None) -> list[str]:
         """Return lines on a class that was added: its text vector, what to expect, and small objects."""
@@ -154,7 +155,7 @@ class Segmenter:
         largest = max(encoded.shares)
         if largest < SMALL:
             seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
-            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its examples, and {seldom}")
+            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its example photos; {seldom}")
         return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
@@ -243,13 +244,13 @@ class Segmenter:
     def _read(self, given: GivenPhoto, unread: dict[Path, str] | None) -> TiledPhoto | None:
         """Return a photo; None for a file that cannot be read, which joins ``unread``; errors as ``many``."""
         file = Path(given) if isinstance(given, str | Path) else None
-        image = attempt(read_photo, given)
-        if not isinstance(image, UserError):
-            return TiledPhoto(image, len(self.classes), self.tile, file)
-        if unread is None or file is None:
-            raise image
-        unread[file] = str(image)
-        return None
+        try:
+            return TiledPhoto(read_photo(given), len(self.classes), self.tile, file)
+        except UserError as error:
+            if unread is None or file is None:
+                raise
+            unread[file] = str(error)
+            return None
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
         """Add the network's maps of views to their photos."""

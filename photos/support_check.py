@@ -74,9 +74,10 @@ def _judge_supports(segmenter: Segmenter, progress: bool) -> Segmenter:
             names.append(f"{known.name}, example {shot + 1} ({known.sources[shot]})")
     iou_of_others = np.nanmean(np.delete(iou, doubtful_photos, 0), 1)
     mean = round(float(iou_of_others.mean()), 2)
-    doubt = "not found given the others, which find each other; is its annotation right?"
+    doubt = "not found by means of the others, which find each other; check its annotation"
     out = copy.copy(segmenter)
-    out.notes = [*segmenter.notes, f"{len(iou_of_others)} examples, each found given the others: mean IoU {mean:.1f} %"]
+    found = f"{len(iou_of_others)} examples, each found by means of the others: mean IoU {mean:.1f} %"
+    out.notes = [*segmenter.notes, found]
     out.notes += [f"{name}: {doubt}" for name in names]
     out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": names}
     return out
@@ -123,7 +124,7 @@ def given_the_others(
     iou = np.full((len(scored), len(segmenter.few_shot_classes)), np.nan)
     trial, fold = segmenter, -1
     by_fold = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
-    for index, photo in ProgressBar(by_fold, desc="supports", leave=False, disable=not progress):
+    for index, photo in ProgressBar(by_fold, desc="check examples", leave=False, disable=not progress):
         if photo.fold != fold:
             fold = photo.fold
             trial = _without_fold(segmenter, photos, fold)

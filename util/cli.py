@@ -31,21 +31,14 @@ def version() -> str:
     return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
 
 
-class _Version(argparse.Action):
-    """The option that prints the version and ends the command."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"Sym-Net {version()}")
-        parser.exit()
-
-
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error that the user can correct; it has ``--version``."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         if self.add_help:
-            self.add_argument("--version", action=_Version, nargs=0, help="print the version of the project, and end")
+            text = "print the version of the project, and end"
+            self.add_argument("--version", action="version", version=f"Sym-Net {version()}", help=text)
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""

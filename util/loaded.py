@@ -29,7 +29,7 @@ from model.tensors.mask import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
-from util.config.command_line import source_of
+from util.config.compose import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -61,7 +61,7 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "masks of an object outside the 20 trained classes overlap it by 27 % on average; with SAM-type weights more: "
+    "masks of objects outside the 20 trained classes overlap them by 27 % on average; SAM-type weights do better: "
     "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
@@ -302,7 +302,9 @@ class LoadedMethod:
         if vectors is not None and name:
             vector = find_row(vectors, name)
             if vector is not None:
-                _check_width(vector, table.shape[1], vectors)
+                if len(vector) != table.shape[1]:
+                    sizes = f"{len(vector)} numbers, this model was trained with {table.shape[1]}"
+                    raise UserError(f"{vectors}: has vectors of {sizes}")
                 return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
         if name is None:
             why, fix = UNNAMED, NAME_IT
@@ -402,7 +404,7 @@ def load_method(
     note = ""
     if is_default:
         title = class_of(settings.model).title
-        note = f"no --checkpoint: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+        note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return LoadedMethod(
         run=run,
         network=network.eval(),
@@ -462,8 +464,3 @@ def _class_id(name: str | None, classes: Sequence[str]) -> int:
     """Return the 1-based id of a class of a data set, whatever its case; 0 for another name, or none."""
     ids = {known.lower(): class_id for class_id, known in enumerate(classes, 1)}
     return 0 if name is None else ids.get(name.lower(), 0)
-
-
-def _check_width(vector: np.ndarray, width: int, file: Path) -> None:
-    if len(vector) != width:
-        raise UserError(f"{file}: has vectors of {len(vector)} numbers, this model was trained with {width}")

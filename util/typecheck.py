@@ -121,8 +121,6 @@ def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
         number = _as_float(value, as_yaml)
         if number is not None:
             return number
-    elif kind is str and "\0" in str(value):
-        raise Misfit(key, f"{key} = {_shown(value)} holds a NUL, which no name may have; take it out")
     elif type(value) is kind:
         return value
     elif kind is str and as_yaml and type(value) in (int, float):

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from model.contract import Episode, Output, Shot, register
 from model.encode import Maps
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
+from model.tensors.cells import resize_cells
 from model.tensors.mask import Mask, positions_of
-from model.tensors.ops import in_float32, resize_cells
+from model.tensors.ops import in_float32
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice

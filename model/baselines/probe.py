@@ -17,8 +17,10 @@ from model.episode import IGNORE
 from model.kinds.training_free import OnCells, TrainingFreeSettings
 from model.parts.linear import LinearHead, logistic
 from model.parts.once import once_for
+from model.tensors.cells import resize_cells
 from model.tensors.mask import Mask
-from model.tensors.ops import in_float32, resize_cells, to_cpu, to_device
+from model.tensors.ops import in_float32
+from model.tensors.transfers import to_cpu, to_device
 
 STEP = 8  # between the pixels by which images are told apart
 LEAST_TOTAL = 1e-6  # that the cells of a class are divided by at least
@@ -79,7 +81,8 @@ class Probe(OnCells):
         on_cpu = to_cpu(supports)
         heads = []
         for item in range(len(shots[0][0])):
-            pixels_of, labels, features = zip(*([part[item] for part in support] for support in on_cpu), strict=True)
+            supports = [[part[item] for part in support] for support in on_cpu]
+            pixels_of, labels, features = zip(*supports, strict=True)
             joint = joint_labels(numbers, pixels_of, labels)
             heads.append(fit(list(zip(features, joint, strict=True)), len(episodes), self.settings.penalty))
         device = shots[0][0].feature.device
@@ -96,7 +99,8 @@ def _pixels(episode: Episode, item: int) -> list[Tensor]:
 @in_float32
 def _logits(x_bchw: Tensor, weight_bnc: Tensor, bias_bn: Tensor) -> Tensor:
     """Return the logits of each cell, (B, N + 1, h, w)."""
-    return (weight_bnc @ x_bchw.flatten(2) + bias_bn.unsqueeze(2)).unflatten(2, x_bchw.shape[-2:])
+    logits_bnl = weight_bnc @ x_bchw.flatten(2) + bias_bn.unsqueeze(2)
+    return logits_bnl.unflatten(2, x_bchw.shape[-2:])
 
 
 def _bytes(x: Tensor) -> bytes:

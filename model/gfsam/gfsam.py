@@ -17,7 +17,8 @@ from model.contract import Episode, Output, Shot, Task, register
 from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, mean_patches, points_of, similarity_maps
 from model.kinds.foundation import Foundation, FoundationSettings, as_uint8
 from model.kinds.training_free import mask_on_grid, unit
-from model.tensors.ops import on_cells, resize, resize_cells
+from model.tensors.cells import on_cells, resize_cells
+from model.tensors.ops import resize
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
 POINTS_AT_ONCE = 64

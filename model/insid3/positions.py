@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.mismatch import ModelMismatch
-from model.tensors.ops import in_float32, to_device
+from model.tensors.ops import in_float32
+from model.tensors.transfers import to_device
 
 KEPT = 16  # bases, one for each size of images
 

@@ -1,7 +1,7 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.support`` and ``SSP.predict``. There is no decoder and no learned layer beyond the encoder, which learns its
-stages 2 and 3. ``model/parts/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background
+stages 2 and 3. ``model/parts/self_support.py`` has the paper's self-support prototypes: foreground (SSFP), background
 (SSBP), adaptive background (ASBP). They are means of F over the positions at which softmax(sim_0) is confident, with
 
     sim_r = 10 [cos(F, BP_r); cos(F, FP_r)],  FP_1 = 0.5 FP_0 + 0.5 SSFP,  BP_1 = 0.3 SSBP + 0.7 ASBP,
@@ -25,7 +25,7 @@ from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
 from model.encoders.variant import EncoderVariant
 from model.parts.loss import mask_loss
-from model.parts.prototype import self_support, similarity, with_own
+from model.parts.self_support import self_support, similarity, with_own
 from model.parts.with_encoder import MID, WithEncoderSettings
 from model.ssp.published import LAYOUT
 from model.tensors.mask import Mask

@@ -1,9 +1,8 @@
 """Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``hybrid_prototype.py`` has the self-activation
-prior, the visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is
-PFENet's (``FeatureEnrichment``), shots' weights and ensemble are BAM's (``model/parts/with_base_learner.py``). Steps
-beyond the paper are in ``symnet_plus.py``.
+Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior and
+alignment with text. The decoder is PFENet's (``FeatureEnrichment``), shots' weights and ensemble are BAM's
+(``model/parts/base_learner.py``). Steps beyond the paper are in ``symnet_plus.py``.
 
 Shape letters: B queries, K shots, n supports (of one shot B), C_i channels of stage i, h w the grid of f3, S image
 side, N base classes, T numbers of a word vector.
@@ -12,8 +11,7 @@ Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-s
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -21,35 +19,17 @@ from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Wants, joined_on_gpu, mid_features
-from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
-from model.parts.base_learner import Ensemble, gram, gram_distance
+from model.kinds.with_base_learner import WithBaseLearner
+from model.parts.base_learner import Ensemble, gram, gram_distance, own_class
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
-from model.parts.loss import cross_entropy, mask_loss
 from model.parts.with_encoder import HIGH, LOW
-from model.symnet import hybrid_prototype as hybrid
-from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
+from model.symnet import steps
+from model.symnet.losses import LossWeights, losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
+from model.symnet.settings import SymNetSettings
+from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
-
-MAP_CHANNELS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
-
-
-@dataclass
-class SymNetSettings(WithBaseSettings):
-    """Sym-Net's own settings."""
-
-    # Grid sizes of the decoder; default ceil(h / 2^i) for i = 0..3
-    scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
-    aux_weight: float = field(default=1.0, metadata={"low": 0})  # of every loss but the main one
-
-    def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy in words) if the decoder's scales do not fit the image side."""
-        grid = self.encoder.grid(size)
-        if self.scales is not None and self.scales[0] != grid:
-            hint = f"null gives {default_scales(grid)}"
-            return "scales", f"= {self.scales} must start at {grid}, the grid of data.size {size}; {hint}"
-        return None
 
 
 @dataclass
@@ -79,7 +59,7 @@ class SymNet(WithBaseLearner):
 
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
-        self.align = hybrid.TextAlignment(WIDTH, task.text_width)
+        self.align = steps.TextAlignment(WIDTH, task.text_width)
         self.correlation = self._build_correlation()
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         self.decoder = self._build_decoder(settings.scales or default_scales(settings.encoder.grid(task.size)))
@@ -100,7 +80,7 @@ class SymNet(WithBaseLearner):
         return self.shot_type(
             gram=gram(maps[LOW]),
             objects=objects,
-            directions=hybrid.pooled_directions(maps[HIGH], mask),
+            directions=steps.pooled_directions(maps[HIGH], mask),
             prototype=masked_mean(feature, small_mask),
             on_object=feature * small_mask,
             feature=feature if self.training else None,
@@ -111,7 +91,7 @@ class SymNet(WithBaseLearner):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The hyper-correlation: every block of the query with the supports' objects.
-        objects = [shot.objects for shot in joined_on_gpu(shots)]
+        objects = [shot.objects for shot in joined_on_gpu(shots, episode)]
         correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
         for stage, block in maps.blocks():
             number = len(correlation[stage])  # of the block within its stage
@@ -126,22 +106,22 @@ class SymNet(WithBaseLearner):
 
         # The self-activation prior: a pseudo mask of the query.
         directions = torch.stack([shot.directions for shot in shots], dim=1)  # (B, K, 3, C_4)
-        priors = hybrid.self_activation_priors(maps[HIGH], directions)  # (B, K, h, w)
+        priors = steps.self_activation_priors(maps[HIGH], directions)  # (B, K, h, w)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(maps))  # X_q of [f3; f2], (B, 256, h, w)
         aligned = [self.align(shot.on_object, text, shot.prototype) for shot in shots]  # r_k = A(X_k m_k, t, p_k)
         support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)  # r_s, (B, 256)
-        query_prototypes = hybrid.query_prototypes(query_feature, prior)  # of three ranges of P, (B, 256) each
+        query_prototypes = steps.query_prototypes(query_feature, prior)  # of three ranges of P, (B, 256) each
         query_vector = self.align(query_feature * prior, text, query_prototypes.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r, (B, 256)
 
         # The four-scale decoder, and the ensemble with the base learner.
         predictions, auxiliary = self._decode(maps, shots, weight, query_feature, prototype, hyper, prior)
         base_logits = self.base_learner.logits(maps.base)  # (B, N + 1, h, w)
-        own_class = episode.own_class(self.training)  # (B,), the base channel that suppresses nothing; or None
-        final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, own_class)  # (B, 2, h, w)
+        spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
+        final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, spared)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
         output = Output(
@@ -151,43 +131,20 @@ class SymNet(WithBaseLearner):
             maps={"prior": prior[:, 0].float()},
         )
         if self.training:
-            features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # X_k, (B, K, 256, h, w)
-            masks = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-            support_loss = hybrid.support_triplet(support_vector, features, masks)
-            query_loss = hybrid.query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
-            output.losses = self._losses(output, auxiliary, support_loss + query_loss, episode)
+            support_features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # (B, K, 256, h, w)
+            support_loss = support_triplet(support_vector, support_features, foreground_mask(episode.support_label))
+            query_loss = query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
+            weights = LossWeights(self.foreground_weight, self.settings.aux_weight)
+            output.losses = losses(output, auxiliary, support_loss + query_loss, episode, weights)
         return output
 
     def _decode(
         self, maps: Maps, shots: Sequence[Any], weight: Tensor, *inputs: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return two-class logits (B, 2, h, w) by name, ``meta`` last, and in training those of each scale.
-
-        ``inputs`` are the decoder's: X_q, r, H and P. Subclasses alone read maps, shots and weight.
-        """
+        """Return two-class logits (B, 2, h, w) by name, and in training those of each scale, of X_q, r, H and P."""
         meta, auxiliary = self.decoder(*inputs)
         return {"meta": meta}, auxiliary
 
     def _final(self, shots: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
-        """Return the final logits (B, 2, h, w); in training the episode's own base class suppresses nothing.
-
-        ``inputs`` are the ensemble's: meta and base logits, e, own class. Subclasses alone read shots and weight.
-        """
+        """Return the final logits (B, 2, h, w) of meta and base logits, e and the own class."""
         return self.ensemble(*inputs)
-
-    def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
-        """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
-        rule = partial(cross_entropy, foreground_weight=self.foreground_weight)
-        label = episode.query_label
-        meta = [mask_loss(x, label, rule) for x in output.extra.values()]
-        inner = [mask_loss(x, label, rule) for x in auxiliary]  # of each scale
-        auxiliary_losses = {
-            "meta": torch.stack(meta).sum(),
-            "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
-            "inner": torch.stack(inner).mean(),
-            "triplet": triplet,
-        }
-        losses = {"main": mask_loss(output.logits, label, rule)}
-        for name, loss in auxiliary_losses.items():
-            losses[name] = self.settings.aux_weight * loss
-        return losses

@@ -15,13 +15,14 @@ from model.contract import Task, register
 from model.encode import Maps, mid_features
 from model.parts.conv4d import CentrePivotConv4d
 from model.parts.layers import WIDTH, FeatureEnrichment
-from model.parts.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
+from model.parts.self_support import self_support, similarity, with_own
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
-from model.symnet.correlation import PooledCorrelation
-from model.symnet.symnet import MAP_CHANNELS, SymNet, SymNetSettings, SymNetShot
+from model.symnet.settings import SymNetSettings
+from model.symnet.steps import MAP_CHANNELS, PooledCorrelation
+from model.symnet.symnet import SymNet, SymNetShot
 from model.tensors.mask import Mask, Positions
-from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
+from model.tensors.ops import FOREGROUND_CHANNEL, in_float32, masked_mean, mean_over_shots, resize
 
 SUPPORT_GRID = 8  # default of R
 # Of the 4D convolutions:

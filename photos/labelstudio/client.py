@@ -18,6 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from photos.page.server import JSON, MAX_UPLOAD
 from util.errors import UserError
 
+UPLOAD = "upload the photo, or add a local storage"
 TIMEOUT = 60  # seconds that an answer may take
 LISTED = 100  # tasks among which supports are chosen; more may take longer than Label Studio waits
 PERSONAL_DOTS = 2  # in a personal access token; a legacy token has none
@@ -55,9 +56,8 @@ class SameServer(HTTPRedirectHandler):
         """Return the next request by an answer, whose last part is the address; UserError: it leaves the server."""
         *_, address = response  # as urllib hands it on: file, code, message, headers, address
         if origin_of(address) != origin_of(req.full_url):
-            raise UserError(
-                f"{urlsplit(req.full_url).path}: lies on another server, {urlsplit(address).netloc}, which is not asked"
-            )
+            problem = f"lies on another server, {urlsplit(address).netloc}, which is not asked"
+            raise UserError(f"{urlsplit(req.full_url).path}: {problem}; {UPLOAD}")
         return super().redirect_request(req, *response)
 
 
@@ -109,7 +109,7 @@ class Client:
         """
         address = self.address + stated if stated.startswith("/") else stated
         if origin_of(address) != origin_of(self.address):
-            raise UserError(f"{stated}: is not on {self.address}; upload the photo, or add a local storage")
+            raise UserError(f"{stated}: is not on {self.address}; {UPLOAD}")
         suffix = PurePosixPath(urlsplit(address).query or urlsplit(address).path).suffix
         try:
             content = self._read(quote(address, safe=string.punctuation))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -45,16 +46,15 @@ def labelling_of(config: str, origin: str) -> Labelling:
 class TaskExample(NamedTuple):
     """A task with a finished annotation of a label."""
 
-    is_truth: bool
-    changed: str  # ISO 8601
+    rank: tuple[bool, str]  # whether it is of the ground truth, and the time of its change, ISO 8601
     annotation: int
     task: int
     photo: AnnotatedPhoto  # with the regions of that label
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> tuple[tuple[bool, str], int]:
         """Return a key that differs between annotations, and changes when one is corrected."""
-        return self.changed, self.annotation
+        return self.rank, self.annotation
 
 
 def examples_in(tasks: list[dict[str, Any]], say: Callable[[str], None]) -> dict[str, list[TaskExample]]:
@@ -73,14 +73,14 @@ def examples_in(tasks: list[dict[str, Any]], say: Callable[[str], None]) -> dict
                 photos = photos_of(task, [annotation], ids, remarks)
             if not photos:
                 continue
-            is_truth, changed = _rank(annotation)
             for name, part in _by_label(photos[0], ids.names()):
-                examples_of_label[name].append(TaskExample(is_truth, changed, annotation["id"], task["id"], part))
+                example = TaskExample(_rank(annotation), annotation["id"], task["id"], part)
+                examples_of_label[name].append(example)
             break
     for line in remarks.lines():
         say(line)
     for examples in examples_of_label.values():
-        examples.sort(key=lambda example: (example.is_truth, example.changed), reverse=True)
+        examples.sort(key=attrgetter("rank"), reverse=True)
     return dict(examples_of_label)
 
 

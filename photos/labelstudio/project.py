@@ -44,7 +44,7 @@ class Project:
         self._empty = segmenter
         self._digest = segmenter.digest()  # of its weights and settings
         self._examples: dict[str, list[TaskExample]] = {}
-        self._encoded: dict[str, tuple[list[tuple[str, int]], EncodedClass | None]] = {}
+        self._encoded: dict[str, tuple[list[Any], EncodedClass | None]] = {}  # with the keys of its examples
         self._notes: set[str] = set()  # that were said
         self._stamp: Any = None  # of the configuration and the annotations that were read
         self._reading = threading.Lock()

@@ -50,7 +50,7 @@ class Model:
     def project(self, number: int) -> Project:
         """Return a project; UserError: it is not the one that is served."""
         if self._only not in (None, number):
-            fix = "start with the address of the server alone"
+            fix = "start with the address of the server, without /projects/, to serve all"
             raise UserError(f"project {number}: project {self._only} alone is served here; {fix}")
         with self._lock:
             if number not in self._projects:
@@ -91,7 +91,7 @@ class Model:
         predictions = [prediction for answer in answers for prediction in answer]
         with_object = sum(bool(prediction["result"]) for prediction in predictions)
         duration = f"{time.monotonic() - start:.1f} s"
-        line = f"{len(predictions)} of {len(tasks)} tasks in {duration}, {with_object} with an object"
+        line = f"{len(predictions)} of {len(tasks)} tasks predicted in {duration}, {with_object} show an object"
         say(f"project {project.number}: {line}{late}")
         return {"results": answers}
 
@@ -173,7 +173,7 @@ def serve(parsed: argparse.Namespace) -> int:
         server.model = model = Model(client, segmenter, parsed.max_shots or SHOTS, only)
         named = [f"{number} ({title})" for number, title in projects.items()]
         say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
-        say(f"connect http://{host}:{port} in the Settings of a project, Model - Ctrl-C ends it")
+        say(f"connect http://{host}:{port} under Settings, Model of a project; Ctrl-C ends this program")
         if len(projects) == 1:  # several are read when they ask
             attempt_aloud(model.project(*projects).prepare)
         server.serve_until_interrupted()

@@ -51,16 +51,12 @@ class OpenPhotos:
         skipped = len(paths) - len(new)
         if not skipped:
             return note
-        return f"{note}, {skipped} skipped: their names are open already, or {MAX_PHOTOS} photos are"
+        return f"{note}, {skipped} skipped: photos of these names are open, or {MAX_PHOTOS} in all"
 
     def remove(self, name: str) -> None:
         """Close a photo, which is no longer an example; errors as for an item."""
         self[name].drop_example()
         del self._photos[name]
-
-    def judged(self, class_name: str) -> list[Photo]:
-        """Return the photos whose results have a class, and a verdict on any."""
-        return [photo for photo in self if class_name in photo.names and photo.verdicts]
 
 
 def counted(number: int, what: str) -> str:

@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 
 @dataclass
 class Common:
-    """The results, classes, rules and numbers that all photos of a page share."""
+    """The results, classes, rules and numbers that a page and all its photos share."""
 
     results: Results
     classes: list[str]  # by their values, from 1
@@ -59,6 +59,13 @@ class Common:
     calibration: Calibration | None  # of the network
     rule: Rule  # of the sliders
     numbers: Iterator[int]  # of changes
+    base: list[str]  # the base classes among the classes
+    keeps_base: bool = False  # whether results have the base classes
+    renewed: int = 0  # number of the last change of what is not of one photo
+
+    def renew(self) -> None:
+        """Note that what is not of one photo has changed."""
+        self.renewed = next(self.numbers)
 
 
 class Photo:

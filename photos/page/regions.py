@@ -1,9 +1,8 @@
 """The region of one photo that the network sees about a place, or in a box."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from annotations.drawn import box_between
 from photos.examples import BOXED, Support
@@ -49,7 +48,7 @@ def part_to_remove(label: np.ndarray, column: int, row: int) -> np.ndarray:
     return part | (beside & (label == 0))
 
 
-def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: Sequence[Sequence[float]]) -> np.ndarray:
+def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: ArrayLike) -> np.ndarray:
     """Return the object that the network finds in a box of two opposite corners (x, y), (H, W) bool.
 
     UserError: nothing of the box is left at the network's input size.

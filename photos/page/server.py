@@ -23,7 +23,7 @@ from photos.command import HOST, PORT, SESSION
 from photos.options import segmenter_of
 from photos.page.background import line_of
 from photos.page.photo import PREVIEW, jpeg
-from photos.page.session import ACTIONS, Session
+from photos.page.session import Session
 from util.errors import UserError
 
 INDEX = "page.html"
@@ -163,15 +163,16 @@ class Handler(QuietHandler):
 
     def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Do one of the session's actions, and return its note."""
+        session = self.server.session
         action = path.strip("/")
-        if action not in ACTIONS:
+        if action not in session.actions:
             self.close_connection = True
             raise UserError(f"{action}: is no action of the page")
         body = self.body((JSON, BYTES))
         values = {**query, "content": body} if action == "upload" else json.loads(body)
-        with self.server.session.lock:
-            note = getattr(self.server.session, action)(**values)
-            self.server.session.save()
+        with session.lock:
+            note = session.actions[action](**values)
+            session.save()
             return {"note": note or ""}, JSON
 
 
@@ -183,7 +184,7 @@ def serve(parsed: argparse.Namespace) -> int:
     with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)
         title = segmenter.model.title
-        print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
+        print(f"{title}: open http://{host}:{port}; work is kept in {out}; Ctrl-C ends this program", flush=True)
         server.serve_until_interrupted()
         session.end()
     return 0

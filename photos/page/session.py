@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from annotations.remarks import BACKGROUND, IGNORED
 from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
 from photos.example_files import MAX_SHOTS, read_examples
-from photos.examples import UNNAMED, Example, check_class_name
+from photos.examples import UNNAMED, Example
 from photos.page.background import Background
+from photos.page.classes import Classes
 from photos.page.drawing import BRUSH, OUTLINE, Edit, is_empty
 from photos.page.kept import Kept, read_kept
 from photos.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
@@ -28,7 +28,7 @@ from photos.page.photo import EXAMPLES, PAGE, Common, Photo, Rule
 from photos.page.regions import part_to_remove, region_at, region_in_box
 from photos.page.tasks import packing, segmentation
 from photos.photo_files import check_photo, photos_in, read_photo
-from photos.prediction import EVEN, file_word
+from photos.prediction import EVEN
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from util.errors import UserError
@@ -39,16 +39,10 @@ from util.files.palette import IGNORE
 MAX_CLASSES = 8  # the colours of more are alike
 UPLOADS = "photos"  # folder
 FORMER = {"marked": EXAMPLES, f"{PAGE}/marks": f"{PAGE}/edits"}  # folders by their names in earlier versions
-ACTIONS = (
-    *("samples", "open", "upload", "annotations", "remove"),
-    *("add_class", "rename_class", "remove_class", "keep_base"),
-    *("draw", "click", "box", "use_as_example", "judge", "slide"),
-    *("segment", "stop", "pack"),
-)
 
 
 class Session:
-    """The state of the page, in a folder of earlier work, of results, or a new one; an action returns a note."""
+    """The state of the page, in a folder of earlier work, of results, or a new one; ``actions`` return notes."""
 
     def __init__(self, segmenter: Segmenter, out: Path):
         self.given = segmenter
@@ -60,11 +54,10 @@ class Session:
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.lock = threading.RLock()
         self.work = Background()
-        self.renewed = 0  # number of the last change of what is not of one photo
         self.archive: Path | None = None  # the download
-        for name in FORMER:
-            if (out / name).is_dir():
-                (out / name).rename(out / FORMER[name])
+        for old, new in FORMER.items():
+            if (out / old).is_dir() and not (out / new).exists():
+                (out / old).rename(out / new)
         kept = read_kept(self.file)
         own_threshold = EVEN if segmenter.calibration is None else segmenter.calibration.own_threshold
         self.common = Common(
@@ -73,6 +66,7 @@ class Session:
             network_rule=Rule(own_threshold, segmenter.min_presence),
             calibration=segmenter.calibration,
             rule=Rule(*kept.rule),
+            base=kept.base,
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
         self.photos = OpenPhotos(self.common)
@@ -83,20 +77,37 @@ class Session:
         for photo in self.photos:
             names |= dict.fromkeys(photo.names)
         self.common.classes = [*names] or [UNNAMED]
-        self.base: dict[str, Any] = {"base": kept.base}
-        self.trained = self._number_of_trained_classes()
+        self.classes = Classes(self.common, self.photos, self.work)
+        self.trained = 0  # classes that the weights label without an example
+        with suppress(UserError):  # they have none
+            self.trained = len(segmenter.without_classes(keep_base=True).classes)
         self.keep_base(kept.keeps_base)
-
-    def _number_of_trained_classes(self) -> int:
-        """Return how many classes the weights label without an example; 0 if they have no base classes."""
-        with suppress(UserError):
-            return len(self.given.without_classes(keep_base=True).classes)
-        return 0
+        self.actions: dict[str, Callable[..., str | None]] = {
+            "samples": self.samples,
+            "open": self.open,
+            "upload": self.upload,
+            "annotations": self.annotations,
+            "remove": self.remove,
+            "keep_base": self.keep_base,
+            "draw": self.draw,
+            "click": self.click,
+            "box": self.box,
+            "use_as_example": self.use_as_example,
+            "judge": self.judge,
+            "slide": self.slide,
+            "segment": self.segment,
+            "stop": self.stop,
+            "pack": self.pack,
+            "add_class": self.classes.add,
+            "rename_class": self.classes.rename,
+            "remove_class": self.classes.remove,
+        }
 
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""
         photos = [str(photo.path) for photo in self.photos]
-        kept = Kept(photos, self.common.classes, [*self.common.rule], **self.base)
+        common = self.common
+        kept = Kept(photos, common.classes, [*common.rule], common.base, common.keeps_base)
         write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
@@ -105,10 +116,10 @@ class Session:
         All are there where their list changed.
         """
         common = self.common
-        whole = self.renewed >= since
+        whole = common.renewed >= since
         photos = sorted(self.photos, key=lambda photo: photo.name.casefold())
         return {
-            "title": self._title(),
+            "title": f"{self.given.model.title}, {Path(self.given.model.source).name}",
             "out": str(self.out),
             "now": next(common.numbers),
             "whole": whole,
@@ -121,7 +132,8 @@ class Session:
             "archive": self.has_archive,
             "photos": [photo.row() for photo in photos if whole or photo.changed >= since],
             "classes": [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(common.classes, 1)],
-            **self.base,
+            "base": common.base,
+            "keeps_base": common.keeps_base,
         }
 
     @property
@@ -129,13 +141,9 @@ class Session:
         """Whether there is a download."""
         return self.archive is not None and self.archive.is_file()
 
-    def _title(self) -> str:
-        model = self.segmenter.model
-        return f"{model.title}, {Path(model.source).name}"
-
     def _add(self, paths: Sequence[Path]) -> str:
         note = self.photos.add(paths)
-        self.renewed = next(self.common.numbers)
+        self.common.renew()
         return note
 
     def _check_files(self, paths: Sequence[Path]) -> None:
@@ -175,7 +183,7 @@ class Session:
             if not copy.exists():
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))
-        coin = Edit(tool=BRUSH, value=self._value("coin"), radius=22, points=[[157, 50]])
+        coin = Edit(tool=BRUSH, value=self.classes.value("coin"), radius=22, points=[[157, 50]])
         return self.draw("coins_1.jpg", [coin], self.photos["coins_1.jpg"].drawn)
 
     def annotations(self, path: str) -> str:
@@ -212,7 +220,7 @@ class Session:
         UserError: the photo cannot be read, or another one of its name is open.
         """
         (support,) = self.given.without_classes().boxes_to_masks(None, [example.read()])
-        value = self._value(example.name or UNNAMED)
+        value = self.classes.value(example.name or UNNAMED)
         self._add([example.photo])
         photo = self.photos[writable(example.photo.name)]
         if content_digest(photo.path) != content_digest(example.photo):
@@ -222,86 +230,20 @@ class Session:
         label[support.label == 1] = value
         photo.lay(label)
 
-    def _value(self, name: str) -> int:
-        """Return the value of a class, which is added if the page does not have it."""
-        if name not in self.common.classes:
-            self.add_class(name)
-        return self.common.classes.index(name) + 1
-
-    def add_class(self, name: str) -> None:
-        """Add a class, in place of the unnamed one where nothing is annotated yet."""
-        name = self._free_name(name)
-        classes = self.common.classes
-        if len({*classes} - {*self.base["base"]}) >= MAX_CLASSES:
-            raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        is_used = any(photo.names or photo.edits or photo.is_example for photo in self.photos)
-        if not is_used:
-            classes = [known for known in classes if known != UNNAMED]
-        self.common.classes = [*classes, name]
-
     def keep_base(self, on: bool) -> None:
         """Take the base classes of the weights into the next results, or leave them out."""
+        common = self.common
         self.segmenter = self.given.without_classes(on)
-        self.renewed = next(self.common.numbers)
         names = [known.name for known in self.segmenter.classes]
-        self.base = {"base": names or self.base["base"], "keeps_base": bool(names)}
-        self.common.classes += [name for name in names if name not in self.common.classes]
-
-    def _free_name(self, name: str, old: str = "") -> str:
-        """Return a class name that no class but ``old`` has, nor its files."""
-        name = check_class_name(name, "the class name")
-        for known in (*BACKGROUND, *IGNORED, *self.common.classes):
-            if name == known:
-                raise UserError(f"{name}: this name is taken; give another one")
-            if known != old and file_word(name) == file_word(known):
-                raise UserError(f"{name}: its files would have the same names as those of '{known}'; give another name")
-        return name
-
-    def rename_class(self, value: int, name: str) -> None:
-        """Rename a class; results of the old name that have no verdict are to be made again."""
-        self.work.check_idle()
-        old = self.common.classes[value - 1]
-        new = self._free_name(name, old)
-        if old in self.base["base"] or self.photos.judged(old):
-            raise UserError(
-                f"{old}: cannot be renamed, since it is a base class or has a verdict; add '{new}' as a new class"
-            )
-        self.common.classes[value - 1] = new
-        self.renewed = next(self.common.numbers)
-        for photo in self.photos:
-            if old in photo.names:
-                photo.forget()
-            if photo.is_example:
-                photo.make_example()
-
-    def remove_class(self, value: int) -> str:
-        """Remove a class and its edits; results of it are to be made again.
-
-        UserError: it is labelled without examples, or a result of it has a verdict, or work is under way.
-        """
-        self.work.check_idle()
-        name = self.common.classes[value - 1]
-        if self.base["keeps_base"] and name in self.base["base"]:
-            raise UserError(f"{name}: is a trained class; untick 'Also label the {self.trained} trained classes' first")
-        judged = self.photos.judged(name)
-        if judged:
-            raise UserError(
-                f"{name}: its result on {judged[0].name} has a verdict; undo the verdict, then remove the class"
-            )
-        for photo in self.photos:
-            if name in photo.names:
-                photo.forget()
-        remaining = [known for known in self.common.classes if known != name]
-        self.common.classes = remaining or [UNNAMED]
-        for photo in self.photos:
-            photo.remove_class(value)
-        self.renewed = next(self.common.numbers)
-        return f"{name} is removed"
+        common.base = names or common.base
+        common.keeps_base = bool(names)
+        common.classes += [name for name in names if name not in common.classes]
+        common.renew()
 
     def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
         self.photos.remove(photo)
-        self.renewed = next(self.common.numbers)
+        self.common.renew()
         return f"{photo} is removed"
 
     def draw(self, photo: str, edits: list[Edit], before: int) -> str:

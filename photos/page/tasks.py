@@ -36,13 +36,13 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
             if not photo.is_fixed:
                 photo.take(prediction, facts)
 
-    with_example = (*examples_of_class, *session.base["base"])
+    with_example = (*examples_of_class, *session.common.base)
     notes = [
         f"{name}: skipped, no photo is an example of it" for name in session.common.classes if name not in with_example
     ]
     replaced = [photo for photo in photos if photo.is_result_outdated]
     if replaced:
-        notes.append(f"{counted(len(replaced), 'photo')} replaced on disk, such as {replaced[0].name}")
+        notes.append(f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}: segmented anew")
     for photo in replaced:
         with session.lock:
             photo.forget()

@@ -18,9 +18,8 @@ from annotations.labelstudio import brush_mask, brush_runs, photos_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
 from tests.annotations.drawn import photo
-from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import class_counts, class_scores
+from util.evaluate.metrics import class_counts, class_scores, scores_in_one_map
 
 SIDE = 40
 SQUARE = (10, 10, 20, 10, 20, 20, 10, 20)

@@ -179,7 +179,7 @@ def test_a_base_learner_does_not_claim_a_class_that_plays_a_novel_one() -> None:
     network = small_model("symnet", 1)
     episode = drawn_episode("symnet", 1, batch=1)
     claimed = network(episode)
-    free = network(dataclasses.replace(episode, left_out=episode.base_id))
+    free = network(dataclasses.replace(episode, spared_class=episode.base_id))
     assert not close(free.logits, claimed.logits)
     assert close(free.base_logits, claimed.base_logits)
 

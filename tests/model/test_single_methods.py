@@ -12,7 +12,7 @@ from model.hdmnet.transformer import true_distribution
 from model.hsnet.hsnet import HSNet, HSNetSettings, vote
 from model.mismatch import ModelMismatch
 from model.registry import related
-from model.symnet.hybrid_prototype import query_prototypes
+from model.symnet.steps import query_prototypes
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.helpers.close import all_close
 from tests.model.small import drawn_episode, small_model

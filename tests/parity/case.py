@@ -15,7 +15,7 @@ from model.episode import Episode, EpisodeOfOriginalSizes
 from model.kinds.generalised import Cells
 from model.parts.linear import LinearHead
 from model.registry import models
-from model.tensors.ops import on_cells
+from model.tensors.cells import on_cells
 from tests.helpers.close import same_pixels
 from tests.helpers.paths import SHARED
 from tests.helpers.skip_init import skip_init

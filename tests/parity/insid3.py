@@ -11,7 +11,7 @@ from model.insid3 import segmentation
 from model.insid3.positions import positional_basis
 from model.insid3.segmentation import INSIDE, Patches, Reference, Segmentation, class_logits
 from model.kinds.training_free import mask_on_grid
-from model.tensors.ops import resize_cells
+from model.tensors.cells import resize_cells
 from tests.parity.watched import Case, on_calls
 
 STEPS = ("cross", "intra", "fraction", "seed_sim", "score")  # of the clusters' scores

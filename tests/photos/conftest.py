@@ -1,4 +1,4 @@
-"""Fixtures of the tests of predictions: checkpoints with random weights, marked photos, and ``predict.py`` itself."""
+"""Fixtures of the tests of predictions: checkpoints with random weights, annotated photos, ``predict.py`` itself."""
 
 import json
 import shutil
@@ -101,9 +101,9 @@ def baseline(mini_yaml, made: Made) -> Path:
 
 
 @pytest.fixture
-def baseline_words(baseline: Path, marked: dict[str, str]) -> tuple[object, ...]:
+def baseline_words(baseline: Path, example_texts: dict[str, str]) -> tuple[object, ...]:
     """Return the words of a command line that name the baseline and a support."""
-    return "--config", baseline, "--support", marked["box"]
+    return "--config", baseline, "--support", example_texts["box"]
 
 
 @pytest.fixture
@@ -113,14 +113,14 @@ def photos(mini_root: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return one region of one photo marked in every way: kind -> text of ``--support``."""
-    folder = tmp_path_factory.mktemp("marked")
+def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return one region of one photo annotated in every way: kind -> text of ``--support``."""
+    folder = tmp_path_factory.mktemp("annotated")
     random = np.random.default_rng(0)
     pixels = random.integers(0, 90, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     x0, y0, x1, y1 = BOX
     pixels[y0:y1, x0:x1] += 150
-    photo = folder / "marked.png"
+    photo = folder / "annotated.png"
     Image.fromarray(pixels).save(photo)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1

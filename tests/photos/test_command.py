@@ -29,21 +29,21 @@ from util.loaded import OUTLOOK, SHIPPED, load_method
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(
-    predict, baseline: Path, marked: dict, photos: list[Path], tmp_path: Path
+    predict, baseline: Path, example_texts: dict, photos: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    words = ["--config", baseline, "--support", f"cat={marked['box']}", "--out", out]
+    words = ["--config", baseline, "--support", f"cat={example_texts['box']}", "--out", out]
     done = predict(*words, "--no-refine", "--query", photos[0], photos[1])
     assert done.code == 0
     assert "2 of 2 photos" in done.output
     assert "predict: " in done.errors
-    segmenter = Segmenter([marked["box"]], config=baseline, decision=Decision(refine=False))
+    segmenter = Segmenter([example_texts["box"]], config=baseline, decision=Decision(refine=False))
     for photo in photos[:2]:
         record = json.loads((out / f"{photo.stem}.json").read_text())
         mask = read_mask(out / record["mask"])
         assert same_pixels(mask, segmenter(photo).mask)
         _check_result(out, record, mask, read_photo(photo).shape)
-        assert (record["supports"], record["model"]) == ({"cat": [marked["box"]]}, "prototype baseline")
+        assert (record["supports"], record["model"]) == ({"cat": [example_texts["box"]]}, "prototype baseline")
     assert len(list(out.iterdir())) == 11
     assert (out / "summary.csv").exists()
     shutil.copy(photos[0], out)  # beside pictures of results, which are no photos
@@ -70,11 +70,11 @@ def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int
 
 
 def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
-    predict, make_checkpoint, model_yaml, marked: dict, tmp_path: Path
+    predict, make_checkpoint, model_yaml, example_texts: dict, tmp_path: Path
 ) -> None:
     with_config, without = make_checkpoint("ssp"), tmp_path / "b.pth"
     torch.save({"state_dict": checkpoint.read(with_config)["weights"]}, without)
-    words = ("--support", marked["box"], "--query", marked["box"].partition(":")[0], "--out")
+    words = ("--support", example_texts["box"], "--query", example_texts["box"].partition(":")[0], "--out")
     a, b = tmp_path / "a", tmp_path / "b"
     assert predict("--checkpoint", with_config, *words, a).code == 0
     assert predict("--config", model_yaml("ssp"), "--checkpoint", without, *words, b).code == 0
@@ -108,7 +108,7 @@ def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Calla
     return complete
 
 
-def test_what_decides_a_result_is_compared(resume, marked: dict, photos: list[Path], tmp_path: Path) -> None:
+def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: list[Path], tmp_path: Path) -> None:
     query = tmp_path / "query.png"
     Image.open(photos[1]).save(query)
     assert resume() == "0 of 2"
@@ -117,7 +117,7 @@ def test_what_decides_a_result_is_compared(resume, marked: dict, photos: list[Pa
         ("--support", f"{photos[0]}:points=9,9"),
         ("--set", "run.seed=5"),
         ("--resize", "81"),
-        ("--support", marked["polygon"]),
+        ("--support", example_texts["polygon"]),
         in_bf16,
     )
     for changed in others:
@@ -163,11 +163,11 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
     assert str(photos[1]) not in summary
 
 
-def test_reviewed_results_are_kept(predict, baseline_words, marked: dict, photos, tmp_path: Path) -> None:
+def test_reviewed_results_are_kept(predict, baseline_words, example_texts: dict, photos, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict(*baseline_words, "--query", photos[0], "--out", out)
     (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
-    other_marks = (*baseline_words[:2], "--support", marked["polygon"])
+    other_marks = (*baseline_words[:2], "--support", example_texts["polygon"])
     for _ in range(2):
         done = predict(*other_marks, "--query", *photos[:2], "--out", out, "--resume", "--format", "png,coco")
         assert done.code == 0, done.errors
@@ -209,12 +209,12 @@ def _columns(out: Path, *names: str) -> list[list[str]]:
 
 
 def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
-    predict, marked: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict, example_texts: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
+    small = ("--support", example_texts["box"], "--resize", 97, "--device", "cpu")
     line, class_line, *rest = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
-    assert line == "no --checkpoint: uses Pocket, trained on the 20 classes of pascal"
+    assert line == "no --checkpoint given: uses Pocket, trained on the 20 classes of pascal"
     rule = "photos with a presence score below 30 % get no mask"
     assert re.fullmatch(rf"object: 1 example, the object covers \d+ % of it; {rule}", class_line)
     assert rest.count(OUTLOOK) == 1  # an object without a name may be any

@@ -25,11 +25,17 @@ WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
 
 
 @pytest.fixture
-def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
+def refused(predict, baseline: Path, example_texts: dict[str, str], photos, tmp_path: Path) -> Callable[..., str]:
     """Return a function that runs a good command line with some options replaced, and gives the error line."""
 
     def run(**options: object) -> str:
-        given = {"config": baseline, "support": marked["box"], "query": photos[0], "out": tmp_path / "out", **options}
+        given = {
+            "config": baseline,
+            "support": example_texts["box"],
+            "query": photos[0],
+            "out": tmp_path / "out",
+            **options,
+        }
         words = list[object]()
         for name, value in given.items():
             if value is not None:
@@ -41,10 +47,10 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     return run
 
 
-def test_marks(baseline: Path, marked: dict[str, str]) -> None:
+def test_marks(baseline: Path, example_texts: dict[str, str]) -> None:
     """The last two mark nothing, and vanish at the network's input."""
     segmenter = Segmenter(config=baseline, device="cpu")
-    photo = marked["box"].partition(":")[0]
+    photo = example_texts["box"].partition(":")[0]
     wrong = "box=1,2,3|box=1,2,3,4;1,2,x,4|box=0,0,61,44|box=nan,0,9,9|points=|points=1,2;99,3|scribble=1;2"
     wrong += "|points=9,9 nott=9,3|box=1,2,30,40 mask.png|gone.png|not=30,9|box=2,2,3,3"
     for marks in wrong.split("|"):

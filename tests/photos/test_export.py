@@ -49,9 +49,9 @@ def queries(photos: list[Path], made: Made) -> list[Path]:
 
 
 @pytest.fixture
-def supports(drawn_support: str, marked: dict[str, str]) -> list[str]:
+def supports(drawn_support: str, example_texts: dict[str, str]) -> list[str]:
     """Return supports of two classes."""
-    return [drawn_support, f"box={marked['box']}"]
+    return [drawn_support, f"box={example_texts['box']}"]
 
 
 @pytest.fixture

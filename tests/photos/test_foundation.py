@@ -39,12 +39,12 @@ def test_names_that_are_no_networks_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path]) -> None:
+def test_own_photos_with_two_classes(name: str, example_texts: dict, photos: list[Path]) -> None:
     net = ",".join(networks_of(models()[name]))
     path = find_config("split0", "pascal", name, net)
     overrides = ["data.size=97", *(EASY if name == "sam3" else ())]
-    segmenter = Segmenter({"cup": [marked["box"]]}, config=path, overrides=overrides, device="cpu")
-    segmenter.add("dog", [marked["box"]] * 2)
+    segmenter = Segmenter({"cup": [example_texts["box"]]}, config=path, overrides=overrides, device="cpu")
+    segmenter.add("dog", [example_texts["box"]] * 2)
     together = segmenter.many(photos[:2], batch=2)
     for photo, prediction in zip(photos[:2], together, strict=True):
         assert same_pixels(segmenter(photo).mask, prediction.mask)
@@ -52,10 +52,10 @@ def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path]
     assert segmenter.facts["settings"]["weights"] == net.split(",")
 
 
-def test_words_need_a_name(marked: dict) -> None:
+def test_words_need_a_name(example_texts: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
     words = f"split0 pascal --model sam3 --net {net}"
-    segmenter = Segmenter([marked["box"]], config=words, overrides=changes, device="cpu")
+    segmenter = Segmenter([example_texts["box"]], config=words, overrides=changes, device="cpu")
     assert any("have no class name, so none is read; write --support CLASS=" in note for note in segmenter.notes)
 
 

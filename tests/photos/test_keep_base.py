@@ -22,9 +22,9 @@ NEW_CLASS = "scribble=9,9;50,9;50,30;9,30"
 
 
 @pytest.fixture
-def photo(marked: dict[str, str]) -> str:
-    """Return the photo on which the new class is marked."""
-    return marked["box"].rpartition(":")[0]
+def photo(example_texts: dict[str, str]) -> str:
+    """Return the photo on which the new class is annotated."""
+    return example_texts["box"].rpartition(":")[0]
 
 
 def _with_and_without_base(checkpoint_file: Path, photo: str) -> tuple[Segmenter, Segmenter]:
@@ -80,7 +80,7 @@ def test_the_command_names_base_classes_before_the_new_one(
 
 
 def _record(folder: Path) -> dict:
-    return json.loads((folder / "out" / "marked.json").read_text())
+    return json.loads((folder / "out" / "annotated.json").read_text())
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_base_stage_is_enough(predict, base_stage: Path, photo: str, tmp_path:
     assert "cat: " in predict(*words, *small, "--keep-base").error
     assert predict(*words, *large, "--keep-base").code == 0
     assert (_record(tmp_path)["model"], len(_record(tmp_path)["classes"])) == ("BCM", 7)
-    assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()
+    assert (read_mask(tmp_path / "out" / "annotated_mask.png") == 7).any()
 
 
 def test_a_fit_reads_the_shots_of_the_supports(base_stage: Path, photo: str, monkeypatch) -> None:

@@ -218,7 +218,7 @@ def test_a_correction_changes_the_next_answers(ask, studio: Studio, capfd) -> No
     assert ask("setup")["model_version"] not in (first, empty)
     said = capfd.readouterr().out.splitlines()
     assert said.count("project 1: examples: cat 1; none yet of dog") == 2
-    assert any("1 of 1 tasks in" in line for line in said)
+    assert any("1 of 1 tasks predicted in" in line for line in said)
 
 
 def test_what_to_expect_of_a_label_is_said_once(studio: Studio) -> None:
@@ -319,7 +319,8 @@ def test_photos_of_this_server_alone_are_read(ask, studio: Studio, capfd) -> Non
     said = capfd.readouterr().out
     assert f"task 3: http://127.0.0.2:1/a.png: is not on {studio.address}" in said
     assert "task 4: s3://store/a.png: is not on" in said
-    assert "task 5: /data/upload/1/moved.png: lies on another server, 127.0.0.2:1, which is not asked" in said
+    fix = "upload the photo, or add a local storage"
+    assert f"task 5: /data/upload/1/moved.png: lies on another server, 127.0.0.2:1, which is not asked; {fix}" in said
 
 
 def test_two_projects_are_served_or_one_alone(ask, studio: Studio) -> None:

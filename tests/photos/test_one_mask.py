@@ -65,7 +65,7 @@ def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
         parse_example(f"{path}:{mask}").read(),
         support_from_arrays(path, FORMS[form]),
         support_from_arrays(read_image(path), str(mask)),
-        *(marked.read() for marked in read_examples([str(mask.parent)], path.parent)[0]),
+        *(example.read() for example in read_examples([str(mask.parent)], path.parent)[0]),
     ]
     assert len(supports) == 4
     (tmp_path / "names.txt").write_text("_background_\ncat\n")
@@ -162,7 +162,7 @@ def named_masks(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) -> None:
     listed, categories = read_examples([str(named_masks)])
-    labels = {marked.name: marked.read().label for marked in listed}
+    labels = {example.name: example.read().label for example in listed}
     assert {name: int((label == 1).sum()) for name, label in labels.items()} == AREAS
     assert [*categories.values()] == ["cat", "dog"]
     assert [(label == 255).sum() for label in labels.values()] == [16, 16]

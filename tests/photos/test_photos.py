@@ -88,15 +88,17 @@ def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) ->
             assert stop - next_start >= OVERLAP * tile - 1
 
 
-def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Path, marked: dict, monkeypatch) -> None:
+def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(
+    baseline: Path, example_texts: dict, monkeypatch
+) -> None:
     """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
     monkeypatch.setattr(Segmenter, "scores", lambda _, query: Scores(query.mean(1, keepdim=True) / 50 - 2, None))
     y, x = np.mgrid[:150, :180] / 20
     grey = 120 + 80 * np.sin(y) * np.cos(x)
     photo = np.dstack([grey] * 3).astype(np.uint8)
     rule = Decision(refine=False)
-    whole = Segmenter([marked["box"]], config=baseline, tile=None, decision=rule)(photo)
-    tiled = Segmenter([marked["box"]], config=baseline, tile=48, decision=rule)(photo)
+    whole = Segmenter([example_texts["box"]], config=baseline, tile=None, decision=rule)(photo)
+    tiled = Segmenter([example_texts["box"]], config=baseline, tile=48, decision=rule)(photo)
     assert (whole.mask == tiled.mask).mean() > 0.95
     assert 0.2 < whole.mask.mean() < 0.8
     assert np.abs(whole.probability - tiled.probability).mean() < 0.02

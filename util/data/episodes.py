@@ -183,7 +183,7 @@ class TrialDataset(Dataset):
         others = [class_id for class_id in classes if class_id != way.class_id]
         episode = episodes.assemble(way, [query, *supports], ignored=others)
         if self.play_novel:
-            episode.left_out = episode.base_id
+            episode.spared_class = episode.base_id
         return episode
 
 

@@ -140,7 +140,9 @@ def _shape(label: int, u: Field, v: Field, rng: Rng) -> np.ndarray:
             fold = np.abs((angle + half) % (2 * half) - half)  # angle to the nearest tip
             x = radius * np.cos(fold)
             y = radius * np.sin(fold)
-            return (inner * np.cos(half) - 1) * y - inner * np.sin(half) * (x - 1) > 0
+            notch_x = inner * np.cos(half)  # the edge goes from the tip, (1, 0), to the notch
+            notch_y = inner * np.sin(half)
+            return (notch_x - 1) * y - notch_y * (x - 1) > 0
         case "ring":
             return (radius < 1) & (radius > rng.uniform(0.38, 0.5))
         case "cross":
@@ -148,17 +150,26 @@ def _shape(label: int, u: Field, v: Field, rng: Rng) -> np.ndarray:
             shorter = np.minimum(np.abs(u), np.abs(v))
             return (longer < 0.92) & (shorter < rng.uniform(0.3, 0.38))
         case "leaf":
-            half_width = rng.uniform(0.5, 0.62) * (1 - u**2) * (1 - rng.uniform(0.15, 0.4) * u)
+            widest = rng.uniform(0.5, 0.62)
+            taper = 1 - rng.uniform(0.15, 0.4) * u
+            half_width = widest * (1 - u**2) * taper
             return np.abs(v) < half_width
         case "gear":
-            teeth = np.clip(3 * np.sin(rng.integers(8, 12) * angle), -1, 1)
-            return (radius < 0.86 + 0.12 * teeth) & (radius > rng.uniform(0.18, 0.28))
+            wave = np.sin(rng.integers(8, 12) * angle)
+            teeth = np.clip(3 * wave, -1, 1)
+            hole = rng.uniform(0.18, 0.28)
+            return (radius < 0.86 + 0.12 * teeth) & (radius > hole)
         case "crescent":
             to_bite = np.hypot(u - rng.uniform(0.5, 0.6), v)
             return (radius < 1) & (to_bite > rng.uniform(0.68, 0.8))
         case _:  # blob
-            waves = (rng.uniform(0.04, 0.12) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
-            return radius < 0.78 + sum(waves)
+            outline = 0.78
+            waves = 0
+            for k in (2, 3, 4):
+                height = rng.uniform(0.04, 0.12)
+                phase = rng.uniform(0, 2 * np.pi)
+                waves = waves + height * np.cos(k * angle + phase)
+            return radius < outline + waves
 
 
 def _soft(wave: Field) -> Field:
@@ -172,16 +183,20 @@ def _texture(label: int, x: Field, y: Field, rng: Rng) -> Field:
             return _soft(np.sin(2 * np.pi * x))
         case "dotted":
             row = np.floor(y)
-            to_centre = np.hypot((x + row / 2) % 1 - 0.5, y - row - 0.5)
-            return _soft(3 * (rng.uniform(0.3, 0.36) - to_centre))
+            shifted = (x + row / 2) % 1  # every second row by half a period
+            to_centre = np.hypot(shifted - 0.5, y - row - 0.5)
+            dot_radius = rng.uniform(0.3, 0.36)
+            return _soft(3 * (dot_radius - to_centre))
         case "checkered":
             return _soft(2 * np.sin(np.pi * x) * np.sin(np.pi * y))
         case "wavy":
             shifted = y + rng.uniform(0.28, 0.36) * np.sin(np.pi * x)
             return _soft(np.sin(2 * np.pi * shifted))
         case "veined":
-            side = np.abs((x + rng.uniform(0.8, 1.1) * np.abs(y)) % 1 - 0.5)
-            return _soft(4 * (0.15 - np.minimum(side, np.abs(y))))
+            to_midrib = np.abs(y)
+            slanted = (x + rng.uniform(0.8, 1.1) * to_midrib) % 1
+            to_vein = np.minimum(np.abs(slanted - 0.5), to_midrib)
+            return _soft(4 * (0.15 - to_vein))
         case "grainy":
             cells_per_period = 3
             table = rng.beta(0.5, 0.5, (64, 64)).astype(np.float32)
@@ -191,12 +206,16 @@ def _texture(label: int, x: Field, y: Field, rng: Rng) -> Field:
             x = 0.7 * x
             y = 0.7 * y
             row = np.floor(2 * y)
-            lower = np.hypot((x + row / 2) % 1 - 0.5, y - (row + 1) / 2)  # to the centre of the scale on top
-            upper = np.hypot((x + row / 2 + 0.5) % 1 - 0.5, y - row / 2)  # and of the scale that it overlaps
-            return np.clip(2 * np.where(lower < 0.5, lower, upper), 0, 1) ** 3
+            across = (x + row / 2) % 1 - 0.5
+            across_below = (x + row / 2 + 0.5) % 1 - 0.5
+            lower = np.hypot(across, y - (row + 1) / 2)  # to the centre of the scale on top
+            upper = np.hypot(across_below, y - row / 2)  # and of the scale that it overlaps
+            to_centre = np.where(lower < 0.5, lower, upper)
+            return np.clip(2 * to_centre, 0, 1) ** 3
         case _:  # brick
             row = np.floor(1.1 * y)
-            across = np.abs((0.5 * x + row / 2) % 1 - 0.5) / 0.5
+            shifted = (0.5 * x + row / 2) % 1
+            across = np.abs(shifted - 0.5) / 0.5
             along = np.abs(1.1 * y - row - 0.5) / 1.1
             mortar = np.minimum(across, along)
             return _soft(5 * (mortar - 0.1))
@@ -215,9 +234,9 @@ def _class_colours(label: int, rng: Rng) -> np.ndarray:
 def _clutter_colour(labels: list[int], rng: Rng) -> list[float]:
     """Draw one flat colour, with probability 1/2 from the hues of the classes that the image shows."""
     label = rng.choice(labels) if rng.random() < 0.5 else rng.integers(1, len(CLASS_NAMES) + 1)
-    colours = _class_colours(int(label), rng)
+    first, second = _class_colours(int(label), rng)
     weight = rng.choice((0.0, 0.5, 1.0))  # one of the two colours, or their mean
-    return (weight * colours[0] + (1 - weight) * colours[1]).tolist()
+    return (weight * first + (1 - weight) * second).tolist()
 
 
 def _light(x: Field, y: Field, rng: Rng) -> Field:
@@ -276,13 +295,17 @@ def _place(label: int, height: int, width: int, area: float, rng: Rng) -> Placed
     shape_seed = int(rng.integers(2**31))  # the seed fixes the shape's own parameters
     v, u = np.mgrid[-1.1:1.1:64j, -1.1:1.1:64j]
     unit_area = 2.2**2 * _shape(label, u, v, np.random.default_rng(shape_seed)).mean()
-    radius = min(np.sqrt(area * height * width / unit_area), 0.56 * min(height, width))
-    margin = np.minimum(0.8 * radius, np.array((width, height)) / 2)
-    centre = rng.uniform(margin, np.array((width, height)) - margin)
+    wanted_radius = np.sqrt(area * height * width / unit_area)
+    radius = min(wanted_radius, 0.56 * min(height, width))
+    sides = np.array((width, height))
+    margin = np.minimum(0.8 * radius, sides / 2)
+    centre = rng.uniform(margin, sides - margin)
     stretch = np.exp(rng.uniform(-0.15, 0.15))
     warp = _rotation(rng) @ np.diag((stretch, 1 / stretch)) @ _rotation(rng) / radius
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    u, v = ((row[0] * (x - centre[0]) + row[1] * (y - centre[1])).astype(np.float32) for row in warp)
+    right = x - centre[0]
+    below = y - centre[1]
+    u, v = ((a * right + b * below).astype(np.float32) for a, b in warp)
     inside = _shape(label, u, v, np.random.default_rng(shape_seed))
     return PlacedObject(inside, u, v, float(radius))
 

@@ -7,7 +7,6 @@ from contextlib import closing
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,9 +14,8 @@ from torch.utils.data import Dataset
 from model.episode import LabelledImages, Output
 from model.kinds.generalised import GeneralisedModel
 from util.data.images.views import channels_first, numbered
-from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import TestJob
-from util.evaluate.metrics import CLASS, INTERSECTION, UNION, class_counts, percent, predicted
+from util.evaluate.metrics import class_counts, predicted
 from util.evaluate.schema import FINAL
 from util.evaluate.test import Test
 from util.progress import ProgressBar
@@ -50,7 +48,7 @@ def run_in_one_map(job: TestJob, world: ProcessGroup) -> None:
     runs = Runs(job, world.device)
     for seed in bar(test.samplers, desc=f"{test.name}: fit", unit="run"):
         runs.fit(seed)
-        job.boards[seed] = _scoreboard(job, seed)
+        job.boards[seed] = job.scoreboard(seed)
     queries = _queries_by_photo(test)
     rows = sorted(queries)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
@@ -115,16 +113,6 @@ class Runs:
             board.keep(number, records_by_output, as_classes, {})
 
 
-def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
-    """Return the empty scoreboard of a run."""
-    fold = job.test.run.context.fold
-    return Scoreboard(
-        classes=fold.classes,
-        keep=None if job.kept is None else partial(job.kept.add, seed),
-        score=partial(scores_in_one_map, base=fold.base, novel=fold.novel),
-    )
-
-
 def _queries_by_photo(test: Test) -> dict[int, list[tuple[int, int]]]:
     """Return the row of each photo -> seed and number of the episodes whose query it is."""
     queries = defaultdict[int, list[tuple[int, int]]](list)
@@ -132,35 +120,3 @@ def _queries_by_photo(test: Test) -> dict[int, list[tuple[int, int]]]:
         for key in map(sampler, range(test.episodes[seed])):
             queries[key.query].append((seed, key.number))
     return queries
-
-
-def scores_in_one_map(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
-    """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
-
-    In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
-    ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
-    ``per_class``. A class without a pixel in any label or prediction is in no mean.
-    """
-    sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
-    np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
-    iou = {c: percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
-    base_iou = _mean_iou_of(iou, base)
-    novel_iou = _mean_iou_of(iou, novel)
-    base_background_iou = _mean_iou_of(iou, (0, *base))
-    both = base_iou + novel_iou
-    return {
-        "miou": both / 2,
-        "base": base_iou,
-        "novel": novel_iou,
-        "base_background": base_background_iou,
-        "total": _mean_iou_of(iou, (0, *base, *novel)),
-        "harmonic": 2 * base_iou * novel_iou / both if both else 0.0,
-        "miou_background": (base_background_iou + novel_iou) / 2,
-        "per_class": {str(c): value for c, value in iou.items()},
-    }
-
-
-def _mean_iou_of(iou: dict[int, float], classes: Sequence[int]) -> float:
-    """Return the mean IoU of those classes that have one, 0 if none has."""
-    values = [iou[c] for c in classes if c in iou]
-    return sum(values) / max(len(values), 1)

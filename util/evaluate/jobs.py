@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
+from util.evaluate.metrics import scores_in_one_map
 from util.evaluate.steps import with_steps
 from util.evaluate.test import Shared, Test
 from util.runtime.device import precision_of_test
@@ -41,6 +43,21 @@ class TestJob:
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
+
+    def scoreboard(self, seed: int) -> Scoreboard:
+        """Return the empty scoreboard of the episodes of a seed."""
+        test = self.test
+        fold = test.run.context.fold
+        return Scoreboard(
+            classes=len(test.config.data.classes),
+            scored_on=test.scored_on,
+            episodes=test.episodes[seed],
+            keep=None if self.kept is None else partial(self.kept.add, seed),
+            asks_presence=test.protocol.absent > 0,
+            calibration=self.calibration,
+            further=test.config.test.metrics,
+            score=partial(scores_in_one_map, base=fold.base, novel=fold.novel) if test.one_map else None,
+        )
 
 
 def build_test_jobs(

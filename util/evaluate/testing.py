@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.evaluate.evaluate import Scoreboard, run_pass
+from util.evaluate.evaluate import run_pass
 from util.evaluate.generalised import run_in_one_map
 from util.evaluate.jobs import TestJob, build_test_jobs, passes
 from util.evaluate.kept import FIRST, KeptPredictions
@@ -101,7 +100,7 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     data = trials(first.run.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
     names = [job.test.name for job in jobs]
     for job in jobs:
-        job.boards[seed] = _scoreboard(job, seed)
+        job.boards[seed] = job.scoreboard(seed)
         job.shared_with = sorted({*job.shared_with, *names} - {job.test.name})
     if store is not None:
         store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
@@ -125,20 +124,6 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store:
     for job in jobs:
         job.batch = batch
         job.seconds += time.monotonic() - started
-
-
-def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
-    """Return the empty scoreboard of a job's episodes of a seed."""
-    config = job.test.config
-    return Scoreboard(
-        classes=len(config.data.classes),
-        scored_on=job.test.scored_on,
-        episodes=job.test.episodes[seed],
-        keep=None if job.kept is None else partial(job.kept.add, seed),
-        asks_presence=job.test.protocol.absent > 0,
-        calibration=job.calibration,
-        further=config.test.metrics,
-    )
 
 
 def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup) -> dict[str, Any]:

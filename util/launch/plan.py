@@ -48,7 +48,8 @@ def plan(tasks: list[StageTask], refused: list[str]) -> int:
     config = tasks[0].config
     free = free_bytes(config)
     kept, extra = _disk_use(trainings)
-    disk = f"disk: {kept / 1e9:.1f} GB kept, {extra / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free"
+    needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
+    disk = f"disk: {needed}, {free / 1e9:.1f} GB are free"
     print("\n".join([str(Table(COLUMNS, rows)), *notes, disk]), flush=True)
     refused = [*(task.refusal for task in tasks), *refused, *errors]
     if kept + extra > free:

@@ -79,7 +79,7 @@ def lacking(findings: list[Finding]) -> list[str]:
     lines = []
     for (thing, says, fix), names in users.items():
         needed_by = f" for {', '.join(names)}" if any(names) else ""
-        lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {fix}")
+        lines.append(f"{thing}{needed_by}: {says}; {fix}")
     return lines
 
 
@@ -195,7 +195,8 @@ def print_reports(reports: list[Report]) -> None:
     """Print all findings, and for each data set the experiments that can be run and a command for each gap."""
     checked = dict.fromkeys(finding for report in reports for finding in report.findings)
     for finding in [*_describe_machine(), *checked]:
-        print(f"{_state(finding):8}{finding.what}: {finding.says}")
+        details = f": {finding.says}" if finding.fine else ""  # of the others below, with the remedy
+        print(f"{_state(finding):8}{finding.what}{details}")
     for dataset, group in groupby(reports, lambda report: report.dataset):
         _print_dataset(dataset, list(group))
 
@@ -225,13 +226,8 @@ def _print_dataset(dataset: str, reports: list[Report]) -> None:
     print(f"{dataset}: {len(ready)} of {len(reports)} experiments can be run")
     for command in ready:
         print(f"  {command}")
-    waiting: dict[str, list[str]] = {}  # remedy -> the requirements that it meets
-    for report in reports:
-        for finding in report.findings:
-            if not finding.fine:
-                waiting.setdefault(finding.fix, []).append(finding.what)
-    for fix, requirements in waiting.items():
-        print(f"  missing for {len(requirements)} of them: {requirements[0]}\n    {fix}")
+    for line in lacking([finding for report in reports for finding in report.findings]):
+        print(f"  missing: {line}")
 
 
 class Needs:
@@ -262,7 +258,9 @@ class Needs:
             try:
                 self.findings[what] = Finding(what, fine=True, says="; ".join(says))
             except UserError as error:
-                self.findings[what] = Finding(what, fine=False, says=str(error), fix=fix)
+                problem, _, _ = str(error).partition("; ")
+                place, _, reason = problem.partition(": ")
+                self.findings[what] = Finding(what, fine=False, says=reason if place in what else problem, fix=fix)
         return self.findings[what]
 
     def _check_data(self, config: Config) -> list[Finding]:

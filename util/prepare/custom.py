@@ -111,7 +111,7 @@ def _print_next(data: DataSettings, out: Path) -> None:
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"config: config/{data.name}/{data.name}.yaml, for all folds and methods")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
-    print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+    print(f"now: {train} sh test.sh split0 {data.name} 1   (on a CPU: 0 instead of 1)")
 
 
 def _image_count(file: Path) -> int:
@@ -193,25 +193,23 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     everything = load_index(data, "train")
     leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
     index = load_index(data, "train")
-    for class_id, name in enumerate(data.classes, 1):
-        if not index.areas[:, class_id].any():
-            selects = options.annotations and options.classes  # else the order of the names says what values are
-            fix = f"take it out of {options.classes}" if selects else "annotate it"
-            raise UserError(f"class '{name}' occurs in no image; {fix}")
+    _refuse_absent_classes(data, index, options)
     groups = photo_groups(index, [digests[name] for name in index.names])
     print_versions(index, groups)
-    if data.fold_rule == LISTS:
-        print("one class: all images are for tests, since no other class is left to train on")
-        data = _with_presence(replace(data, train_list=None))
-    else:
-        fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
-        assert not callable(plan.jobs)  # which is for recipes alone
-        part_of_name = {job.name: part_of_job(job, plan.classes, options) for job in plan.jobs}
-        data = _with_parts(replace(data, fold_classes=fold_classes), index, groups, part_of_name, out)
+    data = _divided(data, plan, index, groups, options)
     if rare := _rare_classes(replace(data, shot=5), _indices(data)):
         print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
+
+
+def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
+    """Refuse (UserError) a class that no photo shows."""
+    selects = options.annotations and options.classes  # else the order of the names says what values are
+    fix = f"take it out of {options.classes}" if selects else "annotate it"
+    for class_id, name in enumerate(data.classes, 1):
+        if not index.areas[:, class_id].any():
+            raise UserError(f"{options.masks or options.annotations}: class '{name}' occurs in no image; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
@@ -245,10 +243,18 @@ def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
         raise UserError(f"--folds, --fold: {key} {error}")
 
 
-def _with_parts(
-    data: DataSettings, index: Index, groups: Sequence[Sequence[int]], part_of_name: dict[str, str], out: Path
+def _divided(
+    data: DataSettings, plan: Plan, index: Index, groups: Sequence[Sequence[int]], options: argparse.Namespace
 ) -> DataSettings:
-    """Return settings with the lists of the parts that folders name, if these have enough photos, else divided anew."""
+    """Return settings with folds, lists and presence: of the parts that folders name, if these have enough photos."""
+    if data.fold_rule == LISTS:
+        print("one class: all images are for tests, since no other class is left to train on")
+        return _with_presence(replace(data, train_list=None))
+    fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
+    data = replace(data, fold_classes=fold_classes)
+    out = Path(data.root)
+    assert not callable(plan.jobs)  # which is for recipes alone
+    part_of_name = {job.name: part_of_job(job, plan.classes, options) for job in plan.jobs}
     given = given_parts(index, groups, part_of_name)
     if given:
         words = ", ".join(f"{part} {len(rows)}" for part, rows in given.items())

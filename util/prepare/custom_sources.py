@@ -16,7 +16,7 @@ from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
+from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
 from model.episode import IGNORE
@@ -42,8 +42,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    names_classes = options.classes is not None and {*read_class_names(options.classes).values()} & {*folders}
-    are_of_photos = bool(folders) and options.classes is not None and not names_classes  # of days or videos
+    named = {*read_names(options.classes).names.values()} if options.classes else set()
+    are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
     known = names_of(options)
@@ -51,7 +51,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(_needs_names(mask_folder))
     photo_folder, _ = folders_in(options.images)
     masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
-    _print_unmasked(photo_folder, masks)
+    used = {*masks, *masks.values()}
+    _print_unused("mask", [path for path in PhotoFiles(photo_folder).paths if path not in used])
     read = facts_of_all([*masks.values()], known.colours)
     facts = [mask for mask in read if isinstance(mask, MaskFacts)]  # jobs name the others
     counts = photos_with(facts)
@@ -76,14 +77,6 @@ def _needs_names(masks: Path) -> str:
         return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}"
     fix = "or a folder of masks for each class, <class>/photo.png"
     return f"prepare.py custom: --masks needs {names}; {fix}"
-
-
-def _print_unmasked(folder: Path, masks: Mapping[Path, Path]) -> None:
-    """Print how many photos of a folder have no mask, if any; ``masks`` are by photo."""
-    used = {*masks, *masks.values()}
-    unmasked = [path for path in PhotoFiles(folder).paths if path not in used]
-    if unmasked:
-        print(f"left out, without a mask: {len(unmasked)} photos, such as {unmasked[0]}")
 
 
 def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], classes: list[str]) -> Plan:
@@ -192,16 +185,21 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
-    masks_of_class = {name: _masks_of_class(folders[name]) for name in classes}
+    masks_of_class: dict[str, dict[Path, ClassFolder]] = {name: {} for name in classes}
+    for name in classes:
+        for folder in folders[name]:
+            masks_of_class[name] |= dict.fromkeys(masks_in(folder.masks), folder)
     rare = _rare(options, {name: len(masks) for name, masks in masks_of_class.items()})
     classes = [name for name in classes if name not in rare]
     masks = {mask: folder for name in classes for mask, folder in masks_of_class[name].items()}
-    photos = {_photo_key(path.parent, path): path for path in PhotoFiles(options.images).paths if path not in masks}
+    paths = [path for path in PhotoFiles(options.images).paths if path not in masks]
+    photos = {(path.parent, name_key(path.stem)): path for path in paths}
     photo_of_mask = {}
     for mask, folder in masks.items():
-        photo = _find_class_photo(photos, mask, _photo_folders(options.images, folder))
-        if photo is not None:
-            photo_of_mask[mask] = photo
+        places = [(place, name_key(mask.stem)) for place in _photo_folders(options.images, folder)]
+        found = [photos[place] for place in places if place in photos]
+        if found:
+            photo_of_mask[mask] = found[0]
     if not photo_of_mask:
         fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
@@ -212,11 +210,6 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
     _print_unused("photo", {*masks} - {*photo_of_mask})
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
-
-
-def _masks_of_class(folders: Iterable[ClassFolder]) -> dict[Path, ClassFolder]:
-    """Return the masks in the folders of a class, each with its folder."""
-    return {mask: folder for folder in folders for mask in masks_in(folder.masks)}
 
 
 def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
@@ -246,7 +239,8 @@ def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
     """Return for each photo the first that has its pixels; one that cannot be read is its own, and reported later."""
     first_of_digest = dict[bytes, Path]()
     first_of_photo = {}
-    for photo, digest in zip(photos, parallel_map(partial(attempt, _digest_of), photos, "photos")):
+    digest_of = partial(attempt, _digest_of)
+    for photo, digest in zip(photos, parallel_map(digest_of, photos, "photos")):
         if isinstance(digest, UserError):
             first_of_photo[photo] = photo
         else:
@@ -258,20 +252,9 @@ def _digest_of(photo: Path) -> bytes:
     return pixel_digest(read_image(photo))
 
 
-def _photo_key(folder: Path, path: Path) -> tuple[Path, str]:
-    """Return what a photo in a folder and the mask of that photo have in common."""
-    return folder, name_key(path.stem)
-
-
-def _find_class_photo(photos: Mapping[tuple[Path, str], Path], mask: Path, folders: Iterable[Path]) -> Path | None:
-    """Return the photo of a mask in the first of some folders that has one; ``photos`` are by their keys."""
-    keys = (_photo_key(folder, mask) for folder in folders)
-    return next((photos[key] for key in keys if key in photos), None)
-
-
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
     """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [name for name in read_class_names(path).values() if name]
+    classes = [name for name in read_names(path).names.values() if name]
     for name in classes:
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
@@ -360,18 +343,10 @@ def _plan(
     classes: list[str],
     images: Path,
 ) -> Plan:
-    """Return the plan of photos and what their masks are made from.
+    """Return the plan of photos below ``images``, each with what its mask is made from.
 
-    All links have the suffix that most photos have; readers ignore it.
-
-    Args:
-        sources: photos below ``images``, each with what its mask is made from.
-        read: as ``Plan.read``.
-        classes: the names.
-        images: the folder of photos.
-
-    Raises:
-        UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
+    All links have the suffix that most photos have; readers ignore it. UserError: two photos have one name, one is
+    annotated in two entries, or masks cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, takewhile
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,8 +95,8 @@ def _names_of(file_a: Path, file_b: Path) -> tuple[str, str]:
 
 
 def _row(name: str, delta: Difference) -> list[str]:
-    signed = (delta.value, delta.low, delta.high)
-    return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *(f"{value:+.2f}" for value in signed)]
+    signed = (f"{value:+.2f}" for value in (delta.value, delta.low, delta.high))
+    return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
 
 
 def _files(scored: Sequence[Scored], rows: int) -> list[str]:
@@ -133,9 +133,9 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
     for other in scored[1:]:
         if other.episodes == first.episodes:
             continue
-        pairs = zip(first.episodes, other.episodes)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        both = f"{first.size} and {other.size} differ from number {same} on"
+        pairs = zip_longest(first.episodes, other.episodes)
+        number = next(number for number, (one, another) in enumerate(pairs) if one != another)
+        both = f"{first.size} and {other.size} differ from number {number} on"
         raise UserError(f"{both}; {SAME_EPISODES}")
 
 
@@ -162,7 +162,8 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Diff
     label_sides = {result.label_side for result in scored if result.label_side is not None}
     # two outputs of one result differ by what they are
     same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
-    if not same_files and (len(notes) > 1 or len(label_sides) > 1):
+    scored_alike = len(notes) == 1 and len(label_sides) <= 1
+    if not (same_files or scored_alike):
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
@@ -246,9 +247,9 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
         draws.append(_miou(times, table_a) - _miou(times, table_b))
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     once = np.ones((1, queries))
-    return Difference(
-        a=float(_miou(once, table_a)[0]), b=float(_miou(once, table_b)[0]), low=float(low), high=float(high)
-    )
+    a = _miou(once, table_a).item()
+    b = _miou(once, table_b).item()
+    return Difference(a, b, float(low), float(high))
 
 
 def _with_classes(sums: np.ndarray, classes: int) -> np.ndarray:

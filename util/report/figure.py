@@ -132,9 +132,11 @@ def class_bars(result: dict[str, Any]) -> Figure:
     scored = set().union(*outputs.values())
     classes = [name for name in class_names(result).values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place
-    figure, axes = _chart(1.3 + 0.17 * (len(outputs) + 1) * len(classes), title(result))
+    bar_places = (len(outputs) + 1) * len(classes)
+    figure, axes = _chart(1.3 + 0.17 * bar_places, title(result))
+    middle = (len(outputs) - 1) / 2
     for j, (name, ious) in enumerate(outputs.items()):
-        places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
+        places = np.arange(len(classes)) + (j - middle) * thickness
         bars = axes.barh(places, [ious.get(c, 0.0) for c in classes], thickness, label=one_line(name))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
     axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])

@@ -123,14 +123,16 @@ def _episode_rows(
 ) -> list[list[str]]:
     """Return the rows of an episode, as in ``EPISODE_COLUMNS`` and for further metrics, after the cells of its test."""
     supports = dict(ways_of(episode))
-    leading = [*of_test, str(episode["seed"]), str(episode.get("number", "")), episode["query"]]
+    number = str(episode.get("number", ""))
+    leading = [*of_test, str(episode["seed"]), number, episode["query"]]
     rows = []
     for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
         name = names.get(str(class_id), str(class_id))
         iou = 100 * intersection / max(union, 1)
         support_images = " ".join(supports.get(class_id, []))
+        counts = [str(intersection), str(union), f"{iou:.2f}"]
         further = [_metric(episode, metric, output, place) for metric in metrics]
-        rows.append([*leading, name, support_images, str(intersection), str(union), f"{iou:.2f}", *further])
+        rows.append([*leading, name, support_images, *counts, *further])
     return rows
 
 

@@ -205,7 +205,7 @@ def _add_class_row(out: Table, rows: list[Row], columns: list[ClassColumn], fold
 
 def is_own_test(result: Result) -> bool:
     """Return whether a result is of its protocol's own episodes, and of weights of its fold: a table shows it."""
-    return not result["replayed"] and not result["fold_mismatch"]
+    return not (result["replayed"] or result["fold_mismatch"])
 
 
 def protocols_shown(paths: list[Path]) -> list[str | None]:
@@ -219,7 +219,7 @@ def _fix_of_mixture(results: dict[Path, Result]) -> str:
     protocols = _distinct(results, "protocol")
     if len(protocols) == 1:
         return "name fewer runs"
-    return " or ".join(f"add --protocol {name}" if name == protocols[0] else f"--protocol {name}" for name in protocols)
+    return "add " + " or ".join(f"--protocol {name}" for name in protocols)
 
 
 def _results_shown(
@@ -389,7 +389,8 @@ def _note(path: Path, result: Result, output: str) -> str:
         spread = over_seeds(r["per_seed"])["deviation"][output]["miou"]  # results before November 2026 hold another
         seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
-    trained = trained_precision(r)
-    computed = f"trained in {trained}, tested in {r['precision']}" if trained else f"tested in {r['precision']}"
+    computed = f"tested in {r['precision']}"
+    if trained := trained_precision(r):
+        computed = f"trained in {trained}, {computed}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
     return f"{what}; {r['input']}; {computed}; {made}: {path}"

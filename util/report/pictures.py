@@ -140,8 +140,8 @@ class ScoredEpisodes:
         row = self.rows[episode]
         ious = {}
         for output, counts in row["outputs"].items():
-            pairs = np.array([*counts.values()] if isinstance(counts, dict) else counts[: 2 * len(ways_of(row))])
-            intersection, union = pairs.reshape(-1, 2).sum(0).tolist()
+            pairs = list(counts.values()) if isinstance(counts, dict) else counts[: 2 * len(ways_of(row))]
+            intersection, union = np.reshape(pairs, (-1, 2)).sum(0).tolist()
             ious[output] = 100 * intersection / max(union, 1)
         return ious
 
@@ -205,9 +205,9 @@ class EpisodeDrawing:
         """Return the panel of a base learner's prediction (H', W'), whose caption names the two largest classes."""
         base_ids = self.on_photo(mask)
         present, pixels = np.unique(base_ids[base_ids > 0], return_counts=True)
-        largest = present[np.argsort(-pixels)[:2]].tolist()
-        fold = self.test.run.context.fold
-        names = [self.names[fold.base[base_id - 1] - 1] for base_id in largest]
+        largest = np.argsort(-pixels)[:2]
+        base = self.test.run.context.fold.base
+        names = [self.names[base[base_id - 1] - 1] for base_id in present[largest].tolist()]
         return f"base: {', '.join(names) or 'nothing'}", class_map(self.image, base_ids)
 
     def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:

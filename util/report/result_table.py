@@ -45,8 +45,10 @@ def score_table(result: dict[str, Any]) -> Table:
     A note says which deviation it is.
     """
     present = {key for scores in result["mean"].values() for key in scores}
-    keys = [key for key in SCORES if key in present] + sorted(present - SCORES.keys())
-    out = Table(["output", *(str(SCORES.get(key, key)) for key in keys)], [])
+    keys = [key for key in SCORES if key in present]
+    keys += sorted(present - SCORES.keys())
+    headings = [SCORES.get(key, key) for key in keys]
+    out = Table(["output", *headings], [])
     for output in result["mean"]:
         out.rows.append([output, *(_score_text(result, output, key) for key in keys)])
     seeds = len(result["seeds"])

@@ -116,9 +116,10 @@ def _further_words(result: Result) -> str:
     """Return the words of a run's name that are not its data set, method, encoder, fold or seed."""
     backbone = str(result["backbone"])
     forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
-    known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
-    words = (word for word in result["run"].split("_") if not re.fullmatch(r"(split|seed)\d+", word))
-    return " ".join(word for word in words if word not in known)
+    usual = "_".join((result["dataset"], result["model"], *forms))
+    known = re.split("[_/]", usual)
+    words = [word for word in result["run"].split("_") if word not in known]
+    return " ".join(word for word in words if not re.fullmatch(r"(split|seed)\d+", word))
 
 
 def _weights_text(result: Result) -> str:
@@ -178,7 +179,8 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
         "list"
     )  # rare classes that are skipped depend on shots
-    terms["track", cell.row, cell.shot] = track_text({cell.shot: result["track"]}) if "track" in result else None
+    track = result.get("track")  # unknown of a planned result
+    terms["track", cell.row, cell.shot] = track and track_text({cell.shot: track})
     return terms
 
 
@@ -290,7 +292,7 @@ def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[A
         row.seeds[shot] = f"{kind} seeds {', '.join(map(str, trainings.seeds))}"
     row.tracks[shot] = first["track"]
     row.parameters = f"{_millions(first['parameters'])} ({_millions(first['learnt_parameters'])})"
-    row.cells[shot, "seconds"] = Cell(fmean(_seconds_per_episode(result) for result in results))
+    row.cells[shot, "seconds"] = Cell(fmean(map(_seconds_per_episode, results)))
 
 
 def _millions(count: int) -> str:
@@ -417,7 +419,8 @@ def published_rows(
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
         is_same_test = entry["dataset"] == dataset and entry.get("folds") == folds
-        if not is_same_test or not entry_shots or entry["paper"].lower() not in shown:
+        is_shown = entry["paper"].lower() in shown
+        if not (is_same_test and is_shown and entry_shots):
             continue
         row = _published_row(entry, entry_shots)
         rule = entry.get("fold_rule", fold_rule)

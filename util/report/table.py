@@ -52,7 +52,8 @@ def markdown(table: Table) -> str:
     """Return a table in Markdown with aligned columns, the first to the left, and its notes below."""
     header, *rows = [list(map(_markdown_cell, row)) for row in (table.headings(), *table.marked())]
     widths = [max(map(len, column)) for column in zip(header, *rows)]
-    rules = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    first, *others = widths
+    rules = ["-" * (first + 2), *("-" * (width + 1) + ":" for width in others)]
     lines = [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
     lines += [_markdown_line(row, widths) for row in rows]
     if table.notes:
@@ -65,8 +66,8 @@ def _markdown_cell(text: str) -> str:
 
 
 def _markdown_line(cells: list[str], widths: list[int]) -> str:
-    aligned = [cells[0].ljust(widths[0])]
-    aligned += [text.rjust(width) for text, width in zip(cells[1:], widths[1:])]
+    first, *others = zip(cells, widths)
+    aligned = [str.ljust(*first), *(str.rjust(*cell) for cell in others)]
     return f"| {' | '.join(aligned)} |"
 
 

@@ -19,9 +19,8 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
-from util.evaluate.generalised import scores_in_one_map
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import CLASS, episode_scores
+from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, title
@@ -124,7 +123,8 @@ def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, whose run may have another name today."""
     config = from_checkpoint(result["config"], str(path))
     stage = path.absolute().parent.parent
-    if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
+    is_of_run = result["weights_mark"] in ("", "last")
+    if is_of_run and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
@@ -192,8 +192,9 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequen
     records = []
     for way, (_, class_id, intersection, union) in enumerate(counts_of(row, name)):
         record = [number, class_id, intersection, union, *sides]
+        columns = slice(2 * way, 2 * way + 2)
         for metric in further:
-            record += row[metric][name][2 * way : 2 * way + 2]
+            record += row[metric][name][columns]
         records.append(record)
     return records
 

@@ -186,7 +186,7 @@ def _record_validation(training: Training, validate: Validate, entry: dict[str, 
     if is_best:
         progress.best = score
         progress.best_epoch = entry["epoch"]
-    log.info("epoch %g: validation %.2f (best %.2f)", entry["epoch"], score, progress.best)
+    log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
     return is_best
 
 

@@ -112,17 +112,17 @@ class KeptMaps:
         return Features.join(parts).each(lambda x: x.to(image_n3ss.device))
 
 
-def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel, key: str) -> None:
-    """Refuse (UserError) to keep maps of views that are not fixed, or of an encoder that learns; ``key``: the stage."""
+def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel) -> None:
+    """Refuse (UserError) to keep maps of views that are not fixed, or of an encoder that learns."""
     encoder = getattr(model, "encoder", None)
     is_frozen = encoder is not None and not any(p.requires_grad for p in encoder.parameters())
     fix = ""
     if not is_frozen:
         fix = f"{model.title} has none; set it to null"
     elif dataset.views is None:
-        fix = f"set {key}.views to their number"
+        fix = "set meta_stage.views to their number"
     if fix:
-        raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
+        raise UserError(f"meta_stage.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
 
 
 def _key_of(image: Tensor, mask: Tensor | None) -> str:

@@ -102,7 +102,7 @@ def train_stage(
         )
         optimizers = build_optimizers(network.param_groups(), stage.optimizers)
         ema = EMA(network, stage.ema_decay)
-        kept_file = _kept_file(run, name, data, prepared, processes=world.size, overwrite=overwrite)
+        kept_file = _kept_file(run, stage, data, prepared, processes=world.size, overwrite=overwrite)
         state = _checkpoint_facts(run, name, network, data.images)
         state["base"] = trainings_before
         if not resume:  # else the checkpoint knows
@@ -158,17 +158,16 @@ def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
 
 
 def _kept_file(
-    run: Run, name: str, data: StageData, prepared: PreparedNetwork, *, processes: int, overwrite: bool
+    run: Run, stage: StageSettings, data: StageData, prepared: PreparedNetwork, *, processes: int, overwrite: bool
 ) -> RecordFile | None:
-    """Return the file on the disk of the stage's folder that keeps the encoder's maps; None: none is to be kept.
+    """Return the file on the disk of the meta stage's folder that keeps the encoder's maps; None: none is to be kept.
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    stage = _stage_settings(run.config, name)
     if stage.cache_gib is None:
         return None
-    check_keeps_maps(cast(EpisodeDataset, data.training), cast(FewShotModel, prepared.network), f"{name}_stage")
-    folder = run.folder(name)
+    check_keeps_maps(cast(EpisodeDataset, data.training), cast(FewShotModel, prepared.network))
+    folder = run.folder("meta")
     free = free_bytes(run.config) - Stored.of(cast(Trainable, prepared.network), stage).peak_bytes
     if not overwrite:
         free += checkpoint_bytes([folder])
@@ -211,7 +210,7 @@ def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) ->
         log.info("%s", note)
     stage = training.state["stage"]
     place = f"{describe(world.device)} in {training.prepared.precision}"
-    log.info("%s stage on %s: %d images, %d processes", stage, place, len(images.queries), world.size)
+    log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
 
 
 def _batches(training: hooks.Training, data: StageData, kept_file: RecordFile | None) -> Generator[Any, None, None]:

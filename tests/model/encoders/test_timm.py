@@ -62,6 +62,12 @@ def test_a_network_with_one_output_stride_keeps_it() -> None:
     assert (settings.size_rule(8), settings.size_rule(32), settings.grid(64)) == ((32, 0), None, 4)
 
 
+def test_layers_after_the_end_of_a_stage_are_no_blocks_of_it() -> None:
+    encoder = encoder_of("timm/ghostnet_050", output_stride=32)
+    assert encoder.facts.blocks[4] == {"blocks.7.0": 80}
+    assert encoder.intermediate_counts == dict.fromkeys((1, 2, 3, 4), 1)
+
+
 @pytest.mark.parametrize(
     ("backbone", "one_grid", "parts"),
     [
@@ -72,6 +78,7 @@ def test_a_network_with_one_output_stride_keeps_it() -> None:
             False,
             ("it ",),
         ),  # by the release of timm: takes no images of 256 pixels, or returns no maps
+        ("timm/mvitv2_tiny", False, ("timm states 'block.3' as the end of a stage",)),
         (SWIN, True, ("stages 3 and 4 on one grid", "tf_efficientnet_lite0", "vit_small_patch14_dinov2")),
         ("resnet51", False, ("not one of", "did you mean 'resnet50'")),
     ],

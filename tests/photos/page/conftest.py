@@ -42,9 +42,9 @@ def copies(photos: list[Path], tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def support(baseline: Path, marked: dict[str, str]) -> tuple[object, ...]:
+def support(baseline: Path, example_texts: dict[str, str]) -> tuple[object, ...]:
     """Return the words of ``predict.py`` for the network of the page and a support."""
-    return ("--config", baseline, "--support", f"cat={marked['box']}")
+    return ("--config", baseline, "--support", f"cat={example_texts['box']}")
 
 
 @pytest.fixture

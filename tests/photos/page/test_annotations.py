@@ -13,14 +13,14 @@ from util.files.images import read_mask
 
 
 @pytest.fixture
-def annotated(page: Page, marked: dict[str, str], photos: list[Path], tmp_path: Path) -> Path:
-    """Return annotations of the open photo marked.png, with a stray point; the other example has segmented it.
+def annotated(page: Page, example_texts: dict[str, str], photos: list[Path], tmp_path: Path) -> Path:
+    """Return annotations of the open photo annotated.png, with a stray point; the other example has segmented it.
 
     The slider has been moved.
     """
-    photo = Path(marked["coco"].partition(":")[0])
-    shutil.copy(photo, tmp_path / "marked.png")
-    for path in (tmp_path / "marked.png", *photos[:2]):
+    photo = Path(example_texts["coco"].partition(":")[0])
+    shutil.copy(photo, tmp_path / "annotated.png")
+    for path in (tmp_path / "annotated.png", *photos[:2]):
         page.do("open", path=str(path))
     page.do("add_class", name="cat")
     page.draw(photos[0].name, BOX)
@@ -34,14 +34,14 @@ def annotated(page: Page, marked: dict[str, str], photos: list[Path], tmp_path: 
 
 
 def test_annotations_become_examples(
-    page: Page, annotated: Path, marked: dict[str, str], photos: list[Path], tmp_path: Path
+    page: Page, annotated: Path, example_texts: dict[str, str], photos: list[Path], tmp_path: Path
 ) -> None:
     assert "enter the path" in page.do("annotations", path=" ")
     note = f"1 example photo; {annotated}: left out: shapes of the kind 'point' (1)"
     assert page.do("annotations", path=str(annotated)) == note
-    assert page.row("marked.png")["example"]
-    truth = Path(marked["coco"].partition(":")[0]).with_name("index.png")
-    mask = read_mask(tmp_path / "out/examples/masks/marked.png")
+    assert page.row("annotated.png")["example"]
+    truth = Path(example_texts["coco"].partition(":")[0]).with_name("index.png")
+    mask = read_mask(tmp_path / "out/examples/masks/annotated.png")
     np.testing.assert_array_equal(mask == 1, read_mask(truth) == 1)  # whatever the slider says
 
 
@@ -49,17 +49,19 @@ def test_edits_are_drawn_over_annotations_and_all_can_be_undone(
     page: Page, annotated: Path, photos: list[Path], tmp_path: Path
 ) -> None:
     page.do("annotations", path=str(annotated))
-    page.draw("marked.png", {**BOX, "points": [[0, 0], [5, 5]]})
-    assert read_mask(tmp_path / "out/examples/masks/marked.png")[2, 2] == 1
-    page.do("use_as_example", photo="marked.png")
+    page.draw("annotated.png", {**BOX, "points": [[0, 0], [5, 5]]})
+    assert read_mask(tmp_path / "out/examples/masks/annotated.png")[2, 2] == 1
+    page.do("use_as_example", photo="annotated.png")
     page.draw(photos[0].name)
-    assert not page.row("marked.png")["example"]
+    assert not page.row("annotated.png")["example"]
     assert not page.row(photos[0].name)["example"]
 
 
-def test_annotations_of_a_photo_that_is_not_there_name_it(page: Page, marked: dict[str, str], tmp_path: Path) -> None:
+def test_annotations_of_a_photo_that_is_not_there_name_it(
+    page: Page, example_texts: dict[str, str], tmp_path: Path
+) -> None:
     Image.new("RGB", (60, 44)).save(tmp_path / "new.png")
     page.do("open", path=str(tmp_path / "new.png"))
     path = tmp_path / "coco.json"
-    path.write_text(Path(marked["coco"].partition(":")[2]).read_text())
-    assert "marked.png" in page.do("annotations", path=str(path))
+    path.write_text(Path(example_texts["coco"].partition(":")[2]).read_text())
+    assert "annotated.png" in page.do("annotations", path=str(path))

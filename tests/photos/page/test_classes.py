@@ -21,7 +21,7 @@ def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_
     classes = page.classes()
     assert len(classes) == 7
     assert classes[-1] == "cat"
-    assert "is a base class" in page.do("rename_class", value=1, name="dog")
+    assert "is a trained class" in page.do("rename_class", value=1, name="dog")
     page.draw(photos[0].name, BOX | {"value": 7})
     assert page.do("segment") == "1 of 1 photos segmented"
     assert list(page.row(photos[1].name)["share"]) == classes

@@ -159,8 +159,9 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
         row = line.split()[:words]
         if not row:
             continue
-        is_complete = words == 1 or (len(row) == words and row[1].isdecimal())
-        if not is_complete or row[0] in rows or "\0" in line:
+        has_class = words == 1 or (len(row) == words and row[1].isdecimal())
+        is_new = row[0] not in rows
+        if not (has_class and is_new) or "\0" in line:
             form = "the name of an image" if words == 1 else "a mask, its class id and its photo"
             raise UserError(f"{path}:{number}: {line[:80]!r} is not {form}, or repeats a name; write each name once")
         rows[row[0]] = row
@@ -244,7 +245,8 @@ def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, pr
 
     ``classes`` is the highest value in masks. Errors as ``_read_files``.
     """
-    asked = hashlib.sha256(f"{FORMAT} {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
+    root = Path(data.root).resolve()
+    asked = hashlib.sha256(f"{FORMAT} {classes} {root}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
     states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read

@@ -92,7 +92,8 @@ def digest_of_rows(episodes: Iterable[dict[str, Any]]) -> str:
     out = hashlib.sha256()
     for episode in episodes:
         ways = [f"{class_id} {' '.join(supports)}" for class_id, supports in _drawn_ways(episode)]
-        out.update((" ".join([episode["query"], *ways]) + "\n").encode())
+        line = " ".join([episode["query"], *ways])
+        out.update(f"{line}\n".encode())
     return out.hexdigest()
 
 

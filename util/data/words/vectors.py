@@ -55,7 +55,8 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     names = ["background", *classes]
     matches = _find(source, names)
     missing = [name for name in names if name not in matches]
-    if missing and (not fill or not matches):
+    can_fill = fill and matches
+    if missing and not can_fill:
         words = ", ".join(map(repr, missing))
         fix = "rename the classes, or make rows without meaning for them: --missing names"
         raise UserError(f"{source}: has no word for {words}; {fix}")

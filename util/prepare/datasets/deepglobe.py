@@ -96,4 +96,4 @@ def cut(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
             yield Piece(line, (tile == class_id).astype(np.uint8), image[rows, columns])
 
 
-RECIPE = Recipe("deepglobe", __doc__, {"root": "folder in one of the layouts above"}, find)
+RECIPE = Recipe("deepglobe", __doc__, {"root": "folder of the tiles or the whole images"}, find)

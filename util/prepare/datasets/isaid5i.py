@@ -56,4 +56,4 @@ def _list_note(number: int, names: set[str]) -> str:
     return f"fold {number}: published test list of {len(listed.stems)} lines, {present} of them with their patches"
 
 
-RECIPE = Recipe("isaid5i", __doc__, {"root": "folder of the patches in one of the forms above"}, find)
+RECIPE = Recipe("isaid5i", __doc__, {"root": "folder of the patches and their masks"}, find)

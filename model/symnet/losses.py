@@ -1,0 +1,73 @@
+"""Sym-Net's losses.
+
+The triplet losses pull aligned prototypes to their object and push them from its background.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.episode import Episode, Output
+from model.parts.loss import batch_mean, cross_entropy, image_mean, mask_loss
+from model.tensors.ops import in_float32
+
+MARGIN = 0.5
+
+
+@dataclass
+class LossWeights:
+    """Weights in the losses."""
+
+    foreground: float  # of pixels, for two-class logits
+    auxiliary: float  # of every loss but ``main``
+
+
+def losses(
+    output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
+    rule = partial(cross_entropy, foreground_weight=weights.foreground)
+    label = episode.query_label
+    meta = [mask_loss(x, label, rule) for x in output.extra.values()]
+    inner = [mask_loss(x, label, rule) for x in auxiliary]  # of each scale
+    main = mask_loss(output.logits, label, rule)
+    others = {
+        "meta": torch.stack(meta).sum(),
+        "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
+        "inner": torch.stack(inner).mean(),
+        "triplet": triplet,
+    }
+    return {"main": main} | {name: weights.auxiliary * loss for name, loss in others.items()}
+
+
+@in_float32
+def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
+    """Return the loss of the anchor's farthest foreground and the mean background position, 0 if no support has both.
+
+    ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published.
+    """
+    anchor_b1c = F.normalize(anchor_bc, dim=1).unsqueeze(1)
+    feature_bklc = F.normalize(feature_bkchw.flatten(3).transpose(2, 3), dim=3)
+    small_bkhw = F.interpolate(mask_bk1hw[:, :, 0], size=feature_bkchw.shape[-2:], mode="nearest")
+    inside_bkl = small_bkhw.flatten(2) == 1
+    outside_bkl = (~inside_bkl).float()
+    distance_bkl = F.pairwise_distance(anchor_b1c.unsqueeze(1), feature_bklc)
+    farthest_bk = distance_bkl.masked_fill(~inside_bkl, 0.0).amax(2)
+    total_bkc = torch.einsum("bklc,bkl->bkc", feature_bklc, outside_bkl)
+    background_bkc = total_bkc / outside_bkl.sum(2, keepdim=True).clamp(min=1)
+    difference_bk = farthest_bk - F.pairwise_distance(anchor_b1c, background_bkc)
+    has_both_bk = inside_bkl.any(2) & ~inside_bkl.all(2)
+    loss_bk = F.relu(MARGIN + difference_bk) * has_both_bk
+    means = [batch_mean(total, count) for total, count in zip(loss_bk.sum(0), has_both_bk.sum(0))]  # of each shot
+    return torch.stack(means).mean()
+
+
+@in_float32
+def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor) -> Tensor:
+    """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
+    anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
+    return image_mean(F.triplet_margin_loss(anchor, positive, negative, MARGIN, reduction="none"))
