@@ -107,7 +107,8 @@ def create(backbone: str, output_stride: int | None = None, device: str = "cpu")
         except (AssertionError, ValueError, NotImplementedError, RuntimeError) as error:
             reason = " ".join(str(error).split())  # timm's may have several lines
             raise ModelMismatch(f"timm cannot build it with output stride {output_stride} ({reason})") from None
-        if output_stride is None or _strides(network)[-1] == output_stride:
+        has_stride = output_stride is None or _strides(network)[-1] == output_stride
+        if has_stride:
             return network
         break  # some releases of timm ignore the argument
     raise ModelMismatch(f"it has no output stride of {output_stride}: its grid is fixed")
@@ -141,11 +142,13 @@ def facts(backbone: str) -> TimmFacts:
         raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
     stated = _stated_outputs(net)
     strides = _strides(net)
-    transformer = len(set(strides)) == 1 and len(strides) > LAST_STAGE
+    has_one_grid = len(set(strides)) == 1
+    transformer = has_one_grid and len(strides) > LAST_STAGE
     outputs = _outputs_of_stages(strides, transformer)
     patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
-    channels = {i: int(stated[output]["num_chs"]) for i, output in outputs.items()}
-    stages = {i: str(stated[output]["module"]) for i, output in outputs.items()}
+    of_stages = {i: stated[output] for i, output in outputs.items()}
+    channels = {i: int(output["num_chs"]) for i, output in of_stages.items()}
+    stages = {i: str(output["module"]) for i, output in of_stages.items()}
     side = patch * PROBE_CELLS
     if transformer:
         _demanded_maps(net, side, outputs.values())
@@ -159,10 +162,11 @@ def facts(backbone: str) -> TimmFacts:
     for i in sorted(stages, reverse=True):
         net.prune_intermediate_layers([outputs[i]], prune_norm=not transformer)
         blocks[i] = _blocks_until(stages[i], net, blocks[i])
+    centred = bool(larger) and larger[-1].shape[-1] > PROBE_CELLS
     return TimmFacts(
         transformer=transformer,
         patch=patch,
-        centred=bool(larger) and larger[-1].shape[-1] > PROBE_CELLS,
+        centred=centred,
         outputs=outputs,
         channels=channels,
         stages=stages,
@@ -185,7 +189,8 @@ def _transformer_blocks(outputs: dict[int, int], channels: dict[int, int]) -> di
     blocks: dict[int, dict[str | int, int]] = {}
     begin = 0
     for stage, end in outputs.items():
-        blocks[stage] = dict.fromkeys(range(begin, end + 1), channels[stage])
+        positions = range(begin, end + 1)
+        blocks[stage] = dict.fromkeys(positions, channels[stage])
         begin = end + 1
     return blocks
 
@@ -252,7 +257,8 @@ def _possible_blocks(net: nn.Module, stages: dict[int, str]) -> dict[str, nn.Mod
         if not isinstance(container, CONTAINERS) and outer not in stages.values():
             continue
         for inner, part in container.named_children():
-            if not isinstance(part, CONTAINERS) and any(part.children()) and inner != "downsample":
+            has_parts = not isinstance(part, CONTAINERS) and any(part.children())
+            if has_parts and inner != "downsample":
                 candidates[f"{outer}.{inner}"] = part
     return candidates
 
@@ -270,7 +276,10 @@ def _widths_on_grid(shapes: dict[str, tuple[int, ...]], grid: tuple[int, ...]) -
 
 def _innermost(names: list[str]) -> list[str]:
     """Return the modules that hold no other one of them."""
-    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+    outer = set()
+    for name in names:
+        outer |= {other for other in names if name.startswith(f"{other}.")}
+    return [name for name in names if name not in outer]
 
 
 def pretraining_of_tag(architecture: str, tag: str) -> str | None:

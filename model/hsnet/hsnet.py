@@ -89,9 +89,10 @@ class HSNet(Method):
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
         shot_logits = []  # of n supports, one shot's B or all K B, (n, 2, S, S)
-        for shot in joined_on_gpu(shots):
+        for shot in joined_on_gpu(shots, episode):
             squeezed = self.squeeze(query, shot.directions, shot.rows)  # (n, 128, h_2, w_2)
-            shot_logits.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
+            decoded = self.decoder(squeezed, episode.query.shape[-2:])
+            shot_logits.append(decoded.float())
         logits = torch.cat(shot_logits)  # shot after shot, (K B, 2, S, S)
 
         losses = {}
@@ -116,7 +117,8 @@ class Decoder(nn.Module):
     def forward(self, x_bchw: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits (B, 2, *size), background first."""
         x = self.coarse(x_bchw)
-        larger = resize(x, [2 * side for side in x.shape[-2:]])
+        twice = [2 * side for side in x.shape[-2:]]
+        larger = resize(x, twice)
         return resize(self.fine(larger), size)
 
 
@@ -127,8 +129,10 @@ def vote(shot_logits_bk2hw: Tensor) -> tuple[Tensor, Tensor]:
     largest number in this image and not K: with 2 of 5 votes at most, one is enough. The vote alone decides; pixels
     with equal votes are ranked by the shots' mean foreground probability, which is below 1 and makes no tie possible.
     """
-    votes = (shot_logits_bk2hw[:, :, 1] > shot_logits_bk2hw[:, :, 0]).long().sum(1)  # (B, H, W)
-    needed = (0.5 * votes.flatten(1).amax(1).clamp(min=1)).ceil().long()  # (B,)
+    background, foreground = shot_logits_bk2hw.unbind(2)
+    votes = (foreground > background).long().sum(1)  # (B, H, W)
+    most = votes.flatten(1).amax(1).clamp(min=1)
+    needed = (0.5 * most).ceil().long()  # (B,)
     probability = shot_logits_bk2hw.float().softmax(2)[:, :, 1].mean(1)  # (B, H, W)
     margin = votes - needed[:, None, None] + probability
     return torch.stack([torch.zeros_like(margin), margin], dim=1), votes

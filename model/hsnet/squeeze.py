@@ -7,7 +7,6 @@ around the object is computed. 4D convolutions reduce the support's dimensions o
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from itertools import pairwise
 from typing import cast
 
 import torch
@@ -32,7 +31,8 @@ AGAIN = {"use_reentrant": False, "preserve_rng_state": False}  # how a step with
 @in_float32
 def unit(feature: Tensor, dim: int) -> Tensor:
     """Return features whose vectors along ``dim`` have length 1, in float32."""
-    return feature / (torch.linalg.vector_norm(feature, dim=dim, keepdim=True) + NORM_EPS)
+    length = torch.linalg.vector_norm(feature, dim=dim, keepdim=True)
+    return feature / (length + NORM_EPS)
 
 
 def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
@@ -77,8 +77,10 @@ class Squeeze(nn.Module):
     def __init__(self, level: int, count: int):
         super().__init__()
         self.blocks = nn.Sequential()
-        for (channels, width), kernel, stride in zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level]):
+        channels = count
+        for width, kernel, stride in zip(WIDTHS, KERNELS[level], STRIDES[level]):
             self.blocks.extend(_block(channels, width, kernel, stride))
+            channels = width
 
     def forward(
         self, queries: list[Tensor], supports: list[Tensor], rows_nhw: Tensor, spans: list[list[int]]
@@ -143,7 +145,8 @@ class HypercorrelationSqueeze(nn.Module):
         spans = known_spans([rows[level].unsqueeze(1) for level in levels])
         squeezed = {}  # Z_4, Z_3, Z_2
         for level, of_level in zip(levels, spans, strict=True):
-            squeezed[level] = self.levels[str(level)](query[level], support[level], rows[level], of_level)
+            squeeze = self.levels[str(level)]
+            squeezed[level] = squeeze(query[level], support[level], rows[level], of_level)
         x = self.mix[str(MID)](squeezed[HIGH], squeezed[MID])
         x = self.mix[str(LOW)](x, squeezed[LOW])
         return x.mean((2, 3))

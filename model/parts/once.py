@@ -24,7 +24,9 @@ class Finding:
 
     def is_of(self, shots: Sequence[Shot], counts: Sequence[int]) -> bool:
         """Return whether it was found in these shots."""
-        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
+        if self.counts != counts:
+            return False
+        return all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
 
 
 def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:

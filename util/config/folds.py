@@ -22,7 +22,7 @@ class Fold:
     """One split of classes 1..n into novel and base ones.
 
     ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
-    ``given``: the classes in ``chosen``, which the settings list by name; ``lists``: there is one fold, the images of
+    ``given``: the classes in ``listed``, which the settings list by name; ``lists``: there is one fold, the images of
     the training list are of base classes and those of the test list of novel ones, so that every class may be either.
     """
 
@@ -30,26 +30,26 @@ class Fold:
     folds: int
     number: int
     rule: str
-    chosen: tuple[int, ...] = ()
+    listed: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
         rule = data.fold_rule
-        chosen: list[int] = []
+        listed: list[int] = []
         if rule == "given" and data.fold_classes:
-            chosen = sorted(data.classes.index(name) + 1 for name in data.fold_classes[data.fold])
+            listed = sorted(data.classes.index(name) + 1 for name in data.fold_classes[data.fold])
         if data.class_photos is not None:
             rule = "given"
             enough = _with_photos(data)
-            chosen = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
-        return cls(len(data.classes), data.folds, data.fold, rule, tuple(chosen))
+            listed = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
+        return cls(len(data.classes), data.folds, data.fold, rule, tuple(listed))
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
         """Ids (1-based, ascending) of the classes that are tested and never trained on."""
         if self.rule == "given":
-            return self.chosen
+            return self.listed
         if self.rule == LISTS:
             return tuple(range(1, self.classes + 1))
         if self.rule == "interleaved":

@@ -388,8 +388,7 @@ def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.
     Errors as ``read_mask`` and ``read_stacked``.
     """
     indices, tagged = _read_indices(mask, colours)
-    stored, orientation = header_of(image)
-    return fitted_mask(indices, tagged, stored, orientation, mask)
+    return fitted_mask(indices, tagged, *header_of(image), mask)
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:

@@ -111,7 +111,7 @@ def _print_next(data: DataSettings, out: Path) -> None:
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"config: config/{data.name}/{data.name}.yaml, for all folds and methods")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
-    print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+    print(f"now: {train} sh test.sh split0 {data.name} 1   (on a CPU: 0 instead of 1)")
 
 
 def _image_count(file: Path) -> int:
