@@ -72,9 +72,9 @@ class Maps:
         return self._base
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; it is kept by nobody else.
+        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists.
 
-        They come once, and before ``maps[stage]`` is asked for.
+        They come once, before ``maps[stage]`` is asked for, and are not changed: a test keeps those of the last query.
         """
         assert not self._is_past, "read the blocks before the stages"
         yield from self._blocks

@@ -6,7 +6,7 @@
 2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
 3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
-The fold lies over all. A file names others as ``base``; its own values win. Values for one encoder alone stand under
+The fold comes last. A file names others as ``base``; its own values win. Values for one encoder alone stand under
 ``encoders: {<net>: ...}`` of a file, and are laid over that encoder's file where this comes later.
 """
 
