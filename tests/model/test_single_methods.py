@@ -9,7 +9,8 @@ import torch
 from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
-from model.hsnet.hsnet import HSNet, HSNetSettings, vote
+from model.hsnet.hsnet import HSNet, vote
+from model.hsnet.settings import HSNetSettings
 from model.mismatch import ModelMismatch
 from model.registry import related
 from model.symnet.steps import query_prototypes
@@ -48,6 +49,15 @@ def test_made_up_predictions_vote_as_measured(shared: Path) -> None:
     logits, votes = vote(torch.stack([torch.zeros_like(margin), margin], dim=2))
     assert torch.equal(votes, each.long().sum(1))
     assert torch.equal(logits.argmax(1), want.long())
+
+
+@torch.no_grad()
+def test_an_object_that_fills_its_photo_leaves_the_episode_beside_it_alone() -> None:
+    network = small_model("hsnet", 1)
+    both = drawn_episode("hsnet", 1, 2)
+    both.support_label[0] = 1  # all positions of its grids are the object's, of the other support some
+    alone = network(both.part(slice(1, 2))).logits
+    torch.testing.assert_close(network(both).logits[1:], alone)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(400, True), (144, True), (280, False), (31, False)])
