@@ -2,14 +2,13 @@
 
 A method says which maps it reads (``Wants``), makes a ``Shot`` of supports and predicts queries from their maps and K
 shots. All else is decided here: images are normalised; supports are masked; they come before the queries, shot by shot
-on a CPU, which takes less memory and no more time, and all in one call on a GPU; the encoder runs with gradients only
-where it learns; and supports whose shots are there already do not pass it again.
+on a CPU, which takes less memory and no more time, and all in one call on a GPU; and supports whose shots are there
+already do not pass it again.
 
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -262,24 +261,14 @@ class Method(WithEncoder):
             return {stage: every[stage] for stage in self.wants.stages}, ()
         stages: dict[int, Tensor] = {}
         blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
-        if not self.encoder_has_gradients():
-            blocks = _without_gradients(blocks)
         return stages, [*blocks] if read_again else blocks
 
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        if len(image_n3hw) == 1 or torch.is_grad_enabled() or computed_together(image_n3hw):
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
+        if len(image_n3hw) == 1 or learns or computed_together(image_n3hw):
             return self.encoder(image_n3hw, self.wants.blocks)
         return Features.join([self.encoder(image, self.wants.blocks) for image in image_n3hw.split(1)])
-
-    def encoder_grad(self) -> AbstractContextManager[Any]:
-        """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
-        # set_grad_enabled already acts when it is made
-        return nullcontext() if self.encoder_has_gradients() else torch.no_grad()
-
-    def encoder_has_gradients(self) -> bool:
-        """Return whether a part of the encoder learns."""
-        return any(p.requires_grad for p in self.encoder.parameters())
 
     def _features(self, image_n3hw: Tensor, mask: Mask | None) -> Features:
         """Return all maps of queries, or of supports with their mask, at once."""
@@ -288,16 +277,15 @@ class Method(WithEncoder):
     def _encoded(self, images: Tensor, mask: Mask | None) -> Features:
         """Return all maps of normalised images."""
         stage = self.wants.masked_after
-        with self.encoder_grad():
-            if mask is None or stage is None:
-                return self.encode_images(images)
-            if stage == IMAGE:
-                return self.encode_images(images * mask.foreground)
-            features = self.encoder.forward_masked(images, mask, stage)
-            last = features.stage[stage + 1]
-            is_object = mask.on(last.shape[-2:]) > 0
-            features.stage[stage + 1] = last * is_object  # beside it, the values depend on the other supports
-            return features
+        if mask is None or stage is None:
+            return self.encode_images(images)
+        if stage == IMAGE:
+            return self.encode_images(images * mask.foreground)
+        features = self.encoder.forward_masked(images, mask, stage)
+        last = features.stage[stage + 1]
+        is_object = mask.on(last.shape[-2:]) > 0
+        features.stage[stage + 1] = last * is_object  # beside it, the values depend on the other supports
+        return features
 
     def _shot_of_images(self, image_n3hw: Tensor, mask: Mask) -> Shot:
         """Return the shot of supports from their images."""
@@ -316,17 +304,6 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
     if isinstance(episode, EpisodeOfOriginalSizes):
         return [*zip(episode.support, episode.support_label, strict=True)]
     return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
-
-
-def _without_gradients(steps: Iterable[Any]) -> Iterator[Any]:
-    """Yield what comes of steps that are taken without gradients."""
-    steps = iter(steps)
-    while True:
-        with torch.no_grad():
-            step = next(steps, None)
-        if step is None:
-            return
-        yield step
 
 
 def mid_features(maps: Maps) -> Tensor:

@@ -320,15 +320,6 @@ def test_a_mask_on_a_grid_is_compiled_in_one_graph() -> None:
     torch.testing.assert_close(compiled(label), on_grid(label))
 
 
-def test_the_context_of_the_encoder_changes_nothing_until_it_is_entered() -> None:
-    network = small_model("bam", 1)
-    context = network.encoder_grad()  # a compiler makes it long before it enters it
-    assert torch.is_grad_enabled()
-    with context:
-        assert not torch.is_grad_enabled()
-    assert torch.is_grad_enabled()
-
-
 @pytest.mark.compile
 def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, monkeypatch, caplog) -> None:
     """The numbers stay; and no shape follows values, as each new shape would be compiled again."""
