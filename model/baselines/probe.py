@@ -81,8 +81,7 @@ class Probe(OnCells):
         on_cpu = to_cpu(supports)
         heads = []
         for item in range(len(shots[0][0])):
-            supports = [[part[item] for part in support] for support in on_cpu]
-            pixels_of, labels, features = zip(*supports, strict=True)
+            pixels_of, labels, features = ([part[item] for part in parts] for parts in zip(*on_cpu, strict=True))
             joint = joint_labels(numbers, pixels_of, labels)
             heads.append(fit(list(zip(features, joint, strict=True)), len(episodes), self.settings.penalty))
         device = shots[0][0].feature.device

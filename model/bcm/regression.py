@@ -108,8 +108,7 @@ def sample(y_m: np.ndarray, sampling: str, random: np.random.RandomState) -> np.
         rows = [_of_size(r, most, random) for r in rows]
     elif len(rows) > 1 and targets[0] == 0:
         second = np.sort(counts)[-2]
-        if counts[0] > second:
-            rows[0] = random.choice(rows[0], size=second, replace=False)
+        rows[0] = _of_size(rows[0], min(counts[0], second), random)
     return np.concatenate(rows)
 
 

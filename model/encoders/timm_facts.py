@@ -4,7 +4,8 @@ And the data that its weights were trained on, which decides what results may be
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
@@ -138,8 +139,7 @@ def can_have(backbone: str, output_stride: int) -> bool:
 def facts(backbone: str) -> TimmFacts:
     """Return the facts about ``timm/<name>``; ModelMismatch if it does not give the maps of an encoder."""
     net: Any = create(backbone, device="meta")
-    if getattr(net, "feature_info", None) is None or not hasattr(net, "forward_intermediates"):
-        raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
+    _check_gives_maps(net)
     stated = _stated_outputs(net)
     strides = _strides(net)
     has_one_grid = len(set(strides)) == 1
@@ -172,6 +172,13 @@ def facts(backbone: str) -> TimmFacts:
         stages=stages,
         blocks=blocks,
     )
+
+
+def _check_gives_maps(net: Any) -> None:
+    """Refuse a network that states no maps, or returns none."""
+    states_maps = getattr(net, "feature_info", None) is not None
+    if not states_maps or not hasattr(net, "forward_intermediates"):
+        raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
 
 
 def _outputs_of_stages(strides: list[int], transformer: bool) -> dict[int, int]:
@@ -220,17 +227,8 @@ def _pyramid_blocks(
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
     holds no other block, and its output has the shape of the stage's, or is on its grid and of a class of such a block.
     """
-    shapes: dict[str, tuple[int, ...]] = {}  # of the outputs of what may be a block
-
-    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            shapes[name] = tuple(output.shape[1:])
-
-    candidates = _possible_blocks(net, stages)
-    handles = [block.register_forward_hook(partial(keep, name)) for name, block in candidates.items()]
-    maps = _demanded_maps(net, side, outputs.values())
-    for handle in handles:
-        handle.remove()
+    with _shapes_of(_possible_blocks(net, stages)) as shapes:
+        maps = _demanded_maps(net, side, outputs.values())
     kinds = {name: type(net.get_submodule(name)) for name in shapes}
     blocks: dict[int, dict[str | int, int]] = {}
     for stage, output in zip(outputs, maps):
@@ -240,6 +238,21 @@ def _pyramid_blocks(
         alike = _innermost([name for name in widths if kinds[name] in block_kinds])
         blocks[stage] = {name: widths[name] for name in alike}
     return blocks
+
+
+@contextmanager
+def _shapes_of(blocks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Yield the shapes of the maps that modules return in the pass within, without the batch, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            shapes[name] = tuple(output.shape[1:])
+
+    handles = [block.register_forward_hook(partial(keep, name)) for name, block in blocks.items()]
+    yield shapes
+    for handle in handles:
+        handle.remove()
 
 
 def _blocks_until(end: str, pruned: nn.Module, blocks: dict[str | int, int]) -> dict[str | int, int]:

@@ -143,13 +143,17 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
         yield f"model.{key}", reason
 
 
+def _of(section: str, problems: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield problems of a section with whole keys."""
+    for key, reason in problems:
+        yield f"{section}.{key}", reason
+
+
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
-    if problem := folds.problem(data):
-        key, reason = problem
-        yield f"data.{key}", reason
+    yield from _of("data", folds.problems(data))
     if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
@@ -164,9 +168,7 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     elif reason := protocol_problem(class_of(config.model), name, config.protocols[name]):
         yield "test.protocol", f"= {name}: {reason}"
     for name, protocol in config.protocols.items():
-        if problem := protocol.problem():
-            key, reason = problem
-            yield f"protocols.{name}.{key}", reason
+        yield from _of(f"protocols.{name}", protocol.problems())
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
             numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers

@@ -152,7 +152,7 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
     if image.mode == "1" and not software.startswith("tifffile"):
         problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
         raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    _say_once(path, "inverted", "0 is shown white in this TIFF; its stored numbers are read, not the colours shown")
+    _say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
 
 
 def _problem(path: Path, error: Exception) -> str:

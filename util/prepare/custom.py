@@ -21,7 +21,7 @@ from typing import Any
 from annotations import recognise
 from util.cli import comma_separated, within
 from util.config.compose import begin_own_configs
-from util.config.folds import LISTS, Fold, problem
+from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
@@ -238,7 +238,7 @@ def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
     if data.fold_rule == LISTS:
         return
     fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
-    if invalid := problem(replace(data, fold_classes=fold_classes)):
+    if invalid := next(problems(replace(data, fold_classes=fold_classes)), None):
         key, error = invalid
         raise UserError(f"--folds, --fold: {key} {error}")
 
