@@ -1,4 +1,4 @@
-"""Segment in photos the objects marked on others: ``python predict.py --checkpoint C --support P:M --query Q``."""
+"""Segment in photos the objects annotated on others: ``python predict.py --checkpoint C --support P:M --query Q``."""
 
 from util import requirements
 

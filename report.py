@@ -26,17 +26,17 @@ def _parser() -> argparse.ArgumentParser:
     comparison = commands.add_parser("compare", help="paired difference of results on the same episodes")
     several = "results, their folders, or manifests with counts; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
-    tables = commands.add_parser("table", help="the paper's table of all results below some folders")
-    rows = "of methods (default), of the classes' IoU in each fold, or plain ones of results or episodes"
+    tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
+    rows = "methods (default), the IoU of classes in each fold, or a row for each result or episode"
     tables.add_argument("--rows", choices=("methods", "classes", "results", "episodes"), default="methods", help=rows)
     tables.add_argument("--into", type=Path, metavar="FILE.csv", help="with --rows results: add them to this file")
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
     charts = commands.add_parser(
-        "figures", help="what test.sh ends with, of all results below some folders: tables, and pictures next to them"
+        "figures", help="draw tables and pictures of all results below some folders, as test.sh does at its end"
     )
     figure = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
-    figure.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
+    figure.add_argument("--episodes", type=whole, required=True, help="numbers of episodes, such as 3,8,12; a row each")
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"

@@ -6,7 +6,7 @@
 #
 #   DATASET   such as pascal, coco, mini
 #   NET       the encoder, such as resnet50
-#   GPUS      of this machine, a process each; 0 is the CPU, whose cores two parts share at a time
+#   GPUS      of this machine, a process each; 0 is the CPU, on which two trainings or tests run at a time
 #
 #   --models symnet,ssp   methods, or files of your own as of train.sh, in one table; default MODEL in the environment,
 #                         else symnet
@@ -15,8 +15,8 @@
 #   --folds 0,1           default: all
 #   --protocol NAME       default: test.protocol of the first model's config
 #   --set KEY=VALUE       override a setting of all parts; may be repeated
-#   --dry-run             say what would be done: stages, their state, steps, disk, all refusals; only the data's
-#                         index (data.cache) is kept, and the GPUs need not be here
+#   --dry-run             print every stage and test with its state, steps and disk space, and every error that would
+#                         stop it; writes only the index of the data (data.cache), needs no GPU
 #   --version             print the version, and end
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run

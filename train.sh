@@ -12,8 +12,8 @@
 #   --resume             continue from the last checkpoint, with the options that the run was begun with
 #   --overwrite          start again, discarding the run there
 #   --allow-changes      resume although settings that decide the result were changed
-#   --dry-run            say what would be done: stages, their state, steps, disk, all refusals; only the data's
-#                        index (data.cache) is kept, and the GPUs need not be here
+#   --dry-run            print every stage with its state, steps and disk space, and every error that would stop it;
+#                        writes only the index of the data (data.cache), needs no GPU
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
 #   --print-config       print the config and where each value comes from, and end
 #   --list               print the recipes, methods, encoders and data sets that are there, and end

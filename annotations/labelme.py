@@ -71,8 +71,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
         photos.append(AnnotatedPhoto(os.path.relpath(image, root), height, width, instances))
         annotated.add(image.resolve())
     if path.is_dir() and folder is None:
-        others = [image.name for image in photo_files(path, False).paths if image.resolve() not in annotated]
-        remarks.add_named(NO_JSON_FILE, others)
+        remarks.add_named(NO_JSON_FILE, photo_files(path, False).names_beside(annotated))
     return Annotations(tuple(photos), ids.names(), PhotoFiles(root, is_named=False), path, remarks)
 
 

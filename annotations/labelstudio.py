@@ -134,12 +134,9 @@ def _stated_photos(task: dict[str, Any]) -> dict[str, list[str]]:
     ValueError: a photo is in the data itself, and nothing names its file.
     """
     texts = _texts(task["data"])
-    addresses = {key: values for key, values in texts.items() if not values[0].startswith("data:")}
-    names = {key: values for key, values in addresses.items() if _names_photo(values[0])}
-    if names:
-        return names
-    if len(addresses) == len(texts):
-        return addresses
+    names = {key: values for key, values in texts.items() if _names_photo(values[0])}
+    if names or not any(values[0].startswith("data:") for values in texts.values()):
+        return names or texts
     uploaded = task.get("file_upload") or ""
     if not uploaded.lower().endswith(IMAGE_SUFFIXES):
         raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')

@@ -42,6 +42,10 @@ class PhotoFiles:
     def paths(self) -> list[Path]:
         return photos_below(self.folder)
 
+    def names_beside(self, annotated: set[Path]) -> list[str]:
+        """Return the names of the photos beside some, which are resolved."""
+        return [photo.name for photo in self.paths if photo.resolve() not in annotated]
+
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         photos = defaultdict(list)

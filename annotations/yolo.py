@@ -6,7 +6,7 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +55,14 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         photo = photo_files.find(_photo_place(file.relative_to(root)), file)
         annotated.add(photo.resolve())
         height, width = upright_size(*header_of(photo))
-        rows = [*_rows(file)]
-        row_counts.update(_is_of_key_points(row) for row in rows if len(row))
-        instances = tuple(_instances(rows, file, (height, width), names))
+        rows = [*_rows(file, (height, width), names)]
+        row_counts.update(_is_of_key_points(row) for row, _ in rows)
+        instances = tuple(instance for _, instance in rows)
         photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
     if row_counts[True] and not row_counts[False]:  # of outlines, some may look so
         raise UserError(f"{root}: {KEY_POINTS}")
     remarks = Remarks()
-    others = [photo.name for photo in photo_files.paths if photo.resolve() not in annotated]
-    remarks.add_named(NO_TEXT_FILE, others)
+    remarks.add_named(NO_TEXT_FILE, photo_files.names_beside(annotated))
     categories = {number + 1: name for number, name in names.items()}
     return Annotations(tuple(photos), categories, PhotoFiles(folder or root, is_named=False), path, remarks)
 
@@ -150,22 +149,14 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted((int(number), str(name)) for number, name in names.items()))
 
 
-def _rows(path: Path) -> Iterator[np.ndarray]:
-    """Yield the numbers of each row of a text file, none of an empty one."""
+def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[tuple[np.ndarray, Instance]]:
+    """Yield the numbers and the instance of each row of a text file, on a photo of a size (height, width)."""
     text = read_text(path, "these outlines", "check the file's name")
     for number, line in enumerate(text.split("\n"), 1):
-        with content_errors(f"{path}: line {number} {NOT_ROW} (", ")"):
-            yield np.array(line.split(), np.float64)
-
-
-def _instances(
-    rows: Iterable[np.ndarray], path: Path, size: tuple[int, int], classes: Mapping[int, str]
-) -> Iterator[Instance]:
-    """Yield the instance of each row of a text file that is not empty, on a photo of a size (height, width)."""
-    for number, row in enumerate(rows, 1):
-        if len(row):
+        if line.strip():
             with content_errors(f"{path}: line {number} {NOT_ROW} (", ")"):
-                yield _instance(row, size, classes)
+                row = np.array(line.split(), np.float64)
+                yield row, _instance(row, size, classes)
 
 
 def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:

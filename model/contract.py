@@ -168,9 +168,13 @@ class FewShotModel(Trainable):
     def nearest_side(cls, size: int, settings: Any) -> int | None:
         """Return the image side nearest to ``size`` that the model takes, of ``sizes_around``; None for neither."""
         sides = settings.sides()
-        around = [s for s in cls.sizes_around(size, settings) if s > 0 and (sides is None or s in sides)]
-        fitting = [s for s in around if settings.problem(s) is None]
-        return size if size in fitting else min(fitting, key=lambda s: (abs(s - size), -s), default=None)
+        around = [side for side in cls.sizes_around(size, settings) if side > 0]
+        if sides is not None:
+            around = [side for side in around if side in sides]
+        fitting = [side for side in around if settings.problem(side) is None]
+        if size in fitting:
+            return size
+        return min(fitting, key=lambda side: (abs(side - size), -side), default=None)
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for n classes, an episode each with the same B queries, that compete with the background.
@@ -235,13 +239,10 @@ def competing(outputs: Sequence[Output]) -> Output:
     extra = {}
     for name in first.extra:
         extra[name] = against_background([output.extra[name] for output in outputs])
+    logits = against_background([output.logits for output in outputs])
     presence = [output.presence_features for output in outputs if output.presence_features is not None]
-    return replace(
-        first,
-        logits=against_background([output.logits for output in outputs]),
-        extra=extra,
-        presence_features=torch.cat(presence, dim=1) if presence else None,
-    )
+    features = torch.cat(presence, dim=1) if presence else None
+    return replace(first, logits=logits, extra=extra, presence_features=features)
 
 
 MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``

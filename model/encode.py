@@ -22,8 +22,9 @@ from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
 from model.parts.base_learner import BaseLearner
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
+from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask, computed_together
-from model.tensors.ops import resize, with_gradient_in_layout
+from model.tensors.ops import resize
 
 IMAGE = -1  # stands for the image itself among the stages
 
@@ -71,9 +72,9 @@ class Maps:
         return self._base
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; it is kept by nobody else.
+        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists.
 
-        They come once, and before ``maps[stage]`` is asked for.
+        They come once, before ``maps[stage]`` is asked for, and are not changed: a test keeps those of the last query.
         """
         assert not self._is_past, "read the blocks before the stages"
         yield from self._blocks
@@ -82,7 +83,8 @@ class Maps:
         if isinstance(self._blocks, Iterator):
             for _ in self._blocks:
                 self._is_past = True  # the rest of the encoder
-        return with_gradient_in_layout(self._stages[stage])
+        x = self._stages[stage]
+        return with_gradient_in_layout(x) if x.requires_grad else x
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
@@ -187,12 +189,15 @@ class Method(WithEncoder):
         if label_nhw is None:
             return [self._maps(image, read_again=True) for image in image_n3hw.split(1)]
         if maps is not None:
-            return [self._shot_of_maps(own, Mask(label)) for own, label in zip(maps, label_nhw.split(1), strict=True)]
+            supports = zip(maps, label_nhw.split(1), strict=True)
+            return [self._shot_of_maps(own, Mask(label)) for own, label in supports]
         size = len(image_n3hw) if computed_together(image_n3hw) else 1
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
             shots += split(self._shot_of_images(images, Mask(labels)), 1)
-        return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
+        if size > 1:  # each with memory of its own
+            return [shot.each(torch.clone) for shot in shots]
+        return shots
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
         """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""
@@ -222,8 +227,10 @@ class Method(WithEncoder):
 
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
-        is_new = episode.shots is None and episode.maps is None and not isinstance(episode, EpisodeOfOriginalSizes)
-        return is_new and self.supports_enter_as_queries and computed_together(episode.query)
+        is_kept = episode.shots is not None or episode.maps is not None
+        if is_kept or isinstance(episode, EpisodeOfOriginalSizes):
+            return False
+        return self.supports_enter_as_queries and computed_together(episode.query)
 
     def _encoded_together(self, episode: Episode) -> tuple[Maps, list[Shot]]:
         """Return the maps of the queries and the K shots, of one call of the encoder."""
@@ -261,9 +268,9 @@ class Method(WithEncoder):
 
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        together = torch.is_grad_enabled() or computed_together(image_n3hw)
-        parts = [image_n3hw] if together else image_n3hw.split(1)
-        return Features.join([self.encoder(part, self.wants.blocks) for part in parts])
+        if len(image_n3hw) == 1 or torch.is_grad_enabled() or computed_together(image_n3hw):
+            return self.encoder(image_n3hw, self.wants.blocks)
+        return Features.join([self.encoder(image, self.wants.blocks) for image in image_n3hw.split(1)])
 
     def encoder_grad(self) -> AbstractContextManager[Any]:
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
@@ -287,8 +294,9 @@ class Method(WithEncoder):
             if stage == IMAGE:
                 return self.encode_images(images * mask.foreground)
             features = self.encoder.forward_masked(images, mask, stage)
-            last = features.stage[stage + 1]  # beside the object, its values depend on the other supports
-            features.stage[stage + 1] = last * (mask.on(last.shape[-2:]) > 0)
+            last = features.stage[stage + 1]
+            is_object = mask.on(last.shape[-2:]) > 0
+            features.stage[stage + 1] = last * is_object  # beside it, the values depend on the other supports
             return features
 
     def _shot_of_images(self, image_n3hw: Tensor, mask: Mask) -> Shot:
@@ -328,20 +336,24 @@ def mid_features(maps: Maps) -> Tensor:
 
 def low_features(maps: Maps) -> Tensor:
     """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
-    return resize(maps[LOW], maps[MID].shape[-2:])
+    grid = maps[MID].shape[-2:]
+    return resize(maps[LOW], grid)
 
 
 AnyShot = TypeVar("AnyShot", bound=Shot)
 
 
-def joined_on_gpu(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
+def joined_on_gpu(shots: Sequence[AnyShot], episode: Episode) -> Sequence[AnyShot]:
     """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
-    return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
+    if computed_together(episode.query):
+        return [type(shots[0]).join(shots)]
+    return shots
 
 
 def split(shot: Shot, count: int) -> list[Shot]:
     """Return the shots of ``count`` supports each, one after the other."""
-    return [shot.part(slice(first, first + count)) for first in range(0, len(shot), count)]
+    groups = [slice(first, first + count) for first in range(0, len(shot), count)]
+    return [shot.part(group) for group in groups]
 
 
 def given_shots(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:

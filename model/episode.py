@@ -45,7 +45,7 @@ class Batch:
                 return value.each(change)
             return change(value) if isinstance(value, Tensor) else value
 
-        return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
+        return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self) if f.init})
 
     @property
     def nbytes(self) -> int:
@@ -103,10 +103,6 @@ class Episode(Batch):
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
 
-    def own_class(self, training: bool) -> Tensor | None:
-        """Return the base class (B,) that a base learner must not suppress: in training the episode's own."""
-        return self.base_id if training else self.spared_class
-
     def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
         return list(zip(self.support[item], self.support_label[item]))
@@ -142,9 +138,8 @@ class Shot(Batch):
 
     presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
 
-    def __post_init__(self) -> None:
-        self.original: Shot | None = None  # the kept one that this one repeats for every query
-        self.finding: Any = None  # of several shots, of which this one is the first
+    original: "Shot | None" = field(default=None, init=False)  # the kept one that this one repeats for every query
+    finding: Any = field(default=None, init=False)  # of several shots, of which this one is the first
 
     def __len__(self) -> int:
         return len(self.tensors()[0])

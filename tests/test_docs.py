@@ -22,8 +22,7 @@ from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.command_line import source_of
-from util.config.compose import arguments_of, find_config
+from util.config.compose import arguments_of, find_config, source_of
 from util.config.read import read_config
 from util.launch import launch, reproduce
 from util.prepare.datasets import recipes

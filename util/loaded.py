@@ -29,7 +29,7 @@ from model.tensors.mask import fixed_shapes
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
-from util.config.command_line import source_of
+from util.config.compose import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override

@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from util.errors import UserError, WriteError
 
-# Options of glibc's mallopt that keep freed memory, because page faults are slow. A test keeps blocks below 6 MiB;
+# Options of glibc's mallopt that keep freed memory, because page faults are slow. Commands keep blocks below 6 MiB;
 # larger ones go back to the system, which takes a twentieth to a tenth more time and a third less memory than keeping
-# them. A training keeps all, which saves a quarter to a third of a step's time and takes half as much memory again.
+# them. A test with a store on a CPU keeps all; a training too, which saves a quarter to a third of a step's time and
+# takes half as much memory again.
 TRIM_THRESHOLD = -1
 MMAP_THRESHOLD = -3
 MMAP_MAX = -4

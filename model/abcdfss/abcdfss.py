@@ -95,12 +95,18 @@ class ABCDFSS(Method):
         """Return logits (B, N + 1, S, S) of N classes, each as of ``predict``."""
         query = self._levels(maps)
         outputs = [self._predict(query, *of_class) for of_class in zip(shots, episodes, strict=True)]
-        return outputs[0] if len(outputs) == 1 else competing(outputs)
+        if len(outputs) == 1:
+            return outputs[0]
+        return competing(outputs)
 
     def _levels(self, maps: Maps) -> Levels:
         """Return the maps of images in all views."""
-        views = [maps, *(maps.of_changed(partial(_sheared, degrees=shear)) for shear in self.shears)]
-        of_views = [[block.float() for _, block in view.blocks()] for view in views]
+        views = [maps]
+        for shear in self.shears:
+            views.append(maps.of_changed(partial(_sheared, degrees=shear)))
+        of_views = []
+        for view in views:
+            of_views.append([block.float() for _, block in view.blocks()])
         return [torch.stack(of_block, dim=1) for of_block in zip(*of_views, strict=True)]
 
     def _predict(self, query: Levels, shots: Sequence[ABCDFSSShot], episode: Episode) -> Output:
@@ -111,7 +117,8 @@ class ABCDFSS(Method):
         margins = []
         for item, masks_k2ss in enumerate(masks):
             # All that is random depends on the class and the supports' masks alone.
-            seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in masks_on_cpu[item]) + int(classes[item])
+            digests = [zlib.crc32(shot.numpy().tobytes()) for shot in masks_on_cpu[item]]
+            seed = sum(digests) + int(classes[item])
             score = self._score(masks_k2ss, _levels_of_item(query, shots, item), seed)
             score_hw = resize_cells(score, size)[0, 0]
             margins.append(score_hw - threshold(score_hw))
@@ -144,13 +151,17 @@ class ABCDFSS(Method):
         pairs = []
         for shear, of_view in zip(self.shears, of_views):
             pairs.append(torch.stack([_sheared(plain, shear), of_view]))
-        masks = resize_cells(sheared_masks.flatten(0, 1), size).unflatten(0, sheared_masks.shape[:2]).flatten(3)
+        small_masks = resize_cells(sheared_masks.flatten(0, 1), size)
+        masks = small_masks.unflatten(0, sheared_masks.shape[:2]).flatten(3)
         head = self._fit(torch.stack(pairs), masks, random)
 
-        query_1cl, support_kcl = (head(x).flatten(2) for x in (plain[:1], plain[1:]))
+        query_1chw, support_kchw = plain.tensor_split([1])
+        query_cl = head(query_1chw)[0].flatten(1)
+        support_kcl = head(support_kchw).flatten(2)
         inside = resize_cells(masks_k2ss[:, :1], size).flatten()  # (K L,)
         key_cm = support_kcl.transpose(0, 1).flatten(1)  # all shots in one row
-        attention = torch.softmax(query_1cl[0].T @ key_cm / WIDTH**0.5, dim=1)  # (L, K L)
+        scores = query_cl.T @ key_cm / WIDTH**0.5
+        attention = torch.softmax(scores, dim=1)  # (L, K L)
         return (attention @ inside).view(1, 1, *size)
 
     @torch.inference_mode(False)
@@ -161,7 +172,8 @@ class ABCDFSS(Method):
         ``pairs`` are of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first;
         ``masks`` object and background of the sheared supports, (V, K, 2, L).
         """
-        pairs, masks = pairs.clone(), masks.clone()
+        pairs = pairs.clone()
+        masks = masks.clone()
         head = _new_head(pairs.shape[3], random, pairs.device)
         optimizer = torch.optim.SGD(head.parameters(), self.settings.rate)
         for positions in self._positions_of_steps(masks.shape[3], random, pairs.device):
@@ -169,9 +181,13 @@ class ABCDFSS(Method):
             for images in (slice(0, 1), slice(1, None)):  # the query, then the supports
                 maps = (pairs[:, side, images].flatten(0, 1) for side in (0, 1))
                 o, t = (F.normalize(head(x).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
-                similarity = o[..., positions].transpose(1, 2) @ t / TEMPERATURE  # (V n, i, j)
-                loss = loss + F.cross_entropy(similarity.flatten(0, 1), positions.repeat(len(o)))
-                loss = loss + F.l1_loss(o.mean(2), t.mean(2)) + F.l1_loss(o.var(2), t.var(2))
+                contrasted = o[..., positions].transpose(1, 2)
+                similarity = contrasted @ t / TEMPERATURE  # (V n, i, j)
+                own_position = positions.repeat(len(o))
+                loss = loss + F.cross_entropy(similarity.flatten(0, 1), own_position)
+                of_means = F.l1_loss(o.mean(2), t.mean(2))
+                of_variances = F.l1_loss(o.var(2), t.var(2))
+                loss = loss + of_means + of_variances
             loss = loss + prototype_loss(o, t, masks)  # of the supports
             optimizer.zero_grad()
             loss.backward()
@@ -192,24 +208,32 @@ class ABCDFSS(Method):
 def _levels_of_item(query: Levels, shots: Sequence[ABCDFSSShot], item: int) -> Iterator[Tensor]:
     """Yield the maps of one query and its supports, (1 + K, 1 + V, C, h, w), query first, of one block at a time."""
     for level, of_query in enumerate(query):
-        yield torch.stack([of_query[item], *(shot.levels[level][item] for shot in shots)])
+        of_shots = [shot.levels[level][item] for shot in shots]
+        yield torch.stack([of_query[item], *of_shots])
 
 
 def _new_head(channels: int, random: torch.Generator, device: torch.device) -> nn.Sequential:
     """Return a head whose weights are drawn as torch would, by this episode's generator."""
     w1, w2 = (nn.utils.skip_init(nn.Conv2d, width, WIDTH, 1, device=device) for width in (channels, WIDTH))
     for conv in (w1, w2):
-        uniform = 2 * torch.rand(WIDTH * (conv.in_channels + 1), generator=random) - 1
-        nn.utils.vector_to_parameters(to_device(uniform / conv.in_channels**0.5, device), conv.parameters())
-    # The norm has the statistics of the maps that it sees, in prediction too.
-    return nn.Sequential(w1, nn.BatchNorm2d(WIDTH, track_running_stats=False, device=device), nn.ReLU(), w2)
+        count = WIDTH * (conv.in_channels + 1)
+        uniform = 2 * torch.rand(count, generator=random) - 1
+        values = uniform / conv.in_channels**0.5
+        nn.utils.vector_to_parameters(to_device(values, device), conv.parameters())
+    # It has the statistics of the maps that it sees, in prediction too.
+    norm = nn.BatchNorm2d(WIDTH, track_running_stats=False, device=device)
+    return nn.Sequential(w1, norm, nn.ReLU(), w2)
 
 
 def prototype_loss(o: Tensor, t: Tensor, masks_vksl: Tensor) -> Tensor:
     """Return the contrast of the prototypes of supports' maps (V K, 64, L); masks s are of object and background."""
     total_vs1 = masks_vksl.sum((1, 3)).unsqueeze(2) + EPS
-    shots = (x.unflatten(0, masks_vksl.shape[:2]) for x in (o, t))
-    o_vsc, t_vsc = (torch.einsum("vkcl,vksl->vsc", x, masks_vksl) / total_vs1 for x in shots)
+    prototypes = []
+    for x in (o, t):
+        of_shots = x.unflatten(0, masks_vksl.shape[:2])
+        sum_vsc = torch.einsum("vkcl,vksl->vsc", of_shots, masks_vksl)
+        prototypes.append(sum_vsc / total_vs1)
+    o_vsc, t_vsc = prototypes
     same, other = (F.cosine_similarity(o_vsc[:, 0], t_vsc[:, side], dim=1) for side in (0, 1))
     return F.softplus(other - same).mean()
 
@@ -234,15 +258,21 @@ def _sources(height: int, width: int, along_x: float, along_y: float, device: to
 
 def threshold(score_hw: Tensor) -> Tensor:
     """Return Otsu's threshold over values above 5 % of a map's range, at least its mean; a constant map's value."""
-    low, high = score_hw.min(), score_hw.max()
+    low = score_hw.min()
+    high = score_hw.max()
     spread = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # 0 for a constant map, which is level 0 everywhere
-    level = ((score_hw - low) / spread * (LEVELS - 1)).long().flatten()
-    count = score_hw.new_zeros(LEVELS, dtype=torch.float64).scatter_add_(0, level, torch.ones_like(level).double())
+    share_hw = (score_hw - low) / spread
+    level = (share_hw * (LEVELS - 1)).long().flatten()
+    count = score_hw.new_zeros(LEVELS, dtype=torch.float64)
+    count.scatter_add_(0, level, torch.ones_like(level).double())
     count[:12] = 0  # of 0..255: 5 %
     share = count / count.sum()
     below = share.cumsum(0)
-    moment = (share * torch.arange(LEVELS, device=share.device)).cumsum(0)
+    levels = torch.arange(LEVELS, device=share.device)
+    moment = (share * levels).cumsum(0)
     weight = (below * (1 - below)).clamp(min=EPS)
-    between = (moment[-1] * below - moment).square() / weight  # variance of two parts
-    otsu = between.argmax() / (LEVELS - 1) * (high - low) + low
+    apart = moment[-1] * below - moment
+    between = apart.square() / weight  # variance of two parts
+    best = between.argmax() / (LEVELS - 1)
+    otsu = best * (high - low) + low
     return torch.where(low == high, high, torch.maximum(otsu, score_hw.mean()))

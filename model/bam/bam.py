@@ -16,8 +16,9 @@ from model.bam.published import LAYOUT
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Wants, low_features, mid_features
 from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.base_learner import Ensemble, gram, gram_distance
-from model.parts.layers import WIDTH, ASPPDecoder, Fusion
+from model.parts.layers import WIDTH
 from model.parts.prototype import object_directions, prior
 from model.parts.with_encoder import HIGH, MID
 from model.tensors.mask import Mask
@@ -57,10 +58,11 @@ class BAM(WithBaseLearner):
     def support(self, maps: Maps, mask: Mask) -> BAMShot:
         """Return what the weight, the prior and the prototype of n supports read."""
         feature = self.project_support(mid_features(maps))  # x_k, (n, 256, h, w)
+        small_mask = mask.on(feature.shape[-2:])
         return BAMShot(
             gram=gram(low_features(maps)),
             directions=object_directions(maps[HIGH], mask),
-            prototype=masked_mean(feature, mask.on(feature.shape[-2:])),
+            prototype=masked_mean(feature, small_mask),
         )
 
     def predict(self, maps: Maps, shots: Sequence[BAMShot], episode: Episode) -> Output:

@@ -81,7 +81,7 @@ class Probe(OnCells):
         on_cpu = to_cpu(supports)
         heads = []
         for item in range(len(shots[0][0])):
-            pixels_of, labels, features = zip(*([part[item] for part in support] for support in on_cpu), strict=True)
+            pixels_of, labels, features = ([part[item] for part in parts] for parts in zip(*on_cpu, strict=True))
             joint = joint_labels(numbers, pixels_of, labels)
             heads.append(fit(list(zip(features, joint, strict=True)), len(episodes), self.settings.penalty))
         device = shots[0][0].feature.device
@@ -98,7 +98,8 @@ def _pixels(episode: Episode, item: int) -> list[Tensor]:
 @in_float32
 def _logits(x_bchw: Tensor, weight_bnc: Tensor, bias_bn: Tensor) -> Tensor:
     """Return the logits of each cell, (B, N + 1, h, w)."""
-    return (weight_bnc @ x_bchw.flatten(2) + bias_bn.unsqueeze(2)).unflatten(2, x_bchw.shape[-2:])
+    logits_bnl = weight_bnc @ x_bchw.flatten(2) + bias_bn.unsqueeze(2)
+    return logits_bnl.unflatten(2, x_bchw.shape[-2:])
 
 
 def _bytes(x: Tensor) -> bytes:

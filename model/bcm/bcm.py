@@ -71,7 +71,8 @@ class BCM(GeneralisedModel):
 
         counts = torch.zeros(first_novel, len(supports), dtype=torch.int64)
         for j, (claims, of_class) in enumerate(zip(claimed, channels)):
-            counts[:, j] = torch.bincount(claims[of_class == first_novel + j], minlength=first_novel)
+            is_object = of_class == first_novel + j
+            counts[:, j] = torch.bincount(claims[is_object], minlength=first_novel)
         table = association(counts, settings.top_k)
         random = np.random.RandomState(settings.seed)
         votes = {}
@@ -94,15 +95,17 @@ class BCM(GeneralisedModel):
         Features (K, h, w, C) and channels (K, h, w) are of each novel class's supports.
         """
         shots = max(map(len, powers))
-        groups = [slice(None)]
+        groups = []
         if self.settings.ensemble and shots > 1:
-            groups = [*(slice(shot, shot + 1) for shot in range(shots)), slice(None)]
+            groups = [slice(shot, shot + 1) for shot in range(shots)]
+        groups.append(slice(None))
         regressions = []
         for group in groups:
             x_mc = torch.cat([part[group].flatten(0, 2) for part in powers])
             channel_m = torch.cat([part[group].flatten(0, 2) for part in channels])
             known = channel_m != IGNORE
-            target_m = target_of_channel[channel_m[known].long()]
+            known_channel_m = channel_m[known].long()
+            target_m = target_of_channel[known_channel_m]
             targets = int(target_of_channel.max()) + 1
             regressions.append(regress(x_mc[known], target_m, targets, self.settings.sampling, random))
         return regressions
@@ -134,7 +137,8 @@ class BCM(GeneralisedModel):
         for (base_class, votes), is_there in zip(state.votes.items(), is_claimed):
             if not is_there:
                 continue
-            probability = resize(mean_probability(votes, power_bchw), size).clamp(min=EPS)
+            coarse = mean_probability(votes, power_bchw)
+            probability = resize(coarse, size).clamp(min=EPS)
             novel_classes = state.table[base_class].nonzero().flatten().tolist()
             for target, novel in enumerate(novel_classes, 1):
                 of_class = probability[:, target] / probability[:, 0]
@@ -157,7 +161,8 @@ def association(counts: Tensor, top_k: int) -> Tensor:
 def target_of_channel(belongs_n: Tensor, first_novel: int) -> Tensor:
     """Return the target of every channel in the regression of a base class, whose novel classes are 1, 2 ..; else 0."""
     targets = torch.zeros(IGNORE + 1, dtype=torch.int64)
-    targets[first_novel + belongs_n.nonzero().flatten()] = torch.arange(1, int(belongs_n.sum()) + 1)
+    novel = belongs_n.nonzero().flatten()
+    targets[first_novel + novel] = torch.arange(1, len(novel) + 1)
     return targets
 
 

@@ -75,14 +75,17 @@ def _fits(x: np.ndarray, y: np.ndarray, penalties: list[float]) -> list[tuple[Li
     if len(classes) < 2:
         return []
     cells = torch.from_numpy(x)
-    shares = torch.from_numpy(np.eye(len(classes), dtype=np.float32)[target] / len(y))
+    one_hot = np.eye(len(classes), dtype=np.float32)[target]
+    shares = torch.from_numpy(one_hot / len(y))
     rows = len(classes) if len(classes) > 2 else 1  # of the weights
     fits = []
     for c in penalties:
         head = logistic(cells, shares, rows, penalty=1 / (c * len(y)), steps=STEPS, tolerance=TOLERANCE)
         if rows == 1:  # softmax([-d, d]), as published, although the fit has sigmoid(d)
-            head = LinearHead(*(torch.cat([-part, part]) for part in head))
-        fits.append((LinearHead(head.weight.float(), head.bias.float()), classes))
+            weight, bias = (torch.cat([-part, part]) for part in head)
+            head = LinearHead(weight, bias)
+        in_float = LinearHead(head.weight.float(), head.bias.float())
+        fits.append((in_float, classes))
     return fits
 
 
@@ -94,17 +97,18 @@ def sample(y_m: np.ndarray, sampling: str, random: np.random.RandomState) -> np.
     """
     targets, counts = np.unique(y_m, return_counts=True)
     rows = [np.flatnonzero(y_m == target) for target in targets]
-    novel_counts = counts[targets > 0] if (targets > 0).any() else counts
+    is_novel = targets > 0
+    novel_counts = counts[is_novel] if is_novel.any() else counts
     if sampling == "us":
         least = novel_counts.min()
-        rows = [r[random.permutation(len(r))[:least]] for r in rows]
+        drawn = [random.permutation(len(r))[:least] for r in rows]
+        rows = [r[chosen] for r, chosen in zip(rows, drawn)]
     elif sampling == "os":
         most = novel_counts.max()
         rows = [_of_size(r, most, random) for r in rows]
     elif len(rows) > 1 and targets[0] == 0:
         second = np.sort(counts)[-2]
-        if counts[0] > second:
-            rows[0] = random.choice(rows[0], size=second, replace=False)
+        rows[0] = _of_size(rows[0], min(counts[0], second), random)
     return np.concatenate(rows)
 
 
@@ -141,8 +145,10 @@ def average_precision(head: LinearHead, known: np.ndarray, x_mc: np.ndarray, y_m
         hits = np.cumsum(y_m[order] == target)
         if not hits[-1]:
             continue
-        last = np.flatnonzero(np.append(score[1:] != score[:-1], True))  # equal scores are one threshold
-        recall = hits[last] / hits[-1]
-        precision = np.diff(recall, prepend=0) * hits[last] / (last + 1)
-        precisions.append(precision.sum())
+        is_last = np.append(score[1:] != score[:-1], True)  # of equal scores, which are one threshold
+        last = np.flatnonzero(is_last)
+        hits_until = hits[last]
+        recall = hits_until / hits[-1]
+        weighted = np.diff(recall, prepend=0) * hits_until / (last + 1)
+        precisions.append(weighted.sum())
     return float(np.mean(precisions)) if precisions else float("nan")

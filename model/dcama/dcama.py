@@ -90,7 +90,8 @@ class DCAMA(Method):
                 skips[stage] = features[-1]
             if stage >= LOW:
                 keys[stage] = self._aggregation(stage).keys(features)
-                masks[stage] = mask.on(features[0].shape[-2:]).flatten(1)
+                grid = features[0].shape[-2:]
+                masks[stage] = mask.on(grid).flatten(1)
         return DCAMAShot(keys, masks, skips)
 
     def predict(self, maps: Maps, shots: Sequence[DCAMAShot], episode: Episode) -> Output:
@@ -170,7 +171,8 @@ def position_encoding(map_bchw: Tensor) -> Tensor:
     """Return sinusoids of the row-major position on a map's grid, (L, C): even channels are sines, odd ones cosines."""
     channels, device = map_bchw.shape[1], map_bchw.device
     rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
-    angle = torch.arange(map_bchw.shape[-2:].numel(), device=device).unsqueeze(1) * rate
+    position = torch.arange(map_bchw.shape[-2:].numel(), device=device)
+    angle = position.unsqueeze(1) * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 
@@ -185,7 +187,8 @@ def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropou
     heads, length, width = query_bhld.shape[1:]
     keys = key_bhmd.shape[2]
     fused = query_bhld.is_cuda or not dropout
-    rows = length if fused else max(MAX_SCORES // (len(value_bm) * heads * keys), 1)
+    scores_of_row = len(value_bm) * heads * keys
+    rows = length if fused else max(MAX_SCORES // scores_of_row, 1)
     columns = VALUE_WIDTH if query_bhld.is_cuda or dropout else width
     value = F.pad(value_bm[:, None, :, None].to(query_bhld.dtype), (0, columns - 1))
     value = value.expand(-1, heads, -1, -1)  # (B, heads, K L, columns)
@@ -209,19 +212,24 @@ class MaskDecoder(nn.Module):
         self.merge = nn.ModuleDict()
         for stage in (3, 2):
             self.merge[str(stage)] = _block(WIDTH, (WIDTH,) * 3, KERNELS[4])
-        skips = 2 * channels[2] + 2 * channels[1]
-        self.mixer1 = SkipMixer(*two_convolutions(WIDTH + skips, *MIXER[:2]), nn.ReLU(inplace=True))
-        self.mixer2 = nn.Sequential(*two_convolutions(*MIXER[1:4]), nn.ReLU(inplace=True))
-        self.mixer3 = nn.Sequential(*two_convolutions(*MIXER[3:]))
+        skips = 2 * (channels[2] + channels[1])
+        first = two_convolutions(WIDTH + skips, *MIXER[:2])
+        second = two_convolutions(*MIXER[1:4])
+        third = two_convolutions(*MIXER[3:])
+        self.mixer1 = SkipMixer(*first, nn.ReLU(inplace=True))
+        self.mixer2 = nn.Sequential(*second, nn.ReLU(inplace=True))
+        self.mixer3 = nn.Sequential(*third)
 
     def forward(self, masks: dict[int, Tensor], skips: dict[int, Tensor], size: Sequence[int]) -> Tensor:
         """Return logits (B, 2, *size) of masks, stage -> (B, n, h, w), and skips, stage 1, 2 -> (B, 2 C, h, w)."""
         x = self.enter["4"](masks[4])
         for stage in (3, 2):
             finer = self.enter[str(stage)](masks[stage])
-            x = self.merge[str(stage)](resize(x, finer.shape[-2:]) + finer)
+            coarser = resize(x, finer.shape[-2:])
+            x = self.merge[str(stage)](coarser + finer)
         x = self.mixer1(torch.cat([x, skips[2]], dim=1), skips[1])  # at stride 4
-        x = self.mixer2(resize(x, [2 * side for side in x.shape[-2:]]))
+        twice = [2 * side for side in x.shape[-2:]]
+        x = self.mixer2(resize(x, twice))
         return self.mixer3(resize(x, size))
 
 
@@ -243,7 +251,9 @@ class SkipMixer(nn.Sequential):
         total = F.pad(torch.zeros_like(x), (1, 1, 1, 1))  # in the layout of the map
         for i, j in product(range(3), repeat=2):  # at position p, cell (i, j) reads position p + (i, j) - 1
             products = F.conv2d(coarse_bchw, coarse[:, :, i : i + 1, j : j + 1])
-            shifted = total[:, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width]
+            top = 2 - i
+            left = 2 - j
+            shifted = total[:, :, top : top + height, left : left + width]
             shifted += resize(products, (height, width))
         x = x + total[:, :, 1:-1, 1:-1]
         for layer in rest:

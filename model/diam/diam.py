@@ -73,8 +73,11 @@ class DIaM(GeneralisedModel):
         novel = len(base.bias) + torch.arange(len(supports), device=channels_m.device)  # channels of the novel classes
         is_novel_nm = channels_m == novel[:, None]
         prototypes = F.normalize(is_novel_nm.float() @ features_mc, dim=1, eps=EPS)
-        novel_bias = base.bias.new_zeros(len(novel)).masked_fill(~is_novel_nm.any(1), float("-inf"))
-        start = LinearHead(torch.cat([base.weight, prototypes]), torch.cat([base.bias, novel_bias]))
+        has_no_cell = ~is_novel_nm.any(1)
+        novel_bias = base.bias.new_zeros(len(novel)).masked_fill(has_no_cell, float("-inf"))
+        weight = torch.cat([base.weight, prototypes])
+        bias = torch.cat([base.bias, novel_bias])
+        start = LinearHead(weight, bias)
         shots = max(map(len, supports))
         background_weight = BACKGROUND_WEIGHT if shots == 1 else BACKGROUND_WEIGHT_OF_SEVERAL
         weight_m = torch.where(channels_m == 0, background_weight, 1.0)
@@ -86,14 +89,16 @@ class DIaM(GeneralisedModel):
         for x_chw, valid_hw in zip(features_bchw, valid_bhw, strict=True):
             head = adapt(x_chw, valid_hw, state, self.settings)
             maps.append(head.logits(x_chw[None]).softmax(1))
-        return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
+        probability = resize(torch.cat(maps), valid_bhw.shape[-2:])
+        return probability.clamp(min=EPS).log()
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def adapt(x_chw: Tensor, valid_hw: Tensor, supports: Supports, settings: DIaMSettings) -> LinearHead:
     """Return the classifier of one query by its features and the pixels (S, S) that are no padding."""
-    is_valid = on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()
+    is_valid_hw = on_cells(valid_hw, x_chw.shape[-2:])
+    is_valid = is_valid_hw.flatten().bool()
     query_lc = x_chw.flatten(1).T[is_valid].clone()
     support_mc = supports.features_mc.clone()
     base_ln = probabilities(query_lc, supports.base)
@@ -104,7 +109,8 @@ def adapt(x_chw: Tensor, valid_hw: Tensor, supports: Supports, settings: DIaMSet
         if step in PRIOR_UPDATES:
             prior_m = mean_probability(query_p).detach()  # pi
         terms = loss_terms(query_p, support_p, prior_m, base_ln, supports)
-        loss = torch.stack([weight * term for weight, term in zip(settings.loss_weights, terms)]).sum()
+        weighted = [weight * term for weight, term in zip(settings.loss_weights, terms)]
+        loss = torch.stack(weighted).sum()
         for part, gradient in zip(head, torch.autograd.grad(loss, head)):
             part.data -= settings.lr * gradient
     return LinearHead(*(part.detach() for part in head))
@@ -136,11 +142,16 @@ def loss_terms(query_p: Tensor, support_p: Tensor, prior_m: Tensor, base_ln: Ten
     true_m = torch.where(supports.channels_m == 0, background, of_channel)
     share_m = mean_probability(query_p)
     novel = query_p[:, first_novel:].sum(1, keepdim=True)
-    as_base = torch.cat([query_p[:, :1] + novel, query_p[:, 1:first_novel]], 1)  # (L, N + 1)
-    ce = -(supports.weight_m * torch.log(true_m + EPS)).sum() / max(len(support_p), 1)
-    kl = (share_m * torch.log(EPS + share_m / (prior_m + EPS))).sum()
-    entropy = -(query_p * torch.log(query_p + EPS)).sum() / count
-    distillation = (as_base * torch.log(EPS + as_base / (EPS + base_ln))).sum() / count
+    background_l1 = query_p[:, :1] + novel
+    as_base = torch.cat([background_l1, query_p[:, 1:first_novel]], 1)  # (L, N + 1)
+    likelihood = supports.weight_m * torch.log(true_m + EPS)
+    ce = -likelihood.sum() / max(len(support_p), 1)
+    to_prior = torch.log(EPS + share_m / (prior_m + EPS))
+    kl = (share_m * to_prior).sum()
+    information = query_p * torch.log(query_p + EPS)
+    entropy = -information.sum() / count
+    to_base = torch.log(EPS + as_base / (EPS + base_ln))
+    distillation = (as_base * to_base).sum() / count
     return LossTerms(ce, kl, entropy, distillation)
 
 

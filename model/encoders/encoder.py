@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.episode import Batch
+from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask, computed_together
-from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
+from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
 
 MEMORY_FORMAT = torch.channels_last  # of weights and maps: convolutions are faster than in the default format
@@ -71,7 +72,9 @@ class Encoder(nn.Module):
         out = Features({}, {i: [] for i in self.channels})
         for stage, feature in self.steps(out.stage, image_b3hw, intermediate):
             out.intermediate[stage].append(feature)
-        out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
+        for i, x in out.stage.items():
+            if x.requires_grad:
+                out.stage[i] = with_gradient_in_layout(x)
         return out
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
@@ -99,12 +102,15 @@ class Encoder(nn.Module):
         if computed_together(x):
             out.stage[stage + 1] = self.run_stage(stage + 1, masked)
             return out
-        convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
-        reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
+        reach = 0  # of all kernels in a row
+        for module in self.stage(stage + 1).modules():
+            if isinstance(module, nn.Conv2d):
+                reach += int(module.dilation[0]) * (module.kernel_size[0] // 2)
         [spans] = known_spans([small_mask])
         window = window_around(spans, size, reach, reach)
         high = self.run_stage(stage + 1, window.crop(masked))
-        out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), size)
+        nothing = high.new_zeros(high.shape[1])
+        out.stage[stage + 1] = window.place(high, nothing, size)
         return out
 
     def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
@@ -134,7 +140,8 @@ class Encoder(nn.Module):
 
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return those of tensors that this encoder does not have whose names are of one of its stages."""
-        return [name for name in names if re.match(STAGE, name) and self.stage_of(name) <= self.last_stage]
+        of_stages = [name for name in names if re.match(STAGE, name)]
+        return [name for name in of_stages if self.stage_of(name) <= self.last_stage]
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""
@@ -175,15 +182,19 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
 
 def _may_be_kept(sources: Sequence[Tensor]) -> bool:
     """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
-    if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
+    if torch.compiler.is_compiling():
         return False
-    return not (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
+    if any(x.is_cpu or x.is_inference() for x in sources):
+        return False
+    learns = any(x.requires_grad for x in sources)
+    return not (torch.is_grad_enabled() and learns)
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
-    return conv.weight * scale.view(-1, 1, 1, 1), torch.addcmul(bias, norm.running_mean, scale, value=-1)
+    kernels = conv.weight * scale.view(-1, 1, 1, 1)
+    return kernels, torch.addcmul(bias, norm.running_mean, scale, value=-1)
 
 
 def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class _ActivationAlone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of x, and of the normalised x while the norm learns."""
-        return self.act(self.drop(super().forward(x) if self.training else x))
+        normalised = super().forward(x) if self.training else x
+        return self.act(self.drop(normalised))
 
 
 class SyncNormAfterFolded(_ActivationAlone, nn.SyncBatchNorm):
@@ -71,7 +72,8 @@ class FoldedConvSame(FoldedConv):
         for axis in (1, 0):
             side, stride = input.shape[2 + axis], self.stride[axis]
             reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            margin = max((-(-side // stride) - 1) * stride + reach - side, 0)
+            last = (side - 1) // stride * stride  # position of the last cell
+            margin = max(last + reach - side, 0)
             margins += [margin // 2, margin - margin // 2]
         padded = F.pad(input, margins)
         return F.conv2d(padded, weight, bias, self.stride, (0, 0), self.dilation, self.groups)

@@ -111,11 +111,17 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         )
     expected = encoder.state_dict()
     for name, tensor in matched.given.items():
-        is_float = expected[name].is_floating_point()
-        if tensor.is_floating_point() != is_float or not torch.isfinite(tensor).all():
-            raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")
+        _check_numbers(name, tensor, expected[name])
     if matched.missing and not partial:
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
         raise ModelMismatch(f"{len(matched.missing)} tensors are missing, from {matched.missing[0]} on; {remedy}")
-    encoder.load_state_dict({k: x.to(expected[k].dtype) for k, x in matched.given.items()}, strict=False)
+    own = {name: tensor.to(expected[name].dtype) for name, tensor in matched.given.items()}
+    encoder.load_state_dict(own, strict=False)
     return matched.missing
+
+
+def _check_numbers(name: str, tensor: Tensor, expected: Tensor) -> None:
+    """Refuse a tensor of a file whose numbers are of another kind than the encoder's, or not finite."""
+    is_of_kind = tensor.is_floating_point() == expected.is_floating_point()
+    if not is_of_kind or not torch.isfinite(tensor).all():
+        raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")

@@ -20,7 +20,8 @@ def frozen_beside(encoder: Encoder, parts: Sequence[str], depthwise: bool = True
         learning |= {id(p) for p in _part(encoder, part).parameters()}
     for module in encoder.modules():
         learns = any(id(p) in learning for p in module.parameters())
-        if isinstance(module, _BatchNorm) or not learns or (is_depthwise(module) and not depthwise):
+        is_excluded = is_depthwise(module) and not depthwise
+        if isinstance(module, _BatchNorm) or not learns or is_excluded:
             yield module
         else:
             yield from _others_of(module, learning)
@@ -41,7 +42,8 @@ def _part(encoder: Encoder, name: str) -> nn.Module:
     stages = {str(i): stage for i, stage in enumerate(encoder.stages())}
     parts = stages | {module_name: module for module_name, module in encoder.named_modules() if module_name}
     if name not in parts:
-        known = ", ".join([*stages, *(child for child, _ in encoder.named_children())])
+        children = [child for child, _ in encoder.named_children()]
+        known = ", ".join([*stages, *children])
         raise ModelMismatch(f"model.encoder.learn.parts: the encoder has no part '{name}'; it has {known}")
     return parts[name]
 

@@ -67,17 +67,11 @@ def _conv(
 ) -> FoldedConv:
     """Return a convolution whose map has ceil(side / stride), with timm's random values."""
     kind = FoldedConv if stride == 1 else FoldedConvSame
-    conv = kind(
-        given,
-        out,
-        kernel,
-        stride,
-        padding=dilation * (kernel // 2) if stride == 1 else 0,
-        dilation=dilation,
-        groups=given if depthwise else 1,
-        bias=False,
-    )
-    nn.init.normal_(conv.weight, 0, sqrt(2 / (kernel**2 * out / conv.groups)))
+    padding = dilation * (kernel // 2) if stride == 1 else 0
+    groups = given if depthwise else 1
+    conv = kind(given, out, kernel, stride, padding=padding, dilation=dilation, groups=groups, bias=False)
+    values = kernel**2 * out / groups  # that read an input
+    nn.init.normal_(conv.weight, 0, sqrt(2 / values))
     return conv
 
 
@@ -141,7 +135,9 @@ class Network(nn.Module):
         channels, stride, dilation = STEM, 2, 1
         for number, group in enumerate(GROUPS[: _groups_up_to(last_stage)]):
             scaled = replace(group, width=_rounded(width_factor * group.width))
-            blocks = group.blocks if number in (0, len(GROUPS) - 1) else ceil(depth_factor * group.blocks)
+            blocks = group.blocks
+            if number not in (0, len(GROUPS) - 1):
+                blocks = ceil(depth_factor * blocks)
             is_strided = stride * group.stride <= output_stride
             step = group.stride if is_strided else 1
             if number == 0:
@@ -195,7 +191,8 @@ class LiteEncoder(Encoder):
         blocks = [(group, block) for group in groups for block in range(len(self.net.blocks[group]))]
         if not self.variant.any_width:
             blocks = [place for place in blocks if self._width(*place) == self.channels[stage]]
-        return blocks[len(blocks) - self.variant.count(stage, len(blocks)) :]
+        left_out = len(blocks) - self.variant.count(stage, len(blocks))
+        return blocks[left_out:]
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
@@ -246,8 +243,11 @@ class LiteEncoder(Encoder):
         if self.state_dict().keys() & state.keys() > constants.keys():
             return state
         renamed = {NET + name: x for name, x in state.items() if name not in constants}
-        kept = {name: x for name, x in renamed.items() if not name.startswith(CLASSIFIER)}
-        return constants | {name: x for name, x in kept.items() if self.stage_of(name) <= self.last_stage}
+        kept = dict(constants)
+        for name, x in renamed.items():
+            if not name.startswith(CLASSIFIER) and self.stage_of(name) <= self.last_stage:
+                kept[name] = x
+        return kept
 
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return those of tensors that this encoder does not have whose names are of a network of timm."""

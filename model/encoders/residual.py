@@ -1,4 +1,4 @@
-"""The layers of ResNet (He et al. 2016; v1.5, whose blocks have their stride at the 3x3 convolution).
+"""The layers of ResNet (He et al. 2016; v1.5, whose blocks have their stride at the 3x3 convolution), and variants.
 
 Names of tensors and the order of random values are torchvision's, whose import takes longer than a photo. The
 computation of the layers is written in ``resnet.py``.
@@ -6,8 +6,11 @@ computation of the layers is written in ``resnet.py``.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
+
+from model.encoders.variant import EncoderVariant
 
 WIDTH = 64  # of the first stage; each further one has twice as many channels
 EXPANSION = 4  # channels of a bottleneck's output per channel inside
@@ -69,3 +72,35 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {  # of each network
     "resnet50": partial(ResNetLayers, (3, 4, 6, 3), bottleneck=True),
     "resnet101": partial(ResNetLayers, (3, 4, 23, 3), bottleneck=True),
 }
+
+
+def dilate(stage: nn.Module, number: int, variant: EncoderVariant) -> None:
+    """Replace the stride of a stage by dilation, in place; its first block may keep the dilation of the one before."""
+    for name, module in stage.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        module.stride = (1, 1)
+        if module.kernel_size == (3, 3):
+            as_before = name.startswith("0.") and not variant.first_block_dilated
+            dilation = variant.dilation.get(number - 1 if as_before else number, 1)
+            module.dilation = (dilation, dilation)
+            module.padding = (dilation, dilation)
+
+
+def deep_stem(net: Any) -> nn.Sequential:
+    """Return three 3x3 convolutions, each with norm and ReLU, and the pool; the first block takes their channels."""
+    parts: list[nn.Module] = []
+    width = net.conv1.out_channels
+    block = net.layer1[0]
+    for channels, out, stride in ((3, width, 2), (width, width, 1), (width, 2 * width, 1)):
+        parts += [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+    old = block.conv1
+    out = out_channels(block)
+    block.conv1 = nn.Conv2d(2 * width, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
+    block.downsample = nn.Sequential(nn.Conv2d(2 * width, out, 1, bias=False), nn.BatchNorm2d(out))
+    return nn.Sequential(*parts, net.maxpool)
+
+
+def out_channels(block: Any) -> int:
+    """Return the channels of a block's output."""
+    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, conv_norm
-from model.encoders.residual import LAYERS
+from model.encoders.residual import LAYERS, deep_stem, dilate, out_channels
 from model.encoders.variant import DEEP, EncoderVariant
 
 # Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.
@@ -23,15 +23,16 @@ class ResNetEncoder(Encoder):
         super().__init__()
         self.variant = variant
         net: Any = LAYERS[backbone]()
-        self.layer0 = _deep_stem(net) if stem == DEEP else nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.layer0 = deep_stem(net) if stem == DEEP else nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.last_stage = last_stage
         for i in range(1, last_stage + 1):
             stage = getattr(net, f"layer{i}")
             if i in variant.dilation:
-                _dilate(stage, i, variant)
+                dilate(stage, i, variant)
             setattr(self, f"layer{i}", stage)
         returned = variant.returned_stages(last_stage)
-        self.channels = {i: _out_channels(self.stage(i)[-1]) for i in returned}
+        last_blocks = {i: self.stage(i)[-1] for i in returned}
+        self.channels = {i: out_channels(block) for i, block in last_blocks.items()}
         counts = {i: variant.count(i, len(self.stage(i))) for i in returned}
         self.intermediate_counts = {i: n for i, n in counts.items() if i in variant.intermediate}
         self.to(memory_format=MEMORY_FORMAT)
@@ -75,40 +76,12 @@ class ResNetEncoder(Encoder):
 
 def residual(block: Any, x: Tensor) -> Tensor:
     """Return the output of a residual block before its last ReLU."""
-    shortcut = x if block.downsample is None else conv_norm(block.downsample[0], block.downsample[1], x)
+    shortcut = x
+    if block.downsample is not None:
+        conv, norm = block.downsample
+        shortcut = conv_norm(conv, norm, x)
     x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
     x = conv_norm(block.conv2, block.bn2, x)
     if hasattr(block, "conv3"):
         x = conv_norm(block.conv3, block.bn3, F.relu(x, inplace=True))
     return x.add_(shortcut)
-
-
-def _dilate(stage: nn.Module, number: int, variant: EncoderVariant) -> None:
-    """Replace the stride of a stage by dilation, in place; its first block may keep the dilation of the one before."""
-    for name, module in stage.named_modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
-        module.stride = (1, 1)
-        if module.kernel_size == (3, 3):
-            as_before = name.startswith("0.") and not variant.first_block_dilated
-            dilation = variant.dilation.get(number - 1 if as_before else number, 1)
-            module.dilation = (dilation, dilation)
-            module.padding = (dilation, dilation)
-
-
-def _deep_stem(net: Any) -> nn.Sequential:
-    """Return three 3x3 convolutions, each with norm and ReLU, and the pool; the first block takes their channels."""
-    parts: list[nn.Module] = []
-    width = net.conv1.out_channels
-    block = net.layer1[0]
-    for channels, out, stride in ((3, width, 2), (width, width, 1), (width, 2 * width, 1)):
-        parts += [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-    old = block.conv1
-    out = _out_channels(block)
-    block.conv1 = nn.Conv2d(2 * width, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
-    block.downsample = nn.Sequential(nn.Conv2d(2 * width, out, 1, bias=False), nn.BatchNorm2d(out))
-    return nn.Sequential(*parts, net.maxpool)
-
-
-def _out_channels(block: Any) -> int:
-    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features

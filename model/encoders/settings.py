@@ -37,7 +37,9 @@ class EncoderSettings:
     def stride(self) -> int | None:
         """The output stride that is set, or the only one of a network of timm; None: the method's own."""
         strides = spec_of(self.backbone).strides
-        return strides[0] if self.output_stride is None and len(strides) == 1 else self.output_stride
+        if self.output_stride is None and len(strides) == 1:
+            return strides[0]
+        return self.output_stride
 
     def size_rule(self, default_stride: int) -> tuple[int, int] | None:
         """Return (step, rest) of image sides, S % step == rest; None: the method's rule, of that default stride."""
@@ -53,7 +55,8 @@ class EncoderSettings:
 
     def grid(self, size: int, stage: int = 3) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
-        stride = spec_of(self.backbone).stride or min(self.stride or ENCODER_STRIDE, STAGE_STRIDES[stage])
+        asked_for = self.stride or ENCODER_STRIDE
+        stride = spec_of(self.backbone).stride or min(asked_for, STAGE_STRIDES[stage])
         return -(-size // stride)
 
     def problem(self) -> tuple[str, str] | None:
@@ -68,5 +71,6 @@ class EncoderSettings:
 def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return the encoder of ``settings`` with random weights; a stride there replaces the variant's dilation."""
     if settings.stride is not None:
-        variant = replace(variant, dilation={i: d for i, d in DILATIONS[settings.stride].items() if i <= last_stage})
+        dilations = DILATIONS[settings.stride].items()
+        variant = replace(variant, dilation={i: d for i, d in dilations if i <= last_stage})
     return build(settings.backbone, settings.stem, last_stage, variant)

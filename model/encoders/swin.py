@@ -15,14 +15,13 @@ SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stag
 PATCH, WINDOW = 4, 12
 WIDTH, DEPTHS, HEADS = 128, (2, 2, 18, 2), (4, 8, 16, 32)
 # Names in the published weights -> ours, as regular expressions. Their patch merging closes a stage, ours opens none.
-SWIN_NAMES = (
-    (r"patch_embed\.proj\.(.*)", r"layer0.0.\1"),
-    (r"patch_embed\.norm\.(.*)", r"layer0.2.\1"),
-    *((rf"layers\.{i}\.blocks\.(\d+)\.mlp\.fc1\.(.*)", rf"layer{i + 1}.\1.mlp.0.\2") for i in range(LAST_STAGE)),
-    *((rf"layers\.{i}\.blocks\.(\d+)\.mlp\.fc2\.(.*)", rf"layer{i + 1}.\1.mlp.3.\2") for i in range(LAST_STAGE)),
-    *((rf"layers\.{i}\.blocks\.(.*)", rf"layer{i + 1}.\1") for i in range(LAST_STAGE)),
-    *((rf"layers\.{i}\.downsample\.(.*)", rf"merge{i + 1}.\1") for i in range(LAST_STAGE - 1)),
-)
+SWIN_NAMES = [(r"patch_embed\.proj\.(.*)", r"layer0.0.\1"), (r"patch_embed\.norm\.(.*)", r"layer0.2.\1")]
+for _i in range(LAST_STAGE):
+    _theirs, _ours = rf"layers\.{_i}", f"layer{_i + 1}"
+    SWIN_NAMES.append((rf"{_theirs}\.blocks\.(\d+)\.mlp\.fc1\.(.*)", rf"{_ours}.\1.mlp.0.\2"))
+    SWIN_NAMES.append((rf"{_theirs}\.blocks\.(\d+)\.mlp\.fc2\.(.*)", rf"{_ours}.\1.mlp.3.\2"))
+    SWIN_NAMES.append((rf"{_theirs}\.blocks\.(.*)", rf"{_ours}.\1"))
+    SWIN_NAMES.append((rf"{_theirs}\.downsample\.(.*)", rf"merge{_i + 1}.\1"))
 CLASSIFIER = ("norm.", "head.")  # prefixes of the final norm and the classifier, which the encoder does not use
 GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are computed here
 
@@ -44,13 +43,16 @@ class SwinEncoder(Encoder):
             if isinstance(index := getattr(module, GEOMETRY[0], None), Tensor):
                 module.register_buffer(GEOMETRY[0], index, persistent=False)
         self.last_stage = LAST_STAGE
-        self.channels = {i: WIDTH * 2 ** (i - 1) for i in range(1, LAST_STAGE + 1)}
+        self.channels = {i + 1: WIDTH << i for i in range(LAST_STAGE)}
         self.intermediate_counts = {i: variant.count(i, DEPTHS[i - 1]) for i in variant.intermediate}
 
     def stages(self) -> list[nn.Module]:
         """Return patch embedding and stages, each with the patch merging that opens it."""
-        opened = [nn.ModuleList([getattr(self, f"merge{i - 1}"), self.stage(i)]) for i in range(2, LAST_STAGE + 1)]
-        return [self.stage(0), self.stage(1), *opened]
+        parts: list[nn.Module] = [self.stage(0), self.stage(1)]
+        for i in range(2, LAST_STAGE + 1):
+            merging = getattr(self, f"merge{i - 1}")
+            parts.append(nn.ModuleList([merging, self.stage(i)]))
+        return parts
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
@@ -67,7 +69,8 @@ class SwinEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of its authors' file, or of timm's, which counts a merging to the stage it opens."""
-        shift, out = int("layers.3.downsample.norm.weight" in state), {}
+        shift = int("layers.3.downsample.norm.weight" in state)
+        out = {}
         for name, tensor in state.items():
             if name.startswith(CLASSIFIER) or name.endswith(GEOMETRY):
                 continue

@@ -47,7 +47,8 @@ class TimmEncoder(Encoder):
         fold_frozen_norms(self.net)
         config = self.net.pretrained_cfg
         self.licence = str(config.get("license") or "not stated")
-        self.pretraining = pretraining_of_tag(bare_name(backbone).partition(".")[0], str(config.get("tag") or ""))
+        architecture = bare_name(backbone).partition(".")[0]
+        self.pretraining = pretraining_of_tag(architecture, str(config.get("tag") or ""))
         self.patch = stride if pyramid else self.facts.patch
         for name in self.constants:
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
@@ -98,7 +99,8 @@ class TimmEncoder(Encoder):
             self._mask = self._unmasked = None
         if self.facts.transformer:
             patches = self.net.norm(unmasked)[:, self.net.num_prefix_tokens :]
-            out.stage[stage] = patches.transpose(1, 2).unflatten(2, out.stage[stage].shape[-2:])
+            grid = out.stage[stage].shape[-2:]
+            out.stage[stage] = patches.transpose(1, 2).unflatten(2, grid)
         else:
             out.stage[stage] = _channels_first(unmasked, self.channels[stage])
         return out
@@ -129,7 +131,8 @@ class TimmEncoder(Encoder):
 
     def _give_map(self, stage: int, channels: int, module: nn.Module, inputs: Any, output: Any = None) -> None:
         if self._given is not None:
-            self._given.append((stage, _channels_first(inputs[0] if output is None else output, channels)))
+            x = inputs[0] if output is None else output
+            self._given.append((stage, _channels_first(x, channels)))
 
     def _mask_stage(self, stage: int, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Return a stage's output times the mask of the pass that asks for it; None: unchanged."""
@@ -138,11 +141,13 @@ class TimmEncoder(Encoder):
         mask = self._mask[1]
         self._unmasked = output
         if output.ndim == 3:  # tokens, after class and register tokens
-            inside = resize(mask, [n // self.patch for n in mask.shape[-2:]]).flatten(2).transpose(1, 2)
+            grid = [n // self.patch for n in mask.shape[-2:]]
+            inside = resize(mask, grid).flatten(2).transpose(1, 2)
             return output * F.pad(inside, (0, 0, self.net.num_prefix_tokens, 0), value=1.0)
         if output.shape[1] == self.channels[stage]:
             return output * resize(mask, output.shape[-2:])
-        return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
+        inside = resize(mask, output.shape[1:3])
+        return output * inside.permute(0, 2, 3, 1)
 
     def _blocks(self, stage: int) -> list[str | int]:
         """Return the blocks that give intermediate features, as in ``facts``; a stage without any gives its output."""
@@ -150,16 +155,20 @@ class TimmEncoder(Encoder):
         widths = self.facts.blocks[stage]
         blocks = [block for block, width in widths.items() if self.variant.any_width or width == channels]
         blocks = blocks or [self.facts.outputs[stage]]
-        return blocks[len(blocks) - self.variant.count(stage, len(blocks)) :]
+        left_out = len(blocks) - self.variant.count(stage, len(blocks))
+        return blocks[left_out:]
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
-        return [self.facts.blocks[stage].get(block, self.channels[stage]) for block in self._blocks(stage)]
+        widths = self.facts.blocks[stage]
+        return [widths.get(block, self.channels[stage]) for block in self._blocks(stage)]
 
     def _padded(self, image: Tensor) -> Tensor:
-        if self.facts.centred or any(side % self.patch != 1 for side in image.shape[-2:]):
+        fits = all(side % self.patch == 1 for side in image.shape[-2:])
+        if self.facts.centred or not fits:
             return image
-        return F.pad(image, ((self.patch - 1) // 2, self.patch // 2) * 2, mode="replicate")
+        margins = (self.patch - 1) // 2, self.patch // 2
+        return F.pad(image, margins * 2, mode="replicate")
 
     def stages(self) -> list[nn.Module]:
         """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
@@ -184,7 +193,8 @@ class TimmEncoder(Encoder):
         begin = next(n for n, name in enumerate(names) if name.startswith(first))
         last: dict[int, int] = {}  # stage -> number of its last tensor
         for stage in range(1, self.last_stage + 1):
-            last[stage] = max(n for n, name in enumerate(names) if name.startswith(f"{self.facts.stages[stage]}."))
+            prefix = f"{self.facts.stages[stage]}."
+            last[stage] = max(n for n, name in enumerate(names) if name.startswith(prefix))
         stages = {}
         stage = 0
         for n, name in enumerate(names):
@@ -210,7 +220,8 @@ class TimmEncoder(Encoder):
         unused = {name for name in whole_network if NET + name not in names}
         classifiers = self._classifiers()
         unused |= {name for name in state if name.startswith(classifiers)}
-        return constants | {NET + name: tensor for name, tensor in state.items() if name not in unused}
+        own = {NET + name: tensor for name, tensor in state.items() if name not in unused}
+        return constants | own
 
     def _classifiers(self) -> tuple[str, ...]:
         """Return the prefixes of a classifier's tensors in timm's files."""

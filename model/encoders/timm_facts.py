@@ -4,7 +4,8 @@ And the data that its weights were trained on, which decides what results may be
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
@@ -107,7 +108,8 @@ def create(backbone: str, output_stride: int | None = None, device: str = "cpu")
         except (AssertionError, ValueError, NotImplementedError, RuntimeError) as error:
             reason = " ".join(str(error).split())  # timm's may have several lines
             raise ModelMismatch(f"timm cannot build it with output stride {output_stride} ({reason})") from None
-        if output_stride is None or _strides(network)[-1] == output_stride:
+        has_stride = output_stride is None or _strides(network)[-1] == output_stride
+        if has_stride:
             return network
         break  # some releases of timm ignore the argument
     raise ModelMismatch(f"it has no output stride of {output_stride}: its grid is fixed")
@@ -137,15 +139,16 @@ def can_have(backbone: str, output_stride: int) -> bool:
 def facts(backbone: str) -> TimmFacts:
     """Return the facts about ``timm/<name>``; ModelMismatch if it does not give the maps of an encoder."""
     net: Any = create(backbone, device="meta")
-    if getattr(net, "feature_info", None) is None or not hasattr(net, "forward_intermediates"):
-        raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
+    _check_gives_maps(net)
     stated = _stated_outputs(net)
     strides = _strides(net)
-    transformer = len(set(strides)) == 1 and len(strides) > LAST_STAGE
+    has_one_grid = len(set(strides)) == 1
+    transformer = has_one_grid and len(strides) > LAST_STAGE
     outputs = _outputs_of_stages(strides, transformer)
     patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
-    channels = {i: int(stated[output]["num_chs"]) for i, output in outputs.items()}
-    stages = {i: str(stated[output]["module"]) for i, output in outputs.items()}
+    of_stages = {i: stated[output] for i, output in outputs.items()}
+    channels = {i: int(output["num_chs"]) for i, output in of_stages.items()}
+    stages = {i: str(output["module"]) for i, output in of_stages.items()}
     side = patch * PROBE_CELLS
     if transformer:
         _demanded_maps(net, side, outputs.values())
@@ -159,15 +162,23 @@ def facts(backbone: str) -> TimmFacts:
     for i in sorted(stages, reverse=True):
         net.prune_intermediate_layers([outputs[i]], prune_norm=not transformer)
         blocks[i] = _blocks_until(stages[i], net, blocks[i])
+    centred = bool(larger) and larger[-1].shape[-1] > PROBE_CELLS
     return TimmFacts(
         transformer=transformer,
         patch=patch,
-        centred=bool(larger) and larger[-1].shape[-1] > PROBE_CELLS,
+        centred=centred,
         outputs=outputs,
         channels=channels,
         stages=stages,
         blocks=blocks,
     )
+
+
+def _check_gives_maps(net: Any) -> None:
+    """Refuse a network that states no maps, or returns none."""
+    states_maps = getattr(net, "feature_info", None) is not None
+    if not states_maps or not hasattr(net, "forward_intermediates"):
+        raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
 
 
 def _outputs_of_stages(strides: list[int], transformer: bool) -> dict[int, int]:
@@ -185,7 +196,8 @@ def _transformer_blocks(outputs: dict[int, int], channels: dict[int, int]) -> di
     blocks: dict[int, dict[str | int, int]] = {}
     begin = 0
     for stage, end in outputs.items():
-        blocks[stage] = dict.fromkeys(range(begin, end + 1), channels[stage])
+        positions = range(begin, end + 1)
+        blocks[stage] = dict.fromkeys(positions, channels[stage])
         begin = end + 1
     return blocks
 
@@ -215,17 +227,8 @@ def _pyramid_blocks(
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
     holds no other block, and its output has the shape of the stage's, or is on its grid and of a class of such a block.
     """
-    shapes: dict[str, tuple[int, ...]] = {}  # of the outputs of what may be a block
-
-    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            shapes[name] = tuple(output.shape[1:])
-
-    candidates = _possible_blocks(net, stages)
-    handles = [block.register_forward_hook(partial(keep, name)) for name, block in candidates.items()]
-    maps = _demanded_maps(net, side, outputs.values())
-    for handle in handles:
-        handle.remove()
+    with _shapes_of(_possible_blocks(net, stages)) as shapes:
+        maps = _demanded_maps(net, side, outputs.values())
     kinds = {name: type(net.get_submodule(name)) for name in shapes}
     blocks: dict[int, dict[str | int, int]] = {}
     for stage, output in zip(outputs, maps):
@@ -235,6 +238,21 @@ def _pyramid_blocks(
         alike = _innermost([name for name in widths if kinds[name] in block_kinds])
         blocks[stage] = {name: widths[name] for name in alike}
     return blocks
+
+
+@contextmanager
+def _shapes_of(blocks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Yield the shapes of the maps that modules return in the pass within, without the batch, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            shapes[name] = tuple(output.shape[1:])
+
+    handles = [block.register_forward_hook(partial(keep, name)) for name, block in blocks.items()]
+    yield shapes
+    for handle in handles:
+        handle.remove()
 
 
 def _blocks_until(end: str, pruned: nn.Module, blocks: dict[str | int, int]) -> dict[str | int, int]:
@@ -252,7 +270,8 @@ def _possible_blocks(net: nn.Module, stages: dict[int, str]) -> dict[str, nn.Mod
         if not isinstance(container, CONTAINERS) and outer not in stages.values():
             continue
         for inner, part in container.named_children():
-            if not isinstance(part, CONTAINERS) and any(part.children()) and inner != "downsample":
+            has_parts = not isinstance(part, CONTAINERS) and any(part.children())
+            if has_parts and inner != "downsample":
                 candidates[f"{outer}.{inner}"] = part
     return candidates
 
@@ -270,7 +289,10 @@ def _widths_on_grid(shapes: dict[str, tuple[int, ...]], grid: tuple[int, ...]) -
 
 def _innermost(names: list[str]) -> list[str]:
     """Return the modules that hold no other one of them."""
-    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+    outer = set()
+    for name in names:
+        outer |= {other for other in names if name.startswith(f"{other}.")}
+    return [name for name in names if name not in outer]
 
 
 def pretraining_of_tag(architecture: str, tag: str) -> str | None:

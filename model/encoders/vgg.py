@@ -44,12 +44,14 @@ class VGGEncoder(Encoder):
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`."""
+        returned = self.channels if self.batch_norm else (LAST_STAGE,)
         for i in range(self.last_stage + 1):
+            gives = intermediate and i > 2
             for layer in self.stage(i):
                 x = layer(x)
-                if intermediate and i > 2 and isinstance(layer, nn.Conv2d):
+                if gives and isinstance(layer, nn.Conv2d):
                     yield i - 1, x
-            if i == LAST_STAGE or (self.batch_norm and i in self.channels):
+            if i in returned:
                 out[i] = x
         if intermediate and self.last_stage == LAST_STAGE:
             yield LAST_STAGE, x

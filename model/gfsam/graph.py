@@ -30,7 +30,9 @@ class Maps(NamedTuple):
 @in_float32
 def mean_patches(weights_mn: Tensor, patches_nc: Tensor) -> Tensor:
     """Return weighted means (m, C) of patches, whose products with others are mean cosines, for m sets of weights."""
-    return weights_mn @ patches_nc / len(patches_nc) / (weights_mn.mean(1, keepdim=True) + EPS)
+    sums_mc = weights_mn @ patches_nc
+    mean_weight_m1 = weights_mn.mean(1, keepdim=True)
+    return sums_mc / len(patches_nc) / (mean_weight_m1 + EPS)
 
 
 def similarity_maps(patches_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
@@ -41,7 +43,8 @@ def similarity_maps(patches_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor,
     """
     shots = []
     for support_mc, shares_m, means_2c in supports:
-        largest = (shares_m[:, None] * (support_mc @ patches_nc.T)).amax(0)
+        weighted_mn = shares_m[:, None] * (support_mc @ patches_nc.T)
+        largest = weighted_mn.amax(0)
         shots.append(torch.stack([largest, *means_2c @ patches_nc.T]))
     pos_max, pos_mean, neg_mean = torch.stack(shots).mean(0)
     positive = min_max(pos_mean * pos_max, RANGE_EPS)
@@ -54,8 +57,10 @@ def points_of(filtered_n: Tensor, grid: int) -> Tensor:
     total = float(filtered_n.sum())
     count = max(int(total), 1) if total > 0 else 0
     best = filtered_n.topk(min(count, MOST_POINTS)).indices
-    x, y = best % grid, best // grid
-    return torch.stack([x, y], 1)[(x * grid + y).argsort()]
+    x = best % grid
+    y = best // grid
+    order = (x * grid + y).argsort()
+    return torch.stack([x, y], 1)[order]
 
 
 class Verdict(NamedTuple):
@@ -76,10 +81,12 @@ def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, patches_nc: Tensor) 
     masks_of = [(members == number).nonzero()[:, 0] for number in range(count)]
     foreground, surplus = grow(on_grid(masks_pss, grid), masks_of, maps)
 
-    unions = [on_grid(masks_pss[masks].any(0)[None], grid)[0] for masks in masks_of]
-    consistent = nearest_component(torch.stack(unions), points_p2, members, patches_nc) == members
-    share = torch.stack([consistent[members == number].float().mean() for number in range(count)])
-    gates = foreground.long() + (consistent & (share >= 0.5)[members])  # passed by each mask
+    unions = torch.stack([masks_pss[masks].any(0) for masks in masks_of])
+    nearest = nearest_component(on_grid(unions, grid), points_p2, members, patches_nc)
+    consistent = nearest == members
+    share = torch.stack([consistent[masks].float().mean() for masks in masks_of])
+    is_consistent = share >= 0.5  # of each component
+    gates = foreground.long() + (consistent & is_consistent[members])  # passed by each mask
     state = torch.where(gates == 2, 1, torch.where(gates == 1, 2, 0))
     if (state == 1).any():
         return Verdict(components, foreground, state, masks_pss[state == 1].any(0))
@@ -91,7 +98,8 @@ def weak_components(masks_pss: Tensor, points_p2: Tensor, grid: int) -> np.ndarr
     """Return the component of each mask, (P,) int64 by first appearance, of the graph of masks that cover points."""
     from scipy.sparse.csgraph import connected_components  # other methods need no scipy
 
-    rows = torch.arange(grid, device=masks_pss.device) * masks_pss.shape[-1] // grid
+    patch = torch.arange(grid, device=masks_pss.device)
+    rows = patch * masks_pss.shape[-1] // grid
     x, y = points_p2.unbind(1)
     arcs_pp = masks_pss[:, rows[y], rows[x]]  # mask a on the patch of point b
     labels = connected_components(arcs_pp.cpu().numpy(), connection="weak")[1]
@@ -107,9 +115,11 @@ def grow(soft_pn: Tensor, masks_of: Sequence[Tensor], maps: Maps) -> tuple[Tenso
     less what it adds nearer to the background.
     """
     middle = (maps.pos_mean.max() + maps.pos_mean.min()) / 2  # h
-    positive, negative = maps.pos_mean**2, maps.neg_mean * middle
+    positive = maps.pos_mean**2
+    negative = maps.neg_mean * middle
     nearer = positive > negative
-    gain = (soft_pn * (positive - negative)).sum(1) / (soft_pn.sum(1) + RANGE_EPS)
+    difference_p = (soft_pn * (positive - negative)).sum(1)
+    gain = difference_p / (soft_pn.sum(1) + RANGE_EPS)
     foreground = torch.zeros(len(soft_pn), dtype=torch.bool, device=soft_pn.device)
     last_surplus = torch.zeros(len(soft_pn), device=soft_pn.device)
     for masks in masks_of:
@@ -117,7 +127,8 @@ def grow(soft_pn: Tensor, masks_of: Sequence[Tensor], maps: Maps) -> tuple[Tenso
         grown = torch.zeros_like(maps.pos_mean)
         for mask in masks[order].tolist():
             new = soft_pn[mask] * (1 - grown)
-            surplus = (nearer * new).sum() - (~nearer * new).sum()
+            on_object = (nearer * new).sum()
+            surplus = on_object - (~nearer * new).sum()
             if surplus > 0:
                 foreground[mask] = True
                 grown = grown + new
@@ -135,8 +146,9 @@ def nearest_component(unions_cn: Tensor, points_p2: Tensor, members: Tensor, pat
     apart_pp = (points_p2[:, None] - points_p2).float().norm(dim=2)
     distances = [apart_pp[:, members == number].amin(1) for number in range(len(unions_cn))]
     distance_cp = torch.stack(distances)
-    patches = points_p2[:, 1] * grid + points_p2[:, 0]
-    z = similarity_cn[:, patches] / torch.where(distance_cp == 0, 1.0, distance_cp)
+    x, y = points_p2.unbind(1)
+    at_points = similarity_cn[:, y * grid + x]
+    z = at_points / torch.where(distance_cp == 0, 1.0, distance_cp)
     return z.argmax(0)
 
 

@@ -34,7 +34,8 @@ class FixedNorm(nn.Module):
         """Return the map with every channel scaled and shifted."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
-        return x_bchw * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+        scaled = x_bchw * scale.view(-1, 1, 1)
+        return scaled + shift.view(-1, 1, 1)
 
 
 class LinearBlock(nn.Module):

@@ -103,13 +103,16 @@ class HDMNet(WithBaseLearner):
         levels = self.pyramid(self.merge_support(_beside(feature, prototype)))  # (n, 64, h_i, w_i)
 
         # Of the object alone: tokens, and directions on the finest level's grid.
-        objects = positions_of(*(_is_object(mask, level.shape[-2:]) for level in levels))
-        keys, values = [], []
+        is_object = [_is_object(mask, level.shape[-2:]) for level in levels]
+        objects = positions_of(*is_object)
+        keys = []
+        values = []
         for level, match, positions in zip(levels, self.match, objects, strict=True):
             key, value = cast(QueryMatching, match).of_support(level)
             keys.append(positions.padded(key))
             values.append(positions.padded(value))
         h5, f4 = self._directions(maps[HIGH], objects[0])
+        areas = torch.stack([inside.sum(1) for inside in is_object], dim=1)
         return HDMNetShot(
             gram=gram(low_features(maps)),
             prototype=prototype,
@@ -117,7 +120,7 @@ class HDMNet(WithBaseLearner):
             f4=f4,
             keys=keys,
             values=values,
-            areas=torch.stack([positions.inside.sum(1) for positions in objects], dim=1),
+            areas=areas,
         )
 
     def predict(self, maps: Maps, shots: Sequence[HDMNetShot], episode: Episode) -> Output:
@@ -158,7 +161,8 @@ class HDMNet(WithBaseLearner):
     @torch.no_grad()
     def _directions(self, f4_nchw: Tensor, objects: Positions) -> tuple[Tensor, Tensor]:
         """Return the directions of h5 and of f4 on the objects, (n, m, C) each; zeros where fewer."""
-        h5 = pad_sequence(self.base_learner.hidden_at(f4_nchw, objects).split(objects.counts), batch_first=True)
+        of_each = self.base_learner.hidden_at(f4_nchw, objects).split(objects.counts)
+        h5 = pad_sequence(of_each, batch_first=True)
         f4 = objects.padded(f4_nchw.flatten(2).transpose(1, 2))
         h5, f4 = (F.normalize(rows.float(), dim=2, eps=COSINE_EPS) for rows in (h5, f4))
         return h5, f4
@@ -183,5 +187,7 @@ def _is_object(mask: Mask, size: Sequence[int]) -> Tensor:
 
 def _beside(feature_bchw: Tensor, vector_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:
     """Return the concatenation of a map, a vector repeated at each of its positions, and further maps."""
-    spread = vector_bc[:, :, None, None].expand(-1, -1, *feature_bchw.shape[-2:])
-    return torch.cat([feature_bchw, spread, *(m.to(feature_bchw.dtype) for m in maps_bnhw)], dim=1)
+    size = feature_bchw.shape[-2:]
+    spread = vector_bc[:, :, None, None].expand(-1, -1, *size)
+    maps = [m.to(feature_bchw.dtype) for m in maps_bnhw]
+    return torch.cat([feature_bchw, spread, *maps], dim=1)

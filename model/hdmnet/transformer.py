@@ -193,8 +193,10 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, area_b: Tens
     collected = torch.zeros_like(query)
     for key, value in zip(key_bhnd.split(MAX_KEYS, dim=2), value_bhnd.split(MAX_KEYS, dim=2), strict=True):
         score = (query @ key.transpose(2, 3)).exp_()  # (B, heads, L, n)
-        collected = collected + score @ (value / score.sum(2).unsqueeze(3))
-    mean_key = key_bhnd.sum(2, keepdim=True) / (area_b.view(-1, 1, 1, 1) + MASK_EPS)
+        over_query = score.sum(2).unsqueeze(3)
+        collected = collected + score @ (value / over_query)
+    area_b111 = area_b.view(-1, 1, 1, 1)
+    mean_key = key_bhnd.sum(2, keepdim=True) / (area_b111 + MASK_EPS)
     correlation = (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
     return collected, correlation
 
@@ -211,7 +213,8 @@ def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_
             logits = resize_cells(teacher.detach().float().unsqueeze(1), size)
             target = logits.flatten(1).softmax(1)
         probability = student.float().flatten(1).softmax(1)
-        ratio = (target + PROBABILITY_EPS).log() - (probability + PROBABILITY_EPS).log()
+        log_target = (target + PROBABILITY_EPS).log()
+        ratio = log_target - (probability + PROBABILITY_EPS).log()
         total = total + image_mean((target * ratio).sum(1))
         teacher = student
     return total / len(correlation)

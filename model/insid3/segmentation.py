@@ -60,8 +60,12 @@ def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candi
     shown = (areas > 0).sum()  # references that count
 
     # Forward: the target's patches that resemble the prototype.
-    means = [mask.to(x) @ x / area.clamp(min=1) for mask, x, area in zip(masks, features, areas)]
-    prototype = F.normalize(torch.stack(means).sum(0) / shown.clamp(min=1), dim=0)
+    means = []
+    for mask, x, area in zip(masks, features, areas):
+        total = mask.to(x) @ x
+        means.append(total / area.clamp(min=1))
+    mean = torch.stack(means).sum(0) / shown.clamp(min=1)
+    prototype = F.normalize(mean, dim=0)
     sim_forward = target_nc @ prototype
     positive = sim_forward > 0
     largest = sim_forward > sim_forward.quantile(FORWARD_QUANTILE)
@@ -79,8 +83,9 @@ def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candi
 
 def best_matches(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
     """Return the reference's most similar patch for each of the target's, (n,) int64."""
-    blocks = target_nc.split(max(1, BLOCK_ELEMENTS // len(reference_mc)))
-    return torch.cat([(block @ reference_mc.T).argmax(1) for block in blocks])
+    rows = max(1, BLOCK_ELEMENTS // len(reference_mc))
+    matches = [(block @ reference_mc.T).argmax(1) for block in target_nc.split(rows)]
+    return torch.cat(matches)
 
 
 def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
@@ -107,7 +112,9 @@ def clusters_of(cosines: Iterable[Tensor], tau: float) -> tuple[Tensor, Tensor]:
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     order = first.argsort()  # of the labels, by first appearance
     numbers = order.argsort()
-    return torch.from_numpy(numbers[inverse]), torch.from_numpy(sizes[order]).float()
+    clusters_n = torch.from_numpy(numbers[inverse])
+    sizes_m = torch.from_numpy(sizes[order]).float()
+    return clusters_n, sizes_m
 
 
 class ClusterScores(NamedTuple):
@@ -198,7 +205,8 @@ def segment(
     Raises:
         ModelMismatch: too many patches.
     """
-    patches, device = len(targets[0].plain), targets[0].plain.device
+    patches = len(targets[0].plain)
+    device = targets[0].plain.device
     if patches > MAX_PATCHES:
         raise ModelMismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
     with torch.autocast(device.type, enabled=False):
@@ -210,7 +218,9 @@ def _segment(
 ) -> list[Segmentation]:
     """Return what ``segment`` does, of not too many patches."""
     matched = [_match_classes(target, classes) for target, classes in zip(targets, references)]
-    presence = [[None if x is None else x.presence for x in classes] for classes in matched]
+    presence = []
+    for classes in matched:
+        presence.append([None if x is None else x.presence for x in classes])
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later
     if not targets[0].plain.is_cpu:
         presence, cosines = to_cpu([presence, [list(blocks) for blocks in cosines]])
@@ -270,7 +280,8 @@ def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tenso
 
     With one class their argmax is the mask a > 1/2.
     """
-    masks = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:].float()  # (N, h, w)
+    one_hot = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)
+    masks = one_hot[1:].float()  # (N, h, w)
     share = resize_cells(masks[None], size)[0]
     background = 1 - share.sum(0, keepdim=True)
     return torch.cat([background, share]) - INSIDE

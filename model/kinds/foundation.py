@@ -32,9 +32,11 @@ class FoundationSettings(ModelSettings):
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if another number of networks is named than the method has."""
-        names = ",".join(type(self)().weights)
-        fix = f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
-        return None if len(self.weights) == names.count(",") + 1 and all(self.weights) else ("weights", fix)
+        usual = type(self)().weights
+        if len(self.weights) == len(usual) and all(self.weights):
+            return None
+        names = ",".join(usual)
+        return "weights", f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
 
 
 class Foundation(FewShotModel):
@@ -111,4 +113,5 @@ class Foundation(FewShotModel):
 
 def as_uint8(image_3hw: Tensor) -> np.ndarray:
     """Return an image, RGB in 0..255, rounded, (H, W, 3) uint8."""
-    return image_3hw.float().round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    rounded = image_3hw.float().round().clamp(0, 255).byte()
+    return rounded.permute(1, 2, 0).cpu().numpy()

@@ -77,7 +77,8 @@ class GeneralisedModel(OverBaseStage):
         """
         counts = []  # of the cells of each support's object
         for class_id, of_class in enumerate(shots, len(self.base.bias)):
-            counts.append(torch.stack([(shot.label == class_id).sum() for shot in of_class]))
+            areas = [(shot.label == class_id).sum() for shot in of_class]
+            counts.append(torch.stack(areas))
         for name, count_k in zip(names, to_cpu(counts), strict=True):
             _check_cells(name, count_k.tolist())
         cells: list[Cells] = [Cells.join(of_class) for of_class in shots]
@@ -118,7 +119,8 @@ def base_logits(network: FewShotModel, query_b3ss: Tensor) -> Tensor:
     features = network.base_features(query_b3ss)
     with torch.autocast(features.device.type, enabled=False):
         last = cast(nn.Sequential, network.base_classifier)[-1]
-        return resize(last(features).softmax(1), query_b3ss.shape[-2:]).clamp(min=EPS).log()
+        probability = resize(last(features).softmax(1), query_b3ss.shape[-2:])
+        return probability.clamp(min=EPS).log()
 
 
 def _check_cells(name: str, counts: list[int]) -> None:

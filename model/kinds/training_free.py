@@ -79,7 +79,8 @@ class OnCells(TrainingFree):
 
 def on_first_grid(maps: Sequence[Tensor]) -> Tensor:
     """Return maps (n, C_i, h_i, w_i) concatenated on the first one's grid, (n, C, h, w)."""
-    return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], dim=1)
+    grid = maps[0].shape[-2:]
+    return torch.cat([resize(x, grid) for x in maps], dim=1)
 
 
 def cells_of(mask_nhw: Tensor, size: Sequence[int]) -> Tensor:
@@ -94,14 +95,17 @@ def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:
     pixel of each cell decides; if none does either, the cell that holds the mean position of the mask's pixels counts.
     """
     mask = mask_hw.bool()
-    sides = list(zip(size, mask.shape))
     nearest = on_cells(mask, size)
-    cells = resize_cells(mask[None, None].float(), size)[0, 0] > 0.5
+    share = resize_cells(mask[None, None].float(), size)[0, 0]
+    cells = share > 0.5
     # Nothing branches on a value, for which Python would wait for a GPU.
-    counts = [mask.sum(other).double() for other in (1, 0)]  # of rows, of columns
-    places = [torch.arange(full, device=mask.device).double() for _, full in sides]
-    means = [(count @ place) / count.sum().clamp(min=1) for count, place in zip(counts, places)]  # y, x
-    cell = [(mean * n / full).long() for mean, (n, full) in zip(means, sides)]
-    row, column = (torch.arange(n, device=mask.device) == i for n, i in zip(size, cell))
+    has_mean = []  # of the grid's rows, of its columns: whether they hold the mean position
+    for cells_of_axis, count in zip(size, (mask.sum(1).double(), mask.sum(0).double())):
+        place = torch.arange(len(count), device=mask.device).double()
+        mean = (count @ place) / count.sum().clamp(min=1)
+        cell = (mean * cells_of_axis / len(count)).long()
+        has_mean.append(torch.arange(cells_of_axis, device=mask.device) == cell)
+    row, column = has_mean
     centre = row[:, None] & column & mask.any()
-    return torch.where(cells.any(), cells, torch.where(nearest.any(), nearest, centre))
+    fallback = torch.where(nearest.any(), nearest, centre)
+    return torch.where(cells.any(), cells, fallback)

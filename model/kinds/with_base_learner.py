@@ -11,7 +11,7 @@ from model.encode import Method
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ONE_GRID
 from model.episode import Episode, LabelledImages, Output
-from model.parts.base_learner import BaseLearner, Ensemble, ShotWeights
+from model.parts.base_learner import BaseLearner, Ensemble, ShotWeights, own_class
 from model.parts.layers import HEAD_DROPOUT
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, WithEncoderSettings
@@ -57,7 +57,8 @@ class BaseStage(Trainable):
     def forward(self, batch: LabelledImages) -> Output:
         """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
         features = self.encoder(self.encoder.normalise(batch.image))
-        logits = logits_at(self.base_learner(features.stage[self.encoder.last_stage]), batch.image.shape[-2:])
+        last = features.stage[self.encoder.last_stage]
+        logits = logits_at(self.base_learner(last), batch.image.shape[-2:])
         losses = {"main": mask_loss(logits, batch.label)} if self.training else {}
         return Output(logits, losses=losses)
 
@@ -116,7 +117,7 @@ class WithBaseLearner(OverBaseStage):
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
         """Return the meta prediction corrected by the base learner's, at the image's size, and training losses."""
-        final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.own_class(self.training))
+        final = self.ensemble(meta_b2hw, base_bnhw, scene_b, own_class(episode, self.training))
         size = episode.query.shape[-2:]
         final, meta, base = (logits_at(x, size) for x in (final, meta_b2hw, base_bnhw))
         output = Output(final, base, extra={"meta": meta})

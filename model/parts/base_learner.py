@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.episode import Episode
 from model.parts.layers import HEAD_DROPOUT
 from model.tensors.mask import Positions, shapes_are_fixed
 from model.tensors.ops import bin_means, in_float32, resize
@@ -69,18 +70,19 @@ class BaseLearner(nn.Module):
     def hidden_at(self, f4_bchw: Tensor, positions: Positions) -> Tensor:
         """Return h5 at n positions alone, (n, 512), image by image, at a cost that grows with n."""
         if shapes_are_fixed():
-            return positions.padded(self.hidden(f4_bchw).flatten(2).transpose(1, 2)).flatten(0, 1)
+            hidden_blc = self.hidden(f4_bchw).flatten(2).transpose(1, 2)
+            return positions.padded(hidden_blc).flatten(0, 1)
         height, width = f4_bchw.shape[-2:]
-        rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
-        image, position = positions.flat // (height * width), positions.flat % (height * width)
-        y, x = position // width, position % width
+        padded = F.pad(f4_bchw.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, H + 2, W + 2, C)
+        flat = positions.flat
+        image = flat // (height * width)
+        y = flat // width % height
+        x = flat % width
         total = self._of_pyramid(f4_bchw)[image, :, y, x].float()  # (n, 512)
-        offsets = product((-1, 0, 1), repeat=2)
-        for weight, (down, right) in zip(self._kernels()[0].flatten(2).unbind(2), offsets, strict=True):
-            near_y, near_x = y + down, x + right
-            inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
-            near = rows[(image * height + near_y.clamp(0, height - 1)) * width + near_x.clamp(0, width - 1)]
-            total += F.linear(near * inside.unsqueeze(1), weight)
+        cells = self._kernels()[0].flatten(2).unbind(2)  # (512, C) of each
+        for weight, (down, right) in zip(cells, product(range(3), repeat=2), strict=True):
+            near = padded[image, y + down, x + right]  # (n, C)
+            total += F.linear(near, weight)
         return self.classify[1](total[:, :, None, None])[:, :, 0, 0]
 
     def logits(self, hidden_bchw: Tensor) -> Tensor:
@@ -99,15 +101,19 @@ class BaseLearner(nn.Module):
         """
         mixed = []  # of each level (B, 512, cells, offsets)
         shifts = []  # of each level (cells, offsets, L)
-        size, weights = f4_bchw.shape[-2:], self._kernels()[1].split(self.quarter, dim=1)
+        size = f4_bchw.shape[-2:]
+        weights = self._kernels()[1].split(self.quarter, dim=1)
         for level, weight_oc33 in zip(self.pyramid, weights, strict=True):
             cells = level(f4_bchw)
-            one_hot = torch.eye(cells[0, 0].numel(), device=cells.device).view(-1, 1, *cells.shape[2:])
-            shifts.append(F.unfold(resize(one_hot, size), 3, padding=1))
+            grid = cells.shape[2:]
+            one_hot = torch.eye(grid.numel(), device=cells.device).view(-1, 1, *grid)
+            upsampled = resize(one_hot, size)
+            shifts.append(F.unfold(upsampled, 3, padding=1))
             mixed.append(torch.einsum("bcn,oct->bont", cells.flatten(2), weight_oc33.flatten(2)))
         mixed_bko = torch.cat(mixed, dim=2).flatten(2).transpose(1, 2)
         shifts_lk = torch.cat(shifts).flatten(0, 1).T.to(mixed_bko.dtype)
-        product_blo = torch.bmm(shifts_lk.expand(len(mixed_bko), -1, -1), mixed_bko)
+        shifts_blk = shifts_lk.expand(len(mixed_bko), -1, -1)
+        product_blo = torch.bmm(shifts_blk, mixed_bko)
         return product_blo.transpose(1, 2).unflatten(2, tuple(size))
 
 
@@ -117,7 +123,9 @@ def gram(feature_bchw: Tensor) -> Tensor:
     """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
     x_bcl = feature_bchw.flatten(2)
     norm_bc = x_bcl.norm(dim=2)
-    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + 1e-7)
+    products = torch.bmm(x_bcl, x_bcl.transpose(1, 2))
+    lengths = norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1)
+    return products / (lengths + 1e-7)
 
 
 @torch.no_grad()
@@ -126,6 +134,11 @@ def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
     """Return e_k = |G_q - G_k| / C of K shots, (B, K), the distance of low-level statistics."""
     difference = query_gram_bcc.unsqueeze(1) - support_gram_bkcc
     return difference.flatten(2).norm(dim=2) / query_gram_bcc.shape[1]
+
+
+def own_class(episode: Episode, training: bool) -> Tensor | None:
+    """Return the base class (B,) that must not suppress the object: in training the episode's own."""
+    return episode.base_id if training else episode.spared_class
 
 
 class ShotWeights(nn.Module):
@@ -167,10 +180,12 @@ class Ensemble(nn.Module):
         probability = base_bnhw.softmax(dim=1)
         base = probability[:, 1:].sum(1, keepdim=True)  # of any base class, (B, 1, h, w)
         if own_class_b is not None:
-            index = own_class_b.view(-1, 1, 1, 1).expand(-1, 1, *probability.shape[2:])
+            channel = own_class_b.view(-1, 1, 1, 1)
+            index = channel.expand(-1, 1, *probability.shape[2:])
             own_class = probability.gather(1, index)
-            base = base - own_class * (own_class_b > 0).view(-1, 1, 1, 1)
+            base = base - own_class * (channel > 0)
         difference = scene_b.view(-1, 1, 1, 1).expand_as(base)
         meta = meta_b2hw.softmax(dim=1).split(1, dim=1)
         background, foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)
-        return torch.cat([self.background(torch.cat([background, base], dim=1)), foreground], dim=1)
+        background = self.background(torch.cat([background, base], dim=1))
+        return torch.cat([background, foreground], dim=1)

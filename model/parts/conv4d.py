@@ -52,12 +52,17 @@ class CentrePivotConv4d(nn.Module):
     def with_bias(self, x: Tensor) -> Tensor:
         """Return a sum of parts with both biases added."""
         bias = self.bias()
-        return x if bias is None else x + bias.to(x.dtype).view(-1, 1, 1, 1, 1)
+        if bias is None:
+            return x
+        return x + bias.to(x.dtype).view(-1, 1, 1, 1, 1)
 
     def bias(self) -> Tensor | None:
         """Return the sum of both biases, (width,), the output where the input is 0; None without bias."""
-        of_query, of_support = self.over_query.bias, self.over_support.bias
-        return None if of_query is None or of_support is None else of_query + of_support
+        of_query = self.over_query.bias
+        of_support = self.over_support.bias
+        if of_query is None or of_support is None:
+            return None
+        return of_query + of_support
 
 
 def _over_support(x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
@@ -73,10 +78,12 @@ def _over_support(x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
         lines = F.conv3d(x.flatten(4), kernel, stride=(stride, stride, 1), padding=(margin, margin, 0))
         return lines.unflatten(4, x.shape[-2:])
     rows, columns = (-(-side // stride) for side in x.shape[2:4])
-    pivots = _pivots(x, weight_ockk, stride)
-    # (B, O, h w) of each: the sum over channels and covered positions.
-    maps = [weight_ockk[kernel].flatten(1) @ x[region].flatten(1, 3).flatten(2) for region, kernel in pivots]
-    return torch.stack(maps, dim=2).unflatten(3, x.shape[-2:]).unflatten(2, (rows, columns))
+    maps = []  # (B, O, h w) of each pivot: the sum over channels and covered positions
+    for region, part in _pivots(x, weight_ockk, stride):
+        covered = x[region].flatten(1, 3).flatten(2)
+        maps.append(weight_ockk[part].flatten(1) @ covered)
+    out = torch.stack(maps, dim=2).unflatten(3, x.shape[-2:])
+    return out.unflatten(2, (rows, columns))
 
 
 class _OverSupport(torch.autograd.Function):
@@ -94,21 +101,30 @@ class _OverSupport(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        of_pivots = gradients[0].to(weight.dtype).flatten(2, 3).flatten(3).unbind(2)  # (B, O, L) each
+        gradient = gradients[0].to(weight.dtype)
+        of_pivots = gradient.flatten(2, 3).flatten(3).unbind(2)  # (B, O, L) each
         for (region, kernel), given in zip(_pivots(x, weight, ctx.stride), of_pivots, strict=True):
             if of_x is not None:
-                of_x[region] += (weight[kernel].flatten(1).T @ given).view_as(x[region]).to(x.dtype)
+                products = weight[kernel].flatten(1).T @ given
+                of_x[region] += products.view_as(x[region]).to(x.dtype)
             if of_weight is not None:
-                outer = given @ x[region].to(weight.dtype).flatten(1, 3).flatten(2).transpose(1, 2)  # (B, O, C a b)
+                covered = x[region].to(weight.dtype).flatten(1, 3).flatten(2)
+                outer = given @ covered.transpose(1, 2)  # (B, O, C a b)
                 of_weight[kernel] += outer.sum(0).view_as(of_weight[kernel])
         return of_x, of_weight, None
 
 
 def _pivots(x: Tensor, weight_ockk: Tensor, stride: int) -> Iterator[tuple[Region, Region]]:
     """Yield, for every pivot, the region of the input that its kernel covers and that part of the kernel."""
-    k, axes = weight_ockk.shape[-1], []
-    for side in x.shape[2:4]:  # (positions on the grid, part of the kernel on them) of each pivot
-        firsts = range(-(k // 2), side - k // 2, stride)
-        axes.append([(slice(max(i, 0), min(i + k, side)), slice(max(-i, 0), min(k, side - i))) for i in firsts])
+    k = weight_ockk.shape[-1]
+    margin = k // 2
+    axes = []
+    for side in x.shape[2:4]:
+        pivots = []  # (positions on the grid, part of the kernel on them) of each
+        for first in range(-margin, side - margin, stride):
+            begin = max(first, 0)
+            end = min(first + k, side)
+            pivots.append((slice(begin, end), slice(begin - first, end - first)))
+        axes.append(pivots)
     for (rows, part_rows), (columns, part_columns) in product(*axes):
         yield (EVERYTHING, EVERYTHING, rows, columns), (EVERYTHING, EVERYTHING, part_rows, part_columns)

@@ -11,8 +11,6 @@ from model.tensors.ops import resize
 
 WIDTH = 256  # channels of projected features and prototypes
 DROPOUT, HEAD_DROPOUT = 0.5, 0.1  # of whole channels, in training
-DILATIONS = (6, 12, 18)  # of ASPP's 3x3 convolutions
-BRANCHES = len(DILATIONS) + 2  # with the global average and the 1x1 convolution
 
 
 def pointwise(channels: int, out: int) -> nn.Sequential:
@@ -29,25 +27,15 @@ def fuse(weight_oc11: Tensor, feature_bchw: Tensor, prototype_bc: Tensor, *maps_
     """Return W [feature; prototype; maps], (B, O, H, W); the prototype, equal at all positions, is multiplied once."""
     inputs = (feature_bchw, prototype_bc, *maps_bnhw)
     of_feature, of_prototype, *of_maps = weight_oc11.split([x.shape[1] for x in inputs], dim=1)
-    fused = F.conv2d(feature_bchw, of_feature) + F.linear(prototype_bc, of_prototype[:, :, 0, 0])[:, :, None, None]
+    everywhere = F.linear(prototype_bc, of_prototype[:, :, 0, 0])
+    fused = F.conv2d(feature_bchw, of_feature) + everywhere[:, :, None, None]
     for map_bnhw, of_map in zip(maps_bnhw, of_maps, strict=True):
         if map_bnhw.shape[1] == 1:  # a convolution of one channel would have a layout of its own
-            fused = torch.addcmul(fused, map_bnhw.to(fused.dtype), of_map.to(fused.dtype).view(1, -1, 1, 1))
+            weight = of_map.to(fused.dtype).view(1, -1, 1, 1)
+            fused = torch.addcmul(fused, map_bnhw.to(fused.dtype), weight)
         else:
             fused = fused + F.conv2d(map_bnhw, of_map)
     return fused
-
-
-class Fusion(nn.Module):
-    """The convolution W [feature; prototype; map]; see ``fuse``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2 * WIDTH + 1, WIDTH, 1, bias=False)
-
-    def forward(self, feature_bchw: Tensor, prototype_bc: Tensor, map_b1hw: Tensor) -> Tensor:
-        """Return the fused map (B, C, H, W)."""
-        return fuse(self.conv.weight, feature_bchw, prototype_bc, map_b1hw)
 
 
 class Refine(nn.Module):
@@ -66,48 +54,10 @@ class Head(nn.Sequential):
     """Two-class logits (B, 2, H, W), background first, from decoder features."""
 
     def __init__(self, width: int):
-        conv, dropout = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.Dropout2d(HEAD_DROPOUT)
-        super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(), dropout=dropout, classify=nn.Conv2d(width, 2, 1)))
-
-
-class ASPP(nn.Module):
-    """Global average, 1x1 and dilated 3x3 convolutions of the same map."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.average, self.point = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
-        self.dilated = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in DILATIONS)
-        for conv in (self.average, self.point, *self.dilated):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-
-    def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the branch of the average, (B, C, 1, 1), and the others, (B, (``BRANCHES`` - 1) * C, H, W)."""
-        positions = x_bchw.shape[2] * x_bchw.shape[3]
-        average = self.average(x_bchw.sum((2, 3), keepdim=True) / positions)
-        maps = torch.cat([self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1)
-        return F.relu(average), F.relu(maps)
-
-
-class ASPPDecoder(nn.Sequential):
-    """ASPP, a merge to the map's width, a residual refinement and the head (BAM, SCCAN): logits (B, 2, H, W)."""
-
-    aspp: ASPP
-    merge: nn.Conv2d
-    relu: nn.ReLU
-    refine: Refine
-    head: Head
-
-    def __init__(self, width: int):
-        aspp, merge = ASPP(width), nn.Conv2d(BRANCHES * width, width, 1, bias=False)
-        parts = OrderedDict(aspp=aspp, merge=merge, relu=nn.ReLU(), refine=Refine(width), head=Head(width))
-        super().__init__(parts)
-
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """Return the logits of a map; the average, equal at all positions, is merged once."""
-        average, maps = self.aspp(x_bchw)
-        of_average, of_maps = self.merge.weight.split([average.shape[1], maps.shape[1]], dim=1)
-        merged = F.conv2d(maps, of_maps) + F.conv2d(average, of_average)
-        return self.head(self.refine(self.relu(merged)))
+        conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        dropout = nn.Dropout2d(HEAD_DROPOUT)
+        classify = nn.Conv2d(width, 2, 1)
+        super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(), dropout=dropout, classify=classify))
 
 
 def default_scales(grid: int) -> list[int]:
@@ -147,7 +97,9 @@ class FeatureEnrichment(nn.Module):
             enter = cast(nn.Sequential, self.enter[i])[0]
             x = F.relu(fuse(cast(Tensor, enter.weight), pooled, prototype_bc, *maps))
             if merged:
-                x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
+                finer = resize(merged[-1], grid)
+                told = self.descend[i - 1](torch.cat([x, finer], dim=1))
+                x = x + told
             x = self.refine[i](x)
             if self.training:
                 auxiliary.append(self.auxiliary[i](x))

@@ -36,9 +36,13 @@ def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, *, penalty: float, steps: in
         weight, bias = torch.from_numpy(flat).view(shape).split([channels, 1], 1)
         logits = torch.addmm(bias[:, 0].to(x_nc), x_nc, weight.T.to(x_nc))
         log_probability = F.pad(logits, (y_nt.shape[1] - rows, 0)).log_softmax(1)
-        loss = penalty / 2 * weight.square().sum() - (y_nt * log_probability).sum(dtype=torch.float64)
-        error = (log_probability.exp() * weight_n1 - y_nt)[:, -rows:]
-        gradient = torch.cat([(error.T @ x_nc).double() + penalty * weight, error.sum(0).double()[:, None]], 1)
+        entropy = (y_nt * log_probability).sum(dtype=torch.float64)
+        loss = penalty / 2 * weight.square().sum() - entropy
+        probability = log_probability.exp()
+        error = (probability * weight_n1 - y_nt)[:, -rows:]
+        of_weight = (error.T @ x_nc).double() + penalty * weight
+        of_bias = error.sum(0).double()
+        gradient = torch.cat([of_weight, of_bias[:, None]], 1)
         return float(loss), gradient.numpy().ravel()
 
     options = {"maxiter": steps, "ftol": 0, "gtol": tolerance}

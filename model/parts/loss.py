@@ -22,7 +22,9 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
         count = count.clone()
         distributed.all_reduce(count)
         count = count / distributed.get_world_size()
-    return torch.where(count > 0, total / count.clamp(min=torch.finfo(total.dtype).tiny), total * 0)
+    smallest = torch.finfo(total.dtype).tiny
+    mean = total / count.clamp(min=smallest)
+    return torch.where(count > 0, mean, total * 0)
 
 
 def image_mean(loss_b: Tensor) -> Tensor:
@@ -34,14 +36,19 @@ def image_mean(loss_b: Tensor) -> Tensor:
 def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: float = 1.0) -> Tensor:
     """Return the mean cross-entropy over pixels that are not 255, all but background weighted as given."""
     target = label_bhw.long()
-    weight, count = None, (target != IGNORE).sum()
+    is_valid = target != IGNORE
+    weight = None
+    count = is_valid.sum()
     if foreground_weight != 1:
         channel = torch.arange(logits_bnhw.shape[1], device=logits_bnhw.device)
         weight = torch.where(channel > 0, foreground_weight, 1.0).to(logits_bnhw.dtype)
-        count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != 0)).sum()
+        foreground = is_valid & (target != 0)
+        count = count + (foreground_weight - 1) * foreground.sum()
     if torch.are_deterministic_algorithms_enabled():  # on a GPU the sum over maps has no fixed order
-        logits_bnhw, target = logits_bnhw.movedim(1, -1).flatten(0, -2), target.flatten()
-    return batch_mean(F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum"), count)
+        logits_bnhw = logits_bnhw.movedim(1, -1).flatten(0, -2)
+        target = target.flatten()
+    total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
+    return batch_mean(total, count)
 
 
 def mask_loss(
@@ -51,7 +58,8 @@ def mask_loss(
 
     Every mask that a method learns passes here: a change for all methods is made in one place.
     """
-    return rule(logits_at(logits_bnhw, label_bhw.shape[-2:]), label_bhw)
+    logits = logits_at(logits_bnhw, label_bhw.shape[-2:])
+    return rule(logits, label_bhw)
 
 
 @in_float32
@@ -61,9 +69,12 @@ def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     Pixels labelled 255 belong to no channel, but count in the denominator (as published with SCCAN).
     """
     probability = logits_bnhw.sigmoid().flatten(2)
-    target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)
+    channels = probability.shape[1]
+    is_channel = torch.stack([label_bhw == c for c in range(channels)], dim=1)
+    target = is_channel.flatten(2).to(probability.dtype)
     both = (probability * target).sum(2)
-    return 1 - 2 * both / (probability.square().sum(2) + target.sum(2)).clamp_min(1e-8)
+    total = probability.square().sum(2) + target.sum(2)
+    return 1 - 2 * both / total.clamp_min(1e-8)
 
 
 @in_float32
@@ -71,5 +82,7 @@ def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
     """Return 1 - the Dice coefficient of the foreground, the mean over the images; pixels labelled 255 do not count."""
     probability = logits_b2hw.softmax(1)[:, 1] * (label_bhw != IGNORE)
     target = (label_bhw == 1).to(probability.dtype)
-    both, total = (probability * target).sum((1, 2)), probability.sum((1, 2)) + target.sum((1, 2))
-    return image_mean(1 - (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH))
+    both = (probability * target).sum((1, 2))
+    total = probability.sum((1, 2)) + target.sum((1, 2))
+    coefficient = (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH)
+    return image_mean(1 - coefficient)

@@ -24,7 +24,9 @@ class Finding:
 
     def is_of(self, shots: Sequence[Shot], counts: Sequence[int]) -> bool:
         """Return whether it was found in these shots."""
-        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
+        if self.counts != counts:
+            return False
+        return all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
 
 
 def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
@@ -33,9 +35,11 @@ def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequen
     Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
     gets the same.
     """
-    originals: list[list[Any]] = [[shot.original for shot in of_class] for of_class in shots]
+    originals: list[list[Any]] = []
+    for of_class in shots:
+        originals.append([shot.original for shot in of_class])
     every_one = [*chain(*originals)]
-    if any(one is None for one in every_one) or torch.compiler.is_dynamo_compiling():
+    if None in every_one or torch.compiler.is_dynamo_compiling():
         return find(shots)
     first = every_one[0]
     counts = [len(of_class) for of_class in originals]

@@ -81,13 +81,11 @@ class WithEncoder(FewShotModel):
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
         problem = problem_of(encoder.backbone, cls.families, cls.grids)
-        if problem is None and cls.grids == ONE_GRID and encoder.output_stride == max(DILATIONS):
+        if problem is not None:
+            return "backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}"
+        if cls.grids == ONE_GRID and encoder.output_stride == max(DILATIONS):
             return "output_stride", f"= {encoder.output_stride}: {cls.title} needs {ONE_GRID}; take 8 or 16"
-        return (
-            encoder.problem()
-            if problem is None
-            else ("backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}")
-        )
+        return encoder.problem()
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:

@@ -60,8 +60,9 @@ class PFENet(Method):
     def support(self, maps: Maps, mask: Mask) -> PFENetShot:
         """Return prototype and high-level features of n supports."""
         feature = self.project_support(mid_features(maps))
+        small_mask = mask.on(feature.shape[-2:])
         return PFENetShot(
-            prototype=masked_mean(feature, mask.on(feature.shape[-2:])),
+            prototype=masked_mean(feature, small_mask),
             directions=object_directions(maps[HIGH], mask),
         )
 

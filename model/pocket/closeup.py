@@ -32,7 +32,9 @@ class Closeup(NamedTuple):
 def closeup(label_nss: Tensor) -> Closeup | None:
     """Return the close-ups of n supports with labels (n, S, S), None if no object is small."""
     side = label_nss.shape[-1]
-    span_n22 = spans_of((label_nss == 1)[:, None]).float().unflatten(1, (2, 2))  # first and last row, and column
+    is_object = label_nss == 1
+    span_n4 = spans_of(is_object.unsqueeze(1)).float()
+    span_n22 = span_n4.unflatten(1, (2, 2))  # first and last row, and column
     first_n2, last_n2 = span_n22.unbind(2)
     sides_n2 = last_n2 - first_n2 + 1  # of the box; negative for no object
     wanted_n = (CONTEXT * sides_n2.amax(1)).clamp(min=side / MOST)
@@ -42,14 +44,20 @@ def closeup(label_nss: Tensor) -> Closeup | None:
         return None
 
     half_n1 = (wanted_n.clamp(max=side) - 1)[:, None] / 2
-    middle_n2 = span_n22.mean(2).maximum(half_n1).minimum(side - 1 - half_n1)  # the close-up stays in the image
+    last_middle_n1 = side - 1 - half_n1
+    middle_n2 = span_n22.mean(2).maximum(half_n1).minimum(last_middle_n1)  # the close-up stays in the image
     step_s = torch.linspace(-1, 1, side, device=label_nss.device)
-    rows_ns, columns_ns = (middle_n2[..., None] + half_n1[..., None] * step_s).unbind(1)  # of its pixels
-    x_ns, y_ns = (2 * places / (side - 1) - 1 for places in (columns_ns, rows_ns))
+    from_middle_n1s = half_n1[..., None] * step_s
+    pixels_n2s = middle_n2[..., None] + from_middle_n1s
+    rows_ns, columns_ns = pixels_n2s.unbind(1)
+    y_ns, x_ns = (2 * pixels_n2s / (side - 1) - 1).unbind(1)
     shape = len(x_ns), side, side
-    places = torch.stack([x_ns[:, None, :].expand(shape), y_ns[:, :, None].expand(shape)], dim=3)
+    x = x_ns[:, None, :].expand(shape)
+    y = y_ns[:, :, None].expand(shape)
+    places = torch.stack([x, y], dim=3)
     item = torch.arange(len(label_nss), device=label_nss.device)[:, None, None]
     row = rows_ns.round().long()[:, :, None]
     column = columns_ns.round().long()[:, None, :]
     label = label_nss[item, row, column]
-    return Closeup(places, torch.where(small_n[:, None, None], label, torch.full_like(label, IGNORE)))
+    nothing = torch.full_like(label, IGNORE)
+    return Closeup(places, torch.where(small_n[:, None, None], label, nothing))

@@ -21,6 +21,7 @@ second photo. They are found twice, before and after a first probe.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -74,16 +75,21 @@ class Comparison(nn.Module):
         temperature = self.log_temperature.exp()
         size = object_bkhw.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
-        mean_bk2l = share_bk2l / (share_bk2l.sum(3, keepdim=True) + MASK_EPS)
+        area_bk21 = share_bk2l.sum(3, keepdim=True)
+        mean_bk2l = share_bk2l / (area_bk21 + MASK_EPS)
         # A position counts by more than half of its cell, or the greatest share if none has that; m of K * L positions.
-        mostly = (share_bk2l > 0) & (share_bk2l >= share_bk2l.amax(-1, keepdim=True).clamp(max=0.5))
+        enough_bk21 = share_bk2l.amax(-1, keepdim=True).clamp(max=0.5)
+        mostly = (share_bk2l > 0) & (share_bk2l >= enough_bk21)
         excluded_b2m = FAR * ~mostly.transpose(1, 2).flatten(2)
 
-        prototypes, cosines, maps = [], [], []
+        prototypes = []
+        cosines = []
+        maps = []
         for level, x_bchw in enumerate(query.unit):
             x_bcl = x_bchw.flatten(2)
             shots_bkcl = supports.unit[level].flatten(3)
-            prototype_b2c = F.normalize((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), dim=2)  # p, b
+            means_bk2c = mean_bk2l @ shots_bkcl.transpose(2, 3)
+            prototype_b2c = F.normalize(means_bk2c.sum(1), dim=2)  # p, b
             cosine_b2l = prototype_b2c @ x_bcl
             prototypes.append(prototype_b2c)
             cosines.append(cosine_b2l)
@@ -104,9 +110,13 @@ class Comparison(nn.Module):
     def _greatest_cosines(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
         """Return the greatest cosines to object and to background, (B, 2, L), which teach the learnt level alone."""
         with torch.set_grad_enabled(level == self.learnt and torch.is_grad_enabled()):
-            cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
-            of_object, of_back = ((cosine_bml - excluded_b2m[:, i, :, None]).amax(1) for i in range(2))
-            return torch.stack([of_object, of_back], dim=1).clamp(min=-1)
+            positions_bmc = shots_bkcl.transpose(2, 3).flatten(1, 2)
+            cosine_bml = positions_bmc @ x_bcl
+            greatest = []  # of the object, of the background
+            for excluded_bm in excluded_b2m.unbind(1):
+                included_bml = cosine_bml - excluded_bm.unsqueeze(2)
+                greatest.append(included_bml.amax(1))
+            return torch.stack(greatest, dim=1).clamp(min=-1)
 
     def _self_support(self, level: int, x_bcl: Tensor, prototype_b2c: Tensor, confident_b2l: Tensor) -> Tensor:
         """Return the cosines (B, 2, L) to prototypes with those of the query's confident positions, s and t."""
@@ -118,15 +128,22 @@ class Comparison(nn.Module):
             return cosine_b2l
         # Each position has a background prototype of its own.
         excluded = torch.where(confident_b2l[:, 1:] > 0, 0.0, -torch.inf)
-        attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
+        score_bll = SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl
+        attention_bll = (score_bll + excluded).softmax(2)
         adaptive_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
-        back_bcl = F.normalize((1 - ADAPTIVE) * back_bc[:, :, None] + ADAPTIVE * adaptive_bcl, dim=1)
-        return torch.stack([cosine_b2l[:, 0], (x_bcl * back_bcl).sum(1)], dim=1)
+        mixed_bcl = (1 - ADAPTIVE) * back_bc.unsqueeze(2) + ADAPTIVE * adaptive_bcl
+        back_bcl = F.normalize(mixed_bcl, dim=1)
+        to_back_bl = (x_bcl * back_bcl).sum(1)
+        return torch.stack([cosine_b2l[:, 0], to_back_bl], dim=1)
 
 
 def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
     """Return the weighted sum over levels of the cosine to the object minus that to the background, (B, 1, L)."""
-    return sum(w * (x[:, :1] - x[:, 1:]) for w, x in zip(weight, cosine_b2l))
+    weighted = []
+    for w, x_b2l in zip(weight, cosine_b2l):
+        of_object, of_back = x_b2l.split(1, dim=1)
+        weighted.append(w * (of_object - of_back))
+    return reduce(torch.add, weighted)
 
 
 @in_float32
@@ -136,8 +153,11 @@ def confident(logits_b1l: Tensor) -> Tensor:
     thresholds = (CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND)
     enough = torch.stack([probability.new_full((1,), threshold) for threshold in thresholds])
     nearly_greatest = NEARLY * probability.amax(2, keepdim=True)
-    weight = probability * (probability >= torch.minimum(nearly_greatest, enough))
-    return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    is_confident = probability >= torch.minimum(nearly_greatest, enough)
+    weight = probability * is_confident
+    smallest = torch.finfo(weight.dtype).tiny
+    total = weight.sum(2, keepdim=True).clamp(min=smallest)
+    return weight / total
 
 
 def probe(query: Levels, photos: Views) -> Tensor:
@@ -149,15 +169,19 @@ def probe(query: Levels, photos: Views) -> Tensor:
 def _probe(query_blc: Tensor, x_bmc: Tensor, object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
     """Return what ``probe`` does from the features of the queries and of all positions of their K photos."""
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
-    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + MASK_EPS)).flatten(2)
-    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=MASK_EPS)  # a photo without object: 0
+    area_b2k1 = share_b2kl.sum(3, keepdim=True)
+    of_photos_b2m = (share_b2kl / (area_b2k1 + MASK_EPS)).flatten(2)  # a photo without object: 0
+    total_b21 = of_photos_b2m.sum(2, keepdim=True).clamp(min=MASK_EPS)
+    weight_b2m = of_photos_b2m / total_b21
     mean_b2c = weight_b2m @ x_bmc
     centre_b1c = mean_b2c.mean(1, keepdim=True)
     x_bmc = x_bmc - centre_b1c
     half_bm1 = weight_b2m.mean(1).unsqueeze(2)
-    difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
+    of_object_b1c, of_back_b1c = mean_b2c.split(1, dim=1)
+    difference_bc1 = (of_object_b1c - of_back_b1c).transpose(1, 2) / 2
     direction_bc1 = _solve(x_bmc, half_bm1, difference_bc1)
-    logit_bl1 = GAIN * (query_blc - centre_b1c) @ direction_bc1
+    centred_blc = query_blc - centre_b1c
+    logit_bl1 = GAIN * centred_blc @ direction_bc1
     return logit_bl1.transpose(1, 2).unflatten(2, object_bkhw.shape[-2:])
 
 
@@ -190,7 +214,8 @@ def probe_with_query(query: Levels, views: Views, first_b1hw: Tensor, coarse_b1h
     photos_bmc = torch.cat([_positions_of_views(views), query_blc], dim=1)
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):
-        confident_b2hw = confident(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
+        confident_b2l = confident(logit_b1hw.flatten(2))
+        confident_b2hw = confident_b2l.unflatten(2, logit_b1hw.shape[-2:])
         objects = torch.cat([views.objects, confident_b2hw[:, :1]], dim=1)
         backs = torch.cat([views.backgrounds, confident_b2hw[:, 1:]], dim=1)
         probed_b1hw = _probe(query_blc, photos_bmc, objects, backs)
@@ -205,4 +230,5 @@ def _positions(query: Levels) -> Tensor:
 
 def _positions_of_views(views: Views) -> Tensor:
     """Return the levels' features of every position side by side, those of K views after each other, (B, K L, C)."""
-    return torch.cat([x.flatten(3).transpose(2, 3) for x in views.unit], dim=3).flatten(1, 2)
+    beside = torch.cat([x.flatten(3).transpose(2, 3) for x in views.unit], dim=3)
+    return beside.flatten(1, 2)

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from model.parts.layers import two_convolutions
 from model.pocket.comparison import Compared
 from model.pocket.levels import Levels
-from model.tensors.ops import layout_of, resize
+from model.tensors.layouts import layout_of
+from model.tensors.ops import resize
 
 WIDTH = 64
 FINE_WIDTH = 32

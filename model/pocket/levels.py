@@ -105,12 +105,15 @@ def view_of(levels: Levels, label_nss: Tensor) -> Views:
     """Return n images with labels (n, S, S) as a view each."""
     size = levels.unit[0].shape[-2:]
     objects, backgrounds = (shares(mask(label_nss), size) for mask in (foreground_mask, background_mask))
+    objects_b1hw = objects.unsqueeze(1)
+    mean_bc = masked_mean(levels.joint, objects_b1hw, MASK_EPS)
+    classes_bn = _mean_probability(levels.classes, objects)
     return Views(
         unit=[x.unsqueeze(1) for x in levels.unit],
-        objects=objects.unsqueeze(1),
+        objects=objects_b1hw,
         backgrounds=backgrounds.unsqueeze(1),
-        mean=masked_mean(levels.joint, objects.unsqueeze(1), MASK_EPS).unsqueeze(1),
-        classes=_mean_probability(levels.classes, objects).unsqueeze(1),
+        mean=mean_bc.unsqueeze(1),
+        classes=classes_bn.unsqueeze(1),
     )
 
 

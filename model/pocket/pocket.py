@@ -157,7 +157,8 @@ class Pocket(Method):
     @torch.no_grad()
     def base_features(self, image_b3hw: Tensor) -> Tensor:
         """Return its hidden layer."""
-        return self.levels(self._maps(image_b3hw), self.base_classifier[:-1]).classes.float()
+        hidden = self.base_classifier[:-1]
+        return self.levels(self._maps(image_b3hw), hidden).classes.float()
 
     def _decoder_helps(self, classes: Sequence[Sequence[PocketShot]]) -> Tensor:
         """Return for B episodes (B,) whether the decoder finds K supports about as well as what it corrects.
@@ -170,9 +171,11 @@ class Pocket(Method):
         gains = []
         for query, others, label in _each_with_others(judges):
             compared = self._compare(query, others, photos)
-            uncorrected = compared["fine"] - compared["correction"] if photos else compared["match"]
-            gains.append(_iou(compared["fine"], label) - _iou(uncorrected, label))
-        gain_b = torch.cat(gains).unflatten(0, (len(judges), -1)).mean(0)
+            corrected = compared["fine"]
+            uncorrected = corrected - compared["correction"] if photos else compared["match"]
+            gains.append(_iou(corrected, label) - _iou(uncorrected, label))
+        gain_kb = torch.cat(gains).unflatten(0, (len(judges), -1))
+        gain_b = gain_kb.mean(0)
         return gain_b >= -BEHIND
 
     def _compare(self, query: Levels, views: Views, photos: int = 0) -> dict[str, Tensor]:
@@ -209,7 +212,8 @@ class Pocket(Method):
         label = label_bss[:, ::STRIDE, ::STRIDE]
         losses = {}
         for name, weight in weights.items():
-            losses[name] = weight * mask_loss(_two_classes(logits[name]), label, self._weighted)
+            two_classes = _two_classes(logits[name])
+            losses[name] = weight * mask_loss(two_classes, label, self._weighted)
         return losses
 
     def _weighted(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
@@ -228,10 +232,12 @@ def _each_with_others(judges: Sequence[PocketShot]) -> Iterator[tuple[Levels, Vi
 
     A single support has itself. A GPU gets all at once, shot after shot.
     """
-    queries, others_of_each = [], []
+    queries = [judge.as_query() for judge in judges]
+    others_of_each = []
     for k, judge in enumerate(judges):
-        queries.append(judge.as_query())
-        others_of_each.append([*judges[k + 1 :], *judges[:k]] or [judge])
+        before = judges[:k]
+        after = judges[k + 1 :]
+        others_of_each.append([*after, *before] or [judge])
     if computed_together(judges[0].label):
         views = together([photos_of(others) for others in others_of_each])
         yield together(queries), views, torch.cat([judge.label for judge in judges])
@@ -243,7 +249,8 @@ def _each_with_others(judges: Sequence[PocketShot]) -> Iterator[tuple[Levels, Vi
 def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:
     """Return the IoU (B,) of masks and objects, in pixels of the labels."""
     is_object = label_bss == 1
-    is_positive = resize(logits_b1hw, label_bss.shape[-2:])[:, 0] > 0
+    logits_b1ss = resize(logits_b1hw, label_bss.shape[-2:])
+    is_positive = logits_b1ss[:, 0] > 0
     mask = is_positive & (label_bss != IGNORE)
     intersection = (mask & is_object).sum((1, 2))
     union = (mask | is_object).sum((1, 2))

@@ -80,8 +80,9 @@ class SAM3(Foundation):
 
     def support(self, image_3hw: Tensor, label_hw: Tensor) -> SAM3Shot:
         """Return photo and box of one support."""
-        photo, box = (torch.from_numpy(x)[None] for x in (as_uint8(image_3hw), box_of(label_hw.cpu().numpy())))
-        return SAM3Shot(photo, box)
+        photo = torch.from_numpy(as_uint8(image_3hw))
+        box = torch.from_numpy(box_of(label_hw.cpu().numpy()))
+        return SAM3Shot(photo[None], box[None])
 
     def see(self, image_3hw: Tensor) -> np.ndarray:
         """Return a query's pixels, (H, W, 3) uint8."""
@@ -94,26 +95,31 @@ class SAM3(Foundation):
         numbers on presence are SAM 3's, and the best score of an instance in the query.
         """
         device = episode.query.device
-        best, presence_features = torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
+        best = torch.zeros(query.shape[:2], device=device)
+        presence_features = torch.zeros(2, device=device)
         if shots:
             prompt = self._prompt(episode, item)
             canvases = -(-len(shots) // MOST)
             groups = np.array_split(np.arange(len(shots)), canvases)
             results = [self._on_canvas(query, [shots[i] for i in group], prompt) for group in groups]
-            best, presence_features = (torch.stack(x).mean(0) for x in zip(*results))
+            scores, numbers = zip(*results)
+            best = torch.stack(scores).mean(0)
+            presence_features = torch.stack(numbers).mean(0)
         half = (best - self.settings.threshold) / 2
         logits = torch.stack([-half, half])
         return Output(logits[None], maps={"score": best[None]}, presence_features=presence_features[None, None])
 
     def _on_canvas(self, query: np.ndarray, shots: Sequence[SAM3Shot], prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Return c (H, W) of a query and its numbers on presence (2,), by the shots on a canvas."""
-        photos, boxes = zip(*((shot.photo[0].cpu().numpy(), shot.box[0].cpu().numpy()) for shot in shots))
+        photos = [shot.photo[0].cpu().numpy() for shot in shots]
+        boxes = [shot.box[0].cpu().numpy() for shot in shots]
         places = self._places(len(shots))
         canvas = paste([*photos, query], places, self.side)
         boxes_k4 = boxes_on_canvas(boxes, photos, places, self.side)
         scores, presence = self.search(canvas, boxes_k4, prompt, places[-1])
         x, y, w, h = places[-1]  # of the query
-        part = Image.fromarray(scores[y : y + h, x : x + w].contiguous().cpu().numpy())
+        in_query = scores[y : y + h, x : x + w].contiguous()
+        part = Image.fromarray(in_query.cpu().numpy())
         whole = np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))
         return torch.from_numpy(whole).to(scores.device), presence
 
@@ -160,9 +166,11 @@ class SAM3(Foundation):
         Return the greatest score of those that cover a pixel, (S, S), 0 where none does, and numbers (2,): SAM 3's
         presence, and the greatest score of one at least half of which lies in the query, or 0.
         """
-        network, device = self.networks[0], prompt.device
-        pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
-        vision = network.get_vision_features(pixels)
+        network = self.networks[0]
+        device = prompt.device
+        pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)
+        normalised = pixels[None].float() / STD - MEAN / STD
+        vision = network.get_vision_features(normalised)
         for name in ("fpn_hidden_states", "fpn_position_encoding"):
             vision[name] = tuple(maps.float() for maps in vision[name])
         boxes = torch.from_numpy(boxes_k4)[None].to(device)
@@ -216,7 +224,8 @@ def draw_instances(logits_nhw: Tensor, scores_n: Tensor, side: int, query: Recta
         return best, within
     for logits, scores in zip(logits_nhw.split(CHUNK), scores_n.split(CHUNK)):
         masks = resize_cells(logits[None], (side, side))[0] > 0
-        best = torch.maximum(best, (masks * scores[:, None, None]).amax(0))
+        covering = masks * scores[:, None, None]
+        best = torch.maximum(best, covering.amax(0))
         areas = masks.sum((1, 2))
         inside = masks[:, y : y + h, x : x + w].sum((1, 2))
         in_query = 2 * inside >= areas.clamp(min=1)

@@ -47,7 +47,8 @@ def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) 
     """
     area = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
     query = query_bntc.mean(2)  # (B, N, C)
-    support = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt) / (area + SUPPORT_EPS)
+    total = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt)
+    support = total / (area + SUPPORT_EPS)
     query = F.normalize(query, dim=2, eps=COSINE_EPS)
     support = F.normalize(support, dim=2, eps=COSINE_EPS)
     similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
@@ -88,7 +89,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax([q k / sqrt(d); cos(q, k of the support)]) v, of keys and values of a window and its support's."""
     query = query.contiguous()  # as the products need them
     key, support_key = key.contiguous().chunk(2, dim=2)
-    query_scores = (query / query.shape[-1] ** 0.5) @ key.transpose(-1, -2)
+    sharpness = query.shape[-1] ** 0.5
+    query_scores = (query / sharpness) @ key.transpose(-1, -2)
     query = F.normalize(query, dim=-1, eps=COSINE_EPS)
     support_key = F.normalize(support_key, dim=-1, eps=COSINE_EPS)
     support_scores = query @ support_key.transpose(-1, -2)  # cosines as they are
@@ -126,13 +128,16 @@ class CalibratedBlock(nn.Module):
         aligned_bn = aligned_windows(query_windows, support_windows, mask_windows)
         first = torch.arange(0, batch * windows, windows, device=aligned_bn.device)  # of each item's windows
         support_windows = support_windows.flatten(0, 1)
-        aligned = support_windows.index_select(0, (aligned_bn + first.unsqueeze(1)).flatten())
+        number_bn = aligned_bn + first.unsqueeze(1)
+        aligned = support_windows.index_select(0, number_bn.flatten())
         attended = self.attend_query(query_windows.flatten(0, 1), aligned)
-        query = query + self.attend_query.project(to_grid(attended.unflatten(0, shape), self.shifted))
+        tokens = to_grid(attended.unflatten(0, shape), self.shifted)
+        query = query + self.attend_query.project(tokens)
         query = query + self.mlp_query(self.norm2(query))
         if not self.last:
             attended = self.attend_support(support_windows)
-            support = support + self.attend_support.project(to_grid(attended.unflatten(0, shape), self.shifted))
+            tokens = to_grid(attended.unflatten(0, shape), self.shifted)
+            support = support + self.attend_support.project(tokens)
             support = support + self.mlp_support(self.norm2(support))
         return query, support
 
@@ -144,7 +149,8 @@ class SelfCalibratedAttention(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList()
         for i in range(blocks):
-            self.blocks.append(CalibratedBlock(width, shifted=i % 2 == 1, last=i == blocks - 1))
+            is_odd = i % 2 == 1
+            self.blocks.append(CalibratedBlock(width, shifted=is_odd, last=i == blocks - 1))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, query_bcgg: Tensor, support_bcgg: Tensor, mask_b1gg: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from model.contract import Episode, Output, ParamGroup, Shot, Task, register
 from model.encode import Maps, Method, joined_on_gpu, low_features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.variant import EncoderVariant
-from model.parts.layers import WIDTH, ASPPDecoder, Fusion
+from model.parts.aspp import ASPPDecoder, Fusion
+from model.parts.layers import WIDTH
 from model.parts.loss import dice, image_mean, mask_loss
 from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
@@ -97,7 +98,7 @@ class SCCAN(Method):
         query_f4 = maps[HIGH]
         batch = len(query_f4)
         priors = []  # (n B, 1, G, G) of n shots
-        for shot in joined_on_gpu(shots):
+        for shot in joined_on_gpu(shots, episode):
             queries = joined([query_f4] * (len(shot) // batch))
             priors.append(pseudo_mask(queries, shot.f4, shot.mask))
         prior = mean_over_shots(by_shot(joined(priors), batch))  # P, (B, 1, G, G)

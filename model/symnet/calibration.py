@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from model.episode import Batch
 from model.parts.base_learner import BaseLearner
 from model.tensors.mask import Mask, positions_of
-from model.tensors.ops import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL, in_float32, masked_mean, mean_over_shots, resize
+from model.tensors.ops import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL, in_float32, masked_mean, resize
 
 RARE = 0.01  # added to means, so that rare classes have little influence
 EPS = 1e-6  # smallest weight of a mean
@@ -61,9 +61,11 @@ def sampled_logits(base_learner: BaseLearner, support_f4_nchw: Tensor, mask: Mas
     [sampled] = positions_of(_on_lattice(is_inside, is_background).flatten(1))
     rows = base_learner.hidden_at(support_f4_nchw, sampled)  # (all m, 512), image by image
     logits = base_learner.logits(rows[:, :, None, None])[:, :, 0, 0]
-    is_object, is_ground = (sampled.padded(x.flatten(1).float().unsqueeze(2)) for x in (is_inside, ~is_inside))
+    inside = is_inside.flatten(1)
+    both = torch.stack([inside, ~inside], dim=2).float()  # (n, h w, 2)
+    is_object, is_ground = sampled.padded(both).unbind(2)
     of_each = logits.split(sampled.counts)
-    return Sampled(pad_sequence(of_each, batch_first=True), is_object[..., 0], is_ground[..., 0])
+    return Sampled(pad_sequence(of_each, batch_first=True), is_object, is_ground)
 
 
 def shot_means(sampled: Sampled, hidden_b: Tensor | None) -> Tensor:
@@ -81,9 +83,11 @@ def shot_means(sampled: Sampled, hidden_b: Tensor | None) -> Tensor:
 
 def means_over_shots(means_bk2n: Tensor, weight_bk: Tensor) -> Tensor:
     """Return the weighted mean over shots, (B, 2, N + 1); a shot without an object does not count in its mean a."""
-    weight_bk2 = weight_bk.unsqueeze(2) * (means_bk2n.sum(3) > 0)
-    weight_bk2 = weight_bk2 / weight_bk2.sum(1, keepdim=True).clamp(min=EPS)
-    return torch.stack([mean_over_shots(means_bk2n[:, :, i], weight_bk2[..., i]) for i in range(2)], dim=1)
+    has_any_bk2 = means_bk2n.sum(3) > 0
+    weight_bk2 = weight_bk.unsqueeze(2) * has_any_bk2
+    total_b12 = weight_bk2.sum(1, keepdim=True).clamp(min=EPS)
+    share_bk2 = weight_bk2 / total_b12
+    return (means_bk2n * share_bk2.unsqueeze(3)).sum(1)
 
 
 @in_float32
@@ -97,7 +101,8 @@ def base_probability(base_logits: Tensor, hidden: Tensor | None = None) -> Tenso
         channel = torch.arange(base_logits.shape[1], device=base_logits.device)
         hide = (channel == hidden.unsqueeze(1)) & (channel > 0)  # (B, N + 1)
         further = [1] * (base_logits.ndim - 2)
-        base_logits = base_logits.masked_fill(hide.view(*hide.shape, *further), float("-inf"))
+        everywhere = hide.view(*hide.shape, *further)
+        base_logits = base_logits.masked_fill(everywhere, float("-inf"))
     return base_logits.softmax(dim=1)
 
 

@@ -128,7 +128,8 @@ class CorrelationFusion(nn.Module):
         """Return H on stage 3's grid; VGG's stage 2 has a finer grid and is resized."""
         grid = maps[3].shape[-2:]
         c2, c3, c4 = (resize(maps[stage], grid) for stage in (2, 3, 4))  # (B, n, h, w) each
-        top = self.top(self.enter["3"](c3) + self.enter["4"](c4))  # T, (B, 16, h, w)
+        deep = self.enter["3"](c3) + self.enter["4"](c4)
+        top = self.top(deep)  # T, (B, 16, h, w)
         return self.bottom(top + self.enter["2"](c2))
 
 

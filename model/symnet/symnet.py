@@ -20,7 +20,7 @@ from torch import Tensor
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Wants, joined_on_gpu, mid_features
 from model.kinds.with_base_learner import WithBaseLearner
-from model.parts.base_learner import Ensemble, gram, gram_distance
+from model.parts.base_learner import Ensemble, gram, gram_distance, own_class
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
@@ -91,7 +91,7 @@ class SymNet(WithBaseLearner):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The hyper-correlation: every block of the query with the supports' objects.
-        objects = [shot.objects for shot in joined_on_gpu(shots)]
+        objects = [shot.objects for shot in joined_on_gpu(shots, episode)]
         correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
         for stage, block in maps.blocks():
             number = len(correlation[stage])  # of the block within its stage
@@ -120,8 +120,8 @@ class SymNet(WithBaseLearner):
         # The four-scale decoder, and the ensemble with the base learner.
         predictions, auxiliary = self._decode(maps, shots, weight, query_feature, prototype, hyper, prior)
         base_logits = self.base_learner.logits(maps.base)  # (B, N + 1, h, w)
-        own_class = episode.own_class(self.training)  # (B,), the base channel that suppresses nothing; or None
-        final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, own_class)  # (B, 2, h, w)
+        spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
+        final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, spared)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
         output = Output(

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import cache, reduce, wraps
+from functools import reduce, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from model.tensors.products import bin_means_by_products, resized_by_products
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FALLBACK = 12  # positions taken by rank where no position qualifies
@@ -34,88 +36,21 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def logits_at(logits_bnhw: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that.
-
-    A GPU that needs their gradient is asked for two matrix products: the backward pass of its resizing adds the pixels
-    of each cell one by one, which takes longer than many convolutions.
-    """
+    """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that."""
     logits = logits_bnhw.float().contiguous()
     if logits.is_cpu or not logits.requires_grad or torch.compiler.is_compiling():
         return resize(logits, size)
-    height, width = logits.shape[-2:]
-    of_rows = _shares(height, size[0], logits.device)
-    of_columns = _shares(width, size[1], logits.device)
-    return of_rows @ (logits @ of_columns.T)
-
-
-@cache
-@torch.inference_mode(False)
-@torch.no_grad()
-def _shares(side: int, new: int, device: torch.device) -> Tensor:
-    """Return the share of each of ``side`` positions in each of ``new`` ones after ``resize``, (new, side)."""
-    line_of_each = torch.eye(side, device=device)[None, :, :, None]  # an image with one column for each position
-    resized = resize(line_of_each, (new, 1))
-    return resized[0, :, :, 0].T.contiguous()
+    return resized_by_products(logits, size)
 
 
 def bin_means(x: Tensor, size: Sequence[int]) -> Tensor:
     """Return the means of (B, C, H, W) over the bins of ``F.adaptive_avg_pool2d``, (B, C, *size).
 
-    On a GPU they are two matrix products, whose weights are powers of 2, exact in every precision: its kernel for
-    channels-last maps takes longer than many convolutions. A compiled one takes no sizes that vary.
+    A compiled one takes no sizes that vary.
     """
     if x.is_cpu and not torch.compiler.is_compiling():
         return F.adaptive_avg_pool2d(x, (size[0], size[1]))
-    bins_of = _bins if torch.compiler.is_compiling() else _kept_bins
-    channels, height, width = x.shape[1:]
-    rows, of_rows = bins_of(size[0], height, x.device, x.dtype)
-    columns, of_columns = bins_of(size[1], width, x.device, x.dtype)
-    lines = columns @ x.permute(0, 2, 3, 1)  # sums of each row, (B, H, w, C)
-    sums = (rows @ lines.flatten(2)).unflatten(2, (-1, channels))  # (B, h, w, C)
-    factors = of_rows.view(-1, 1, 1) * of_columns.view(-1, 1)
-    return (sums * factors).to(x.dtype).permute(0, 3, 1, 2)
-
-
-def _bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return equal weights of a side's positions in each bin, (bins, side), and the factor that makes sums means."""
-    position = torch.arange(side, device=device) * bins
-    start = torch.arange(bins, device=device).unsqueeze(1) * side
-    begins_before_end = position < start + side
-    ends_after_start = position + bins > start
-    inside = begins_before_end & ends_after_start
-    count = inside.sum(1)
-    power = torch.exp2(-count.to(torch.float32).log2().ceil())
-    weights = inside * power.unsqueeze(1)
-    factor = 1 / (count * power)
-    return weights.to(dtype), factor.to(dtype)
-
-
-@cache
-@torch.inference_mode(False)
-def _kept_bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return _bins(bins, side, device, dtype)
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """Return the order of a map's values in memory: channels last, or torch's default."""
-    is_channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if is_channels_last else torch.contiguous_format
-
-
-class _GradientInLayout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.layout = layout_of(x)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0].contiguous(memory_format=ctx.layout)
-
-
-def with_gradient_in_layout(x: Tensor) -> Tensor:
-    """Return a map whose gradient is laid out once as the map itself, and not in each layer that it passes."""
-    return _GradientInLayout.apply(x) if x.requires_grad else x
+    return bin_means_by_products(x, size)
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.tensors.layouts import layout_of
 from model.tensors.mask import shapes_are_fixed
-from model.tensors.ops import joined, layout_of
-from model.tensors.transfers import to_cpu
+from model.tensors.ops import joined
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def known_spans(masks: Sequence[Tensor]) -> list[list[list[int]]]:
     """Return ``spans_of`` of masks on several grids, in one transfer; with fixed shapes those of the whole grids."""
     if shapes_are_fixed():
         return [[[0, mask.shape[2] - 1, 0, mask.shape[3] - 1]] * len(mask) for mask in masks]
-    return [spans.tolist() for spans in to_cpu([spans_of(mask) for mask in masks])]
+    return torch.stack([spans_of(mask) for mask in masks]).tolist()
 
 
 def spans_of(mask_n1hw: Tensor) -> Tensor:

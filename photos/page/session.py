@@ -56,7 +56,7 @@ class Session:
         self.work = Background()
         self.archive: Path | None = None  # the download
         for old, new in FORMER.items():
-            if (out / old).is_dir() and not (out / new).exists():
+            if self.file.exists() and (out / old).is_dir() and not (out / new).exists():
                 (out / old).rename(out / new)
         kept = read_kept(self.file)
         own_threshold = EVEN if segmenter.calibration is None else segmenter.calibration.own_threshold

@@ -264,7 +264,7 @@ def _refused() -> Iterator[dict]:
 
 @pytest.mark.parametrize("settings", _refused(), ids=str)
 def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
-    key, words = ProtocolSettings(**settings).problem()
+    key, words = next(ProtocolSettings(**settings).problems())
     assert key == "draw"
     assert f"= {settings['draw']} needs query: " in words
     assert "set draw to own" in words

@@ -37,7 +37,7 @@ def test_a_tiff_in_which_0_is_white_counts_as_stored(tmp_path: Path, capsys, val
     tifffile.imwrite(path, (value * IDS).astype(dtype), photometric="miniswhite")
     assert_object(path)
     assert np.array_equal(read_mask(path), value * IDS)
-    assert capsys.readouterr().err.count("0 is shown white in this TIFF") == 1
+    assert capsys.readouterr().err.count("0 is white in this TIFF") == 1
 
 
 def test_a_bool_array_that_tifffile_writes_counts_as_stored(tmp_path: Path) -> None:

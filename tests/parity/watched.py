@@ -18,7 +18,7 @@ from model.encoders.encoder import Features
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED
 from model.hdmnet.transformer import to_tokens
-from model.hsnet import squeeze
+from model.hsnet import hsnet as hsnet_module
 from model.parts.loss import dice
 from model.parts.with_encoder import WithEncoder
 from model.sccan import attention
@@ -201,7 +201,7 @@ def hsnet(network: Any, case: Case) -> Collect:
 
         return hook
 
-    on_calls(squeeze, "clamped_cosines", lambda _, output: windows.append(output))
+    on_calls(hsnet_module, "clamped_cosines", lambda _, output: windows.append(output))
     on_blocks(network, lambda x: taps.append({2 ** (level + 1): maps[-1] for level, maps in x.intermediate.items()}))
     for level, block in network.squeeze.levels.items():
         block.register_forward_hook(keep_level(level))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.tensors.ops import layout_of, logits_at, resize, with_gradient_in_layout
+from model.tensors.layouts import layout_of, with_gradient_in_layout
+from model.tensors.ops import logits_at, resize
 from tests.helpers.pretend import GPU, pretend_cuda
 from tests.model.small import small_model
 from util.runtime.network import prepare_network

@@ -14,21 +14,21 @@ from util.errors import nearest
 from util.typecheck import Misfit
 
 
-def checked(config: Config, chosen_keys: frozenset[str]) -> Config:
+def checked(config: Config, written_keys: frozenset[str]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
     Inherited image sides become the nearest that method and encoder take.
 
     Args:
-        chosen_keys: keys that the config's own file or an override sets.
+        written_keys: keys that the config's own file or an override sets.
 
     Raises:
-        Misfit: some values do not go together, or one of ``chosen_keys`` means nothing.
+        Misfit: some values do not go together, or one of ``written_keys`` means nothing.
     """
-    config = _fitted(config, chosen_keys)
+    config = _fitted(config, written_keys)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
-    return _reset(config, "", _without_effect(config), chosen_keys)
+    return _reset(config, "", _without_effect(config), written_keys)
 
 
 def _without_effect(config: Config) -> dict[str, str]:
@@ -60,12 +60,12 @@ def protocol_problem(cls: type[FewShotModel], name: str, protocol: ProtocolSetti
     return ""
 
 
-def _is_chosen(key: str, chosen_keys: frozenset[str]) -> bool:
+def _is_written(key: str, written_keys: frozenset[str]) -> bool:
     """Return whether the config's own file or an override sets a value, or one of its section."""
-    return key in chosen_keys or any(name.startswith(f"{key}.") for name in chosen_keys)
+    return key in written_keys or any(name.startswith(f"{key}.") for name in written_keys)
 
 
-def _fitted(config: Config, chosen_keys: frozenset[str]) -> Config:
+def _fitted(config: Config, written_keys: frozenset[str]) -> Config:
     """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
     model = config.model
     cls = class_of(model)
@@ -75,26 +75,26 @@ def _fitted(config: Config, chosen_keys: frozenset[str]) -> Config:
     for key in ("data", "base_stage", "meta_stage"):
         section = getattr(config, key)
         size = getattr(section, "size", None)
-        if size is not None and f"{key}.size" not in chosen_keys:
+        if size is not None and f"{key}.size" not in written_keys:
             changes[key] = replace(section, size=cls.nearest_side(size, model) or size)
     return replace(config, **changes)
 
 
-def _reset(value: Any, key: str, needless: dict[str, str], chosen_keys: frozenset[str]) -> Any:
+def _reset(value: Any, key: str, needless: dict[str, str], written_keys: frozenset[str]) -> Any:
     """Return settings with defaults in place of those that are ``needless`` or whose field's ``only`` does not hold."""
     if isinstance(value, dict):
-        return {name: _reset(entry, f"{key}.{name}", needless, chosen_keys) for name, entry in value.items()}
+        return {name: _reset(entry, f"{key}.{name}", needless, written_keys) for name, entry in value.items()}
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes = {}
     for field in fields(value):
         name = f"{key}.{field.name}".lstrip(".")
-        chosen = getattr(value, field.name)
+        given = getattr(value, field.name)
         reason = _reason_of_section(name, needless) or _unmet_condition(value, field, name)
         default = _default_of(field)
         if not reason or default is MISSING:  # a section, all of whose keys may be needless
-            changes[field.name] = _reset(chosen, name, needless, chosen_keys)
-        elif chosen != default and _is_chosen(name, chosen_keys):
+            changes[field.name] = _reset(given, name, needless, written_keys)
+        elif given != default and _is_written(name, written_keys):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {flow(default)}")
         else:
             changes[field.name] = default
@@ -143,13 +143,17 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
         yield f"model.{key}", reason
 
 
+def _of(section: str, problems: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield problems of a section with whole keys."""
+    for key, reason in problems:
+        yield f"{section}.{key}", reason
+
+
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
-    if problem := folds.problem(data):
-        key, reason = problem
-        yield f"data.{key}", reason
+    yield from _of("data", folds.problems(data))
     if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
@@ -158,15 +162,13 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
 
 def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the protocols, and with the choice of one."""
-    chosen = config.test.protocol
-    if chosen not in config.protocols:
-        yield "test.protocol", f"= {chosen!r} is unknown{nearest(chosen, config.protocols)}"
-    elif reason := protocol_problem(class_of(config.model), chosen, config.protocols[chosen]):
-        yield "test.protocol", f"= {chosen}: {reason}"
+    name = config.test.protocol
+    if name not in config.protocols:
+        yield "test.protocol", f"= {name!r} is unknown{nearest(name, config.protocols)}"
+    elif reason := protocol_problem(class_of(config.model), name, config.protocols[name]):
+        yield "test.protocol", f"= {name}: {reason}"
     for name, protocol in config.protocols.items():
-        if problem := protocol.problem():
-            key, reason = problem
-            yield f"protocols.{name}.{key}", reason
+        yield from _of(f"protocols.{name}", protocol.problems())
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
             numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers

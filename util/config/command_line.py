@@ -3,18 +3,27 @@
 import argparse
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import OF_TIMM, Source, data_file, data_sets, encoders, find_config, methods, read_tree
+from util.config.compose import (
+    NAMES,
+    OF_TIMM,
+    Source,
+    add_choice,
+    data_file,
+    data_sets,
+    encoders,
+    methods,
+    read_tree,
+    source_named,
+)
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
-from util.errors import UserError, one_line
+from util.errors import one_line
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
-NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
 
 def parser(description: str | None) -> cli.Parser:
@@ -38,8 +47,8 @@ def add_overrides(out: argparse.ArgumentParser) -> None:
 def add_method_options(out: argparse.ArgumentParser) -> None:
     """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
     model, net = (os.environ.get(name) or None for name in CHOICE)
-    out.add_argument("--model", default=model, help="method of an experiment, such as dcama; default symnet")
-    out.add_argument("--net", default=net, help="encoder of an experiment; default resnet50")
+    add_choice(out)
+    out.set_defaults(model=model, net=net)
 
 
 class _List(argparse.Action):
@@ -78,31 +87,8 @@ def show(options: argparse.Namespace) -> bool:
 
 
 def named(options: argparse.Namespace, names: list[str]) -> Source:
-    """Return the config that names stand for: a file, or an experiment and a data set, with a method and an encoder.
-
-    UserError: others; ``--model`` or ``--net`` beside a file.
-    """
-    if len(names) == 2:
-        return find_config(names[0], names[1], options.model, options.net)
-    if len(names) > 2 or options.model or options.net:
-        also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
-        raise UserError(f"'{' '.join(names)}': name {NAMES}; {also}")
-    return Path(names[0])
-
-
-def source_of(text: str) -> Source:
-    """Return the config that a text names: a file, or words such as ``split2 pascal --model ssp``; errors as ``named``.
-
-    The environment names no method and no encoder for it.
-    """
-    if Path(text).exists() or not text.strip():
-        return Path(text)
-    text_parser = cli.Parser(prog="predict.py", add_help=False, allow_abbrev=False)
-    text_parser.add_argument("config", nargs="+")
-    add_method_options(text_parser)
-    text_parser.set_defaults(model=None, net=None)
-    options = text_parser.parse_args(text.split())
-    return named(options, options.config)
+    """Return the config that names stand for, with the options' method and encoder; errors as ``source_named``."""
+    return source_named(names, options.model, options.net)
 
 
 def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iterator[str]:

@@ -6,12 +6,14 @@
 2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
 3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
-The fold lies over all. A file names others as ``base``; its own values win. Values for one encoder alone stand under
+The fold comes last. A file names others as ``base``; its own values win. Values for one encoder alone stand under
 ``encoders: {<net>: ...}`` of a file, and are laid over that encoder's file where this comes later.
 """
 
+import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -46,6 +48,7 @@ FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 LISTED = "--list prints what there is"
+NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
 
 def config_folder() -> Path:
@@ -138,6 +141,39 @@ def arguments_of(source: Source) -> list[str]:
 def name_of(source: Source) -> str:
     """Return the name of a config's run, where the config names no other."""
     return source.name if isinstance(source, Selection) else source.stem
+
+
+def source_named(names: Sequence[str], method: str | None, net: str | None) -> Source:
+    """Return the config that names stand for: a file, or an experiment and a data set, with a method and an encoder.
+
+    UserError: others; a method or an encoder beside a file.
+    """
+    if len(names) == 2:
+        return find_config(names[0], names[1], method, net)
+    if len(names) == 1 and not method and not net:
+        return Path(names[0])
+    also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
+    raise UserError(f"'{' '.join(names)}': name {NAMES}; {also}")
+
+
+def source_of(text: str) -> Source:
+    """Return the config that a text names: a file, or ``split2 pascal --model ssp``; errors as ``source_named``."""
+    if Path(text).exists():
+        return Path(text)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("names", nargs="*")
+    add_choice(parser)
+    with suppress(argparse.ArgumentError):
+        options, unknown = parser.parse_known_args(text.split())
+        if not unknown:
+            return source_named(options.names, options.model, options.net)
+    raise UserError(f"'{text}': name {NAMES} --model ssp --net resnet101")
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose method and encoder of an experiment."""
+    parser.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
+    parser.add_argument("--net", help="encoder of an experiment; default resnet50")
 
 
 def in_names(net: str) -> str:

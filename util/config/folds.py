@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ class Fold:
     """One split of classes 1..n into novel and base ones.
 
     ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
-    ``given``: the classes in ``chosen``, which the settings list by name; ``lists``: there is one fold, the images of
+    ``given``: the classes in ``listed``, which the settings list by name; ``lists``: there is one fold, the images of
     the training list are of base classes and those of the test list of novel ones, so that every class may be either.
     """
 
@@ -30,26 +30,26 @@ class Fold:
     folds: int
     number: int
     rule: str
-    chosen: tuple[int, ...] = ()
+    listed: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
         rule = data.fold_rule
-        chosen: list[int] = []
+        listed: list[int] = []
         if rule == "given" and data.fold_classes:
-            chosen = sorted(data.classes.index(name) + 1 for name in data.fold_classes[data.fold])
+            listed = sorted(data.classes.index(name) + 1 for name in data.fold_classes[data.fold])
         if data.class_photos is not None:
             rule = "given"
             enough = _with_photos(data)
-            chosen = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
-        return cls(len(data.classes), data.folds, data.fold, rule, tuple(chosen))
+            listed = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
+        return cls(len(data.classes), data.folds, data.fold, rule, tuple(listed))
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
         """Ids (1-based, ascending) of the classes that are tested and never trained on."""
         if self.rule == "given":
-            return self.chosen
+            return self.listed
         if self.rule == LISTS:
             return tuple(range(1, self.classes + 1))
         if self.rule == "interleaved":
@@ -103,66 +103,55 @@ def teach_base_learners(data: Mapping[str, Any]) -> bool:
     return data["fold_rule"] != LISTS and has_class_maps(data)
 
 
-def problem(data: DataSettings) -> tuple[str, str] | None:
-    """Return (key of ``data``, error and correction) if the settings describe no valid folds, else None."""
-    return _general_problem(data) or _problem_of_rule(data)
-
-
-def _general_problem(data: DataSettings) -> tuple[str, str] | None:
-    """Return what is wrong with classes and folds whatever their rule is; None: nothing."""
+def problems(data: DataSettings) -> Iterator[tuple[str, str]]:
+    """Yield (key of ``data``, error and correction) for settings that describe no valid folds."""
     count = len(data.classes)
     if len(set(data.classes)) < count:
         twice = next(name for name in data.classes if data.classes.count(name) > 1)
-        return "classes", f"names '{twice}' twice; keep one"
+        yield "classes", f"names '{twice}' twice; keep one"
     if data.fold >= data.folds:
-        return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
+        yield "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if count > MAX_INDEX and data.mask_form != BINARY:
-        return "classes", f"has {count} names; masks of class ids hold at most {MAX_INDEX}: write mask_form: binary"
+        yield "classes", f"has {count} names; masks of class ids hold at most {MAX_INDEX}: write mask_form: binary"
     for key, rule in (("fold_classes", "given"), ("class_photos", "interleaved")):
         if getattr(data, key) is not None and data.fold_rule != rule:
-            return key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
-    return None
+            yield key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
+    yield from _problems_of_rule(data)
 
 
-def _problem_of_rule(data: DataSettings) -> tuple[str, str] | None:
-    """Return what is wrong with the folds of a rule; None: nothing."""
-    if data.fold_rule == LISTS:
-        fix = "write folds: 1, or another data.fold_rule, such as interleaved"
-        return (
-            None
-            if data.folds == 1
-            else ("folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}")
-        )
-    if data.class_photos is not None:
-        return _problem_of_photos(data, data.class_photos)
-    if data.fold_rule == "given":
-        return _problem_of_given(data, data.fold_classes or [])
+def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the folds of a rule."""
     count = len(data.classes)
-    if data.folds > 1 and count % data.folds == 0:
-        return None
-    return "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
+    if data.fold_rule == LISTS:
+        if data.folds > 1:
+            fix = "write folds: 1, or another data.fold_rule, such as interleaved"
+            yield "folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}"
+    elif data.class_photos is not None:
+        yield from _problems_of_photos(data, data.class_photos)
+    elif data.fold_rule == "given":
+        yield from _problems_of_given(data, data.fold_classes or [])
+    elif data.folds < 2 or count % data.folds:
+        yield "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
 
 
-def _problem_of_photos(data: DataSettings, class_photos: list[int]) -> tuple[str, str] | None:
-    """Return what is wrong with folds of the classes with enough photos; None: nothing."""
+def _problems_of_photos(data: DataSettings, class_photos: list[int]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with folds of the classes with enough photos."""
     if len(class_photos) != len(data.classes):
-        return "class_photos", f"holds {len(class_photos)} numbers; data.classes has {len(data.classes)} names"
+        yield "class_photos", f"holds {len(class_photos)} numbers; data.classes has {len(data.classes)} names"
     enough = len(_with_photos(data))
-    if enough >= data.folds > 1:
-        return None
-    needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
-    return "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
+    if enough < data.folds or data.folds < 2:
+        needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
+        yield "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
 
 
-def _problem_of_given(data: DataSettings, fold_classes: list[list[str]]) -> tuple[str, str] | None:
-    """Return what is wrong with folds that the settings list by name; None: nothing."""
+def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with folds that the settings list by name."""
     names = [name for fold in fold_classes for name in fold]
     unknown = [name for name in names if name not in data.classes]
     if len(fold_classes) != data.folds or data.folds < 2:
         sizes = f"lists {len(fold_classes)} folds, data.folds is {data.folds}"
-        return "fold_classes", f"{sizes}; both must be equal, at least 2"
+        yield "fold_classes", f"{sizes}; both must be equal, at least 2"
     if unknown:
-        return "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
+        yield "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
     if len(set(names)) < len(names) or not all(0 < len(fold) < len(data.classes) for fold in fold_classes):
-        return "fold_classes", "must name every class at most once, and in each fold at least one class but not all"
-    return None
+        yield "fold_classes", "must name every class at most once, and in each fold at least one class but not all"

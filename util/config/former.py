@@ -4,6 +4,7 @@ from typing import Any
 
 ANY = object()  # value of a setting that decided no result
 PAD_AT = "pad_at"  # of an augmentation: where a crop is padded, which its ``pad`` says today
+PROBABILITIES = {f"{name}_probability": name for name in ("rotate", "blur", "flip")}  # of today's ``changes``
 CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that they have today
     **dict.fromkeys(("log_steps", "text_dir", "typical_epochs"), ANY),
     "batch_per": ("run",),
@@ -20,10 +21,8 @@ CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that 
     "rotate": (10.0,),
     "test_fold_list": (None,),
     "train_fold_list": (None,),
+    **dict.fromkeys((PAD_AT, *PROBABILITIES), ()),
 }
-
-
-CHANGES = ("rotate", "blur", "flip")  # of an augmentation, which had a probability each
 
 
 def without_former(content: Any, of_any_value: bool = False) -> Any:
@@ -40,7 +39,7 @@ def without_former(content: Any, of_any_value: bool = False) -> Any:
     return {
         key: without_former(part, of_any_value)
         for key, part in content.items()
-        if not _is_former(key) or not (of_any_value or _is_constant(key, content))
+        if key not in CONSTANTS or not (of_any_value or _is_constant(key, content))
     }
 
 
@@ -48,15 +47,10 @@ def _renamed(section: dict[str, Any]) -> dict[str, Any]:
     """Return a section whose ``nesterov`` and probabilities of changes are today's ``kind`` and ``changes``."""
     if section.get("nesterov") is True and section.get("kind") == "sgd":
         return {**section, "kind": "nesterov", "nesterov": False}
-    chances = {name: section.get(f"{name}_probability") for name in CHANGES}
-    if not all(chance in (0, 0.5) for chance in chances.values()):
+    if not all(section.get(key) in (0, 0.5) for key in PROBABILITIES):
         return section
-    rest = {key: value for key, value in section.items() if key.removesuffix("_probability") not in CHANGES}
-    return {**rest, "changes": [name for name in CHANGES if chances[name]]}
-
-
-def _is_former(key: str) -> bool:
-    return key in CONSTANTS or key == PAD_AT or key.removesuffix("_probability") in CHANGES
+    rest = {key: value for key, value in section.items() if key not in PROBABILITIES}
+    return {**rest, "changes": [name for key, name in PROBABILITIES.items() if section[key]]}
 
 
 def _is_constant(key: str, section: dict[str, Any]) -> bool:
@@ -64,5 +58,4 @@ def _is_constant(key: str, section: dict[str, Any]) -> bool:
     if key == PAD_AT:
         today = "end" if section.get("pad") == "black" else "around"
         return section[PAD_AT] == today or section.get("fit") == "stretch"  # where nothing is padded
-    values = CONSTANTS.get(key, ())
-    return values is ANY or section[key] in values
+    return CONSTANTS[key] is ANY or section[key] in CONSTANTS[key]

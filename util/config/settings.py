@@ -239,11 +239,10 @@ class ProtocolSettings:
         """Return the number of a fold's episodes; None: every pair once."""
         return self.episodes[fold] if isinstance(self.episodes, list) else self.episodes
 
-    def problem(self) -> tuple[str, str] | None:
-        """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, problem and remedy) for settings of the entry that do not go together."""
         for key, reason in (*self._scoring_problems(), *self._episode_problems()):
-            return key, f"= {getattr(self, key)} {reason}"
-        return None
+            yield key, f"= {getattr(self, key)} {reason}"
 
     def _scoring_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, reason) of what is wrong with the scored labels and classes."""

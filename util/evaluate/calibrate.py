@@ -176,8 +176,9 @@ class Collected:
             known_label = label.cpu().numpy()
             inside = (margin > 0) & (known_label != IGNORE)
             if inside.any():
-                mask = FoundMask(len(self.presence), _iou(inside, known_label == 1), _representative(margin[inside]))
-                self.masks.append(mask)
+                true = known_label == 1
+                iou = float((inside & true).sum() / (inside | true).sum())
+                self.masks.append(FoundMask(len(self.presence), iou, _representative(margin[inside])))
             self.presence.append(row)
             if row[-1] and KINDS[number % len(KINDS)] == MASK:
                 self.pixels.append(_drawn_pixels(margin, known_label, number))
@@ -246,11 +247,6 @@ def _drawn_pixels(margin_hw: np.ndarray, label_hw: np.ndarray, number: int) -> n
     label = label_hw.ravel()
     drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
     return np.stack([margin[drawn], label[drawn] == 1], 1)
-
-
-def _iou(inside: np.ndarray, truth: np.ndarray) -> float:
-    """Return the IoU of two masks, of which the first is not empty."""
-    return float((inside & truth).sum() / (inside | truth).sum())
 
 
 def _representative(margins: np.ndarray) -> np.ndarray:

@@ -149,7 +149,10 @@ def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: 
     label_side = test.view.label_side if test.scored_on == LETTERBOX else None
     manifest = Manifest(_header(result, label_side))
     if test.one_map:  # all episodes of a run have its supports
-        manifest.header["runs"] = _described_runs(test)
+        manifest.header["runs"] = runs = {}
+        for seed, sampler in test.samplers.items():
+            runs[str(seed)] = described(sampler(0), test.images.index.names)
+            del runs[str(seed)]["query"]
     for seed, outputs in zip(test.samplers, records, strict=True):
         manifest.episodes += _episodes_of_seed(job, seed, outputs)
     return manifest
@@ -171,16 +174,6 @@ def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
         "averaged": steps_text(result),
         "precision": result["precision"],
     }
-
-
-def _described_runs(test: Test) -> dict[str, dict[str, Any]]:
-    """Return the supports that all episodes of a seed share, by the seed."""
-    runs = {}
-    for seed, sampler in test.samplers.items():
-        run = described(sampler(0), test.images.index.names)
-        del run["query"]
-        runs[str(seed)] = run
-    return runs
 
 
 def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from model.episode import Episode
 from util.data.episodes import Trial
 from util.data.sampling import Sampler
 from util.evaluate.memory import free_bytes
+from util.parallel import KEEP_ALL, set_allocator
 from util.runtime.device import CUDA
 
 GIB, MIB = 2**30, 2**20
@@ -25,7 +26,11 @@ def shot_store(gib: float | Literal["auto"], device: torch.device, processes: in
             gib = OF_FREE_GPU * torch.cuda.mem_get_info(device)[0] / GIB
         else:
             gib = OF_FREE * free_bytes() / processes / GIB
-    return ShotStore(gib) if gib else None
+    if not gib:
+        return None
+    if device.type != CUDA:
+        set_allocator(KEEP_ALL)
+    return ShotStore(gib)
 
 
 def by_query(sampler: Sampler, episodes: int) -> list[int]:

@@ -47,7 +47,8 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
     if calibrated_in not in (None, result["precision"]):
         reasons["calibrated in another precision"] = calibrated_in or ""
     if result["quick_look"]:
-        reasons["quick look"] = _episodes_scored(result)
+        whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
+        reasons["quick look"] = f"{result['episodes']}{whole} episodes"
     if result["other_seeds"]:
         reasons[_seeds_scored(result)] = ""
     if result["replayed"]:
@@ -55,12 +56,6 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
     if result["averaged"]:
         reasons[AVERAGED] = steps_text(result)
     return reasons
-
-
-def _episodes_scored(result: dict[str, Any]) -> str:
-    """Return how many episodes were scored, and of how many by the protocol unless a manifest was replayed."""
-    whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
-    return f"{result['episodes']}{whole} episodes"
 
 
 def _seeds_scored(result: dict[str, Any]) -> str:

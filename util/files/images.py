@@ -152,7 +152,7 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
     if image.mode == "1" and not software.startswith("tifffile"):
         problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
         raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    _say_once(path, "inverted", "0 is shown white in this TIFF; its stored numbers are read, not the colours shown")
+    _say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
 
 
 def _problem(path: Path, error: Exception) -> str:
@@ -388,8 +388,7 @@ def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.
     Errors as ``read_mask`` and ``read_stacked``.
     """
     indices, tagged = _read_indices(mask, colours)
-    stored, orientation = header_of(image)
-    return fitted_mask(indices, tagged, stored, orientation, mask)
+    return fitted_mask(indices, tagged, *header_of(image), mask)
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:

@@ -43,11 +43,12 @@ def main() -> int:
         check_gpus(options.gpus)
     experiments, refused = experiments_of(options)
     tasks = [task for experiment in experiments for task in experiment.tasks(options.gpus)]
-    refused += _refusals_of_table(options, experiments)
+    refused += _refusals_of_table(experiments)
     refused += lacking(needs_of(experiments))
     if options.dry_run:
         return plan(tasks, refused)
-    code = refuse([*refused, *_refusals_of_tasks(tasks, options.gpus)])
+    refused += [task.refusal for task in tasks]
+    code = refuse([*refused, *lacking_memory(tasks)] if options.gpus else refused)
     if code:
         return code
     folder = Path(experiments[0].config.run.folder)
@@ -59,7 +60,7 @@ def main() -> int:
         names = ", ".join(f"{each.config.run.name} {each.config.data.shot}-shot" for each in left)
         print(f"left to other jobs: {names}; the last one to end prints the table", flush=True)
         return 0
-    _write_table(options, experiments, out)
+    _write_table(experiments, out)
     return 0
 
 
@@ -90,7 +91,7 @@ def _across_data_sets(experiments: list[Experiment]) -> bool:
     return bool(experiments) and experiments[0].source.data.name != experiments[0].config.data.name
 
 
-def _refusals_of_table(options: argparse.Namespace, experiments: list[Experiment]) -> list[str]:
+def _refusals_of_table(experiments: list[Experiment]) -> list[str]:
     """Return what would stop the table, after all trainings."""
     fix = "give all the same by --set, or leave a method out of --models"
     try:
@@ -101,13 +102,7 @@ def _refusals_of_table(options: argparse.Namespace, experiments: list[Experiment
     return []
 
 
-def _refusals_of_tasks(tasks: list[StageTask], gpus: int) -> list[str]:
-    """Return what stops a task: its state, or the memory of a GPU."""
-    refused = [task.refusal for task in tasks]
-    return [*refused, *lacking_memory(tasks)] if gpus else refused
-
-
-def _write_table(options: argparse.Namespace, experiments: list[Experiment], out: Path) -> None:
+def _write_table(experiments: list[Experiment], out: Path) -> None:
     """Print the table and the differences between methods, and keep the table in all formats."""
     results = [experiment.result for experiment in experiments]
     whole = table(results, across=_across_data_sets(experiments))
@@ -156,7 +151,8 @@ def _experiments_of_method(
     """Return a model's folds and shots; a training seed is part of their runs' names; errors as ``read_config``."""
     read = partial(_read, options, method, seed)
     first = read(options.dataset, 0, "data.shot=1")
-    _check_options(options, first)
+    if first.test.data_sets and options.folds:
+        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
     test_protocol = f"test.protocol={protocol or first.test.protocol}"
     if first.test.data_sets:
         return _experiments_across(read, method, first, options.shot, test_protocol)
@@ -212,12 +208,6 @@ def _with_seed(config: Config, seed: int | None) -> Config:
         base = Path(config.run.base_folder)
         overrides.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
     return read_config(config.source, [*config.given, *overrides])
-
-
-def _check_options(options: argparse.Namespace, config: Config) -> None:
-    """Refuse (UserError) options that do not go with a config."""
-    if config.test.data_sets and options.folds:
-        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
 
 
 def _shares_training(config: Config) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from annotations import recognise
 from util.cli import comma_separated, within
 from util.config.compose import begin_own_configs
-from util.config.folds import LISTS, Fold, problem
+from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
@@ -111,7 +111,7 @@ def _print_next(data: DataSettings, out: Path) -> None:
         print(f"  fold {number} tests: {', '.join(names)}")
     print(f"config: config/{data.name}/{data.name}.yaml, for all folds and methods")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
-    print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+    print(f"now: {train} sh test.sh split0 {data.name} 1   (on a CPU: 0 instead of 1)")
 
 
 def _image_count(file: Path) -> int:
@@ -238,7 +238,7 @@ def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
     if data.fold_rule == LISTS:
         return
     fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
-    if invalid := problem(replace(data, fold_classes=fold_classes)):
+    if invalid := next(problems(replace(data, fold_classes=fold_classes)), None):
         key, error = invalid
         raise UserError(f"--folds, --fold: {key} {error}")
 

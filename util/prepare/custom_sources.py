@@ -16,7 +16,7 @@ from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
+from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
 from model.episode import IGNORE
@@ -42,7 +42,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    named = {*read_class_names(options.classes).values()} if options.classes else set()
+    named = {*read_names(options.classes).names.values()} if options.classes else set()
     are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
@@ -53,19 +53,25 @@ def from_masks(options: argparse.Namespace) -> Plan:
     masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
     used = {*masks, *masks.values()}
     _print_unused("mask", [path for path in PhotoFiles(photo_folder).paths if path not in used])
+    return _from_class_ids(options, masks, known)
+
+
+def _from_class_ids(options: argparse.Namespace, masks: dict[Path, Path], known: MaskNames) -> Plan:
+    """Return the plan of photos with a mask of class ids each, or of 0 and 255 where there is one class."""
+    names = [*known.classes.values()]
     read = facts_of_all([*masks.values()], known.colours)
     facts = [mask for mask in read if isinstance(mask, MaskFacts)]  # jobs name the others
     counts = photos_with(facts)
     if facts and not counts:
-        return _from_white_masks(options, masks, [*known.classes.values()])
+        return _from_white_masks(options, masks, names)
     check_set(facts, known)
     white = masks_of_255(facts)
     if white:
-        _confirm_white_among_ids(options, white, [*known.classes.values()])
+        _confirm_white_among_ids(options, white, names)
     absent = [name for value, name in known.classes.items() if facts and not counts[value]]
     photo_counts = {name: counts[value] for value, name in known.classes.items() if counts[value]}
     unused = [*absent, *_rare(options, photo_counts)]
-    classes = [name for name in known.classes.values() if name not in unused]
+    classes = [name for name in names if name not in unused]
     read_mask = partial(_class_indices, known=known, unused=unused, white=white)
     return _plan(masks.items(), read_mask, classes, options.images)
 
@@ -185,13 +191,22 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
-    masks_of_class: dict[str, dict[Path, ClassFolder]] = {name: {} for name in classes}
+    masks: dict[Path, ClassFolder] = {}
     for name in classes:
         for folder in folders[name]:
-            masks_of_class[name] |= dict.fromkeys(masks_in(folder.masks), folder)
-    rare = _rare(options, {name: len(masks) for name, masks in masks_of_class.items()})
+            masks |= dict.fromkeys(masks_in(folder.masks), folder)
+    rare = _rare(options, Counter(folder.name for folder in masks.values()))
     classes = [name for name in classes if name not in rare]
-    masks = {mask: folder for name in classes for mask, folder in masks_of_class[name].items()}
+    masks = {mask: folder for mask, folder in masks.items() if folder.name not in rare}
+    photo_of_mask = _photos_of_masks(masks, options)
+    jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
+    by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
+    by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
+
+
+def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: argparse.Namespace) -> dict[Path, Path]:
+    """Return the photo of each mask that has one; lines say how many have no partner. UserError: none has a photo."""
     paths = [path for path in PhotoFiles(options.images).paths if path not in masks]
     photos = {(path.parent, name_key(path.stem)): path for path in paths}
     photo_of_mask = {}
@@ -203,13 +218,9 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     if not photo_of_mask:
         fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
-
-    jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
-    by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
-    by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
-    _print_unused("photo", {*masks} - {*photo_of_mask})
-    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
+    _print_unused("photo", masks.keys() - photo_of_mask.keys())
+    return photo_of_mask
 
 
 def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
@@ -254,7 +265,7 @@ def _digest_of(photo: Path) -> bytes:
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
     """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [name for name in read_class_names(path).values() if name]
+    classes = [name for name in read_names(path).names.values() if name]
     for name in classes:
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")

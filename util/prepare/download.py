@@ -100,7 +100,8 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         files = _files_in_zip if zipfile.is_zipfile(archive) else _files_in_tar
         for name, content in ProgressBar(files(archive), desc=f"unpack {archive.name}", unit="file"):
-            if _leads_out(name):
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name:
                 raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; it is not the official one")
             target = aside / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,12 +117,6 @@ def unpack(archive: Path, folder: Path) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
-
-
-def _leads_out(name: str) -> bool:
-    """Return whether a name in an archive is no path below the folder that it is unpacked into."""
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
 def _files_in_zip(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -63,7 +63,7 @@ class MakeCommand:
         for path, text in configs.items():
             write_atomically(path, text)
         if configs:
-            command = f"MODEL=multiprototype sh test.sh split0 {recipe.name} 1   (0 in place of 1: CPU)"
+            command = f"MODEL=multiprototype sh test.sh split0 {recipe.name} 1   (on a CPU: 0 instead of 1)"
             print(f"config: config/{recipe.name}/{recipe.name}.yaml; now: {command}")
         return 0
 

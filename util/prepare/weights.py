@@ -88,7 +88,9 @@ def describe(source: str, content: dict[str, Any], network: str | None = None) -
         state = layout.translate(state) or state
     config = content["config"] if checkpoint.is_own(content) else {}
     encoder = _recognise(source, state, config, network)
-    contents = f"{source}: {encoder.describe()}, {_float_types(state)}, all finite"
+    tensors = [tensor for tensor in encoder_part(state).values() if tensor.is_floating_point()]
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
+    contents = f"{source}: {encoder.describe()}, {' and '.join(sorted(types))}, all finite"
     if config:
         return _describe_checkpoint(source, content, contents)
     if layout is not None:
@@ -144,13 +146,6 @@ def _recognise(source: str, state: dict[str, Tensor], config: dict[str, Any], ne
     if network not in (None, backbone):
         raise UserError(f"{source}: holds a {backbone}, not a {network}; name another file")
     return Recognised(backbone, stem, fit)
-
-
-def _float_types(state: dict[str, Tensor]) -> str:
-    """Return the floating types of an encoder's tensors in words."""
-    tensors = [tensor for tensor in encoder_part(state).values() if tensor.is_floating_point()]
-    names = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
-    return " and ".join(sorted(names))
 
 
 def _test_command(source: str) -> str:

@@ -62,9 +62,7 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     scored_a, scored_b = zip(*pairs)
     scored = list(chain.from_iterable(pairs))
     _check_episodes(scored)
-    name_a, name_b = names or _names_of(scored_a[0].file, scored_b[0].file)
-    if names is None and scored_a[0].file == scored_b[0].file:
-        name_a, name_b = output_a, output_b
+    name_a, name_b = names or _names_of(scored_a[0].file, scored_b[0].file) or (output_a, output_b)
     minus = f"{name_a} minus {name_b}"
     out = Table(["mIoU %", name_a, name_b, minus, "95 % from", "to"], [])
     if len(pairs) > 1:
@@ -82,8 +80,10 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     return out
 
 
-def _names_of(file_a: Path, file_b: Path) -> tuple[str, str]:
-    """Return what differs in the folders of two files, as names: a run, a protocol, or the whole folder."""
+def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
+    """Return what differs in the folders of two files, as names: a run, a protocol, or the folder; None of one file."""
+    if file_a == file_b:
+        return None
     parts_a, parts_b = list(file_a.parent.parts), list(file_b.parent.parts)
     whole = file_a.parent.name, file_b.parent.name
     for end in (0, -1):

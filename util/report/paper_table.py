@@ -1,6 +1,9 @@
 """The paper's tables from result files: folds, mean and FB-IoU beside published rows, and the IoU of each class."""
 
+from __future__ import annotations
+
 from collections import defaultdict
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
@@ -61,62 +64,110 @@ def table(
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
             column.
     """
-    results, other_fold_notes = _results_shown(paths, output, protocol, across)
-    first = next(iter(results.values()))
+    shown = Shown.of(paths, output, protocol, across)
     place_key = "dataset" if across else "fold"
-    places: list[Any] = list(range(first["folds"]))
-    quoted_from = first["dataset"]
+    places: list[Any] = list(range(shown.first["folds"]))
+    quoted_from = shown.first["dataset"]
     if across:
-        places = _distinct(results, "dataset")
+        places = shown.distinct("dataset")
         quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
-    shots = sorted(_distinct(results, "shot"))
-    quoted, left_out = published_rows(
-        quoted_from, shots, first["fold_rule"], folds=_folds_of_one_map(first), papers=published
-    )
-    rows = [*quoted, *measured_rows(results, output, places, place_key)]
-    columns = list(product(shots, _columns(results, output, places, place_key)))
+    quoted, left_out = shown.quoted(quoted_from, published)
+    rows = [*quoted, *measured_rows(shown.results, output, places, place_key)]
+    columns = list(product(shown.shots, _columns(shown, places, place_key)))
     filled = {column for row in rows for column in row.cells}
     out = _as_table(rows, [column for column in columns if column in filled])
     out.notes.insert(
         0, f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."
     )
     if not across:
-        out.notes += side_warning((row_name(result), result["input_side"]) for result in results.values())
-    out.notes += [f"{MEASURED} {_note(path, result, output)}" for path, result in results.items()]
-    out.notes += [*left_out, *other_fold_notes]
+        out.notes += shown.side_warning()
+    out.notes += [f"{MEASURED} {note}" for note in shown.notes()]
+    out.notes += [*left_out, *shown.left_out]
     if not quoted_from:
         out.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
 
 
-def _distinct(results: dict[Path, Result], key: str) -> list[Any]:
-    """Return the values that results have under a key, each once, in the order of the results."""
-    return list(dict.fromkeys(result[key] for result in results.values()))
+@dataclass(frozen=True)
+class Shown:
+    """The results of a table, by their files, after checking that they can share it."""
+
+    results: dict[Path, Result]
+    output: str  # whose scores are shown
+    left_out: list[str]  # notes on results of another fold
+
+    @classmethod
+    def of(cls, paths: list[Path], output: str, protocol: str | None, across: bool = False) -> Shown:
+        """Return the results of a table; arguments and errors as of ``table``."""
+        own: dict[Path, Result] = {}
+        left_out = []
+        for path, result in read_results(paths, [protocol] if protocol else []).items():
+            if is_own_test(result):
+                own[path] = result
+            elif result["fold_mismatch"]:
+                left_out.append(f"left out: {path}, scored with weights of another fold.")
+        if not own:
+            of_protocol = f" of protocol {protocol}" if protocol else ""
+            others = "(replayed manifests and weights of another fold are left out)"
+            raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {others}")
+        shown = cls(_best_of_cells(own, output), output, left_out)
+        protocols = shown.distinct("protocol")
+        fix = "add " + " or ".join(f"--protocol {name}" for name in protocols)
+        check_mixture(shown.results, across, fix if len(protocols) > 1 else "name fewer runs")
+        for path, result in shown.results.items():
+            check_output(path, output, result["mean"])
+        return shown
+
+    @property
+    def first(self) -> Result:
+        """The first result, with which all share their protocol."""
+        return next(iter(self.results.values()))
+
+    @property
+    def shots(self) -> list[int]:
+        """The numbers of shots, ascending."""
+        return sorted(self.distinct("shot"))
+
+    @property
+    def in_one_map(self) -> bool:
+        """Whether the results are of base and novel classes in one map."""
+        return scores_base_classes(self.first)
+
+    def distinct(self, key: str) -> list[Any]:
+        """Return the values that results have under a key, each once, in the order of the results."""
+        return list(dict.fromkeys(result[key] for result in self.results.values()))
+
+    def quoted(self, dataset: str, papers: str | None) -> tuple[list[Row], list[str]]:
+        """Return ``published_rows`` of a data set for these results."""
+        folds = self.first["folds"] if self.in_one_map else None
+        return published_rows(dataset, self.shots, self.first["fold_rule"], folds, papers)
+
+    def notes(self) -> list[str]:
+        """Return a line for each result that says how its numbers were made."""
+        return [_note(path, result, self.output) for path, result in self.results.items()]
+
+    def side_warning(self) -> list[str]:
+        """Return a line that rows are of different image sides; none if they are of one."""
+        return side_warning((row_name(result), result["input_side"]) for result in self.results.values())
 
 
-def _folds_of_one_map(result: Result) -> int | None:
-    """Return the number of folds of a result of base and novel classes in one map; None for another one."""
-    return result["folds"] if scores_base_classes(result) else None
-
-
-def _columns(results: dict[Path, Result], output: str, places: list[Any], place_key: str) -> list[Any]:
+def _columns(shown: Shown, places: list[Any], place_key: str) -> list[Any]:
     """Return what a number of shots may have columns of: places, scores of places, means over places, the time."""
-    first = next(iter(results.values()))
-    in_one_map = scores_base_classes(first)
-    present = sorted(_distinct(results, place_key))
-    scores = _further_scores(results, output, in_one_map) if place_key == "fold" else []
+    present = sorted(shown.distinct(place_key))
+    scores = _further_scores(shown) if place_key == "fold" else []
     place_scores: list[tuple[Any, str]] = []
     if len(present) == 1 and len(places) > 1:
         place_scores = list(product(present, scores))
-    if in_one_map and not place_scores:
+    if shown.in_one_map and not place_scores:
         place_scores = list(product(present, ("base", "novel")))
-    return [*(present if in_one_map else places), *place_scores, "mean", *scores, "seconds"]
+    return [*(present if shown.in_one_map else places), *place_scores, "mean", *scores, "seconds"]
 
 
-def _further_scores(results: dict[Path, Result], output: str, in_one_map: bool) -> list[str]:
+def _further_scores(shown: Shown) -> list[str]:
     """Return the scores beside mIoU that columns are of."""
-    further = {key for result in results.values() for key in result["mean"][output]} - {"miou", "fb_iou"}
-    if in_one_map:
+    means = [result["mean"][shown.output] for result in shown.results.values()]
+    further = set().union(*means) - {"miou", "fb_iou"}
+    if shown.in_one_map:
         return [key for key in SCORES if key in further]
     return ["fb_iou", *sorted(further)]
 
@@ -130,38 +181,28 @@ def class_table(
     """
     if output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
-    results, other_fold_notes = _results_shown(paths, output, protocol, across=False)
-    first = next(iter(results.values()))
-    shots = sorted(_distinct(results, "shot"))
-    quoted, _ = published_rows(
-        first["dataset"],
-        shots,
-        first["fold_rule"],
-        folds=_folds_of_one_map(first),
-        papers=published,
-    )
+    shown = Shown.of(paths, output, protocol)
+    first = shown.first
+    quoted, _ = shown.quoted(first["dataset"], published)
     quoted = [row for row in quoted if row.class_scores]
-    measured = measured_rows(results, output, places=list(range(first["folds"])), place_key="fold")
-    rows = [*quoted, *measured]
+    rows = [*quoted, *measured_rows(shown.results, output, list(range(first["folds"])), place_key="fold")]
     letters, explanations = _explained(rows)
-    columns = [ClassColumn(*column) for column in product(shots, range(len(rows)), CLASS_SCORES)]
-    columns = [column for column in columns if (column.shot, column.score) in rows[column.row].class_scores]
+    columns = _class_columns(rows, shown.shots)
     out = Table(["fold", "class"], [], ["", ""])
     for column in columns:
         out.header.append(_class_heading(rows[column.row], column, letters))
         out.groups.append(f"{column.shot}-shot")
-    for fold in sorted(_distinct(results, "fold")):
+    for fold in sorted(shown.distinct("fold")):
         if out.rows:
             out.ruled.add(len(out.rows))
-        for name in _classes_of_fold(results, fold):
+        for name in _classes_of_fold(shown.results, fold):
             _add_class_row(out, rows, columns, fold, name)
         _add_class_row(out, rows, columns, fold)
     notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
     notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
-    notes += side_warning((row_name(result), result["input_side"]) for result in results.values())
+    notes += shown.side_warning()
     out.facts = {"notes": [" ".join(notes)] * len(out.rows)}
-    of_results = [_note(path, result, output) for path, result in results.items()]
-    out.notes = [*notes, *of_results, *other_fold_notes]
+    out.notes = [*notes, *shown.notes(), *shown.left_out]
     return out
 
 
@@ -177,6 +218,15 @@ class ClassColumn(NamedTuple):
         if name is not None:
             return self.shot, OfClass(fold, name, self.score)
         return self.shot, fold if self.score == MIOU else (fold, self.score)
+
+
+def _class_columns(rows: list[Row], shots: list[int]) -> list[ClassColumn]:
+    """Return the columns of the table of classes, for each number of shots and method the scores that it has."""
+    columns = []
+    for shot, (i, row), score in product(shots, enumerate(rows), CLASS_SCORES):
+        if (shot, score) in row.class_scores:
+            columns.append(ClassColumn(shot, i, score))
+    return columns
 
 
 def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
@@ -210,38 +260,8 @@ def is_own_test(result: Result) -> bool:
 
 def protocols_shown(paths: list[Path]) -> list[str | None]:
     """Return the protocols of the results below some paths that a table shows; [None] if it shows none."""
-    shown = {path: result for path, result in read_results(paths).items() if is_own_test(result)}
-    return _distinct(shown, "protocol") or [None]
-
-
-def _fix_of_mixture(results: dict[Path, Result]) -> str:
-    """Return what a user can do where results cannot share a table."""
-    protocols = _distinct(results, "protocol")
-    if len(protocols) == 1:
-        return "name fewer runs"
-    return "add " + " or ".join(f"--protocol {name}" for name in protocols)
-
-
-def _results_shown(
-    paths: list[Path], output: str, protocol: str | None, across: bool
-) -> tuple[dict[Path, Result], list[str]]:
-    """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
-    own: dict[Path, Result] = {}
-    notes = []
-    for path, result in read_results(paths, [protocol] if protocol else []).items():
-        if is_own_test(result):
-            own[path] = result
-        elif result["fold_mismatch"]:
-            notes.append(f"left out: {path}, scored with weights of another fold.")
-    if not own:
-        of_protocol = f" of protocol {protocol}" if protocol else ""
-        left_out = "(replayed manifests and weights of another fold are left out)"
-        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {left_out}")
-    results = _best_of_cells(own, output)
-    check_mixture(results, across, _fix_of_mixture(results))
-    for path, result in results.items():
-        check_output(path, output, result["mean"])
-    return results, notes
+    shown = [result["protocol"] for result in read_results(paths).values() if is_own_test(result)]
+    return list(dict.fromkeys(shown)) or [None]
 
 
 def _best_of_cells(results: dict[Path, Result], output: str) -> dict[Path, Result]:

@@ -23,7 +23,7 @@ from util.files.photos import IMAGE_SUFFIXES
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
 MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
-COCO_PARTS = {"t": "train", "v": "val"}
+COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 
 Row = tuple[str, int | None]  # an image name without folder and suffix, and its class, if the file names it
 
@@ -129,7 +129,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
         return []
     first, *others = words
     if first.isdecimal() and others and all(COCO_IMAGE.fullmatch(word) for word in others):
-        return [(_coco_stem(word), int(first)) for word in others]
+        return [(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
     if len(others) != 1:
@@ -140,13 +140,6 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if _stem(first) == _stem(second).removesuffix(MASK_ENDING):
         return [(_stem(first), None)]
     return None
-
-
-def _coco_stem(word: str) -> str:
-    """Return the name of an image of COCO 2014 from its short form, such as ``v294163``."""
-    part = COCO_PARTS[word[0]]
-    number = int(word[1:])
-    return f"COCO_{part}2014_{number:012d}"
 
 
 def _stem(name: str) -> str:

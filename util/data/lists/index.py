@@ -252,7 +252,11 @@ def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, pr
     states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read
     table = _read_cache(cache, asked, states.shape)
     if table is None:
-        table = _empty_table(len(pairs), classes)
+        table = {
+            "areas": np.zeros((len(pairs), classes + 1), np.int64),
+            "sizes": np.zeros((len(pairs), 2), np.int64),
+            "digests": np.zeros((len(pairs), FILES, DIGEST_BYTES), np.uint8),
+        }
         changed = np.arange(len(pairs))
     else:
         changed = np.flatnonzero((table["states"] != states).any((1, 2)))
@@ -269,15 +273,6 @@ def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, pr
         with contextlib.suppress(UserError):  # if the folder cannot be written, the next run reads all again
             write_atomically(cache, save)
     return table
-
-
-def _empty_table(images: int, classes: int) -> dict[str, Any]:
-    """Return areas, sizes and digests of so many images, to be filled."""
-    return {
-        "areas": np.zeros((images, classes + 1), np.int64),
-        "sizes": np.zeros((images, 2), np.int64),
-        "digests": np.zeros((images, FILES, DIGEST_BYTES), np.uint8),
-    }
 
 
 def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

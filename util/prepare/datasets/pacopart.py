@@ -45,7 +45,7 @@ def find(options: argparse.Namespace) -> Plan:
                 if parts:
                     jobs.append(_draw_object(parts, class_id, recipe.coco_photo(options.root, name)))
 
-    tested = [_count_tested(photo_counts[fold::FOLDS]) for fold in range(FOLDS)]
+    tested = [sum(count > 1 for count in photo_counts[fold::FOLDS]) for fold in range(FOLDS)]  # a query and a support
     untested = [str(fold) for fold, count in enumerate(tested) if not count]
     if untested:
         folds = ", ".join(untested)
@@ -80,11 +80,6 @@ def _draw_object(parts: Sequence[dict[str, Any]], class_id: int, photo: Path) ->
     shapes = tuple(shape_of(part["segmentation"]) for part in chosen_parts)
     name = f"{class_id}/{photo.stem}"
     return MaskJob(photo, (shapes, box), name, class_id, photo_name=f"{name}.png")
-
-
-def _count_tested(photo_counts: Sequence[int]) -> int:
-    """Return how many classes have the two photos, a query and a support, that a test with one shot needs."""
-    return sum(count > 1 for count in photo_counts)
 
 
 def _class_names(paco_ids: Sequence[int]) -> list[str]:

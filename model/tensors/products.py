@@ -1,0 +1,58 @@
+"""Resizing and pooling as matrix products, for a GPU, whose own kernels take longer than many convolutions."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def resized_by_products(x_bnhw: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize bilinearly with aligned corners: a kernel's backward pass adds the pixels of each cell one by one."""
+    height, width = x_bnhw.shape[-2:]
+    of_rows = _shares(height, size[0], x_bnhw.device)
+    of_columns = _shares(width, size[1], x_bnhw.device)
+    return of_rows @ (x_bnhw @ of_columns.T)
+
+
+def bin_means_by_products(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the means of (B, C, H, W) over bins, (B, C, *size); weights are powers of 2, exact in every precision."""
+    bins_of = _bins if torch.compiler.is_compiling() else _kept_bins
+    channels, height, width = x.shape[1:]
+    rows, of_rows = bins_of(size[0], height, x.device, x.dtype)
+    columns, of_columns = bins_of(size[1], width, x.device, x.dtype)
+    lines = columns @ x.permute(0, 2, 3, 1)  # sums of each row, (B, H, w, C)
+    sums = (rows @ lines.flatten(2)).unflatten(2, (-1, channels))  # (B, h, w, C)
+    factors = of_rows.view(-1, 1, 1) * of_columns.view(-1, 1)
+    return (sums * factors).to(x.dtype).permute(0, 3, 1, 2)
+
+
+@cache
+@torch.inference_mode(False)
+@torch.no_grad()
+def _shares(side: int, new: int, device: torch.device) -> Tensor:
+    """Return the share of each of ``side`` positions in each of ``new`` ones after the resizing, (new, side)."""
+    line_of_each = torch.eye(side, device=device)[None, :, :, None]  # an image with one column for each position
+    resized = F.interpolate(line_of_each, size=(new, 1), mode="bilinear", align_corners=True)
+    return resized[0, :, :, 0].T.contiguous()
+
+
+def _bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return equal weights of a side's positions in each bin, (bins, side), and the factor that makes sums means."""
+    position = torch.arange(side, device=device) * bins
+    start = torch.arange(bins, device=device).unsqueeze(1) * side
+    begins_before_end = position < start + side
+    ends_after_start = position + bins > start
+    inside = begins_before_end & ends_after_start
+    count = inside.sum(1)
+    power = torch.exp2(-count.to(torch.float32).log2().ceil())
+    weights = inside * power.unsqueeze(1)
+    factor = 1 / (count * power)
+    return weights.to(dtype), factor.to(dtype)
+
+
+@cache
+@torch.inference_mode(False)
+def _kept_bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _bins(bins, side, device, dtype)
