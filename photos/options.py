@@ -120,14 +120,20 @@ def examples_of(options: argparse.Namespace) -> tuple[list[Example], dict[int, s
         mask_value=options.mask_value,
     )
     examples += of_files
-    for name in ("photos", "classes", "max_shots"):
-        if getattr(options, name) and not options.support_files:
-            refuse_option(name, "--supports or --label-studio" if name == "max_shots" else "--supports")
-    if options.mask_value is not None and all(example.mask is None for example in examples):
-        refuse_option("mask_value", "a mask among the examples")
+    _refuse_without_effect(options, has_mask=any(example.mask is not None for example in examples))
     for mask in masks if options.mask_value is None else ():
         _note_several_values(mask)
     return examples, categories
+
+
+def _refuse_without_effect(options: argparse.Namespace, has_mask: bool) -> None:
+    """Refuse (UserError) an option of examples that nothing reads; ``has_mask``: one of the examples is a mask."""
+    needed_by = {"photos": "--supports", "classes": "--supports", "max_shots": "--supports or --label-studio"}
+    for name, needed in needed_by.items():
+        if getattr(options, name) and not options.support_files:
+            refuse_option(name, needed)
+    if options.mask_value is not None and not has_mask:
+        refuse_option("mask_value", "a mask among the examples")
 
 
 def _note_several_values(mask: Path) -> None:
