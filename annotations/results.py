@@ -35,15 +35,12 @@ def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:
     text = read_text(newest, "these verdicts", "save them again from review.html")
     verdicts: dict[tuple[str, str], str] = {}
     for row in csv.DictReader(text.splitlines()):
-        photo, name = row.get("photo"), row.get("class")
-        verdict = row.get("verdict")
-        if photo is None or name is None or verdict not in VERDICTS:
+        if row.get("photo") is None or row.get("class") is None or row.get("verdict") not in VERDICTS:
             raise UserError(f"{newest}: needs the columns photo, class, and verdict, accepted or rejected")
-        verdicts[named(photo), name] = verdict
+        verdicts[named(row["photo"]), row["class"]] = row["verdict"]
     since = newest.stat().st_mtime_ns
-    photos = {photo for photo, _ in verdicts}
-    fresh = {photo for photo in photos if _is_made_before(folder / f"{Path(photo).stem}.json", since)}
-    return {key: verdict for key, verdict in verdicts.items() if key[0] in fresh}
+    is_fresh = {photo: _is_made_before(folder / f"{Path(photo).stem}.json", since) for photo, _ in verdicts}
+    return {key: verdict for key, verdict in verdicts.items() if is_fresh[key[0]]}
 
 
 def _is_made_before(file: Path, time_ns: int) -> bool:
