@@ -41,7 +41,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     side = "of the network's input; default as trained"
     add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
     add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are no classes of the data set")
-    parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True, adapt=AUTO)
+    adapt = "auto (default): check three or more examples; an object along the border is a material; none: neither"
+    add("--adapt", choices=(AUTO, NONE), default=AUTO, help=adapt)
+    parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True)
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +54,6 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     refine = "keep the network's edges, not the photo's"
     add("--no-refine", dest="refine", action="store_false", help=refine)
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    adapt = "auto (default): check three or more examples; an object along the border is a material; none: neither"
-    add("--adapt", choices=(AUTO, NONE), help=adapt)
     base = "label the weights' base classes too, in one mask; examples are optional"
     add("--keep-base", action="store_true", help=base)
 
