@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 
 from util.files.palette import IGNORE
 
@@ -34,14 +33,6 @@ def point_label(
     label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
     label[distance <= radius] = 1
     return label
-
-
-def box_between(corners: ArrayLike, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return rows and columns of the box between two opposite corners (x, y), cut at the edges of a photo (H, W)."""
-    limits = np.array(shape[1::-1])
-    left, top = np.clip(np.min(corners, axis=0), 0, limits)
-    right, bottom = np.clip(np.max(corners, axis=0), 0, limits)
-    return slice(round(top), round(bottom)), slice(round(left), round(right))
 
 
 def drawn_label(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:

@@ -149,7 +149,7 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
     classes = [name for name, _ in entries if not is_nothing(name)]
     check_unique(classes, path)
     check_case(classes, path)
-    names = {value: "" if name.casefold() in IGNORED else name for value, name in enumerate(classes, 1)}
+    names = {value: _known(name) for value, name in enumerate(classes, 1)}
     values = {name: value if names[value] else IGNORE for value, name in enumerate(classes, 1)}
     colours: dict[tuple[int, ...], int] = {BLACK: 0, VOID: IGNORE}
     for name, text in entries:
@@ -170,6 +170,11 @@ def _with_colours(entries: list[list[str]]) -> list[list[str]]:
         return entries
     palette = np.reshape(voc_palette(), (-1, 3)).tolist()
     return [[name, ",".join(map(str, colour))] for (name, _), colour in zip(entries, palette)]
+
+
+def _known(name: str) -> str:
+    """Return the name of a class, "" of what is unknown."""
+    return "" if name.casefold() in IGNORED else name
 
 
 def check_unique(names: list[str], path: Path) -> None:

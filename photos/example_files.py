@@ -159,11 +159,11 @@ def _select(
 
     UserError: one has more than can be used, or a name as ``check_class_name``.
     """
-    wanted = [name for name in names.values() if not classes or name in classes]
-    by_name: dict[str | None, list[Example]] = {name: [] for name in wanted} or {None: []}
+    by_name: dict[str | None, list[Example]] = {name: [] for name in names.values()} or {None: []}
     for example in candidates:
-        if example.name in by_name:
-            by_name[example.name].append(example)
+        by_name[example.name].append(example)
+    if classes:
+        by_name = {name: photos for name, photos in by_name.items() if name in classes}
     selected = list[Example]()
     for name, photos in by_name.items():
         if name and photos:

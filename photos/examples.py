@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from annotations import labelme, recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
-from annotations.drawn import BOX, POINTS, SCRIBBLE, box_between, point_label
+from annotations.drawn import BOX, POINTS, SCRIBBLE, point_label
 from annotations.interpret import interpret
 from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
@@ -282,3 +283,11 @@ def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tu
     except ValueError:
         return None
     return points if is_inside else None
+
+
+def box_between(corners: ArrayLike, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return rows and columns of the box between two opposite corners (x, y), cut at the edges of a photo (H, W)."""
+    limits = np.array(shape[1::-1])
+    left, top = np.clip(np.min(corners, axis=0), 0, limits)
+    right, bottom = np.clip(np.max(corners, axis=0), 0, limits)
+    return slice(round(top), round(bottom)), slice(round(left), round(right))

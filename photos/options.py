@@ -41,7 +41,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     side = "of the network's input; default as trained"
     add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
     add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are no classes of the data set")
-    parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True, adapt=AUTO)
+    adapt = "auto (default): check three or more examples; an object along the border is a material; none: neither"
+    add("--adapt", choices=(AUTO, NONE), default=AUTO, help=adapt)
+    parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True)
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +54,6 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     refine = "keep the network's edges, not the photo's"
     add("--no-refine", dest="refine", action="store_false", help=refine)
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    adapt = "auto (default): check three or more examples; an object along the border is a material; none: neither"
-    add("--adapt", choices=(AUTO, NONE), help=adapt)
     base = "label the weights' base classes too, in one mask; examples are optional"
     add("--keep-base", action="store_true", help=base)
 
@@ -120,14 +120,20 @@ def examples_of(options: argparse.Namespace) -> tuple[list[Example], dict[int, s
         mask_value=options.mask_value,
     )
     examples += of_files
-    for name in ("photos", "classes", "max_shots"):
-        if getattr(options, name) and not options.support_files:
-            refuse_option(name, "--supports or --label-studio" if name == "max_shots" else "--supports")
-    if options.mask_value is not None and all(example.mask is None for example in examples):
-        refuse_option("mask_value", "a mask among the examples")
+    _refuse_without_effect(options, has_mask=any(example.mask is not None for example in examples))
     for mask in masks if options.mask_value is None else ():
         _note_several_values(mask)
     return examples, categories
+
+
+def _refuse_without_effect(options: argparse.Namespace, has_mask: bool) -> None:
+    """Refuse (UserError) an option of examples that nothing reads; ``has_mask``: one of the examples is a mask."""
+    needed_by = {"photos": "--supports", "classes": "--supports", "max_shots": "--supports or --label-studio"}
+    for name, needed in needed_by.items():
+        if getattr(options, name) and not options.support_files:
+            refuse_option(name, needed)
+    if options.mask_value is not None and not has_mask:
+        refuse_option("mask_value", "a mask among the examples")
 
 
 def _note_several_values(mask: Path) -> None:

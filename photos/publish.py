@@ -48,7 +48,6 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
     calibration = find_calibration(run.config, weights.source, weights.digest)
     if half:
         weights = _halve(content, weights)
-        calibration = find_calibration(run.config, weights.source, weights.digest) or calibration
         if calibration is not None:  # rounding moves margins by less than a calibration's own error
             calibration = replace(calibration, made_for=key_of(run.config, weights.digest))
     with made_aside(out, CARD) as folder:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from annotations.drawn import box_between, point_label
+from annotations.drawn import point_label
+from photos.examples import box_between
 from util.files.palette import IGNORE
 
 # tools

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from annotations.drawn import box_between
-from photos.examples import BOXED, Support
+from photos.examples import BOXED, Support, box_between
 from photos.segmenter import Segmenter
 from util.files.palette import IGNORE
 

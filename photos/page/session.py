@@ -55,9 +55,8 @@ class Session:
         self.lock = threading.RLock()
         self.work = Background()
         self.archive: Path | None = None  # the download
-        for old, new in FORMER.items():
-            if (out / old).is_dir() and not (out / new).exists():
-                (out / old).rename(out / new)
+        if self.file.exists():
+            self._rename_former()
         kept = read_kept(self.file)
         own_threshold = EVEN if segmenter.calibration is None else segmenter.calibration.own_threshold
         self.common = Common(
@@ -102,6 +101,12 @@ class Session:
             "rename_class": self.classes.rename,
             "remove_class": self.classes.remove,
         }
+
+    def _rename_former(self) -> None:
+        """Rename the folders of an earlier version."""
+        for old, new in FORMER.items():
+            if (self.out / old).is_dir() and not (self.out / new).exists():
+                (self.out / old).rename(self.out / new)
 
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""

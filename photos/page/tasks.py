@@ -40,14 +40,20 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
     notes = [
         f"{name}: skipped, no photo is an example of it" for name in session.common.classes if name not in with_example
     ]
+    notes += _forget_replaced(session, photos)
+    waiting = [photo for photo in photos if not photo.is_fixed and photo.inputs != facts["inputs"]]
+    return Work(waiting, segment, session.write_summary, notes + segmenter.notes)
+
+
+def _forget_replaced(session: Session, photos: list[Photo]) -> list[str]:
+    """Remove the results of photos whose files were replaced, and return a note if there are any."""
     replaced = [photo for photo in photos if photo.is_result_outdated]
-    if replaced:
-        notes.append(f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}: segmented anew")
     for photo in replaced:
         with session.lock:
             photo.forget()
-    waiting = [photo for photo in photos if not photo.is_fixed and photo.inputs != facts["inputs"]]
-    return Work(waiting, segment, session.write_summary, notes + segmenter.notes)
+    if not replaced:
+        return []
+    return [f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}: segmented anew"]
 
 
 def packing(session: Session, formats: Sequence[str], photos: list[Photo]) -> Work:

@@ -333,7 +333,10 @@ def _scores(by_place: dict[Any, Result], output: str, places: list[Any], test: i
             columns |= _class_columns(result, output, place)
         of_places.append(scores)
     if len(of_places) == len(places):
-        columns |= _means(of_places)
+        for key in of_places[0]:
+            values = _values(of_places, key)
+            if len(values) == len(places):
+                columns[key] = fmean(values)
         columns["mean"] = columns[MIOU]
     return columns
 
@@ -345,16 +348,6 @@ def _class_columns(result: Result, output: str, place: Any) -> dict[Any, float]:
         for name, value in class_scores(result, output, score).items():
             columns[OfClass(place, name, score)] = value
     return columns
-
-
-def _means(of_places: list[dict[str, float]]) -> dict[str, float]:
-    """Return the means of the scores that all places have."""
-    means = {}
-    for key in of_places[0]:
-        values = _values(of_places, key)
-        if len(values) == len(of_places):
-            means[key] = fmean(values)
-    return means
 
 
 def _settings_of(result: Result, place_key: str) -> dict[str, Any]:

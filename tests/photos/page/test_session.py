@@ -97,6 +97,12 @@ def test_a_session_of_an_earlier_version_goes_on(start, segmented: Page, tmp_pat
     assert not (out / "marked").exists()
 
 
+def test_a_folder_of_the_user_is_no_earlier_version(start, tmp_path: Path) -> None:
+    (tmp_path / "out/marked").mkdir(parents=True)
+    start()
+    assert (tmp_path / "out/marked").is_dir()
+
+
 def test_a_correction_is_undone_after_a_restart(start: Callable[[], Page], segmented: Page, tmp_path: Path) -> None:
     mask = tmp_path / "out/a_mask.png"
     before = read_mask(mask)
