@@ -73,16 +73,19 @@ class BaseLearner(nn.Module):
             hidden_blc = self.hidden(f4_bchw).flatten(2).transpose(1, 2)
             return positions.padded(hidden_blc).flatten(0, 1)
         height, width = f4_bchw.shape[-2:]
-        padded = F.pad(f4_bchw.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, H + 2, W + 2, C)
+        f4_bhwc = f4_bchw.permute(0, 2, 3, 1)
         flat = positions.flat
         image = flat // (height * width)
         y = flat // width % height
         x = flat % width
         total = self._of_pyramid(f4_bchw)[image, :, y, x].float()  # (n, 512)
         cells = self._kernels()[0].flatten(2).unbind(2)  # (512, C) of each
-        for weight, (down, right) in zip(cells, product(range(3), repeat=2), strict=True):
-            near = padded[image, y + down, x + right]  # (n, C)
-            total += F.linear(near, weight)
+        for weight, (down, right) in zip(cells, product((-1, 0, 1), repeat=2), strict=True):
+            row = (y + down).clamp(0, height - 1)
+            column = (x + right).clamp(0, width - 1)
+            is_on_grid = (row == y + down) & (column == x + right)
+            near = f4_bhwc[image, row, column]  # (n, C)
+            total += F.linear(near * is_on_grid.unsqueeze(1), weight)
         return self.classify[1](total[:, :, None, None])[:, :, 0, 0]
 
     def logits(self, hidden_bchw: Tensor) -> Tensor:

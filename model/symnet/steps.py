@@ -146,8 +146,9 @@ def pooled_directions(support_f4_nchw: Tensor, mask: Mask) -> Tensor:
     directions = []
     for kernel in KERNELS:
         pooled_bcl = F.avg_pool2d(support, *kernel).flatten(2)
-        direction_bcl = F.normalize(pooled_bcl, dim=1, eps=PRIOR_EPS)
-        directions.append(direction_bcl.sum(2))
+        length_bl = pooled_bcl.norm(dim=1).clamp(min=PRIOR_EPS)
+        total_bc1 = pooled_bcl @ (1 / length_bl).unsqueeze(2)
+        directions.append(total_bc1.squeeze(2))
     return torch.stack(directions, dim=1)
 
 
