@@ -63,7 +63,7 @@ class Prediction:
             that shows the class.
         presence: the probability that the photo shows each class; None without a calibration, and for base classes.
         min_presence: the presence score below which a class has no pixel; None without a calibration.
-        own_threshold: the probability beside the background's, from 0 to 1, above which a pixel is of a class.
+        own_threshold: the network's own ``threshold`` of a pixel's probability beside the background's.
         photo: its file, where it has one.
     """
 

@@ -39,14 +39,16 @@ COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "score"
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, it is damaged, or of another program."""
+    """Return the content of a photo's result; empty if there is none, or a damaged or another program's file."""
     record = kept_json(path)
-    return record if {"query_file", "classes"} <= record.keys() else {}
+    is_own = {"query_file", "classes"} <= record.keys()
+    return record if is_own and all("score" in row for row in record["classes"]) else {}  # earlier versions had none
 
 
 def is_of_others(path: Path) -> bool:
-    """Return whether a file that results would be written to is there and of another program."""
-    return path.is_file() and BEGINS.get(path.name, OF_RESULT) not in path.read_bytes()[:10_000]
+    """Return whether a file that results would be written to is there, not empty, and of another program."""
+    content = path.read_bytes()[:10_000] if path.is_file() else b""
+    return content != b"" and BEGINS.get(path.name, OF_RESULT) not in content
 
 
 class Results:

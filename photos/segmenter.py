@@ -45,7 +45,8 @@ class Segmenter:
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default a GPU if there is one.
         vectors: a file of word vectors, for class names that the data set does not have.
-        decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``, to decide masks otherwise.
+        decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``; ``threshold`` is the page's
+                minimum pixel probability.
         keep_base: also label the classes on which the weights were trained, before those of the examples.
 
     UserError: a file cannot be read, or the arguments do not fit each other.

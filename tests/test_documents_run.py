@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/configuration",
     "docs/own_photos",
     "docs/python",
+    "docs/service",
 )
 LEFT_OUT = {  # the start of a line: why it is not run
     "git clone": "a reader's copy",
@@ -33,6 +34,12 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
     "hf upload": "publishes",
     "pip install path/to/this/clone": "tests/test_install.py does",
+    "pip install fastapi": "downloads; check.sh installs it",
+    "uvicorn service:app": "serves until it is stopped; the application is called below",
+    "curl -F": "asks that server",
+    "pip install -r requirements-export.txt": "downloads",
+    "python predict.py export": "tests/photos/test_export.py does",
+    "python runs/cup_export/run.py": "the same",
     "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",
     "sh test.sh split0 pascal 1 authors.pth word2vec": "a reader's own files",
 }
@@ -60,7 +67,9 @@ MADE = (  # by commands that say little
     ),
 )
 MORE_PYTHON = {  # that uses what a document only defines
-    "docs/python": "assert app.routes[-1].endpoint(UploadFile(open('new.jpg', 'rb')))\n",
+    "docs/service": (
+        "from service import UploadFile, app\nassert app.routes[-1].endpoint(UploadFile(open('new.jpg', 'rb')))\n"
+    ),
 }
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
 BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: BAM's
@@ -181,7 +190,9 @@ def test_what_is_not_run_as_it_stands_is_in_a_document() -> None:
 def run(document: str, copy: Copy) -> None:
     files, shell, python = code_of(document)
     for name, text in files.items():
-        (copy.folder / name).write_text(text)
+        file = copy.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     (copy.folder / "blocks.py").write_text(replaced(python) + MORE_PYTHON.get(document, ""))
     copy.type(f"SHORT='{as_options(SHORT)}'\nBASE='{as_options(BASE)}'\nset -x\n{script_of(shell)}\npython blocks.py")
 

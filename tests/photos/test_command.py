@@ -143,6 +143,8 @@ def test_results_that_lack_or_are_damaged_are_resumed(
         mask.write_bytes(mask.read_bytes()[:length])
         assert resume() == "1 of 2"
         assert (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
+    (out / "query.json").write_bytes(b"")  # as a power cut leaves it
+    assert resume() == "1 of 2"
     both = predict(*baseline_words, "--query", query, "--out", out, "--resume", "--overwrite")
     assert "not allowed with" in both.error
 

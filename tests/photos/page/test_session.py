@@ -97,6 +97,16 @@ def test_a_session_of_an_earlier_version_goes_on(start, segmented: Page, tmp_pat
     assert not (out / "marked").exists()
 
 
+def test_results_without_scores_are_segmented_anew(start, segmented: Page, tmp_path: Path) -> None:
+    segmented.session.end()
+    file = tmp_path / "out/a.json"
+    file.write_text(file.read_text().replace('"score"', '"confidence"'))  # of an earlier version
+    page = start()
+    assert not page.row("a.jpg")["found"]
+    assert page.do("segment").startswith("1 of 1 photos segmented")
+    assert page.do("pack", formats=["coco"]) == "3 of 3 photos packed"
+
+
 def test_a_folder_of_the_user_is_no_earlier_version(start, tmp_path: Path) -> None:
     (tmp_path / "out/marked").mkdir(parents=True)
     start()
