@@ -1,11 +1,12 @@
 """HSNet: correlate query and support at many depths, and squeeze the 4D correlations to a mask.
 
-Read ``HSNet.support`` and ``HSNet.predict``. Levels 2 to 4 are the encoder's stages. A level stacks the correlations of
-its intermediate features as channels: C_l (B, n, h, w, h, w), the support's dimensions first. A position outside the
-support's mask correlates with nothing, so C_l is 0 there; only the window around the object is computed. 4D
-convolutions reduce the support's dimensions of each level, then mix the levels.
+Read ``HSNet.support`` and ``HSNet.predict``. Levels 2 to 4 are the stages of the encoder, which is frozen. A level
+stacks the correlations of its t blocks as channels: C_l (n, t, R, R', h, w), the support's dimensions first. A position
+outside the support's mask correlates with nothing, so C_l is 0 there; only the window around the object is computed. 4D
+convolutions reduce the support's dimensions of each level from R, R' to r, r', then mix the levels.
 
-Shape letters: B queries, K shots, n supports, m positions, C channels, h w a level's grid, S image side.
+Shape letters: B queries, K shots, n supports (of one shot B, of all K B), t blocks of a level, m positions of an
+object, C channels, R R' the support's grid or a window of it, r r' what strides leave, h w the query's, S image side.
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
 """
 
@@ -35,18 +36,18 @@ from model.tensors.windows import known_spans, window_around
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
-KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its three kernels
+KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its kernels, with ``STRIDES``
 NORM_EPS = 1e-5  # added to the norm of a position
-AGAIN = {"use_reentrant": False, "preserve_rng_state": False}  # how a step without random numbers is computed again
+CHECKPOINTED = {"use_reentrant": False, "preserve_rng_state": False}  # of a step without random numbers
 
 
 @dataclass
 class HSNetShot(Shot):
     """The objects of n supports."""
 
-    # Level -> of each block s_j / |s_j| at the object's positions, (n, m, C), zeros where an object has fewer than m.
+    # Level -> s_j / |s_j| of each block at the object's positions j, (n, m, C), zeros where an object has fewer than m.
     directions: dict[int, list[Tensor]]
-    rows: dict[int, Tensor]  # level -> the number of each position's direction, from 1, (n, h, w); 0: no object
+    row_of: dict[int, Tensor]  # level -> each position's row in ``directions``, from 1, (n, R, R'); 0: no object
 
 
 @register("hsnet")
@@ -68,27 +69,27 @@ class HSNet(Method):
         super().__init__(settings, task)
         self.squeeze = HypercorrelationSqueeze(self.encoder.intermediate_counts)
         self.decoder = Decoder()
-        self.freeze()
+        self.freeze()  # the encoder
 
     def support(self, maps: Maps, mask: Mask) -> HSNetShot:
         """Return the objects of n supports at every block of levels 2 to 4."""
         directions: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}
-        rows: dict[int, Tensor] = {}
-        for level, block in maps.blocks():
+        row_of: dict[int, Tensor] = {}
+        for level, block in maps.blocks():  # (n, C, R, R')
             directions[level].append(object_unit(block, mask))
-            rows[level] = row_numbers(mask, block.shape[-2:])
-        return HSNetShot(directions, rows)
+            row_of[level] = row_numbers(mask, block.shape[-2:])  # the same for all blocks of a level
+        return HSNetShot(directions, row_of)
 
     def predict(self, maps: Maps, shots: Sequence[HSNetShot], episode: Episode) -> Output:
-        """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
-        query: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}  # level -> of each block q / |q|, (B, C, h, w)
+        """Return logits (B, 2, S, S), with K > 1 of ``vote``, and votes / K as map ``votes``; in training the loss."""
+        query: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}  # level -> q / |q| of each block, (B, C, h, w)
         for level, block in maps.blocks():
             query[level].append(unit(block.float(), dim=1))
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
-        shot_logits = []  # of n supports, one shot's B or all K B, (n, 2, S, S)
+        shot_logits = []  # of one shot each, on a GPU of all at once, (n, 2, S, S)
         for shot in joined_on_gpu(shots, episode):
-            squeezed = self.squeeze(query, shot.directions, shot.rows)  # (n, 128, h_2, w_2)
+            squeezed = self.squeeze(query, shot.directions, shot.row_of)  # (n, 128, h_2, w_2)
             decoded = self.decoder(squeezed, episode.query.shape[-2:])
             shot_logits.append(decoded.float())
         logits = torch.cat(shot_logits)  # shot after shot, (K B, 2, S, S)
@@ -99,7 +100,7 @@ class HSNet(Method):
             losses = {"main": mask_loss(logits, is_object)}
         if len(shots) == 1:
             return Output(logits, losses=losses)
-        voted, votes = vote(by_shot(logits, len(episode.query)))
+        voted, votes = vote(by_shot(logits, len(episode.query)))  # of (B, K, 2, S, S)
         return Output(voted, maps={"votes": votes / len(shots)}, losses=losses)
 
 
@@ -116,13 +117,13 @@ def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
     positions = mask.positions(size, touched)
     feature = positions.padded(support_nchw.flatten(2).transpose(1, 2)).float()  # (n, m, C)
     share = positions.padded(mask.on(size).flatten(2).transpose(1, 2))  # of the object in a cell, (n, m, 1)
-    return unit(feature * share, dim=2)  # cells in part on the object count in full
+    return unit(feature * share, dim=2)  # as published; the share cancels: cells in part on the object count in full
 
 
 def row_numbers(mask: Mask, size: Sequence[int]) -> Tensor:
-    """Return the number of each position's row in ``object_unit``, from 1, (n, h, w); 0 where there is no object."""
+    """Return the number of each position's row in ``object_unit``, from 1, (n, R, R'); 0 where there is no object."""
     is_row = touched(mask.on(size))
-    if shapes_are_fixed():  # rows of all positions
+    if shapes_are_fixed():  # then every position has a row
         is_row = torch.ones_like(is_row)
     count = is_row.flatten(1).cumsum(1).view_as(is_row)
     return count * is_row
@@ -131,12 +132,12 @@ def row_numbers(mask: Mask, size: Sequence[int]) -> Tensor:
 @torch.no_grad()
 @in_float32
 def clamped_cosines(query_bchw: Tensor, support_nlc: Tensor) -> Tensor:
-    """Return max(0, q . s) of normalised features, (n B, l, h, w) float32, without gradient.
+    """Return max(0, q . s) of normalised features, (n, l, h, w) float32, without gradient.
 
-    The n B supports of B queries come shot after shot, each with l positions.
+    The n supports, of one shot or more, come shot after shot, each with l positions.
     """
-    rows = support_nlc.unflatten(0, (-1, len(query_bchw)))  # (n, B, l, C)
-    cosine = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)  # (n B, l, L)
+    by_query = support_nlc.unflatten(0, (-1, len(query_bchw)))  # (n / B, B, l, C)
+    cosine = torch.matmul(by_query, query_bchw.flatten(2)).flatten(0, 1)  # (n, l, h w)
     return cosine.relu_().unflatten(2, query_bchw.shape[-2:])
 
 
@@ -147,7 +148,7 @@ def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Modul
 
 
 class Squeeze(nn.Module):
-    """Squeeze level 2, 3 or 4 of n intermediate features: C_l (B, n, h, w, h, w) to Z_l (B, 128, r, r, h, w)."""
+    """Squeeze level 2, 3 or 4 of t blocks: C_l (n, t, R, R', h, w) to Z_l (n, 128, r, r', h, w)."""
 
     def __init__(self, level: int, count: int):
         super().__init__()
@@ -157,30 +158,29 @@ class Squeeze(nn.Module):
             self.blocks.extend(_block(channels, width, kernel, stride))
             channels = width
 
-    def forward(
-        self, queries: list[Tensor], supports: list[Tensor], rows_nhw: Tensor, spans: list[list[int]]
-    ) -> Tensor:
-        """Return Z_l from the normalised features of each block: n of (B, C, h, w), and of objects n of (N, m, C).
+    def forward(self, queries: list[Tensor], supports: list[Tensor], row_of: Tensor, spans: list[list[int]]) -> Tensor:
+        """Return Z_l from the normalised features of each block: t of (B, C, h, w), and of objects t of (n, m, C).
 
-        ``rows`` are the numbers of the rows at every position (``row_numbers``), ``spans`` those of the objects.
+        ``row_of`` (n, R, R') is from ``row_numbers``; ``spans`` are the objects' first and last rows and columns.
 
-        The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
+        The first convolution of C_l runs block by block; the backward pass computes it again. Outside the window
         around the object its input is 0 and its output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
-        reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
+        # A kernel reaches the object from pivots up to ``reach`` after it, and before it from that of its first cell.
+        reach = convolution.over_support.kernel_size[0] // 2
         size = queries[0].shape[-2:]
-        window = window_around(spans, size, 0, reach, convolution.stride)
-        row_of_each = window.crop(rows_nhw.unsqueeze(1))[:, 0]  # (N, r, r')
-        batch = torch.arange(len(row_of_each), device=row_of_each.device).view(-1, 1)
+        window = window_around(spans, size, before=0, after=reach, stride=convolution.stride)
+        row_in_window = window.crop(row_of.unsqueeze(1))[:, 0]  # (n, R, R') of the window
+        batch = torch.arange(len(row_in_window), device=row_in_window.device).view(-1, 1)
 
-        def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
-            rows = F.pad(support, (0, 0, 1, 0))  # the first is of no object
-            in_window = rows[batch, row_of_each.flatten(1)]  # (N, r r', C)
-            cosines = clamped_cosines(query, in_window).unflatten(1, row_of_each.shape[1:])  # (N, r, r', h, w)
-            return convolution.convolve(cosines.unsqueeze(1), slice(i, i + 1))
+        def of_block(i: int, query: Tensor, support: Tensor) -> Tensor:
+            rows = F.pad(support, (0, 0, 1, 0))  # row 0, of zeros, is of no object
+            in_window = rows[batch, row_in_window.flatten(1)]  # (n, R R', C)
+            cosines = clamped_cosines(query, in_window).unflatten(1, row_in_window.shape[1:])  # (n, R, R', h, w)
+            return convolution.convolve(cosines.unsqueeze(1), slice(i, i + 1))  # (n, 16, r, r', h, w), no bias yet
 
-        compute = partial(checkpoint, of_feature, **AGAIN) if torch.is_grad_enabled() else of_feature
+        compute = partial(checkpoint, of_block, **CHECKPOINTED) if torch.is_grad_enabled() else of_block
         pairs = enumerate(zip(queries, supports, strict=True))
         parts = (compute(i, query, support) for i, (query, support) in pairs)
         bias = cast(Tensor, convolution.bias())
@@ -189,7 +189,7 @@ class Squeeze(nn.Module):
 
 
 class Mix(nn.Sequential):
-    """Merge the squeezed coarser level into a finer one: U(coarse) + fine, then three 4D blocks."""
+    """Merge the coarser level into a finer one with the same r, r': U(coarse) + fine, then three 4D blocks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,14 +198,14 @@ class Mix(nn.Sequential):
             self.extend(_block(width, width, kernel=3, stride=1))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
-        """Return (B, 128, r, r, h, w); U resizes the query's dimensions of ``coarse``, for each support position."""
-        resized = resize(coarse.flatten(0, 2), fine.shape[-2:])  # (B 128 r, r, h, w)
+        """Return (n, 128, r, r', h, w); U resizes the query's dimensions of ``coarse``, for each support position."""
+        resized = resize(coarse.flatten(0, 2), fine.shape[-2:])  # (n 128 r, r', h, w)
         mixed: Tensor = super().forward(resized.view_as(fine) + fine)  # type: ignore[no-untyped-call]
         return mixed
 
 
 class HypercorrelationSqueeze(nn.Module):
-    """All levels, from the deepest to the shallowest; ``counts`` are the levels' intermediate features."""
+    """All levels, from the deepest to the shallowest; ``counts`` are the levels' numbers of blocks, t."""
 
     def __init__(self, counts: dict[int, int]):
         super().__init__()
@@ -213,15 +213,15 @@ class HypercorrelationSqueeze(nn.Module):
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
     def forward(
-        self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], rows: dict[int, Tensor]
+        self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], row_of: dict[int, Tensor]
     ) -> Tensor:
-        """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> normalised features."""
+        """Return the mean over the support's positions, (n, 128, h_2, w_2), of level -> normalised features."""
         levels = (HIGH, MID, LOW)
-        spans = known_spans([rows[level].unsqueeze(1) for level in levels])
+        spans = known_spans([row_of[level].unsqueeze(1) for level in levels])  # of each level's objects
         squeezed = {}  # Z_4, Z_3, Z_2
         for level, of_level in zip(levels, spans, strict=True):
             squeeze = self.levels[str(level)]
-            squeezed[level] = squeeze(query[level], support[level], rows[level], of_level)
+            squeezed[level] = squeeze(query[level], support[level], row_of[level], of_level)
         x = self.mix[str(MID)](squeezed[HIGH], squeezed[MID])
         x = self.mix[str(LOW)](x, squeezed[LOW])
         return x.mean((2, 3))

@@ -1,13 +1,14 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.support`` and ``SSP.predict``. There is no decoder and no learned layer beyond the encoder, which learns its
-stages 2 and 3. ``model/parts/self_support.py`` has the paper's self-support prototypes: foreground (SSFP), background
-(SSBP), adaptive background (ASBP). They are means of F over the positions at which softmax(sim_0) is confident, with
+stages 2 and 3. FP_0 and BP_0 are the supports' prototypes. ``model/parts/self_support.py`` has the paper's self-support
+prototypes of foreground (SSFP), background (SSBP) and adaptive background (ASBP, one for every position i). With A and
+N the query's positions that softmax(sim_0) calls foreground (> 0.7) and background (> 0.6), or the 12 surest, they are
 
-    sim_r = 10 [cos(F, BP_r); cos(F, FP_r)],  FP_1 = 0.5 FP_0 + 0.5 SSFP,  BP_1 = 0.3 SSBP + 0.7 ASBP,
+    SSFP = mean_{j in A} F_j,  SSBP = mean_{j in N} F_j,  ASBP_i = sum_{j in N} softmax_j(2 cos(F_i, F_j)) F_j,
+    FP_1 = 0.5 FP_0 + 0.5 SSFP,  BP_1 = 0.3 SSBP + 0.7 ASBP,  sim_r = 10 [cos(F, BP_r); cos(F, FP_r)].
 
-of which ASBP has a weighted one for every position i, sum_j softmax_j(2 cos(F_i, F_j)) F_j over the confident
-background j. The paper's self-support loss is ``losses["self_support"]``.
+The paper's self-support loss is ``losses["self_support"]``.
 
 Shape letters: B queries, K shots, n supports (of one shot B), C channels, h w the grid of stage 3, H W the image.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
@@ -65,7 +66,7 @@ class SSP(Method):
     wants = Wants(stages=(MID,))  # at stride 8
     # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
     variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
-    encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # stages, at the full learning rate
+    encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # the convolutions of these stages, at the full rate
     published = LAYOUT
     any_size = True
     size_rule = (1, 0)  # every image side
@@ -73,7 +74,7 @@ class SSP(Method):
 
     def __init__(self, settings: SSPSettings, task: Task):
         super().__init__(settings, task)
-        self.freeze()
+        self.freeze()  # the rest of the encoder
 
     def support(self, maps: Maps, mask: Mask) -> SSPShot:
         """Return the prototypes of n supports."""
@@ -98,12 +99,13 @@ class SSP(Method):
         own = self_support(query, guess)  # SSFP (B, C), SSBP (B, C), ASBP (B, C, h, w)
         first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = similarity(query, first_fg, first_bg)  # sim_1, (B, 2, h, w)
-        plain = resize(first, size)  # out1, (B, 2, H, W)
+        plain = resize(first, size)  # out1, without refinement, (B, 2, H, W)
         output = Output(plain)
 
         # The refinement: once more, from the positions at which sim_1 is confident.
         if self.settings.refine:
-            new_fg, new_bg = with_own(support_fg, self_support(query, first, own))  # ``own`` only saves computation
+            new_own = self_support(query, first, own)  # ``own`` spares computing what both rounds share
+            new_fg, new_bg = with_own(support_fg, new_own)  # FP' (B, C), BP' (B, C, h, w)
             w0, w1, w2 = BLEND
             second_fg = w0 * support_fg + w1 * first_fg + w2 * new_fg  # FP_2, (B, C)
             second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * new_bg  # BP_2, (B, C, h, w)
@@ -117,7 +119,7 @@ class SSP(Method):
     def _losses(self, output: Output, query: Tensor, shots: Sequence[SSPShot], episode: Episode) -> dict[str, Tensor]:
         """Return the losses of the rounds, and of query and shots by prototypes from their own labels."""
         label = episode.query_label
-        losses = {"plain": mask_loss(output.extra.get("plain", output.logits), label)}
+        losses = {"plain": mask_loss(output.extra.get("plain", output.logits), label)}  # of out1
         if self.settings.refine:
             losses["refined"] = mask_loss(output.logits, label)
         of_query = similarity(query, *prototypes(query, Mask(label)))  # by its true object and background
@@ -126,7 +128,7 @@ class SSP(Method):
         for shot in shots:
             assert shot.feature is not None  # in training
             of_shots.append(similarity(shot.feature, shot.foreground, shot.background))
-        labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # shot after shot, (K B, H, W)
+        labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # (B, K, H, W) to (K B, H, W)
         losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(of_shots), labels)
         return losses
 

@@ -1,8 +1,8 @@
 """Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior and
-alignment with text. The decoder is PFENet's (``FeatureEnrichment``), shots' weights and ensemble are BAM's
-(``model/parts/base_learner.py``). Steps beyond the paper are in ``symnet_plus.py``.
+Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior, query
+prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
+learner and ensemble are BAM's (``WithBaseLearner``). Steps beyond the paper are in ``symnet_plus.py``.
 
 Shape letters: B queries, K shots, n supports (of one shot B), C_i channels of stage i, h w the grid of f3, S image
 side, N base classes, T numbers of a word vector.
@@ -38,7 +38,7 @@ class SymNetShot(Shot):
 
     gram: Tensor  # G_k of f2, which stands for the scene, (n, C_2, C_2)
     objects: ObjectMaps  # the object's unit features at every block, for the correlation
-    directions: Tensor  # sums of the object's unit f4 under each of three pooling kernels, for the prior, (n, 3, C_4)
+    pooled_directions: Tensor  # sum_j s_j / |s_j| of the object's f4 under three poolings, for the prior, (n, 3, C_4)
     prototype: Tensor  # p_k, (n, 256)
     on_object: Tensor  # X_k m_k, (n, 256, h, w)
     feature: Tensor | None  # X_k, (n, 256, h, w), in training
@@ -53,7 +53,7 @@ class SymNet(WithBaseLearner):
     published = LAYOUT
     reads_text = True
     wants = Wants(blocks=True, base_learner=True)
-    shot_type = SymNetShot  # of what ``support`` returns
+    shot_type = SymNetShot  # what ``support`` returns
     foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
@@ -75,12 +75,12 @@ class SymNet(WithBaseLearner):
     def support(self, maps: Maps, mask: Mask) -> SymNetShot:
         """Return what the paper's steps read of n supports."""
         objects = self.correlation.object_maps(maps.blocks(), mask)
-        feature = self.project_support(mid_features(maps))  # X_k of [f3; f2], (n, 256, h, w)
+        feature = self.project_support(mid_features(maps))  # X_k = relu(W_s [f3; f2]), (n, 256, h, w)
         small_mask = mask.on(feature.shape[-2:])  # m_k in 0..1, (n, 1, h, w)
         return self.shot_type(
             gram=gram(maps[LOW]),
             objects=objects,
-            directions=steps.pooled_directions(maps[HIGH], mask),
+            pooled_directions=steps.pooled_directions(maps[HIGH], mask),
             prototype=masked_mean(feature, small_mask),
             on_object=feature * small_mask,
             feature=feature if self.training else None,
@@ -90,7 +90,7 @@ class SymNet(WithBaseLearner):
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         text = cast(Tensor, episode.text)  # t, (B, T)
 
-        # The hyper-correlation: every block of the query with the supports' objects.
+        # The hyper-correlation: every block of the query with the supports' objects, a plain mean over shots.
         objects = [shot.objects for shot in joined_on_gpu(shots, episode)]
         correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
         for stage, block in maps.blocks():
@@ -105,19 +105,19 @@ class SymNet(WithBaseLearner):
         scene_distance = mean_over_shots(scene_distances, weight)  # e, (B,)
 
         # The self-activation prior: a pseudo mask of the query.
-        directions = torch.stack([shot.directions for shot in shots], dim=1)  # (B, K, 3, C_4)
+        directions = torch.stack([shot.pooled_directions for shot in shots], dim=1)  # (B, K, 3, C_4)
         priors = steps.self_activation_priors(maps[HIGH], directions)  # (B, K, h, w)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
-        query_feature = self.project_query(mid_features(maps))  # X_q of [f3; f2], (B, 256, h, w)
+        query_feature = self.project_query(mid_features(maps))  # X_q = relu(W_q [f3; f2]), (B, 256, h, w)
         aligned = [self.align(shot.on_object, text, shot.prototype) for shot in shots]  # r_k = A(X_k m_k, t, p_k)
         support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)  # r_s, (B, 256)
-        query_prototypes = steps.query_prototypes(query_feature, prior)  # of three ranges of P, (B, 256) each
+        query_prototypes = steps.query_prototypes(query_feature, prior)  # at high, middling, low P, (B, 256) each
         query_vector = self.align(query_feature * prior, text, query_prototypes.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r, (B, 256)
 
-        # The four-scale decoder, and the ensemble with the base learner.
+        # The four-scale decoder, and the ensemble with the base learner; subclasses also read maps, shots and weight.
         predictions, auxiliary = self._decode(maps, shots, weight, query_feature, prototype, hyper, prior)
         base_logits = self.base_learner.logits(maps.base)  # (B, N + 1, h, w)
         spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
@@ -130,21 +130,21 @@ class SymNet(WithBaseLearner):
             extra={name: logits_at(logits, size) for name, logits in predictions.items()},
             maps={"prior": prior[:, 0].float()},
         )
-        if self.training:
+        if self.training:  # cross-entropies of final, meta, base and every scale's logits; triplets of r_s and of r_q
             support_features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_features, foreground_mask(episode.support_label))
             query_loss = query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
-            weights = LossWeights(self.foreground_weight, self.settings.aux_weight)
+            weights = LossWeights(foreground=self.foreground_weight, auxiliary=self.settings.aux_weight)
             output.losses = losses(output, auxiliary, support_loss + query_loss, episode, weights)
         return output
 
     def _decode(
         self, maps: Maps, shots: Sequence[Any], weight: Tensor, *inputs: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return two-class logits (B, 2, h, w) by name, and in training those of each scale, of X_q, r, H and P."""
+        """Return two-class logits (B, 2, h, w) by name, and in training each scale's; ``inputs``: X_q, r, H, P."""
         meta, auxiliary = self.decoder(*inputs)
         return {"meta": meta}, auxiliary
 
     def _final(self, shots: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
-        """Return the final logits (B, 2, h, w) of meta and base logits, e and the own class."""
+        """Return the final logits (B, 2, h, w); ``inputs``: meta and base logits, e, the own class or None."""
         return self.ensemble(*inputs)
