@@ -29,13 +29,13 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
     length_bhw = _length(feature_bchw)
     cosines = []
     for prototype in (background, foreground):
-        prototype_length = _length(prototype)
         if prototype.ndim == 2:  # a matrix product, without a map of feature size
             feature_blc = feature_bchw.flatten(2).transpose(1, 2)
             inner = (feature_blc @ prototype.unsqueeze(2)).view_as(length_bhw)
-            prototype_length = prototype_length[:, None, None]
+            prototype_length = _length(prototype)[:, None, None]
         else:
             inner = (feature_bchw * prototype).sum(1)
+            prototype_length = _length(prototype)
         cosines.append(inner / (length_bhw * prototype_length))
     return TEMPERATURE * torch.stack(cosines, dim=1)
 

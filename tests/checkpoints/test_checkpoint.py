@@ -336,6 +336,7 @@ def test_a_former_place_of_padding_is_left_out_where_todays_is_the_same(augment:
     [
         ({"kind": "sgd", "nesterov": True}, {"kind": "nesterov"}),
         ({"kind": "sgd", "nesterov": False}, {"kind": "sgd"}),
+        ({"device": "cpu", "graphs": "auto"}, {"device": "cpu"}),
         ({"rotate_probability": 0, "blur_probability": 0.0, "flip_probability": 0.5}, {"changes": ["flip"]}),
         (dict.fromkeys(("rotate_probability", "blur_probability", "flip_probability"), 0.3), None),  # stays
     ],

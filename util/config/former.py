@@ -6,7 +6,7 @@ ANY = object()  # value of a setting that decided no result
 PAD_AT = "pad_at"  # of an augmentation: where a crop is padded, which its ``pad`` says today
 PROBABILITIES = {f"{name}_probability": name for name in ("rotate", "blur", "flip")}  # of today's ``changes``
 CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that they have today
-    **dict.fromkeys(("log_steps", "text_dir", "typical_epochs"), ANY),
+    **dict.fromkeys(("graphs", "log_steps", "text_dir", "typical_epochs"), ANY),
     "batch_per": ("run",),
     "betas": ([0.9, 0.999],),
     "decay": (0.1,),
