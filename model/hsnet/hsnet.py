@@ -12,13 +12,10 @@ Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, I
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants, joined_on_gpu
@@ -30,15 +27,14 @@ from model.parts.conv4d import CentrePivotConv4d
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID
-from model.tensors.mask import Mask, shapes_are_fixed, touched
+from model.tensors.mask import Mask, touched
 from model.tensors.ops import by_shot, in_float32, resize
-from model.tensors.windows import known_spans, window_around
+from model.tensors.windows import known_spans
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
 KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its kernels, with ``STRIDES``
 NORM_EPS = 1e-5  # added to the norm of a position
-CHECKPOINTED = {"use_reentrant": False, "preserve_rng_state": False}  # of a step without random numbers
 
 
 @dataclass
@@ -77,7 +73,8 @@ class HSNet(Method):
         row_of: dict[int, Tensor] = {}
         for level, block in maps.blocks():  # (n, C, R, R')
             directions[level].append(object_unit(block, mask))
-            row_of[level] = row_numbers(mask, block.shape[-2:])  # the same for all blocks of a level
+            grid = block.shape[-2:]  # the same for all blocks of a level
+            row_of[level] = mask.positions(grid, touched).row_of.unflatten(1, grid)
         return HSNetShot(directions, row_of)
 
     def predict(self, maps: Maps, shots: Sequence[HSNetShot], episode: Episode) -> Output:
@@ -120,15 +117,6 @@ def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
     return unit(feature * share, dim=2)  # as published; the share cancels: cells in part on the object count in full
 
 
-def row_numbers(mask: Mask, size: Sequence[int]) -> Tensor:
-    """Return the number of each position's row in ``object_unit``, from 1, (n, R, R'); 0 where there is no object."""
-    is_row = touched(mask.on(size))
-    if shapes_are_fixed():  # then every position has a row
-        is_row = torch.ones_like(is_row)
-    count = is_row.flatten(1).cumsum(1).view_as(is_row)
-    return count * is_row
-
-
 @torch.no_grad()
 @in_float32
 def clamped_cosines(query_bchw: Tensor, support_nlc: Tensor) -> Tensor:
@@ -161,31 +149,12 @@ class Squeeze(nn.Module):
     def forward(self, queries: list[Tensor], supports: list[Tensor], row_of: Tensor, spans: list[list[int]]) -> Tensor:
         """Return Z_l from the normalised features of each block: t of (B, C, h, w), and of objects t of (n, m, C).
 
-        ``row_of`` (n, R, R') is from ``row_numbers``; ``spans`` are the objects' first and last rows and columns.
-
-        The first convolution of C_l runs block by block; the backward pass computes it again. Outside the window
-        around the object its input is 0 and its output the bias.
+        ``row_of`` (n, R, R') is that of ``HSNetShot``; ``spans`` are the objects' first and last rows and columns.
         """
-        convolution = cast(CentrePivotConv4d, self.blocks[0])
-        # A kernel reaches the object from pivots up to ``reach`` after it, and before it from that of its first cell.
-        reach = convolution.over_support.kernel_size[0] // 2
-        size = queries[0].shape[-2:]
-        window = window_around(spans, size, before=0, after=reach, stride=convolution.stride)
-        row_in_window = window.crop(row_of.unsqueeze(1))[:, 0]  # (n, R, R') of the window
-        batch = torch.arange(len(row_in_window), device=row_in_window.device).view(-1, 1)
-
-        def of_block(i: int, query: Tensor, support: Tensor) -> Tensor:
-            rows = F.pad(support, (0, 0, 1, 0))  # row 0, of zeros, is of no object
-            in_window = rows[batch, row_in_window.flatten(1)]  # (n, R R', C)
-            cosines = clamped_cosines(query, in_window).unflatten(1, row_in_window.shape[1:])  # (n, R, R', h, w)
-            return convolution.convolve(cosines.unsqueeze(1), slice(i, i + 1))  # (n, 16, r, r', h, w), no bias yet
-
-        compute = partial(checkpoint, of_block, **CHECKPOINTED) if torch.is_grad_enabled() else of_block
-        pairs = enumerate(zip(queries, supports, strict=True))
-        parts = (compute(i, query, support) for i, (query, support) in pairs)
-        bias = cast(Tensor, convolution.bias())
-        total = convolution.with_bias(reduce(torch.add, parts))
-        return self.blocks[1:](window.place(total, bias, size))
+        first = cast(CentrePivotConv4d, self.blocks[0])
+        pairs = zip(queries, supports, strict=True)
+        convolved = first.around_objects(clamped_cosines, pairs, row_of, spans)  # of C_l, (n, 16, r, r', h, w)
+        return self.blocks[1:](convolved)
 
 
 class Mix(nn.Sequential):

@@ -10,16 +10,22 @@ Tensors have the support's dimensions first, (B, C, R, R', h, w): a map of the q
 convolutions then read and write the same layout, and no permuted copy of a 4D tensor is made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial, reduce
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from model.tensors.windows import window_around
+
+Correlate: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # from (B, C, h, w) and l positions (n, l, C) to (n, l, h, w)
 Region: TypeAlias = tuple[slice, slice, slice, slice]  # of a tensor's or a kernel's first four dimensions
 EVERYTHING = slice(None)
+CHECKPOINTED = {"use_reentrant": False, "preserve_rng_state": False}  # of a step without random numbers
 
 
 class CentrePivotConv4d(nn.Module):
@@ -37,6 +43,43 @@ class CentrePivotConv4d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, width, r, r', h, w) with r = ceil(R / stride)."""
         return self.with_bias(self.convolve(x, EVERYTHING))
+
+    def around_objects(
+        self,
+        correlate: Correlate,
+        pairs: Iterable[tuple[Tensor, Tensor]],
+        row_of: Tensor,
+        spans: Sequence[Sequence[int]],
+    ) -> Tensor:
+        """Return the convolution, with bias, of correlations (n, t, R, R', h, w) that are 0 outside objects.
+
+        Only the window around an object is computed, channel by channel, and again in the backward pass; elsewhere the
+        output is the bias.
+
+        Args:
+            correlate: Makes the correlations of one channel.
+            pairs: The features of each channel: the queries', (B, C, h, w), and those at objects' positions, (n, m, C).
+            row_of: Each position's row in the latter, from 1, (n, R, R'); 0: no object.
+            spans: The objects' first and last rows and columns.
+        """
+        # A kernel reaches the object from pivots up to ``reach`` after it, and before it from that of its first cell.
+        reach = self.over_support.kernel_size[0] // 2
+        grid = row_of.shape[1:]
+        window = window_around(spans, grid, before=0, after=reach, stride=self.stride)
+        row_in_window = window.crop(row_of.unsqueeze(1))[:, 0]  # (n, R, R') of the window
+        batch = torch.arange(len(row_in_window), device=row_in_window.device).view(-1, 1)
+
+        def of_channel(i: int, query: Tensor, support: Tensor) -> Tensor:
+            rows = F.pad(support, (0, 0, 1, 0))  # row 0, of zeros, is of no object
+            in_window = rows[batch, row_in_window.flatten(1)]  # (n, R R', C)
+            correlation = correlate(query, in_window).unflatten(1, row_in_window.shape[1:])  # (n, R, R', h, w)
+            return self.convolve(correlation.unsqueeze(1), slice(i, i + 1))  # (n, width, r, r', h, w), no bias yet
+
+        compute = partial(checkpoint, of_channel, **CHECKPOINTED) if torch.is_grad_enabled() else of_channel
+        parts = (compute(i, query, support) for i, (query, support) in enumerate(pairs))
+        bias = cast(Tensor, self.bias())
+        total = self.with_bias(reduce(torch.add, parts))
+        return window.place(total, bias, grid)
 
     def convolve(self, x: Tensor, channels: slice) -> Tensor:
         """Return the part of the output, without bias, that some input channels contribute, which ``x`` holds alone."""

@@ -66,6 +66,12 @@ class Positions:
         order = self.inside.byte().argsort(dim=1, descending=True, stable=True)
         return order[:, : max(self.counts)]
 
+    @cached_property
+    def row_of(self) -> Tensor:
+        """The number of each position's row in ``padded``, from 1, (N, L) int64; 0: it has none."""
+        has_row = torch.ones_like(self.inside) if shapes_are_fixed() else self.inside
+        return has_row.cumsum(1) * has_row
+
     @property
     def index(self) -> list[Tensor]:
         """The positions chosen on every grid, N of (n,) int64, ascending."""

@@ -36,7 +36,6 @@ from util.files import content_digest, lock, writable, write_atomically
 from util.files.overlay import class_colour
 from util.files.palette import IGNORE
 
-MAX_CLASSES = 8  # the colours of more are alike
 UPLOADS = "photos"  # folder
 FORMER = {"marked": EXAMPLES, f"{PAGE}/marks": f"{PAGE}/edits"}  # folders by their names in earlier versions
 

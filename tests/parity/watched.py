@@ -195,7 +195,7 @@ def hsnet(network: Any, case: Case) -> Collect:
     def keep_level(level: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             positions = inputs[0][0].shape[-2:].numel()  # of a grid
-            maps = [x.sum(1, keepdim=True) for x in windows]  # (B, r r', h, w) each; outside the window all is 0
+            maps = [x.sum(1, keepdim=True) for x in windows]  # (n, R R', h, w) each; outside the window all is 0
             each.setdefault(f"mid_corr_{level}", []).append(torch.cat(maps, 1) / positions)
             windows.clear()
 
