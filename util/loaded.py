@@ -61,7 +61,7 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "masks of objects outside the 20 trained classes overlap them by 27 % on average; SAM-type weights do better: "
+    "masks of objects outside the 20 trained classes overlap them by 28 % on average; SAM-type weights do better: "
     "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number

@@ -54,11 +54,9 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     Raises:
         UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
-    if len(runs) < 2 or len(runs) % 2:
-        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
     output_a, _, output_b = output.partition(":")
     output_b = output_b or output_a
-    pairs = [(read_scored(a, output_a), read_scored(b, output_b)) for a, b in zip(runs[::2], runs[1::2])]
+    pairs = _pairs_of(runs, output_a, output_b)
     scored_a, scored_b = zip(*pairs)
     scored = list(chain.from_iterable(pairs))
     _check_episodes(scored)
@@ -78,6 +76,13 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     out.notes += side_warning(zip((name_a, name_b) * len(pairs), (result.input_side for result in scored)))
     out.notes.append(_verdict(scored_a, scored_b, overall))
     return out
+
+
+def _pairs_of(runs: Sequence[Path], output_a: str, output_b: str) -> list[tuple[Scored, Scored]]:
+    """Return the scores of A and B, pair by pair; UserError: as ``compare``, but for their episodes."""
+    if len(runs) < 2 or len(runs) % 2:
+        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
+    return [(read_scored(a, output_a), read_scored(b, output_b)) for a, b in zip(runs[::2], runs[1::2])]
 
 
 def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
