@@ -335,7 +335,7 @@ class Session:
             raise UserError(f"{photo.name}: {name} was not searched for; press Segment")
         if verdict == ACCEPTED and not (photo.names or photo.is_example):
             raise UserError(f"{photo.name}: was not segmented and has no mask to accept; press Segment")
-        if verdict and (photo.is_outdated):
+        if verdict and photo.is_outdated:
             raise UserError(f"{photo.name}: its file was replaced; press Segment")
 
     def slide(self, threshold: float | None, min_presence: float | None) -> None:
