@@ -24,6 +24,7 @@ LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
     **dict.fromkeys(("hdmnet", "bam"), ("resnet50_pascal_5shot",)),
     **{"dcama": ("resnet50", "swin"), "hsnet": ("resnet50", "vgg16")},
+    "pfenet": ("resnet50", "vgg16"),
     "symnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),
 }
 
@@ -37,7 +38,7 @@ def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device
 def test_measured_cases_are_all_there(shared: Path) -> None:
     counts = collections.Counter(model for model, _ in CASES)
     assert counts.keys() == ABSOLUTE.keys() and min(counts.values()) >= 3
-    assert len(CASES) >= 35
+    assert len(CASES) >= 39
 
 
 @pytest.mark.parity
