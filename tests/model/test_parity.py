@@ -26,6 +26,7 @@ LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
     **dict.fromkeys(("hdmnet", "bam"), ("resnet50_pascal_5shot",)),
     **{"dcama": ("resnet50", "swin"), "hsnet": ("resnet50", "vgg16")},
+    "pfenet": ("resnet50", "vgg16"),
     "symnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),
 }
 
@@ -45,7 +46,7 @@ def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str
 def test_measured_cases_are_all_there(shared: Path) -> None:
     counts = collections.Counter(model for model, _ in CASES)
     assert counts.keys() == ABSOLUTE.keys() and min(counts.values()) >= 3
-    assert len(CASES) >= 35
+    assert len(CASES) >= 39
 
 
 @pytest.mark.parity

@@ -20,9 +20,10 @@ INPUTS = {"query", "query_label", "query_base_label", "support", "support_label"
 INPUTS |= {"scales", "refine", "shot"}
 # Of outputs and intermediates.
 ABSOLUTE = dict.fromkeys(("symnet", "dcama", "hdmnet", "bam"), 1e-3)
-ABSOLUTE |= dict.fromkeys(("ssp", "sccan", "hsnet", "insid3"), 1e-4)
+ABSOLUTE |= dict.fromkeys(("ssp", "sccan", "hsnet", "insid3", "pfenet"), 1e-4)
 TIGHT = {"mid_coarse": 1e-4, "mid_gram": 1e-6, "mid_shot": 1e-6}  # of DCAMA's soft masks, HDMNet's scene distances
 RELATIVE = {"symnet": 1e-4, "ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5, "hsnet": 1e-5, "bam": 1e-4}
+RELATIVE |= {"pfenet": 2e-5}
 LOSS_RELATIVE = {"symnet": 1e-4}
 OTHER_LOSSES, OTHER_GRADIENTS, NO_GRADIENT = 1e-5, 1e-3, 1e-6
 GRADIENT_RELATIVE = {"hsnet": 5e-3}  # kernels of SSE4.1 move its ReLUs: 2.7e-3
