@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from util.errors import UserError
-from util.files.images import UPRIGHT, fitted_mask, frame_of, header_of, opened_mask
+from util.files.images import UPRIGHT, check_image, fitted_mask, frame_of, header_of, opened_mask
 from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
 
 SMALL = 64  # values below are numbers of classes
@@ -61,6 +61,7 @@ def read_region(
     name = getattr(mask, "filename", "") or "an example's mask"
     rule = ObjectRule(value, unknown, several, source=name)
     if isinstance(mask, Image.Image):
+        check_image(mask, Path(name))
         return _region_in_image(mask, rule)
     return _region_in(_values_of_array(mask, name), rule), True
 
