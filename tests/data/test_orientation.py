@@ -234,7 +234,7 @@ def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, rea
     with pytest.raises(UserError, match=r"a\.png: 40 x 40 pixels, the limit is 1500; make it smaller"):
         read(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # of which Pillow itself refuses twice as many
-    with pytest.raises(UserError, match=r"a\.png: this \w+ has more than \d+ pixels; make it smaller"):
+    with pytest.raises(UserError, match=r"a\.png: has more than \d+ pixels; make it smaller"):
         read(tmp_path / "a.png")
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from model.episode import IGNORE
-from util.errors import UserError
+from util.errors import TooLarge, UserError
 from util.files import stand_in, write_atomically
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
@@ -46,6 +46,7 @@ VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
+ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # of an object in memory
 HEIF = (".heic", ".heif")
 NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
@@ -57,6 +58,7 @@ BITS_TAG = 258
 TILE_WIDTH_TAG = 322
 TILE_HEIGHT_TAG = 323
 SOFTWARE_TAG = 305
+MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
@@ -112,28 +114,40 @@ def opened(path: Path, what: str = "image", content: bytes | None = None) -> Ite
         what: the word for it in messages.
         content: of the file.
     """
+    with (
+        read_errors(path, what),
+        path.open("rb") if content is None else BytesIO(content) as file,
+        _identified(file, path) as image,
+    ):
+        _turn_to_largest_page(image, path)
+        check_image(image, path)
+        if what == "mask":
+            _check_kind_of_mask(image, path)
+        yield image
+
+
+@contextmanager
+def read_errors(path: Path, what: str = "image") -> Iterator[None]:
+    """Turn every error of the block, which reads an image file, into one line (UserError)."""
     try:
-        with path.open("rb") if content is None else BytesIO(content) as file, _identified(file, path) as image:
-            _turn_to_largest_page(image, path)
-            check_image(image, path)
-            if what == "mask":
-                _check_kind_of_mask(image, path)
-            yield image
+        yield
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        raise TooLarge(f"{path}: has more than {MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
 
 
 def check_image(image: Image.Image, path: Path) -> None:
-    """Refuse (UserError) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
+    """Refuse (TooLarge) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
     tags = getattr(image, "tag_v2", {})
     tile = (tags.get(TILE_HEIGHT_TAG, 1), tags.get(TILE_WIDTH_TAG, 1))
     try:
         for height, width in ((image.height, image.width), tile):
             check_size(height, width)
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise TooLarge(f"{path}: {error}") from None
 
 
 def _identified(file: BinaryIO, path: Path) -> Image.Image:
@@ -143,7 +157,9 @@ def _identified(file: BinaryIO, path: Path) -> Image.Image:
     """
     start = file.read(HEADER)
     file.seek(0)
-    if HEIF_START.match(start) and find_spec("pillow_heif"):
+    if HEIF_START.match(start):
+        if not find_spec("pillow_heif"):
+            raise ValueError(NEEDS_HEIF)
         import_module("pillow_heif").register_heif_opener()
     Image.init()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
@@ -191,18 +207,14 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
 
 def _problem(path: Path, error: Exception) -> str:
     """Return in words why an image file cannot be read, and the fix."""
-    if isinstance(error, Image.DecompressionBombError):
-        return f"has more than {MAX_PIXELS} pixels; {FIX}"
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return "does not exist; restore it or leave it out"
     if cause := getattr(error, "strerror", None):  # of the system
         return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):
         return f"is {other}"
-    needs_heif = path.suffix.lower() in HEIF and not find_spec("pillow_heif")
-    fix = f"; {NEEDS_HEIF}" if needs_heif else ""
-    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
-    return f"is damaged or not an image ({reason}{fix}); restore it or leave it out"
+    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else ADDRESS.sub("", str(error))
+    return f"is damaged or not an image ({reason}); restore it or leave it out"
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
@@ -347,6 +359,24 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     _say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
     stretched = (values - low) * (255 / (high - low))
     return np.clip(stretched, 0, 255).round().astype(np.uint8)
+
+
+def content_of(given: object) -> bytes | None:
+    """Return the content of a file that is given as bytes or as an open file; None of anything else.
+
+    UserError: it is open as text. TooLarge: it has more than ``MAX_BYTES``.
+    """
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    read = getattr(given, "read", None)
+    if read is None:
+        return None
+    content = read(MAX_BYTES + 1)
+    if not isinstance(content, bytes):
+        raise UserError("a file that is open as text is no picture; open it with mode 'rb'")
+    if len(content) > MAX_BYTES:
+        raise TooLarge(f"a file of more than {MAX_BYTES} bytes; {FIX}")
+    return content
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
