@@ -36,7 +36,7 @@ from util.files import project_path, stand_in, write_atomically
 
 FORMAT = "sym-net/1"
 # what a checkpoint may hold beside config and weights
-OPTIONAL = {"optimizers": dict, "ema": dict, "progress": dict, "schedule": dict, "base": list}
+OPTIONAL: dict[str, type] = {"optimizers": dict, "ema": dict, "progress": dict, "schedule": dict, "base": list}
 ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
@@ -133,11 +133,11 @@ def read(path: str | Path) -> dict[str, Any]:
 def _check_own(content: dict[str, Any], path: Path) -> None:
     """Refuse (UserError) a checkpoint of this project that lacks a part, or has one of another kind."""
     config = content.get("config")
-    parts = {key: (content.get(key), dict) for key in ("config", "weights")}
-    parts |= {key: (content[key], kind) for key, kind in OPTIONAL.items() if key in content}
+    parts: dict[str, tuple[Any, type]] = {key: (content.get(key), dict) for key in ("config", "weights")}
+    parts.update({key: (content[key], kind) for key, kind in OPTIONAL.items() if key in content})
     if isinstance(config, dict):
         sections = ("run", "data", "model", f"{content.get('stage')}_stage")
-        parts |= {f"config.{section}": (config.get(section), dict) for section in sections}
+        parts.update({f"config.{section}": (config.get(section), dict) for section in sections})
     for key, (part, kind) in parts.items():
         if not isinstance(part, kind):
             raise UserError(f"{path}: is a damaged checkpoint: '{key}' is missing or of another kind; copy it anew")

@@ -27,7 +27,8 @@ CALLS = {"GLOBAL", "REDUCE", "NEWOBJ", "BUILD"}  # for each of which torch looks
 MAX_LOOKS = 2**23  # some seconds
 REFUSED = "builtins.bytearray"  # torch would let it take any memory
 TIMES = 4  # the size of a file that its tensors may have: some share their memory
-ROOM = 2**20  # bytes, beside that
+ROOM = 2**27  # bytes, beside that
+MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
 OF_TYPE = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
@@ -52,9 +53,10 @@ def load(path: Path) -> Any:
         ValueError: it is larger unpacked than the file, contains itself, or holds a tensor that is not a plain one.
         Exception: of any kind, as torch and safetensors raise for damaged files; ``reason`` says it in words.
     """
-    limit = TIMES * path.stat().st_size + ROOM
+    size = TIMES * path.stat().st_size
+    limit = size + ROOM
     content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path, limit)
-    check_nested(content, _parts_of, limit)
+    check_nested(content, _parts_of, size + MAX_VALUES)
     _check_tensors(content, limit)
     return content
 
@@ -88,12 +90,11 @@ def _load_pickle(path: Path, limit: int) -> Any:
         raise ValueError(f"it names {len(types)} types; save its state dict")
     if REFUSED in types:
         raise ValueError(f"it would load {REFUSED}")
-    stand_ins = [_stand_in(name) for name in types]
-    with torch.serialization.safe_globals(stand_ins):
+    with torch.serialization.safe_globals([_stand_in(name) for name in types]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _stand_in(name: str) -> type:
+def _stand_in(name: str) -> Any:
     module, _, title = name.rpartition(".")
     return type(title, (_Foreign,), {"__module__": module})
 
