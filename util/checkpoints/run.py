@@ -43,12 +43,14 @@ HARMLESS = (
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
 OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
+CODE = "code"  # an entry of a checkpoint, which ``--allow-changes`` lets differ
 SAME = {  # entries of a checkpoint that a training which takes it shares; what is said if it does not
     "schedule": "other epochs, batch, processes or list",
     "data": "another training list than today's",
     "content": "other photos or masks of the training list than those there today",
     "text": "other text vectors",
     "start": "other initial weights than those there today",
+    CODE: "other code of the method than today's",
 }
 
 
@@ -273,7 +275,8 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
         raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
     if "content" not in content:  # of a version that compared sizes
         log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
-    if other := changed_entries(content, state):
+    known = {key: entry for key, entry in state.items() if not (key == CODE and allow_changes)}
+    if other := changed_entries(content, known):
         raise UserError(f"{path}: was trained with {', '.join(other)}; restore them, or start again with --overwrite")
     differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
     if not differences or allow_changes:

@@ -118,6 +118,7 @@ class Result(TypedDict):
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
     shared_with: list[str]  # protocols scored on the same passes of the network
+    code: dict[str, str]  # module of the method's code -> SHA-256; empty: not known
     config: dict[str, Any]  # merged
     environment: dict[str, Any]  # commit, versions, machine, command
 
@@ -136,7 +137,10 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """Return the result of a file; errors as ``read_json`` and ``check_result``."""
-    result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    content = read_json(path, "this result", "score the run again with test.py")
+    if isinstance(content, dict):
+        content.setdefault("code", {})  # of results before December 2026
+    result = check_result(content, path)
     return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
 
 

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from model.code import code_of
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
 from model.registry import described
 from util import cli
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.checkpoints.run import OPTIONS, RUN, Run
+from util.checkpoints.run import CODE, OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
 from util.config.read import to_dict
@@ -186,6 +187,7 @@ def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList
         "data": images.digest,
         "content": images.files_digest,
         "text": run.context.text_digest,
+        CODE: code_of(type(network)),
     }
 
 
