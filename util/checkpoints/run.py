@@ -10,6 +10,7 @@ from typing import Any
 
 from model.registry import class_of
 from util.checkpoints import checkpoint
+from util.config.place import BEST, ENVIRONMENT, LAST, PREVIOUS, stage_name
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
 from util.config.tree import find, override
@@ -17,13 +18,9 @@ from util.errors import UserError
 from util.files import kept_json
 from util.launcher import is_first_of_machine
 from util.runtime.context import RunContext, make_run_context, network_config, with_data
-from util.runtime.run_folder import ENVIRONMENT
 
 log = logging.getLogger("symnet")
-LAST = "last.pth"
-BEST = "best.pth"
 METRICS = "metrics.json"
-PREVIOUS = "previous.pth"  # the last checkpoint but one, used when the last one cannot be read
 NO_CHECKPOINT = "none"
 OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
 TRAINING_FREE = "training-free"
@@ -120,11 +117,9 @@ class Run:
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
         run = self.config.run
-        shots = self.config.data.shot
         if stage == "base" and run.base_folder:
             return Path(run.base_folder)
-        leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
-        return Path(run.folder) / str(run.name) / leaf
+        return Path(run.folder) / str(run.name) / stage_name(stage, self.config.data.shot)
 
     def at(self, stage: str) -> StageFolder:
         """Return the folder and state of a stage (base, meta)."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from util.config.former import without_former
+from util.config.place import RESULT, folder_and_name, run_of
 from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
 from util.evaluate.mask_metrics import METRICS
@@ -21,7 +22,7 @@ from util.typecheck import Misfit, convert
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 OF_CONFIGS = ("config", "training", "trained_with", "protocol_settings")  # entries that hold settings
-RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
+MANIFEST = "episodes.jsonl"  # beside a result
 PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
 PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
 # What is drawn beside a result, as patterns: the next test removes it
@@ -135,8 +136,11 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the result of a file; errors as ``read_json`` and ``check_result``."""
+    """Return the result of a file, as of the run that it lies in; errors as ``read_json`` and ``check_result``."""
     result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    run = run_of(path)
+    if run is not None:
+        _, result["run"] = folder_and_name(run, result["run"])
     return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
 
 

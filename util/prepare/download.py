@@ -14,10 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from util.errors import UserError
-from util.files import fingerprint, write_atomically
+from util.files import CHUNK, fingerprint, state_of, update_with_file, write_atomically
 from util.progress import ProgressBar
 
-CHUNK = 1 << 20
 PARTIAL, RANGE_IMPOSSIBLE = 206, 416  # HTTP
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
 
@@ -76,9 +75,7 @@ def _checked(path: Path, checksum: str | None, url: str) -> Path:
         return path
     algorithm, _, expected = checksum.partition(":")
     digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
+    update_with_file(digest, path)
     if not digest.hexdigest().startswith(expected.lower()):
         raise UserError(f"{path}: its checksum is not {checksum} of {url}; remove it and run this again")
     return path
@@ -93,7 +90,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     """
     aside = folder / f".{archive.name}.unpacking"
     stamp = folder / f".{archive.name}.unpacked"
-    made_from = fingerprint([archive])
+    made_from = fingerprint(archive.name, *state_of(archive))
     if stamp.exists() and stamp.read_text() == made_from:
         return folder
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call

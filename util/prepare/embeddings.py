@@ -5,6 +5,7 @@ GoogleNews word2vec file. The rows of a published .pkl or .npz are taken as they
 """
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from util.config.read import read_config
 from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
-from util.files import fingerprint
+from util.files import fingerprint, update_with_file
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +46,13 @@ def run(options: argparse.Namespace) -> int:
     target = folder / f"{name}_{data.name}.npz"
     source = download(options.download) if options.download else options.vectors
     holds_words = source.suffix not in SUFFIXES
-    made_from = fingerprint([source], *data.classes, options.missing, holds_words)
+    content = hashlib.sha256()
+    update_with_file(content, source)
+    made_from = fingerprint(content.hexdigest(), *data.classes, options.missing, holds_words)
     if target.exists():
         if stored_origin(target) != made_from:
-            raise UserError(
-                f"{target}: was made from another file, classes or options; remove it, or take another --name"
-            )
+            problem = "was made from another file, classes or options, or by an earlier version"
+            raise UserError(f"{target}: {problem}; remove it, or take another --name")
         print(f"{target}: made from {source} already; nothing to do")
         return 0
     if holds_words:

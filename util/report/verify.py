@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from util.checkpoints.run import Run
 from util.config.read import from_checkpoint
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
@@ -120,12 +119,8 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 
 def test_of(path: Path, result: Result) -> Test:
-    """Return the test that repeats a result of this file, whose run may have another name today."""
+    """Return the test that repeats a result of this file, of the run that it lies in."""
     config = from_checkpoint(result["config"], str(path))
-    stage = path.absolute().parent.parent
-    is_of_run = result["weights_mark"] in ("", "last")
-    if is_of_run and stage.name == Run(config).folder("test").name:
-        config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})

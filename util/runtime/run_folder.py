@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from util.config.place import CONFIG, ENVIRONMENT
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
 from util.progress import ProgressBar
 
@@ -24,7 +25,6 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotl
 UNKNOWN = "unknown"  # commit or version
 LOCK = ".lock"
 LOG = "log.txt"
-ENVIRONMENT = "environment.json"
 
 
 class RunFolder:
@@ -64,7 +64,7 @@ class RunFolder:
         """
         if self.writes:
             known = environment() | facts
-            self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+            self.write_text(CONFIG, yaml.safe_dump(config, sort_keys=False))
             self.write_json(ENVIRONMENT, known)
             text = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
             record = log.makeRecord(log.name, logging.INFO, "", 0, "%s", (text,), None)

@@ -272,7 +272,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
     training.curves.resumed_at = training.progress.step + 1
-    log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
+    log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
 
 
 class Interrupted(Exception):
