@@ -15,6 +15,7 @@ from util.errors import UserError
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"  # that a training and a test write into their folders
 BEST, LAST, PREVIOUS = "best.pth", "last.pth", "previous.pth"  # the latter is used when the last one cannot be read
 RESULT = "result.json"  # of a test
+DISCARDED = "discarded.json"  # a result of weights that were replaced
 CHECKPOINTS = (LAST, PREVIOUS, BEST)
 WRITTEN = (CONFIG, ENVIRONMENT, RESULT, *CHECKPOINTS)
 STAGE = re.compile(r"(base|meta|test)(_\d+shot)?")

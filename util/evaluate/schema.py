@@ -34,6 +34,9 @@ ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foregrou
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
+SINCE = dict.fromkeys(  # entries that results of earlier versions lack: not known
+    ("whole_list", "whole_content", "photos_trained_on", "photos_listed")
+)
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key, and one for its values by class.
@@ -87,6 +90,11 @@ class Result(TypedDict):
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
     content: str  # SHA-256 of the names and contents of the list's photos and masks
+    whole_list: str | None  # SHA-256 of the data set's whole test list, of which the fold's is a part
+    whole_content: str | None  # and of the names and contents of its photos and masks
+    # test photos that the weights, base stage included, were trained on, told by their contents; null: not known
+    photos_trained_on: int | None
+    photos_listed: int | None  # test photos that the data set's training list names too; null: it is not there
     list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
@@ -124,10 +132,12 @@ class Result(TypedDict):
 
 
 def check_result(content: Any, source: object) -> dict[str, Any]:
-    """Return a result after checking it against the schema.
+    """Return a result after checking it against the schema, with null for entries that earlier versions lack.
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
+    if isinstance(content, dict):
+        content = {**SINCE, **content}
     try:
         convert(Result, content, "")
     except Misfit as misfit:

@@ -21,7 +21,7 @@ from util.parallel import attempt, parallel_map
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, compare_count
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
-MADE_FROM = "made_from.txt"  # that fingerprint from the first job on, then the line of each job that is done
+MADE_FROM = "made_from.txt"  # that fingerprint from the first job on, then a line for each job that is done
 RULES = 3  # raise when the same sources give other files
 SHOWN_ERRORS = 5  # bad files that are named
 EMPTY = "masks show no pixel of their class and are left out"
@@ -123,7 +123,7 @@ def _source_fingerprint(plan: Plan) -> str:
 
 
 class Journal:
-    """The jobs that are done from the same sources, by their lines, in a file that names the sources first."""
+    """The jobs that are done from the same sources, a line each, in a file that names the sources first."""
 
     def __init__(self, file: Path, made_from: str):
         self.file = file
@@ -137,12 +137,17 @@ class Journal:
         """Begin the file anew."""
         write_atomically(self.file, f"{self.made_from}\n")
 
-    def add(self, line: str) -> None:
+    def add(self, key: str) -> None:
         """Note that a job is done."""
-        if line not in self.done:
-            self.done.add(line)
+        if key not in self.done:
+            self.done.add(key)
             with self.file.open("a", encoding="utf-8", errors="surrogateescape") as out:
-                out.write(f"{line}\n")
+                out.write(f"{key}\n")
+
+
+def _key_of(job: MaskJob) -> str:
+    """Return what a journal calls a job."""
+    return f"{job.name} {job.class_id} {job.photo_name}"
 
 
 def _is_done(plan: Plan, out: Path, facts: dict[str, Any], made_from: str, skip_bad: bool) -> bool:
@@ -206,12 +211,12 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, journal: Journal | None = No
     shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
     run_job = partial(_make, plan=shared_plan, out=out)
     done = set[str]() if journal is None else {*journal.done}
-    marked = [(job, job.line in done) for job in jobs]
+    marked = [(job, _key_of(job) in done) for job in jobs]
     results = list[Made | UserError]()
     for job, result in zip(jobs, parallel_map(partial(attempt, run_job), marked, "photos and masks"), strict=True):
         results.append(result)
         if journal is not None and isinstance(result, Made):
-            journal.add(job.line)
+            journal.add(_key_of(job))
     _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, Made)]
 
