@@ -28,7 +28,7 @@ REPLACED = {"test/own", "test/own_last", "test_5shot/own"}
 
 def test_tests_of_replaced_weights_are_in_no_table(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the command is killed as soon as the first file of the training has gone."""
-    run = Run(read_config(mini_yaml("ssp")))
+    run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
     assert train_meta(run.config, resume=False, overwrite=False) == 0
     photos = checkpoint.photos_of(checkpoint.read(run.folder("meta") / BEST))
     index = load_index(run.config.data, "train")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
+from model.registry import described
 from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
@@ -112,6 +113,7 @@ def train_stage(
         state["precision"] = prepared.precision
         discard = None if resume else partial(_discard_tests, run, name)
         folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite, at_start=discard)
+        log.info("%s", described(config.model))
         curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
         training = hooks.Training(
             prepared=prepared,
