@@ -290,12 +290,14 @@ def content_digest(path: Path) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def update_with_file(digest: Any, path: Path) -> None:
-    """Add the content of a file of any size to a digest of ``hashlib``; UserError if there is no such file."""
+def whole_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hexadecimal digest of a file of any size and kind; UserError if there is no such file."""
     _status(path)
+    digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
+    return digest.hexdigest()
 
 
 def fingerprint(*facts: Any) -> str:

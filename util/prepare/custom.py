@@ -27,7 +27,7 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, load_index
 from util.errors import UserError
-from util.files import content_digest, files_below, fingerprint, kept_json, made_aside, write_atomically
+from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
 from util.prepare.datasets import recipes
@@ -144,7 +144,7 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
         files += files_below(path) if path.is_dir() else [path]
     elif options.masks.is_dir() and (names := names_of(options)) is not None:
         files = [names.path]
-    contents = (f"{path.name} {content_digest(path).hex()}" for path in files if path.is_file())
+    contents = (f"{path.name} {whole_digest(path)}" for path in files if path.is_file())
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
     return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare)

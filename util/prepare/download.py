@@ -1,6 +1,5 @@
 """Downloads over HTTP and unpacking of archives: resumed, checked, and never left half-written."""
 
-import hashlib
 import http.client
 import lzma
 import os
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from util.errors import UserError
-from util.files import CHUNK, fingerprint, state_of, update_with_file, write_atomically
+from util.files import CHUNK, fingerprint, state_of, whole_digest, write_atomically
 from util.progress import ProgressBar
 
 PARTIAL, RANGE_IMPOSSIBLE = 206, 416  # HTTP
@@ -74,9 +73,7 @@ def _checked(path: Path, checksum: str | None, url: str) -> Path:
     if checksum is None:
         return path
     algorithm, _, expected = checksum.partition(":")
-    digest = hashlib.new(algorithm)
-    update_with_file(digest, path)
-    if not digest.hexdigest().startswith(expected.lower()):
+    if not whole_digest(path, algorithm).startswith(expected.lower()):
         raise UserError(f"{path}: its checksum is not {checksum} of {url}; remove it and run this again")
     return path
 

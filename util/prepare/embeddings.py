@@ -5,7 +5,6 @@ GoogleNews word2vec file. The rows of a published .pkl or .npz are taken as they
 """
 
 import argparse
-import hashlib
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from util.config.read import read_config
 from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
-from util.files import fingerprint, update_with_file
+from util.files import fingerprint, whole_digest
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +45,7 @@ def run(options: argparse.Namespace) -> int:
     target = folder / f"{name}_{data.name}.npz"
     source = download(options.download) if options.download else options.vectors
     holds_words = source.suffix not in SUFFIXES
-    content = hashlib.sha256()
-    update_with_file(content, source)
-    made_from = fingerprint(content.hexdigest(), *data.classes, options.missing, holds_words)
+    made_from = fingerprint(whole_digest(source), *data.classes, options.missing, holds_words)
     if target.exists():
         if stored_origin(target) != made_from:
             problem = "was made from another file, classes or options, or by an earlier version"
