@@ -148,7 +148,7 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
 
 
 def _begin_in_utf8() -> None:
-    """Begin this process anew in Python's UTF-8 mode if its locale has ASCII alone, which names of classes may leave."""
+    """Begin this process anew in Python's UTF-8 mode if its locale knows ASCII alone: names may have more."""
     is_ascii = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
     if is_ascii and os.environ.get(UTF8_MODE) != "1":
         os.environ[UTF8_MODE] = "1"
