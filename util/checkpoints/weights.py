@@ -317,7 +317,11 @@ def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str 
 def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
     is_foreign = run.weights_origin == runs.FOREIGN
-    differences = [] if is_foreign else as_texts(run.training_differences(content))
+    differing = run.training_differences(content)
+    if is_foreign:  # another training has other settings; that it was of another method is said
+        names = [] if run.context.model_class.only_base_stage else ["model.name"]
+        differing = {key: values for key, values in differing.items() if key in names}
+    differences = as_texts(differing)
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step = training[-1]["step"]
@@ -347,7 +351,7 @@ def load_checkpoint(
     if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
         raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
     target = network if stage == "meta" else network.base_stage()
-    checkpoint.load_state(target, checkpoint.weights_of(content), str(path))
+    checkpoint.load_state(target, content, str(path))
     if stage == "base":
         network.requires_grad_(True)
         network.freeze()
@@ -361,7 +365,7 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     """
     checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
     state = checkpoint.weights_of(content)
-    layout = published_layout(state)
+    layout = None if checkpoint.is_own(content) else published_layout(state)
     state = (layout.translate(state) if layout else None) or state
     parts = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "base_learner."))}
     if not any(name.startswith("base_learner.") for name in parts):
