@@ -27,7 +27,7 @@ from util.config.read import read_config
 from util.data.words.text import read_vectors
 from util.runtime.network import build_model
 
-NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
+RANDOM = (nn.Dropout, nn.Dropout2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 
 
@@ -39,10 +39,14 @@ def forward_case(
     backbone: str,
     dataset: str = "pascal",
     train: bool = False,
+    norms_train: bool = False,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Return the model's tensors for a case, under the names and in the thinned shapes of the case files."""
-    config = _config(model, case, backbone, dataset)
+    """Return the model's tensors for a case, under the names and in the thinned shapes of the case files.
+
+    ``norms_train`` leaves PFENet's encoder the batch norms of its published training.
+    """
+    config = _config(model, case, backbone, dataset, norms_train)
     fold = Fold.of(config.data)
     vectors = read_vectors(SHARED / "embeddings" / f"word2vec_{dataset}.pkl") if model == "symnet" else None
     with skip_init():
@@ -50,7 +54,7 @@ def forward_case(
     load_state(network, state_dict, "the case")
     network.to(device).train(train)
     for module in network.modules():
-        if isinstance(module, NORMALLY_RANDOM):
+        if isinstance(module, RANDOM if norms_train else (*RANDOM, nn.BatchNorm2d)):
             module.eval()
     collect = WATCHES[model](network, case)
     with torch.set_grad_enabled(train):
@@ -64,12 +68,14 @@ def forward_case(
     return {name: _plain(value, case.get(name)) for name, value in result.items()}
 
 
-def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str) -> Any:
+def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str, norms_train: bool) -> Any:
     """Return the config of a method as a case was measured."""
     shots = case["support"].shape[1]
     settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
     if "scales" in case:
         settings.append(f"model.scales={[int(z) for z in case['scales']]}")
+    if model == "pfenet":
+        settings.append(f"model.train_encoder_norms={str(norms_train).lower()}")
     if "refine" in case:
         settings.append(f"model.refine={str(bool(case['refine'])).lower()}")
     return read_config(find_config("split0", dataset, model, BACKBONES.get(backbone, backbone)), settings)
