@@ -14,6 +14,8 @@ from tests.helpers.skip_init import skip_init
 from tests.parity.abcdfss import thresholds_of
 from tests.parity.case import BACKBONES, forward_case
 from tests.parity.check import ABSOLUTE, cases, deviations, folder_of, measured, weights
+from tests.parity.drawn.cases import deviations as deviations_of_drawn
+from tests.parity.drawn.cases import drawn_cases
 from util.checkpoints.checkpoint import load_state
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -35,6 +37,12 @@ LAYOUTS = {
 @pytest.mark.parametrize(("model", "stem"), [case for case in CASES if case not in INCLUDED])
 def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device: str) -> None:
     assert deviations(model, stem, device) == []
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("model", "case"), drawn_cases())
+def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str) -> None:
+    assert [*deviations_of_drawn(model, case, device)] == []
 
 
 def test_measured_cases_are_all_there(shared: Path) -> None:

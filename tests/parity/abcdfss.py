@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from model.abcdfss import abcdfss
 from model.tensors.cells import resize_cells
-from tests.helpers.paths import parity_weights
+from tests.parity.drawn.weights import fill
 from tests.helpers.skip_init import skip_init
 from tests.parity.watched import Case, on_calls
 from util.config.compose import find_config
@@ -66,7 +66,6 @@ def abcdfss_case(case: Case, state_dict: dict[str, Tensor], device: str = "cpu")
 
 def _begun(head: nn.Module, level: int, outputs: dict[nn.Module, list[Tensor]], norms: list[list[float]]) -> nn.Module:
     """Fill a new head with the case's weights; have its outputs and the norms of its first gradients kept."""
-    fill = parity_weights().fill
     first = [0.0] * len(HEAD)
     norms.append(first)
     for i, (name, parameter) in enumerate(zip(HEAD, head.parameters(), strict=True)):

@@ -9,10 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from tests.helpers.close import ROUNDING
-from tests.helpers.paths import SHARED, parity_weights
+from tests.helpers.paths import SHARED
 from tests.parity.abcdfss import abcdfss_case
 from tests.parity.case import forward_case
+from tests.parity.drawn.weights import state_of
 from tests.parity.insid3 import insid3_case
+from util.data.words.text import read_vectors
 
 SYMNET, INSID3, ABCDFSS = "symnet", "insid3", "abcdfss"
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id"}
@@ -58,7 +60,7 @@ def cases() -> list[tuple[str, str]]:
 @functools.lru_cache(maxsize=2)  # cases come model by model, and all weights together take gigabytes
 def weights(model: str, layout: str) -> dict[str, Tensor]:
     """Return the weights of a method's cases under their published names."""
-    return parity_weights().published_state_dict(folder_of(model) / f"layout_{layout}.json")
+    return state_of(folder_of(model) / f"layout_{layout}.json")
 
 
 def measured(model: str, stem: str) -> dict[str, np.ndarray]:
@@ -79,7 +81,9 @@ def deviations(model: str, stem: str, device: str = "cpu") -> list[str]:
     train = bool(part["train"])
     if model in (SYMNET, "hdmnet", "bam"):  # where the number of shots has weights, it is in the name
         layout += f"_pascal_{part['shots']}"
-    ours = forward_case(model, arrays, weights(model, layout), backbone=part["backbone"], train=train, device=device)
+    vectors = read_vectors(SHARED / "embeddings/word2vec_pascal.pkl") if model == SYMNET else None
+    state = weights(model, layout)
+    ours = forward_case(model, arrays, state, backbone=part["backbone"], train=train, vectors=vectors, device=device)
     names = sorted(set(arrays) - INPUTS)
     assert len(names) > 3
     assert set(names) <= set(ours)

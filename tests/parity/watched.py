@@ -135,8 +135,10 @@ def on_projected(network: Any, case: Case) -> Callable[[], Seen]:
 
     def collect() -> Seen:
         both_maps, features = (shot_by_shot(maps, case) for maps in zip(*supports))
-        feature = torch.stack(features, dim=1).flatten(0, 1)
-        return {"mid_supp_feat": feature, "mid_supp_high": high_of_masked(network, both_maps, case)}
+        out = {"mid_supp_feat": torch.stack(features, dim=1).flatten(0, 1)}
+        if "mid_supp_high" in case:  # a pass of its own
+            out["mid_supp_high"] = high_of_masked(network, both_maps, case)
+        return out
 
     return collect
 
