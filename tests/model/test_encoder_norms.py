@@ -1,4 +1,4 @@
-"""PFENet's encoder in training: its batch norms follow the batches, where the recipe says so, in the published order."""
+"""PFENet's encoder in training: its batch norms follow the batches, where the settings say so, as published."""
 
 import copy
 
@@ -13,7 +13,7 @@ SHOTS = 2
 
 
 def _published_order(encoder: nn.Module, query: Tensor, supports: list[Tensor], masks: list[Tensor]) -> Tensor:
-    """Pass the queries, then shot by shot the supports, which are masked before stage 4; return stage 4 of the queries."""
+    """Pass the queries, then shot by shot the supports, masked before stage 4; return stage 4 of the queries."""
 
     def run(x: Tensor, stages: range) -> Tensor:
         for i in stages:

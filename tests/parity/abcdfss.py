@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from model.abcdfss import abcdfss
 from model.tensors.cells import resize_cells
-from tests.parity.drawn.weights import fill
 from tests.helpers.skip_init import skip_init
+from tests.parity.drawn.weights import fill
 from tests.parity.watched import Case, on_calls
 from util.config.compose import find_config
 from util.config.read import read_config
