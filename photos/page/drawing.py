@@ -8,12 +8,13 @@ from typing import Any, Final, Literal, TypedDict
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
 
+from annotations.annotation import pixels_of
 from annotations.drawn import point_label
 from photos.examples import box_between
 from util.errors import UserError
 from util.files.palette import IGNORE
+from util.files.sizes import MAX_LENGTH
 from util.typecheck import Misfit, convert
 
 # tools
@@ -25,7 +26,6 @@ OUTLINE: Final = "outline"
 MAX_CLASS = 254  # a value of masks; 255 is unknown
 MAX_RADIUS = 2**14  # OpenCV draws lines of twice this width
 FARTHEST = 2**17  # pixels between a place and the photo's corner
-LONGEST = 2**20  # pixels, the way along an edit's points; pycocotools takes a hundred bytes for each
 
 
 class Edit(TypedDict):
@@ -62,8 +62,8 @@ def _problem_of(edit: Edit) -> str:
     points = np.array(edit["points"], np.float64)
     if not (abs(points) <= FARTHEST).all():
         return "its points are no numbers, or far beyond the photo"
-    if abs(np.diff(points, axis=0)).sum() > LONGEST:
-        return f"its line is longer than {LONGEST} pixels"
+    if abs(np.diff(points, axis=0)).sum() > MAX_LENGTH:
+        return f"its line is longer than {MAX_LENGTH} pixels"
     return ""
 
 
@@ -89,8 +89,8 @@ def _draw_point(label: np.ndarray, edit: Edit) -> None:
 
 def _fill_outline(label: np.ndarray, edit: Edit) -> None:
     outline = np.ravel(edit["points"]).astype(np.float64)
-    inside = rle.decode(rle.frPyObjects([outline], *label.shape))[..., 0]
-    label[inside > 0] = edit["value"]
+    inside = pixels_of((outline,), [*label.shape])
+    label[inside] = edit["value"]
 
 
 def _fill_box(label: np.ndarray, edit: Edit) -> None:

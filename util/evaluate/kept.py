@@ -12,11 +12,13 @@ import zipfile
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from util.data.sampling import random_stream
@@ -24,6 +26,7 @@ from util.errors import UserError, nearest
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import FINAL
 from util.files import write_atomically
+from util.files.sizes import check_size
 from util.runtime.processes import ProcessGroup
 from util.typecheck import Misfit, convert
 
@@ -189,7 +192,12 @@ def _png(values: np.ndarray) -> bytes:
 
 
 def _pixels(png: bytes) -> np.ndarray:
-    """Return the values of a PNG (H, W)."""
+    """Return the values of a PNG (H, W); UserError: it is none, or too large."""
+    try:
+        with Image.open(BytesIO(png), formats=("PNG",)) as image:
+            check_size(image.height, image.width)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"a kept prediction cannot be read ({error}); score the run again with test.py") from None
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert pixels is not None  # the archive has a checksum of each file
     return np.asarray(pixels)
