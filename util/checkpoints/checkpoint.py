@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
 import shutil
-import zipfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
@@ -30,6 +26,7 @@ from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
 from model.published import DDP_PREFIX
 from model.registry import published_layout, related
+from util.checkpoints.content import SAFETENSORS, load, reason
 from util.config.former import without_former
 from util.config.read import to_dict
 from util.config.settings import MOMENTS, Config, StageSettings
@@ -38,12 +35,12 @@ from util.errors import UserError
 from util.files import project_path, stand_in, write_atomically
 
 FORMAT = "sym-net/1"
-SAFETENSORS = ".safetensors"
+# what a checkpoint may hold beside config and weights
+OPTIONAL: dict[str, type] = {"optimizers": dict, "ema": dict, "progress": dict, "schedule": dict, "base": list}
 ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
@@ -115,15 +112,16 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
-        content = _load(path)
+        content = load(path)
     except Exception as error:  # torch raises many kinds for damaged files
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
-        reason = _reason(error)[:160]
+        why = reason(error)[:160]
         raise UserError(
-            f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason}); copy it anew"
+            f"{path}: truncated, or not a checkpoint that can be loaded safely ({why}); copy it anew"
         ) from None
     if isinstance(content, dict) and is_own(content):
+        _check_own(content, path)
         return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
     if isinstance(content, dict) and weights_of(content):
         return content
@@ -132,61 +130,20 @@ def read(path: str | Path) -> dict[str, Any]:
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
 
 
-def _reason(error: Exception) -> str:
-    """Return on one line why a file cannot be loaded."""
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    if refused := OF_TYPE.search(text):
-        return f"it would load {refused[1]}"
-    return (text or type(error).__name__).splitlines()[0]
-
-
-class _Foreign:
-    """Stands for an object of any type but tensors and plain data, of which nothing is loaded or executed."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Any:
-        return {"defaultdict": dict, "deque": list}.get(cls.__name__, partial(object.__new__, cls))()
-
-    def __init__(self, *_: Any, **__: Any):
-        pass
-
-    __setstate__ = __init__
-
-
-def _load(path: Path) -> Any:
-    """Return what a file holds."""
-    if path.suffix == SAFETENSORS:
-        return _load_safetensors(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the checksum of its member {damaged} is wrong")
-    return _load_pickle(path)
-
-
-def _load_safetensors(path: Path) -> dict[str, Any]:
-    """Return the tensors of a file or, if its header has the rest of one of our checkpoints, that checkpoint."""
-    with safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = file.metadata() or {}
-    if "content" not in header:
-        return weights
-    return {**json.loads(header["content"]), "weights": weights}
-
-
-def _load_pickle(path: Path) -> Any:
-    """Return what a file holds, with a ``_Foreign`` in place of objects that torch refuses, such as NumPy's numbers."""
-    stand_ins: dict[str, type] = {}
-    while True:
-        try:
-            with torch.serialization.safe_globals([*stand_ins.values()]):
-                return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            refused = OF_TYPE.search(str(error))
-            if refused is None or not refused[2] or refused[1] in stand_ins:
-                raise
-            module, _, name = refused[1].rpartition(".")
-            stand_ins[refused[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
+def _check_own(content: dict[str, Any], path: Path) -> None:
+    """Refuse (UserError) a checkpoint of this project that lacks a part, or has one of another kind."""
+    config = content.get("config")
+    parts: dict[str, tuple[Any, type]] = {key: (content.get(key), dict) for key in ("config", "weights")}
+    parts.update({key: (content[key], kind) for key, kind in OPTIONAL.items() if key in content})
+    if isinstance(config, dict):
+        sections = ("run", "data", "model", f"{content.get('stage')}_stage")
+        parts.update({f"config.{section}": (config.get(section), dict) for section in sections})
+    for key, (part, kind) in parts.items():
+        if not isinstance(part, kind):
+            raise UserError(f"{path}: is a damaged checkpoint: '{key}' is missing or of another kind; copy it anew")
+    for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{path}: is a damaged checkpoint: '{name}' is no tensor; copy it anew")
 
 
 def is_own(content: dict[str, Any]) -> bool:

@@ -1,6 +1,7 @@
-"""How large photos, masks and outlines may be: one place decides, and is asked before memory is taken for them."""
+"""How large photos, masks, outlines and nested data may be: asked before memory is taken for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,3 +42,25 @@ def _length(outline: np.ndarray) -> float:
         return 0.0
     closed = np.concatenate([points, points[:1]])
     return float(np.abs(np.diff(closed, axis=0)).max(1).sum())
+
+
+def check_nested(value: Any, parts_of: Callable[[Any], tuple[int, Iterable[Any]]], limit: int) -> None:
+    """Refuse (ValueError) a value that contains itself, or more than ``limit`` with each alias written out.
+
+    ``parts_of`` gives a value's own size and the values in it. RecursionError: it is nested too deeply.
+    """
+    sizes: dict[int, int | None] = {}  # by the identity of a value; None while its parts are counted
+
+    def size_of(part: Any) -> int:
+        if id(part) not in sizes:
+            sizes[id(part)] = None
+            own, parts = parts_of(part)
+            sizes[id(part)] = own + sum(map(size_of, parts))
+        size = sizes[id(part)]
+        if size is None:
+            raise ValueError("a value contains itself")
+        if size > limit:
+            raise ValueError(f"its aliases stand for more than {limit} values; write them out")
+        return size
+
+    size_of(value)
