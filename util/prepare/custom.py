@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,8 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     empty = made.facts["counts"][EMPTY]
     if empty:
         print(f"  {empty} {EMPTY}")
+    if made.covered:
+        _note_covered(made.covered, plan.classes, options)
     digests = {line.split()[0]: digest for line, digest in made.photo_digests.items()}
     everything = load_index(data, "train")
     leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
@@ -210,6 +213,14 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
+
+
+def _note_covered(covered: Counter[int], classes: Sequence[str], options: argparse.Namespace) -> None:
+    """Print how many objects of each class others cover wholly, as where a region has two labels."""
+    counts = ", ".join(f"{classes[class_id - 1]} ({count})" for class_id, count in sorted(covered.items()))
+    problem = f"left out, wholly covered by objects of other classes: {counts}; a pixel has one class in these masks"
+    fix = "masks of one class each, masks/<class>/photo.png, keep both"
+    print(f"note: {options.annotations}: {problem}; {fix}", file=sys.stderr)
 
 
 def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
