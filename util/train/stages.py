@@ -113,7 +113,6 @@ def train_stage(
         state["precision"] = prepared.precision
         discard = None if resume else partial(_discard_tests, run, name)
         folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite, at_start=discard)
-        log.info("%s", described(config.model))
         curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
         training = hooks.Training(
             prepared=prepared,
@@ -129,6 +128,7 @@ def train_stage(
         try:
             if resume:
                 hooks.resume(training, allow_changes)
+            log.info("%s", described(config.model))
             _describe(training, data.images, config.given)
             _log_start(training, data.images, notes)
             at_once = partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
