@@ -56,7 +56,8 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (f"{name}.{alias.name}" for alias in node.names)
 
 
-def changed_code(before: dict[str, str], now: dict[str, str]) -> list[str]:
+def changed_code(before: dict[str, str] | None, now: dict[str, str]) -> list[str]:
     """Return the modules of a method that are other ones now; none if its code before is not known."""
-    names = dict.fromkeys((*before, *now)) if before else ()
-    return [name for name in names if before.get(name) != now.get(name)]
+    if not before:
+        return []
+    return [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
