@@ -14,7 +14,6 @@ from model.hsnet.settings import HSNetSettings
 from model.mismatch import ModelMismatch
 from model.registry import related
 from model.symnet.steps import query_prototypes
-from model.symnet.symnet_plus import CorrelationSettings
 from tests.helpers.close import all_close
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
@@ -82,7 +81,7 @@ def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> N
 
 def test_with_every_step_off_it_is_the_published_network() -> None:
     published = small_model("symnet", 2)
-    steps_off = {"correlation": CorrelationSettings(), "calibration": "none", "self_support": "none"}
+    steps_off = {"correlation": "pooled", "calibration": "none", "self_support": "none"}
     network = small_model("symnet_plus", 2, foreground_weight=1.0, **steps_off)
     assert list(network.state_dict()) == list(published.state_dict())
     episode = drawn_episode("symnet", 2, 1)
