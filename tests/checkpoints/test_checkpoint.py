@@ -332,7 +332,7 @@ def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict,
     if is_read:
         assert stored == today
     else:
-        with pytest.raises(UserError, match="model.correlation = .* is not one of pooled, conv4d"):
+        with pytest.raises(UserError, match=r"model\.correlation = .* is not one of pooled, conv4d"):
             from_checkpoint(stored, "old.pth")
 
 
