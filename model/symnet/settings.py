@@ -11,8 +11,8 @@ from model.parts.layers import default_scales
 class SymNetSettings(WithBaseSettings):
     """Sym-Net's own settings."""
 
-    # Head of the hyper-correlation. pooled: the published one, a mean over the support's object; conv4d: 4D convolutions
-    # that keep the support's positions, trained in the meta stage (correlation4d.py)
+    # The head of the hyper-correlation. pooled: the published one, a mean over the support's object; conv4d: 4D
+    # convolutions that keep the support's positions, trained in the meta stage (correlation4d.py)
     correlation: Literal["pooled", "conv4d"] = "pooled"
     # Grid sizes of the decoder; default ceil(h / 2^i) for i = 0..3
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})

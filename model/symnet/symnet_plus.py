@@ -1,7 +1,8 @@
 """Sym-Net with steps beyond its paper: a learned match, support calibration, foreground weight.
 
-With default settings every step is off, and the numbers are those of the published method. ``Match`` explains the first,
-``calibration.py`` the second; the last is a factor of the loss. Its config also has Sym-Net's ``correlation: conv4d``.
+With default settings every step is off, and the numbers are those of the published method. ``Match`` explains the
+first, ``calibration.py`` the second; the last is a factor of the loss. Its config also has Sym-Net's ``correlation:
+conv4d``.
 """
 
 from collections.abc import Iterator, Sequence

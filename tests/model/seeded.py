@@ -41,7 +41,7 @@ def seeded_model(
     ``changes`` are further settings of the model, ``encoder`` of its encoder.
     """
     model_class = models()[name]
-    settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | dict(changes)))
+    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | dict(changes)))
     settings.encoder = EncoderSettings(backbone, stem, **encoder)
     step, rest = model_class.rule(settings)
     sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)
