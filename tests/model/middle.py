@@ -24,7 +24,10 @@ def is_figures(key: str) -> bool:
 
 def kept(network: Method, episode: Episode) -> dict[str, np.ndarray]:
     """Return the figures of each tensor that is kept of the supports, (n, 1 + SUMS); {}: nothing is kept."""
-    shots = network.encode(episode.support.flatten(0, 1), episode.support_label.flatten(0, 1))
+    shots = list[Shot]()
+    images, labels = (x.flatten(0, 1).split(1) for x in (episode.support, episode.support_label))
+    for image, label in zip(images, labels, strict=True):  # a GPU would fill up the smaller of several objects
+        shots += network.encode(image, label)
     return {KEPT: figures_of_each(Shot.join(shots).tensors())} if shots else {}
 
 

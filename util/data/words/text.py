@@ -35,7 +35,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         raise UserError(f"{path}: no text vectors that can be read safely ({error}); {fix}") from None
     if classes is not None:
         _check_rows(path, len(table), names, expected=["background", *classes])
-    vectors = np.ascontiguousarray(table, np.float32)
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinite
+        vectors = np.ascontiguousarray(table, np.float32)
     _check_values(path, vectors, classes)
     return vectors
 
