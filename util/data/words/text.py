@@ -67,9 +67,7 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
     wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     named = [f"{classes[row - 1]} (row {row})" if classes else f"row {row}" for row in wrong if row > 0]
     if named:
-        fix = (
-            "give a file that has these words, or make their rows from the names: prepare.py embeddings --missing names"
-        )
+        fix = "make the table by prepare.py embeddings from a file of words, or --set data.text=names"
         raise UserError(f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}; {fix}")
 
 
