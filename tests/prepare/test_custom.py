@@ -334,3 +334,20 @@ def write_pets(root: Path) -> None:
             save(root / f"images/{name}.jpg", trimap, "RGB")
             lines.append(f"{name} {class_id} {1 + class_id % 2} 1")
         (root / f"annotations/{part}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("form", ["cat/p{}.png", "p{}.png"])
+def test_masks_without_background_are_a_question(prepare, project: Path, tmp_path: Path, form: str) -> None:
+    for number in range(8):
+        save_photo(tmp_path / f"images/p{number}.jpg", number)
+        values = np.full((36, 36), 255, np.uint8)
+        values[4:24, number : number + 20] = 1
+        save(tmp_path / "masks" / form.format(number), values)
+    (tmp_path / "names.txt").write_text("cat")
+    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
+    options += ("--classes", tmp_path / "names.txt")
+    assert "nothing is background; 69% of the pixels are unknown (255)" in prepare(*options).error
+    assert not (project / "data/cats").exists()
+    assert_done(prepare(*options, "--unknown-is-background"))
+    (mask,) = (project / "data/cats/masks").rglob("p0.png")
+    assert np.unique(read_mask(mask), return_counts=True)[1].tolist() == [36 * 36 - 400, 400]
