@@ -1,6 +1,5 @@
 """The meaning of the numbers in a set of masks: one check of names, values and colours of all, before any is used."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from annotations.masks import MaskNames
-from util.errors import UserError
+from util.errors import UserError, note
 from util.files.images import indices_of, opened_mask
 from util.files.palette import IGNORE, Colours, palette_of, refuse_few_bits, voc_palette
 from util.parallel import attempt, parallel_map
@@ -116,7 +115,7 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     names = ", ".join(f"{name} ({value})" for value, name in [*absent.items()][:SHOWN])
     others = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
     first_line = f"; its first line, '{known.names[first]}', is the value 1" if counts_from_1 else ""
-    print(f"note: {known.path}: left out, in no mask: {names}{others}{first_line}", file=sys.stderr)
+    note(f"{known.path}: left out, in no mask: {names}{others}{first_line}")
 
 
 def masks_of_255(facts: Iterable[MaskFacts]) -> list[Path]:
