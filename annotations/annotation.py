@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +86,7 @@ class Annotations:
         return self.files.find(photo.name, self.source)
 
 
-def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
+def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
 
     First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
@@ -95,6 +95,7 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
 
     Args:
         table: category id -> class id; annotations of other categories are ignored, including crowd regions.
+        covered: counts the objects of each class id that those of other classes cover wholly.
 
     Raises:
         UserError: an annotation does not fit the photo; the message names the photo.
@@ -116,7 +117,17 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
             mask[rle.decode(runs).view(bool)] = IGNORE
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
+    if covered is not None:
+        covered.update(_covered_classes(mask, objects))
     return mask
+
+
+def _covered_classes(mask: np.ndarray, objects: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[int]:
+    """Yield the class id of each object (area, class id, run lengths) of which a mask (H, W) shows nothing."""
+    for area, class_id, runs in objects:
+        is_shown = (mask[rle.decode(runs).view(bool)] == class_id).any()
+        if area and not is_shown:
+            yield class_id
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
@@ -124,7 +135,9 @@ def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
     return () if isinstance(shape, dict) else shape
 
 
-def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
+def label_of(
+    photo: AnnotatedPhoto, path: Path, table: Mapping[int, int], covered: Counter[int] | None = None
+) -> np.ndarray:
     """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
 
     Raises:
@@ -132,7 +145,7 @@ def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.
             tells which of both they are of.
     """
     stored, orientation = check_stated(path, photo.height, photo.width)
-    return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
+    return fitted_mask(class_mask(photo, table, covered), photo.is_upright, stored, orientation, path)
 
 
 def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:

@@ -13,7 +13,7 @@ from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Ins
 from annotations.photo_files import PhotoFiles
 from annotations.shapes import decoded, encoded
 from util.errors import UserError
-from util.files import named, read_json, read_text, visible
+from util.files import named, own_name, read_json, read_text, visible
 from util.files.images import read_mask
 from util.progress import ProgressBar
 
@@ -81,7 +81,7 @@ def _instances(
     record: dict[str, Any], home: Path, ids: CategoryIds, verdicts: dict[tuple[str, str], str]
 ) -> tuple[Instance, ...]:
     """Return the objects in the record of a result in the folder ``home`` that no verdict rejects."""
-    mask = read_mask(home / record["mask"]) if "mask" in record else None
+    mask = read_mask(home / own_name(record["mask"])) if "mask" in record else None
     instances = []
     for entry in record["classes"]:
         name = entry["name"]

@@ -6,13 +6,11 @@ format is written from the JSON files alone, one photo at a time.
 
 import csv
 import io
-import json
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -24,8 +22,10 @@ from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
 from util.files.images import read_image
 from util.files.overlay import PREDICTION_COLOUR, class_colour
+from util.files.pages import data_of_script, html_of
 from util.parallel import attempt
 from util.progress import ProgressBar
+from util.typecheck import Misfit, convert
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
@@ -35,14 +35,27 @@ REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
 OF_RESULT = b'"query_file"'  # the same in JSON files
+# Types of what is read of a result, and of a class in it
+OF_RECORD: dict[str, Any] = {"query": str, "query_file": Any, "width": int, "height": int, "classes": list[dict]}
+OF_CLASS: dict[str, Any] = {
+    **{"name": str, "value": int, "pixels": int, "share": float, "box": list[int] | None},
+    **{"score": float | None, "presence": float | None, "runs": dict},
+}
 COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "score", "presence", "error")
 
 
 def own_record(path: Path) -> dict[str, Any]:
     """Return the content of a photo's result; empty if there is none, or a damaged or another program's file."""
     record = kept_json(path)
-    is_own = {"query_file", "classes"} <= record.keys()
-    return record if is_own and all("score" in row for row in record["classes"]) else {}  # earlier versions had none
+    try:
+        for key, kind in OF_RECORD.items():
+            convert(kind, record[key], key)
+        for row in record["classes"]:
+            for key, kind in OF_CLASS.items():
+                convert(kind, row[key], key)  # earlier versions had no score
+    except (KeyError, Misfit):
+        return {}
+    return record
 
 
 def is_of_others(path: Path) -> bool:
@@ -282,9 +295,8 @@ class Results:
                 yield path, record, row
 
     def _write_review(self, entries: list[dict[str, Any]]) -> None:
-        content = json.dumps(entries).replace("<", "\\u003c")
-        page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
-        write_atomically(self.out / REVIEW, page.substitute(entries=content, folder=THUMBNAILS))
+        template = REVIEW_PAGE.read_text(encoding="utf-8")
+        write_atomically(self.out / REVIEW, html_of(template, entries=data_of_script(entries), folder=THUMBNAILS))
 
     def _table_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         """Return the columns of the table that a class of a result does not state itself."""
@@ -303,7 +315,7 @@ class Results:
         colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
         return {
             "href": quote(os.fsencode(place)),
-            "overlay": quote(os.fsencode(record["overlay"])),
+            "overlay": quote(os.fsencode(self.paths(stated)[2].name)),
             "colour": f"rgb{colour}",
             "presence": row["presence"],
             "share": row["share"],

@@ -69,14 +69,13 @@ class Archive:
     def _link_result(self, photo: Photo) -> dict[str, Any]:
         """Link the pictures of a photo's result, and return its record."""
         made = self.aside / PICTURES
-        record_file, *pictures = photo.files()
+        record_file, mask, overlay, *probabilities = photo.files()
         _, *targets = paths_of(made, photo.path.stem, photo.names)
-        for source, target in zip(pictures, targets, strict=True):
+        for source, target in zip((mask, overlay, *probabilities), targets, strict=True):
             link(source, target)
-        record = own_record(record_file)
-        thumbnail = f"{THUMBNAILS}/{record['overlay']}"
+        thumbnail = f"{THUMBNAILS}/{overlay.name}"
         link(photo.results.out / thumbnail, made / thumbnail)
-        return record
+        return own_record(record_file)
 
     def _write_result(self, photo: Photo, prediction: Prediction) -> dict[str, Any]:
         """Write a result that the page does not hold in this form, and return its record."""

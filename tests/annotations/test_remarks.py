@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotations import yolo
+from annotations import recognise, yolo
 from annotations.shapes import encoded
 from photos.example_files import read_examples
 from photos.examples import parse_example
@@ -224,6 +224,6 @@ def test_names_in_files_of_others_cannot_rule_the_terminal(tmp_path: Path, capsy
         {"segmentation": [outline(CAT)]},
         {"segmentation": [[1, 2]], "bbox": [1, 1, 9, 9], "iscrowd": 1},
     ]
-    read_examples([str(coco_json(tmp_path, *marks, names=("cat", "d\x1b[31mog")))])
+    recognise.read(str(coco_json(tmp_path, *marks, names=("cat", "d\x1b[31mog"))))
     said = capsys.readouterr().err
     assert "d?[31mog" in said and "\x1b" not in said

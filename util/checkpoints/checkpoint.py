@@ -152,24 +152,34 @@ def is_own(content: dict[str, Any]) -> bool:
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of the content that ``read`` returned, without the names of others' wrappers.
+    """Return the named tensors of the content that ``read`` returned.
 
-    Those of our own come with their moving average.
+    Our own have their names, and come with their moving average; others' lose the names of wrappers.
     """
-    for key in HELD_BY:
-        held = weights_of(content[key]) if isinstance(content.get(key), dict) else {}
-        if held:
-            return {**held, **content.get("ema", {})} if is_own(content) else held
-    state = {}
-    for name, value in content.items():
-        if isinstance(value, Tensor):
-            state[str(name).replace("_orig_mod.", "")] = value  # which torch.compile adds
+    if is_own(content):
+        return {**_tensors(content.get("weights")), **_tensors(content.get("ema"))}
+    state = _named_tensors(content)
     while published_layout(state) is None:
         wrapper = _wrapper_of(state)
         if wrapper is None:
             break
         state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     return state
+
+
+def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the named tensors of a file of others, of the first part that holds any."""
+    for key in HELD_BY:
+        held = _named_tensors(content[key]) if isinstance(content.get(key), dict) else {}
+        if held:
+            return held
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in _tensors(content).items()}  # of torch.compile
+
+
+def _tensors(part: Any) -> dict[str, Tensor]:
+    """Return the tensors of a part of a file by their names; {} if it is no dictionary."""
+    named = part.items() if isinstance(part, dict) else ()
+    return {str(name): value for name, value in named if isinstance(value, Tensor)}
 
 
 def _wrapper_of(names: Iterable[str]) -> str | None:
@@ -283,27 +293,49 @@ def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) 
     return UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
 
 
-def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Fill a network from a state dict of our own or of an authors' layout; every tensor must fit.
+def load_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
+    """Fill a network from a checkpoint's content, or from a state dict alone; every tensor must fit.
+
+    The names of others' files may be those of the network, or of an authors' layout, within wrappers or not.
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    given = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
-    if isinstance(network, FewShotModel) and network.published is not None:
-        given = network.published.translate(given) or given
     expected = network.state_dict()
-    for name in dict.fromkeys((*expected, *given)):
-        if problem := _misfit(name, given.get(name), expected.get(name)):
-            holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
-            raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
+    given = state = weights_of(content)
+    if not is_own(content):
+        named = _named_tensors(content)
+        published = getattr(network, "published", None)
+        if _without_counters(named) == _without_counters(expected):  # perhaps of a part that is called like a wrapper
+            given = named
+        elif published is not None:
+            given = published.translate(state) or state
+    if problem := _misfits(given, expected):
+        holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
+        raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
     network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
 
 
-def _misfit(name: str, given: Tensor | None, expected: Tensor | None) -> str:
+def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Return in words which tensors of a file and of a network do not meet; '' if all do."""
+    missing = [name for name in _without_counters(expected) if name not in given]
+    unknown = [name for name in _without_counters(given) if name not in expected]
+    if missing and unknown:
+        name = missing[0]
+        alike = next((other for other in unknown if name.endswith(other) or other.endswith(name)), unknown[0])
+        return f"the file has {alike}, the model {name}"
+    if missing or unknown:
+        return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+    problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
+    return next(filter(None, problems), "")
+
+
+def _without_counters(names: Iterable[str]) -> dict[str, None]:
+    """Return names of tensors, in their order, but for the counters of batch norms, which no file must have."""
+    return {name: None for name in names if not name.endswith(COUNTER)}
+
+
+def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
     """Return in words why a tensor of a file does not fit that of a network; '' if it does."""
-    if given is None or expected is None:
-        lack = "missing" if given is None else "unknown"
-        return "" if name.endswith(COUNTER) else f"{name} is {lack}"
     if expected.shape != given.shape:
         return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
     if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
@@ -325,7 +357,7 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
         also = "test.fuse=masks takes a network of one shot"
         return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}; {also}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
-    return f"it holds {holds}, expected {needs}; check {keys}"
+    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
 
 
 def free_bytes(config: Config) -> int:

@@ -201,6 +201,13 @@ def named(text: str) -> str:
     return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), text)
 
 
+def own_name(text: str) -> str:
+    """Return the name of a file that another file in its folder states; ValueError: it leads elsewhere."""
+    if text in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(text):
+        raise ValueError(f"'{text}' is no name of a file in its folder")
+    return text
+
+
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
     hidden = (".", *OF_SYSTEMS)

@@ -68,7 +68,8 @@ def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
         raise UserError(f"{path}: holds {values.dtype} of the shape {values.shape}; save it with class ids (H, W)")
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
         span = f"{values.min():g} to {values.max():g}"
-        raise UserError(f"{path}: holds numbers from {span}; save it with class ids, whole numbers from 0 to 255")
+        fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"
+        raise UserError(f"{path}: holds numbers from {span}; {fix}")
     return values.astype(np.uint8)
 
 
@@ -86,9 +87,8 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
         return None
     if unknown:
         named = ", ".join(map(str, unknown[:3]))
-        raise UserError(
-            f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; add them to the list"
-        )
+        fix = "add them to the list, or, if edges are smooth, resize masks by nearest neighbour"
+        raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; {fix}")
     place_values = np.array([2**16, 2**8, 1])
     codes = np.asarray(rgb).astype(np.int32) @ place_values
     indices = np.zeros(codes.shape, np.uint8)

@@ -164,6 +164,7 @@ class Outcome(NamedTuple):
 
     facts: dict[str, Any]
     photo_digests: dict[str, bytes]
+    covered: Counter[int]  # by class id, the objects that others cover wholly
 
 
 def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
@@ -198,7 +199,8 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
         "left_out": len(jobs) - len(made),
     }
     photo_digests = {line: result.photo_digest for _, result in made for line in result.lines}
-    return Outcome(facts, photo_digests)
+    covered = Counter(class_id for _, result in made for class_id in result.covered)
+    return Outcome(facts, photo_digests, covered)
 
 
 class Made(NamedTuple):
@@ -207,6 +209,7 @@ class Made(NamedTuple):
     lines: list[str]
     remark: str = ""
     photo_digest: bytes = b""
+    covered: tuple[int, ...] = ()  # as ``Piece`` has them
 
 
 def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
@@ -254,19 +257,23 @@ def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
     """Write the masks and the photos of a job unless they are up to date."""
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
     photo_digest = b""
+    covered: list[int] = []
     if outputs and _are_current(outputs, since):
         lines = [job.line]
     else:
         image = read_image(job.photo)
         if plan.compares_photos:
             photo_digest = pixel_digest(image)
-        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
+        lines = []
+        for piece in plan.read(job, image):
+            lines.append(_write(piece, job, plan, out, since))
+            covered += piece.covered
     remark = ""
     if job.class_id and not lines:
         remark = EMPTY
     elif job.class_id and isinstance(job.source, Path) and _was_resized(outputs[0], job):
         remark = RESIZED
-    return Made(lines, remark, photo_digest)
+    return Made(lines, remark, photo_digest, tuple(covered))
 
 
 def pixel_digest(pixels: np.ndarray) -> bytes:

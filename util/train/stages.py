@@ -111,7 +111,6 @@ def train_stage(
         state["schedule"] = asdict(schedule)
         state["precision"] = prepared.precision
         folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite)
-        log.info("%s", described(config.model))
         curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
         training = hooks.Training(
             prepared=prepared,
@@ -127,6 +126,7 @@ def train_stage(
         try:
             if resume:
                 hooks.resume(training, allow_changes)
+            log.info("%s", described(config.model))
             _describe(training, data.images, config.given)
             _log_start(training, data.images, notes)
             at_once = partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
