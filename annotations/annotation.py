@@ -1,7 +1,8 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
-import os
+import json
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from annotations.photo_files import PhotoFiles
 from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import content_digest, kept_json, writable, write_atomically
 from util.files.images import fitted_mask, header_of, upright_size
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
@@ -194,16 +195,42 @@ class PredictedPhoto(NamedTuple):
     height: int  # upright
     width: int
     objects: tuple[PredictedObject, ...]
-    made: int  # the time of its result (ns), which is that of its files until they are corrected
-    keep: bool = False  # whether corrected files stay
+    keep: bool = False  # whether a file of it that was corrected stays
 
-    def write(self, path: Path, text: str) -> None:
-        """Write a file of the photo, unless it is to be kept."""
-        is_corrected = path.is_file() and path.stat().st_mtime_ns > self.made
-        if self.keep and is_corrected:
+
+class Written:
+    """A context in which the files of a format are written, one a photo; a file beside their folder has their digests.
+
+    A file with another content than was written, or of which that is not known, was corrected since.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.kept = 0  # files that were corrected
+        self._record = folder.with_name(f".{folder.name}.written.json")
+        self._digests = kept_json(self._record)
+
+    def __enter__(self) -> "Written":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._digests:
+            write_atomically(self._record, json.dumps(self._digests))
+        if self.kept:
+            print(f"note: {self.folder}: files that were corrected, which stay: {self.kept}", file=sys.stderr)
+
+    def write(self, photo: PredictedPhoto, path: Path, text: str) -> None:
+        """Write a file of a photo, unless it was corrected and is to be kept."""
+        name = writable(path.name)
+        is_there = path.is_file()
+        if is_there and path.read_bytes() == writable(text).encode():
+            self._digests[name] = content_digest(path).hex()
+            return
+        if photo.keep and is_there and self._digests.get(name) != content_digest(path).hex():
+            self.kept += 1
             return
         write_atomically(path, text)
-        os.utime(path, ns=(self.made, self.made))
+        self._digests[name] = content_digest(path).hex()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, OneClassAreas, load_index
 from util.errors import UserError, note
-from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
+from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
 from util.prepare.datasets import recipes
@@ -139,7 +139,7 @@ def _refuse_options(options: argparse.Namespace, out: Path) -> None:
 
 
 def _source_fingerprint(options: argparse.Namespace) -> str:
-    """Return the fingerprint of the files that decide the class ids, and of the options."""
+    """Return the fingerprint of the content of the files that decide the class ids, and of the options."""
     files = []
     if options.classes is not None:
         files.append(options.classes)
@@ -148,11 +148,11 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
         files += files_below(path) if path.is_dir() else [path]
     elif options.masks.is_dir() and (names := names_of(options)) is not None:
         files = [names.path]
-    files = [path for path in files if path.is_file()]
+    contents = (f"{path.name} {whole_digest(path)}" for path in files if path.is_file())
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
     words = ["unknown is background"] if options.unknown_is_background else []
-    return fingerprint(files, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
+    return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
 
 
 def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
@@ -166,7 +166,7 @@ def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
         return
     if kept_json(stamp).get("made_from") != made_from:
         fix = f"remove that folder and {out}, or choose another --name"
-        raise UserError(f"{config}: '{name}' was made from other files or options; {fix}")
+        raise UserError(f"{config}: '{name}' was made from other files or options, or by an earlier version; {fix}")
 
 
 def _refuse_edited_lists(out: Path) -> None:
