@@ -351,3 +351,22 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
     assert_done(prepare(*options, "--unknown-is-background"))
     (mask,) = (project / "data/cats/masks").rglob("p0.png")
     assert np.unique(read_mask(mask), return_counts=True)[1].tolist() == [36 * 36 - 400, 400]
+
+
+def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:
+    images, annotations = [], []
+    for number in range(16):
+        save_photo(tmp_path / f"images/p{number}.jpg", number)
+        images.append({"id": number, "file_name": f"p{number}.jpg", "height": 36, "width": 36})
+        marks = [(1, 0), (2, 0)] if number % 2 else [(1, 0), (2, 18)]  # category, first column
+        for category, left in marks:
+            outline = [left, 4, left + 16, 4, left + 16, 20, left, 20]
+            mark = {"id": len(annotations), "image_id": number, "category_id": category, "segmentation": [outline]}
+            annotations.append(mark)
+    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--annotations", tmp_path / "coco.json")
+    made = prepare(*options)
+    assert_done(made)
+    assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors

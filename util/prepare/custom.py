@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 import shutil
-import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,8 @@ from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, OneClassAreas, load_index
-from util.errors import UserError
-from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
+from util.errors import UserError, note
+from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
 from util.prepare.datasets import recipes
@@ -139,7 +139,7 @@ def _refuse_options(options: argparse.Namespace, out: Path) -> None:
 
 
 def _source_fingerprint(options: argparse.Namespace) -> str:
-    """Return the fingerprint of the files that decide the class ids, and of the options."""
+    """Return the fingerprint of the content of the files that decide the class ids, and of the options."""
     files = []
     if options.classes is not None:
         files.append(options.classes)
@@ -148,11 +148,11 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
         files += files_below(path) if path.is_dir() else [path]
     elif options.masks.is_dir() and (names := names_of(options)) is not None:
         files = [names.path]
-    files = [path for path in files if path.is_file()]
+    contents = (f"{path.name} {whole_digest(path)}" for path in files if path.is_file())
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
     words = ["unknown is background"] if options.unknown_is_background else []
-    return fingerprint(files, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
+    return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
 
 
 def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
@@ -166,7 +166,7 @@ def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
         return
     if kept_json(stamp).get("made_from") != made_from:
         fix = f"remove that folder and {out}, or choose another --name"
-        raise UserError(f"{config}: '{name}' was made from other files or options; {fix}")
+        raise UserError(f"{config}: '{name}' was made from other files or options, or by an earlier version; {fix}")
 
 
 def _refuse_edited_lists(out: Path) -> None:
@@ -196,6 +196,8 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     empty = made.facts["counts"][EMPTY]
     if empty:
         print(f"  {empty} {EMPTY}")
+    if made.covered:
+        _note_covered(made.covered, plan.classes, options)
     digests = {line.split()[0]: digest for line, digest in made.photo_digests.items()}
     everything = load_index(data, "train")
     leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
@@ -210,6 +212,14 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
+
+
+def _note_covered(covered: Counter[int], classes: Sequence[str], options: argparse.Namespace) -> None:
+    """Print how many objects of each class others cover wholly, as where a region has two labels."""
+    counts = ", ".join(f"{classes[class_id - 1]} ({count})" for class_id, count in sorted(covered.items()))
+    problem = f"left out, wholly covered by objects of other classes: {counts}; a pixel has one class in these masks"
+    fix = "masks of one class each, masks/<class>/photo.png, keep both"
+    note(f"{options.annotations}: {problem}; {fix}")
 
 
 def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
@@ -238,7 +248,7 @@ def _check_background(index: Index, options: argparse.Namespace) -> None:
     if not ((known > 0).sum(1) > 1).any():
         raise UserError(f"{source}: {problem}, so that a mask of the whole photo would be right; {fix}")
     if unknown >= MUCH_UNKNOWN:
-        print(f"note: {source}: {problem}: a class is tested against other classes alone; {fix}", file=sys.stderr)
+        note(f"{source}: {problem}: a class is tested against other classes alone; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:

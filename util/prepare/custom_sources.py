@@ -350,7 +350,9 @@ def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argpar
 
 def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations; errors as ``label_of``."""
-    yield Piece(job.line, label_of(job.source, job.photo, table))
+    covered = Counter[int]()
+    mask = label_of(job.source, job.photo, table, covered)
+    yield Piece(job.line, mask, covered=tuple(covered.elements()))
 
 
 def _plan(
