@@ -39,7 +39,6 @@ ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
 CLASS_FILES = ("classes.txt", "obj.names")  # the second is of CVAT's YOLO 1.1
 LABELS, IMAGES = "labels", "images"  # folders
-ESCAPE = re.compile("escape|hexdec")  # in YAML's errors; the second as libyaml spells it
 OF_CVAT = re.compile(r"obj_\w+_data")  # folders of text files, with or without their photos
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 NOT_ROW = "is not in YOLO's form for segmentation"
@@ -153,7 +152,7 @@ def _read_yaml(text: str) -> dict[str, Any]:
             return read_yaml(written, AS_WRITTEN)
         except ValueError as error:
             problem = error
-            if not ESCAPE.search(str(error)):
+            if "\\" not in text:
                 break
     raise ValueError(problem)
 
