@@ -285,10 +285,11 @@ def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str
 
     The base learner's own classes have none.
     """
+    names = ["background", *classes]
     points = dict[str, float]()
     for output, values in scores.items():
         points |= {f"{output}_{name}": value for name, value in values.items() if name != PER_CLASS}
         if output != BASE:
             for class_id, iou in values[PER_CLASS].items():
-                points[f"{output}_iou/{classes[int(class_id) - 1]}"] = iou
+                points[f"{output}_iou/{names[int(class_id)]}"] = iou
     return points
