@@ -95,7 +95,7 @@ def train_stage(
         data = base_stage_data(context, stage, world) if name == "base" else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network = model.base_stage() if name == "base" else model
-        notes = [note, _freeze_norms(network, stage, key)]
+        notes = [note, _freeze_norms(network, stage, key), context.text_note]
         prepared = prepare_network(
             network,
             world.device,
