@@ -27,7 +27,8 @@ LEAST_SIDE = 65  # pixels of the drawn images
 
 def takes(name: str, backbone: str) -> bool:
     """Say whether a method takes an encoder."""
-    return models()[name].encoder_problem(EncoderSettings(backbone)) is None
+    method = models()[name]
+    return method.encoder_problem(method.Settings(encoder=EncoderSettings(backbone))) is None
 
 
 def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain", **encoder: object) -> FewShotModel:
