@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model.registry import described
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
@@ -64,7 +65,8 @@ def test(
 
 
 def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
-    """Log what is scored (weights, protocol, list, episodes, seeds), notes of the weights, and on which device."""
+    """Log what is scored (method, weights, protocol, list, episodes, seeds), notes of weights, and on which device."""
+    log.info("%s", described(jobs[0].test.config.model))
     for test in (job.test for job in jobs):
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
         images = len(test.images.queries)
