@@ -8,6 +8,7 @@ Names that begin with ``timm/`` need no entry: any network of timm that gives th
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from model.encoders.encoder import Encoder
@@ -19,6 +20,7 @@ from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts
 from model.encoders.variant import DEEP, LAST_STAGE, PLAIN, STAGE_STRIDES, USUAL, EncoderVariant
 from model.encoders.vgg import VGGEncoder
+from model.tables import add_once
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ ENCODERS: dict[str, EncoderSpec] = {}
 
 
 def add_encoder(name: str, spec: EncoderSpec) -> None:
-    """Make an encoder available as ``model.encoder.backbone: <name>``; ValueError: the name is another's."""
-    ENCODERS[name] = spec
+    """Make an encoder available as ``model.encoder.backbone: <name>``; ValueError: another module has registered it."""
+    add_once(ENCODERS, name, spec, "model.encoder.backbone", attrgetter("family"))
 
 
 def register_encoder(name: str, title: str, **offered: Any) -> Callable[[type[Encoder]], type[Encoder]]:
@@ -78,8 +80,8 @@ _inside = (2, 3, 4)  # stages of VGG with maps
 _plain_vgg = EncoderSpec("VGG-16 without batch norm", VGGEncoder, blocks=_inside, rounds_up=False, torchvision="vgg16")
 _vgg = EncoderSpec("VGG-16", VGGEncoder, grids=(4, 8, 16, 16), blocks=_inside, torchvision="vgg16_bn")
 add_encoder("vgg16", replace(_vgg, without_norms=_plain_vgg))
-_fixed = {"any_size": False, "sides_by_stride": True, "sides": (SWIN_SIDE,)}
-add_encoder("swin_b", EncoderSpec("Swin-B", SwinEncoder, **_fixed))
+_sides = (SWIN_SIDE,)
+add_encoder("swin_b", EncoderSpec("Swin-B", SwinEncoder, any_size=False, sides_by_stride=True, sides=_sides))
 # How people write networks of timm, by timm's names without the weights' tag.
 TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
 TIMM_TITLES |= {"resnet50": "ResNet-50 of timm", "convnext_tiny": "ConvNeXt-T"}
@@ -113,7 +115,8 @@ def _spec_of_timm(backbone: str) -> EncoderSpec:
 def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return an encoder with random weights, without the stages after ``last_stage``."""
     spec = spec_of(backbone, variant)
-    encoder = spec.family(backbone, stem, last_stage, variant)
+    family: Any = spec.family  # whose ``__init__`` is not that of the base class
+    encoder: Encoder = family(backbone, stem, last_stage, variant)
     encoder.title = in_words(spec, stem)
     encoder.torchvision = spec.torchvision
     return encoder
