@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_25
 from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
+from annotations.remarks import is_unknown
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
 from util.errors import UserError, nearest
@@ -42,7 +44,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    named = {*read_names(options.classes).names.values()} if options.classes else set()
+    named = {*read_names(options.classes).classes.values()} if options.classes else set()
     are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
@@ -187,7 +189,10 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     Photos with the same pixels are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
-    classes = list(folders)
+    classes = [name for name in folders if not is_unknown(name)]
+    if len(classes) < len(folders):
+        unknown = ", ".join(name for name in folders if is_unknown(name))
+        print(f"left out, folders of unknown pixels: {unknown}")
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
@@ -265,7 +270,7 @@ def _digest_of(photo: Path) -> bytes:
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
     """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [name for name in read_names(path).names.values() if name]
+    classes = [*read_names(path).classes.values()]
     for name in classes:
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
@@ -345,7 +350,9 @@ def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argpar
 
 def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations; errors as ``label_of``."""
-    yield Piece(job.line, label_of(job.source, job.photo, table))
+    covered = Counter[int]()
+    mask = label_of(job.source, job.photo, table, covered)
+    yield Piece(job.line, mask, covered=tuple(covered.elements()))
 
 
 def _plan(
@@ -388,3 +395,16 @@ def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
 
 def _word(name: str) -> str:
     return SPACE.sub("_", name)
+
+
+def with_background(plan: Plan) -> Plan:
+    """Return a plan whose masks have background in place of unknown pixels."""
+    return replace(plan, read=partial(_without_unknown, read=plan.read))
+
+
+def _without_unknown(
+    job: MaskJob, image: np.ndarray, read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
+) -> Iterator[Piece]:
+    for piece in read(job, image):
+        mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
+        yield piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))
