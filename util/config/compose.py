@@ -337,7 +337,7 @@ class _Layers:
             return
         self.done.add(path.resolve())
         for base in bases_of(path):
-            self.add(in_configs(path.parent / base))
+            self.add(_file_of_base(path, base))
         self.all.append(path)
         if path.resolve().parent.name == "encoder":
             self.all += list(self._with_encoder(path.stem))
@@ -349,6 +349,12 @@ class _Layers:
             changes = _changes_with_encoders(path)
             if encoder in changes:
                 yield changes[encoder]
+
+
+def _file_of_base(path: Path, base: str) -> Path:
+    """Return where the base of a file lies: beside it, or for ``config/...`` also in the folder of configs."""
+    beside = in_configs(path.parent / base)
+    return beside if beside.exists() else in_configs(Path(base))
 
 
 def _changes_with_encoders(path: Path) -> dict[str, Tree]:
