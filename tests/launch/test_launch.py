@@ -279,7 +279,10 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     environment = json.loads((folder / "environment.json").read_text())
     assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
     assert "fold: 0" in (folder / "config.yaml").read_text()
-    assert f"{stage} stage" in (folder / "log.txt").read_text()
+    log = (folder / "log.txt").read_text()
+    first_line, *_ = log.splitlines()
+    assert first_line.endswith(" config: config/mini/symnet.yaml + config/encoder/resnet10.yaml")
+    assert f"{stage} stage" in log
     metrics = json.loads((folder / "metrics.json").read_text())
     losses = metrics["epochs"][0]["losses"]
     total = losses.pop("total")

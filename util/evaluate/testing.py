@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from util.config.compose import files_of
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
@@ -64,7 +65,8 @@ def test(
 
 
 def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
-    """Log what is scored (weights, protocol, list, episodes, seeds), notes of the weights, and on which device."""
+    """Log the config, what is scored (weights, protocol, list, episodes, seeds), notes of the weights, the device."""
+    log.info("config: %s", files_of(jobs[0].test.config.source))
     for test in (job.test for job in jobs):
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
         images = len(test.images.queries)

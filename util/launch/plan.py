@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from util.checkpoints.checkpoint import Stored, free_bytes
+from util.config.compose import files_of
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import StageTask
 from util.prepare.datasets import published_sizes
@@ -46,11 +47,12 @@ def plan(tasks: list[StageTask], refused: list[str]) -> int:
     trainings = [each for each in stages if each.trains]
     notes = dict.fromkeys(each.note for each in trainings if each.note)
     config = tasks[0].config
+    sources = dict.fromkeys(files_of(task.config.source) for task in tasks)
     free = free_bytes(config)
     kept, extra = _disk_use(trainings)
     needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
     disk = f"disk: {needed}, {free / 1e9:.1f} GB are free"
-    print("\n".join([str(Table(COLUMNS, rows)), *notes, disk]), flush=True)
+    print("\n".join([f"config: {', '.join(sources)}", str(Table(COLUMNS, rows)), *notes, disk]), flush=True)
     refused = [*(task.refusal for task in tasks), *refused, *errors]
     if kept + extra > free:
         fix = "free some space, or --set run.folder=<DIR> on another one"

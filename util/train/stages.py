@@ -14,6 +14,7 @@ from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
+from util.config.compose import files_of
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.data.episodes import EpisodeDataset
@@ -123,6 +124,7 @@ def train_stage(
             curves=curves,
         )
         try:
+            log.info("config: %s", files_of(config.source))
             if resume:
                 hooks.resume(training, allow_changes)
             _describe(training, data.images, config.given)
