@@ -177,8 +177,7 @@ def experiments() -> list[Source]:
 
 def _data_set_of(source: Source) -> str:
     """Return the folder of ``config/`` that a config is of."""
-    selection = selection_of(source)
-    return source.parent.name if selection is None else selection.dataset
+    return source.parent.name if isinstance(source, Path) else source.dataset
 
 
 def _command(source: Source, config: Config, overrides: list[str]) -> str:
