@@ -16,13 +16,12 @@ from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import Remarks
-from annotations.shapes import decoded, has_area, polygons_of
+from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
 from util.errors import UserError
 from util.files import write_atomically
 from util.files.images import fitted_mask, header_of, upright_size
 from util.files.palette import IGNORE
-
-MAX_COORDINATE = 2**17  # of outlines, in pixels
+from util.files.sizes import check_outlines
 
 Say = Callable[[str], None]  # receives remarks on annotations
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
@@ -101,22 +100,28 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
         UserError: an annotation does not fit the photo; the message names the photo.
     """
     size = [photo.height, photo.width]
+    instances = [instance for instance in photo.instances if instance.category in table]
+    with content_errors(f"{photo.name}: its annotations are damaged (", "); correct them"):
+        check_outlines([outline for instance in instances for outline in outlines_of(instance.shape)], *size)
     mask = np.zeros(size, np.uint8)
-    objects: list[tuple[int, int, np.ndarray]] = []  # area, class id, pixels
-    for instance in photo.instances:
-        if instance.category not in table:
-            continue
+    objects: list[tuple[int, int, dict[str, Any]]] = []  # area, class id, run lengths
+    for instance in instances:
         with content_errors(
             f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"
         ):
-            pixels = pixels_of(instance.shape, size)
+            runs = runs_of(instance.shape, size)
         if instance.is_object:
-            objects.append((int(pixels.sum()), table[instance.category], pixels))
+            objects.append((int(rle.area(runs)), table[instance.category], runs))
         else:
-            mask[pixels] = IGNORE
-    for _, class_id, pixels in sorted(objects, key=itemgetter(0), reverse=True):
-        mask[pixels] = class_id
+            mask[rle.decode(runs).view(bool)] = IGNORE
+    for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
+        mask[rle.decode(runs).view(bool)] = class_id
     return mask
+
+
+def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
+    """Return the outlines of a shape; none of run lengths."""
+    return () if isinstance(shape, dict) else shape
 
 
 def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
@@ -126,26 +131,34 @@ def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.
         UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing
             tells which of both they are of.
     """
-    stored, orientation = header_of(path)
-    stated = (photo.height, photo.width)
-    if stated not in (stored, upright_size(stored, orientation)):  # painting at a stated size could take all memory
-        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
+    stored, orientation = check_stated(path, photo.height, photo.width)
     return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
+
+
+def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:
+    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another.
+
+    Nothing is painted before, since painting at a stated size could take all memory.
+    """
+    stored, orientation = header_of(path)
+    stated = (height, width)
+    if stated not in (stored, upright_size(stored, orientation)):
+        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
+    return stored, orientation
 
 
 def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
     """Return the pixels of an annotation, (H, W) bool."""
+    return rle.decode(runs_of(shape, size)).view(bool)
+
+
+def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
+    """Return the pixels of an annotation in the run lengths of ``pycocotools``."""
     if isinstance(shape, dict):
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
-        return decoded(shape)
-    polygons = [polygon for polygon in shape if has_area((polygon,))]
-    # rasterising takes a hundred bytes for each pixel along an outline; the comparison fails for NaN too
-    if not all((np.abs(polygon) < MAX_COORDINATE).all() for polygon in polygons):
-        raise ValueError("its outlines reach far beyond the photo")
-    if not polygons:
-        return np.zeros(size, bool)
-    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).view(bool)
+        return checked(shape)
+    return outlined([polygon for polygon in shape if has_area((polygon,))], size)
 
 
 class PredictedObject(NamedTuple):

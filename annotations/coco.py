@@ -21,7 +21,7 @@ from annotations.annotation import (
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import BRUSHED, NOT_LISTED, Remarks
 from annotations.sets import beside
-from annotations.shapes import decoded, encoded
+from annotations.shapes import check_runs, joined
 from util.files import link, read_text, write_atomically
 
 OF_COCO = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
@@ -126,9 +126,7 @@ def shape_of(segmentation: Any) -> Shape:
     if segmentation is None or not len(segmentation):
         return ()
     if isinstance(segmentation[0], dict):
-        shapes = [shape_of(part) for part in segmentation]
-        masks = [decoded(shape) for shape in shapes if isinstance(shape, dict)]
-        return encoded(np.any(masks, axis=0))
+        return joined([_run_lengths(part) for part in segmentation])
     outlines = [segmentation] if _is_one_outline(segmentation) else segmentation
     polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in outlines)
     if any(len(polygon) % 2 for polygon in polygons):
@@ -142,8 +140,10 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     if isinstance(counts, bytes):
         counts = counts.decode("ascii")
     elif not isinstance(counts, str):
-        counts = np.array(counts, np.uint32)
-    return {"size": [int(height), int(width)], "counts": counts}
+        counts = np.array([*counts], np.uint32).reshape(len(counts))
+    runs = {"size": [int(height), int(width)], "counts": counts}
+    check_runs(runs)
+    return runs
 
 
 def _is_one_outline(segmentation: Any) -> bool:

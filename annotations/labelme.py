@@ -16,7 +16,9 @@ from annotations.annotation import (
     Instance,
     Predictions,
     Shape,
+    check_stated,
     content_errors,
+    outlines_of,
     pixels_of,
 )
 from annotations.photo_files import PhotoFiles
@@ -26,6 +28,7 @@ from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from util.errors import UserError
 from util.files import files_below, read_text
 from util.files.images import header_of, upright_size
+from util.files.sizes import check_outlines
 from util.progress import ProgressBar
 
 SUFFIX = ".json"
@@ -96,11 +99,16 @@ def _find(stated: str, places: list[PhotoFiles], source: Path) -> Path:
 
 
 def _size(content: dict[str, Any], image: Path) -> tuple[int, int]:
-    """Return height and width of a file's photo, as the file states them, else as the photo has them."""
+    """Return height and width of a file's photo, as the file states them, else as the photo has them.
+
+    UserError: as ``check_stated``.
+    """
     height, width = content.get("imageHeight"), content.get("imageWidth")
     if height is None or width is None:
         return upright_size(*header_of(image))
-    return int(height), int(width)
+    height, width = int(height), int(width)
+    check_stated(image, height, width)
+    return height, width
 
 
 def _instances(
@@ -111,25 +119,39 @@ def _instances(
     As labelme paints them, in order, a region of background hides what comes before it; one that covers nearly all of
     the photo is no hole. ``ids`` gives the category of each label. ValueError: a shape is damaged.
     """
-    instances: list[Instance] = []
+    labelled: list[tuple[str, Instance]] = []
     for number, entry in enumerate(shapes, 1):
         kind = str(entry.get("shape_type") or POLYGON)
         with content_errors(f"shape {number}: ", expected=EXPECTED, kind=ValueError):
             shape = _shape(entry, kind, size, remarks)
             label = str(entry["label"]).strip()
-            if shape is None:
-                remarks.add(OTHER_SHAPE, kind)
+        if shape is None:
+            remarks.add(OTHER_SHAPE, kind)
+        else:
+            labelled.append((label, Instance(ids[label], shape, box=SOME_BOX if kind in BOXES else ())))
+    return _with_holes(labelled, size, remarks)
+
+
+def _with_holes(labelled: list[tuple[str, Instance]], size: tuple[int, int], remarks: Remarks) -> tuple[Instance, ...]:
+    """Return the instances among labelled ones without the pixels of the holes that come after each."""
+    check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
+    visible: list[Instance] = []
+    holes = np.zeros(size, bool)  # that come later, and their label
+    label_of_holes = ""
+    for number, (label, instance) in reversed([*enumerate(labelled)]):
+        if number and label.casefold() in BACKGROUND:
+            hole = pixels_of(instance.shape, [*size])
+            if hole.mean() <= WHOLE:
+                holes |= hole
+                label_of_holes = label
+                remarks.add(HOLE, label)
                 continue
-            is_background = label.casefold() in BACKGROUND
-            hole = pixels_of(shape, [*size]) if is_background and instances else None
-        if hole is None or hole.mean() > WHOLE:
-            instances.append(Instance(ids[label], shape, box=SOME_BOX if kind in BOXES else ()))
-            continue
-        remarks.add(HOLE, label)
-        uncovered = [_without(instance, hole) for instance in instances]
-        remarks.add(COVERED, label, uncovered.count(None))
-        instances = [instance for instance in uncovered if instance is not None]
-    return tuple(instances)
+        remaining = _without(instance, holes) if label_of_holes else instance
+        if remaining is None:
+            remarks.add(COVERED, label_of_holes)
+        else:
+            visible.append(remaining)
+    return tuple(reversed(visible))
 
 
 def _without(instance: Instance, hole: np.ndarray) -> Instance | None:
@@ -151,7 +173,7 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int], remarks: Rem
         radius = float(np.linalg.norm(points[1] - points[0]))
         return (ellipse_of(x, y, radius, radius),)
     if kind == "mask":
-        return _mask_shape(region_in(entry["mask"]), points, size, remarks)
+        return _mask_shape(region_in(entry["mask"], size), points, size, remarks)
     if kind in OUTLINES:
         return (points.reshape(-1),)
     return None

@@ -4,6 +4,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +13,24 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, content_errors
+from annotations.annotation import (
+    AnnotatedPhoto,
+    Annotations,
+    CategoryIds,
+    Instance,
+    Predictions,
+    check_stated,
+    content_errors,
+)
 from annotations.drawn import point_label
 from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
 from annotations.remarks import NO_LABEL, OTHER_REGION, Remarks
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
+from util.errors import UserError
 from util.files import read_json, write_atomically
 from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES
+from util.files.sizes import check_size
 
 BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
@@ -48,12 +59,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photos: list[AnnotatedPhoto] = []
     remarks = Remarks()
     tasks = read_json(path, "these annotations", "export them again")
+    photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         _refuse_json_min(tasks)
         for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
             with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
-                photos += photos_of(task, annotations, ids, remarks)
-    photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
+                photos += photos_of(task, annotations, ids, remarks, photo_files)
     return Annotations(tuple(photos), ids.names(), photo_files, path, remarks)
 
 
@@ -74,15 +85,20 @@ def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def photos_of(
-    task: dict[str, Any], annotations: list[dict[str, Any]], ids: CategoryIds, remarks: Remarks
+    task: dict[str, Any],
+    annotations: list[dict[str, Any]],
+    ids: CategoryIds,
+    remarks: Remarks,
+    photo_files: PhotoFiles | None = None,
 ) -> list[AnnotatedPhoto]:
     """Return the annotated photos of a task, by the first of its ground truth, else of its annotations with regions.
 
     Args:
         ids: give each label its category.
         remarks: take what is not understood.
+        photo_files: where the photos are found.
 
-    ValueError, KeyError or TypeError: an entry has another form.
+    ValueError, KeyError or TypeError: an entry has another form. UserError: a photo that is there has another size.
     """
     entries_of_photo = defaultdict[str, list[dict[str, Any]]](list)
     for entry in _regions(annotations):
@@ -90,6 +106,9 @@ def photos_of(
     photos = []
     for name, entries in entries_of_photo.items():
         height, width = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+        file = None if photo_files is None else _file_of(name, photo_files)
+        if file is not None:
+            check_stated(file, height, width)
         instances: list[Instance] = []
         for labels, entry in _labelled(entries, remarks):
             shapes = _shapes(entry, (height, width))
@@ -99,6 +118,13 @@ def photos_of(
                 instances += [instance._replace(category=ids[label]) for instance in shapes]
         photos.append(AnnotatedPhoto(name, height, width, tuple(instances)))
     return photos
+
+
+def _file_of(name: str, photo_files: PhotoFiles) -> Path | None:
+    """Return the file of a photo; None where there is none."""
+    with suppress(UserError):
+        return photo_files.find(name, photo_files.folder)
+    return None
 
 
 def _regions(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -185,7 +211,7 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
     if "rle" in value:
         return [Instance(0, encoded(brush_mask(value["rle"], size)))]
     if "imageDataURL" in value:
-        return [Instance(0, encoded(region_in(value["imageDataURL"])))]
+        return [Instance(0, encoded(region_in(value["imageDataURL"], size)))]
     if "points" in value:
         points = np.array(value["points"], np.float64) / 100 * size[::-1]
         return [Instance(0, (points.reshape(-1),))]
@@ -199,6 +225,7 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
         extent = pixels_in(value, ("width", "height"), size)
         outline = corners_of(*place, *(place + extent))
         return [Instance(0, (_turned(outline, value, place),), (*place, *extent))]
+    check_size(*size)
     keypoint = point_label([(*place,)], size, joined=False)
     return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
 
@@ -222,7 +249,8 @@ def _turned(outline: np.ndarray, value: dict[str, Any], pivot: np.ndarray) -> np
 
 def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     """Return the mask of a size (H, W), bool, of ``brush_runs``; a run that begins with 0 has a value for each."""
-    bits = StringIO("".join(f"{byte:08b}" for byte in runs))
+    check_size(*size)
+    bits = StringIO("".join(f"{byte:08b}" for byte in bytes([*runs])))
 
     def number(length: int) -> int:
         digits = bits.read(length)
@@ -233,14 +261,17 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     remaining = number(32)
     word = number(5) + 1
     sizes = [number(4) + 1 for _ in COUNT_BITS]
-    runs_of_values: list[np.ndarray] = []
+    pixels = np.zeros((*size, CHANNELS), np.uint8)
+    if remaining != pixels.size:
+        raise ValueError(f"a brush has {remaining} values, its photo {pixels.size}")
+    flat = pixels.reshape(-1)
     while remaining > 0:
         is_repeated = number(1)
         length = number(sizes[number(2)]) + 1
         values = number(word) if is_repeated else [number(word) for _ in range(length)]
-        runs_of_values.append(np.full(length, values, np.uint8))
+        start = flat.size - remaining
+        flat[start : start + length] = values
         remaining -= length
-    pixels = np.concatenate(runs_of_values).reshape(*size, CHANNELS)
     return pixels[:, :, -1] > 0
 
 

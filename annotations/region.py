@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from util.errors import UserError
-from util.files.images import UPRIGHT, fitted_mask, frame_of, header_of, opened_mask
+from util.files.images import UPRIGHT, check_image, content_of, fitted_mask, frame_of, header_of, opened_mask
 from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
 
 SMALL = 64  # values below are numbers of classes
@@ -47,7 +47,8 @@ def read_region(
     brighter half. 255 beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
 
     Args:
-        mask: a file, an image of Pillow, an array or tensor (H, W), (1, H, W) or with 3 or 4 channels.
+        mask: a file, also open or its bytes, an image of Pillow, an array or tensor (H, W), (1, H, W) or with
+            3 or 4 channels.
         value: the object's value; None where the mask itself tells.
         unknown: values that are unknown beside ``value``.
         several: whether several small numbers, or several colours, are one object.
@@ -60,7 +61,12 @@ def read_region(
             return _region_in_image(image, ObjectRule(value, unknown, several, source=str(mask)))
     name = getattr(mask, "filename", "") or "an example's mask"
     rule = ObjectRule(value, unknown, several, source=name)
+    content = content_of(mask)
+    if content is not None:
+        with opened_mask(Path(name), content=content) as image:
+            return _region_in_image(image, rule)
     if isinstance(mask, Image.Image):
+        check_image(mask, Path(name))
         return _region_in_image(mask, rule)
     return _region_in(_values_of_array(mask, name), rule), True
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, content_errors
+from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, check_stated, content_errors
 from annotations.photo_files import PhotoFiles
 from annotations.shapes import decoded, encoded
 from util.errors import UserError
@@ -69,9 +69,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         with content_errors(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
             height, width = int(record["height"]), int(record["width"])
+            is_there = folder is None and Path(stated).is_file()
+            photo = Path(stated) if is_there else photo_files.find(stated, file)
+            check_stated(photo, height, width)
             instances = _instances(record, home, ids, verdicts)
-        is_there = folder is None and Path(stated).is_file()
-        photo = Path(stated) if is_there else photo_files.find(stated, file)
         photos.append(AnnotatedPhoto(os.path.relpath(photo, root), height, width, instances, is_upright=True))
     return Annotations(tuple(photos), ids.names(), PhotoFiles(root, is_named=False), path)
 

@@ -7,20 +7,25 @@ outline by a line that is walked both ways.
 """
 
 import base64
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
 
 from annotations.region import read_region
 from util.errors import UserError
+from util.files.images import opened_mask
+from util.files.sizes import check_outlines, check_size
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
 WITHIN = 0.05  # pixels
+BITS = 5  # of a number in a character of COCO's text form
+MORE = 32  # the bit of a character that says whether more follow
+SIGN = 16  # the bit of the last one that says whether the number is negative
+MAX_PLACE = 6  # of a character in a number of 32 bits
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 # columns of OpenCV's hierarchy of contours
 NEXT = 0
@@ -41,16 +46,19 @@ def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarr
     return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
 
 
-def region_in(text: str) -> np.ndarray:
-    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool; ValueError: damaged."""
+def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
+    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool.
+
+    ValueError: it is damaged, or has more pixels than its photo of a size (height, width).
+    """
     base64_text = text.rpartition(",")[2]
     try:
-        with Image.open(BytesIO(base64.b64decode(base64_text)), formats=("PNG",)) as image:
+        with opened_mask(Path("PNG"), content=base64.b64decode(base64_text)) as image:
+            if image.width * image.height > size[0] * size[1]:
+                raise UserError(f"{image.width} x {image.height} pixels, its photo {size[1]} x {size[0]}")
             return read_region(image)[0] == 1
-    except UserError as error:
+    except (UserError, ValueError) as error:
         raise ValueError(f"a mask is damaged ({error})") from None
-    except (OSError, SyntaxError, ValueError):
-        raise ValueError("a mask is damaged (no PNG)") from None
 
 
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
@@ -61,11 +69,7 @@ def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
 
 
 def _covers_a_pixel(runs: dict[str, Any]) -> bool:
-    counts = runs["counts"]
-    if isinstance(counts, str):
-        return bool(rle.area(runs))
-    height, width = runs["size"]
-    return len(counts) > 1 or counts.sum() != height * width  # the first run is of background
+    return bool(_lengths(runs["counts"])[1::2].any())  # the first run is of background
 
 
 def _is_on_a_line(polygon: np.ndarray) -> bool:
@@ -81,44 +85,88 @@ def _is_on_a_line(polygon: np.ndarray) -> bool:
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:
     """Return a mask (H, W) bool in COCO's text form: {"size": [H, W], "counts": text}."""
-    runs = rle.encode(np.asfortranarray(mask, np.uint8))
+    return _as_text(rle.encode(np.asfortranarray(mask, np.uint8)))
+
+
+def _as_text(runs: dict[str, Any]) -> dict[str, Any]:
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
 
 
-def decoded(runs: dict[str, Any]) -> np.ndarray:
-    """Return the mask of a run-length encoding, (H, W) bool; its counts are text or an array of numbers.
+def outlined(polygons: list[np.ndarray], size: list[int]) -> dict[str, Any]:
+    """Return the pixels of polygons, each (2 x points,), on a photo of a size [H, W] in ``pycocotools``' run lengths.
 
-    ValueError: the encoding is damaged: pycocotools leaves pixels that no run covers to chance.
+    ValueError: they take too much memory or time.
+    """
+    check_outlines(polygons, *size)
+    if not polygons:
+        return rle.encode(np.zeros(size, np.uint8, order="F"))
+    return rle.merge(rle.frPyObjects(polygons, *size))
+
+
+def decoded(runs: dict[str, Any]) -> np.ndarray:
+    """Return the mask of a run-length encoding, (H, W) bool; errors as ``checked``."""
+    return rle.decode(checked(runs)).view(bool)
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several run-length encodings of one size cover together, in COCO's text form; errors as ``checked``.
+
+    ValueError also: their sizes differ.
+    """
+    sizes = {tuple(part["size"]) for part in parts}
+    if len(sizes) > 1:
+        raise ValueError("its run lengths are of different sizes")
+    return _as_text(rle.merge([checked(part) for part in parts]))
+
+
+def checked(runs: dict[str, Any]) -> dict[str, Any]:
+    """Return a run-length encoding, whose counts are text or an array of numbers, as ``pycocotools`` takes it.
+
+    Errors as ``check_runs``.
+    """
+    check_runs(runs)
+    return runs if isinstance(runs["counts"], str) else rle.frPyObjects(runs, *runs["size"])
+
+
+def check_runs(runs: dict[str, Any]) -> None:
+    """Refuse (ValueError) a run-length encoding that is too large or damaged.
+
+    pycocotools leaves pixels that no run covers to chance.
     """
     height, width = runs["size"]
-    counts = runs["counts"]
-    covered = _covered(counts) if isinstance(counts, str) else int(counts.sum(dtype=np.int64))
+    check_size(height, width)
+    covered = int(_lengths(runs["counts"]).sum())
     if covered != height * width:
         raise ValueError(f"its runs cover {covered} pixels, the image has {height * width}")
-    compressed = runs if isinstance(counts, str) else rle.frPyObjects(runs, height, width)
-    return rle.decode(compressed).view(bool)
 
 
-def _covered(counts: str) -> int:
-    """Return the number of pixels that the runs of COCO's text form cover.
+def _lengths(counts: str | np.ndarray) -> np.ndarray:
+    """Return the runs of COCO's text form, or of its list of numbers, (runs,) int64; ValueError: the text is damaged.
 
     Each character holds five bits of a number, the lowest first, and a bit that says whether more follow. From the
     fourth run on, the numbers are differences from the run before the last.
     """
-    runs: list[int] = []
-    value = 0
-    shift = 0
-    for group in (character - ord("0") for character in counts.encode()):
-        value |= (group & 31) << shift
-        shift += 5
-        if group & 32:
-            continue
-        sign = (group & 16) << (shift - 4)
-        before = runs[-2] if len(runs) > 2 else 0
-        runs.append(value - sign + before)
-        value = 0
-        shift = 0
-    return sum(runs)
+    if not isinstance(counts, str):
+        return counts.astype(np.int64)
+    groups = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - ord("0")
+    ends = np.flatnonzero(groups < MORE)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(groups)) - np.repeat(starts, ends + 1 - starts) if _is_text(groups) else None
+    if place is None or (place > MAX_PLACE).any():
+        raise ValueError("its run lengths are damaged")
+    runs = np.add.reduceat((groups & (MORE - 1)) << (BITS * place), starts)
+    is_negative = groups[ends] & SIGN > 0
+    runs -= np.where(is_negative, MORE << (BITS * place[ends]), 0)
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    if (runs < 0).any():
+        raise ValueError("its run lengths are damaged")
+    return runs
+
+
+def _is_text(groups: np.ndarray) -> bool:
+    """Return whether the characters of a text form, less "0", are such, and the last one ends a number."""
+    return bool(len(groups) and (groups >= 0).all() and (groups < 2 * MORE).all() and groups[-1] < MORE)
 
 
 def polygons_of(mask: np.ndarray) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from annotations.shapes import WITHIN, corners_of
 from util.errors import UserError
 from util.files import files_below, link, read_text, visible, write_atomically
 from util.files.images import header_of, upright_size
+from util.files.yaml_text import Loader, read_yaml
 from util.progress import ProgressBar
 
 EXACT = 0.02  # pixels: of coordinates with six digits
@@ -94,11 +95,8 @@ def data_files_in(folder: Path) -> list[Path]:
     return data_files or class_files[:1]
 
 
-class _AsWritten(yaml.SafeLoader):
-    """A safe loader whose plain values stay the text that they are: ``no`` and ``1`` are names too."""
-
-
-_AsWritten.yaml_implicit_resolvers = {}
+# A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
+AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
 
 def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
@@ -127,8 +125,8 @@ def _read_yaml(text: str) -> dict[str, Any]:
     """Return the content of a data file; in quotes, ``\\`` of a place on Windows is no escape. ValueError: no YAML."""
     for written in (text, text.replace("\\", "\\\\")):
         try:
-            return yaml.load(written, _AsWritten)
-        except yaml.YAMLError as error:
+            return read_yaml(written, AS_WRITTEN)
+        except ValueError as error:
             problem = error
             if "escape" not in str(error):
                 break

@@ -4,7 +4,7 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -19,6 +19,7 @@ from model.episode import Shot as Shot
 from model.episode import against_background
 from model.mismatch import ModelMismatch
 from model.published import Layout
+from model.tables import add_once
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class ParamGroup:
 
 @dataclass
 class ModelSettings:
-    """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
+    """Base of every model's settings dataclass: the method's name, and what the engine asks before a network exists."""
 
+    name: str = field(default="", kw_only=True)  # of the method; two methods may share one class of settings
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
     pretraining = cast(Any, None)  # a field where the model has pretrained parts: the data that trained them
     # Keys that a checkpoint must share.
@@ -249,10 +251,17 @@ MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``
 
 
 def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
-    """Return a class decorator that makes a model available as ``model.name: <name>``."""
+    """Return a class decorator that makes a model available as ``model.name: <name>``.
+
+    A title that another model has, from which it may be inherited, gets the name in brackets. ValueError: another
+    module has registered the name.
+    """
 
     def add(cls: type[FewShotModel]) -> type[FewShotModel]:
-        MODELS[name] = cls
+        add_once(MODELS, name, cls, "model.name")
+        others = {other.title for other in MODELS.values() if other is not cls}
+        if cls.title in others:
+            cls.title = f"{cls.title} ({name})"
         return cls
 
     return add

@@ -30,14 +30,31 @@ ENSEMBLE = (
 )
 
 
+def enrichment(part: str) -> tuple[tuple[str, str], ...]:
+    """Return the names of PFENet's feature enrichment, which is a method's part of this name."""
+    return (
+        (r"init_merge\.(\d)\.0\.(.*)", rf"{part}.enter.\1.0.\2"),
+        (r"alpha_conv\.(\d)\.0\.(.*)", rf"{part}.descend.\1.0.\2"),  # entry i is of scale i + 1
+        (r"beta_conv\.(\d)\.(.*)", rf"{part}.refine.\1.body.\2"),
+        (r"inner_cls\.(\d)\.0\.(.*)", rf"{part}.auxiliary.\1.conv.\2"),
+        (r"inner_cls\.(\d)\.3\.(.*)", rf"{part}.auxiliary.\1.classify.\2"),
+        (r"res1\.0\.(.*)", rf"{part}.merge.0.\1"),
+        (r"res2\.(.*)", rf"{part}.refine_merged.body.\1"),
+        (r"cls\.0\.(.*)", rf"{part}.head.conv.\1"),
+        (r"cls\.3\.(.*)", rf"{part}.head.classify.\1"),
+    )
+
+
 @dataclass(frozen=True)
 class Layout:
     """The tensor names of one method's checkpoints."""
 
     title: str  # the method's name
-    signature: tuple[str, ...]  # names that every checkpoint of this method has, and no other method's
+    # Names that every checkpoint of this method has, and no other method's that has none of ``absent``
+    signature: tuple[str, ...]
     renames: tuple[tuple[str, str], ...]  # published name -> ours, as regular expressions on whole names
     constants: str = "$^"  # regular expression of tensor names to omit: constants, and tensors that nothing uses
+    absent: tuple[str, ...] = ()  # names that no checkpoint of this method has
 
     def name(self, published: str) -> str:
         """Return our name of a published tensor; unknown names are returned unchanged."""
@@ -48,7 +65,8 @@ class Layout:
 
     def matches(self, names: Iterable[str]) -> bool:
         """Return whether these tensor names are of this layout."""
-        return {name.removeprefix(DDP_PREFIX) for name in names} >= set(self.signature)
+        given = {name.removeprefix(DDP_PREFIX) for name in names}
+        return given >= set(self.signature) and given.isdisjoint(self.absent)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Return a state dict under our names; None for another layout."""

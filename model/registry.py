@@ -7,13 +7,19 @@ from collections.abc import Iterable
 
 import model
 from model import contract
-from model.contract import FewShotModel
+from model.contract import FewShotModel, ModelSettings
 from model.published import Layout
 
 
-def class_of(settings: object) -> type[FewShotModel]:
-    """Return the model class whose settings these are."""
-    return next(cls for cls in every_model().values() if cls.Settings is type(settings))
+def class_of(settings: ModelSettings) -> type[FewShotModel]:
+    """Return the model class that settings name."""
+    return every_model()[settings.name]
+
+
+def described(settings: ModelSettings) -> str:
+    """Return the line of a log that says which method runs: title, name and class."""
+    cls = class_of(settings)
+    return f"method: {cls.title}, model.name {settings.name}, class {cls.__name__} of {cls.__module__}"
 
 
 def models() -> dict[str, type[FewShotModel]]:

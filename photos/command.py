@@ -10,13 +10,14 @@ from pathlib import Path
 
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
-from photos.photo_files import check_photo, photos_in
+from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.publish import publish as write_published
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.errors import EXIT_USER_ERROR, UserError
+from util.files.images import header_of
 from util.loaded import load_method
 from util.progress import ProgressBar
 from util.runtime.processes import as_user_error
@@ -109,7 +110,7 @@ class Queries:
         self.failed: dict[Path, str] = {}
         for path in ProgressBar(paths, desc="check photos", unit="photo", leave=False, delay=1):
             try:
-                check_photo(path)
+                header_of(path)
                 results.check_length(path)
                 self.readable.append(path)
             except UserError as error:

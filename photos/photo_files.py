@@ -4,20 +4,22 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from util.errors import UserError
+from util.errors import TooLarge, UserError
 from util.files import OF_SYSTEMS, writable
-from util.files.images import colours_of, frame_of, header_of, read_image
+from util.files.images import check_image, colours_of, content_of, frame_of, read_errors, read_image
 from util.files.photos import IMAGE_SUFFIXES, photos_below
+from util.files.sizes import check_size
 from util.loaded import refined
 
-MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
-GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
+GIVEN = Path("the photo")  # in messages, where a file has no name
+GivenPhoto = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
 Window = tuple[slice, slice]  # rows, columns
 
 
@@ -60,31 +62,47 @@ def _is_picture_of_result(path: Path) -> bool:
     return picture is not None and path.with_name(f"{picture[1]}.json").exists()
 
 
-def check_photo(path: Path) -> None:
-    """Check a photo by its header; UserError: it is missing, no image, or has more than ``MAX_PIXELS`` pixels."""
-    (height, width), _ = header_of(path)
-    if height * width > MAX_PIXELS:
-        raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
-
-
 def read_photo(photo: GivenPhoto) -> np.ndarray:
     """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
 
-    It is a file; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or floats in 0..1. UserError:
-    as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
+    It is a file: its path, its content or an open file; an image of Pillow; an array of that form; or a tensor
+    (3, H, W), uint8 or floats in 0..1. Size and kind of a file are known by its header before it is decoded.
+
+    Raises:
+        UserError: the file is missing, no image, too large (``check_size``), damaged or of 32-bit values, or the array
+            has another form.
     """
     if isinstance(photo, str | Path):
-        check_photo(Path(photo))
         return read_image(Path(photo))
     if isinstance(photo, Image.Image):
-        frame = frame_of(photo)
-        return frame.upright(colours_of(photo, Path("an image")))
+        return _colours_of_image(photo)
+    content = content_of(photo)
+    if content is not None:
+        return read_image(GIVEN, content)
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
+        _check_size(*photo.shape[1:])
         photo = _array_of(photo)
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
+        _check_size(*photo.shape[:2])
         return photo
     form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
-    raise UserError(f"an image: must be {form}, not {_kind_of(photo)}")
+    raise UserError(f"{GIVEN}: must be {form}, not {_kind_of(photo)}")
+
+
+def _check_size(height: int, width: int) -> None:
+    """Refuse (TooLarge) an array of too many pixels."""
+    try:
+        check_size(height, width)
+    except ValueError as error:
+        raise TooLarge(f"{GIVEN}: {error}") from None
+
+
+def _colours_of_image(photo: Image.Image) -> np.ndarray:
+    """Return an image of Pillow as ``read_photo``; a damaged one raises UserError while it is decoded, too."""
+    with read_errors(GIVEN):
+        check_image(photo, GIVEN)
+        frame = frame_of(photo)
+        return frame.upright(colours_of(photo, GIVEN))
 
 
 def _kind_of(photo: object) -> str:

@@ -203,7 +203,7 @@ class Segmenter:
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
-        """Return the ``Prediction`` for one photo: a file, a Pillow image, an array or a tensor (``read_photo``)."""
+        """Return the ``Prediction`` for a photo: its path, bytes or open file, a Pillow image, array or tensor."""
         return next(self.many([photo]))
 
     def many(

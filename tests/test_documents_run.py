@@ -68,7 +68,18 @@ MADE = (  # by commands that say little
 )
 MORE_PYTHON = {  # that uses what a document only defines
     "docs/service": (
-        "from service import UploadFile, app\nassert app.routes[-1].endpoint(UploadFile(open('new.jpg', 'rb')))\n"
+        "from io import BytesIO\n"
+        "from PIL import Image\n"
+        "from service import HTTPException, UploadFile, segment\n"
+        "assert segment(UploadFile(open('new.jpg', 'rb')))\n"
+        "large = BytesIO()\n"
+        "Image.new('1', (9000, 8000)).save(large, 'PNG')\n"
+        "for content, code in ((large.getvalue(), 413), (b'no photo', 422)):\n"
+        "    try:\n"
+        "        segment(UploadFile(BytesIO(content)))\n"
+        "        raise AssertionError(code)\n"
+        "    except HTTPException as error:\n"
+        "        assert error.status_code == code and '0x' not in error.detail\n"
     ),
 }
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")

@@ -40,6 +40,10 @@ class WriteError(UserError):
     """A file could not be written."""
 
 
+class TooLarge(UserError):
+    """A file is larger than what is read here."""
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, '' if none is close."""
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)

@@ -355,8 +355,9 @@ class LoadedMethod:
     def for_materials(self) -> "LoadedMethod":
         """Return the method ``for_materials``, on the encoder of this one."""
         network = cast(WithEncoder, self.network)
-        method = next(cls for cls in models().values() if cls.for_materials)
-        settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
+        name, method = next((name, cls) for name, cls in models().items() if cls.for_materials)
+        made: Any = method.Settings(name=name, encoder=network.settings.encoder)  # type: ignore[call-arg]
+        settings = cast(TrainingFreeSettings, made)
         settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
         run = Run(replace(with_data(self.run.config, text=NO_TEXT), model=settings))
         other = cast(WithEncoder, build_model(run.config, 0, self.view.side))
@@ -430,8 +431,8 @@ def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool)
     settings = from_checkpoint(content["config"], weights, overrides)
     if not keep_base or content["stage"] != "base":
         return settings
-    method = next(cls for cls in every_model().values() if cls.for_base_stages)
-    model = method.Settings(encoder=settings.model.encoder)  # type: ignore[call-arg]
+    name, method = next((name, cls) for name, cls in every_model().items() if cls.for_base_stages)
+    model = method.Settings(name=name, encoder=settings.model.encoder)  # type: ignore[call-arg]
     return replace(with_data(settings, text=NO_TEXT), model=model)
 
 

@@ -1,9 +1,9 @@
 """PFENet: a query's features are enriched, scale by scale, by the supports' prototype and by a prior of the object.
 
 Source: Tian et al., Prior Guided Feature Enrichment Network for Few-Shot Segmentation, TPAMI 2020 (arXiv 2008.01449).
-This is written from the paper. The prior is its "prior generation" (``prior``), the decoder its "feature
-enrichment module" (``FeatureEnrichment``, with the names of its three parts), and the loss that of its section on the
-network. No published weights were compared.
+The prior is the paper's "prior generation" (``prior``), the decoder its "feature enrichment module"
+(``FeatureEnrichment``, with the names of its three parts), and the loss that of its section on the network. As in the
+published code, and not in the paper, supports are masked before stage 4 of the encoder too.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, mid_features
+from model.encode import Maps, Method, Wants, mid_features
+from model.encoders.registry import ONE_GRID
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import mask_loss
 from model.parts.prototype import object_directions, prior
-from model.parts.with_encoder import HIGH, WithEncoderSettings
+from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
+from model.pfenet.published import LAYOUT
 from model.tensors.mask import Mask
 from model.tensors.ops import logits_at, masked_mean, mean_over_shots
 
@@ -47,6 +49,9 @@ class PFENet(Method):
     Settings = PFENetSettings
     title = "PFENet"
     protocol = "pfenet"
+    published = LAYOUT
+    grids = ONE_GRID
+    wants = Wants(masked_after=MID)  # f4_k = stage 4 of (f3_k m_k)
     shots_share_weights = True
     settings: PFENetSettings
 

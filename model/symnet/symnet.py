@@ -119,7 +119,7 @@ class SymNet(WithBaseLearner):
 
         # The four-scale decoder, and the ensemble with the base learner; subclasses also read maps, shots and weight.
         predictions, auxiliary = self._decode(maps, shots, weight, query_feature, prototype, hyper, prior)
-        base_logits = self.base_learner.logits(maps.base)  # (B, N + 1, h, w)
+        base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
         spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
         final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, spared)  # (B, 2, h, w)
 

@@ -8,8 +8,8 @@ from typing import TypedDict
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
 
+from annotations.annotation import pixels_of
 from annotations.drawn import point_label
 from photos.examples import box_between
 from util.files.palette import IGNORE
@@ -53,8 +53,8 @@ def _draw_point(label: np.ndarray, edit: Edit) -> None:
 
 def _fill_outline(label: np.ndarray, edit: Edit) -> None:
     outline = np.ravel(edit["points"]).astype(np.float64)
-    inside = rle.decode(rle.frPyObjects([outline], *label.shape))[..., 0]
-    label[inside > 0] = edit["value"]
+    inside = pixels_of((outline,), [*label.shape])
+    label[inside] = edit["value"]
 
 
 def _fill_box(label: np.ndarray, edit: Edit) -> None:

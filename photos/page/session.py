@@ -27,12 +27,13 @@ from photos.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
 from photos.page.photo import EXAMPLES, PAGE, Common, Photo, Rule
 from photos.page.regions import part_to_remove, region_at, region_in_box
 from photos.page.tasks import packing, segmentation
-from photos.photo_files import check_photo, photos_in, read_photo
+from photos.photo_files import photos_in, read_photo
 from photos.prediction import EVEN
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from util.errors import UserError
 from util.files import content_digest, lock, writable, write_atomically
+from util.files.images import header_of
 from util.files.overlay import class_colour
 from util.files.palette import IGNORE
 
@@ -174,7 +175,7 @@ class Session:
         self._check_files([path])
         write_atomically(path, content)
         try:
-            check_photo(path)
+            header_of(path)
         except UserError as error:
             path.unlink()
             raise UserError(str(error).replace(str(path), path.name)) from None
@@ -212,7 +213,7 @@ class Session:
         for folder in (None, *folders):
             try:
                 examples, _ = read_examples([path], folder, shots=MAX_SHOTS, say=lambda line: notes.setdefault(line))
-                check_photo(examples[0].photo)
+                header_of(examples[0].photo)
                 return examples, [*notes]
             except UserError as error:
                 errors.append(error)

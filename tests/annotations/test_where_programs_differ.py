@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +18,6 @@ from annotations.labelme import read_annotations
 from annotations.labelstudio import brush_mask, brush_runs, photos_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
-from tests.annotations.drawn import photo
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import class_counts, class_scores, scores_in_one_map
 
@@ -48,7 +48,7 @@ def areas(*objects: tuple[tuple[float, ...], ...]) -> list[int]:
 
 def labelme_areas(folder: Path, *labels_and_outlines: tuple[str, tuple[float, ...]]) -> list[int]:
     """Pixels of the classes of a file of labelme."""
-    photo(folder / "a.jpg")
+    Image.new("RGB", (SIDE, SIDE)).save(folder / "a.jpg")
     shapes = [
         {"label": label, "points": np.reshape(outline, (-1, 2)).tolist(), "shape_type": "polygon"}
         for label, outline in labels_and_outlines

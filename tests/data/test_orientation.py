@@ -13,6 +13,7 @@ from PIL import Image
 from annotations.region import read_region_of
 from photos.photo_files import read_photo
 from util.errors import UserError
+from util.files import sizes
 from util.files.images import TAG, header_of, read_image, read_mask, read_mask_of, read_stacked, turned, write_mask
 
 HEIGHT, WIDTH = 40, 64
@@ -229,8 +230,11 @@ def test_a_file_that_is_no_image_says_what_it_is(tmp_path: Path, read: Reader, c
 @pytest.mark.parametrize("read", [read_image, read_mask])
 def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
     Image.new("L", (40, 40)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # twice as many are refused
-    with pytest.raises(UserError, match=r"a\.png: this \w+ has more than 1400 pixels, which is too many"):
+    monkeypatch.setattr(sizes, "MAX_PIXELS", 1500)
+    with pytest.raises(UserError, match=r"a\.png: 40 x 40 pixels, the limit is 1500; make it smaller"):
+        read(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # of which Pillow itself refuses twice as many
+    with pytest.raises(UserError, match=r"a\.png: has more than \d+ pixels; make it smaller"):
         read(tmp_path / "a.png")
 
 

@@ -33,7 +33,7 @@ def takes(name: str, backbone: str) -> bool:
 def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain", **encoder: object) -> FewShotModel:
     """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side."""
     model_class = models()[name]
-    settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {})))
+    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {})))
     settings.encoder = EncoderSettings(backbone, stem, **encoder)
     step, rest = model_class.rule(settings)
     sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)

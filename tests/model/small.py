@@ -58,7 +58,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     A little noise on the learnable parameters moves them off initial values that would switch parts of a model off.
     """
     model_class = models()[name]
-    settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
+    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | changes))
     folders = networks_of(model_class, seed)
     if folders:
         settings.weights = folders

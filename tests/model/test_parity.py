@@ -12,6 +12,8 @@ from model.registry import models
 from tests.helpers.skip_init import skip_init
 from tests.parity.case import BACKBONES
 from tests.parity.check import ABSOLUTE, cases, deviations, folder_of
+from tests.parity.drawn.cases import deviations as deviations_of_drawn
+from tests.parity.drawn.cases import drawn_cases
 from util.checkpoints.checkpoint import load_state
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -24,6 +26,7 @@ LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
     **dict.fromkeys(("hdmnet", "bam"), ("resnet50_pascal_5shot",)),
     **{"dcama": ("resnet50", "swin"), "hsnet": ("resnet50", "vgg16")},
+    "pfenet": ("resnet50", "vgg16"),
     "symnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),
 }
 
@@ -34,10 +37,16 @@ def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device
     assert deviations(model, stem, device) == []
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize(("model", "case"), drawn_cases())
+def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str) -> None:
+    assert [*deviations_of_drawn(model, case, device)] == []
+
+
 def test_measured_cases_are_all_there(shared: Path) -> None:
     counts = collections.Counter(model for model, _ in CASES)
     assert counts.keys() == ABSOLUTE.keys() and min(counts.values()) >= 3
-    assert len(CASES) >= 35
+    assert len(CASES) >= 39
 
 
 @pytest.mark.parity

@@ -17,14 +17,12 @@ from model.parts.linear import LinearHead
 from model.registry import models
 from model.tensors.cells import on_cells
 from tests.helpers.close import same_pixels
-from tests.helpers.paths import SHARED
 from tests.helpers.skip_init import skip_init
 from tests.parity.watched import WATCHES, on_calls, usual
 from util.checkpoints.checkpoint import load_state
 from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
-from util.data.words.text import read_vectors
 from util.runtime.network import build_model
 
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
@@ -39,12 +37,15 @@ def forward_case(
     backbone: str,
     dataset: str = "pascal",
     train: bool = False,
+    vectors: np.ndarray | None = None,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Return the model's tensors for a case, under the names and in the thinned shapes of the case files."""
+    """Return the model's tensors for a case, under the names and in the thinned shapes of the case files.
+
+    ``vectors`` are the word vectors of its classes, (classes, T), where the method reads them.
+    """
     config = _config(model, case, backbone, dataset)
     fold = Fold.of(config.data)
-    vectors = read_vectors(SHARED / "embeddings" / f"word2vec_{dataset}.pkl") if model == "symnet" else None
     with skip_init():
         network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     load_state(network, state_dict, "the case")

@@ -9,18 +9,21 @@ import numpy as np
 from torch import Tensor
 
 from tests.helpers.close import ROUNDING
-from tests.helpers.paths import SHARED, parity_weights
+from tests.helpers.paths import SHARED
 from tests.parity.case import forward_case
+from tests.parity.drawn.weights import state_of
 from tests.parity.insid3 import insid3_case
+from util.data.words.text import read_vectors
 
 SYMNET, INSID3 = "symnet", "insid3"
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id"}
 INPUTS |= {"scales", "refine", "shot"}
 # Of outputs and intermediates.
 ABSOLUTE = dict.fromkeys(("symnet", "dcama", "hdmnet", "bam"), 1e-3)
-ABSOLUTE |= dict.fromkeys(("ssp", "sccan", "hsnet", "insid3"), 1e-4)
+ABSOLUTE |= dict.fromkeys(("ssp", "sccan", "hsnet", "insid3", "pfenet"), 1e-4)
 TIGHT = {"mid_coarse": 1e-4, "mid_gram": 1e-6, "mid_shot": 1e-6}  # of DCAMA's soft masks, HDMNet's scene distances
 RELATIVE = {"symnet": 1e-4, "ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5, "hsnet": 1e-5, "bam": 1e-4}
+RELATIVE |= {"pfenet": 2e-5}
 LOSS_RELATIVE = {"symnet": 1e-4}
 OTHER_LOSSES, OTHER_GRADIENTS, NO_GRADIENT = 1e-5, 1e-3, 1e-6
 GRADIENT_RELATIVE = {"hsnet": 5e-3}  # kernels of SSE4.1 move its ReLUs: 2.7e-3
@@ -51,7 +54,7 @@ def cases() -> list[tuple[str, str]]:
 @functools.lru_cache(maxsize=2)  # cases come model by model, and all weights together take gigabytes
 def weights(model: str, layout: str) -> dict[str, Tensor]:
     """Return the weights of a method's cases under their published names."""
-    return parity_weights().published_state_dict(folder_of(model) / f"layout_{layout}.json")
+    return state_of(folder_of(model) / f"layout_{layout}.json")
 
 
 def measured(model: str, stem: str) -> dict[str, np.ndarray]:
@@ -70,7 +73,9 @@ def deviations(model: str, stem: str, device: str = "cpu") -> list[str]:
     train = bool(part["train"])
     if model in (SYMNET, "hdmnet", "bam"):  # where the number of shots has weights, it is in the name
         layout += f"_pascal_{part['shots']}"
-    ours = forward_case(model, arrays, weights(model, layout), backbone=part["backbone"], train=train, device=device)
+    vectors = read_vectors(SHARED / "embeddings/word2vec_pascal.pkl") if model == SYMNET else None
+    state = weights(model, layout)
+    ours = forward_case(model, arrays, state, backbone=part["backbone"], train=train, vectors=vectors, device=device)
     names = sorted(set(arrays) - INPUTS)
     assert len(names) > 3
     assert set(names) <= set(ours)

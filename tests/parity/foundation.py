@@ -16,7 +16,8 @@ from model.gfsam import gfsam
 from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import MOST, SAM3, SAM3Settings
-from tests.helpers.paths import SHARED, parity_weights
+from tests.helpers.paths import SHARED
+from tests.parity.drawn.weights import fill
 from tests.parity.watched import on_calls
 
 Arrays = dict[str, np.ndarray]
@@ -50,7 +51,6 @@ def measured_name(name: str) -> str:
 
 @torch.no_grad()
 def filled(network: nn.Module) -> nn.Module:
-    fill = parity_weights().fill
     for name, parameter in network.eval().named_parameters():
         parameter.copy_(fill(measured_name(name), tuple(parameter.shape)))
     return network

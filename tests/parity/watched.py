@@ -114,27 +114,67 @@ def shot_by_shot(maps: Iterable[Tensor], case: Case) -> list[Tensor]:
     return [part for each in maps for part in each.split(len(case["query"]))]
 
 
-def bam(network: Any, case: Case) -> Collect:
-    seen, supports = Seen(), list[tuple[Tensor, Tensor]]()  # [f3; f2] and x_k of each shot
+def high_of_masked(network: Any, both_maps: list[Tensor], case: Case) -> Tensor:
+    """Return stage 4 of the supports' masked f3, row b K + k, whole: a model computes the part on the object.
+
+    ``both_maps`` are [f3; f2] of each shot.
+    """
+    mask = foreground_mask(torch.from_numpy(case["support_label"]).to(both_maps[0].device))
+    high = []
+    for k, both in enumerate(both_maps):
+        f3 = both[:, : network.encoder.channels[3]]
+        with torch.no_grad():
+            high.append(network.encoder.run_stage(4, f3 * resize(mask[:, k], f3.shape[-2:])))
+    return torch.stack(high, dim=1).flatten(0, 1)
+
+
+def on_projected(network: Any, case: Case) -> Callable[[], Seen]:
+    """Watch a model that masks supports before stage 4; the result returns ``mid_supp_feat`` and ``mid_supp_high``."""
+    supports = list[tuple[Tensor, Tensor]]()  # [f3; f2] and x_k of each shot
     network.project_support.register_forward_hook(lambda _, inputs, output: supports.append((inputs[0], output)))
+
+    def collect() -> Seen:
+        both_maps, features = (shot_by_shot(maps, case) for maps in zip(*supports))
+        out = {"mid_supp_feat": torch.stack(features, dim=1).flatten(0, 1)}
+        if "mid_supp_high" in case:  # a pass of its own
+            out["mid_supp_high"] = high_of_masked(network, both_maps, case)
+        return out
+
+    return collect
+
+
+def bam(network: Any, case: Case) -> Collect:
+    seen = Seen()
+    of_supports = on_projected(network, case)
     on_encoded(network, lambda features: seen.update(mid_query_high=features.stage[4]))  # the query is encoded alone
     keep(seen, {part: getattr(network, part) for part in ("shot_weights", "fuse", "ensemble")})
     keep_aspp(seen, network.decoder.aspp)
     keep(seen, {"mid_decoder": network.decoder.refine})
 
     def collect(output: Output) -> Seen:
-        mask = foreground_mask(torch.from_numpy(case["support_label"]).to(output.logits.device))
-        high = []
-        both_maps, features = (shot_by_shot(maps, case) for maps in zip(*supports))
-        for k, both in enumerate(both_maps):
-            f3 = both[:, : network.encoder.channels[3]]
-            with torch.no_grad():  # the whole map: the model computes the part on the object
-                high.append(network.encoder.run_stage(4, f3 * resize(mask[:, k], f3.shape[-2:])))
         out = seen | with_ensemble(seen) | dict(zip(("mid_query_feat", "mid_prototype", "mid_prior"), seen["fuse in"]))
-        out["mid_supp_feat"] = torch.stack(features, dim=1).flatten(0, 1)
-        out["mid_supp_high"] = torch.stack(high, dim=1).flatten(0, 1)
+        out |= of_supports()
         (out["mid_shot_distance"],), out["mid_shot_weight"] = seen["shot_weights in"], seen["shot_weights"]
         return out | {"mid_merge": seen["fuse"].relu()}
+
+    return collect
+
+
+def pfenet(network: Any, case: Case) -> Collect:
+    seen = Seen()
+    of_supports = on_projected(network, case)
+    on_encoded(network, lambda features: seen.update(mid_query_high=features.stage[4]))  # the query is encoded alone
+    enrich = network.enrich
+    keep(seen, {"enrich": enrich, "mid_decoder": enrich.refine_merged, "mid_logits": enrich.head})
+    keep(seen, {f"mid_scale_{i}": refine for i, refine in enumerate(enrich.refine)})
+
+    def collect(output: Output) -> Seen:
+        inputs = dict(zip(("mid_query_feat", "mid_prototype", "mid_prior"), seen["enrich in"]))
+        out = seen | inputs | of_supports()
+        for i, auxiliary in enumerate(enrich.auxiliary):  # evaluation leaves them out
+            with torch.no_grad():
+                out[f"mid_inner_{i}"] = auxiliary(out[f"mid_scale_{i}"])
+        return out
 
     return collect
 
@@ -291,4 +331,4 @@ def symnet(network: Any, case: Case) -> Collect:
 
 
 WATCHES: dict[str, Callable[[Any, Case], Collect]] = {"bam": bam, "dcama": dcama, "hdmnet": hdmnet, "hsnet": hsnet}
-WATCHES |= {"sccan": sccan, "ssp": of_ssp, "symnet": symnet}
+WATCHES |= {"pfenet": pfenet, "sccan": sccan, "ssp": of_ssp, "symnet": symnet}

@@ -1,23 +1,30 @@
 """The photos of a folder: all kinds that can be read, none that a system put there; few bits are stretched; tiles."""
 
+import io
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from photos import Segmenter
 from photos.photo_files import OVERLAP, TiledPhoto, photos_in, read_photo, windows
 from photos.prediction import Decision
 from tests.annotations.drawn import photo
-from util.errors import UserError
-from util.files import images
+from util.errors import TooLarge, UserError
+from util.files import images, sizes
 from util.files import photos as photo_names
 from util.loaded import Scores
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
+
+
+def as_tensor(path: Path) -> torch.Tensor:
+    return torch.from_numpy(read_photo(path)).permute(2, 0, 1)
 
 
 def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_path: Path, capsys) -> None:
@@ -119,3 +126,36 @@ def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
     wrong_before = ((margins > 0) != objects).sum()
     wrong_after = ((photo.refine() > 0) != objects).sum()
     assert wrong_after < wrong_before / 4
+
+
+def test_bytes_and_open_files_are_read_as_their_path_is(tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.jpg", turned=True)
+    expected = read_photo(path)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        for given in (content, memoryview(content), io.BytesIO(content), file):
+            assert np.array_equal(read_photo(given), expected)
+    with path.open(encoding="latin1") as text, pytest.raises(UserError, match="open it with mode 'rb'"):
+        read_photo(text)
+
+
+@pytest.mark.parametrize(
+    "form", [str, Path.read_bytes, lambda path: path.open("rb"), Image.open, cv2.imread, as_tensor]
+)
+def test_a_photo_of_too_many_pixels_is_refused_in_every_form(form: Callable, tmp_path: Path, monkeypatch) -> None:
+    path = photo(tmp_path / "a.jpg")
+    given = form(path)
+    monkeypatch.setattr(sizes, "MAX_PIXELS", 6911)
+    with pytest.raises(TooLarge, match="96 x 72 pixels, the limit is 6911; make it smaller"):
+        read_photo(given)
+
+
+def test_what_is_said_of_a_photo_without_a_name_is_one_plain_line(tmp_path: Path) -> None:
+    content = photo(tmp_path / "a.png").read_bytes()
+    damaged = [b"", b"no photo", content[: len(content) // 2], b"\0\0\0\x18ftypheic"]
+    lines = []
+    for given in (*damaged, *map(io.BytesIO, damaged), Image.open(io.BytesIO(damaged[2]))):
+        with pytest.raises(UserError, match="the photo: ") as caught:
+            read_photo(given)
+        lines.append(str(caught.value))
+    assert [line for line in lines if "0x" in line or "\n" in line] == []

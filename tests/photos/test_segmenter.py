@@ -94,11 +94,12 @@ def test_tiles_of_a_few_pixels_are_refused() -> None:
         Segmenter(tile=3)
 
 
-@pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
+@pytest.mark.parametrize("kind", ["files", "bytes", "array", "pillow", "tensor", "floats"])
 def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_support: str, photos) -> None:
     path, mask_path = drawn_support.partition("=")[2].rsplit(":", 1)
     forms: dict[str, Callable] = {
         "files": str,
+        "bytes": lambda path: Path(path).read_bytes(),
         "array": read_photo,
         "pillow": Image.open,
         "tensor": lambda photo: torch.from_numpy(read_photo(photo)).permute(2, 0, 1),
@@ -106,7 +107,8 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
     }
     inside = read_mask(Path(mask_path)) > 0
     pixels = (255 * inside).astype(np.uint8)  # 255 is the object where nothing is 1
-    masks = {"array": inside, "pillow": Image.fromarray(pixels), "tensor": torch.tensor(pixels)}
+    content = Path(mask_path).read_bytes()
+    masks = {"bytes": content, "array": inside, "pillow": Image.fromarray(pixels), "tensor": torch.tensor(pixels)}
     in_form = forms[kind]
     pair = (in_form(path), masks.get(kind, mask_path))
     expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={path}:{mask_path}"])

@@ -357,7 +357,7 @@ def _misfit(name: str, given: Tensor | None, expected: Tensor | None) -> str:
 def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
     """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
     authors = published_layout(state)
-    if authors is not None and authors.title != network.title:
+    if authors not in (None, network.published):
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
     holds = network.describe_weights(given)
     needs = network.describe_weights(network.state_dict())

@@ -334,7 +334,11 @@ def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str 
 def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
     is_foreign = run.weights_origin == runs.FOREIGN
-    differences = [] if is_foreign else as_texts(run.training_differences(content))
+    differing = run.training_differences(content)
+    if is_foreign:  # another training has other settings; that it was of another method is said
+        names = [] if run.context.model_class.only_base_stage else ["model.name"]
+        differing = {key: values for key, values in differing.items() if key in names}
+    differences = as_texts(differing)
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step = training[-1]["step"]

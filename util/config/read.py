@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from model.contract import FewShotModel
 from model.registry import every_model
 from util.config.checks import checked
 from util.config.compose import Source, completed, in_configs, name_of, read_tree
@@ -14,7 +15,6 @@ from util.errors import UserError, nearest
 from util.typecheck import Misfit, convert
 
 OF_TRAINING = ("base_stage", "meta_stage")  # sections of a config
-MODEL_NAME = "name"  # the key of the model section that picks its settings class
 
 
 def read_config(source: str | Source, overrides: list[str] | None = None) -> Config:
@@ -63,8 +63,6 @@ def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
     del out["source"], out["given"]
-    name = next(name for name, cls in every_model().items() if cls.Settings is type(config.model))
-    out["model"] = {MODEL_NAME: name, **out["model"]}
     if config.base_stage is None:
         del out["base_stage"]
     return out
@@ -87,11 +85,10 @@ def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Con
     """
     model = content.get("model")
     if isinstance(model, dict):
-        settings = _settings(model.get(MODEL_NAME))
-        section = {key: value for key, value in model.items() if key != MODEL_NAME}
-        content["model"] = convert(settings, section, "model", as_yaml=True)
+        method = _method(model.get("name"))
+        content["model"] = convert(method.Settings, model, "model", as_yaml=True)
         if isinstance(test := content.setdefault("test", {}), dict):
-            test.setdefault("protocol", every_model()[model[MODEL_NAME]].protocol)
+            test.setdefault("protocol", method.protocol)
     for key in ("source", "given"):
         if key in content:
             raise Misfit(key, f"unknown key '{key}'")
@@ -100,9 +97,9 @@ def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Con
     return dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
 
 
-def _settings(name: Any) -> type:
-    """Return the settings class of the model of a name; Misfit: there is none."""
+def _method(name: Any) -> type[FewShotModel]:
+    """Return the method of a name; Misfit: there is none."""
     known = every_model()
     if str(name) not in known:
         raise Misfit("model.name", f"model.name = {name!r} is not a model{nearest(str(name), known)}")
-    return known[str(name)].Settings
+    return known[str(name)]

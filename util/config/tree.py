@@ -11,6 +11,7 @@ from yaml.constructor import SafeConstructor
 
 from util.errors import UserError
 from util.files import read_text
+from util.files.yaml_text import Loader, composed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
@@ -21,8 +22,7 @@ def _without_dates(rules: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 # Of what a word of YAML is, by its first letter; a date is text.
 RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-# Ten times as fast, where libyaml is installed.
-LOADER = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": RULES})
+LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 FIX = "name one under config/, or an experiment such as: split2 pascal --model ssp; --list prints what there is"
@@ -62,7 +62,7 @@ def parse_file(path: Path) -> Tree:
 @functools.cache  # a config has 30 files, some of which are asked for ten times
 def _parsed(path: Path, text: str) -> Tree:
     try:
-        node = yaml.compose(text, Loader=LOADER)
+        node = composed(text, LOADER)
         if node is not None and not isinstance(node, yaml.MappingNode):
             raise ValueError("a config is a mapping of sections, see util/config/settings.py")
         tree = {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
@@ -95,7 +95,7 @@ def override_tree(text: str) -> Tree:
         if not equals or not key.strip():
             raise ValueError("write it as --set section.key=value")
         where = OVERRIDE + text
-        return nested(key.strip(), _read(yaml.compose(value, Loader=LOADER), where, lambda _: where))
+        return nested(key.strip(), _read(composed(value, LOADER), where, lambda _: where))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{OVERRIDE}{text}: {error}") from None
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-import yaml
 
 from util.config.settings import DataSettings, ProtocolSettings
 from util.data.lists.image_list import ImageList
 from util.files import REPOSITORY
+from util.files.yaml_text import read_yaml
 
 OWN: Final = "own"  # values of a protocol's draw
 HSNET: Final = "hsnet"
@@ -146,4 +146,4 @@ def _is_published(images: ImageList, data: DataSettings, expected: str | dict[st
 
 @cache
 def _published_lists() -> dict[str, dict[str, list[Any]]]:
-    return yaml.safe_load(PUBLISHED_LISTS.read_text(encoding="utf-8"))
+    return read_yaml(PUBLISHED_LISTS.read_text(encoding="utf-8"))

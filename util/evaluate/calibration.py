@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from util.config.settings import Config
 from util.errors import UserError
 from util.evaluate.schema import NETWORK
 from util.files import REPOSITORY, read_text
+from util.files.yaml_text import read_yaml
 from util.typecheck import Misfit, convert
 
 log = logging.getLogger("symnet")
@@ -227,6 +227,6 @@ def _read(path: Path) -> Calibration:
     """Return the calibration of a file; UserError if it is damaged, or none."""
     text = read_text(path, "this calibration", MAKE_AGAIN)
     try:
-        return convert(Calibration, yaml.safe_load(text), "")
-    except (yaml.YAMLError, Misfit) as error:
+        return convert(Calibration, read_yaml(text), "")
+    except (ValueError, Misfit) as error:
         raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MAKE_AGAIN}") from None

@@ -13,7 +13,7 @@ from model.registry import class_of
 from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.run import TRAINING_FREE, UNTRAINED
 from util.checkpoints.weights import Weights
-from util.config.read import MODEL_NAME, to_dict
+from util.config.read import to_dict
 from util.data.draws import why_not_published
 from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
@@ -35,7 +35,6 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result is known before its episodes are scored, and its list (None: no data)."""
     config = test.config
     data = config.data
-    merged = to_dict(config)
     return {
         "protocol": test.name,
         "protocol_settings": asdict(test.protocol),
@@ -44,7 +43,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "averaged": config.test.steps(test.shot),
         "passes": config.test.passes(test.shot),
         "dataset": data.name,
-        "model": merged["model"][MODEL_NAME],
+        "model": config.model.name,
         "backbone": config.model.backbone(),
         "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
@@ -54,7 +53,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
         "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
-        "config": merged,
+        "config": to_dict(config),
         **({"list": images.digest} if images else {}),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model.registry import described
 from util.config.compose import files_of
 from util.config.read import to_dict
 from util.config.settings import Config
@@ -65,8 +66,10 @@ def test(
 
 
 def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
-    """Log the config, what is scored (weights, protocol, list, episodes, seeds), notes of the weights, the device."""
-    log.info("config: %s", files_of(jobs[0].test.config.source))
+    """Log config, method, what is scored (weights, protocol, list, episodes, seeds), notes of weights, the device."""
+    config = jobs[0].test.config
+    log.info("config: %s", files_of(config.source))
+    log.info("%s", described(config.model))
     for test in (job.test for job in jobs):
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
         images = len(test.images.queries)

@@ -9,6 +9,7 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 """
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -24,7 +26,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from model.episode import IGNORE
-from util.errors import UserError
+from util.errors import TooLarge, UserError
 from util.files import stand_in, write_atomically
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
@@ -36,13 +38,16 @@ from util.files.palette import (
     voc_palette,
     white_is_zero,
 )
+from util.files.sizes import FIX, MAX_PIXELS, check_size
 
 TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1  # an orientation
 VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
-HEIF = (".heic", ".heif")  # suffixes
+HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
+ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # of an object in memory
+HEIF = (".heic", ".heif")
 NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
 # Tags of a page of TIFF; its kind has bit 0 if it is reduced.
@@ -50,7 +55,11 @@ KIND_TAG = 254
 WIDTH_TAG = 256
 HEIGHT_TAG = 257
 BITS_TAG = 258
+TILE_WIDTH_TAG = 322
+TILE_HEIGHT_TAG = 323
 SOFTWARE_TAG = 305
+MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
+HEADER = 16  # bytes that tell a kind of file
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
@@ -94,48 +103,89 @@ def _stated_orientation(image: Image.Image) -> int | None:
 
 
 @contextmanager
-def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
+def opened(path: Path, what: str = "image", content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image file without decoding its pixels; every error inside the context becomes one line.
 
     Of a TIFF with several pages it is the largest. UserError: the file is missing, damaged, too large or no image, or
     is a JPEG where it is to be a ``mask``.
+
+    Args:
+        path: the file; a name for messages where its ``content`` is given.
+        what: the word for it in messages.
+        content: of the file.
     """
+    with (
+        read_errors(path, what),
+        path.open("rb") if content is None else BytesIO(content) as file,
+        _identified(file, path) as image,
+    ):
+        _turn_to_largest_page(image, path)
+        check_image(image, path)
+        if what == "mask":
+            _check_kind_of_mask(image, path)
+        yield image
+
+
+@contextmanager
+def read_errors(path: Path, what: str = "image") -> Iterator[None]:
+    """Turn every error of the block, which reads an image file, into one line (UserError)."""
     try:
-        if path.suffix.lower() in HEIF and find_spec("pillow_heif"):
-            import_module("pillow_heif").register_heif_opener()
-        Image.init()
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
-        formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
-        with path.open("rb") as file, _identified(file, path, formats) as image:
-            _turn_to_largest_page(image, path)
-            if what == "mask":
-                _check_kind_of_mask(image, path)
-            yield image
+        yield
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        raise TooLarge(f"{path}: has more than {MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
 
 
-def _identified(file: BinaryIO, path: Path, formats: list[str]) -> Image.Image:
+def check_image(image: Image.Image, path: Path) -> None:
+    """Refuse (TooLarge) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
+    tags = getattr(image, "tag_v2", {})
+    tile = (tags.get(TILE_HEIGHT_TAG, 1), tags.get(TILE_WIDTH_TAG, 1))
+    try:
+        for height, width in ((image.height, image.width), tile):
+            check_size(height, width)
+    except ValueError as error:
+        raise TooLarge(f"{path}: {error}") from None
+
+
+def _identified(file: BinaryIO, path: Path) -> Image.Image:
     """Return the image in a file, not decoded yet; of a TIFF that Pillow does not know its numbers in 32 bits.
 
     UserError: such a TIFF holds no numbers (H, W).
     """
+    start = file.read(HEADER)
+    file.seek(0)
+    if HEIF_START.match(start):
+        if not find_spec("pillow_heif"):
+            raise ValueError(NEEDS_HEIF)
+        import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
+    formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError:
-        file.seek(0)
-        if file.read(len(TIFFS[0])) not in TIFFS:
+        if not start.startswith(TIFFS):
             raise
+    file.seek(0)
+    return _image_of_numbers(file, path)
+
+
+def _image_of_numbers(file: BinaryIO, path: Path) -> Image.Image:
+    """Return the numbers (H, W) in a TIFF as an image of 32 bits; UserError: it holds something else."""
     import tifffile  # takes a while, and few need it
 
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are one line, ours
-    with tifffile.TiffFile(path) as tiff:
-        values = tiff.pages[0].asarray()
-    if values.ndim != 2 or values.dtype.kind not in "iuf":
-        kind = f"{values.dtype} of the shape {values.shape}"
-        raise UserError(f"{path}: a TIFF of {kind} is not read here; save it with 8 bits")
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages.first
+        kind = np.dtype(page.dtype)
+        if len(page.shape) != 2 or kind.kind not in "iuf":
+            raise UserError(f"{path}: a TIFF of {kind} of the shape {page.shape} is not read here; save it with 8 bits")
+        for height, width in (page.shape, page.chunks):
+            check_size(height, width)
+        values = page.asarray()
     if values.dtype.kind == "f":
         return Image.fromarray(values.astype(np.float32))
     limits = np.iinfo(np.int32)
@@ -157,18 +207,14 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
 
 def _problem(path: Path, error: Exception) -> str:
     """Return in words why an image file cannot be read, and the fix."""
-    if isinstance(error, Image.DecompressionBombError):
-        return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which is too many; make it smaller"
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return "does not exist; restore it or leave it out"
     if cause := getattr(error, "strerror", None):  # of the system
         return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):
         return f"is {other}"
-    needs_heif = path.suffix.lower() in HEIF and not find_spec("pillow_heif")
-    fix = f"; {NEEDS_HEIF}" if needs_heif else ""
-    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
-    return f"is damaged or not an image ({reason}{fix}); restore it or leave it out"
+    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else ADDRESS.sub("", str(error))
+    return f"is damaged or not an image ({reason}); restore it or leave it out"
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
@@ -215,19 +261,19 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     return size if orientation < 5 else (size[1], size[0])
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Return a photo as RGB, (H, W, 3) uint8, upright, white where it is transparent.
+def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
+    """Return a photo as RGB, (H, W, 3) uint8, upright, white where it is transparent; ``content`` as ``opened``.
 
-    UserError: it is missing, damaged, of 32-bit values, or transparent everywhere.
+    UserError: it is missing, damaged, too large, of 32-bit values, or transparent everywhere.
     """
-    return _read_photo(path)[0]
+    return _read_photo(path, content)[0]
 
 
-def _read_photo(path: Path) -> tuple[np.ndarray, Frame]:
+def _read_photo(path: Path, content: bytes | None = None) -> tuple[np.ndarray, Frame]:
     """Return a photo as ``read_image``, and its frame."""
-    with opened(path) as photo:
+    with opened(path, content=content) as photo:
         frame = frame_of(photo)
-        content = path.read_bytes()
+        content = content or path.read_bytes()
         if content.startswith(JPEG):
             check_jpeg(content)
         if content.startswith((JPEG, PNG)) or _has_colours_of_16_bits(photo):
@@ -313,6 +359,24 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     _say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
     stretched = (values - low) * (255 / (high - low))
     return np.clip(stretched, 0, 255).round().astype(np.uint8)
+
+
+def content_of(given: object) -> bytes | None:
+    """Return the content of a file that is given as bytes or as an open file; None of anything else.
+
+    UserError: it is open as text. TooLarge: it has more than ``MAX_BYTES``.
+    """
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    read = getattr(given, "read", None)
+    if read is None:
+        return None
+    content = read(MAX_BYTES + 1)
+    if not isinstance(content, bytes):
+        raise UserError("a file that is open as text is no picture; open it with mode 'rb'")
+    if len(content) > MAX_BYTES:
+        raise TooLarge(f"a file of more than {MAX_BYTES} bytes; {FIX}")
+    return content
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:

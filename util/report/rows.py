@@ -10,12 +10,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-import yaml
-
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
 from util.evaluate.schema import MIOU, NOT_STATED, Track
 from util.evaluate.titles import AVERAGED, departures, protocol_title, steps_text, track_text
+from util.files.yaml_text import read_yaml
 from util.report.result_table import CLASS_SCORES, class_scores
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -387,7 +386,7 @@ def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _published() -> dict[str, Any]:
-    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
 
 
 def published_rows(

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
+from model.registry import described
 from util import cli
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, RUN, Run
@@ -111,6 +112,7 @@ def train_stage(
         state["schedule"] = asdict(schedule)
         state["precision"] = prepared.precision
         folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite)
+        log.info("%s", described(config.model))
         curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
         training = hooks.Training(
             prepared=prepared,

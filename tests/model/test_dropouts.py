@@ -1,0 +1,107 @@
+"""Which dropouts act in a training step of every method, in its meta stage and in its base stage."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from model.contract import Trainable
+from model.episode import Episode, LabelledImages
+from model.registry import models
+from tests.model.small import drawn_episode, small_model
+
+PROJECTIONS = {"project_query.*": (0.5, 1), "project_support.*": (0.5, 1)}
+BASE_HEAD = {"base_dropout": (0.1, 1)}  # frozen in the meta stage, in which published code keeps its dropout
+HEAD = {"decoder.head.dropout": (0.1, 1)}
+SYMNET = {
+    **PROJECTIONS,
+    **BASE_HEAD,
+    **HEAD,
+    "align.dropout": (0.1, 1),
+    "decoder.auxiliary.*.dropout": (0.1, 4),
+}
+META_STAGE = {  # method -> module, * for its numbers -> probability, number of modules
+    "bam": {**PROJECTIONS, **BASE_HEAD, **HEAD},
+    "dcama": {
+        "aggregate.*": (0.5, 3),  # its attention
+        "aggregate.*.position_dropout": (0.5, 3),
+    },
+    "hdmnet": {
+        **PROJECTIONS,
+        **BASE_HEAD,
+        "match.*.dropout": (0.1, 3),
+        "match.*.feed_forward.dropout": (0.1, 3),
+        "pyramid.levels.*.attention.*.dropout": (0.1, 6),
+        "pyramid.levels.*.feed_forward.*.dropout": (0.1, 6),
+    },
+    "hsnet": {},
+    "pfenet": {
+        **PROJECTIONS,
+        "enrich.auxiliary.*.dropout": (0.1, 4),
+        "enrich.head.dropout": (0.1, 1),
+    },
+    "pocket": {},
+    "sccan": {**PROJECTIONS, **HEAD},
+    "ssp": {},
+    "symnet": SYMNET,
+    "symnet_plus": SYMNET,
+}
+BASE_STAGE = {"base_learner.classify.*": (0.1, 1)}  # of every method that has one
+FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout)
+
+
+class Dropouts(TorchFunctionMode):
+    """Notes the dropouts that act in a network, functions of torch included, by the module that calls them."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.acting: dict[str, float] = {}
+        self._inside: list[str] = []
+        for name, module in network.named_modules():
+            module.register_forward_pre_hook(self._enters(name))
+            module.register_forward_hook(self._leaves)
+
+    def _enters(self, name: str) -> Callable[..., None]:
+        return lambda *_: self._inside.append(name)
+
+    def _leaves(self, *_: Any) -> None:
+        self._inside.pop()
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        options = kwargs or {}
+        probability = options.get("dropout_p", 0.0)  # of an attention
+        if function in FUNCTIONS and options["training"]:
+            probability = options["p"]
+        if probability:
+            self.acting[self._inside[-1]] = probability
+        return function(*args, **options)
+
+
+def dropouts_of(network: Trainable, batch: Episode | LabelledImages) -> dict[str, tuple[float, int]]:
+    """Return the dropouts that act in a step: module -> probability, number of modules."""
+    noted = Dropouts(network.train())
+    with noted, torch.no_grad():
+        network(batch)
+    counts = Counter((re.sub(r"\.\d+", ".*", name), probability) for name, probability in noted.acting.items())
+    return {name: (probability, count) for (name, probability), count in counts.items()}
+
+
+def test_the_table_has_every_method_that_learns() -> None:
+    assert META_STAGE.keys() == {name for name, kind in models().items() if kind.learns}
+
+
+@pytest.mark.parametrize("name", sorted(META_STAGE))
+def test_the_dropouts_of_a_training_are_those_of_the_table(name: str) -> None:
+    network = small_model(name, 1)
+    episode = drawn_episode(name, 1, 2)
+    assert dropouts_of(network, episode) == META_STAGE[name]
+    if network.has_base_stage:
+        base_label = episode.query_base_label
+        assert isinstance(base_label, Tensor)
+        assert dropouts_of(network.base_stage(), LabelledImages(episode.query, base_label)) == BASE_STAGE

@@ -1,0 +1,66 @@
+"""How large photos, masks, outlines and nested data may be: asked before memory is taken for them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_PIXELS = 2**26  # 67 million, of a photo or a mask; a photo takes 32-bit numbers while it is resized
+MAX_COORDINATE = 2**17  # of outlines, in pixels
+MAX_LENGTH = 2**21  # of an outline, in pixels: filling it takes a hundred bytes for each
+FIX = "make it smaller"
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse (ValueError) a size of no pixels, or of more than ``MAX_PIXELS``."""
+    if height < 1 or width < 1:
+        raise ValueError(f"a size of {width} x {height} has no pixels")
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, the limit is {MAX_PIXELS}; {FIX}")
+
+
+def check_outlines(outlines: Sequence[np.ndarray], height: int, width: int) -> None:
+    """Refuse (ValueError) the outlines, each (2 x points,) of x and y, on a photo that take too long to fill.
+
+    One has at most the length ``MAX_LENGTH``, all together that and a pixel for each of the photo.
+    """
+    check_size(height, width)
+    total = 0.0
+    for outline in outlines:
+        if not (np.abs(outline) < MAX_COORDINATE).all():  # nor does NaN compare
+            raise ValueError("its outlines reach far beyond the photo")
+        length = _length(outline)
+        total += length
+        if length > MAX_LENGTH or total > MAX_LENGTH + height * width:
+            raise ValueError(f"its outlines are longer than {MAX_LENGTH} pixels; simplify them")
+
+
+def _length(outline: np.ndarray) -> float:
+    """Return the length of an outline (2 x points,): the longer of both steps, from each point to the next."""
+    points = outline[: len(outline) // 2 * 2].reshape(-1, 2)
+    if not len(points):
+        return 0.0
+    closed = np.concatenate([points, points[:1]])
+    return float(np.abs(np.diff(closed, axis=0)).max(1).sum())
+
+
+def check_nested(value: Any, parts_of: Callable[[Any], tuple[int, Iterable[Any]]], limit: int) -> None:
+    """Refuse (ValueError) a value that contains itself, or more than ``limit`` with each alias written out.
+
+    ``parts_of`` gives a value's own size and the values in it. RecursionError: it is nested too deeply.
+    """
+    sizes: dict[int, int | None] = {}  # by the identity of a value; None while its parts are counted
+
+    def size_of(part: Any) -> int:
+        if id(part) not in sizes:
+            sizes[id(part)] = None
+            own, parts = parts_of(part)
+            sizes[id(part)] = own + sum(map(size_of, parts))
+        size = sizes[id(part)]
+        if size is None:
+            raise ValueError("a value contains itself")
+        if size > limit:
+            raise ValueError(f"its aliases stand for more than {limit} values; write them out")
+        return size
+
+    size_of(value)
