@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
@@ -100,9 +99,7 @@ def start_problem(run: Run, base: str) -> str:
     context = RunContext(config, Fold.of(config.data), class_of(config.model), vectors=None)  # which it does not load
     try:
         _check_start(run, "meta", base)
-        with torch.device("meta"):  # shapes without memory
-            network = build_model(config, text_width=1)
-        load_checkpoint(context, network, "base", base)
+        load_checkpoint(context, build_model(config, text_width=1), "base", base)
     except UserError as error:
         return str(error)
     return ""

@@ -112,6 +112,7 @@ def train_stage(
         state["schedule"] = asdict(schedule)
         state["precision"] = prepared.precision
         folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite)
+        log.info("config: %s", files_of(config.source))
         log.info("%s", described(config.model))
         curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
         training = hooks.Training(
@@ -126,7 +127,6 @@ def train_stage(
             curves=curves,
         )
         try:
-            log.info("config: %s", files_of(config.source))
             if resume:
                 hooks.resume(training, allow_changes)
             _describe(training, data.images, config.given)

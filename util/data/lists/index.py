@@ -33,6 +33,7 @@ from util.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
 MASK_SUFFIX = ".png"  # of the masks of a data set
+MINI = "mini"  # the data set of drawn images
 FILES = 2  # of an image: photo and mask
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
 # and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
@@ -218,6 +219,8 @@ def _read_list(data: DataSettings, part: str, words: int) -> _List:
     path = root / list_of(data, part)
     if not root.is_dir():
         fix = "make it by prepare.py (python prepare.py check prints the command of each data set)"
+        if data.name == MINI:
+            fix = f"make it: python prepare.py {MINI} --out {root}"
         raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
     rows = read_rows(path, words)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
