@@ -18,13 +18,15 @@ from annotations.remarks import (
     BOX,
     CROWD,
     EXCHANGED,
-    IGNORED,
     LISTED_TWICE,
     LONE_CROWD,
     NO_OUTLINE,
     NO_SHAPE,
     OF_BACKGROUND,
+    OF_UNKNOWN,
     Remarks,
+    is_class,
+    is_unknown,
 )
 from annotations.shapes import corners_of, has_area
 from util.errors import UserError
@@ -36,10 +38,10 @@ CUT = 2  # pixels by which outlines may reach beyond a photo without a word
 def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     """Return the entries that mark objects; lines say what does not, and what was decided (``remarks.py``).
 
-    A box without outline is filled. Regions of ``IGNORED`` names are unknown for all classes of the photo, those of
-    ``BACKGROUND`` are left out. Crowd regions are unknown, but objects where their category has no others in the file.
-    Photos that are listed twice are joined. Outlines beyond a turned photo's stated size tell that sizes are of its
-    other form.
+    A box without outline is filled. Regions whose name says so (``is_unknown``) are unknown for all classes of the
+    photo, those of ``BACKGROUND`` are left out. Crowd regions are unknown, but objects where their category has no
+    others in the file. Photos that are listed twice are joined. Outlines beyond a turned photo's stated size tell that
+    sizes are of its other form.
 
     Args:
         annotations: what a reader returns.
@@ -60,8 +62,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
         fix = "give the objects outlines or boxes"
         raise UserError(f"{annotations.source}: none of its entries shows an object: {'; '.join(lines)}; {fix}")
 
-    hidden = (*BACKGROUND, *IGNORED)
-    classes = {number: name for number, name in categories.items() if name.casefold() not in hidden}
+    classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=tuple(photos), categories=classes))
     say = say or partial(print, "note:", file=sys.stderr)
     for line in remarks.lines():
@@ -110,7 +111,8 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
             continue
         if name.casefold() in BACKGROUND:
             remarks.add(OF_BACKGROUND, name)
-        elif name.casefold() in IGNORED:
+        elif is_unknown(name):
+            remarks.add(OF_UNKNOWN, name)
             ignored.append(shaped)
         else:
             objects.append(shaped)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from annotations.bands import bands_in
 from annotations.masks import MaskNames
 from util.errors import UserError
 from util.files.images import indices_of, opened_mask
@@ -22,6 +23,9 @@ VOC_COLOURS: dict[Colour, int] = {
 GREYS: dict[Colour, int] = {(level, level, level): level for level in range(256)}
 FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or save the masks as grey PNGs of class ids"
 SHOWN = 3  # names in a line
+SHOWN_VALUES = 8  # values in a line
+MANY = 0.1  # of all masks
+NO_PALETTE = np.zeros((0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class MaskFacts:
     path: Path
     values: frozenset[int]
     colours: Mapping[int, Colour]  # value -> colour; empty where a label map reads the colours
+    bands: frozenset[int] = frozenset()  # of the values, those that lie as interpolation leaves them
 
     @property
     def marks_255_alone(self) -> bool:
@@ -44,10 +49,11 @@ def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
         refuse_few_bits(image, mask)
         indices = indices_of(image, mask, colours)
         values = np.unique(indices).tolist()
-        palette = palette_of(image)
         is_by_palette = colours is None and image.mode == "P"
-    shown = [value for value in values if value < len(palette)] if is_by_palette else []
-    return MaskFacts(mask, frozenset(values), {value: tuple(palette[value].tolist()) for value in shown})
+        palette = palette_of(image) if is_by_palette else NO_PALETTE
+    shown = [value for value in values if value < len(palette)]
+    colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
+    return MaskFacts(mask, frozenset(values), colour_of_value, bands_in(indices, palette))
 
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
@@ -57,8 +63,9 @@ def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:
-    """Refuse (UserError) masks whose colours or names leave open what their values are; a line says what none shows."""
+    """Refuse (UserError) masks whose colours, edges or names leave open what their values are; lines say the rest."""
     check_palettes(facts, len(known.names))
+    _check_edges(facts)
     _check_names(facts, known)
 
 
@@ -72,16 +79,36 @@ def check_palettes(facts: Iterable[MaskFacts], classes: int) -> None:
     for mask in facts:
         palettes.add(mask)
     shown = {value: seen for value, seen in palettes.first_of_value.items() if value != IGNORE}
-    colours = [colour for _, colour in shown.values()]
     for scale in (VOC_COLOURS, GREYS):
-        if not all(colour in scale for colour in colours):
-            continue
-        for value, (path, colour) in shown.items():
-            other = scale[colour]
-            is_of_class = 0 < other <= classes or (other == IGNORE and scale is VOC_COLOURS)
-            if other != value and is_of_class:
-                problem = f"its palette gives the value {value} the colour {colour}, which usually stands for {other}"
-                raise UserError(f"{path}: {problem}: was it reduced to the colours in use? {FIX_OF_PALETTES}")
+        if all(colour in scale for _, colour in shown.values()):
+            _check_scale(shown, scale, classes)
+
+
+def _check_scale(shown: Mapping[int, tuple[Path, Colour]], scale: Mapping[Colour, int], classes: int) -> None:
+    """Refuse (UserError) a value whose colour stands for another one in a usual scale of colours."""
+    for value, (path, colour) in shown.items():
+        other = scale[colour]
+        is_of_class = 0 < other <= classes or (other == IGNORE and scale is VOC_COLOURS)
+        if other != value and is_of_class:
+            problem = f"its palette gives the value {value} the colour {colour}, which usually stands for {other}"
+            raise UserError(f"{path}: {problem}: was it reduced to the colours in use? {FIX_OF_PALETTES}")
+
+
+def _check_edges(facts: Sequence[MaskFacts]) -> None:
+    """Refuse (UserError) masks of smooth edges: a value lies only in bands along these, or many masks have such."""
+    smooth = [mask for mask in facts if mask.bands]
+    if not smooth:
+        return
+    in_bands = frozenset[int]().union(*(mask.bands for mask in smooth))
+    elsewhere = frozenset[int]().union(*(mask.values - mask.bands for mask in facts))
+    bands = sorted(in_bands - elsewhere)
+    if not bands and len(smooth) < MANY * len(facts):
+        return
+    values = ", ".join(map(str, (bands or sorted(in_bands))[:SHOWN_VALUES]))
+    problem = f"values such as {values} lie only in thin bands along edges, between others, as interpolation makes them"
+    fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
+    border = "a class of thin borders needs a value above those on both sides"
+    raise UserError(f"{smooth[0].path}: {problem} ({len(smooth)} of {len(facts)} masks); {fix}; {border}")
 
 
 class Palettes:
@@ -100,8 +127,11 @@ class Palettes:
 
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
-    """Refuse (UserError) names that seem to begin with that of 0; else a line says which no mask shows."""
+    """Refuse (UserError) names that seem to begin with that of 0; lines say which no mask shows, and the unknown."""
     shown = frozenset[int]().union(*(mask.values for mask in facts))
+    if known.unknown:
+        print(f"note: {known.path}: unknown (255): {_named(known.unknown)}", file=sys.stderr)
+    _check_skipped(shown, known)
     absent = {value: name for value, name in known.classes.items() if value not in shown}
     if not absent or len(absent) == len(known.classes):
         return
@@ -113,10 +143,22 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
         )
         fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
         raise UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
-    names = ", ".join(f"{name} ({value})" for value, name in [*absent.items()][:SHOWN])
-    others = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
     first_line = f"; its first line, '{known.names[first]}', is the value 1" if counts_from_1 else ""
-    print(f"note: {known.path}: left out, in no mask: {names}{others}{first_line}", file=sys.stderr)
+    print(f"note: {known.path}: left out, in no mask: {_named(absent)}{first_line}", file=sys.stderr)
+
+
+def _check_skipped(shown: frozenset[int], known: MaskNames) -> None:
+    """Refuse (UserError) names after a first line of unknown pixels where masks hold one value more."""
+    beyond = {value for value in shown if max(known.names, default=0) < value < IGNORE}
+    if known.skipped and beyond:
+        problem = f"its first line, '{known.skipped}', counts as no value, but masks hold the value {min(beyond)}"
+        raise UserError(f"{known.path}: {problem}; write the value before each name, as in 1: {known.skipped}")
+
+
+def _named(names: Mapping[int, str]) -> str:
+    """Return the first of some names with their values, and how many others there are."""
+    first = ", ".join(f"{name} ({value})" for value, name in [*names.items()][:SHOWN])
+    return f"{first} and {len(names) - SHOWN} more" if len(names) > SHOWN else first
 
 
 def masks_of_255(facts: Iterable[MaskFacts]) -> list[Path]:

@@ -6,26 +6,35 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
+UNMARKED = {"unannotated", "unlabeled", "unlabelled"}  # the value 0 in files of names, else unknown pixels
 # Names of the value 0 in files of names, in lower case and without what is no letter; others are told by the masks
-NOTHING = {
-    "background",
-    "bg",
-    "noclass",
-    "nolabel",
-    "none",
-    "noobject",
-    "nothing",
-    "unannotated",
-    "unlabeled",
-    "unlabelled",
+NOTHING = {"background", "bg", "noclass", "nolabel", "none", "noobject", "nothing", *UNMARKED}
+# Names of unknown pixels, likewise, and words that may follow them
+UNKNOWN = {
+    *("donotcare", "dontcare", "ignore", "ignored", "nodata", "unclassified", "undefined", "unknown", "void"),
+    *UNMARKED,
 }
-IGNORED = ("__ignore__", "_ignore_", "ignore", "void")
+OF_PIXELS = re.compile("(area|class|label|pixel|region)s?$")
 
 
 def is_nothing(name: str) -> bool:
     """Return whether a name in a file of names is that of no class: the value 0, or a word for it."""
-    letters = "".join(character for character in name.casefold() if character.isalpha())
-    return letters in NOTHING or name.strip("\"' ") in ("0", "")
+    return _letters(name) in NOTHING or name.strip("\"' ") in ("0", "")
+
+
+def is_unknown(name: str) -> bool:
+    """Return whether the name of a class says that its pixels are unknown, such as ``__ignore__`` or ``Don't care``."""
+    letters = _letters(name)
+    return letters in UNKNOWN or OF_PIXELS.sub("", letters) in UNKNOWN
+
+
+def is_class(name: str) -> bool:
+    """Return whether the name of a category is neither that of background nor that of unknown pixels."""
+    return name.casefold() not in BACKGROUND and not is_unknown(name)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalpha())
 
 
 class Remark(NamedTuple):
@@ -50,6 +59,7 @@ NO_OUTLINE = Remark("left out", "parts of objects with fewer than three points")
 # what is read in another way than it is written
 HOLE = Remark("holes in the objects below", "regions of {}")
 CROWD = Remark("unknown (255)", "crowd regions of {}")
+OF_UNKNOWN = Remark("unknown (255)", "regions of {}")
 LONE_CROWD = Remark("read as objects", "crowd regions of {}, which has no other objects")
 BOX = Remark("read as boxes", "objects without outline, but with a box")
 BRUSHED = Remark("read as objects", "run lengths with iscrowd 1 of {}")

@@ -79,7 +79,7 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
     facts = [mask for mask in read if isinstance(mask, MaskFacts)]
     check_set(facts, known)
     _refuse_255(facts, known)
-    unknown = tuple(value for value, name in known.names.items() if not name)
+    unknown = tuple(known.unknown)
     for (photo, mask), of_mask in zip(pairs, read, strict=True):
         if isinstance(of_mask, UserError):
             if len(known.names) > 1 or known.colours is not None:
@@ -89,8 +89,7 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
         for value in sorted(of_mask.values - {0, IGNORE}):
             if value not in known.names:
                 raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
-            name = known.names[value]
-            if name:
+            if name := known.classes.get(value):
                 yield Example(name, photo, str(mask), mask_value=value, unknown=unknown, colours=known.colours)
 
 

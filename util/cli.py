@@ -1,6 +1,7 @@
 """The process of a command: command line, memory and logging, and errors of the user as one line and code 2."""
 
 import argparse
+import codecs
 import contextlib
 import difflib
 import errno
@@ -22,6 +23,7 @@ from util.launcher import is_first_of_machine
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
+UTF8_MODE = "PYTHONUTF8"  # Python's variable
 STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
@@ -58,9 +60,10 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
     parser = Parser(description=description)
     subcommands = parser.add_subparsers(dest="what", required=True, metavar="what")
     for name, module in commands.items():
-        text = textwrap.dedent(module.__doc__ or "")
+        text = textwrap.dedent(module.__doc__ or "")  # "" in Python -OO
+        first_line, _, _ = text.partition("\n")
         subparser = subcommands.add_parser(
-            name, help=text.splitlines()[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=first_line, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_options(subparser)
         subparser.set_defaults(run=module.run)
@@ -119,6 +122,7 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
     output that is no longer read (``... | head -1``) exit code 141, as with other programs. For ``training`` see
     ``configure_process``.
     """
+    _begin_in_utf8()
     configure_process(training)
     try:
         try:
@@ -141,6 +145,14 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
         code = EXIT_USER_ERROR
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
+
+
+def _begin_in_utf8() -> None:
+    """Begin this process anew in Python's UTF-8 mode if its locale knows ASCII alone: names may have more."""
+    is_ascii = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
+    if is_ascii and os.environ.get(UTF8_MODE) != "1":
+        os.environ[UTF8_MODE] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _print_user_error(error: UserError | ModelMismatch) -> None:

@@ -1,6 +1,6 @@
 """Weights of an encoder in every layout that circulates: renamed to ours, recognised, loaded."""
 
-import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -30,9 +30,8 @@ class Fit:
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     """Return how a state dict of any known layout fills an encoder."""
-    unprefixed = {re.sub(r"^(module\.)?(encoder\.)?(backbone\.)?", "", name): x for name, x in state.items()}
-    renamed = encoder.own_names(unprefixed)
     names = encoder.state_dict().keys()
+    renamed = encoder.own_names({_unprefixed(name, names): x for name, x in state.items()})
     given = {name: x for name, x in renamed.items() if name in names}
     others = [name for name in renamed if name not in names]
     needed = [name for name in names if name not in encoder.constants and not name.endswith(COUNTER)]
@@ -46,6 +45,15 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
         absent_stages=sorted({encoder.stage_of(name) for name in needed} - begun_stages),
         inside=[name for name in missing if encoder.stage_of(name) in begun_stages],
     )
+
+
+def _unprefixed(name: str, names: Collection[str]) -> str:
+    """Return a tensor's name without what stands before it in a file, as far as it is none of the encoder's names."""
+    for prefix in ("module.", OWN, "backbone."):
+        if name in names:
+            break
+        name = name.removeprefix(prefix)
+    return name
 
 
 def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from annotations.annotation import AnnotatedPhoto, CategoryIds, content_errors
 from annotations.labelstudio import BRUSH, POLYGONS, Control, photos_of
-from annotations.remarks import BACKGROUND, IGNORED, Remarks
+from annotations.remarks import Remarks, is_class, is_unknown
 from photos.labelstudio.client import reported
 from util.errors import UserError
 
@@ -91,9 +91,9 @@ def _rank(annotation: dict[str, Any]) -> tuple[bool, str]:
 
 def _by_label(photo: AnnotatedPhoto, names: dict[int, str]) -> Iterator[tuple[str, AnnotatedPhoto]]:
     """Yield each label of a photo and the photo with its regions; regions to ignore are unknown for all labels."""
-    ignored = [region for region in photo.instances if names[region.category].casefold() in IGNORED]
+    ignored = [region for region in photo.instances if is_unknown(names[region.category])]
     for category in dict.fromkeys(region.category for region in photo.instances):
-        if names[category].casefold() in (*BACKGROUND, *IGNORED):
+        if not is_class(names[category]):
             continue
         regions = [region for region in photo.instances if region.category == category]
         unknown = [region._replace(category=category, crowd=True) for region in ignored]

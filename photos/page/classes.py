@@ -1,6 +1,6 @@
 """The classes of the page: their names, in the order of their values in its masks, and what follows from a change."""
 
-from annotations.remarks import BACKGROUND, IGNORED
+from annotations.remarks import is_class
 from photos.examples import UNNAMED, check_class_name
 from photos.page.background import Background
 from photos.page.open_photos import OpenPhotos
@@ -39,9 +39,9 @@ class Classes:
     def _free_name(self, name: str, old: str = "") -> str:
         """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
-        for known in (*BACKGROUND, *IGNORED, *self._common.classes):
-            if name == known:
-                raise UserError(f"{name}: this name is taken; give another one")
+        if not is_class(name) or name in self._common.classes:
+            raise UserError(f"{name}: this name is taken; give another one")
+        for known in self._common.classes:
             if known != old and file_word(name) == file_word(known):
                 raise UserError(f"{name}: its files would have the same names as those of '{known}'; give another name")
         return name

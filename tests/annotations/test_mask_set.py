@@ -1,5 +1,6 @@
 """The meaning of the numbers in a set of masks: names, palettes and 255, for predict.py and a data set of one's own."""
 
+import io
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.bands import bands_in
 from annotations.masks import read_names
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal
 from util.errors import UserError
@@ -137,6 +139,54 @@ def test_numbers_in_names_are_values_only_where_each_line_has_one(tmp_path: Path
     assert read_names(tmp_path / "names.txt").names == NO_VALUES[text]
 
 
+COLOURED_NAMES = {
+    "spaces": "background 0 0 0\ncat 255 0 0\ndog 0 128 0",
+    "commas": "cat,255,0,0\ndog,0,128,0",
+    "table": "name,r,g,b\ncat,255,0,0\ndog,0,128,0",
+    "brackets": "cat: (255, 0, 0)\ndog: [0, 128, 0]",
+    "before": "255 0 0\tcat\n0 128 0\tdog",
+    "label map": "cat:255,0,0\ndog:0,128,0",
+}
+
+
+@pytest.mark.parametrize("form", COLOURED_NAMES)
+def test_colours_beside_names_are_no_part_of_them(tmp_path: Path, form: str) -> None:
+    (tmp_path / "names.txt").write_text(COLOURED_NAMES[form])
+    known = read_names(tmp_path / "names.txt")
+    assert known.names == {1: "cat", 2: "dog"}
+    assert known.colours[255, 0, 0] == 1
+    assert known.colours[0, 128, 0] == 2
+
+
+UNKNOWN_NAMES = (
+    "void",
+    "Unknown",
+    "unclassified",
+    "ignored",
+    "no-data",
+    "NODATA",
+    "don't care",
+    "Dont_Care",
+    "unlabelled",
+)
+
+
+@pytest.mark.parametrize("name", UNKNOWN_NAMES)
+def test_pixels_whose_name_is_a_word_for_it_are_unknown(tmp_path: Path, name: str, capsys) -> None:
+    masks = [Image.fromarray(ids((CAT, 1), (DOG, 3))), Image.fromarray(ids((DOG, 2)))]
+    folder = write(tmp_path, masks, f"cat\ndog\n{name}")
+    classes, (first, _) = custom(folder)
+    assert classes == ["cat", "dog"]
+    assert [int((first == value).sum()) for value in (1, 255)] == [AREAS["cat"], AREAS["dog"]]
+    assert f"unknown (255): {name} (3)" in capsys.readouterr().err
+    assert areas(folder) == AREAS
+
+
+def test_a_first_word_for_unknown_pixels_that_has_a_value_is_a_question(tmp_path: Path) -> None:
+    folder = write(tmp_path, [Image.fromarray(ids((CAT, 2), (DOG, 3)))] * 2, "unknown\ncat\ndog")
+    assert_refused(folder, "its first line, 'unknown', counts as no value, but masks hold the value 3")
+
+
 REFUSED_NAMES = {
     "0: cat\n1: dog": "calls the value 0 'cat'",
     "1: background\n2: cat": "calls the value 1 'background'",
@@ -145,7 +195,9 @@ REFUSED_NAMES = {
     "0: none\n255: cat": "'cat' has the value 255",
     "1: cat\n2: cat": "names two classes",
     '{"0": "cat"}': "is JSON",
-    "name,r,g,b\ncat,48,112,32\ndog,176,112,32": "is a table of several columns",
+    "1 cat 255 0 0\n2 dog 0 255 0": "is a table of several columns",
+    "1,cat,255,0,0\n2,dog,0,255,0": "is a table of several columns",
+    "cat, dog": "its only line, 'cat, dog', seems to hold several names",
     "1: cat: feline\n2: dog: canine": "is a table of several columns",
 }
 
@@ -259,3 +311,72 @@ def test_masks_of_one_named_class_may_show_it_in_any_form(tmp_path: Path) -> Non
     assert areas(folder) == {"cat": 3 * AREAS["cat"]}
     _, made = custom(folder)
     assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 3
+
+
+Change = Callable[[Image.Image], Image.Image]
+BY_COLOURS = Image.new("P", (1, 1))
+BY_COLOURS.putpalette(VOC)
+
+
+def blended(mask: Image.Image) -> Image.Image:
+    """Return a mask whose colours were mixed."""
+    mask.putpalette(VOC)
+    colours = mask.convert("RGB").resize((320, 240), Image.Resampling.BILINEAR)
+    return colours.quantize(palette=BY_COLOURS, dither=Image.Dither.NONE)
+
+
+def compressed(mask: Image.Image) -> Image.Image:
+    """Return a mask as a JPEG has kept it."""
+    file = io.BytesIO()
+    mask.resize((320, 240), Image.Resampling.NEAREST).save(file, "JPEG", quality=90)
+    return Image.fromarray(np.asarray(Image.open(file)))
+
+
+SMOOTH: dict[str, Change] = {
+    "bilinear": lambda mask: mask.resize((320, 240), Image.Resampling.BILINEAR),
+    "bicubic": lambda mask: mask.resize((320, 240), Image.Resampling.BICUBIC),
+    "reduced": lambda mask: mask.resize((70, 50), Image.Resampling.BILINEAR),
+    "turned": lambda mask: mask.rotate(10, Image.Resampling.BILINEAR),
+    "blended": blended,
+    "JPEG": compressed,
+}
+VOC_NAMES = "\n".join(f"class {value}" for value in range(1, 21))
+
+
+@pytest.mark.parametrize("change", SMOOTH)
+def test_values_in_bands_along_edges_are_no_classes(tmp_path: Path, change: str) -> None:
+    masks = [SMOOTH[change](Image.fromarray(ids((CAT, 1), (DOG, 15)))) for _ in range(2)]
+    assert_refused(write(tmp_path, masks, VOC_NAMES), "lie only in thin bands along edges")
+
+
+def drawn(*lines: tuple[slice, slice, int], ground: int = 0) -> np.ndarray:
+    """Return a mask of lines and boxes, each with its rows, columns and value."""
+    values = np.full((160, 240), ground, np.uint8)
+    for rows, columns, value in lines:
+        values[rows, columns] = value
+    return values
+
+
+ALL = slice(None)
+BUILDING = (slice(20, 60), slice(20, 90), 9)
+CARS = [(slice(99, 140), slice(left, left + 30), 7) for left in range(5, 240, 50)]
+SHARP = {
+    "wire before a building": drawn(BUILDING, (slice(40, 42), ALL, 5)),
+    "wire on one ground": drawn((slice(90, 92), ALL, 5), BUILDING, ground=2),
+    "road between fields": drawn((slice(80, 160), ALL, 9), (slice(78, 81), ALL, 5), ground=1),
+    "kerb": drawn((slice(80, 160), ALL, 3), (slice(78, 80), ALL, 2), BUILDING, *CARS, ground=1),
+    "small beside large": drawn(*((slice(9 * n, 9 * n + 4), slice(9 * n, 9 * n + 4), 4) for n in range(15)), BUILDING),
+    "borders of 255": drawn((slice(20, 60), slice(20, 40), 255), (slice(23, 57), slice(23, 37), 5), BUILDING),
+}
+
+
+@pytest.mark.parametrize("kind", SHARP)
+def test_thin_objects_are_classes(kind: str) -> None:
+    assert bands_in(SHARP[kind], np.reshape(VOC, (-1, 3)).astype(np.uint8)) == frozenset()
+
+
+def test_smooth_masks_among_others_are_refused_where_classes_are_real_elsewhere(tmp_path: Path) -> None:
+    sharp = [ids((CAT, 1), (DOG, 2)), ids((CAT, 3))]
+    smooth = Image.fromarray(ids((CAT, 3))).resize((WIDTH * 2, HEIGHT * 2), Image.Resampling.BILINEAR)
+    folder = write(tmp_path, [*map(Image.fromarray, sharp), smooth], "cat\ndog\ncow")
+    assert_refused(folder, "p2.png: values such as 1, 2 lie only in thin bands along edges")

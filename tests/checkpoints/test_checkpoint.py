@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.contract import FewShotModel, ModelSettings, Task
 from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
@@ -108,6 +109,41 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     with pytest.raises(UserError, match=reason):
         load_checkpoint(context, other, "meta", tmp_path / "plain.pth")
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
+
+
+class Wrapped(FewShotModel):
+    """A method whose only part is called as a wrapper is."""
+
+    title = "Wrapped"
+
+    def __init__(self, part: str):
+        super().__init__(ModelSettings(name="wrapped"), Task(1, 1, 33, 0))
+        setattr(self, part, torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2)))
+
+
+@pytest.mark.parametrize("part", ["net", "model", "network", "module", "encoder", "weights"])
+def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part: str):
+    network = Wrapped(part)
+    content = {"format": checkpoint.FORMAT, "weights": network.state_dict()}
+    checkpoint.save(tmp_path / "own.pth", content)
+    checkpoint.save_safetensors(tmp_path / "own.safetensors", content)
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    torch.save({"state_dict": {f"module.{name}": x for name, x in network.state_dict().items()}}, tmp_path / "ddp.pth")
+    files = ["own.pth", "own.safetensors", "plain.pth"]
+    if part == "weights":
+        files.append("ddp.pth")
+    for name in files:
+        other = Wrapped(part)
+        checkpoint.load_state(other, checkpoint.read(tmp_path / name), name)
+        torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+def test_weights_that_do_not_fit_name_two_tensors_that_do_not_meet(tmp_path: Path):
+    content = {"format": checkpoint.FORMAT, "weights": Wrapped("net").net.state_dict()}
+    with pytest.raises(UserError) as refusal:
+        checkpoint.load_state(Wrapped("net"), content, "x.pth")
+    assert ": the file has 0.weight, the model net.0.weight; check model.name" in str(refusal.value)
+    assert "tensors" not in str(refusal.value)
 
 
 # --- as other programs write them: weights are read, nothing else is loaded, and a refusal says why ------------------

@@ -3,10 +3,12 @@
 import io
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TextIO
 
 import cv2
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from tests.helpers.outcome import run_script
+from tests.helpers.paths import REPOSITORY
 from util import cli
 from util.data import mini
 from util.errors import EXIT_UNREAD, EXIT_USER_ERROR
@@ -144,3 +147,27 @@ def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path, capfd, monkeyp
 
 def lines_with(start: str, output: str) -> int:
     return sum(line.startswith(start) for line in output.splitlines())
+
+
+def test_a_command_without_docstrings_has_its_options(ended, monkeypatch) -> None:
+    module = SimpleNamespace(__doc__=None, add_options=lambda parser: None, run=lambda options: 3)  # as in Python -OO
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "mini"])
+    assert ended(partial(cli.run_one_of, {"mini": module}, None)) == (3, "")
+
+
+@pytest.mark.process
+def test_names_are_utf8_where_the_locale_has_ascii_alone() -> None:
+    code = "import sys; from util import cli; cli.main(lambda: print(sys.argv[1]))"
+    of_ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, "kätzchen"]
+    ended = subprocess.run(command, cwd=REPOSITORY, env=os.environ | of_ascii, capture_output=True, check=True)
+    assert ended.stdout.decode() == "kätzchen\n"
+
+
+@pytest.mark.process
+def test_git_keeps_the_line_ends_of_every_file() -> None:
+    command = ["git", "-C", str(REPOSITORY), "ls-files", "--eol"]
+    listed = subprocess.run(command, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    assert not [line for line in listed.stdout.splitlines() if "eol=lf" not in line and "attr/-text" not in line]

@@ -99,6 +99,8 @@ def test_checkpoints_of_this_project_are_described(prepare, tmp_path: Path) -> N
             "run": {"name": "mini_split0"},
             "model": {"name": "symnet"},
             "data": {"name": "mini", "fold": 2, "shot": 5},
+            "meta_stage": {},
+            "base_stage": {},
         },
         "weights": {**encoder, "conv1.of.something.else": torch.ones(1)},
     }

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
 import shutil
-import zipfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
@@ -30,6 +26,7 @@ from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
 from model.published import DDP_PREFIX
 from model.registry import published_layout, related
+from util.checkpoints.content import SAFETENSORS, load, reason
 from util.config.former import without_former
 from util.config.read import to_dict
 from util.config.settings import MOMENTS, Config, StageSettings
@@ -38,12 +35,12 @@ from util.errors import UserError
 from util.files import project_path, stand_in, write_atomically
 
 FORMAT = "sym-net/1"
-SAFETENSORS = ".safetensors"
+# what a checkpoint may hold beside config and weights
+OPTIONAL: dict[str, type] = {"optimizers": dict, "ema": dict, "progress": dict, "schedule": dict, "base": list}
 ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
@@ -115,15 +112,16 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
-        content = _load(path)
+        content = load(path)
     except Exception as error:  # torch raises many kinds for damaged files
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
-        reason = _reason(error)[:160]
+        why = reason(error)[:160]
         raise UserError(
-            f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason}); copy it anew"
+            f"{path}: truncated, or not a checkpoint that can be loaded safely ({why}); copy it anew"
         ) from None
     if isinstance(content, dict) and is_own(content):
+        _check_own(content, path)
         return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
     if isinstance(content, dict) and weights_of(content):
         return content
@@ -132,61 +130,20 @@ def read(path: str | Path) -> dict[str, Any]:
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
 
 
-def _reason(error: Exception) -> str:
-    """Return on one line why a file cannot be loaded."""
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    if refused := OF_TYPE.search(text):
-        return f"it would load {refused[1]}"
-    return (text or type(error).__name__).splitlines()[0]
-
-
-class _Foreign:
-    """Stands for an object of any type but tensors and plain data, of which nothing is loaded or executed."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Any:
-        return {"defaultdict": dict, "deque": list}.get(cls.__name__, partial(object.__new__, cls))()
-
-    def __init__(self, *_: Any, **__: Any):
-        pass
-
-    __setstate__ = __init__
-
-
-def _load(path: Path) -> Any:
-    """Return what a file holds."""
-    if path.suffix == SAFETENSORS:
-        return _load_safetensors(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the checksum of its member {damaged} is wrong")
-    return _load_pickle(path)
-
-
-def _load_safetensors(path: Path) -> dict[str, Any]:
-    """Return the tensors of a file or, if its header has the rest of one of our checkpoints, that checkpoint."""
-    with safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = file.metadata() or {}
-    if "content" not in header:
-        return weights
-    return {**json.loads(header["content"]), "weights": weights}
-
-
-def _load_pickle(path: Path) -> Any:
-    """Return what a file holds, with a ``_Foreign`` in place of objects that torch refuses, such as NumPy's numbers."""
-    stand_ins: dict[str, type] = {}
-    while True:
-        try:
-            with torch.serialization.safe_globals([*stand_ins.values()]):
-                return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            refused = OF_TYPE.search(str(error))
-            if refused is None or not refused[2] or refused[1] in stand_ins:
-                raise
-            module, _, name = refused[1].rpartition(".")
-            stand_ins[refused[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
+def _check_own(content: dict[str, Any], path: Path) -> None:
+    """Refuse (UserError) a checkpoint of this project that lacks a part, or has one of another kind."""
+    config = content.get("config")
+    parts: dict[str, tuple[Any, type]] = {key: (content.get(key), dict) for key in ("config", "weights")}
+    parts.update({key: (content[key], kind) for key, kind in OPTIONAL.items() if key in content})
+    if isinstance(config, dict):
+        sections = ("run", "data", "model", f"{content.get('stage')}_stage")
+        parts.update({f"config.{section}": (config.get(section), dict) for section in sections})
+    for key, (part, kind) in parts.items():
+        if not isinstance(part, kind):
+            raise UserError(f"{path}: is a damaged checkpoint: '{key}' is missing or of another kind; copy it anew")
+    for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{path}: is a damaged checkpoint: '{name}' is no tensor; copy it anew")
 
 
 def is_own(content: dict[str, Any]) -> bool:
@@ -195,24 +152,34 @@ def is_own(content: dict[str, Any]) -> bool:
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of the content that ``read`` returned, without the names of others' wrappers.
+    """Return the named tensors of the content that ``read`` returned.
 
-    Those of our own come with their moving average.
+    Our own have their names, and come with their moving average; others' lose the names of wrappers.
     """
-    for key in HELD_BY:
-        held = weights_of(content[key]) if isinstance(content.get(key), dict) else {}
-        if held:
-            return {**held, **content.get("ema", {})} if is_own(content) else held
-    state = {}
-    for name, value in content.items():
-        if isinstance(value, Tensor):
-            state[str(name).replace("_orig_mod.", "")] = value  # which torch.compile adds
+    if is_own(content):
+        return {**_tensors(content.get("weights")), **_tensors(content.get("ema"))}
+    state = _named_tensors(content)
     while published_layout(state) is None:
         wrapper = _wrapper_of(state)
         if wrapper is None:
             break
         state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     return state
+
+
+def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the named tensors of a file of others, of the first part that holds any."""
+    for key in HELD_BY:
+        held = _named_tensors(content[key]) if isinstance(content.get(key), dict) else {}
+        if held:
+            return held
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in _tensors(content).items()}  # of torch.compile
+
+
+def _tensors(part: Any) -> dict[str, Tensor]:
+    """Return the tensors of a part of a file by their names; {} if it is no dictionary."""
+    named = part.items() if isinstance(part, dict) else ()
+    return {str(name): value for name, value in named if isinstance(value, Tensor)}
 
 
 def _wrapper_of(names: Iterable[str]) -> str | None:
@@ -326,27 +293,49 @@ def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) 
     return UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
 
 
-def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Fill a network from a state dict of our own or of an authors' layout; every tensor must fit.
+def load_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
+    """Fill a network from a checkpoint's content, or from a state dict alone; every tensor must fit.
+
+    The names of others' files may be those of the network, or of an authors' layout, within wrappers or not.
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    given = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
-    if isinstance(network, FewShotModel) and network.published is not None:
-        given = network.published.translate(given) or given
     expected = network.state_dict()
-    for name in dict.fromkeys((*expected, *given)):
-        if problem := _misfit(name, given.get(name), expected.get(name)):
-            holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
-            raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
+    given = state = weights_of(content)
+    if not is_own(content):
+        named = _named_tensors(content)
+        published = getattr(network, "published", None)
+        if _without_counters(named) == _without_counters(expected):  # perhaps of a part that is called like a wrapper
+            given = named
+        elif published is not None:
+            given = published.translate(state) or state
+    if problem := _misfits(given, expected):
+        holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
+        raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
     network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
 
 
-def _misfit(name: str, given: Tensor | None, expected: Tensor | None) -> str:
+def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Return in words which tensors of a file and of a network do not meet; '' if all do."""
+    missing = [name for name in _without_counters(expected) if name not in given]
+    unknown = [name for name in _without_counters(given) if name not in expected]
+    if missing and unknown:
+        name = missing[0]
+        alike = next((other for other in unknown if name.endswith(other) or other.endswith(name)), unknown[0])
+        return f"the file has {alike}, the model {name}"
+    if missing or unknown:
+        return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+    problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
+    return next(filter(None, problems), "")
+
+
+def _without_counters(names: Iterable[str]) -> dict[str, None]:
+    """Return names of tensors, in their order, but for the counters of batch norms, which no file must have."""
+    return {name: None for name in names if not name.endswith(COUNTER)}
+
+
+def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
     """Return in words why a tensor of a file does not fit that of a network; '' if it does."""
-    if given is None or expected is None:
-        lack = "missing" if given is None else "unknown"
-        return "" if name.endswith(COUNTER) else f"{name} is {lack}"
     if expected.shape != given.shape:
         return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
     if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
@@ -368,7 +357,7 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
         also = "test.fuse=masks takes a network of one shot"
         return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}; {also}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
-    return f"it holds {holds}, expected {needs}; check {keys}"
+    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
 
 
 def free_bytes(config: Config) -> int:

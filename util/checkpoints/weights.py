@@ -365,7 +365,7 @@ def load_checkpoint(
     if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
         raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
     target = network if stage == "meta" else network.base_stage()
-    checkpoint.load_state(target, checkpoint.weights_of(content), str(path))
+    checkpoint.load_state(target, content, str(path))
     if stage == "base":
         network.requires_grad_(True)
         network.freeze()
@@ -379,7 +379,7 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     """
     checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
     state = checkpoint.weights_of(content)
-    layout = published_layout(state)
+    layout = None if checkpoint.is_own(content) else published_layout(state)
     state = (layout.translate(state) if layout else None) or state
     parts = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "base_learner."))}
     if not any(name.startswith("base_learner.") for name in parts):

@@ -66,7 +66,8 @@ def _as_bytes(values: np.ndarray, path: Path) -> np.ndarray:
     """Return whole numbers from 0 to 255 as uint8; UserError: others are among them."""
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
         span = f"{values.min():g} to {values.max():g}"
-        raise UserError(f"{path}: holds numbers from {span}; save it with class ids, whole numbers from 0 to 255")
+        fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"
+        raise UserError(f"{path}: holds numbers from {span}; {fix}")
     return values.astype(np.uint8)
 
 
@@ -84,9 +85,8 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
         return None
     if unknown:
         named = ", ".join(map(str, unknown[:3]))
-        raise UserError(
-            f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; add them to the list"
-        )
+        fix = "add them to the list, or, if edges are smooth, resize masks by nearest neighbour"
+        raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; {fix}")
     place_values = np.array([2**16, 2**8, 1])
     codes = np.asarray(rgb).astype(np.int32) @ place_values
     indices = np.zeros(codes.shape, np.uint8)

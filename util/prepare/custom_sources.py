@@ -19,6 +19,7 @@ from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_25
 from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
+from annotations.remarks import is_unknown
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
 from util.errors import UserError, nearest
@@ -42,7 +43,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    named = {*read_names(options.classes).names.values()} if options.classes else set()
+    named = {*read_names(options.classes).classes.values()} if options.classes else set()
     are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
@@ -187,7 +188,10 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     Photos with the same pixels are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
-    classes = list(folders)
+    classes = [name for name in folders if not is_unknown(name)]
+    if len(classes) < len(folders):
+        unknown = ", ".join(name for name in folders if is_unknown(name))
+        print(f"left out, folders of unknown pixels: {unknown}")
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
@@ -265,7 +269,7 @@ def _digest_of(photo: Path) -> bytes:
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
     """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [name for name in read_names(path).names.values() if name]
+    classes = [*read_names(path).classes.values()]
     for name in classes:
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")

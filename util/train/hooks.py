@@ -259,7 +259,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     check_continues(content, training.state, path, allow_changes)
     if changed := changed_settings(content["config"], training.state["config"]):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    checkpoint.load_state(training.prepared.network, content["weights"], str(path))
+    checkpoint.load_state(training.prepared.network, {**content, "ema": {}}, str(path))
     try:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])

@@ -1,0 +1,187 @@
+"""The content of anybody's file of weights: plain data and tensors, in time and memory bounded by the file's size.
+
+Nothing of a file is executed. Objects of other types than torch loads are replaced by stand-ins.
+"""
+
+import json
+import pickletools
+import re
+import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from util.files.sizes import check_nested
+
+SAFETENSORS = ".safetensors"
+PICKLE = "data.pkl"  # the member of torch's archives that says what it holds
+PICKLES = 5  # at the beginning of files that are no archives
+CALLS = {"GLOBAL", "REDUCE", "NEWOBJ", "BUILD"}  # for each of which torch looks through all types
+MAX_LOOKS = 2**23  # some seconds
+REFUSED = "builtins.bytearray"  # torch would let it take any memory
+TIMES = 4  # the size of a file that its tensors may have: some share their memory
+ROOM = 2**27  # bytes, beside that
+MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
+OF_TYPE = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+
+
+class _Foreign:
+    """Stands for an object of any type but tensors and plain data, of which nothing is loaded or executed."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return {"defaultdict": dict, "deque": list}.get(cls.__name__, partial(object.__new__, cls))()
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    __setstate__ = __init__
+
+
+def load(path: Path) -> Any:
+    """Return what a file holds; of a ``.safetensors`` file with the rest of one of our checkpoints, that checkpoint.
+
+    Raises:
+        ValueError: it is larger unpacked than the file, contains itself, or holds a tensor that is not a plain one.
+        Exception: of any kind, as torch and safetensors raise for damaged files; ``reason`` says it in words.
+    """
+    size = TIMES * path.stat().st_size
+    limit = size + ROOM
+    content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path, limit)
+    check_nested(content, _parts_of, size + MAX_VALUES)
+    _check_tensors(content, limit)
+    return content
+
+
+def reason(error: Exception) -> str:
+    """Return on one line why a file cannot be loaded."""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    if refused := OF_TYPE.search(text):
+        return f"it would load {refused[1]}"
+    return (text or type(error).__name__).splitlines()[0]
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata() or {}
+    if "content" not in header:
+        return weights
+    rest = json.loads(header["content"])
+    if not isinstance(rest, dict):
+        raise ValueError("its header is of another kind than that of a checkpoint")
+    return {**rest, "weights": weights}
+
+
+def _load_pickle(path: Path, limit: int) -> Any:
+    """Return what a file of torch holds, with a ``_Foreign`` for each type that torch refuses, such as NumPy's."""
+    if zipfile.is_zipfile(path):
+        _check_archive(path, limit)
+    types, calls = _types_in(path)
+    if len(types) * calls > MAX_LOOKS:
+        raise ValueError(f"it names {len(types)} types; save its state dict")
+    if REFUSED in types:
+        raise ValueError(f"it would load {REFUSED}")
+    with torch.serialization.safe_globals([_stand_in(name) for name in types]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _stand_in(name: str) -> Any:
+    module, _, title = name.rpartition(".")
+    return type(title, (_Foreign,), {"__module__": module})
+
+
+def _check_archive(path: Path, limit: int) -> None:
+    """Refuse (ValueError) an archive that is larger unpacked, or of a wrong checksum; torch compares none."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > limit:
+            raise ValueError(f"it has {unpacked} bytes unpacked, the file {path.stat().st_size}")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its member {damaged} is wrong")
+
+
+def _types_in(path: Path) -> tuple[set[str], int]:
+    """Return the types and functions that the pickles of a file name, and the number of ``CALLS``, without loading."""
+    types: set[str] = set()
+    calls = 0
+    with suppress(ValueError, EOFError):  # where it is damaged, torch says so
+        for name, argument in _operations(path):
+            calls += name in CALLS
+            if name == "GLOBAL":
+                types.add(_today(argument))
+    return types, calls
+
+
+def _operations(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield name and argument of each operation of a file's pickles."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            for _ in range(PICKLES):
+                yield from _operations_of(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.rpartition("/")[2] == PICKLE:
+                with archive.open(name) as member:
+                    yield from _operations_of(member)
+
+
+def _operations_of(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    for operation, argument, _ in pickletools.genops(file):
+        yield operation.name, argument
+
+
+def _today(argument: str) -> str:
+    """Return the full name of a type today, of its module and name as pickles write it."""
+    module, _, name = argument.partition(" ")
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    return f"{module}.{name}"
+
+
+def _parts_of(value: Any) -> tuple[int, Iterable[Any]]:
+    """Return the own size of what a file holds, and its parts."""
+    if isinstance(value, dict):
+        return 1, [*value, *value.values()]
+    if isinstance(value, list | tuple | set):
+        return 1, value
+    return 1 + (len(value) if isinstance(value, str | bytes) else 0), ()
+
+
+def _check_tensors(content: Any, limit: int) -> None:
+    """Refuse (ValueError) tensors that are not plain ones: sparse, without values, or expanded by strides."""
+    total = 0
+    for name, tensor in _tensors_in(content):
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+        if not is_plain or tensor.dtype not in (*FLOATS, *WHOLE):
+            kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
+            raise ValueError(f"{name} is a tensor of the kind {kind}; save it as float32")
+        total += tensor.nbytes
+    if total > limit:
+        raise ValueError(f"its tensors have {total} bytes, more than the file; save them contiguous")
+
+
+def _tensors_in(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor in nested data with its key, each once."""
+    seen: set[int] = set()
+    places: list[tuple[str, Any]] = [("the file", content)]
+    while places:
+        name, value = places.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, dict):
+            places += [(str(key), part) for key, part in value.items()]
+        elif isinstance(value, list | tuple | set):
+            places += [(name, part) for part in value]
