@@ -299,7 +299,8 @@ def _with_presence(data: DataSettings) -> DataSettings:
             shortage = str(error)
         if not shortage:
             return candidate
-    fix = f"add photos (a class needs {2 * LEAST_PHOTOS}), leave classes out by --skip-rare N or --classes, or change --folds"
+    remedy = f"add photos (a class needs {2 * LEAST_PHOTOS}), leave classes out by --skip-rare N or --classes"
+    fix = f"{remedy}, or change --folds"
     raise UserError(f"{shortage}; {fix}")
 
 
