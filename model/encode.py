@@ -2,8 +2,8 @@
 
 A method says which maps it reads (``Wants``), makes a ``Shot`` of supports and predicts queries from their maps and K
 shots. All else is decided here: images are normalised; supports are masked; they come before the queries, shot by shot
-on a CPU, which takes less memory and no more time, and all in one call on a GPU; and supports whose shots are there
-already do not pass it again.
+on a CPU, which takes less memory and no more time, and all in one call on a GPU; where its batch norms follow the
+batches, queries come first, then shot by shot; and supports whose shots are there already do not pass it again.
 
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
@@ -182,6 +182,9 @@ class Method(WithEncoder):
         """Return the output for B episodes of one class."""
         if self._in_one_call(episode):
             maps, shots = self._encoded_together(episode)
+        elif self.encoder.follows_batch:  # in this order its running statistics are those of published trainings
+            maps = self._maps_of_queries(episode)
+            shots = self._shots_of(episode)
         else:
             shots = self._shots_of(episode)
             maps = self._maps_of_queries(episode)
@@ -238,7 +241,7 @@ class Method(WithEncoder):
         if episode.shots is not None:
             return given_shots(episode.shots, len(supports), batch)
         is_one_size = not isinstance(episode, EpisodeOfOriginalSizes)
-        if is_one_size and computed_together(episode.query):
+        if is_one_size and computed_together(episode.query) and not self.encoder.follows_batch:
             images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
             return split(self._shot_of_images(images, Mask(labels)), batch)
         return [self._shot_of_images(image, Mask(label)) for image, label in supports]
@@ -285,7 +288,8 @@ class Method(WithEncoder):
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
-        if len(image_n3hw) == 1 or learns or computed_together(image_n3hw):
+        as_batch = learns or self.encoder.follows_batch or computed_together(image_n3hw)
+        if len(image_n3hw) == 1 or as_batch:
             return self.encoder(image_n3hw, self.wants.blocks)
         return Features.join([self.encoder(image, self.wants.blocks) for image in image_n3hw.split(1)])
 

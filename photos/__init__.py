@@ -2,6 +2,6 @@
 
 from photos.prediction import Prediction
 from photos.segmenter import Segmenter
-from photos.support_check import check_supports
+from photos.support_check import check_supports, for_materials
 
-__all__ = ["Prediction", "Segmenter", "check_supports"]
+__all__ = ["Prediction", "Segmenter", "check_supports", "for_materials"]

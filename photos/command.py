@@ -37,7 +37,7 @@ OF_RESULTS = (
 UNREAD = {  # mode -> options that it does not read
     "": ("host", "port", "token"),
     "--serve": (*OF_RESULTS, "max_shots", "token"),
-    "--label-studio": (*OF_RESULTS, "out", "serve"),
+    "--label-studio": (*OF_RESULTS, "adapt", "out", "serve"),
 }
 
 
@@ -65,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
     studio += "tasks by the annotations finished there"
     add("--label-studio", metavar="URL", help=studio)
     add("--token", help=f"of a user of Label Studio, of both kinds; default the variable {TOKEN_VARIABLE}")
-    add("--host", help=f"address of the page or the model; default {HOST}, this machine alone")
+    host = f"address of the page or the model, and further names of it, with commas; default {HOST}, this machine alone"
+    add("--host", help=host)
     add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}, of the model {MODEL_PORT}")
     return out
 

@@ -13,14 +13,14 @@ from photos.photo_files import MIN_TILE
 from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES, Results
 from photos.segmenter import Segmenter
-from photos.support_check import check_supports
+from photos.support_check import check_supports, for_materials
 from util.cli import comma_separated, within
 from util.errors import UserError
 from util.files.images import check_header
 from util.files.palette import IGNORE
 from util.loaded import MAX_SIDE
 
-AUTO, NONE = "auto", "none"  # of --adapt
+AUTO, MATERIAL, NONE = "auto", "material", "none"  # of --adapt
 RLE, POLYGONS = "rle", "polygons"  # of --outlines
 
 
@@ -41,8 +41,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     side = "of the network's input; default as trained"
     add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
     add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are no classes of the data set")
-    adapt = "auto (default): check three or more examples; an object along the border is a material; none: neither"
-    add("--adapt", choices=(AUTO, NONE), default=AUTO, help=adapt)
+    adapt = (
+        "auto (default): check the examples; none: do not; material: the object has no shape, such as brick or grass"
+    )
+    add("--adapt", choices=(AUTO, MATERIAL, NONE), default=AUTO, help=adapt)
     parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True)
 
 
@@ -76,7 +78,14 @@ def segmenter_of(options: argparse.Namespace, examples: Sequence[Example], devic
         refuse_option("vectors", "a model that reads text")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return segmenter if options.adapt == NONE else check_supports(segmenter, progress=True)
+    return adapted(segmenter, options.adapt)
+
+
+def adapted(segmenter: Segmenter, adapt: str) -> Segmenter:
+    """Return a segmenter of examples as --adapt asks; UserError as ``for_materials``."""
+    if adapt == NONE or not segmenter.few_shot_classes:
+        return segmenter
+    return for_materials(segmenter) if adapt == MATERIAL else check_supports(segmenter, progress=True)
 
 
 def add_examples(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,8 @@
 """Supports judged by each other: which annotations are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
-support that is not found while the others are is named, unless it is too small. With one support of each class, an
-annotation along much of the photo's border is of a material, which the method ``for_materials`` segments on the
-network's encoder.
+support that is not found while the others are is named, unless it is too small. With one support of each class, a line
+asks whether an annotation along much of the photo's border is of a material; the method never changes by itself.
 """
 
 import copy
@@ -15,13 +14,14 @@ from torch import Tensor
 
 from photos.encoded_class import encode_shots
 from photos.segmenter import SMALL, Segmenter
+from util.errors import UserError
 from util.files.palette import IGNORE
 from util.loaded import OUTLOOK
 from util.progress import ProgressBar
 
 FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
-MATERIAL = 1 / 3  # share of the photo's border
+ALONG_BORDER = 1 / 3  # share of the photo's border along which a material lies
 STEP = 4  # between the pixels that are compared
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
 
@@ -43,7 +43,7 @@ class SupportPhoto:
 
 
 def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Check the examples as ``predict.py`` does; return the segmenter, or one in its place whose ``notes`` tell more.
+    """Check the examples as ``predict.py`` does; return the segmenter, or an equal one whose ``notes`` tell more.
 
     It is itself with two examples of a class, without an encoder, or of a fixed number of examples above one.
     """
@@ -51,9 +51,10 @@ def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     shots = [len(known.sources) for known in segmenter.few_shot_classes]
     if not shots or not method.has_encoder or method.trained_shots not in (None, 1):
         return segmenter
-    if max(shots) == 1 and method.learns:
-        along = min(along_border(known.labels[0, 0]) for known in segmenter.few_shot_classes)
-        return _for_materials(segmenter, along) if along >= MATERIAL else segmenter
+    if hint := material_hint(segmenter):
+        out = copy.copy(segmenter)
+        out.notes = [*segmenter.notes, hint]
+        return out
     if min(shots) < LEAST:
         return segmenter
     return _judge_supports(segmenter, progress)
@@ -159,8 +160,25 @@ def along_border(label: Tensor) -> float:
     return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())
 
 
-def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
-    """Return a segmenter of the same classes by the method ``for_materials``, on the encoder of the network."""
+def material_hint(segmenter: Segmenter) -> str:
+    """Return a line that asks whether the only example of each class is of a material, "" if none looks like one."""
+    few_shot = segmenter.few_shot_classes
+    if not few_shot or not segmenter.model.learns or any(len(known.sources) > 1 for known in few_shot):
+        return ""
+    filling = [known.name for known in few_shot if along_border(known.labels[0, 0]) >= ALONG_BORDER]
+    if len(filling) < len(few_shot):
+        return ""
+    names = ", ".join(filling)
+    return f"{names}: the example fills its photo; if it is a material, such as brick or grass: --adapt material"
+
+
+def for_materials(segmenter: Segmenter) -> Segmenter:
+    """Return a segmenter of the same classes by the method for materials, a linear probe on the network's encoder.
+
+    UserError: the network has no encoder.
+    """
+    if not segmenter.model.has_encoder:
+        raise UserError(f"--adapt material: {segmenter.model.title} has no encoder; leave the option out")
     out = segmenter.without_classes()
     out.model = segmenter.model.for_materials()
     out.presence_by = segmenter
@@ -169,10 +187,7 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     for known in segmenter.few_shot_classes:
         batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    title = out.model.title
-    border = f"the example's object lies along {along:.0%} of the photo's border and is taken for a material"
-    reason = f"{border}: {title} segments it, not {segmenter.model.title}"
     kept_notes = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
-    out.notes = [*kept_notes, reason]
-    out.adaptation = {"method": title}
+    out.notes = [*kept_notes, f"{out.model.title} segments the material, not {segmenter.model.title}"]
+    out.adaptation = {"method": out.model.title}
     return out

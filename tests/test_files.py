@@ -14,8 +14,25 @@ from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.annotations.drawn import photo
 from util.errors import WriteError
-from util.files import files_below, link, made_aside, named, paths_below, writable, write_atomically
+from util.files import files_below, link, made_aside, named, own_name, paths_below, writable, write_atomically
+from util.files.pages import Html, data_of_script, html_of
 from util.files.photos import photos_below
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a.png", "/etc/a.png", "b\\a.png", "a\0.png"])
+def test_a_name_in_a_file_that_leads_elsewhere_is_refused(name: str) -> None:
+    assert own_name("a..b.png") == "a..b.png"
+    with pytest.raises(ValueError, match="no name of a file"):
+        own_name(name)
+
+
+def test_values_of_a_page_are_text_and_end_no_script() -> None:
+    name = '"><b>&$x'
+    page = html_of(
+        "<p title='$name'>$name</p>$inner$data", name=name, inner=Html("<i>"), data=data_of_script(["</script>"])
+    )
+    escaped = "&quot;&gt;&lt;b&gt;&amp;$x"
+    assert page == f"<p title='{escaped}'>{escaped}</p><i>" + '["\\u003c/script>"]'
 
 
 def names(folder: Path) -> list[str]:
@@ -78,7 +95,7 @@ def write_annotations(kind: str, folder: Path, images: Path) -> None:
     inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
     inside[5:20, 5:20] = True
     cat = PredictedObject("cat", 1.0, encoded(inside))
-    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,), 0) for path in photos]
+    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,)) for path in photos]
     recognise.WRITERS[kind](folder, Predictions(photos_with_cat, images, {1: "cat"}))
 
 

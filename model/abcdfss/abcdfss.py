@@ -9,7 +9,8 @@ of the sheared image's map: position i of both shows the same place. A fit minim
 
     mean_i(-o_i t_i / 0.5 + log sum_j exp(o_i t_j / 0.5)) + |mean o - mean t| + |var o - var t|
 
-and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(f_o, f_t) + e^cos(f_o, b_t))).
+and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(f_o, f_t) + e^cos(f_o, b_t))). What is
+ignored, and what a shear brings in, is background.
 """
 
 import zlib
@@ -58,7 +59,7 @@ class ABCDFSSShot(Shot):
     """The maps and masks of n supports."""
 
     levels: Levels
-    masks: Tensor  # of object and background, (n, 2, S, S)
+    mask: Tensor  # of the object, (n, 1, S, S); all else is background
 
 
 @register("abcdfss")
@@ -83,7 +84,7 @@ class ABCDFSS(Method):
 
     def support(self, maps: Maps, mask: Mask) -> ABCDFSSShot:
         """Return the maps of n supports in all views, and their masks."""
-        return ABCDFSSShot(self._levels(maps), torch.cat([mask.foreground, mask.background], dim=1))
+        return ABCDFSSShot(self._levels(maps), mask.foreground)
 
     def predict(self, maps: Maps, shots: Sequence[ABCDFSSShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S): 0, and the score of the object less the threshold of its query."""
@@ -112,39 +113,39 @@ class ABCDFSS(Method):
     def _predict(self, query: Levels, shots: Sequence[ABCDFSSShot], episode: Episode) -> Output:
         """Return the logits of one class."""
         size = episode.query.shape[-2:]
-        masks = torch.stack([shot.masks for shot in shots], dim=1)  # (B, K, 2, S, S)
+        masks = torch.stack([shot.mask for shot in shots], dim=1)  # (B, K, 1, S, S)
         masks_on_cpu, classes = to_cpu([masks, episode.class_id])
         margins = []
-        for item, masks_k2ss in enumerate(masks):
+        for item, masks_k1ss in enumerate(masks):
             # All that is random depends on the class and the supports' masks alone.
             digests = [zlib.crc32(shot.numpy().tobytes()) for shot in masks_on_cpu[item]]
             seed = sum(digests) + int(classes[item])
-            score = self._score(masks_k2ss, _levels_of_item(query, shots, item), seed)
+            score = self._score(masks_k1ss, _levels_of_item(query, shots, item), seed)
             score_hw = resize_cells(score, size)[0, 0]
             margins.append(score_hw - threshold(score_hw))
         margin = torch.stack(margins)
         return Output(torch.stack([torch.zeros_like(margin), margin], dim=1))
 
     @in_float32
-    def _score(self, masks_k2ss: Tensor, levels: Iterable[Tensor], seed: int) -> Tensor:
+    def _score(self, masks_k1ss: Tensor, levels: Iterable[Tensor], seed: int) -> Tensor:
         """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w).
 
         Levels are of ``_levels_of_item``.
         """
         random = torch.Generator().manual_seed(seed)
-        sheared_masks = torch.stack([_sheared(masks_k2ss, shear) for shear in self.shears])  # (V, K, 2, S, S)
+        sheared_masks = torch.stack([_sheared(masks_k1ss, shear) for shear in self.shears])  # (V, K, 1, S, S)
         scores = []
         for maps in levels:
-            scores.append(self._level_score(maps.unbind(1), masks_k2ss, sheared_masks, random))
+            scores.append(self._level_score(maps.unbind(1), masks_k1ss, sheared_masks, random))
         finest = max(score.shape[-2:] for score in scores)
         return torch.stack([resize_cells(score, finest) for score in scores]).mean(0)
 
     def _level_score(
-        self, views: Sequence[Tensor], masks_k2ss: Tensor, sheared_masks: Tensor, random: torch.Generator
+        self, views: Sequence[Tensor], masks_k1ss: Tensor, sheared_masks: Tensor, random: torch.Generator
     ) -> Tensor:
         """Return the score of the query by one level, (1, 1, h, w), from maps of the plain images and of their views.
 
-        Maps are (1 + K, C, h, w) each, query first; ``sheared_masks`` are those of the supports, (V, K, 2, S, S).
+        Maps are (1 + K, C, h, w) each, query first; ``sheared_masks`` are those of the supports, (V, K, 1, S, S).
         """
         plain, *of_views = views
         size = plain.shape[-2:]
@@ -152,13 +153,14 @@ class ABCDFSS(Method):
         for shear, of_view in zip(self.shears, of_views):
             pairs.append(torch.stack([_sheared(plain, shear), of_view]))
         small_masks = resize_cells(sheared_masks.flatten(0, 1), size)
-        masks = small_masks.unflatten(0, sheared_masks.shape[:2]).flatten(3)
+        object_vk1l = small_masks.unflatten(0, sheared_masks.shape[:2]).flatten(3)
+        masks = torch.cat([object_vk1l, 1 - object_vk1l], dim=2)  # what a shear brings in is background
         head = self._fit(torch.stack(pairs), masks, random)
 
         query_1chw, support_kchw = plain.tensor_split([1])
         query_cl = head(query_1chw)[0].flatten(1)
         support_kcl = head(support_kchw).flatten(2)
-        inside = resize_cells(masks_k2ss[:, :1], size).flatten()  # (K L,)
+        inside = resize_cells(masks_k1ss, size).flatten()  # (K L,)
         key_cm = support_kcl.transpose(0, 1).flatten(1)  # all shots in one row
         scores = query_cl.T @ key_cm / WIDTH**0.5
         attention = torch.softmax(scores, dim=1)  # (L, K L)
@@ -181,13 +183,7 @@ class ABCDFSS(Method):
             for images in (slice(0, 1), slice(1, None)):  # the query, then the supports
                 maps = (pairs[:, side, images].flatten(0, 1) for side in (0, 1))
                 o, t = (F.normalize(head(x).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
-                contrasted = o[..., positions].transpose(1, 2)
-                similarity = contrasted @ t / TEMPERATURE  # (V n, i, j)
-                own_position = positions.repeat(len(o))
-                loss = loss + F.cross_entropy(similarity.flatten(0, 1), own_position)
-                of_means = F.l1_loss(o.mean(2), t.mean(2))
-                of_variances = F.l1_loss(o.var(2), t.var(2))
-                loss = loss + of_means + of_variances
+                loss = loss + contrast_loss(o, t, positions) + statistics_loss(o, t)
             loss = loss + prototype_loss(o, t, masks)  # of the supports
             optimizer.zero_grad()
             loss.backward()
@@ -223,6 +219,21 @@ def _new_head(channels: int, random: torch.Generator, device: torch.device) -> n
     # It has the statistics of the maps that it sees, in prediction too.
     norm = nn.BatchNorm2d(WIDTH, track_running_stats=False, device=device)
     return nn.Sequential(w1, norm, nn.ReLU(), w2)
+
+
+def contrast_loss(o: Tensor, t: Tensor, positions: Tensor) -> Tensor:
+    """Return the contrast of some positions of maps o with all positions of maps t, (V n, 64, L) of unit length."""
+    contrasted = o[..., positions].transpose(1, 2)
+    similarity = contrasted @ t / TEMPERATURE  # (V n, i, j)
+    own_position = positions.repeat(len(o))
+    return F.cross_entropy(similarity.flatten(0, 1), own_position)
+
+
+def statistics_loss(o: Tensor, t: Tensor) -> Tensor:
+    """Return how far means and variances of maps (V n, 64, L) are apart."""
+    of_means = F.l1_loss(o.mean(2), t.mean(2))
+    of_variances = F.l1_loss(o.var(2), t.var(2))
+    return of_means + of_variances
 
 
 def prototype_loss(o: Tensor, t: Tensor, masks_vksl: Tensor) -> Tensor:

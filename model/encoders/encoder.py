@@ -67,6 +67,13 @@ class Encoder(nn.Module):
         """Return the channels of each intermediate feature of a stage."""
         return [self.channels[stage]] * self.intermediate_counts[stage]
 
+    @property
+    def follows_batch(self) -> bool:
+        """Whether a batch norm is in training mode: the maps of an image then depend on those beside it."""
+        if not self.training:
+            return False
+        return any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
+
     def forward(self, image_b3hw: Tensor, intermediate: bool = False) -> Features:
         """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well."""
         out = Features({}, {i: [] for i in self.channels})
@@ -87,9 +94,9 @@ class Encoder(nn.Module):
     def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
         """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
 
-        The output of ``stage`` is multiplied by the mask before the next stage, which a CPU runs on the window that
-        decides its output on the object: the object, with the reach of the stage's kernels around it; it is 0
-        elsewhere. The encoder is in evaluation mode; the returned map of ``stage`` is the unmasked one.
+        The output of ``stage`` is multiplied by the mask before the next stage. With fixed statistics a CPU runs that
+        one on the window that decides its output on the object: the object, with the reach of the stage's kernels
+        around it; it is 0 elsewhere. The returned map of ``stage`` is the unmasked one.
         """
         out, x = Features({}, {}), image_b3hw
         for i in range(stage + 1):
@@ -99,7 +106,7 @@ class Encoder(nn.Module):
         size = x.shape[-2:]
         small_mask = mask.on(size)
         masked = x * small_mask
-        if computed_together(x):
+        if computed_together(x) or self.follows_batch:
             out.stage[stage + 1] = self.run_stage(stage + 1, masked)
             return out
         reach = 0  # of all kernels in a row

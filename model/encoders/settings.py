@@ -25,8 +25,8 @@ class EncoderSettings:
     backbone: str = "resnet50"  # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
     # deep: three 3x3 convolutions (published checkpoints); plain: torchvision's 7x7; of ResNets alone
     stem: Literal["deep", "plain"] = "deep"
-    # A file (torchvision layout, deep-stem layout, a base-stage checkpoint; float16 or float32), `torchvision`, `timm`
-    # or `package` to find them by name, null for random values
+    # A file (torchvision layout, deep-stem layout, a base-stage checkpoint; float16 or float32), `torchvision`
+    # (IMAGENET1K_V1), `torchvision_v2`, `timm` or `package` to find them by name, null for random values
     weights: str | None = None
     pretraining: str | None = None  # the data that a file's weights were trained on: results state it
     partial: bool = (

@@ -52,6 +52,11 @@ class WithEncoder(FewShotModel):
         channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
         return projection(channels), projection(channels)
 
+    @classmethod
+    def encoder_changes(cls, settings: Any) -> bool:
+        """Return whether the meta stage changes the maps of an image."""
+        return bool(settings.encoder.learn or cls.encoder_learns)
+
     @property
     def learn(self) -> Learn | None:
         """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants, mid_features
@@ -32,6 +33,9 @@ class PFENetSettings(WithEncoderSettings):
     # published 60, 30, 15, 8
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (1, 8)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})  # sigma, of the mean loss of the scales
+    # In training the encoder's batch norms take the statistics of each batch, whose average the checkpoint keeps, as in
+    # the published training; false: those of its weights
+    train_encoder_norms: bool = False
 
 
 @dataclass
@@ -61,6 +65,18 @@ class PFENet(Method):
         scales = settings.scales or default_scales(settings.encoder.grid(task.size))
         self.enrich = FeatureEnrichment(WIDTH, map_channels=1, scales=scales)
         self.freeze()
+
+    @classmethod
+    def encoder_changes(cls, settings: PFENetSettings) -> bool:
+        """Return whether the meta stage changes the maps of an image."""
+        return settings.train_encoder_norms or super().encoder_changes(settings)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode of all parts; the encoder's is training where its batch norms are to follow the batches."""
+        super().train(mode)
+        if self.settings.train_encoder_norms and not self.norms_frozen:
+            self.encoder.train(mode)
+        return self
 
     def support(self, maps: Maps, mask: Mask) -> PFENetShot:
         """Return prototype and high-level features of n supports."""

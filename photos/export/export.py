@@ -180,7 +180,7 @@ def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
     """
     model = segmenter.model
     if model.network.cannot_export is not None:
-        remedy = "" if segmenter.presence_by is None else "; add --adapt none to export the network in its place"
+        remedy = "" if segmenter.presence_by is None else "; leave out --adapt material to export the network"
         raise UserError(f"{model.title}: cannot be exported: {model.network.cannot_export}{remedy}")
     query = segmenter.classes[0].images[0, :1].clone().roll(model.view.side // 3, -1)  # (1, 3, S, S)
     expected = outputs_of(segmenter.scores(query))

@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from photos.page.server import JSON, MAX_UPLOAD
+from photos.page.server import BYTES, JSON, MAX_BYTES
 from util.errors import UserError
 
 UPLOAD = "upload the photo, or add a local storage"
@@ -156,7 +156,7 @@ class Client:
             headers["Authorization"] = authorisation
         try:
             with self._opener.open(Request(address, body, headers), timeout=TIMEOUT) as answer:
-                return answer.read(MAX_UPLOAD)
+                return answer.read(MAX_BYTES[BYTES])
         except HTTPError as error:
             raise Refused(f"{self.address} answers {error.code} ({_detail(error)})", error.code) from None
         except (OSError, HTTPException) as error:

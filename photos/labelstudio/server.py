@@ -173,7 +173,7 @@ def serve(parsed: argparse.Namespace) -> int:
         server.model = model = Model(client, segmenter, parsed.max_shots or SHOTS, only)
         named = [f"{number} ({title})" for number, title in projects.items()]
         say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
-        say(f"connect http://{host}:{port} under Settings, Model of a project; Ctrl-C ends this program")
+        say(f"connect {server.url} under Settings, Model of a project{server.warning}; Ctrl-C ends this program")
         if len(projects) == 1:  # several are read when they ask
             attempt_aloud(model.project(*projects).prepare)
         server.serve_until_interrupted()

@@ -4,7 +4,7 @@ A mask of the page holds 0 for background, then the page's classes, and 255 wher
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import cv2
 import numpy as np
@@ -12,23 +12,59 @@ import numpy as np
 from annotations.annotation import pixels_of
 from annotations.drawn import point_label
 from photos.examples import box_between
+from util.errors import UserError
 from util.files.palette import IGNORE
+from util.files.sizes import MAX_LENGTH
+from util.typecheck import Misfit, convert
 
 # tools
-BRUSH = "brush"
-ERASER = "eraser"
-BOX = "box"
-POINT = "point"
-OUTLINE = "outline"
+BRUSH: Final = "brush"
+ERASER: Final = "eraser"
+BOX: Final = "box"
+POINT: Final = "point"
+OUTLINE: Final = "outline"
+MAX_CLASS = 254  # a value of masks; 255 is unknown
+MAX_RADIUS = 2**14  # OpenCV draws lines of twice this width
+FARTHEST = 2**17  # pixels between a place and the photo's corner
 
 
 class Edit(TypedDict):
     """One stroke, box, point or outline that the user has drawn."""
 
-    tool: str
+    tool: Literal["brush", "eraser", "box", "point", "outline"]
     value: int  # the class, from 1; 0 makes pixels background
     radius: float  # of brush, eraser and point, in pixels of the photo
     points: list[list[float]]  # x, y in pixels of the photo; two opposite corners of a box
+
+
+def checked_edits(edits: Any) -> list[Edit]:
+    """Return the edits that a browser or a file states; UserError: one of them is none, or cannot be drawn."""
+    try:
+        edits = convert(list[Edit], edits, "edits")
+    except Misfit as misfit:
+        raise UserError(f"this edit cannot be drawn: {misfit}") from None
+    for edit in edits:
+        if problem := _problem_of(edit):
+            raise UserError(f"this {edit['tool']} cannot be drawn: {problem}")
+    return edits
+
+
+def _problem_of(edit: Edit) -> str:
+    """Return in words why an edit cannot be drawn, "" if it can."""
+    if not 0 <= edit["value"] <= MAX_CLASS:
+        return f"its class {edit['value']} is out of 0 to {MAX_CLASS}"
+    if not 0 <= edit["radius"] <= MAX_RADIUS:  # NaN is in no range
+        return f"its radius is out of 0 to {MAX_RADIUS} pixels"
+    if not edit["points"] or any(len(point) != 2 for point in edit["points"]):
+        return "its points are not pairs of numbers"
+    if edit["tool"] == BOX and len(edit["points"]) != 2:
+        return "a box has two corners"
+    points = np.array(edit["points"], np.float64)
+    if not (abs(points) <= FARTHEST).all():
+        return "its points are no numbers, or far beyond the photo"
+    if abs(np.diff(points, axis=0)).sum() > MAX_LENGTH:
+        return f"its line is longer than {MAX_LENGTH} pixels"
+    return ""
 
 
 def with_edits(label: np.ndarray, edits: Sequence[Edit]) -> np.ndarray:

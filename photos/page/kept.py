@@ -1,10 +1,12 @@
 """``page/session.json``: the photos, classes and sliders of a session."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from annotations.annotation import content_errors
+from photos.page.drawing import MAX_CLASS
+from util.errors import UserError
+from util.files import read_json
+from util.typecheck import Misfit, convert
 
 
 @dataclass
@@ -12,8 +14,8 @@ class Kept:
     """The content of ``session.json``."""
 
     photos: list[str] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    rule: list[float | None] = field(default_factory=list)  # of the sliders
+    classes: list[str] = field(default_factory=list, metadata={"length": (0, MAX_CLASS)})
+    rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})  # of the sliders
     base: list[str] = field(default_factory=list)  # names of base classes
     keeps_base: bool = False
 
@@ -23,5 +25,7 @@ def read_kept(file: Path) -> Kept:
     if not file.exists():
         return Kept()
     fix = "remove it: annotations and results stay, photos can be opened again"
-    with content_errors(f"{file}: this state of the page is damaged (", f"); {fix}"):
-        return Kept(**json.loads(file.read_bytes()))
+    try:
+        return convert(Kept, read_json(file, "this state of the page", fix), "")
+    except Misfit as misfit:
+        raise UserError(f"{file}: this state of the page is damaged ({misfit}); {fix}") from None

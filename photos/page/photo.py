@@ -21,7 +21,7 @@ import numpy as np
 from annotations.mask_files import OF_MASKS, OF_PHOTOS
 from annotations.masks import NAME_FILES
 from annotations.results import REJECTED
-from photos.page.drawing import Edit, edits_without, is_empty, with_edits
+from photos.page.drawing import Edit, checked_edits, edits_without, is_empty, with_edits
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
 from photos.results import Results, own_record
@@ -47,6 +47,14 @@ class Rule(NamedTuple):
 
     threshold: float | None = None  # least share of a class beside the background in its pixels
     min_presence: float | None = None  # least presence score of a class; there is none without a calibration
+
+
+def rule_of(values: Sequence[float | None]) -> Rule:
+    """Return the rule of the sliders' values, each null or 0..1, none for those that lack; UserError: another value."""
+    for value in values:
+        if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+            raise UserError("a slider has a value between 0 and 1; load the page again")
+    return Rule(*values)
 
 
 @dataclass
@@ -86,7 +94,11 @@ class Photo:
         self.mask_file = examples / OF_MASKS[0] / f"{path.stem}.png"
         self.copy = examples / OF_PHOTOS[0] / path.name
         kept = kept_json(self.edits_file)
-        self.edits: list[Edit] = kept.get("edits") or kept.get("marks", [])  # by their name in earlier versions
+        self.edits: list[Edit] = []
+        try:
+            self.edits = checked_edits(kept.get("edits") or kept.get("marks", []))  # by their name in earlier versions
+        except UserError as error:
+            self.error = f"{self.edits_file}: {error}; its edits are left out"
         self._edited_file = kept.get("photo")  # the ``file_facts`` of what the user has annotated
         self._read_record()
 
@@ -133,7 +145,7 @@ class Photo:
     @property
     def verdicts(self) -> dict[str, str]:
         """The verdict on each class of its result that has one."""
-        verdicts = {name: self.results.verdicts.get((str(self.path), name)) for name in self.names}
+        verdicts = {name: self.results.verdict(str(self.path), name) for name in self.names}
         return {name: verdict for name, verdict in verdicts.items() if verdict}
 
     @property
@@ -304,9 +316,8 @@ class Photo:
 
     def judge(self, verdicts: dict[str, str]) -> None:
         """Write verdicts on some classes; "" takes one back."""
-        for name, verdict in verdicts.items():
-            self.results.verdicts[str(self.path), name] = verdict
         if verdicts:
+            self.results.judge(self.files()[0], verdicts)
             self.results.write_verdicts()
 
     def prediction(self) -> Prediction:

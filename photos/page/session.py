@@ -15,23 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from annotations.results import ACCEPTED, REJECTED
+from annotations.results import ACCEPTED, REJECTED, VERDICTS
 from annotations.shapes import polygons_of
 from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import UNNAMED, Example
 from photos.page.background import Background
 from photos.page.classes import Classes
-from photos.page.drawing import BRUSH, OUTLINE, Edit, is_empty
+from photos.page.drawing import BOX, BRUSH, OUTLINE, Edit, checked_edits, is_empty
 from photos.page.kept import Kept, read_kept
 from photos.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
-from photos.page.photo import EXAMPLES, PAGE, Common, Photo, Rule
+from photos.page.photo import EXAMPLES, PAGE, Common, Photo, Rule, rule_of
 from photos.page.regions import part_to_remove, region_at, region_in_box
 from photos.page.tasks import packing, segmentation
 from photos.photo_files import photos_in, read_photo
 from photos.prediction import EVEN
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
-from util.errors import UserError
+from util.errors import UserError, nearest
 from util.files import content_digest, lock, writable, write_atomically
 from util.files.images import header_of
 from util.files.overlay import class_colour
@@ -44,8 +44,9 @@ FORMER = {"marked": EXAMPLES, f"{PAGE}/marks": f"{PAGE}/edits"}  # folders by th
 class Session:
     """The state of the page, in a folder of earlier work, of results, or a new one; ``actions`` return notes."""
 
-    def __init__(self, segmenter: Segmenter, out: Path):
+    def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
         self.given = segmenter
+        self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.out = out
         self.file = out / PAGE / "session.json"
         results = Results(out, [])
@@ -64,7 +65,7 @@ class Session:
             classes=[],
             network_rule=Rule(own_threshold, segmenter.min_presence),
             calibration=segmenter.calibration,
-            rule=Rule(*kept.rule),
+            rule=rule_of(kept.rule),
             base=kept.base,
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
@@ -259,6 +260,9 @@ class Session:
         target = self.photos[photo]
         if before != target.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
+        edits = checked_edits(edits)
+        for edit in edits:
+            self._check_value(edit["value"])
         target.draw(edits)
         target.touch(is_drawn=True)
         if target.names and not target.is_example:
@@ -267,6 +271,11 @@ class Session:
             target.leave_examples()
             return f"{photo} is no example any more: its annotation is empty"
         return "" if target.is_example else self.use_as_example(photo)
+
+    def _check_value(self, value: int, least: int = 0) -> None:
+        """Refuse (UserError) a value that no class of the page has; 0 is background."""
+        if type(value) is not int or not least <= value <= len(self.common.classes):
+            raise UserError("this class is no longer there; load the page again")
 
     def use_as_example(self, photo: str) -> str:
         """Make a photo with a mask an example, or take that back."""
@@ -286,8 +295,12 @@ class Session:
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Outline the object about a place as the network sees it; of class 0, remove the part of the mask there."""
         target = self.photos[photo]
-        column, row = int(x), int(y)
+        self._check_value(value)
         label = target.label()
+        height, width = label.shape
+        if not (0 <= x < width and 0 <= y < height):
+            raise UserError(f"{photo}: this place is not on the photo; click on it")
+        column, row = int(x), int(y)
         if value:
             part = region_at(self.given, read_photo(target.path), column, row)
         elif label[row, column] == 0:
@@ -299,7 +312,9 @@ class Session:
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
         """Outline the object that the network finds in a box."""
         target = self.photos[photo]
-        part = region_in_box(self.given, read_photo(target.path), points)
+        self._check_value(value, least=1)
+        (box,) = checked_edits([Edit(tool=BOX, value=value, radius=0, points=points)])
+        part = region_in_box(self.given, read_photo(target.path), box["points"])
         return self._outline(target, part, value, before)
 
     def _outline(self, photo: Photo, inside: np.ndarray, value: int, before: int) -> str:
@@ -315,6 +330,9 @@ class Session:
         UserError: nothing was looked for on the photo, or on another file of its name.
         """
         target = self.photos[photo]
+        self._check_value(value, least=1)
+        if verdict not in ("", *VERDICTS):
+            raise UserError(f"'{verdict}' is no verdict{nearest(verdict, VERDICTS)}")
         name = self.common.classes[value - 1]
         self._check_judged(target, name, verdict)
         if verdict == ACCEPTED and not target.names:
@@ -341,7 +359,7 @@ class Session:
 
     def slide(self, threshold: float | None, min_presence: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
-        self.common.rule = Rule(threshold, min_presence)
+        self.common.rule = rule_of([threshold, min_presence])
         for photo in self.photos:
             if photo.names and not photo.is_fixed:
                 photo.touch()

@@ -12,6 +12,7 @@ from photos.page.archive import Archive
 from photos.page.background import Work
 from photos.page.open_photos import counted
 from photos.page.photo import EXAMPLES, Photo
+from photos.support_check import for_materials, material_hint
 
 if TYPE_CHECKING:
     from photos.page.session import Session
@@ -28,6 +29,9 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
     for name, of_class in examples_of_class.items():
         if name not in base:
             segmenter.add(name, of_class)
+    hint = material_hint(segmenter)
+    if session.is_material:
+        segmenter = for_materials(segmenter)
     facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
 
     def segment(photo: Photo) -> None:
@@ -40,6 +44,8 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
     notes = [
         f"{name}: skipped, no photo is an example of it" for name in session.common.classes if name not in with_example
     ]
+    if hint and not session.is_material:
+        notes.append(hint)
     notes += _forget_replaced(session, photos)
     waiting = [photo for photo in photos if not photo.is_fixed and photo.inputs != facts["inputs"]]
     return Work(waiting, segment, session.write_summary, notes + segmenter.notes)

@@ -283,7 +283,7 @@ SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2
     ("content", "reason"),
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
-        (saved(data="other"), "another training list"),
+        (saved(data="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
         (saved(format="other"), "holds weights only"),

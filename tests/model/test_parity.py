@@ -4,14 +4,16 @@ import collections
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model.encoders.layouts import COUNTER
 from model.registry import models
 from tests.helpers.skip_init import skip_init
-from tests.parity.case import BACKBONES
-from tests.parity.check import ABSOLUTE, cases, deviations, folder_of
+from tests.parity.abcdfss import thresholds_of
+from tests.parity.case import BACKBONES, forward_case
+from tests.parity.check import ABSOLUTE, cases, deviations, folder_of, measured, weights
 from tests.parity.drawn.cases import deviations as deviations_of_drawn
 from tests.parity.drawn.cases import drawn_cases
 from util.checkpoints.checkpoint import load_state
@@ -46,7 +48,21 @@ def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str
 def test_measured_cases_are_all_there(shared: Path) -> None:
     counts = collections.Counter(model for model, _ in CASES)
     assert counts.keys() == ABSOLUTE.keys() and min(counts.values()) >= 3
-    assert len(CASES) >= 39
+    assert len(CASES) >= 42
+
+
+def test_thresholds_of_score_maps_are_the_published_ones(shared: Path) -> None:
+    with np.load(folder_of("abcdfss") / "threshold.npz") as stored:
+        assert np.array_equal(thresholds_of(stored["maps"]), stored["threshold"])
+
+
+@pytest.mark.parity
+def test_pfenets_loss_with_batch_norms_in_training_is_the_published_one(shared: Path, device: str) -> None:
+    case = measured("pfenet", "resnet50_1shot_train")
+    options = {"backbone": "resnet50", "train": True, "norms_train": True, "device": device}
+    given = forward_case("pfenet", case, weights("pfenet", "resnet50"), **options)
+    assert float(case["loss_main"]) == pytest.approx(2.05, abs=0.005)  # with the statistics of the weights
+    assert float(given["loss_main"]) == pytest.approx(2.31, abs=0.005)
 
 
 @pytest.mark.parity

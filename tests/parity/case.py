@@ -25,7 +25,7 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.runtime.network import build_model
 
-NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
+RANDOM = (nn.Dropout, nn.Dropout2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 
 
@@ -37,21 +37,23 @@ def forward_case(
     backbone: str,
     dataset: str = "pascal",
     train: bool = False,
+    norms_train: bool = False,
     vectors: np.ndarray | None = None,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
     """Return the model's tensors for a case, under the names and in the thinned shapes of the case files.
 
-    ``vectors`` are the word vectors of its classes, (classes, T), where the method reads them.
+    ``norms_train`` leaves PFENet's encoder the batch norms of its published training. ``vectors`` are the word vectors
+    of its classes, (classes, T), where the method reads them.
     """
-    config = _config(model, case, backbone, dataset)
+    config = _config(model, case, backbone, dataset, norms_train)
     fold = Fold.of(config.data)
     with skip_init():
         network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     load_state(network, state_dict, "the case")
     network.to(device).train(train)
     for module in network.modules():
-        if isinstance(module, NORMALLY_RANDOM):
+        if isinstance(module, RANDOM if norms_train else (*RANDOM, nn.BatchNorm2d)):
             module.eval()
     collect = WATCHES[model](network, case)
     with torch.set_grad_enabled(train):
@@ -65,12 +67,14 @@ def forward_case(
     return {name: _plain(value, case.get(name)) for name, value in result.items()}
 
 
-def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str) -> Any:
+def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str, norms_train: bool) -> Any:
     """Return the config of a method as a case was measured."""
     shots = case["support"].shape[1]
     settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
     if "scales" in case:
         settings.append(f"model.scales={[int(z) for z in case['scales']]}")
+    if model == "pfenet":
+        settings.append(f"model.train_encoder_norms={str(norms_train).lower()}")
     if "refine" in case:
         settings.append(f"model.refine={str(bool(case['refine'])).lower()}")
     return read_config(find_config("split0", dataset, model, BACKBONES.get(backbone, backbone)), settings)

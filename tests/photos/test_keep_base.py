@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.bcm import regression
-from photos import Segmenter, check_supports
+from photos import Segmenter, for_materials
 from photos.prediction import Decision
 from tests.helpers.close import same_pixels
 from tests.photos.conftest import HEIGHT, WIDTH
@@ -136,8 +136,8 @@ def test_a_method_over_base_stages_is_fitted_to_every_photo(
 def test_a_material_is_found_beside_base_classes(make_checkpoint, photo: str) -> None:
     floor = [f"floor={photo}:box=0,{HEIGHT // 2},{WIDTH - 1},{HEIGHT - 1}"]
     plain, beside = (Segmenter(make_checkpoint("pocket"), floor, keep_base=kept) for kept in (False, True))
-    new = check_supports(plain)(photo).mask == 1
-    both = check_supports(beside)
+    new = for_materials(plain)(photo).mask == 1
+    both = for_materials(beside)
     assert new.any() and both.adaptation == {"method": "linear probe"}
     base = beside.without_classes()(photo).mask
     assert same_pixels(both(photo).mask, np.where(new & (base == 0), 7, base))

@@ -11,7 +11,7 @@ from PIL import Image
 from photos import Segmenter, support_check
 from photos.examples import Support
 from photos.export.export import write_export
-from photos.support_check import FOLDS, MATERIAL, along_border, check_supports, photos_of
+from photos.support_check import ALONG_BORDER, FOLDS, along_border, check_supports, for_materials, photos_of
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
 
@@ -92,21 +92,31 @@ def _marked_below(segmenter: Segmenter, columns: int) -> Segmenter:
     return segmenter
 
 
-def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Path) -> None:
+def test_a_mark_along_the_border_gives_a_hint_and_the_same_prediction(empty_segmenter) -> None:
     segmenter = _marked_below(empty_segmenter(), 60)
-    for_materials = check_supports(segmenter)
-    assert for_materials.adaptation == {"method": "linear probe"} and for_materials.presence_by is segmenter
-    with pytest.raises(UserError, match=r"linear probe: cannot be exported: .*; add --adapt none"):
-        write_export(for_materials, tmp_path / "out", "pt2")
-    assert not list(tmp_path.glob("*out*"))
+    checked = check_supports(segmenter)
+    assert checked.notes[-1].startswith("floor: the example fills its photo; if it is a material")
+    assert checked.model is segmenter.model and checked.adaptation is None
+    photo = _support(99, 0).image
+    assert (checked(photo).probability == segmenter(photo).probability).all()
     corner = _marked_below(empty_segmenter(), 15)
     assert check_supports(corner) is corner
+
+
+def test_a_material_is_segmented_by_the_linear_probe_where_it_is_asked_for(empty_segmenter, tmp_path: Path) -> None:
+    segmenter = _marked_below(empty_segmenter(), 60)
+    adapted = for_materials(segmenter)
+    assert adapted.adaptation == {"method": "linear probe"} and adapted.presence_by is segmenter
+    assert adapted.notes[-1].startswith("linear probe segments the material")
+    with pytest.raises(UserError, match=r"linear probe: cannot be exported: .*; leave out --adapt material"):
+        write_export(adapted, tmp_path / "out", "pt2")
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_the_share_of_the_border_is_that_of_the_photo_without_padding(empty_segmenter) -> None:
     segmenter = _marked_below(empty_segmenter(), 60)
     assert along_border(segmenter.classes[0].labels[0, 0]) == pytest.approx(0.5, abs=0.03)
-    assert MATERIAL < 0.5
+    assert ALONG_BORDER < 0.5
     assert along_border(torch.full((4, 4), 1)) == 1
 
 

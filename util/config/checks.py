@@ -40,7 +40,7 @@ def _without_effect(config: Config) -> dict[str, str]:
         needless["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage:
         needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if issubclass(cls, WithEncoder) and (encoder.learn or cls.encoder_learns):
+    if issubclass(cls, WithEncoder) and cls.encoder_changes(config.model):
         needless |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
     if encoder is not None and encoder.weights is None:
         needless["model.encoder.partial"] = "model.encoder.weights is null"

@@ -272,8 +272,8 @@ def find_config(experiment: str, dataset: str, method: str | None = None, net: s
         experiment: a fold, a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``.
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
-        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the method's
-            file, else of the data set's file (key ``net``), else ``USUAL_NET``.
+        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the recipe,
+            else of the method's file, else of the data set's file (key ``net``), else ``USUAL_NET``.
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
@@ -304,7 +304,9 @@ def _chosen_net(dataset: str, method: str, net: str | None) -> str | None:
         return None if net in encoders() else net  # an encoder is one for the other methods of a command
     if net is not None:
         return net
-    defaults = (value_of(parse_file(path), "net") for path in (method_file(method), data_file(dataset)))
+    recipe = config_folder() / dataset / f"{method}.yaml"
+    files = [path for path in (recipe, method_file(method), data_file(dataset)) if path.exists()]
+    defaults = (value_of(parse_file(path), "net") for path in files)
     return next((str(default) for default in defaults if default), USUAL_NET)
 
 

@@ -110,7 +110,7 @@ class AugmentSettings:
     scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
     # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
     changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
-    # Redraw the crop until it keeps this share of the target's pixels, at most 30 times
+    # Redraw the crop until it keeps this share of the target's pixels, at most 31 times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"), stage="meta")
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
     pad: Literal["mean", "black"] = "mean"

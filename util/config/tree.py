@@ -141,7 +141,8 @@ def content_of(path: Path) -> Tree:
     """Return the settings of one file: without its bases, and without what it says about encoders (``net`` is the one
     where a command line names none)."""
     about_files = ["base", ENCODERS]
-    if path.parent.name in ("model", path.stem):  # of a method, of a data set
+    folder = path.parent
+    if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():  # of methods, of a data set
         about_files.append("net")
     return {key: value for key, value in parse_file(path).items() if key not in about_files}
 

@@ -12,10 +12,13 @@ import zipfile
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from util.data.sampling import random_stream
@@ -23,7 +26,9 @@ from util.errors import UserError, nearest
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import FINAL
 from util.files import write_atomically
+from util.files.sizes import check_size
 from util.runtime.processes import ProcessGroup
+from util.typecheck import Misfit, convert
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # a kind of every test
@@ -153,18 +158,27 @@ def _write(path: Path, kept: list[Kept]) -> None:
                 file.writestr(zipfile.ZipInfo(f"{predictions.name}/{name}"), png)
 
 
+class IndexRow(TypedDict):
+    """An entry of ``INDEX``."""
+
+    episode: list[int]  # seed, number
+    kinds: list[Literal["first", "worst", "best", "random"]]
+
+
 def read_predictions(path: Path) -> list[Kept]:
     """Return the kept episodes of a file; UserError: it is damaged."""
     try:
         with zipfile.ZipFile(path) as file:
-            rows = json.loads(file.read(INDEX))
+            if any(entry.file_size > entry.compress_size for entry in file.infolist()):
+                raise ValueError("its files are compressed, which this program's are not")
+            rows = convert(list[IndexRow], json.loads(file.read(INDEX)), INDEX)
             pngs = {name: file.read(name) for name in file.namelist()}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            episodes = [(seed, number) for seed, number in (row["episode"] for row in rows)]
+    except (OSError, KeyError, ValueError, RecursionError, Misfit, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot read these predictions ({error}); score the run again with test.py") from None
     kept = []
-    for row in rows:
-        seed, number = row["episode"]
-        empty = Kept((seed, number), {}, row["kinds"])
+    for episode, row in zip(episodes, rows, strict=True):
+        empty = Kept(episode, {}, [*row["kinds"]])
         start = f"{empty.name}/"
         files = {name.removeprefix(start): png for name, png in pngs.items() if name.startswith(start)}
         kept.append(replace(empty, files=files))
@@ -178,7 +192,12 @@ def _png(values: np.ndarray) -> bytes:
 
 
 def _pixels(png: bytes) -> np.ndarray:
-    """Return the values of a PNG (H, W)."""
+    """Return the values of a PNG (H, W); UserError: it is none, or too large."""
+    try:
+        with Image.open(BytesIO(png), formats=("PNG",)) as image:
+            check_size(image.height, image.width)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"a kept prediction cannot be read ({error}); score the run again with test.py") from None
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert pixels is not None  # the archive has a checksum of each file
     return np.asarray(pixels)

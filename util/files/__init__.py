@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
+CHUNK = 2**20  # bytes that are read at once of a large file
 LONG_NAME = 200  # bytes; file systems have room for 255
 PICKLED = {  # the names that a pickled NumPy array needs
     "numpy": {"ndarray", "dtype"},
@@ -202,6 +203,13 @@ def named(text: str) -> str:
     return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), text)
 
 
+def own_name(text: str) -> str:
+    """Return the name of a file that another file in its folder states; ValueError: it leads elsewhere."""
+    if text in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(text):
+        raise ValueError(f"'{text}' is no name of a file in its folder")
+    return text
+
+
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
     hidden = (".", *OF_SYSTEMS)
@@ -289,13 +297,20 @@ def content_digest(path: Path) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def fingerprint(files: Iterable[Path], *facts: Any) -> str:
-    """Return a digest of the files' names, sizes and times of change, and of facts; UserError if a file is missing."""
-    digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode())
-    for path in files:
-        status = _status(path)
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+def whole_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hexadecimal digest of a file of any size and kind; UserError if there is no such file."""
+    _status(path)
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
+
+
+def fingerprint(*facts: Any) -> str:
+    """Return a digest of facts such as states or digests of files; an iterator is the list of what it yields."""
+    texts = [[*map(str, fact)] if isinstance(fact, Iterator) else str(fact) for fact in facts]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def link(source: Path, target: Path, relative: bool = False) -> None:

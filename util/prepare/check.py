@@ -20,10 +20,9 @@ from typing import NamedTuple
 import torch
 
 from model.contract import FewShotModel
-from model.encoders.registry import downloadable
 from model.registry import class_of, every_model
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, cached_file, check_cached, weights_url
+from util.checkpoints.download import RELEASES, SOURCES, TIMM, cached_file, check_cached, weights_url
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
@@ -371,10 +370,8 @@ def _weights(config: Config, source: str) -> Iterator[str]:
     backbone = config.model.backbone() or ""
     if source == TIMM:
         yield f"a run takes {backbone} from timm's cache or downloads it (network needed)"
-    elif source == TORCHVISION:
-        if backbone not in downloadable():
-            raise UserError(f"torchvision has no weights of {backbone}")
-        file = cached_file(weights_url(backbone))
+    elif source in RELEASES:
+        file = cached_file(weights_url(backbone, source))
         if file.is_file():
             check_cached(file)
         yield str(file) if file.is_file() else "a run will download them (network needed)"

@@ -9,7 +9,7 @@ from typing import Any
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import FINAL, check_output, counts_of, read_results
+from util.evaluate.schema import FINAL, MANIFEST, check_output, counts_of, read_results
 from util.files import read_text, write_atomically
 from util.report.result_table import class_names
 from util.report.table import Table
@@ -113,7 +113,7 @@ def episode_table(paths: list[Path], output: str = FINAL, protocols: Sequence[st
         check_output(path, output, result["mean"])
         names = class_names(result)
         leading = [result["run"], str(result["shot"]), result["protocol"], _mark(result)]
-        for episode in read_manifest(path.parent / result["manifest"]).episodes:
+        for episode in read_manifest(path.parent / MANIFEST).episodes:
             rows += _episode_rows(episode, output, names, leading, metrics)
     return Table([*EPISODE_COLUMNS, *metrics], rows)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import cv2
@@ -37,6 +35,7 @@ from util.files.overlay import (
     heat,
     labelled,
 )
+from util.files.pages import Html, html_of
 from util.progress import ProgressBar
 from util.report.compare import SAME_EPISODES
 from util.report.figure import Panels, draw, write_figure
@@ -48,9 +47,9 @@ from util.runtime.processes import ProcessGroup
 
 EPISODES = "episodes"  # the first ones, beside the charts
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")
-FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}">
-<figcaption><b>{iou:.1f} %</b> {name}, {query} ({kinds})</figcaption>
-<a href="{file}"><img loading="lazy" alt="{name}, {query}" src="{file}"></a>
+FIGURE = """<figure data-iou="$iou" data-class="$name" data-kinds="$kinds">
+<figcaption><b>$percent %</b> $name, $query ($kinds)</figcaption>
+<a href="$file"><img loading="lazy" alt="$name, $query" src="$file"></a>
 </figure>"""
 
 
@@ -85,7 +84,7 @@ def draw_episodes(path: Path, suffix: str) -> list[Path]:
 
 def _draw_sheet(folder: Path, scored: ScoredEpisodes, episodes: Sequence[Kept], suffix: str) -> Path:
     """Draw kept episodes of a result, a figure each, and write the page that shows them; return the page."""
-    entries = list[tuple[float, str]]()
+    entries = list[tuple[float, Html]]()
     for kept in ProgressBar(episodes, desc="draw", unit="picture", leave=False):
         seed, number = kept.episode
         query = scored.rows[kept.episode]["query"]
@@ -93,18 +92,20 @@ def _draw_sheet(folder: Path, scored: ScoredEpisodes, episodes: Sequence[Kept], 
         caption = f"{scored.title}, {classes}, query {query}, seed {seed}, episode {number}"
         file, *_ = write_figure(folder / kept.name, draw([scored.panels(kept.episode, kept)], caption), suffix)
         iou = scored.ious(kept.episode)[FINAL]
-        figure = FIGURE.format(
-            iou=iou,
+        figure = html_of(
+            FIGURE,
+            iou=f"{iou:.4f}",
+            percent=f"{iou:.1f}",
             file=file.name,
-            name=html.escape(classes),
-            query=html.escape(query),
+            name=classes,
+            query=query,
             kinds=" ".join(kind for kind in kept.kinds if kind != FIRST),
         )
         entries.append((iou, figure))
     page = folder / PAGE
-    figures = "\n".join(figure for _, figure in sorted(entries))
-    template = Template(TEMPLATE.read_text(encoding="utf-8"))
-    write_atomically(page, template.substitute(title=html.escape(scored.title), count=len(entries), figures=figures))
+    figures = Html("\n".join(figure for _, figure in sorted(entries)))
+    template = TEMPLATE.read_text(encoding="utf-8")
+    write_atomically(page, html_of(template, title=scored.title, count=len(entries), figures=figures))
     return page
 
 

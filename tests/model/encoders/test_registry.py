@@ -7,11 +7,15 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS, build, downloadable, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
+from model.mismatch import ModelMismatch
 from model.registry import models
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
-from util.checkpoints.download import weights_url
+from util.checkpoints.download import download, weights_url
+from util.config.compose import find_config
+from util.config.read import read_config
+from util.errors import UserError
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
@@ -81,3 +85,15 @@ TAGS = {
 def test_data_of_a_tag() -> None:
     for name, data in TAGS.items():
         assert sorted((pretraining_of_tag(*name.split(".")) or "").split(", ")) == sorted(data or [""]), name
+
+
+def test_torchvisions_two_releases_of_weights_have_names() -> None:
+    assert weights_url("resnet50").endswith("resnet50-0676ba61.pth")  # IMAGENET1K_V1
+    assert weights_url("resnet50", "torchvision_v2").endswith("resnet50-11ad3fa6.pth")  # IMAGENET1K_V2
+    config = read_config(find_config("split0", "deepglobe", "abcdfss", "resnet50"))
+    assert config.model.encoder.weights == "torchvision_v2"  # as published
+    for backbone in ("resnet18", "swin_b"):
+        with pytest.raises(UserError, match=f"torchvision_v2 has no weights of {backbone}"):
+            weights_url(backbone, "torchvision_v2")
+    with pytest.raises(ModelMismatch, match="torchvision_v2: it has no weights of resnet18"):
+        download("torchvision_v2", "resnet18", "resnet18")

@@ -1,6 +1,7 @@
 """The page's download: what it holds in each format, and that it says nothing of the machine."""
 
 import errno
+import json
 import zipfile
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_the_download_says_nothing_of_the_machine(download: Path, tmp_path: Path
     tops = {folder.name for folder in folders if folder.parent == download}
     assert tops == {"review", *FORMATS} - {"png"}
     assert not [folder for folder in folders if not any(folder.iterdir())]
+
+
+def test_names_in_results_of_a_received_session_lead_nowhere(segmented: Page, tmp_path: Path) -> None:
+    record_file = tmp_path / "out/a.json"
+    record = json.loads(record_file.read_text())
+    outside = tmp_path / "outside.jpg"
+    record_file.write_text(json.dumps({**record, "overlay": f"{6 * '../'}outside.jpg"}))
+    assert segmented.do("pack", formats=["png"]) == "3 of 3 photos packed"
+    assert not outside.exists() and not outside.is_symlink()
+    assert (unpacked(segmented, tmp_path / "download") / "review/a_overlay.jpg").is_file()
 
 
 def test_the_download_holds_the_formats_that_are_ticked(reviewed: Page, tmp_path: Path) -> None:

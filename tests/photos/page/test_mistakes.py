@@ -1,5 +1,6 @@
 """A mistake on the page is one line, and files of others stay as they are."""
 
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_lengths_of_requests_are_checked(page: Page, length: str) -> None:
     request = "\r\n".join([*lines, "", "{}"])
     with socket.create_connection(page.server.server_address, timeout=20) as connection:
         connection.sendall(request.encode())
-        assert b"Content-Length)" in connection.makefile("rb").read()
+        assert b"must state Content-Length" in connection.makefile("rb").read()
 
 
 @pytest.fixture
@@ -119,3 +120,47 @@ def test_odd_files_beside_the_results_change_nothing(one_example: Page, tmp_path
     (tmp_path / "out/odd.json").write_text(content)
     assert one_example.do("segment") == NONE_LEFT
     assert one_example.do("pack", formats=["png"]) == "1 of 1 photos packed"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"points": [[float("nan"), 1], [5, 5], [9, 1]]}, "no numbers, or far beyond"),
+        ({"points": [[-1e9, 1], [1e9, 5], [9, 1e9]]}, "no numbers, or far beyond"),
+        ({"points": [[(-1) ** i * 6e4, i] for i in range(90)]}, "its line is longer than"),
+        ({"points": [[1, 2, 3]]}, "not pairs"),
+        ({"points": []}, "not pairs"),
+        ({"radius": float("nan")}, "its radius"),
+        ({"radius": 1e9}, "its radius"),
+        ({"tool": "axe"}, "is not one of brush, eraser, box, point, outline"),
+        ({"value": 300}, "its class 300"),
+        ({"value": 3}, "this class is no longer there"),
+        ({"tool": "box"}, "a box has two corners"),
+    ],
+)
+def test_an_edit_that_cannot_be_drawn_is_refused_and_not_kept(one_example: Page, change: dict, problem: str) -> None:
+    kept = one_example.session.photos["b.jpg"].edits_file.read_bytes()
+    edit = {"tool": "outline", "value": 1, "radius": 1, "points": [[1, 1], [9, 1], [5, 9]], **change}
+    before = one_example.row("b.jpg")["drawn"]
+    assert re.search(problem, one_example.do("draw", photo="b.jpg", edits=[edit], before=before))
+    assert one_example.session.photos["b.jpg"].edits_file.read_bytes() == kept
+
+
+def test_kept_edits_of_another_program_are_left_out_and_named(start, one_example: Page) -> None:
+    file = one_example.session.photos["b.jpg"].edits_file
+    file.write_text('{"edits": [{"tool": "brush", "value": 1, "radius": 1e9, "points": [[5, 5]]}]}')
+    one_example.session._only.close()
+    again = start()
+    assert "b.json: this brush cannot be drawn" in again.row("b.jpg")["error"]
+    assert again.get("scene?photo=b.jpg")["edits"] == []
+
+
+@pytest.mark.parametrize("values", [(float("nan"), None), (2, None), ("x", None), (None, -1)])
+def test_a_slider_out_of_its_range_is_refused(one_example: Page, values: tuple) -> None:
+    threshold, presence = values
+    assert "between 0 and 1" in one_example.do("slide", threshold=threshold, min_presence=presence)
+
+
+def test_a_click_beside_the_photo_is_refused(one_example: Page) -> None:
+    before = one_example.row("b.jpg")["drawn"]
+    assert "not on the photo" in one_example.do("click", photo="b.jpg", x=-3, y=2, value=1, before=before)

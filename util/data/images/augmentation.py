@@ -17,7 +17,7 @@ PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; t
 BLUR_KERNEL = (5, 5)
 ROTATION = 10.0  # degrees at most, either way
 CHANCE = 0.5  # of each of ``augment.changes``
-KEEP_TRIES = 30  # draws of a crop that holds enough of its target
+KEEP_TRIES = 31  # draws of a crop that holds enough of its target
 
 Window = tuple[slice, slice]  # rows, columns
 Colour = int | tuple[int, ...]  # of one channel, or of each

@@ -23,6 +23,7 @@ from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler
 from util.errors import UserError
 from util.files import read_text
+from util.typecheck import Misfit, convert
 
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
 
@@ -49,15 +50,15 @@ def read_manifest(path: Path) -> Manifest:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = convert(dict, json.loads(line), "the line")
             if "manifest" in row:
                 out.header = {k: v for k, v in row.items() if k != "manifest"}
                 continue
             if "class" not in row and "runs" in out.header:
                 row |= out.header["runs"][str(row.get("seed", 0))]
-            row["query"], ways_of(row)  # KeyError if one is missing
             row.setdefault("seed", 0)
-        except (ValueError, KeyError, TypeError) as error:
+            _check_types(row)
+        except (ValueError, KeyError, TypeError, RecursionError, Misfit) as error:
             form = "{'query': name, 'class': id, 'supports': [names]}"
             raise UserError(f"{path}:{number}: is no episode ({error!r}); write JSON such as {form}") from None
         out.episodes.append(row)
@@ -65,6 +66,15 @@ def read_manifest(path: Path) -> Manifest:
     if not out.episodes:
         raise UserError(f"{path}: this manifest holds no episode; name the episodes.jsonl of a test")
     return out
+
+
+def _check_types(row: dict[str, Any]) -> None:
+    """Refuse an episode without query, class or supports (KeyError), or one of another type (Misfit)."""
+    for key, kind in (("query", str), ("seed", int), ("number", int)):
+        convert(kind, row[key] if key == "query" else row.get(key, 0), key)
+    for way in (row, *row.get("others", ())):
+        convert(int, way["class"], "class")
+        convert(list[str], way["supports"], "supports")
 
 
 def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:
