@@ -136,7 +136,7 @@ def _read_yaml(text: str) -> dict[str, Any]:
             return read_yaml(written, AS_WRITTEN)
         except ValueError as error:
             problem = error
-            if "escape" not in str(error):
+            if "\\" not in text:
                 break
     raise ValueError(problem)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.contract import Task, competing
 from model.encoders.encoder import Features
+from model.encoders.needs import Needs
 from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
 from model.mismatch import ModelMismatch
 from model.parts.base_learner import BaseLearner
@@ -156,6 +157,13 @@ class Method(WithEncoder):
     def __init__(self, settings: Any, task: Task):
         self.last_stage = max(self.wants.stages)
         super().__init__(settings, task)
+
+    @classmethod
+    def needs(cls, settings: Any) -> Needs:
+        """Return what the method needs of an encoder, with these settings: what it ``wants``."""
+        stages = cls.wants.stages
+        inside = [stage for stage in cls.variant.intermediate if cls.wants.blocks and stage <= max(stages)]
+        return Needs(stages, tuple(inside), cls.grids, cls.variant)
 
     @property
     def supports_enter_as_queries(self) -> bool:

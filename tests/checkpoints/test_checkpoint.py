@@ -354,6 +354,25 @@ def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_
 
 
 @pytest.mark.parametrize(
+    ("correlation", "is_read"),
+    [
+        ({"kind": "conv4d", "support_grid": None}, True),
+        ({"kind": "conv4d", "support_grid": 8}, True),
+        ({"kind": "conv4d", "support_grid": 16}, False),
+    ],
+)
+def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict, is_read: bool) -> None:
+    today = to_dict(read_config("config/mini/symnet_conv4d.yaml"))
+    before = {**today, "model": {**today["model"], "correlation": correlation}}
+    stored = without_former(before)
+    if is_read:
+        assert stored == today
+    else:
+        with pytest.raises(UserError, match=r"model\.correlation = .* is not one of pooled, conv4d"):
+            from_checkpoint(stored, "old.pth")
+
+
+@pytest.mark.parametrize(
     ("augment", "is_read"),
     [
         ({"pad": "black", "pad_at": "end"}, True),

@@ -192,13 +192,16 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
 def fill_encoder(config: Config, network: FewShotModel) -> str:
     """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
 
+    It is "" for a method without encoder and networks.
+
     A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
     says how to get them, of another encoder, or of another fold.
     """
     start = config.model.encoder
-    if start is None and config.model.backbone():
-        return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
-    if start is None or start.weights is None:
+    if start is None:
+        networks = config.model.backbone()
+        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else ""
+    if start.weights is None:
         return "encoder: random weights (model.encoder.weights is null)"
     path = None if start.weights in SOURCES else project_path(start.weights)
     try:

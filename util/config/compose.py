@@ -18,10 +18,11 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
 
+from model.registry import every_model
 from util.config.tree import (
     ENCODERS,
     Layer,
@@ -86,7 +87,7 @@ class Selection:
     dataset: str  # the name of a folder of configs
     fold: int
     method: str
-    net: str | None  # as ``NET`` names it; None: the default networks of a method that brings its own
+    net: str | None  # as ``NET`` names it; None: a method without encoder, with its default networks if it has some
 
     @property
     def arguments(self) -> list[str]:
@@ -107,8 +108,8 @@ class Selection:
 
     @property
     def encoder(self) -> str | None:
-        """The name of the encoder's file; None: the method brings its own networks."""
-        if self.net is None or has_networks(self.method):
+        """The name of the encoder's file; None: the method has none of this project's."""
+        if self.net is None or not has_encoder(self.method):
             return None
         return TIMM if self.net.startswith(OF_TIMM) else self.net
 
@@ -238,9 +239,20 @@ def encoders() -> list[str]:
     return sorted(path.stem for path in config_folder().glob("encoder/*.yaml") if path.stem != TIMM)
 
 
+def has_encoder(method: str) -> bool:
+    """Return whether the settings of a method's file have an encoder, which ``NET`` names; true if there is no such."""
+    return "encoder" in _settings_of(method, default="encoder")
+
+
 def has_networks(method: str) -> bool:
     """Return whether a method brings its own networks, which ``NET`` names, in place of an encoder."""
-    return value_of(read_tree(method_file(method)), "model.weights") is not None
+    return "weights" in _settings_of(method)
+
+
+def _settings_of(method: str, default: str = "") -> set[str]:
+    """Return the names of the settings that the method of a file has; ``default`` if none has its ``model.name``."""
+    cls = every_model().get(str(value_of(read_tree(method_file(method)), "model.name")))
+    return {default} if cls is None else {field.name for field in fields(cls.Settings)}
 
 
 def file_of(named: str, dataset: str) -> Path | None:
@@ -300,8 +312,13 @@ def find_config(experiment: str, dataset: str, method: str | None = None, net: s
 
 def _chosen_net(dataset: str, method: str, net: str | None) -> str | None:
     """Return what ``NET`` means for a method on a data set, the default where it is not set."""
-    if has_networks(method):
-        return None if net in encoders() else net  # an encoder is one for the other methods of a command
+    if not has_encoder(method):
+        is_of_others = net in encoders()  # of a command with several methods
+        if net is None or is_of_others:
+            return None
+        if not has_networks(method):
+            raise UserError(f"NET {net}: {method} has no encoder; leave out NET")
+        return net
     if net is not None:
         return net
     recipe = config_folder() / dataset / f"{method}.yaml"

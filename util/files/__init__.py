@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
 
-from util.errors import Busy, UserError, WriteError
+from util.errors import Busy, UserError, WriteError, note
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
@@ -189,7 +188,7 @@ def lock(path: Path, refusal: str) -> TextIO:
         file.close()
         raise Busy(refusal) from None
     except OSError:
-        print(f"note: {path}: this file system has no locks; start no command twice", file=sys.stderr)
+        note(f"{path}: this file system has no locks; start no command twice")
     return file
 
 
@@ -260,7 +259,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return [*folder.iterdir()]
     except PermissionError:
-        print(f"note: {folder}: this folder cannot be read; its files are left out", file=sys.stderr)
+        note(f"{folder}: this folder cannot be read; its files are left out")
         return []
 
 

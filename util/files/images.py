@@ -10,7 +10,6 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from model.episode import IGNORE
-from util.errors import TooLarge, UserError
+from util.errors import TooLarge, UserError, note
 from util.files import stand_in, write_atomically
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
@@ -243,7 +242,7 @@ def say_once(path: Path, kind: str, line: str) -> None:
     """Print a note on a photo, once for all photos of its folder."""
     if (path.parent, kind) not in SAID:
         SAID.add((path.parent, kind))
-        print(f"note: {path}: {line}, in files like it too", file=sys.stderr)
+        note(f"{path}: {line}, in files like it too")
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -13,7 +13,6 @@ import itertools
 import json
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +27,7 @@ from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, OneClassAreas, load_index
-from util.errors import UserError
+from util.errors import UserError, note
 from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
@@ -220,7 +219,7 @@ def _note_covered(covered: Counter[int], classes: Sequence[str], options: argpar
     counts = ", ".join(f"{classes[class_id - 1]} ({count})" for class_id, count in sorted(covered.items()))
     problem = f"left out, wholly covered by objects of other classes: {counts}; a pixel has one class in these masks"
     fix = "masks of one class each, masks/<class>/photo.png, keep both"
-    print(f"note: {options.annotations}: {problem}; {fix}", file=sys.stderr)
+    note(f"{options.annotations}: {problem}; {fix}")
 
 
 def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
@@ -249,7 +248,7 @@ def _check_background(index: Index, options: argparse.Namespace) -> None:
     if not ((known > 0).sum(1) > 1).any():
         raise UserError(f"{source}: {problem}, so that a mask of the whole photo would be right; {fix}")
     if unknown >= MUCH_UNKNOWN:
-        print(f"note: {source}: {problem}: a class is tested against other classes alone; {fix}", file=sys.stderr)
+        note(f"{source}: {problem}: a class is tested against other classes alone; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
+from util.data.words.text import (
+    FOLDER,
+    NAMES,
+    NO_TEXT,
+    SUFFIXES,
+    note_on_equal_rows,
+    read_vectors,
+    stored_origin,
+    write_vectors,
+)
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
 from util.files import fingerprint, whole_digest
@@ -58,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
         table = read_vectors(source, data.classes)
         notes = [f"rows of {source}, unchanged"]
     write_vectors(target, table, data.classes, made_from)
-    print(*notes, sep="\n")
+    notes.append(note_on_equal_rows(table, data.classes))
+    print(*filter(None, notes), sep="\n")
     rows, width = table.shape
     print(f"{target}: {rows} rows (background, {len(data.classes)} classes) of {width} numbers")
     older = target.with_suffix(".pkl")

@@ -38,6 +38,7 @@ from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
+PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
 
 
 def command(stage: str, description: str | None) -> int:
@@ -96,7 +97,7 @@ def train_stage(
         data = base_stage_data(context, stage, world) if name == "base" else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network = model.base_stage() if name == "base" else model
-        notes = [note, _freeze_norms(network, stage, key)]
+        notes = [note, _freeze_norms(network, stage, key), context.text_note]
         prepared = prepare_network(
             network,
             world.device,
@@ -274,11 +275,23 @@ def _validate(
     observers: list[Observer] = [board, examples, watch]
     run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
     scores, _ = board.gather(world)
-    points = dict[str, float]()
-    for output, values in scores.items():
-        points |= {f"{output}_{name}": value for name, value in values.items() if name != "per_class"}
-    training.curves.scalars("validation", points, step)
+    training.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
     for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
         training.curves.image(f"validation/{number}", picture, step)
     leading = FINAL if FINAL in scores else BASE
     return scores[leading]["miou"], scores
+
+
+def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
+    """Return the points of a validation's curves: the scores of each output, and the IoU of each class by its name.
+
+    The base learner's own classes have none.
+    """
+    names = ["background", *classes]
+    points = dict[str, float]()
+    for output, values in scores.items():
+        points |= {f"{output}_{name}": value for name, value in values.items() if name != PER_CLASS}
+        if output != BASE:
+            for class_id, iou in values[PER_CLASS].items():
+                points[f"{output}_iou/{names[int(class_id)]}"] = iou
+    return points
