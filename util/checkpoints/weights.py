@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from model.code import changed_code, code_of
 from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
@@ -144,6 +145,7 @@ def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str
     if stage == "meta":
         with suppress(UserError):
             now["text"] = run.context.text_digest
+        now["code"] = code_of(run.context.model_class)
     if content.get("start"):
         with suppress(UserError):
             starts_from_base = stage == "meta" and run.context.model_class.has_base_stage
@@ -343,6 +345,9 @@ def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) ->
         names = [] if run.context.model_class.only_base_stage else ["model.name"]
         differing = {key: values for key, values in differing.items() if key in names}
     differences = as_texts(differing)
+    if content.get("stage") == "meta" and "model.name" not in differing:
+        changed = changed_code(content.get("code", {}), code_of(run.context.model_class))
+        differences += [f"other code of {name}" for name in changed]
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step = training[-1]["step"]

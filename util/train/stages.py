@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from model.code import code_of
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
 from model.registry import described
@@ -204,6 +205,7 @@ def _checkpoint_facts(
         "photos": photos,
         "base": checkpoint.training_of(start),
         "text": run.context.text_digest,
+        "code": code_of(type(network)),
     }
 
 
