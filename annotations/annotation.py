@@ -1,8 +1,9 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
-import os
+import json
 import re
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from annotations.photo_files import PhotoFiles
 from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import content_digest, kept_json, writable, write_atomically
 from util.files.images import fitted_mask, header_of, upright_size
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
@@ -86,7 +87,7 @@ class Annotations:
         return self.files.find(photo.name, self.source)
 
 
-def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
+def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
 
     First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
@@ -95,6 +96,7 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
 
     Args:
         table: category id -> class id; annotations of other categories are ignored, including crowd regions.
+        covered: counts the objects of each class id that those of other classes cover wholly.
 
     Raises:
         UserError: an annotation does not fit the photo; the message names the photo.
@@ -116,7 +118,17 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
             mask[rle.decode(runs).view(bool)] = IGNORE
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
+    if covered is not None:
+        covered.update(_covered_classes(mask, objects))
     return mask
+
+
+def _covered_classes(mask: np.ndarray, objects: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[int]:
+    """Yield the class id of each object (area, class id, run lengths) of which a mask (H, W) shows nothing."""
+    for area, class_id, runs in objects:
+        is_shown = (mask[rle.decode(runs).view(bool)] == class_id).any()
+        if area and not is_shown:
+            yield class_id
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
@@ -124,7 +136,9 @@ def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
     return () if isinstance(shape, dict) else shape
 
 
-def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
+def label_of(
+    photo: AnnotatedPhoto, path: Path, table: Mapping[int, int], covered: Counter[int] | None = None
+) -> np.ndarray:
     """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
 
     Raises:
@@ -132,7 +146,7 @@ def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.
             tells which of both they are of.
     """
     stored, orientation = check_stated(path, photo.height, photo.width)
-    return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
+    return fitted_mask(class_mask(photo, table, covered), photo.is_upright, stored, orientation, path)
 
 
 def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:
@@ -181,16 +195,42 @@ class PredictedPhoto(NamedTuple):
     height: int  # upright
     width: int
     objects: tuple[PredictedObject, ...]
-    made: int  # the time of its result (ns), which is that of its files until they are corrected
-    keep: bool = False  # whether corrected files stay
+    keep: bool = False  # whether a file of it that was corrected stays
 
-    def write(self, path: Path, text: str) -> None:
-        """Write a file of the photo, unless it is to be kept."""
-        is_corrected = path.is_file() and path.stat().st_mtime_ns > self.made
-        if self.keep and is_corrected:
+
+class Written:
+    """A context in which the files of a format are written, one a photo; a file beside their folder has their digests.
+
+    A file with another content than was written, or of which that is not known, was corrected since.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.kept = 0  # files that were corrected
+        self._record = folder.with_name(f".{folder.name}.written.json")
+        self._digests = kept_json(self._record)
+
+    def __enter__(self) -> "Written":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._digests:
+            write_atomically(self._record, json.dumps(self._digests))
+        if self.kept:
+            print(f"note: {self.folder}: files that were corrected, which stay: {self.kept}", file=sys.stderr)
+
+    def write(self, photo: PredictedPhoto, path: Path, text: str) -> None:
+        """Write a file of a photo, unless it was corrected and is to be kept."""
+        name = writable(path.name)
+        is_there = path.is_file()
+        if is_there and path.read_bytes() == writable(text).encode():
+            self._digests[name] = content_digest(path).hex()
+            return
+        if photo.keep and is_there and self._digests.get(name) != content_digest(path).hex():
+            self.kept += 1
             return
         write_atomically(path, text)
-        os.utime(path, ns=(self.made, self.made))
+        self._digests[name] = content_digest(path).hex()
 
 
 @dataclass(frozen=True)

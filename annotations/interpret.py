@@ -1,10 +1,8 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -29,7 +27,7 @@ from annotations.remarks import (
     is_unknown,
 )
 from annotations.shapes import corners_of, has_area
-from util.errors import UserError
+from util.errors import UserError, note
 from util.files.images import header_of, upright_size
 
 CUT = 2  # pixels by which outlines may reach beyond a photo without a word
@@ -64,7 +62,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
 
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=tuple(photos), categories=classes))
-    say = say or partial(print, "note:", file=sys.stderr)
+    say = say or note
     for line in remarks.lines():
         say(f"{annotations.source}: {line}")
     return meaning

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -14,8 +15,10 @@ from annotations.annotation import (
     Annotations,
     CategoryIds,
     Instance,
+    PredictedPhoto,
     Predictions,
     Shape,
+    Written,
     check_stated,
     content_errors,
     outlines_of,
@@ -197,6 +200,13 @@ def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int], rem
 
 def write(folder: Path, predictions: Predictions) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
+    with Written(folder) as written:
+        for photo, text in _texts(folder, predictions):
+            written.write(photo, folder / f"{photo.path.stem}{SUFFIX}", text)
+
+
+def _texts(folder: Path, predictions: Predictions) -> Iterator[tuple[PredictedPhoto, str]]:
+    """Yield each photo and the text of its file, which names the photo relative to the folder."""
     for photo in predictions.photos:
         shapes = []
         for number, predicted in enumerate(photo.objects):
@@ -221,4 +231,4 @@ def write(folder: Path, predictions: Predictions) -> None:
             "imageHeight": photo.height,
             "imageWidth": photo.width,
         }
-        photo.write(folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")
+        yield photo, json.dumps(content, indent=1) + "\n"

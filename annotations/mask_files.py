@@ -1,7 +1,6 @@
 """Which files are masks, and of which photos: by folders of usual names, of the parts of a set, and of classes."""
 
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import NamedTuple
 
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.remarks import BACKGROUND
-from util.errors import UserError
+from util.errors import UserError, note
 from util.files import files_below, visible
 from util.files.photos import photos_below
 
@@ -190,7 +189,7 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[P
         raise UserError(f"{masks}: {_why_no_pairs(photos, mask_files)}")
     if photos != masks and without_photo:
         count = f"{len(without_photo)} masks, such as {without_photo[0].name}"
-        print(f"note: {masks}: left out, without a photo: {count}", file=sys.stderr)
+        note(f"{masks}: left out, without a photo: {count}")
     return sorted(mask_of_photo.items())
 
 

@@ -1,6 +1,5 @@
 """The meaning of the numbers in a set of masks: one check of names, values and colours of all, before any is used."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 
 from annotations.bands import bands_in
 from annotations.masks import MaskNames
-from util.errors import UserError
+from util.errors import UserError, note
 from util.files.images import indices_of, opened_mask
 from util.files.palette import IGNORE, Colours, palette_of, refuse_few_bits, voc_palette
 from util.parallel import attempt, parallel_map
@@ -130,7 +129,7 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) names that seem to begin with that of 0; lines say which no mask shows, and the unknown."""
     shown = frozenset[int]().union(*(mask.values for mask in facts))
     if known.unknown:
-        print(f"note: {known.path}: unknown (255): {_named(known.unknown)}", file=sys.stderr)
+        note(f"{known.path}: unknown (255): {_named(known.unknown)}")
     _check_skipped(shown, known)
     absent = {value: name for value, name in known.classes.items() if value not in shown}
     if not absent or len(absent) == len(known.classes):
@@ -144,7 +143,7 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
         fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
         raise UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
     first_line = f"; its first line, '{known.names[first]}', is the value 1" if counts_from_1 else ""
-    print(f"note: {known.path}: left out, in no mask: {_named(absent)}{first_line}", file=sys.stderr)
+    note(f"{known.path}: left out, in no mask: {_named(absent)}{first_line}")
 
 
 def _check_skipped(shown: frozenset[int], known: MaskNames) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from util.errors import UserError
-from util.files.images import UPRIGHT, check_image, content_of, fitted_mask, frame_of, header_of, opened_mask
+from util.files.images import UPRIGHT, check_image, content_of, fitted_mask, frame_of, header_of, opened_mask, say_once
 from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
 
 SMALL = 64  # values below are numbers of classes
@@ -21,6 +21,7 @@ FREQUENT = 0.01
 MOSTLY = 0.8
 PICTURE = 2**12  # colours, more than which a painted mask does not have
 EDGES = 4  # colours or levels; more are of soft edges
+UNKNOWN_LEVELS = (0.1, 0.9)  # of the brightest value, between which a single other level is unknown
 LEVEL = 0.05  # of the object, that each of few levels covers
 STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
 GREY = (STEPS, STEPS, STEPS)
@@ -44,7 +45,8 @@ def read_region(
     """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
 
     The object is ``value``, else all but 0, black or what is transparent where that alone tells; of soft edges the
-    brighter half. 255 beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
+    brighter half; of a trimap the middle level is unknown. 255 beside numbers below 64 is unknown. A palette counts by
+    its colours where black is not the first.
 
     Args:
         mask: a file, also open or its bytes, an image of Pillow, an array or tensor (H, W), (1, H, W) or with
@@ -131,6 +133,11 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
         if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
             void = values == top
             shades = shades[:-1]
+        elif (middle := _level_of_trimap(shades, values.dtype)) is not None:
+            void |= values == middle
+            shades = shades[-1:]
+            what = f"the grey value {middle:g}, between 0 and {top:g}, is unknown, as in a trimap"
+            say_once(Path(rule.source), "trimap", what)
         elif _has_soft_edges(values[inside], top, len(shades), rule.several):
             inside = values >= top / 2
             shades = shades[-1:]
@@ -140,10 +147,22 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
     return inside, void
 
 
+def _level_of_trimap(shades: np.ndarray, kind: np.dtype) -> float | None:
+    """Return the one level between black and the brightest of a mask's levels beside 0; None: it has none, or more."""
+    if len(shades) != 2 or not _is_brightness(shades[-1], kind):
+        return None
+    middle, top = shades.tolist()
+    return middle if UNKNOWN_LEVELS[0] <= middle / top <= UNKNOWN_LEVELS[1] else None
+
+
+def _is_brightness(top: Any, kind: np.dtype) -> bool:
+    """Return whether the largest value of a mask tells that values are of brightness."""
+    return top >= 2 * SMALL or kind.kind == "f"
+
+
 def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
     """Return whether an object's values are brightness that falls off along edges: several, most of them bright."""
-    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
-    if not is_brightness:
+    if not _is_brightness(top, values.dtype):
         return False
     if not several:
         return True
@@ -220,6 +239,8 @@ def _main_levels(values: np.ndarray) -> set[float]:
     numbers = {*levels.tolist()} - {IGNORE}
     if not numbers or max(numbers) < SMALL:
         return numbers
+    if _level_of_trimap(levels, values.dtype) is not None:
+        return set()
     is_of_levels = 2 <= len(levels) < EDGES and counts.min() >= LEVEL * counts.sum()
     return {*levels.tolist()} if is_of_levels else set()
 

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Predictions, content_errors
+from annotations.annotation import (
+    AnnotatedPhoto,
+    Annotations,
+    Instance,
+    PredictedPhoto,
+    Predictions,
+    Written,
+    content_errors,
+)
 from annotations.masks import check_unique
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import NO_TEXT_FILE, Remarks
@@ -128,7 +136,7 @@ def _read_yaml(text: str) -> dict[str, Any]:
             return read_yaml(written, AS_WRITTEN)
         except ValueError as error:
             problem = error
-            if "escape" not in str(error):
+            if "\\" not in text:
                 break
     raise ValueError(problem)
 
@@ -213,16 +221,22 @@ def write(folder: Path, predictions: Predictions) -> None:
     paths in the data file are relative to its folder.
     """
     names = list(predictions.categories.values())
-    for photo in predictions.photos:
-        link(photo.path, folder / IMAGES / photo.path.name, relative=True)
-        rows = []
-        for predicted in photo.objects:
-            number = names.index(predicted.name)
-            for polygon in predicted.polygons():
-                pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
-                shares = (pixels / (photo.width, photo.height)).reshape(-1)
-                coordinates = " ".join(f"{share:.6f}" for share in shares)
-                rows.append(f"{number} {coordinates}\n")
-        photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(rows))
+    with Written(folder) as written:
+        for photo in predictions.photos:
+            link(photo.path, folder / IMAGES / photo.path.name, relative=True)
+            written.write(photo, folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", _text(photo, names))
     content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _text(photo: PredictedPhoto, names: list[str]) -> str:
+    """Return the rows of a photo's text file."""
+    rows = []
+    for predicted in photo.objects:
+        number = names.index(predicted.name)
+        for polygon in predicted.polygons():
+            pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
+            shares = (pixels / (photo.width, photo.height)).reshape(-1)
+            coordinates = " ".join(f"{share:.6f}" for share in shares)
+            rows.append(f"{number} {coordinates}\n")
+    return "".join(rows)

@@ -1,7 +1,6 @@
 """Photos, upright as their EXIF data say, RGB, of bounded size: find, read, and divide large ones into tiles."""
 
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from util.errors import TooLarge, UserError
+from util.errors import TooLarge, UserError, note
 from util.files import OF_SYSTEMS, writable
 from util.files.images import check_image, colours_of, content_of, frame_of, read_errors, read_image
 from util.files.photos import IMAGE_SUFFIXES, photos_below
@@ -42,10 +41,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     odd_names = [path.name for path in photos if writable(str(path)) != str(path)]
     if odd_names:
         example = writable(odd_names[0])
-        print(
-            f"note: {len(odd_names)} file names are not in UTF-8; tables write them in this form: {example}",
-            file=sys.stderr,
-        )
+        note(f"{len(odd_names)} file names are not in UTF-8; tables write them in this form: {example}")
     return list(photos)
 
 

@@ -9,14 +9,24 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
-from annotations.results import REJECTED, VERDICT_FILE, verdicts_in
+from annotations.results import (
+    REJECTED,
+    VERDICT_COLUMNS,
+    VERDICT_FILE,
+    Verdict,
+    Verdicts,
+    mask_digest,
+    note_verdicts,
+    verdicts_in,
+)
 from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
@@ -64,6 +74,24 @@ def is_of_others(path: Path) -> bool:
     return content != b"" and BEGINS.get(path.name, OF_RESULT) not in content
 
 
+def _verdicts_today(out: Path) -> Verdicts:
+    """Return the verdicts of a review on the masks that are in a folder of results; a line counts the others."""
+    fitting: Verdicts = {}
+    outdated = []
+    masks: dict[str, dict[str, Any]] = {}  # by photo, class -> run lengths
+    for (photo, name), verdict in verdicts_in(out).items():
+        if photo not in masks:
+            rows = own_record(out / f"{Path(photo).stem}.json").get("classes", ())
+            masks[photo] = {row["name"]: row["runs"] for row in rows}
+        runs = masks[photo].get(name)
+        if runs is not None and verdict.is_on(runs):
+            fitting[photo, name] = verdict
+        else:
+            outdated.append(verdict)
+    note_verdicts(out, fitting.values(), outdated)
+    return fitting
+
+
 class Results:
     """A folder of results.
 
@@ -97,7 +125,9 @@ class Results:
                 raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
         self.declared = declared or {}
         self.names = names
-        self.verdicts = verdicts_in(out)
+        self.verdicts = _verdicts_today(out)
+        self.made = set[Path]()  # the queries whose results were written since
+        self.takes_back = False  # whether the file of verdicts has some on results that were replaced since
 
     @property
     def categories(self) -> dict[int, str]:
@@ -211,8 +241,11 @@ class Results:
         """Write the files of a photo as ``Prediction.write``."""
         query = prediction.photo
         assert query is not None
+        self.made.add(query)
         for name in self.names:
-            self.verdicts.pop((str(query), name), None)  # it was on the earlier result
+            earlier = self.verdicts.pop((str(query), name), None)
+            if earlier is not None and not earlier.mask:  # nothing else would tell that it was on the earlier result
+                self.takes_back = True
         prediction.write(self.paths(query), facts, PICTURES in self.formats, self.instances)
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
@@ -239,24 +272,40 @@ class Results:
                 height=record["height"],
                 width=record["width"],
                 objects=tuple(self._objects(record)),
-                made=path.stat().st_mtime_ns,
-                keep=keep,
+                keep=keep and query not in self.made,
             )
 
     def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:
         """Yield the classes with pixels that no review has rejected, or their parts where those are listed."""
         for row in record["classes"]:
-            if self.verdicts.get((record["query"], row["name"])) == REJECTED:
+            if self.verdict(record["query"], row["name"]) == REJECTED:
                 continue
             whole = [row] if row["pixels"] else []
             for entry in row.get("instances", whole):
                 yield PredictedObject(row["name"], entry["score"], entry["runs"])
 
+    def verdict(self, photo: str, name: str) -> str:
+        """Return the word of the verdict on a class of a photo, as results state both; '' if there is none."""
+        verdict = self.verdicts.get((photo, name))
+        return "" if verdict is None else verdict.word
+
+    def judge(self, file: Path, words: Mapping[str, str]) -> None:
+        """Give verdicts on the result in a JSON file of the folder, class -> word; '' takes one back."""
+        record = own_record(file)
+        masks = {row["name"]: mask_digest(row["runs"]) for row in record.get("classes", ())}
+        for name, mask in masks.items():
+            key = record["query"], name
+            if words.get(name):
+                self.verdicts[key] = Verdict(words[name], mask)
+            elif name in words:
+                self.verdicts.pop(key, None)
+
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""
-        rows = [(photo, name, verdict) for (photo, name), verdict in self.verdicts.items() if verdict]
+        saved = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        rows = [(*key, *verdict, saved) for key, verdict in self.verdicts.items()]
         text = io.StringIO()
-        csv.writer(text).writerows([("photo", "class", "verdict"), *rows])
+        csv.writer(text).writerows([VERDICT_COLUMNS, *rows])
         write_atomically(self.out / VERDICT_FILE, text.getvalue())
 
     def write_summary(self, failed: dict[Path, str]) -> dict[str, tuple[int, int]]:
@@ -270,7 +319,7 @@ class Results:
         table.writeheader()
         entries = list[dict[str, Any]]()  # of the page
         absent, looked_at = Counter[str](), Counter[str]()  # photos, by class
-        for path, record, row in self._class_rows():
+        for record, row in self._class_rows():
             facts = self._table_facts(record, row)
             table.writerow({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
             is_base = record.get("supports", {}).get(row["name"]) == []
@@ -278,7 +327,9 @@ class Results:
             absent[row["name"]] += int(is_missing)
             looked_at[row["name"]] += 1
             if "overlay" in record and (facts["shown"] or is_missing):
-                entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
+                entries.append(facts | self._picture_facts(record, row) | {"mask": mask_digest(row["runs"])})
+        if self.takes_back:
+            self.write_verdicts()
         if not looked_at:
             return {}
         table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
@@ -287,12 +338,12 @@ class Results:
             self._write_review(entries)
         return {name: (count, looked_at[name]) for name, count in absent.items() if count}
 
-    def _class_rows(self) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-        """Yield the path of each result in the folder, its content, and the entry of each class in it."""
+    def _class_rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield the content of each result in the folder, and the entry of each class in it."""
         for path in sorted(self.out.glob("*.json")):
             record = own_record(path)
             for row in record.get("classes", ()):
-                yield path, record, row
+                yield record, row
 
     def _write_review(self, entries: list[dict[str, Any]]) -> None:
         template = REVIEW_PAGE.read_text(encoding="utf-8")
@@ -304,7 +355,7 @@ class Results:
             "photo": writable(record["query"]),
             "class": row["name"],
             "shown": bool(row["pixels"]),
-            "review": self.verdicts.get((record["query"], row["name"]), ""),
+            "review": self.verdict(record["query"], row["name"]),
         }
 
     def _picture_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

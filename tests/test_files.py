@@ -95,7 +95,7 @@ def write_annotations(kind: str, folder: Path, images: Path) -> None:
     inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
     inside[5:20, 5:20] = True
     cat = PredictedObject("cat", 1.0, encoded(inside))
-    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,), 0) for path in photos]
+    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,)) for path in photos]
     recognise.WRITERS[kind](folder, Predictions(photos_with_cat, images, {1: "cat"}))
 
 

@@ -1,6 +1,7 @@
 """The error type of every mistake that a user can correct, its exit codes, and suggestions for mistyped names."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 EXIT_USER_ERROR = 2
@@ -17,6 +18,11 @@ def one_line(text: object) -> str:
         return line
     half = MAX_LINE // 2
     return f"{line[:half]} ... {line[-half:]}"
+
+
+def note(line: object) -> None:
+    """Print a note on the error output, as ``one_line``: names in it may be of files of others."""
+    print(one_line(f"note: {line}"), file=sys.stderr)
 
 
 class UserError(Exception):

@@ -112,7 +112,7 @@ class LoadedMethod:
     precision: str
     view: View
     weights: Weights  # where those of the network came from
-    note: str = ""  # a line that says which method was taken where none was named
+    note: str = ""  # a line that says which method or weights were taken where none were named
     lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
     store: ShotStore = field(init=False, default_factory=lambda: ShotStore(KEPT_GIB))
 
@@ -402,7 +402,7 @@ def load_method(
     network, loaded = load_weights(run.context, side)
     precision = precision_of_test(settings, torch_device)
     prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
-    note = ""
+    note = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
         title = class_of(settings.model).title
         note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"

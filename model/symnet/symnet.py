@@ -4,6 +4,10 @@ Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.p
 prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
 learner and ensemble are BAM's (``WithBaseLearner``). Steps beyond the paper are in ``symnet_plus.py``.
 
+The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
+without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
+support's positions and squeezes them by learned 4D convolutions (``correlation4d.py``).
+
 Shape letters: B queries, K shots, n supports (of one shot B), C_i channels of stage i, h w the grid of f3, S image
 side, N base classes, T numbers of a word vector.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
@@ -24,12 +28,15 @@ from model.parts.base_learner import Ensemble, gram, gram_distance, own_class
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
+from model.symnet.correlation4d import Conv4dCorrelation
 from model.symnet.losses import LossWeights, losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
 from model.symnet.settings import SymNetSettings
 from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
+
+HEADS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}  # of the hyper-correlation
 
 
 @dataclass
@@ -60,14 +67,11 @@ class SymNet(WithBaseLearner):
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
         self.align = steps.TextAlignment(WIDTH, task.text_width)
-        self.correlation = self._build_correlation()
+        self.correlation = HEADS[settings.correlation](self.encoder.intermediate_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         self.decoder = self._build_decoder(settings.scales or default_scales(settings.encoder.grid(task.size)))
         self.ensemble = Ensemble()
         self.freeze()  # encoder and base learner
-
-    def _build_correlation(self) -> PooledCorrelation:
-        return PooledCorrelation(self.encoder.intermediate_counts)
 
     def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
         return FeatureEnrichment(WIDTH, MAP_CHANNELS, scales)

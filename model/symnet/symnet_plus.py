@@ -1,7 +1,8 @@
-"""Sym-Net with steps beyond its paper: 4D correlation, a learned match, support calibration, foreground weight.
+"""Sym-Net with steps beyond its paper: a learned match, support calibration, foreground weight.
 
-With default settings every step is off, and the numbers are those of the published method. ``Conv4dCorrelation``
-explains the first, ``Match`` the second, ``calibration.py`` the third; the last is a factor of the loss.
+With default settings every step is off, and the numbers are those of the published method. ``Match`` explains the
+first, ``calibration.py`` the second; the last is a factor of the loss. Its config also has Sym-Net's ``correlation:
+conv4d``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,41 +14,23 @@ from torch import Tensor, nn
 
 from model.contract import Task, register
 from model.encode import Maps, mid_features
-from model.parts.conv4d import CentrePivotConv4d
 from model.parts.layers import WIDTH, FeatureEnrichment
 from model.parts.self_support import self_support, similarity, with_own
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
 from model.symnet.settings import SymNetSettings
-from model.symnet.steps import MAP_CHANNELS, PooledCorrelation
+from model.symnet.steps import MAP_CHANNELS
 from model.symnet.symnet import SymNet, SymNetShot
-from model.tensors.mask import Mask, Positions
+from model.tensors.mask import Mask
 from model.tensors.ops import FOREGROUND_CHANNEL, in_float32, masked_mean, mean_over_shots, resize
 
-SUPPORT_GRID = 8  # default of R
-# Of the 4D convolutions:
-SMALL_GRID = 2  # side of the support's grid at which they stop and a mean follows
-STRIDE = 2  # over the support's cells
-SQUEEZED = 16  # channels
-NORM_EPS = 1e-8  # an object of one position gives cells of 1 / 50 of a cosine; 1e-5 would exceed their variance
-
 float32_mean = in_float32(masked_mean)
-
-
-@dataclass
-class CorrelationSettings:
-    """The kind of hyper-correlation head, and for ``conv4d`` the side of its support grid (null: ``SUPPORT_GRID``)."""
-
-    # pooled: the published head; conv4d: 4D convolutions that keep the support's positions, trained in the meta stage
-    kind: Literal["pooled", "conv4d"] = "pooled"
-    support_grid: int | None = field(default=None, metadata={"low": 4, "high": 32})
 
 
 @dataclass
 class SymNetPlusSettings(SymNetSettings):
     """The settings of the steps beyond the paper."""
 
-    correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     # How the base learner is used. none: the published ensemble; likelihood: its predictions count for or against the
     # object, depending on whether they occur in the supports' objects or in their background (calibration.py)
     calibration: Literal["none", "likelihood"] = "none"
@@ -56,66 +39,6 @@ class SymNetPlusSettings(SymNetSettings):
     # Of foreground pixels in the two-class losses; above 1 the network predicts more foreground, where it would be too
     # cautious on novel classes
     foreground_weight: float = field(default=1.0, metadata={"low": 0})
-
-    def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy in words) if a setting contradicts another or the image side."""
-        support_grid = self.correlation.support_grid
-        if support_grid is not None and self.correlation.kind == "pooled":
-            hint = "leave it null, or set the kind to conv4d"
-            return "correlation.support_grid", f"= {support_grid} means nothing with correlation.kind: pooled; {hint}"
-        return super().problem(size)
-
-
-class Conv4dCorrelation(PooledCorrelation):
-    """Hyper-correlation squeeze: 4D convolutions over query and support positions, in place of a mean over the object.
-
-    The pooled head discards the support position that a query position resembles. This head keeps correlations on
-    R x R cells of the support, and a stack of centre-pivot 4D convolutions for each stage (``model/parts/conv4d.py``)
-    learns which arrangements of similarities mean a match. There is no bias in them, because a norm follows.
-
-    Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, 2021 (arXiv 2104.01538). That network
-    (``model/hsnet/``) squeezes the support's whole grid; the cells are an addition that keeps the cost small beside the
-    rest of Sym-Net. In float32, n feature maps keep 4 n B h w R^2 bytes until they are squeezed: 11.4 MiB for an
-    episode at 473 px on ResNet-50 (n = 13, h = w = 60, R = 8), where the whole correlations, 4 n (h w)^2 bytes, would
-    take 643 MiB.
-    """
-
-    def __init__(self, intermediate_counts: dict[int, int], support_grid: int):
-        super().__init__(intermediate_counts)
-        self.support_grid = support_grid
-        self.out_counts = dict.fromkeys(intermediate_counts, SQUEEZED)
-        self.stages = nn.ModuleDict()
-        for stage, channels in intermediate_counts.items():
-            layers = list[nn.Module]()
-            grid = support_grid
-            while grid > SMALL_GRID:
-                layers.append(CentrePivotConv4d(channels, SQUEEZED, 3, STRIDE, bias=False))
-                layers += [nn.GroupNorm(1, SQUEEZED, NORM_EPS), nn.ReLU(inplace=True)]
-                channels = SQUEEZED
-                grid = -(-grid // STRIDE)
-            self.stages[str(stage)] = nn.Sequential(*layers)
-
-    def weights(self, positions: Positions, size: Sequence[int]) -> Tensor:
-        """Return the weight of each position in each of R x R cells, (N, m, R^2).
-
-        A cell holds the mean over all its positions; positions outside the mask count as 0.
-        """
-        grid = self.support_grid
-        device = positions.inside.device
-        rows, columns = (torch.arange(side, device=device) * grid // side for side in size)
-        cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
-        belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()
-        weight_lk = belongs / belongs.sum(0).clamp(min=1)
-        return positions.padded(weight_lk.expand(len(positions.inside), -1, -1))
-
-    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
-        """Return stage -> (B, SQUEEZED, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
-        grid = self.support_grid
-        squeezed = {}
-        for stage, maps in kept.items():
-            stacked = torch.stack(maps, dim=1).unflatten(2, (grid, grid))  # (B, n, R, R, h, w)
-            squeezed[stage] = self.stages[str(stage)](stacked).mean((2, 3))
-        return squeezed
 
 
 class Match(nn.Module):
@@ -176,12 +99,6 @@ class SymNetPlus(SymNet):
     def __init__(self, settings: SymNetPlusSettings, task: Task):
         super().__init__(settings, task)
         self.foreground_weight = settings.foreground_weight
-
-    def _build_correlation(self) -> PooledCorrelation:
-        if self.settings.correlation.kind == "pooled":
-            return super()._build_correlation()
-        grid = self.settings.correlation.support_grid or SUPPORT_GRID
-        return Conv4dCorrelation(self.encoder.intermediate_counts, grid)
 
     def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
         mid_channels = self.encoder.channels[MID] + self.encoder.channels[LOW]

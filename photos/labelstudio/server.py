@@ -22,7 +22,7 @@ from photos.options import segmenter_of
 from photos.page.background import line_of
 from photos.page.server import JSON, QuietHandler, QuietServer, listening
 from photos.segmenter import Segmenter
-from util.errors import UserError
+from util.errors import UserError, one_line
 from util.runtime.processes import as_user_error
 
 PATIENCE = 80  # seconds after which a request gets no further answers
@@ -31,8 +31,8 @@ ANNOTATION, TRAINING = "ANNOTATION", "START_TRAINING"  # in actions of ``/webhoo
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
+    """Print a line at once; titles and labels in it are of others."""
+    print(one_line(line), flush=True)
 
 
 class Model:
@@ -74,11 +74,10 @@ class Model:
     def predict(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return predictions, of each task a list of one, or of none; or the region of a smart tool."""
         project = self.project(number_of(request))
-        tasks = request["tasks"]
+        tasks = _tasks_of(request)
         start = time.monotonic()
-        params = request.get("params") or {}
-        drawn = (params.get("context") or {}).get("result")
-        if drawn:
+        drawn = _drawn_in(request)
+        if drawn and tasks:
             project.refresh()
             return {"results": [project.region(tasks[0], drawn)]}
         segmenter = project.prepare()
@@ -108,6 +107,27 @@ class Model:
             project = self.project(number_of(request))
             threading.Thread(target=attempt_aloud, args=(project.prepare,), daemon=True).start()
         return {}
+
+
+def _tasks_of(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of a request; UserError: there is none, or one without number or data."""
+    tasks = request.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "id" in task for task in tasks):
+        raise UserError("the request names no tasks; write tasks: [{id, data}]")
+    for task in tasks:
+        if not isinstance(task.get("data"), dict):
+            raise UserError(f"task {task['id']}: has no data; write data: {{image: address}}")
+    return tasks
+
+
+def _drawn_in(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a smart tool has drawn, none where the request is of none; UserError: it has another form."""
+    params = request.get("params") or {}
+    context = params.get("context") or {} if isinstance(params, dict) else None
+    drawn = (context.get("result") or []) if isinstance(context, dict) else None
+    if not isinstance(drawn, list) or not all(isinstance(entry, dict) for entry in drawn):
+        raise UserError("the request's params are damaged; write params: {context: {result: [...]}}")
+    return drawn
 
 
 def number_of(request: dict[str, Any]) -> int:

@@ -10,12 +10,11 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from annotations import recognise
-from annotations.results import REJECTED, VERDICT_FILE
+from annotations.results import REJECTED
 from photos.page.photo import Photo
 from photos.prediction import THUMBNAILS, Prediction, paths_of
 from photos.results import PICTURES, Results, own_record
@@ -33,7 +32,6 @@ class Archive:
         self.method = method
         self.aside = path.with_name("packing")
         self.photos: list[Photo] = []
-        self.verdicts: dict[tuple[str, str], str] = {}  # of photo and class
         self.names: dict[str, None] = {}  # of all classes
         shutil.rmtree(self.aside, ignore_errors=True)  # of an interrupted run
 
@@ -63,8 +61,6 @@ class Archive:
         write_atomically(self.aside / PICTURES / f"{photo.path.stem}.json", content)
         self.photos.append(photo)
         self.names |= dict.fromkeys(names)
-        for name, verdict in photo.verdicts.items():
-            self.verdicts[photo.name, name] = verdict
 
     def _link_result(self, photo: Photo) -> dict[str, Any]:
         """Link the pictures of a photo's result, and return its record."""
@@ -89,9 +85,10 @@ class Archive:
         for kind in self.formats:
             if kind != PICTURES:
                 self._write_format(kind, results)
-        results.verdicts = self.verdicts
+        for photo in self.photos:
+            results.judge(self.aside / PICTURES / f"{photo.path.stem}.json", photo.verdicts)
         results.write_summary({})
-        if self.verdicts:
+        if results.verdicts:
             results.write_verdicts()
         write_atomically(self.path, self._zip)
         shutil.rmtree(self.aside, ignore_errors=True)
@@ -111,15 +108,10 @@ class Archive:
             for kind in self.formats:
                 made = self.aside / kind
                 top = made if kind == PICTURES else self.aside
-                for file in sorted(made.rglob("*"), key=partial(_rank, made)):
+                for file in sorted(made.rglob("*")):
                     if file.is_file():
                         compression = zipfile.ZIP_STORED if file.suffix in STORED else zipfile.ZIP_DEFLATED
                         out.write(file, writable(file.relative_to(top).as_posix()), compression)
-
-
-def _rank(folder: Path, file: Path) -> tuple[bool, Path]:
-    """Return the order of files: the verdicts come last, so that unpacked ones are no older than the results."""
-    return file == folder / VERDICT_FILE, file
 
 
 def _public(record: dict[str, Any], name: str) -> dict[str, Any]:

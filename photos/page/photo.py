@@ -145,7 +145,7 @@ class Photo:
     @property
     def verdicts(self) -> dict[str, str]:
         """The verdict on each class of its result that has one."""
-        verdicts = {name: self.results.verdicts.get((str(self.path), name)) for name in self.names}
+        verdicts = {name: self.results.verdict(str(self.path), name) for name in self.names}
         return {name: verdict for name, verdict in verdicts.items() if verdict}
 
     @property
@@ -316,9 +316,8 @@ class Photo:
 
     def judge(self, verdicts: dict[str, str]) -> None:
         """Write verdicts on some classes; "" takes one back."""
-        for name, verdict in verdicts.items():
-            self.results.verdicts[str(self.path), name] = verdict
         if verdicts:
+            self.results.judge(self.files()[0], verdicts)
             self.results.write_verdicts()
 
     def prediction(self) -> Prediction:

@@ -32,7 +32,7 @@ from photos.prediction import EVEN
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from util.errors import UserError, nearest
-from util.files import content_digest, lock, writable, write_atomically
+from util.files import LONG_NAME, content_digest, lock, writable, write_atomically
 from util.files.images import header_of
 from util.files.overlay import class_colour
 from util.files.palette import IGNORE
@@ -168,7 +168,7 @@ class Session:
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
-        path = self.out / UPLOADS / Path(name).name
+        path = self.out / UPLOADS / _file_name(name)
         if self.photos.is_full:
             raise UserError(f"{path.name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         if path.exists() or not self.photos.new([path]):
@@ -400,3 +400,11 @@ class Session:
         if self.work.state:
             self.work.thread.join()
         self.write_summary()
+
+
+def _file_name(name: str) -> str:
+    """Return the name of a file that a browser sends, without folders; UserError: it cannot be that of a file."""
+    file_name = Path(name).name
+    if file_name == ".." or not file_name.isprintable() or not 0 < len(file_name.encode()) <= LONG_NAME:
+        raise UserError(f"{file_name!r}: is no name of a photo; give it 1 to {LONG_NAME} letters and digits")
+    return file_name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotations import yolo
+from annotations import recognise, yolo
 from annotations.shapes import encoded
 from photos.example_files import read_examples
 from photos.examples import parse_example
@@ -216,3 +216,14 @@ def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
     (cat, _), categories = read_examples([str(folder)])
     assert categories == {2: "cat", 3: "dog"}
     assert np.count_nonzero(cat.read().label) == AREAS["cat"]
+
+
+def test_names_in_files_of_others_cannot_rule_the_terminal(tmp_path: Path, capsys) -> None:
+    photo(tmp_path / "p0.jpg")
+    marks = [
+        {"segmentation": [outline(CAT)]},
+        {"segmentation": [[1, 2]], "bbox": [1, 1, 9, 9], "iscrowd": 1},
+    ]
+    recognise.read(str(coco_json(tmp_path, *marks, names=("cat", "d\x1b[31mog"))))
+    said = capsys.readouterr().err
+    assert "d?[31mog" in said and "\x1b" not in said

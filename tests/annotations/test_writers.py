@@ -37,8 +37,8 @@ def photos(tmp_path: Path) -> list[PredictedPhoto]:
     first = drawn.photo(tmp_path / "photos/a.jpg")
     second = drawn.photo(tmp_path / "photos/b.jpg")
     return [
-        PredictedPhoto(first, first.name, H, W, objects=(cat, dog), made=0),
-        PredictedPhoto(second, second.name, H, W, objects=(), made=0),
+        PredictedPhoto(first, first.name, H, W, objects=(cat, dog)),
+        PredictedPhoto(second, second.name, H, W, objects=()),
     ]
 
 

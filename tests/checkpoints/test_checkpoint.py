@@ -283,7 +283,7 @@ SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2
     ("content", "reason"),
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
-        (saved(data="other"), "another training list"),
+        (saved(data="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
         (saved(format="other"), "holds weights only"),
@@ -351,6 +351,25 @@ def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_
     assert from_checkpoint(read_with(45.0, ".png"), "old").meta_stage == context.config.meta_stage
     with pytest.raises(UserError, match=r"unknown key 'data\.mask_suffix'"):
         from_checkpoint(read_with(10.0, ".gif"), "old")
+
+
+@pytest.mark.parametrize(
+    ("correlation", "is_read"),
+    [
+        ({"kind": "conv4d", "support_grid": None}, True),
+        ({"kind": "conv4d", "support_grid": 8}, True),
+        ({"kind": "conv4d", "support_grid": 16}, False),
+    ],
+)
+def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict, is_read: bool) -> None:
+    today = to_dict(read_config("config/mini/symnet_conv4d.yaml"))
+    before = {**today, "model": {**today["model"], "correlation": correlation}}
+    stored = without_former(before)
+    if is_read:
+        assert stored == today
+    else:
+        with pytest.raises(UserError, match=r"model\.correlation = .* is not one of pooled, conv4d"):
+            from_checkpoint(stored, "old.pth")
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("test: {seeds: []}\n", 2, "test.seeds"),
     ("model: {encoder: {backbone: resnet51}}\n", 2, "model.encoder.backbone = 'resnet51'", "did you mean 'resnet"),
     ("model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n", 2, "model.scales = [12, 6, 3, 2]", "start at 13"),
-    ("model: {name: symnet_plus, correlation: {support_grid: 8}}\n", 2, "support_grid = 8", "leave it null"),
+    ("model: {correlation: {kind: conv4d}}\n", 2, "model.correlation = {'kind': 'conv4d'}", "one of pooled, conv4d"),
 ]
 
 

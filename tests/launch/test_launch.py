@@ -116,9 +116,9 @@ def test_what_a_test_has_written_is_shown_at_its_end(
 
     def score(*arguments: object) -> int:
         calls.append(arguments)
-        for time, name in enumerate(("hsnet", "bam")):
-            places[name].touch()
-            os.utime(places[name], (time, time))
+        for second, name in enumerate(("hsnet", "bam")):
+            places[name].write_text(json.dumps({"date": f"2026-11-27T10:00:0{second}+00:00", "minutes": 0.1}))
+            os.utime(places[name], (-second, -second))  # as a clock that was set back does
         return code
 
     monkeypatch.setattr(launch, "run_script", score)

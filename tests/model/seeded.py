@@ -6,6 +6,8 @@ No bias is 0 and every norm has statistics of its own, so that a part that forge
 import copy
 import functools
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from unittest import mock
 
 import numpy as np
@@ -23,6 +25,7 @@ KEPT = ("mean", "std", "num_batches_tracked", "relative_position_index")  # name
 GAIN = 1.4  # keeps the size of maps over many layers with ReLUs
 NARROW_SWIN = {"WIDTH": 16, "DEPTHS": (1, 1, 2, 1), "HEADS": (1, 2, 2, 4)}
 LEAST_SIDE = 65  # pixels of the drawn images
+NONE: Mapping[str, object] = MappingProxyType({})
 
 
 def takes(name: str, backbone: str) -> bool:
@@ -30,10 +33,15 @@ def takes(name: str, backbone: str) -> bool:
     return models()[name].encoder_problem(EncoderSettings(backbone)) is None
 
 
-def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain", **encoder: object) -> FewShotModel:
-    """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side."""
+def seeded_model(
+    name: str, shots: int, backbone: str, stem: str = "plain", changes: Mapping[str, object] = NONE, **encoder: object
+) -> FewShotModel:
+    """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side.
+
+    ``changes`` are further settings of the model, ``encoder`` of its encoder.
+    """
     model_class = models()[name]
-    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {})))
+    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | dict(changes)))
     settings.encoder = EncoderSettings(backbone, stem, **encoder)
     step, rest = model_class.rule(settings)
     sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)

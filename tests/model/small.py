@@ -13,7 +13,6 @@ from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
 from model.parts.with_encoder import WithEncoder
 from model.registry import models
-from model.symnet.symnet_plus import CorrelationSettings
 from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of
 from util.runtime.pretrained_parts import load_parts
@@ -28,7 +27,7 @@ SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it sma
     "sam3": {"threshold": 0.01},
     "insid3": {"components": 2, "tau": 0.9, "merge": 0.01},
     "symnet_plus": {
-        "correlation": CorrelationSettings("conv4d", support_grid=4),
+        "correlation": "conv4d",
         "calibration": "likelihood",
         "self_support": "match",
         "foreground_weight": 3.0,

@@ -1,7 +1,7 @@
-"""Every method's numbers beside golden files: outputs, losses and gradients of small networks with drawn weights,
-of the meta stage and of the base stage.
+"""Every method's numbers beside golden files, of small networks with drawn weights: outputs, the values between them
+and the images (priors, prototypes, correlations), and losses and gradients of the meta stage and of the base stage.
 
-``python -m tests.model.test_golden METHOD ...`` writes their files anew: only where numbers are meant to change.
+``python -m tests.model.test_golden CASE ...`` writes their files anew: only where numbers are meant to change.
 """
 
 import sys
@@ -13,8 +13,9 @@ import torch
 
 from model.contract import FewShotModel
 from model.encoders.residual import SMALL
-from model.episode import Episode, LabelledImages
+from model.episode import Episode, LabelledImages, Output
 from tests.helpers.narrow import NARROW
+from tests.model import middle
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import WITH_ENCODER, drawn_episode, without_dropout
 from util.evaluate.evaluate import scored_outputs
@@ -22,27 +23,42 @@ from util.evaluate.evaluate import scored_outputs
 FOLDER = Path(__file__).parents[1] / "golden"
 ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few
 CASES = [(name, ENCODERS.get(name, NARROW)) for name in WITH_ENCODER if takes(name, ENCODERS.get(name, NARROW))]
-CASES += [("bam", "vgg16"), ("hsnet", "vgg16"), ("insid3", "timm/test_vit")]
+CASES += [("bam", "vgg16"), ("hsnet", "vgg16"), ("insid3", "timm/test_vit"), ("symnet_conv4d", NARROW)]
+CHANGED = {"symnet_conv4d": ("symnet", {"correlation": "conv4d"})}  # case -> method, its settings
 CLOSE = 2e-3  # relative to the largest value of an array
 BASE_GRADIENT = "base stage, gradient"
 OF_BATCH_NORM = 2e-2  # the same of that gradient: batch norm over two images enlarges the rounding of a machine
 
 
-def numbers(name: str, backbone: str, device: str) -> dict[str, np.ndarray]:
-    """Return each output with one and two shots, and losses and norms of gradients where the method learns."""
+def numbers(case: str, backbone: str, device: str) -> dict[str, np.ndarray]:
+    """Return what a golden file holds of a method, of episodes with one and two shots."""
+    name, changes = CHANGED.get(case, (case, {}))
     out: dict[str, np.ndarray] = {}
     for shots in (1, 2):
-        network = seeded_model(name, shots, backbone).to(device)
+        network = seeded_model(name, shots, backbone, changes=changes).to(device)
         episode = drawn_episode(name, shots, 2, size=network.task.size).to(device)
-        with torch.no_grad():
-            outputs = scored_outputs(network(episode))
-        for key, logits in outputs.items():
-            small = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12)
-            out[f"{shots}-shot {key}"] = small.cpu().numpy().astype(np.float32)
+        with torch.no_grad(), middle.parts(network) as parts:
+            output = network(episode)
+        of_shots = _of_output(output)
+        if shots == 1:  # with several, their number at a time depends on the device
+            of_shots |= {f"{middle.PART} {part}": figures for part, figures in parts.items()}
+            of_shots |= middle.kept(network, episode)
+        out |= {f"{shots}-shot {key}": values for key, values in of_shots.items()}
     if network.learns:
         out |= _of_meta_stage(network, episode)
     if network.has_base_stage:
         out |= _of_base_stage(network, episode)
+    return out
+
+
+def _of_output(output: Output) -> dict[str, np.ndarray]:
+    """Return the logits on small grids, and the figures of the maps."""
+    out = {}
+    for key, logits in scored_outputs(output).items():
+        small = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12)
+        out[key] = small.cpu().numpy().astype(np.float32)
+    for key, values in output.maps.items():
+        out[f"{middle.MAP} {key}"] = middle.figures_of_each([values])
     return out
 
 
@@ -78,6 +94,23 @@ def file_of(name: str, backbone: str) -> Path:
     return FOLDER / f"{name}_{backbone.replace('/', '_')}.npz"
 
 
+def differences(given: dict[str, np.ndarray], golden: dict[str, np.ndarray]) -> list[str]:
+    """Return what differs by more than rounding, in words."""
+    found = []
+    for key, want in golden.items():
+        close = OF_BATCH_NORM if key == BASE_GRADIENT else CLOSE
+        rows = [(given[key], want)]
+        if middle.is_figures(key):  # each tensor by itself
+            assert given[key].shape == want.shape, f"{key}: figures of {len(given[key])} tensors, not of {len(want)}"
+            rows = [*zip(given[key], want)]
+        for number, (values, wanted) in enumerate(rows):
+            error = np.abs(values - wanted).max()
+            largest = np.abs(wanted).max()
+            if error > close * max(largest, 1e-3):
+                found.append(f"{key}, {number}: {error:.3g} of {largest:.3g}")
+    return found
+
+
 @pytest.mark.parametrize("name, backbone", CASES)
 def test_numbers_are_those_of_the_golden_file(name: str, backbone: str, device: str) -> None:
     torch.manual_seed(0)
@@ -86,10 +119,7 @@ def test_numbers_are_those_of_the_golden_file(name: str, backbone: str, device: 
     assert file.exists(), f"{file.name} is not there; {remedy}"
     with np.load(file) as golden:
         assert set(golden) == set(given), f"other numbers than in {file.name}; {remedy}"
-        for key, want in golden.items():
-            error = np.abs(given[key] - want).max()
-            close = OF_BATCH_NORM if key == BASE_GRADIENT else CLOSE
-            assert error <= close * max(np.abs(want).max(), 1e-3), f"{key}: {error} of {np.abs(want).max()}; {remedy}"
+        assert not differences(given, dict(golden)), remedy
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Steps of single methods: HDMNet's teacher, HSNet's vote and VGG-16, Sym-Net's prototypes, Sym-Net+ without steps."""
+"""Steps of single methods: HDMNet's teacher, HSNet's vote and VGG-16, related methods."""
 
 from pathlib import Path
 
@@ -13,12 +13,8 @@ from model.hsnet.hsnet import HSNet, vote
 from model.hsnet.settings import HSNetSettings
 from model.mismatch import ModelMismatch
 from model.registry import related
-from model.symnet.steps import query_prototypes
-from model.symnet.symnet_plus import CorrelationSettings
-from tests.helpers.close import all_close
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
-from util.evaluate.evaluate import scored_outputs
 
 
 @pytest.mark.parametrize(
@@ -80,37 +76,6 @@ def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> N
         load_encoder(encoder, bare_encoder("vgg16", "plain").state_dict(), partial=False)
 
 
-def test_with_every_step_off_it_is_the_published_network() -> None:
-    published = small_model("symnet", 2)
-    steps_off = {"correlation": CorrelationSettings(), "calibration": "none", "self_support": "none"}
-    network = small_model("symnet_plus", 2, foreground_weight=1.0, **steps_off)
-    assert list(network.state_dict()) == list(published.state_dict())
-    episode = drawn_episode("symnet", 2, 1)
-    with torch.no_grad():
-        given, wanted = (scored_outputs(n(episode)) for n in (network, published))
-    assert all_close(given, wanted)
-
-
 def test_models_are_related_to_those_they_extend_alone() -> None:
     assert related("symnet", "symnet_plus") and related("symnet_plus", "symnet") and related("ssp", "ssp")
     assert not related("symnet", "hdmnet") and not related("symnet_plus", "prototype")
-
-
-SETS = ("foreground", "ambiguous", "background")
-
-
-@pytest.mark.parametrize(
-    "empty, low, high", [("foreground", 0, 0.6), ("ambiguous", 0.56, 0.9), ("background", 0.41, 1)]
-)
-def test_an_empty_set_takes_twelve_positions_by_rank(empty: str, low: float, high: float) -> None:
-    values = np.random.default_rng(1).permutation(np.linspace(low, high, 36)).astype(np.float32)
-    order = np.argsort(-values)
-    by_rank = {"foreground": order[:12], "ambiguous": order[12:24], "background": order[-12:]}
-    chosen = (values > 0.7, (values > 0.4) & (values < 0.55), values < 0.4)
-    found = [np.flatnonzero(x) if x.any() else by_rank[name] for name, x in zip(SETS, chosen)]
-    assert not chosen[SETS.index(empty)].any()
-    feature = torch.randn(1, 4, 6, 6)
-    given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
-    for name, positions in zip(SETS, found):
-        want = feature.double().view(4, -1).numpy()[:, positions].mean(1)
-        np.testing.assert_allclose(getattr(given, name)[0].numpy(), want, atol=1e-5, err_msg=name)

@@ -23,7 +23,7 @@ from photos import Segmenter
 from photos.labelstudio.client import Client, NoAnswer
 from photos.labelstudio.labelling import labelling_of
 from photos.labelstudio.project import Project
-from photos.labelstudio.server import Handler, Model, ModelServer
+from photos.labelstudio.server import Handler, Model, ModelServer, say
 from tests.helpers import spawned
 from util.errors import UserError
 from util.evaluate.calibration import Calibration
@@ -338,6 +338,29 @@ def test_annotations_of_a_renamed_class_are_left_out(ask, studio: Studio, capfd)
     studio.configs[1] = studio.configs[1].replace("cat", "kitten")
     ask("setup")
     assert "left out: annotations of cat, which is no label of BrushLabels (kitten, dog)" in capfd.readouterr().out
+
+
+DAMAGED = [
+    {"tasks": None},
+    {"tasks": [7]},
+    {"tasks": [{"id": 1}]},
+    {"tasks": [{"id": 1, "data": None}]},
+    {"params": [1]},
+    {"params": {"context": 7}},
+    {"params": {"context": {"result": [7]}}},
+]
+
+
+@pytest.mark.parametrize("part", DAMAGED)
+def test_a_damaged_request_is_one_line_without_a_traceback(part, studio: Studio, ask, capfd) -> None:
+    reason = ask("predict", 1, **part)
+    assert "the request" in reason or "task 1: has no data" in reason
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_titles_of_projects_cannot_rule_the_terminal(capfd) -> None:
+    say("title \x1b[31m\x07\nred")
+    assert capfd.readouterr().out == "title ?[31m? red\n"
 
 
 def test_a_personal_token_is_exchanged_again_when_its_minutes_are_over(studio: Studio) -> None:

@@ -176,3 +176,14 @@ def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path
     assert "without a photo: 1 masks, such as p1" in capsys.readouterr().err
     assert plan.classes == ["cat", "dog"]
     assert [(made == value).sum() for value in (1, 2, 255)] == [*AREAS.values(), 16]
+
+
+@pytest.mark.parametrize("middle", [96, 127, 128])
+def test_the_middle_level_of_a_trimap_is_unknown(tmp_path: Path, capsys, middle: int) -> None:
+    values = 255 * INSIDE
+    values[2:6, 4:60] = middle
+    Image.fromarray(values).save(tmp_path / "a.png")
+    expected = np.where(values == middle, 255, INSIDE)
+    for several in (True, False):
+        np.testing.assert_array_equal(read_region(tmp_path / "a.png", several=several)[0], expected)
+    assert f"the grey value {middle}, between 0 and 255, is unknown, as in a trimap" in capsys.readouterr().err

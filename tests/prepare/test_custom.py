@@ -334,3 +334,39 @@ def write_pets(root: Path) -> None:
             save(root / f"images/{name}.jpg", trimap, "RGB")
             lines.append(f"{name} {class_id} {1 + class_id % 2} 1")
         (root / f"annotations/{part}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("form", ["cat/p{}.png", "p{}.png"])
+def test_masks_without_background_are_a_question(prepare, project: Path, tmp_path: Path, form: str) -> None:
+    for number in range(8):
+        save_photo(tmp_path / f"images/p{number}.jpg", number)
+        values = np.full((36, 36), 255, np.uint8)
+        values[4:24, number : number + 20] = 1
+        save(tmp_path / "masks" / form.format(number), values)
+    (tmp_path / "names.txt").write_text("cat")
+    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
+    options += ("--classes", tmp_path / "names.txt")
+    assert "nothing is background; 69% of the pixels are unknown (255)" in prepare(*options).error
+    assert not (project / "data/cats").exists()
+    assert_done(prepare(*options, "--unknown-is-background"))
+    (mask,) = (project / "data/cats/masks").rglob("p0.png")
+    assert np.unique(read_mask(mask), return_counts=True)[1].tolist() == [36 * 36 - 400, 400]
+
+
+def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:
+    images, annotations = [], []
+    for number in range(16):
+        save_photo(tmp_path / f"images/p{number}.jpg", number)
+        images.append({"id": number, "file_name": f"p{number}.jpg", "height": 36, "width": 36})
+        marks = [(1, 0), (2, 0)] if number % 2 else [(1, 0), (2, 18)]  # category, first column
+        for category, left in marks:
+            outline = [left, 4, left + 16, 4, left + 16, 20, left, 20]
+            mark = {"id": len(annotations), "image_id": number, "category_id": category, "segmentation": [outline]}
+            annotations.append(mark)
+    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--annotations", tmp_path / "coco.json")
+    made = prepare(*options)
+    assert_done(made)
+    assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors

@@ -57,7 +57,7 @@ def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) ->
     photos = []
     for name, classes in shown.items():
         objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
-        photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects, 0))
+        photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects))
     annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
     recognise.WRITERS[source](folder / source, annotations)
     return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)

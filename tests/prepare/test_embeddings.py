@@ -18,7 +18,7 @@ from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.lists.files import read_fold_list
 from util.data.words import text
-from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
+from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.errors import UserError
 
@@ -102,6 +102,29 @@ def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
     write_vectors(tmp_path / "own.npz", _table(), ["cat", "cow", "traffic light"])
     with pytest.raises(UserError, match=r"own\.npz: .*'cow'"):
         class_vectors(_settings(text=str(tmp_path / "own.npz")))
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-60, 1e300])  # the last two are 0 and infinite in float32
+def test_a_class_whose_row_is_zero_or_not_finite_is_named(tmp_path: Path, value: float) -> None:
+    table = _table().astype(np.float64)
+    table[0] = value  # of the background, which no method reads
+    path = _pickled(tmp_path / "own.pkl", table)
+    assert np.array_equal(read_vectors(path, CLASSES)[1:], _table()[1:])
+    table[2:] = value
+    with pytest.raises(UserError, match=r"zero or not finite: dog \(row 2\), traffic light \(row 3\)"):
+        read_vectors(_pickled(path, table), CLASSES)
+
+
+def test_classes_with_equal_rows_are_noted(prepare, tmp_path: Path) -> None:
+    names = dataset_settings("mini").classes
+    table = name_vectors(names)
+    assert note_on_equal_rows(table, names) == ""
+    table[0] = table[1]  # the background's does not count
+    assert note_on_equal_rows(table, names) == ""
+    table[3] = table[5]
+    source = _pickled(tmp_path / "own.pkl", table)
+    done = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path)
+    assert f"classes with equal text vectors, which the text cannot tell apart: {names[2]} = {names[4]}" in done.output
 
 
 @pytest.mark.usefixtures("vectors_here")

@@ -143,7 +143,10 @@ def test_voc_alone_and_archives_beside_the_output(prepare, voc: Path, sbd, out: 
     assert names(out, "train") == TRAIN
 
 
-@pytest.mark.parametrize("damage", ["mask lost", "mask damaged", "mat of something else"])
+BAD = ["mask lost", "mask damaged", "mat of something else", "mat of nan", "mat of complex", "mat of (3,)"]
+
+
+@pytest.mark.parametrize("damage", BAD)
 def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
     root = sbd("torchvision")
     name = "2008_000020"
@@ -152,6 +155,10 @@ def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd
         mat.unlink()
     elif damage == "mask damaged":
         mat.write_bytes(b"MATLAB 5.0")
+    elif damage.startswith("mat of ("):
+        savemat(mat, {"GTcls": {"Segmentation": np.ones(3)}})
+    elif damage in ("mat of nan", "mat of complex"):
+        savemat(mat, {"GTcls": {"Segmentation": np.full((24, 32), complex(1, 1) if "complex" in damage else np.nan)}})
     else:
         mat.write_bytes((root / "train.txt").read_bytes())
     words = ("pascal", "--voc", voc, "--sbd", root, "--out", out)

@@ -155,6 +155,17 @@ def test_the_prediction_alone_has_edges(leave):
     assert "significant: " in compare(path, plain, output="meta:network").notes[-1]  # of the plain one: the prediction
 
 
+def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
+    a, b = counts(1, 90, 0.6), counts(2, 90, 0.5)
+    alike = leave("a", a), leave("b", b)
+    assert "significant" in str(compare(*alike))
+    text = str(compare(alike[0], leave("c", b, content="12" * 32)))
+    assert "warning: scored on other photos or masks of the same names (efefefef, 12121212)" in text
+    assert "no verdict" in text
+    (alike[0] / "result.json").unlink()  # what is not known is not different
+    assert "significant" in str(compare(alike[0] / "episodes.jsonl", alike[1]))
+
+
 def test_other_image_sides_are_a_warning_and_other_labels_no_verdict(leave):
     def run(name: str, **header) -> Path:
         path = leave(name, counts(5, 60, 0.6))

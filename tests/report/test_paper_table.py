@@ -113,6 +113,29 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     assert "? (quick look)" in printed
 
 
+def test_folds_of_different_lists_have_no_mean(leave):
+    """What results of earlier versions do not say is neither equal nor different."""
+    lists = ["a" * 64, "a" * 64, "a" * 64, "b" * 64]
+    for whole, has_mean in ((lists, False), ([*lists[:3], None], True), (["a" * 64] * 4, True)):
+        folders = [leave(f"{fold}", fold=fold, whole_list=digest) for fold, digest in enumerate(whole)]
+        out = table(folders, published="none")
+        assert ("mean" in out.header, "fb_iou" in out.header or "FB-IoU" in " ".join(out.header)) == (has_mean,) * 2
+        said = (
+            "warning: no mean of Sym-Net ResNet-50, 1-shot: its folds are parts of different test lists (aaaaaaaa, bb"
+        )
+        assert (said in str(out)) != has_mean
+
+
+def test_other_photos_are_said(leave):
+    of_folds = [leave(f"{fold}", fold=fold, whole_content=str(fold) * 64) for fold in range(4)]
+    assert "(folds tested on other photos or masks)" in str(table(of_folds, published="none"))
+    beside = [leave("a"), leave("b", model="prototype", content="12" * 32)]
+    said = "warning: pascal fold 0, 1-shot: other photos or masks (efefefef, 12121212)"
+    for make in (table, class_table):
+        assert said in str(make(beside, published="none"))
+        assert "warning" not in str(make(beside[:1], published="none"))
+
+
 def test_a_number_of_other_seeds_is_marked(leave):
     runs = leave("seeds/a", protocol_settings={**ENTRY, "seeds": [0, 1, 2]}, other_seeds=True).parent
     printed = text(runs)

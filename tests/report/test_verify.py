@@ -1,6 +1,7 @@
 """``report verify``: a result against its files, data and weights."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
+from util.config.read import read_config
 from util.evaluate.schema import MANIFEST, RESULT, read_result
+from util.evaluate.test import Test
 from util.evaluate.testing import test as score
 from util.evaluate.titles import title
+from util.report.paper_table import table
 from util.report.result_table import protocol_table
 from util.report.verify import AGREES, DIFFERS, checks_of, verify
 
@@ -77,11 +81,12 @@ EDITS_OF_THE_RESULT: list[tuple[Change, set[str]]] = [
     (lambda result: result.update(list="0" * 64), {"list"}),
     (lambda result: result.update(weights="0" * 64), {"weights"}),
     (lambda result: result.update(training=[{}]), {"weights"}),
+    (lambda result: result.update(photos_listed=3), {"training photos"}),
 ]
 
 
 def test_edited_files_are_noticed(result: Path, capsys) -> None:
-    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "weights"}
+    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "weights", "training photos"}
     assert verify([result]) == 0
     assert "\nall checks passed; not the protocol's number (quick look, " in capsys.readouterr().out
     episodes = result / MANIFEST
@@ -107,6 +112,34 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
     assert {"symnet", "bam", "hsnet"} <= names
     assert not {"2way", "presence"} & names
     assert "mIoU - first" in str(protocol_table(results))
+
+
+LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"
+
+
+def test_photos_that_were_trained_on_are_said(mini_yaml, tmp_path: Path, capsys) -> None:
+    """By their contents where the weights state them, else by the names in the training list."""
+    root = read_config(mini_yaml()).data.root
+    data = shutil.copytree(root, tmp_path / "data")
+    config = quick_config(mini_yaml, SYMNET, f"data.root={data}", "test.checkpoint=best", *FEW)
+    images = Test.of(config).images
+    lists = data / "ImageSets/Segmentation"
+    seen = [images.index.names[row] for row in images.queries[:2]]
+    (lists / "train.txt").write_text((lists / "train.txt").read_text() + "".join(f"{name}\n" for name in seen))
+    path = new_checkpoint(config, Run(config).folder("meta") / "best.pth")
+    content = checkpoint.read(path)
+    for photos, said in [
+        (None, [LISTED]),
+        ([], []),
+        ([images.index.photo_digest(images.queries[0]), "0" * 16], [TRAINED_ON]),
+    ]:
+        checkpoint.save(path, content | {"photos": None if photos is None else checkpoint.photos_text(photos)})
+        (result,) = score(config)
+        assert [text for text in (LISTED, TRAINED_ON) if text in title(result)] == said
+        file = Run(config).folder("test")
+        verify([file])
+        assert "2 test photos are in the training list too" in capsys.readouterr().out
+        assert "2 test photos are in the training list too" in str(table([file], protocol="symnet"))
 
 
 def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:

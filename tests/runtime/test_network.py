@@ -108,6 +108,9 @@ ERRORS = [
     (NCCL("ncclSystemError: Last error: Bootstrap : no socket interface found"), "NCCL_SOCKET_IFNAME"),
     (NCCL("ncclUnhandledCudaError. Last error: CUDA driver version is insufficient"), "driver version is"),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "out of memory.*; lower it"),
+    (RuntimeError("unable to mmap 8 bytes from file <a>: Cannot allocate memory (12)"), "out of memory.*; lower it"),
+    (MemoryError("std::bad_alloc"), "out of memory.*; lower it"),
+    (RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"), "out of memory.*; lower it"),
     (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory.*; lower it"),
 ]
 

@@ -88,7 +88,7 @@ def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, mon
         network = model.base_stage()
     else:
         network = WithNorm(config.model, model.task)
-        monkeypatch.setattr(stages, "init_network", lambda *_: (network, "", []))
+        monkeypatch.setattr(stages, "init_network", lambda *_: (network, "", {}))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert stages.train_stage(stage, config, resume=False, overwrite=False) == 0
     after = weights(tmp_path / f"runs/tiny/{stage}/last.pth")

@@ -11,11 +11,11 @@ from util.config.read import read_config
 from util.train import stages as training
 
 
-def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, list[None]]:
+def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, dict]:
     """Return the model with all dropout probabilities 0."""
     model = weights.build_model(run.config, run.context.text_width)
     without_dropout(model)
-    return model, "", []
+    return model, "", {}
 
 
 if __name__ == "__main__":

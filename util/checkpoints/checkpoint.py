@@ -2,8 +2,9 @@
 
 A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
-photos and masks (``content``), of the text vectors (``text``) and of the weights at its ``start``, the training of the
-base stage (``base``), whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the
+photos and masks (``content``), of each of its ``photos`` and those of the base stage, of the text vectors (``text``)
+and of the weights at its ``start``, the training of the base stage (``base``), whether it is ``finished``, and the
+encoder's ``licence``. With EMA, ``best.pth`` holds the
 average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a
 prediction loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its
 header. A published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
@@ -31,6 +32,7 @@ from util.config.former import without_former
 from util.config.read import to_dict
 from util.config.settings import MOMENTS, Config, StageSettings
 from util.config.tree import find
+from util.data.lists.index import PHOTO_DIGITS
 from util.errors import UserError
 from util.files import project_path, stand_in, write_atomically
 
@@ -217,6 +219,19 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     if "precision" in content:  # checkpoints before November 2026 know only what was asked
         facts["precision"] = content["precision"]
     return [*content.get("base", []), facts]
+
+
+def photos_of(content: dict[str, Any]) -> frozenset[str] | None:
+    """Return the digests of the contents of the photos that a checkpoint was trained on; None: it does not say them."""
+    text = content.get("photos") if is_own(content) else None
+    if text is None:
+        return None
+    return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
+
+
+def photos_text(photos: Iterable[str]) -> str:
+    """Return the entry of a checkpoint that ``photos_of`` reads."""
+    return "".join(sorted(photos))
 
 
 def precision_of(content: dict[str, Any]) -> str | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from model.registry import class_of
 from util.checkpoints import checkpoint
+from util.checkpoints.origin import Origin
+from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
 from util.config.tree import find, override
@@ -17,13 +19,9 @@ from util.errors import UserError
 from util.files import kept_json
 from util.launcher import is_first_of_machine
 from util.runtime.context import RunContext, make_run_context, network_config, with_data
-from util.runtime.run_folder import ENVIRONMENT
 
 log = logging.getLogger("symnet")
-LAST = "last.pth"
-BEST = "best.pth"
 METRICS = "metrics.json"
-PREVIOUS = "previous.pth"  # the last checkpoint but one, used when the last one cannot be read
 NO_CHECKPOINT = "none"
 OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
 TRAINING_FREE = "training-free"
@@ -43,13 +41,6 @@ HARMLESS = (
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
 OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
-SAME = {  # entries of a checkpoint that a training which takes it shares; what is said if it does not
-    "schedule": "other epochs, batch, processes or list",
-    "data": "another training list than today's",
-    "content": "other photos or masks of the training list than those there today",
-    "text": "other text vectors",
-    "start": "other initial weights than those there today",
-}
 
 
 @dataclass(frozen=True)
@@ -120,11 +111,9 @@ class Run:
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
         run = self.config.run
-        shots = self.config.data.shot
         if stage == "base" and run.base_folder:
             return Path(run.base_folder)
-        leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
-        return Path(run.folder) / str(run.name) / leaf
+        return Path(run.folder) / str(run.name) / stage_name(stage, self.config.data.shot)
 
     def at(self, stage: str) -> StageFolder:
         """Return the folder and state of a stage (base, meta)."""
@@ -154,6 +143,22 @@ class Run:
         if model_class.shots_share_weights and not folder.exists():
             return Run(with_data(self.config, shot=1)).folder("meta")
         return folder
+
+    def discard_tests(self, stage: str) -> int:
+        """Rename the results of the run's tests of a stage's weights, which are about to be replaced; return how many.
+
+        They are told by the stage's folder that they state, wherever the run lay then.
+        """
+        trained = self.folder(stage)
+        results = Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}")
+        count = 0
+        for path in results:
+            result = kept_json(path)
+            is_own = result.get("weights_mark") in ("", "last")
+            if is_own and Path(str(result.get("checkpoint"))).parent.name == trained.name:
+                path.replace(path.with_name(DISCARDED))
+                count += 1
+        return count
 
     @property
     def weights(self) -> Path | str:
@@ -273,8 +278,9 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
         raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
     if "content" not in content:  # of a version that compared sizes
         log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
-    if other := changed_entries(content, state):
-        raise UserError(f"{path}: was trained with {', '.join(other)}; restore them, or start again with --overwrite")
+    if other := Origin.of_training(content).differences(Origin.of_training(state)):
+        fix = "restore them, or start again with --overwrite"
+        raise UserError(f"{path}: was trained with {', '.join(other)} than those of today; {fix}")
     differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
     if not differences or allow_changes:
         return
@@ -296,11 +302,6 @@ def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
     if precision is not None:
         run["precision"] = precision
     return {**config, "run": run}
-
-
-def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return in words which entries of a checkpoint are not those of today, as far as these are known."""
-    return [difference for key, difference in SAME.items() if key in now and content.get(key, now[key]) != now[key]]
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

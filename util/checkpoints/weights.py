@@ -16,7 +16,8 @@ from util.checkpoints import checkpoint
 from util.checkpoints import run as runs
 from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
-from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts, changed_entries
+from util.checkpoints.origin import Origin
+from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_checkpoint, to_dict
 from util.config.settings import Config
@@ -41,13 +42,14 @@ class Weights:
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     encoder_data: str | None  # the data that those weights were trained on, where it is known
     training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
+    photos: frozenset[str] | None = None  # digests of those that it was trained on; None: not known
     training_differences: list[str] = field(default_factory=list)  # what the training had otherwise, in words
 
 
 def init_network(
     run: Run, stage: str, resume: bool, base: str | Path | None = None
-) -> tuple[FewShotModel, str, list[dict[str, Any]]]:
-    """Return the model as a run's stage starts from it, a line for the log, and how its start was trained.
+) -> tuple[FewShotModel, str, dict[str, Any]]:
+    """Return the model as a run's stage starts from it, a line for the log, and the content of the base stage's file.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
     base stage's checkpoint.
@@ -66,9 +68,9 @@ def init_network(
     context = run.context
     network = build_model(run.config, context.text_width)
     if resume:
-        return network, "", []
+        return network, "", {}
     if stage == "base" or not context.model_class.has_base_stage:
-        return network, fill_encoder(run.config, network), []
+        return network, fill_encoder(run.config, network), {}
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
         fix = f"train it first: python train_base.py {run.config.source}, or name one with --checkpoint"
@@ -78,7 +80,7 @@ def init_network(
     refusal = trained_otherwise(run, "base", start.parent, content) if is_checked else ""
     if refusal:
         raise UserError(refusal)
-    return network, f"base stage: {start}", checkpoint.training_of(content)
+    return network, f"base stage: {start}", content
 
 
 def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
@@ -109,7 +111,8 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
     """
     differences = as_texts(run.differing(content["config"], stage))
     if finished:
-        differences += changed_entries(content, _entries_of_today(run, stage, content))
+        today = Origin.of_training(_entries_of_today(run, stage, content))
+        differences += [f"{other} than today's" for other in Origin.of_training(content).differences(today)]
     if not differences:
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
@@ -256,6 +259,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         encoder_licence=encoder_licence(config.model.encoder, network),
         encoder_data=_encoder_data(network, trained),
         training=checkpoint.training_of(content),
+        photos=checkpoint.photos_of(content) if content else frozenset(),
         training_differences=differences,
     )
 
@@ -348,7 +352,8 @@ def load_checkpoint(
     """
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
-    if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
+    texts = Origin.of_training({"text": context.text_digest})
+    if stage == "meta" and (other := Origin.of_training(content).differences(texts)):
         raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_state(target, content, str(path))

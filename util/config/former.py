@@ -5,6 +5,9 @@ from typing import Any
 ANY = object()  # value of a setting that decided no result
 PAD_AT = "pad_at"  # of an augmentation: where a crop is padded, which its ``pad`` says today
 PROBABILITIES = {f"{name}_probability": name for name in ("rotate", "blur", "flip")}  # of today's ``changes``
+CORRELATION = "correlation"  # of Sym-Net+, once a section of these keys
+KIND, SUPPORT_GRID = "kind", "support_grid"
+GRIDS = (None, 8)  # values of the latter that are meant today
 CONSTANTS: dict[str, Any] = {  # by their names in any section: the values that they have today
     **dict.fromkeys(("graphs", "log_steps", "text_dir", "typical_epochs"), ANY),
     "batch_per": ("run",),
@@ -35,7 +38,7 @@ def without_former(content: Any, of_any_value: bool = False) -> Any:
         return [without_former(part, of_any_value) for part in content]
     if not isinstance(content, dict):
         return content
-    content = _renamed(content)
+    content = _with_a_word(_renamed(content))
     return {
         key: without_former(part, of_any_value)
         for key, part in content.items()
@@ -51,6 +54,14 @@ def _renamed(section: dict[str, Any]) -> dict[str, Any]:
         return section
     rest = {key: value for key, value in section.items() if key not in PROBABILITIES}
     return {**rest, "changes": [name for key, name in PROBABILITIES.items() if section[key]]}
+
+
+def _with_a_word(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section whose ``correlation`` is a word where it was a section of today's values."""
+    former = section.get(CORRELATION)
+    if not isinstance(former, dict) or former.keys() != {KIND, SUPPORT_GRID} or former[SUPPORT_GRID] not in GRIDS:
+        return section
+    return {**section, CORRELATION: former[KIND]}
 
 
 def _is_constant(key: str, section: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from model.registry import every_model
 from util.config.checks import checked
 from util.config.compose import Source, completed, in_configs, name_of, read_tree
 from util.config.former import without_former
+from util.config.place import placed
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
@@ -70,6 +71,8 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def _configure(tree: Tree, source: Source, overrides: list[str] | None) -> tuple[Config, Tree]:
     """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it."""
+    if isinstance(source, Path):
+        tree = placed(tree, source, overrides or [])
     tree = completed(tree, overrides or [])
     try:
         config = _typed(plain(tree), source, overrides or [])

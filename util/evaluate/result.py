@@ -22,9 +22,10 @@ from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
-from util.evaluate.test import Test
+from util.evaluate.test import Test, facts_of
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text, steps_text
 from util.runtime.context import RunContext
+from util.runtime.data import photos_listed
 from util.runtime.device import describe
 from util.runtime.input_size import input_in_words
 from util.runtime.processes import ProcessGroup
@@ -54,7 +55,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "list_note": images.note if images else "",
         "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
         "config": to_dict(config),
-        **({"list": images.digest} if images else {}),
+        **(facts_of(images) if images else {}),
     }
 
 
@@ -120,12 +121,19 @@ def _list_and_episodes(test: Test, per_seed: list[dict[str, Any]]) -> dict[str, 
     return {
         "novel": {str(c): names[c - 1] for c in sorted({*images.classes, *images.rare})},
         "list_images": len(images.queries),
-        "content": images.files_digest,
+        "photos_trained_on": photos_trained_on(test),
+        "photos_listed": photos_listed(images, test.config.data),
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
         "left_out": [names[c - 1] for c in images.rare],
         "episode_digests": [digest(sampler, test.episodes[seed]) for seed, sampler in test.samplers.items()],
         "manifest": MANIFEST,
     }
+
+
+def photos_trained_on(test: Test) -> int | None:
+    """Return how many photos of a test its weights were trained on; None: they do not say on which."""
+    photos = test.loaded.weights.photos
+    return None if photos is None else len(photos & test.images.photos)
 
 
 def _computation(job: TestJob, world: ProcessGroup) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from util.config.former import without_former
+from util.config.place import RESULT, folder_and_name, run_of
 from util.data.lists.manifest import ways_of
 from util.errors import UserError, nearest
 from util.evaluate.mask_metrics import METRICS
@@ -21,7 +22,7 @@ from util.typecheck import Misfit, convert
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 OF_CONFIGS = ("config", "training", "trained_with", "protocol_settings")  # entries that hold settings
-RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
+MANIFEST = "episodes.jsonl"  # beside a result
 PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
 PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
 # What is drawn beside a result, as patterns: the next test removes it
@@ -33,6 +34,9 @@ ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foregrou
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
+SINCE = dict.fromkeys(  # entries that results of earlier versions lack: not known
+    ("whole_list", "whole_content", "photos_trained_on", "photos_listed")
+)
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key, and one for its values by class.
@@ -86,6 +90,11 @@ class Result(TypedDict):
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
     content: str  # SHA-256 of the names and contents of the list's photos and masks
+    whole_list: str | None  # SHA-256 of the data set's whole test list, of which the fold's is a part
+    whole_content: str | None  # and of the names and contents of its photos and masks
+    # test photos that the weights, base stage included, were trained on, told by their contents; null: not known
+    photos_trained_on: int | None
+    photos_listed: int | None  # test photos that the data set's training list names too; null: it is not there
     list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
@@ -123,10 +132,12 @@ class Result(TypedDict):
 
 
 def check_result(content: Any, source: object) -> dict[str, Any]:
-    """Return a result after checking it against the schema.
+    """Return a result after checking it against the schema, with null for entries that earlier versions lack.
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
+    if isinstance(content, dict):
+        content = {**SINCE, **content}
     try:
         convert(Result, content, "")
     except Misfit as misfit:
@@ -135,8 +146,11 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the result of a file; errors as ``read_json`` and ``check_result``."""
+    """Return the result of a file, as of the run that it lies in; errors as ``read_json`` and ``check_result``."""
     result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
+    run = run_of(path)
+    if run is not None:
+        _, result["run"] = folder_and_name(run, result["run"])
     return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
 
 

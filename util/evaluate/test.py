@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.contract import FewShotModel
+from util.checkpoints.origin import Origin
 from util.checkpoints.run import FOREIGN, Run
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import to_dict
@@ -115,6 +116,11 @@ class Test:
         if self.replayed is None or published is None or _holds(images, self._replay(images)):
             return images
         return self._list(published=None)
+
+    @property
+    def origin(self) -> Origin:
+        """What it is scored on."""
+        return Origin.of_test(facts_of(self.images))
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
@@ -245,6 +251,16 @@ class Test:
         if self.quick_look:
             marks.append("quick")
         return "_".join(filter(None, marks))
+
+
+def facts_of(images: ImageList) -> dict[str, str]:
+    """Return the entries of a result that tell its list and photos, and those of all folds."""
+    return {
+        "list": images.digest,
+        "content": images.files_digest,
+        "whole_list": images.index.list_digest,
+        "whole_content": images.index.content_digest,
+    }
 
 
 def deciding(merged: dict[str, Any]) -> dict[str, Any]:

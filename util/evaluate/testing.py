@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.registry import described
+from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
@@ -154,7 +155,7 @@ def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup) -> dict[str, A
 
 def _remove_earlier(folder: Path) -> None:
     """Remove the result of an earlier test, its predictions, and what was drawn of them."""
-    for pattern in (RESULT, PREDICTIONS, *DRAWN):
+    for pattern in (RESULT, DISCARDED, PREDICTIONS, *DRAWN):
         for path in folder.glob(pattern):
             path.unlink()
     with suppress(OSError):  # it is not there, or holds other files

@@ -43,6 +43,10 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
         reasons["weights of another fold"] = ""
     if result["trained_otherwise"]:
         reasons["trained with other settings"] = "; ".join(result["trained_otherwise"][:3])
+    if result["photos_trained_on"]:
+        reasons["trained on test photos"] = str(result["photos_trained_on"])
+    elif result["photos_trained_on"] is None and result["photos_listed"]:
+        reasons["test photos in the training list"] = str(result["photos_listed"])
     calibrated_in = (result["calibration"] or {}).get("precision")
     if calibrated_in not in (None, result["precision"]):
         reasons["calibrated in another precision"] = calibrated_in or ""
@@ -56,6 +60,20 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
     if result["averaged"]:
         reasons[AVERAGED] = steps_text(result)
     return reasons
+
+
+def seen_text(result: dict[str, Any]) -> str:
+    """Return in words how many test photos are in the training list, and how many were trained on; '' if none is."""
+    listed = result["photos_listed"]
+    trained_on = result["photos_trained_on"]
+    if not listed and not trained_on:
+        return ""
+    words = []
+    if listed:
+        words.append(f"{listed} test photos are in the training list too")
+    if trained_on is not None:
+        words.append(f"{trained_on} test photos were trained on")
+    return ", ".join(words)
 
 
 def _seeds_scored(result: dict[str, Any]) -> str:

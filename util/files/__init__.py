@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,12 +16,13 @@ from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
 
-from util.errors import Busy, UserError, WriteError
+from util.errors import Busy, UserError, WriteError, note
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
+CHUNK = 2**20  # bytes that are read at once of a large file
 LONG_NAME = 200  # bytes; file systems have room for 255
 PICKLED = {  # the names that a pickled NumPy array needs
     "numpy": {"ndarray", "dtype"},
@@ -188,7 +188,7 @@ def lock(path: Path, refusal: str) -> TextIO:
         file.close()
         raise Busy(refusal) from None
     except OSError:
-        print(f"note: {path}: this file system has no locks; start no command twice", file=sys.stderr)
+        note(f"{path}: this file system has no locks; start no command twice")
     return file
 
 
@@ -259,7 +259,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return [*folder.iterdir()]
     except PermissionError:
-        print(f"note: {folder}: this folder cannot be read; its files are left out", file=sys.stderr)
+        note(f"{folder}: this folder cannot be read; its files are left out")
         return []
 
 
@@ -296,13 +296,20 @@ def content_digest(path: Path) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def fingerprint(files: Iterable[Path], *facts: Any) -> str:
-    """Return a digest of the files' names, sizes and times of change, and of facts; UserError if a file is missing."""
-    digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode())
-    for path in files:
-        status = _status(path)
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+def whole_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hexadecimal digest of a file of any size and kind; UserError if there is no such file."""
+    _status(path)
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
+
+
+def fingerprint(*facts: Any) -> str:
+    """Return a digest of facts such as states or digests of files; an iterator is the list of what it yields."""
+    texts = [[*map(str, fact)] if isinstance(fact, Iterator) else str(fact) for fact in facts]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def link(source: Path, target: Path, relative: bool = False) -> None:

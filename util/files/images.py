@@ -10,7 +10,6 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from model.episode import IGNORE
-from util.errors import TooLarge, UserError
+from util.errors import TooLarge, UserError, note
 from util.files import stand_in, write_atomically
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
@@ -202,7 +201,7 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
     if image.mode == "1" and not software.startswith("tifffile"):
         problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
         raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    _say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
+    say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
 
 
 def _problem(path: Path, error: Exception) -> str:
@@ -236,14 +235,14 @@ def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
     best = sizes.index(largest)
     image.seek(best)
     if best > 0 or sizes.count(largest) > 1:
-        _say_once(path, "pages", f"page {best + 1} of {len(sizes)} is read")
+        say_once(path, "pages", f"page {best + 1} of {len(sizes)} is read")
 
 
-def _say_once(path: Path, kind: str, line: str) -> None:
+def say_once(path: Path, kind: str, line: str) -> None:
     """Print a note on a photo, once for all photos of its folder."""
     if (path.parent, kind) not in SAID:
         SAID.add((path.parent, kind))
-        print(f"note: {path}: {line}, in files like it too", file=sys.stderr)
+        note(f"{path}: {line}, in files like it too")
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -340,7 +339,7 @@ def over_white(colours: np.ndarray, image: Image.Image, path: Path) -> np.ndarra
         return np.ascontiguousarray(colours)
     if not opacity.any():
         raise UserError(f"{path}: is transparent everywhere; save it without transparency")
-    _say_once(path, "transparent", "is transparent in places, which are read as white")
+    say_once(path, "transparent", "is transparent in places, which are read as white")
     weight = opacity.astype(np.uint16)
     blended = colours * weight + 255 * (255 - weight)
     return ((blended + 127) // 255).astype(np.uint8)
@@ -356,7 +355,7 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     low, high = np.percentile(measured, (0.1, 99.9)) if measured.size else (0, 0)
     if not 0 < high - low < NARROW:
         return (values // 256).astype(np.uint8)
-    _say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
+    say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
     stretched = (values - low) * (255 / (high - low))
     return np.clip(stretched, 0, 255).round().astype(np.uint8)
 

@@ -45,7 +45,7 @@ def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
         raise UserError(f"{path}: this mask is stored as {kind}, not as class indices; {fix}")
     indices = values_in(image)
     if is_deep:
-        return _as_bytes(indices, path)
+        return as_indices(indices, path)
     if image.mode == "P" and has_sorted_palette(image, indices[indices != IGNORE]):
         problem = "the palette of this mask is sorted, not by class ids: black is not its first colour"
         raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")
@@ -62,8 +62,10 @@ def refuse_few_bits(image: Image.Image, path: Path) -> None:
         raise UserError(f"{path}: {problem}; save it with 8 bits")
 
 
-def _as_bytes(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return whole numbers from 0 to 255 as uint8; UserError: others are among them."""
+def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: other forms, or others among them."""
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise UserError(f"{path}: holds {values.dtype} of the shape {values.shape}; save it with class ids (H, W)")
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
         span = f"{values.min():g} to {values.max():g}"
         fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"

@@ -1,10 +1,10 @@
 """Which files of a folder are photos, and what is said of those that are not."""
 
 import re
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from util.errors import note
 from util.files import files_below, leads_nowhere, visible
 from util.files.images import HEIF, NEEDS_HEIF
 
@@ -37,7 +37,7 @@ def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
         needs_heif = any(path.suffix.lower() in HEIF for path in unread)
         fix = f" ({NEEDS_HEIF})" if needs_heif else ""
         what = f"{len(unread)} files are not read, since they are no photos in a known format"
-        print(f"note: {folder}: {what}, such as {unread[0].name}{fix}", file=sys.stderr)
+        note(f"{folder}: {what}, such as {unread[0].name}{fix}")
     lost = [path for path in others if leads_nowhere(path)]
     if lost:
-        print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)
+        note(f"{folder}: {len(lost)} links lead nowhere, such as {lost[0].name}")

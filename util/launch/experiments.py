@@ -176,7 +176,7 @@ def reason_to_test(config: Config, path: Path) -> str:
     except (UserError, KeyError):
         return "the result there cannot be read"
     test = Test.of(config)
-    if result["checkpoint"] != str(test.run.weights):
+    if result["weights_mark"] != test.run.weights_origin:
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))
     if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked

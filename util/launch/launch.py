@@ -16,7 +16,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from operator import itemgetter
 from pathlib import Path
 
 from model.registry import class_of
@@ -30,7 +29,7 @@ from util.config.tree import override
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.schema import RESULT
-from util.files import lock
+from util.files import kept_json, lock
 from util.launch import program
 from util.launch.tasks import nodes, stage_in
 from util.launcher import number_of
@@ -285,16 +284,19 @@ def test(source: Source, gpus: int, options: list[str]) -> int:
     folder = Path(run.folder) / str(run.name)
     before = _results_in(folder)
     code = run_script("test", gpus, [*arguments_of(source), *arguments])
-    results = _results_in(folder)
-    new = sorted(results.items() - before.items(), key=itemgetter(1))
+    new = [(date, path) for path, date in _results_in(folder).items() if before.get(path) != date]
     if not code and number_of("NODE_RANK", 0, least=0) == 0:
-        show([result for result, _ in new], asked.figures, asked.format)
+        show([path for _, path in sorted(new)], asked.figures, asked.format)
     return code
 
 
-def _results_in(folder: Path) -> dict[Path, int]:
-    """Return the results in the folder of a run, and when each was written, in nanoseconds."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob(f"test*/*/{RESULT}")}
+def _results_in(folder: Path) -> dict[Path, tuple[str, float]]:
+    """Return the results in the folder of a run, and the date and the minutes that each of them states."""
+    dates = {}
+    for path in folder.glob(f"test*/*/{RESULT}"):
+        result = kept_json(path)
+        dates[path] = str(result.get("date")), float(result.get("minutes", 0))
+    return dates
 
 
 def _asked_of_test(options: list[str]) -> tuple[Namespace, list[str]]:

@@ -44,7 +44,7 @@ from util.config.tree import value_of
 from util.data.lists.files import is_published
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index
-from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
+from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, note_on_equal_rows, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import project_path
 from util.parallel import usable_cores
@@ -356,8 +356,11 @@ def _lists(data: DataSettings, own: dict[str, str]) -> Iterator[str]:
 
 
 def _vectors(data: DataSettings) -> Iterator[str]:
-    rows, width = class_vectors(data).shape
+    vectors = class_vectors(data)
+    rows, width = vectors.shape
     yield f"{rows} x {width}"
+    if note := note_on_equal_rows(vectors, data.classes):
+        yield note
 
 
 def _weights(config: Config, source: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +26,11 @@ from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
-from util.data.lists.index import Index, load_index
-from util.errors import UserError
-from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
+from util.data.lists.index import Index, OneClassAreas, load_index
+from util.errors import UserError, note
+from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
 from util.prepare.copies import leave_out_copies, photo_groups, print_versions
-from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
+from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
 from util.prepare.datasets import recipes
 from util.prepare.datasets.recipe import Plan, config_text
 from util.prepare.division import TEST_SHARE, assign_folds, given_parts, part_of_job, split
@@ -42,6 +43,7 @@ IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "mode
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
+MUCH_UNKNOWN = 0.25  # of all pixels
 MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations are on novel classes too
 
 
@@ -54,6 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what = "file or folder of COCO, labelme, Label Studio, YOLO, or of results of predict.py"
     marked.add_argument("--annotations", metavar="PATH", help=what)
     parser.add_argument("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
+    ground = "all that is no object is background, where masks have 255 there"
+    parser.add_argument("--unknown-is-background", action="store_true", help=ground)
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
@@ -135,7 +139,7 @@ def _refuse_options(options: argparse.Namespace, out: Path) -> None:
 
 
 def _source_fingerprint(options: argparse.Namespace) -> str:
-    """Return the fingerprint of the files that decide the class ids, and of the options."""
+    """Return the fingerprint of the content of the files that decide the class ids, and of the options."""
     files = []
     if options.classes is not None:
         files.append(options.classes)
@@ -144,10 +148,11 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
         files += files_below(path) if path.is_dir() else [path]
     elif options.masks.is_dir() and (names := names_of(options)) is not None:
         files = [names.path]
-    files = [path for path in files if path.is_file()]
+    contents = (f"{path.name} {whole_digest(path)}" for path in files if path.is_file())
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
-    return fingerprint(files, *sources, *folds, TEST_SHARE, options.skip_rare)
+    words = ["unknown is background"] if options.unknown_is_background else []
+    return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
 
 
 def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
@@ -161,7 +166,7 @@ def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
         return
     if kept_json(stamp).get("made_from") != made_from:
         fix = f"remove that folder and {out}, or choose another --name"
-        raise UserError(f"{config}: '{name}' was made from other files or options; {fix}")
+        raise UserError(f"{config}: '{name}' was made from other files or options, or by an earlier version; {fix}")
 
 
 def _refuse_edited_lists(out: Path) -> None:
@@ -182,6 +187,8 @@ def _digests_of_lists(out: Path) -> dict[str, str]:
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
+    if options.unknown_is_background:
+        plan = with_background(plan)
     data = _settings(options.name, plan, out)
     data = replace(data, folds=options.folds or len(options.fold) or min(4, len(data.classes)))
     _refuse_folds(data, options)
@@ -189,11 +196,15 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     empty = made.facts["counts"][EMPTY]
     if empty:
         print(f"  {empty} {EMPTY}")
+    if made.covered:
+        _note_covered(made.covered, plan.classes, options)
     digests = {line.split()[0]: digest for line, digest in made.photo_digests.items()}
     everything = load_index(data, "train")
     leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
     index = load_index(data, "train")
     _refuse_absent_classes(data, index, options)
+    if not options.unknown_is_background:
+        _check_background(index, options)
     groups = photo_groups(index, [digests[name] for name in index.names])
     print_versions(index, groups)
     data = _divided(data, plan, index, groups, options)
@@ -203,6 +214,14 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     return data
 
 
+def _note_covered(covered: Counter[int], classes: Sequence[str], options: argparse.Namespace) -> None:
+    """Print how many objects of each class others cover wholly, as where a region has two labels."""
+    counts = ", ".join(f"{classes[class_id - 1]} ({count})" for class_id, count in sorted(covered.items()))
+    problem = f"left out, wholly covered by objects of other classes: {counts}; a pixel has one class in these masks"
+    fix = "masks of one class each, masks/<class>/photo.png, keep both"
+    note(f"{options.annotations}: {problem}; {fix}")
+
+
 def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
     """Refuse (UserError) a class that no photo shows."""
     selects = options.annotations and options.classes  # else the order of the names says what values are
@@ -210,6 +229,26 @@ def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.N
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
             raise UserError(f"{options.masks or options.annotations}: class '{name}' occurs in no image; {fix}")
+
+
+def _check_background(index: Index, options: argparse.Namespace) -> None:
+    """Refuse (UserError) masks that know no pixel beside their object; say where others' pixels are all that they know.
+
+    What is unknown (255) is in no score: a prediction of the whole photo would be right.
+    """
+    areas = index.areas
+    known = areas.pixels if isinstance(areas, OneClassAreas) else areas
+    pixels = int(index.sizes.prod(1).sum())
+    unknown = 1 - known.sum() / pixels
+    if known[:, 0].any() or not unknown:
+        return
+    source = options.masks or options.annotations
+    problem = f"nothing is background; {unknown:.0%} of the pixels are unknown (255), which no score counts"
+    fix = "--unknown-is-background makes them background"
+    if not ((known > 0).sum(1) > 1).any():
+        raise UserError(f"{source}: {problem}, so that a mask of the whole photo would be right; {fix}")
+    if unknown >= MUCH_UNKNOWN:
+        note(f"{source}: {problem}: a class is tested against other classes alone; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:

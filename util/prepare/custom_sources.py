@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -349,7 +350,9 @@ def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argpar
 
 def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations; errors as ``label_of``."""
-    yield Piece(job.line, label_of(job.source, job.photo, table))
+    covered = Counter[int]()
+    mask = label_of(job.source, job.photo, table, covered)
+    yield Piece(job.line, mask, covered=tuple(covered.elements()))
 
 
 def _plan(
@@ -392,3 +395,16 @@ def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
 
 def _word(name: str) -> str:
     return SPACE.sub("_", name)
+
+
+def with_background(plan: Plan) -> Plan:
+    """Return a plan whose masks have background in place of unknown pixels."""
+    return replace(plan, read=partial(_without_unknown, read=plan.read))
+
+
+def _without_unknown(
+    job: MaskJob, image: np.ndarray, read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
+) -> Iterator[Piece]:
+    for piece in read(job, image):
+        mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
+        yield piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))

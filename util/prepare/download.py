@@ -1,6 +1,5 @@
 """Downloads over HTTP and unpacking of archives: resumed, checked, and never left half-written."""
 
-import hashlib
 import http.client
 import lzma
 import os
@@ -14,10 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from util.errors import UserError
-from util.files import fingerprint, write_atomically
+from util.files import CHUNK, fingerprint, state_of, whole_digest, write_atomically
 from util.progress import ProgressBar
 
-CHUNK = 1 << 20
 PARTIAL, RANGE_IMPOSSIBLE = 206, 416  # HTTP
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
 
@@ -75,11 +73,7 @@ def _checked(path: Path, checksum: str | None, url: str) -> Path:
     if checksum is None:
         return path
     algorithm, _, expected = checksum.partition(":")
-    digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(expected.lower()):
+    if not whole_digest(path, algorithm).startswith(expected.lower()):
         raise UserError(f"{path}: its checksum is not {checksum} of {url}; remove it and run this again")
     return path
 
@@ -93,7 +87,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     """
     aside = folder / f".{archive.name}.unpacking"
     stamp = folder / f".{archive.name}.unpacked"
-    made_from = fingerprint([archive])
+    made_from = fingerprint(archive.name, *state_of(archive))
     if stamp.exists() and stamp.read_text() == made_from:
         return folder
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call

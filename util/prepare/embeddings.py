@@ -10,10 +10,19 @@ from pathlib import Path
 
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.data.words.text import FOLDER, NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
+from util.data.words.text import (
+    FOLDER,
+    NAMES,
+    NO_TEXT,
+    SUFFIXES,
+    note_on_equal_rows,
+    read_vectors,
+    stored_origin,
+    write_vectors,
+)
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
-from util.files import fingerprint
+from util.files import fingerprint, whole_digest
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +54,11 @@ def run(options: argparse.Namespace) -> int:
     target = folder / f"{name}_{data.name}.npz"
     source = download(options.download) if options.download else options.vectors
     holds_words = source.suffix not in SUFFIXES
-    made_from = fingerprint([source], *data.classes, options.missing, holds_words)
+    made_from = fingerprint(whole_digest(source), *data.classes, options.missing, holds_words)
     if target.exists():
         if stored_origin(target) != made_from:
-            raise UserError(
-                f"{target}: was made from another file, classes or options; remove it, or take another --name"
-            )
+            problem = "was made from another file, classes or options, or by an earlier version"
+            raise UserError(f"{target}: {problem}; remove it, or take another --name")
         print(f"{target}: made from {source} already; nothing to do")
         return 0
     if holds_words:
@@ -59,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
         table = read_vectors(source, data.classes)
         notes = [f"rows of {source}, unchanged"]
     write_vectors(target, table, data.classes, made_from)
-    print(*notes, sep="\n")
+    notes.append(note_on_equal_rows(table, data.classes))
+    print(*filter(None, notes), sep="\n")
     rows, width = table.shape
     print(f"{target}: {rows} rows (background, {len(data.classes)} classes) of {width} numbers")
     older = target.with_suffix(".pkl")

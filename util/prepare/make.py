@@ -15,13 +15,13 @@ import numpy as np
 
 from util.config.compose import begin_own_configs
 from util.errors import UserError
-from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, write_atomically
+from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, state_of, write_atomically
 from util.files.images import UPRIGHT, header_of, read_image, write_mask
 from util.parallel import attempt, parallel_map
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, compare_count
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
-MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
+MADE_FROM = "made_from.txt"  # that fingerprint from the first job on, then a line for each job that is done
 RULES = 3  # raise when the same sources give other files
 SHOWN_ERRORS = 5  # bad files that are named
 EMPTY = "masks show no pixel of their class and are left out"
@@ -100,12 +100,12 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     else:
         if plan.check is not None and not callable(plan.jobs):
             plan.check(plan.jobs)
-        marker = out / MADE_FROM
-        if not marker.exists() or marker.read_text() != made_from:
+        journal = Journal(out / MADE_FROM, made_from)
+        if journal.is_new:
             for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists made from other sources
                 (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
-            write_atomically(marker, made_from)
-        facts = run_jobs(plan, out, skip_bad, since=marker.stat().st_mtime_ns).facts
+            journal.begin()
+        facts = run_jobs(plan, out, skip_bad, journal).facts
         write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
         print(f"{out}: ready")
     _print_report(plan, facts)
@@ -118,7 +118,36 @@ def _source_fingerprint(plan: Plan) -> str:
     for job in jobs:
         files += [path for path in (job.photo, job.source) if isinstance(path, Path)]
     words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
-    return fingerprint((path for path in files if path.exists()), RULES, *words)
+    states = (f"{path.name} {[*state_of(path)]}" for path in files if path.exists())
+    return fingerprint(states, RULES, *words)
+
+
+class Journal:
+    """The jobs that are done from the same sources, a line each, in a file that names the sources first."""
+
+    def __init__(self, file: Path, made_from: str):
+        self.file = file
+        self.made_from = made_from
+        text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
+        sources, *lines = text.split("\n")
+        self.is_new = sources != made_from
+        self.done = set[str]() if self.is_new else {*lines[:-1]}  # a kill may cut the last one
+
+    def begin(self) -> None:
+        """Begin the file anew."""
+        write_atomically(self.file, f"{self.made_from}\n")
+
+    def add(self, key: str) -> None:
+        """Note that a job is done."""
+        if key not in self.done:
+            self.done.add(key)
+            with self.file.open("a", encoding="utf-8", errors="surrogateescape") as out:
+                out.write(f"{key}\n")
+
+
+def _key_of(job: MaskJob) -> str:
+    """Return what a journal calls a job."""
+    return f"{job.name} {job.class_id} {job.photo_name}"
 
 
 def _is_done(plan: Plan, out: Path, facts: dict[str, Any], made_from: str, skip_bad: bool) -> bool:
@@ -164,24 +193,31 @@ class Outcome(NamedTuple):
 
     facts: dict[str, Any]
     photo_digests: dict[str, bytes]
+    covered: Counter[int]  # by class id, the objects that others cover wholly
 
 
-def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
+def run_jobs(plan: Plan, out: Path, skip_bad: bool, journal: Journal | None = None) -> Outcome:
     """Run the jobs and write the lists; return what was made.
 
     Args:
         plan: the jobs and the lists.
         out: the prepared folder.
         skip_bad: omit jobs that fail.
-        since: the time (ns) from which on outputs are up to date.
+        journal: of the jobs that are done, which gets those that are done now; None: none is.
 
     Raises:
         UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
     shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
-    run_job = partial(_make, plan=shared_plan, out=out, since=since)
-    results = list(parallel_map(partial(attempt, run_job), jobs, "photos and masks"))
+    run_job = partial(_make, plan=shared_plan, out=out)
+    done = set[str]() if journal is None else {*journal.done}
+    marked = [(job, _key_of(job) in done) for job in jobs]
+    results = list[Made | UserError]()
+    for job, result in zip(jobs, parallel_map(partial(attempt, run_job), marked, "photos and masks"), strict=True):
+        results.append(result)
+        if journal is not None and isinstance(result, Made):
+            journal.add(_key_of(job))
     _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, Made)]
 
@@ -198,7 +234,8 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
         "left_out": len(jobs) - len(made),
     }
     photo_digests = {line: result.photo_digest for _, result in made for line in result.lines}
-    return Outcome(facts, photo_digests)
+    covered = Counter(class_id for _, result in made for class_id in result.covered)
+    return Outcome(facts, photo_digests, covered)
 
 
 class Made(NamedTuple):
@@ -207,6 +244,7 @@ class Made(NamedTuple):
     lines: list[str]
     remark: str = ""
     photo_digest: bytes = b""
+    covered: tuple[int, ...] = ()  # as ``Piece`` has them
 
 
 def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
@@ -250,23 +288,29 @@ def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> C
     return counts
 
 
-def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
-    """Write the masks and the photos of a job unless they are up to date."""
+def _make(marked: tuple[MaskJob, bool], plan: Plan, out: Path) -> Made:
+    """Write the masks and the photos of a job unless they are there, and were done from the same sources."""
+    job, is_done = marked
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
     photo_digest = b""
-    if outputs and _are_current(outputs, since):
+    covered: list[int] = []
+    if outputs and is_done and all(path.exists() for path in outputs):
         lines = [job.line]
     else:
         image = read_image(job.photo)
         if plan.compares_photos:
             photo_digest = pixel_digest(image)
-        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
+        lines = []
+        written = set[Path]()
+        for piece in plan.read(job, image):
+            lines.append(_write(piece, job, plan, out, written))
+            covered += piece.covered
     remark = ""
     if job.class_id and not lines:
         remark = EMPTY
     elif job.class_id and isinstance(job.source, Path) and _was_resized(outputs[0], job):
         remark = RESIZED
-    return Made(lines, remark, photo_digest)
+    return Made(lines, remark, photo_digest, tuple(covered))
 
 
 def pixel_digest(pixels: np.ndarray) -> bytes:
@@ -276,24 +320,19 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
     return digest.digest()
 
 
-def _are_current(outputs: list[Path], since: int) -> bool:
-    """Return whether a mask and its photo are written, and the mask is not older than ``since`` (ns)."""
-    mask, photo = outputs
-    return mask.exists() and photo.exists() and mask.lstat().st_mtime_ns >= since
-
-
 def _was_resized(mask: Path, job: MaskJob) -> bool:
     """Return whether the file that a mask is made from has neither the size of the photo's file nor the mask's."""
     source_size, photo_size, mask_size = (header_of(path)[0] for path in (job.source, job.photo, mask))
     return source_size not in (photo_size, mask_size)
 
 
-def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, since: int) -> str:
-    """Write a mask and its photo, or link them; return the line."""
+def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, written: set[Path]) -> str:
+    """Write a mask and its photo, or link them; return the line. ``written``: the photos that the job has written."""
     target, photo = (out / name for name in plan.outputs(piece.line))
     if piece.photo is None:
         link(job.photo, photo)
-    elif not photo.exists() or photo.stat().st_mtime_ns < since:  # masks of several classes may share a photo
+    elif photo not in written:  # masks of several classes may share a photo
+        written.add(photo)
         pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(photo.suffix, pixels)
         write_atomically(photo, encoded.tobytes())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from util.checkpoints.origin import Origin, one_of_each
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError
@@ -16,6 +17,7 @@ from util.evaluate.schema import (
     FINAL,
     MANIFEST,
     NETWORK,
+    RESULT,
     SCORED_ON,
     check_output,
     counts_of,
@@ -23,6 +25,7 @@ from util.evaluate.schema import (
     mean_iou,
 )
 from util.evaluate.titles import side_warning
+from util.files import kept_json
 from util.report.table import Table
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
@@ -74,6 +77,9 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
         out.notes += [f"{name_a}: {a.words}", f"{name_b}: {b.words}"]
     out.notes += _difference_lines(overall, f"{minus} = ", which, pairs)
     out.notes += side_warning(zip((name_a, name_b) * len(pairs), (result.input_side for result in scored)))
+    contents = one_of_each((result.origin for result in scored), "content")
+    if len(contents) > 1:
+        out.notes.append(f"warning: scored on other photos or masks of the same names ({', '.join(contents)})")
     out.notes.append(_verdict(scored_a, scored_b, overall))
     return out
 
@@ -114,6 +120,7 @@ class Scored(NamedTuple):
 
     file: Path  # its manifest
     note: str  # how it was scored, in words
+    origin: Origin  # by the result beside it
     draw: str  # whether its episodes are published ones, in words; '' if it does not say so
     input_side: int | None  # of the network's input in pixels; None: of original sizes, or not known
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels, or not known
@@ -167,7 +174,8 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Diff
     label_sides = {result.label_side for result in scored if result.label_side is not None}
     # two outputs of one result differ by what they are
     same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
-    scored_alike = len(notes) == 1 and len(label_sides) <= 1
+    contents = one_of_each((result.origin for result in scored), "content")
+    scored_alike = len(notes) == 1 and len(label_sides) <= 1 and len(contents) <= 1
     if not (same_files or scored_alike):
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
@@ -198,6 +206,7 @@ def read_scored(path: Path, output: str) -> Scored:
     return Scored(
         file=file,
         note=_scoring_text(header, steps),
+        origin=Origin.of_test(kept_json(file.with_name(RESULT))),
         draw=header.get("episodes", ""),
         input_side=header.get("input_side"),
         label_side=header.get("label_side"),

@@ -33,6 +33,7 @@ from util.report.rows import (
     Row,
     cell_key,
     check_mixture,
+    data_warnings,
     measured_rows,
     published_rows,
     row_name,
@@ -81,6 +82,8 @@ def table(
     )
     if not across:
         out.notes += shown.side_warning()
+    out.notes += data_warnings(shown.results)
+    out.notes += [f"warning: {warning}." for row in rows for warning in row.warnings]
     out.notes += [f"{MEASURED} {note}" for note in shown.notes()]
     out.notes += [*left_out, *shown.left_out]
     if not quoted_from:
@@ -200,7 +203,7 @@ def class_table(
         _add_class_row(out, rows, columns, fold)
     notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
     notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
-    notes += shown.side_warning()
+    notes += [*shown.side_warning(), *data_warnings(shown.results)]
     out.facts = {"notes": [" ".join(notes)] * len(out.rows)}
     out.notes = [*notes, *shown.notes(), *shown.left_out]
     return out

@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from util.checkpoints.origin import Origin, one_of_each
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
 from util.evaluate.schema import MIOU, NOT_STATED, Track
-from util.evaluate.titles import AVERAGED, departures, protocol_title, steps_text, track_text
+from util.evaluate.titles import AVERAGED, departures, protocol_title, seen_text, steps_text, track_text
 from util.files.yaml_text import read_yaml
 from util.report.result_table import CLASS_SCORES, class_scores
 
@@ -54,6 +55,7 @@ class Row:
     tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
     seeds: dict[int, str] = field(default_factory=dict)  # that cells spread over, in words, by number of shots
     parameters: str = "-"  # in millions
+    warnings: list[str] = field(default_factory=list)  # why it lacks means
 
     @property
     def track(self) -> str:
@@ -183,6 +185,23 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     return terms
 
 
+def data_warnings(results: dict[Path, Result]) -> list[str]:
+    """Return lines on results beside each other that were scored on other photos, and on photos seen in training."""
+    lines = []
+    firsts: dict[tuple, tuple[Path, Result]] = {}
+    for path, result in results.items():
+        place = result["dataset"], result["fold"], result["shot"]
+        first_path, first = firsts.setdefault(place, (path, result))
+        if Origin.of_test(result).differences(Origin.of_test(first), ["content"]):
+            shorts = one_of_each(map(Origin.of_test, (first, result)), "content")
+            where = f"{result['dataset']} fold {result['fold']}, {result['shot']}-shot"
+            lines.append(f"warning: {where}: other photos or masks ({', '.join(shorts)}): {first_path} and {path}")
+    for path, result in results.items():
+        if seen := seen_text(result):
+            lines.append(f"warning: {row_name(result)}, {result['dataset']} fold {result['fold']}: {seen}: {path}")
+    return lines
+
+
 def measured_rows(results: dict[Path, Result], output: str, places: list[Any], place_key: str) -> list[Row]:
     """Return the rows of our results; mean and FB-IoU are cells only if all places are there.
 
@@ -253,9 +272,22 @@ class Trainings:
         reasons = [reason for result in results for reason in departures(result) if reason != AVERAGED]
         if self.repeated or results is self.results:
             reasons.append(self._difference)
+            reasons += self._other_data
         reasons.append(_mixed_precision("trained", map(trained_precision, results)))
         reasons.append(_mixed_precision("tested", (result["precision"] for result in results)))
         return tuple(dict.fromkeys(filter(None, reasons)))
+
+    @cached_property
+    def lists(self) -> list[str]:
+        """The whole test lists, short, of which the lists of the folds are parts: none known, one, or several."""
+        return one_of_each(map(Origin.of_test, self.results), "whole_list")
+
+    @property
+    def _other_data(self) -> list[str]:
+        """The reason, in words, why the folds are not of one data set's photos and masks; none if they are."""
+        is_of_folds = self.place_key == "fold"
+        contents = one_of_each(map(Origin.of_test, self.results), "whole_content")
+        return ["folds tested on other photos or masks"] if is_of_folds and len(contents) > 1 else []
 
     @cached_property
     def _difference(self) -> str:
@@ -280,6 +312,12 @@ def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[A
     results = trainings.results
     first = results[0]
     of_trainings, of_seeds = trainings.scores(output, places)
+    if trainings.place_key == "fold" and len(trainings.lists) > 1:
+        of_trainings, of_seeds = map(_without_means, (of_trainings, of_seeds))
+        lists = ", ".join(trainings.lists)
+        row.warnings.append(
+            f"no mean of {row.method}, {shot}-shot: its folds are parts of different test lists ({lists})"
+        )
     for column in dict.fromkeys(column for scores in of_trainings for column in scores):
         values = _values(of_trainings, column)
         samples = _values(of_seeds, column)
@@ -297,6 +335,11 @@ def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[A
 def _millions(count: int) -> str:
     """Return a number in millions: tenths, or two digits of a small one."""
     return f"{count / 1e6:.2g}" if count < 1e5 else f"{count / 1e6:.1f}"
+
+
+def _without_means(scores: list[dict[Any, float]]) -> list[dict[Any, float]]:
+    """Return scores of trainings without those that are means over places, whose columns are called by the score."""
+    return [{column: value for column, value in one.items() if not isinstance(column, str)} for one in scores]
 
 
 def _values(scores: list[dict[Any, float]], column: Any) -> list[float]:

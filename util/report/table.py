@@ -57,7 +57,7 @@ def markdown(table: Table) -> str:
     lines = [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
     lines += [_markdown_line(row, widths) for row in rows]
     if table.notes:
-        lines += ["", *(f"{note}  " for note in table.notes)]
+        lines += ["", *(f"{one_line(note)}  " for note in table.notes)]
     return "\n".join(lines)
 
 
@@ -101,7 +101,7 @@ def _latex_groups(groups: list[str]) -> list[str]:
 
 
 def _latex_cell(text: str, bold: bool = False) -> str:
-    escaped = "".join(LATEX_SPECIAL.get(character, character) for character in text).replace("+-", r"$\pm$")
+    escaped = "".join(LATEX_SPECIAL.get(character, character) for character in one_line(text)).replace("+-", r"$\pm$")
     return rf"\textbf{{{escaped}}}" if bold else escaped
 
 

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from util.checkpoints.run import Run
+from util.checkpoints.origin import Origin
 from util.config.read import from_checkpoint
-from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
+from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
-from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, title
+from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, seen_text, title
 from util.report.table import Table
+from util.runtime.data import photos_listed
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
 Result = dict[str, Any]
@@ -81,10 +82,11 @@ def checks_of(path: Path, result: Result) -> Checks:
         test = test_of(path, result)
         _ = test.images, test.view
     except UserError as error:
-        return checks | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
-    checks["list"] = _check(lambda: _list_difference(result, test.images))
+        return checks | dict.fromkeys(("list", "draw", "weights", "training photos"), (UNCHECKED, str(error)))
+    checks["list"] = _check(lambda: _list_difference(result, test))
     checks["draw"] = _check_draw(result, test, same_list=checks["list"][0] == AGREES)
     checks["weights"] = _check(lambda: _weights_difference(result, test))
+    checks["training photos"] = _check_seen(result, test)
     return checks
 
 
@@ -110,6 +112,23 @@ def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
     return outcome, reason
 
 
+def _check_seen(result: Result, test: Test) -> tuple[str, str]:
+    """Return outcome and reason of the check that the result says which test photos are in the training list too."""
+    try:
+        today = {
+            "photos_listed": photos_listed(test.images, test.config.data),
+            "photos_trained_on": photos_trained_on(test),
+        }
+    except UserError as error:
+        return UNCHECKED, str(error)
+    stated = {key: result[key] for key in today}
+    known = {key for key in today if None not in (today[key], stated[key])}
+    differs = any(today[key] != stated[key] for key in known)
+    if not differs and today["photos_trained_on"] is None and today["photos_listed"] is None:
+        return UNCHECKED, "neither weights nor data say which photos were trained on"
+    return (DIFFERS if differs else AGREES), seen_text(today)
+
+
 def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     """Return the episodes beside a result, a list for each of its seeds."""
     by_seed: dict[int, list[dict[str, Any]]] = {seed: [] for seed in result["seeds"]}
@@ -120,12 +139,8 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 
 def test_of(path: Path, result: Result) -> Test:
-    """Return the test that repeats a result of this file, whose run may have another name today."""
+    """Return the test that repeats a result of this file, of the run that it lies in."""
     config = from_checkpoint(result["config"], str(path))
-    stage = path.absolute().parent.parent
-    is_of_run = result["weights_mark"] in ("", "last")
-    if is_of_run and stage.name == Run(config).folder("test").name:
-        config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
@@ -138,7 +153,7 @@ def changed_since(test: Test, result: Result) -> str:
     The test is the one that would be scored today.
     """
     with suppress(UserError):  # no data
-        if reason := _list_difference(result, test.images):
+        if reason := _list_difference(result, test):
             return f"its list {reason}"
     with suppress(UserError):  # no weights
         return _weights_difference(result, test)
@@ -231,10 +246,12 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""
 
 
-def _list_difference(result: Result, images: ImageList) -> str:
-    if images.digest != result["list"]:
-        return f"is {images.digest[:8]} today"
-    return "" if images.files_digest == result["content"] else "has other photos or masks today"
+def _list_difference(result: Result, test: Test) -> str:
+    """Return in words how a result's list is another today; '' if it is not."""
+    stated = Origin.of_test(result)
+    if stated.differences(test.origin, ["list"]):
+        return f"is {test.images.digest[:8]} today"
+    return "".join(f"has {other} today" for other in stated.differences(test.origin, ["content"]))
 
 
 def _weights_difference(result: Result, test: Test) -> str:

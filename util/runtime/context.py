@@ -33,6 +33,11 @@ class RunContext:
         """A digest of the text vectors, None for a model that reads none."""
         return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
+    @property
+    def text_note(self) -> str:
+        """What the log of a training says of the text vectors, or ""."""
+        return "" if self.vectors is None else text.note_on_equal_rows(self.vectors, self.config.data.classes)
+
 
 def make_run_context(config: Config) -> RunContext:
     """Return the run context of a config.

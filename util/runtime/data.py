@@ -9,14 +9,23 @@ from torch.utils.data import Dataset
 from model.registry import class_of
 from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
-from util.config.settings import BINARY, EVERY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
+from util.config.settings import (
+    BINARY,
+    EVERY,
+    HELD_OUT,
+    AugmentSettings,
+    Config,
+    DataSettings,
+    ProtocolSettings,
+    StageSettings,
+)
 from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
-from util.data.lists.index import load_index, read_names
+from util.data.lists.index import WORDS_OF_BINARY, load_index, read_rows
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
 from util.errors import UserError
 from util.files import project_path
@@ -139,21 +148,20 @@ def images_for_test(context: RunContext, progress: bool = True, protocol: Protoc
     if protocol is not None and protocol.query == EVERY:
         return lists.whole_test_list(index, context.fold, data, protocol)
     images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
-    if progress and data.train_list is not None and data.mask_form != BINARY:
-        _warn_of_training_images(images, Path(data.root), data.train_list)
+    if progress and (shared := photos_listed(images, data)):
+        text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
+        log.warning(text, shared, len(images.photos), data.train_list)
     return _logged(data.classes, images, progress)
 
 
-def _warn_of_training_images(images: ImageList, root: Path, train_list: str) -> None:
-    """Warn of test images that the training list names too."""
-    file = root / train_list
-    if not file.is_file():
-        return
-    training_names = set(read_names(file))
-    shared = sum(images.index.names[row] in training_names for row in images.queries.tolist())
-    if shared:
-        text = "%s of the %s test images are in the training list too (data.train_list = %s)"
-        log.warning(text, shared, len(images.queries), train_list)
+def photos_listed(images: ImageList, data: DataSettings) -> int | None:
+    """Return how many photos of a list the training list names too; None: a data set of arrays, or it is not there."""
+    root = Path(data.root)
+    if data.train_list is None or not images.index.images or not (root / data.train_list).is_file():
+        return None
+    rows = read_rows(root / data.train_list, WORDS_OF_BINARY if data.mask_form == BINARY else 1)
+    listed = {root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows}
+    return len(listed.intersection(images.index.images[row] for row in images.queries))
 
 
 def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:

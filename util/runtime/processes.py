@@ -17,7 +17,10 @@ from util.runtime.device import CUDA, pick_device
 
 # Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, of gloo and of
 # NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
-NO_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
+NO_MEMORY = (
+    *("can't allocate memory", "Cannot allocate memory", "not enough memory", "Insufficient memory", "out of memory"),
+    *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
+)
 NO_PEER = (
     *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "client socket", "wait timeout"),
     *("ncclRemoteError", "remote process exited", "Failed to recv", "failed to recv", "recvValue failed"),

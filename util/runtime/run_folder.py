@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from util.config.place import CONFIG, ENVIRONMENT
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
 from util.progress import ProgressBar
 
@@ -24,7 +25,6 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotl
 UNKNOWN = "unknown"  # commit or version
 LOCK = ".lock"
 LOG = "log.txt"
-ENVIRONMENT = "environment.json"
 
 
 class RunFolder:
@@ -34,13 +34,16 @@ class RunFolder:
         path: the folder, which is created if missing.
         writes: whether this process does.
         fresh: delete the folder's content first.
+        at_start: is called before that, once no other process can write.
 
     Raises:
         Busy: another process is writing to the folder.
         OSError: it cannot be made or written.
     """
 
-    def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
+    def __init__(
+        self, path: Path, writes: bool = True, fresh: bool = False, at_start: Callable[[], None] | None = None
+    ):
         self.path = path
         self.writes = writes
         log.setLevel(logging.INFO if writes else logging.ERROR)
@@ -52,6 +55,8 @@ class RunFolder:
         self._lock = lock(
             path / LOCK, f"{path}: another run is writing here; wait for its end, or set another run.folder"
         )
+        if at_start is not None:
+            at_start()
         _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
         self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -64,7 +69,7 @@ class RunFolder:
         """
         if self.writes:
             known = environment() | facts
-            self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+            self.write_text(CONFIG, yaml.safe_dump(config, sort_keys=False))
             self.write_json(ENVIRONMENT, known)
             text = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
             record = log.makeRecord(log.name, logging.INFO, "", 0, "%s", (text,), None)

@@ -269,10 +269,10 @@ def resume(training: Training, allow_changes: bool) -> None:
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         fix = "undo the changed settings, or start again with --overwrite"
         raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
-    training.state |= {"base": content.get("base", []), "start": content.get("start")}
+    training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("start", "photos")}}
     training.progress = Progress(**content["progress"])
     training.curves.resumed_at = training.progress.step + 1
-    log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
+    log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
 
 
 class Interrupted(Exception):

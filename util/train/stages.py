@@ -11,10 +11,12 @@ from model.contract import FewShotModel, Trainable
 from model.encode import Method
 from model.registry import described
 from util import cli
+from util.checkpoints import checkpoint
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
+from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.data.episodes import EpisodeDataset
@@ -89,11 +91,11 @@ def train_stage(
         stage = _stage_settings(config, name)
         run.at(name).check_free(resume, overwrite)
         check_writers(config.run.loggers)
-        model, note, trainings_before = init_network(run, name, resume, base)  # fails before photos are read
+        model, note, start = init_network(run, name, resume, base)  # fails before photos are read
         data = base_stage_data(context, stage, world) if name == "base" else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network = model.base_stage() if name == "base" else model
-        notes = [note, _freeze_norms(network, stage, key)]
+        notes = [note, _freeze_norms(network, stage, key), context.text_note]
         prepared = prepare_network(
             network,
             world.device,
@@ -104,13 +106,13 @@ def train_stage(
         optimizers = build_optimizers(network.param_groups(), stage.optimizers)
         ema = EMA(network, stage.ema_decay)
         kept_file = _kept_file(run, stage, data, prepared, processes=world.size, overwrite=overwrite)
-        state = _checkpoint_facts(run, name, network, data.images)
-        state["base"] = trainings_before
+        state = _checkpoint_facts(run, name, network, data.images, start)
         if not resume:  # else the checkpoint knows
             state["start"] = None if base else digest_of_start(model, name)
         state["schedule"] = asdict(schedule)
         state["precision"] = prepared.precision
-        folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite)
+        discard = None if resume else partial(_discard_tests, run, name)
+        folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite, at_start=discard)
         curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
         training = hooks.Training(
             prepared=prepared,
@@ -142,6 +144,13 @@ def train_stage(
 
 
 train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "meta")
+
+
+def _discard_tests(run: Run, stage: str) -> None:
+    """Let no table show the tests of weights of a stage that are about to be replaced."""
+    count = run.discard_tests(stage)
+    if count:
+        log.info("tests of the weights that were there, kept as %s and in no table: %d", DISCARDED, count)
 
 
 def _stage_settings(config: Config, name: str) -> StageSettings:
@@ -177,14 +186,20 @@ def _kept_file(
     return RecordFile(folder, gib / processes)
 
 
-def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList) -> dict[str, Any]:
-    """Return the entries of a stage's checkpoints that tell its config, its photos and its texts."""
+def _checkpoint_facts(
+    run: Run, name: str, network: Trainable, images: ImageList, start: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage (``start``)."""
+    photos_of_start = checkpoint.photos_of(start) if start else frozenset()
+    photos = None if photos_of_start is None else checkpoint.photos_text(images.photos | photos_of_start)
     return {
         "licence": encoder_licence(run.config.model.encoder, network),
         "stage": name,
         "config": to_dict(run.config),
         "data": images.digest,
         "content": images.files_digest,
+        "photos": photos,
+        "base": checkpoint.training_of(start),
         "text": run.context.text_digest,
     }
 

@@ -65,6 +65,12 @@ def test_an_upload_of_a_name_that_is_open_is_refused(page: Page, photos: list[Pa
     assert [row["name"] for row in page.state()["photos"]] == ["y 2.jpg", "z.jpg"]
 
 
+@pytest.mark.parametrize("name", ["a%00.jpg", "a%1b[31m.jpg", f"{300 * 'a'}.jpg", "..", "%2F"])
+def test_an_upload_under_a_name_that_no_file_has_is_refused(name: str, page: Page, photos: list[Path]) -> None:
+    assert "is no name of a photo" in page.get(f"upload?name={name}", photos[0].read_bytes())["error"]
+    assert not page.state()["photos"]
+
+
 def test_an_upload_that_is_no_image_is_refused(page: Page, tmp_path: Path) -> None:
     assert page.get("upload?name=text.jpg", b"text")["error"].startswith(
         "text.jpg: this image is damaged or not an image"

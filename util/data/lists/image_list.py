@@ -68,6 +68,11 @@ class ImageList:
         text = "".join(f"{self.index.names[row]} {self.index.content(row)}\n" for row in self.queries)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @cached_property
+    def photos(self) -> frozenset[str]:
+        """The digests of the contents of its photos."""
+        return frozenset(self.index.photo_digest(row) for row in self.queries)
+
 
 @dataclass(frozen=True)
 class ListSource:

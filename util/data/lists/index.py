@@ -34,6 +34,8 @@ from util.parallel import parallel_map
 FORMAT = 4  # raise when the stored content changes
 MASK_SUFFIX = ".png"  # of the masks of a data set
 FILES = 2  # of an image: photo and mask
+WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
+PHOTO_DIGITS = 16  # that tell photos apart
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
 # and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
 ARRAYS: dict[str, Callable[[DataSettings, str], tuple[Sequence[str], Any]]] = {}
@@ -131,6 +133,24 @@ class Index:
         rows = self.rows_by_photo[self.images[row]] if self.joined else [row]
         return "".join(self.digests[r].tobytes().hex() for r in rows)
 
+    def photo_digest(self, row: int) -> str:
+        """Return the first ``PHOTO_DIGITS`` digits of the digest of a photo's content; of an array, of the image's."""
+        content = self.content(row) if not self.images else self.digests[row, 0].tobytes().hex()
+        return content[:PHOTO_DIGITS]
+
+    @cached_property
+    def list_digest(self) -> str:
+        """Hexadecimal SHA-256 of the names of all images, in any order."""
+        return hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()
+
+    @cached_property
+    def content_digest(self) -> str:
+        """The same of their names and contents; of arrays, whose contents are not kept, the fingerprint."""
+        if not self.images:
+            return self.fingerprint
+        contents = (f"{name} {files.tobytes().hex()}" for name, files in zip(self.names, self.digests, strict=True))
+        return hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()
+
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
         if self.decoded is not None:
@@ -189,7 +209,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
 
 def _index_of_binary_masks(data: DataSettings, part: str, progress: bool) -> Index:
     """Return the index of masks of one class each, which may share their photo; errors as ``load_index``."""
-    listed = _read_list(data, part, words=3)
+    listed = _read_list(data, part, words=WORDS_OF_BINARY)
     table = _measure_list(listed, data, part, VALUE, progress)
     class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
     areas = OneClassAreas(table["areas"], class_ids, len(data.classes))

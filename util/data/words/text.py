@@ -21,7 +21,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
     The names of the classes, if given, are compared with the number of rows and the array ``names`` of an ``.npz``.
-    UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
+    UserError: the file is missing or damaged, holds anything but one numeric table, has rows of other classes, or a
+    class's row that is zero or not finite. The background's row is read by no method, and may be anything.
     """
     fix = "make them by prepare.py embeddings, or --set data.text=names"
     try:
@@ -34,7 +35,10 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         raise UserError(f"{path}: no text vectors that can be read safely ({error}); {fix}") from None
     if classes is not None:
         _check_rows(path, len(table), names, expected=["background", *classes])
-    return np.ascontiguousarray(table, np.float32)
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinite
+        vectors = np.ascontiguousarray(table, np.float32)
+    _check_values(path, vectors, classes)
+    return vectors
 
 
 def _read_table(path: Path) -> tuple[np.ndarray, list[str] | None]:
@@ -55,6 +59,25 @@ def _check_rows(path: Path, rows: int, names: list[str] | None, expected: list[s
     difference = unknown[0] if unknown else f"{rows} rows"
     fix = f"this data set needs {len(expected)} rows; make them by prepare.py embeddings"
     raise UserError(f"{path}: holds vectors of other classes ({difference}), {fix}")
+
+
+def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) -> None:
+    """Refuse (UserError) rows of classes that are zero, or not finite."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    named = [f"{classes[row - 1]} (row {row})" if classes else f"row {row}" for row in wrong if row > 0]
+    if named:
+        fix = "make the table by prepare.py embeddings from a file of words, or --set data.text=names"
+        raise UserError(f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}; {fix}")
+
+
+def note_on_equal_rows(vectors: np.ndarray, classes: list[str]) -> str:
+    """Return a note that names the classes whose vectors are those of another class; "" if there are none."""
+    same: dict[bytes, list[str]] = {}
+    for name, row in zip(classes, vectors[1:], strict=True):
+        same.setdefault(row.tobytes(), []).append(name)
+    groups = [" = ".join(names) for names in same.values() if len(names) > 1]
+    return f"classes with equal text vectors, which the text cannot tell apart: {', '.join(groups)}" if groups else ""
 
 
 def stored_origin(path: Path) -> str | None:

@@ -23,6 +23,7 @@ from PIL import Image
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
 from util.files.images import fitted_mask, header_of, read_mask
+from util.files.palette import as_indices
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form
 from util.prepare.download import fetch, unpack
 
@@ -161,7 +162,7 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
 
         with published_form(job.source):
             content = loadmat(job.source, squeeze_me=True, struct_as_record=False)
-            mask = np.asarray(content["GTcls"].Segmentation).astype(np.uint8)
+            mask = as_indices(np.asarray(content["GTcls"].Segmentation), job.source)
     else:
         mask = read_mask(job.source)
         with Image.open(job.source) as stored:

@@ -55,6 +55,7 @@ class Piece(NamedTuple):
     line: str
     mask: np.ndarray | Path
     photo: np.ndarray | None = None
+    covered: tuple[int, ...] = ()  # class ids of objects that others cover wholly
 
 
 @dataclass(frozen=True)

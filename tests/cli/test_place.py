@@ -1,0 +1,129 @@
+"""A run is where its folder lies: configs in copied, renamed, moved and linked runs, and those beside none."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from util.checkpoints.run import BEST, Run
+from util.config.read import read_config, to_dict
+from util.errors import UserError
+
+
+@pytest.fixture
+def run(mini_yaml, tmp_path: Path) -> Path:
+    """Return the folder of a run, with the files of a stage that decide whose they are; the working folder is above."""
+    return written(Run(read_config(mini_yaml())), "meta").parent
+
+
+def written(run: Run, stage: str) -> Path:
+    """Write config and weights of a stage, as a training does, and return its folder."""
+    folder = run.folder(stage)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(run.config)))
+    (folder / BEST).touch()
+    return folder
+
+
+def test_a_config_in_a_copied_run_names_the_copy(run: Path) -> None:
+    copy = run.with_name("copy")
+    shutil.copytree(run, copy)
+    config = read_config(copy / "meta/config.yaml")
+    of_copy = Run(config)
+    assert (of_copy.weights, of_copy.folder("test"), of_copy.folder("base")) == (
+        copy / "meta" / BEST,
+        copy / "test",
+        copy / "base",
+    )
+    assert Run(read_config(run / "meta/config.yaml")).weights == run / "meta" / BEST
+
+
+def test_a_moved_run_is_found_from_any_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "elsewhere/renamed"
+    place.parent.mkdir()
+    run.rename(place)
+    for folder, written_path in (
+        (tmp_path, "elsewhere/renamed/meta/config.yaml"),
+        (place, "meta/config.yaml"),
+        (place / "meta", "config.yaml"),
+        (place / "meta", "../meta/config.yaml"),
+    ):
+        monkeypatch.chdir(folder)
+        weights = Run(read_config(written_path)).weights
+        assert isinstance(weights, Path) and weights.samefile(place / "meta" / BEST)
+
+
+def test_what_a_command_line_says_of_the_run_wins(run: Path) -> None:
+    path = run / "meta/config.yaml"
+    assert Run(read_config(path, ["run.name=again"])).folder("meta") == run.with_name("again") / "meta"
+    assert Run(read_config(path, ["run.folder=other"])).folder("meta") == Path("other", run.name, "meta")
+
+
+def test_links_lead_to_the_run_of_the_file(run: Path, tmp_path: Path) -> None:
+    moved = run.rename(run.with_name("moved"))
+    (tmp_path / "latest.yaml").symlink_to(moved / "meta/config.yaml")
+    (tmp_path / "latest").symlink_to(moved / "meta")
+    for path in (tmp_path / "latest.yaml", tmp_path / "latest/config.yaml"):
+        assert Run(read_config(path)).folder("meta") == moved / "meta"
+
+
+def test_a_copy_of_the_config_alone_says_itself_which_run_it_is_of(run: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "mine.yaml", tmp_path / "own/meta/config.yaml"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run / "meta/config.yaml", path)
+        assert Run(read_config(path)).folder("meta") == run / "meta"
+
+
+def test_a_name_of_several_parts_stays(mini_yaml, tmp_path: Path) -> None:
+    folder = written(Run(read_config(mini_yaml(run={"name": "lr/a"}))), "meta")
+    assert read_config(folder / "config.yaml").run.name == "lr/a"
+
+
+def test_stages_of_five_shots_and_tests_belong_to_their_run(mini_yaml, tmp_path: Path) -> None:
+    config = read_config(mini_yaml(), ["data.shot=5"])
+    for stage in ("meta", "test"):
+        written(Run(config), stage)
+    copy = tmp_path / "copy"
+    shutil.copytree(Run(config).folder("meta").parent, copy)
+    (copy / "test_5shot").rename(copy / "pascal")
+    (copy / "test_5shot").mkdir()
+    (copy / "pascal").rename(copy / "test_5shot/pascal")
+    for path in ("meta_5shot/config.yaml", "test_5shot/pascal/config.yaml"):
+        assert Run(read_config(copy / path)).folder("meta") == copy / "meta_5shot"
+
+
+@pytest.mark.parametrize(("base", "copied", "found"), [
+    ("runs/tiny/base", "all", "copies/tiny/base"),  # its own
+    ("runs/plain/base", "all", "copies/plain/base"),  # of a run that came along
+    ("runs/plain/base", "tiny", "runs/plain/base"),  # of one that did not
+    ("shared/base", "all", "shared/base"),
+])  # fmt: skip
+def test_the_base_stage_of_a_copied_run(base: str, copied: str, found: str, mini_yaml, tmp_path: Path) -> None:
+    path = mini_yaml("bam", run={"base_folder": str(tmp_path / base)})
+    run = Run(read_config(path))
+    written(run, "meta")
+    written(run, "base")
+    target = tmp_path / "copies"
+    shutil.copytree(tmp_path / "runs", target) if copied == "all" else shutil.copytree(
+        tmp_path / "runs/tiny", target / "tiny"
+    )
+    assert Run(read_config(target / "tiny/meta/config.yaml")).folder("base") == tmp_path / found
+
+
+def test_the_config_of_a_shared_base_stage_names_its_own_folder(mini_yaml, tmp_path: Path) -> None:
+    run = Run(read_config(mini_yaml("bam", run={"base_folder": str(tmp_path / "shared/first")})))
+    folder = written(run, "base")
+    copy = tmp_path / "copies/first"
+    shutil.copytree(folder, copy)
+    assert Run(read_config(copy / "config.yaml")).folder("base") == copy
+
+
+def test_a_config_beside_weights_in_no_folder_of_a_run_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "mymodel"
+    shutil.copytree(run / "meta", copy)
+    with pytest.raises(
+        UserError, match=r"mymodel/config.yaml: lies beside best.pth.*rename .*mymodel, or name the run"
+    ):
+        read_config(copy / "config.yaml")
+    assert read_config(copy / "config.yaml", ["run.name=mine"]).run.name == "mine"

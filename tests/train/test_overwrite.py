@@ -1,0 +1,48 @@
+"""A training that begins anew takes the tests of the weights that it replaces out of all tables, before these go."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from util.checkpoints import checkpoint
+from util.checkpoints.run import BEST, Run
+from util.config.place import DISCARDED, RESULT
+from util.config.read import read_config
+from util.data.lists.index import load_index
+from util.runtime import run_folder
+from util.train.stages import train_meta
+
+pytestmark = pytest.mark.train
+
+STATED = {  # folder of a test -> mark and file of its weights
+    "test/own": ("", "runs/tiny/meta/best.pth"),
+    "test/own_last": ("last", "elsewhere/copy/meta/last.pth"),  # before the run was moved
+    "test_5shot/own": ("", "runs/tiny/meta/best.pth"),  # by the same weights
+    "test_5shot/of_five": ("", "runs/tiny/meta_5shot/best.pth"),
+    "test/untrained": ("untrained", "untrained"),
+    "test/foreign": ("foreign", "runs/other/meta/best.pth"),
+}
+REPLACED = {"test/own", "test/own_last", "test_5shot/own"}
+
+
+def test_tests_of_replaced_weights_are_in_no_table(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the command is killed as soon as the first file of the training has gone."""
+    run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
+    assert train_meta(run.config, resume=False, overwrite=False) == 0
+    photos = checkpoint.photos_of(checkpoint.read(run.folder("meta") / BEST))
+    index = load_index(run.config.data, "train")
+    assert photos and photos <= {index.photo_digest(row) for row in range(len(index))}
+    folder = tmp_path / "runs/tiny"
+    for name, (mark, weights) in STATED.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / RESULT).write_text(json.dumps({"weights_mark": mark, "checkpoint": weights}))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(run_folder, "_delete", killed)
+        train_meta(run.config, resume=False, overwrite=True)
+    assert {name for name in STATED if (folder / name / DISCARDED).exists()} == REPLACED
+    assert {name for name in STATED if (folder / name / RESULT).exists()} == STATED.keys() - REPLACED
