@@ -267,5 +267,7 @@ def content_errors(
     except (ValueError, RecursionError) as error:
         reason = expected if OF_NUMPY.search(str(error)) else error
         raise kind(f"{before}{reason}{after}") from None
+    except OSError as error:  # of a name that no file has
+        raise kind(f"{before}{error.strerror}{after}") from None
     except (TypeError, AttributeError, IndexError, OverflowError):
         raise kind(f"{before}{expected}{after}") from None

@@ -25,6 +25,7 @@ from annotations.shapes import check_runs, joined
 from util.files import link, read_text, write_atomically
 
 OF_COCO = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
+OF_BYTES = re.compile("b'(.*)'")
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
@@ -139,11 +140,19 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     height, width = segmentation["size"]
     if isinstance(counts, bytes):
         counts = counts.decode("ascii")
-    elif not isinstance(counts, str):
+    elif isinstance(counts, str):
+        counts = _without_python(counts)
+    else:
         counts = np.array([*counts], np.uint32).reshape(len(counts))
     runs = {"size": [int(height), int(width)], "counts": counts}
     check_runs(runs)
     return runs
+
+
+def _without_python(counts: str) -> str:
+    """Return counts in COCO's text form, of which Python's ``str`` of bytes, ``b'...'``, was written."""
+    of_bytes = OF_BYTES.fullmatch(counts)
+    return of_bytes[1].replace("\\\\", "\\") if of_bytes else counts
 
 
 def _is_one_outline(segmentation: Any) -> bool:

@@ -24,7 +24,7 @@ from annotations.annotation import (
     outlines_of,
     pixels_of,
 )
-from annotations.photo_files import PhotoFiles
+from annotations.photo_files import PhotoFiles, is_file
 from annotations.remarks import BACKGROUND, BEYOND_MASK, COVERED, HOLE, NO_JSON_FILE, OTHER_JSON, OTHER_SHAPE, Remarks
 from annotations.sets import home_of
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
@@ -90,7 +90,7 @@ def _stated_place(stated: str, source: Path, root: Path) -> Path | None:
     """Return the photo at the place that a file states from its own folder on; None: there is none, or not in root."""
     place = source.parent / PureWindowsPath(stated).as_posix()
     is_within = place.resolve().is_relative_to(root.resolve())
-    return place if is_within and place.is_file() else None
+    return place if is_within and is_file(place) else None
 
 
 def _find(stated: str, places: list[PhotoFiles], source: Path) -> Path:

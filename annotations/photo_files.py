@@ -68,7 +68,7 @@ class PhotoFiles:
         """
         for path in map(PureWindowsPath, spellings(stated)):
             place = self.folder / path.as_posix()
-            if (_is_within(path) or not self.is_named) and place.is_file():
+            if (_is_within(path) or not self.is_named) and is_file(place):
                 return place
             matches = self._best_matches(path)
             if len(matches) > 1:
@@ -92,7 +92,7 @@ class PhotoFiles:
         folders = path.parts[:-1] if _is_within(path) else ()
         for number in range(len(folders)):
             home = self.folder.joinpath(*folders[number:])
-            if home.is_dir():
+            if Path(home).is_dir():
                 return [photo for photo in photos if photo.parent == home]
         return photos
 
@@ -120,6 +120,11 @@ class PhotoFiles:
             known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
         return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
+
+
+def is_file(place: Path) -> bool:
+    """Return whether a stated place is a file; not one whose name is longer than a file's can be."""
+    return Path(place).is_file()
 
 
 def _is_within(path: PureWindowsPath) -> bool:

@@ -12,7 +12,7 @@ from annotations.mask_files import folders_in, masks_in, masks_of_set
 from annotations.remarks import INSTEAD, refused_format
 from annotations.sets import read_parts
 from util.errors import UserError
-from util.files import files_below, paths_below, read_bytes, visible
+from util.files import files_below, read_bytes, visible
 from util.parallel import attempt
 
 COCO = "coco"
@@ -97,7 +97,7 @@ def _formats_of(file: Path) -> dict[str, Path]:
             raise UserError(f"{file}: is {refused}, which cannot be read; {INSTEAD}")
     if kind is not None:
         return {kind: file}
-    is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE
+    is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES
     return {YOLO: file} if is_data and not is_json else {}
 
 
@@ -153,9 +153,9 @@ def _with_instances(files: list[Path]) -> list[Path]:
 
 
 def _is_yolo(folder: Path) -> bool:
-    """Return whether a folder holds a data file, or ``classes.txt`` with text files in ``labels``."""
+    """Return whether a folder holds a data file, or a file of names with text files in a folder of these."""
     data_files = yolo.data_files_in(folder)
     if not data_files:
         return False
-    is_class_file = data_files[0].name == yolo.CLASS_FILE
-    return not is_class_file or bool(paths_below(folder, f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"))
+    is_class_file = data_files[0].name in yolo.CLASS_FILES
+    return not is_class_file or yolo.has_labels(folder)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 from torch import Tensor
@@ -21,7 +22,8 @@ FREQUENT = 0.01
 MOSTLY = 0.8
 PICTURE = 2**12  # colours, more than which a painted mask does not have
 EDGES = 4  # colours or levels; more are of soft edges
-UNKNOWN_LEVELS = (0.1, 0.9)  # of the brightest value, between which a single other level is unknown
+UNKNOWN_LEVELS = (0.25, 0.75)  # of white: of the middle level of a trimap
+WHITES = (1.0, 255, 2**16 - 1)
 LEVEL = 0.05  # of the object, that each of few levels covers
 STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
 GREY = (STEPS, STEPS, STEPS)
@@ -133,7 +135,7 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
         if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
             void = values == top
             shades = shades[:-1]
-        elif (middle := _level_of_trimap(shades, values.dtype)) is not None:
+        elif (middle := _level_of_trimap(values, shades)) is not None:
             void |= values == middle
             shades = shades[-1:]
             what = f"the grey value {middle:g}, between 0 and {top:g}, is unknown, as in a trimap"
@@ -147,22 +149,26 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
     return inside, void
 
 
-def _level_of_trimap(shades: np.ndarray, kind: np.dtype) -> float | None:
-    """Return the one level between black and the brightest of a mask's levels beside 0; None: it has none, or more."""
-    if len(shades) != 2 or not _is_brightness(shades[-1], kind):
+def _level_of_trimap(values: np.ndarray, shades: np.ndarray) -> float | None:
+    """Return the middle level of a mask's values (H, W) if it is a trimap, else None.
+
+    Its ``shades`` are that level and white, and what has the level touches white.
+    """
+    if len(shades) != 2 or shades[-1] not in WHITES:
         return None
-    middle, top = shades.tolist()
-    return middle if UNKNOWN_LEVELS[0] <= middle / top <= UNKNOWN_LEVELS[1] else None
-
-
-def _is_brightness(top: Any, kind: np.dtype) -> bool:
-    """Return whether the largest value of a mask tells that values are of brightness."""
-    return top >= 2 * SMALL or kind.kind == "f"
+    middle, white = shades.tolist()
+    if not UNKNOWN_LEVELS[0] <= middle / white <= UNKNOWN_LEVELS[1]:
+        return None
+    _, parts = cv2.connectedComponents((values == middle).astype(np.uint8))
+    near_white = cv2.dilate((values == white).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    touching = np.isin(parts, parts[near_white & (parts > 0)])
+    return middle if touching.sum() >= MOSTLY * (parts > 0).sum() else None
 
 
 def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
     """Return whether an object's values are brightness that falls off along edges: several, most of them bright."""
-    if not _is_brightness(top, values.dtype):
+    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
+    if not is_brightness:
         return False
     if not several:
         return True
@@ -239,7 +245,7 @@ def _main_levels(values: np.ndarray) -> set[float]:
     numbers = {*levels.tolist()} - {IGNORE}
     if not numbers or max(numbers) < SMALL:
         return numbers
-    if _level_of_trimap(levels, values.dtype) is not None:
+    if _level_of_trimap(values, levels) is not None:
         return set()
     is_of_levels = 2 <= len(levels) < EDGES and counts.min() >= LEVEL * counts.sum()
     return {*levels.tolist()} if is_of_levels else set()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, check_stated, content_errors
-from annotations.photo_files import PhotoFiles
+from annotations.photo_files import PhotoFiles, is_file
 from annotations.shapes import decoded, encoded
 from util.errors import UserError
 from util.files import named, own_name, read_json, read_text, visible
@@ -125,7 +125,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         with content_errors(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
             height, width = int(record["height"]), int(record["width"])
-            is_there = folder is None and Path(stated).is_file()
+            is_there = folder is None and is_file(Path(stated))
             photo = Path(stated) if is_there else photo_files.find(stated, file)
             check_stated(photo, height, width)
             instances = _instances(record, home, ids, review)

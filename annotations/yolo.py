@@ -5,6 +5,7 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,12 +23,12 @@ from annotations.annotation import (
     Written,
     content_errors,
 )
-from annotations.masks import check_unique
+from annotations.masks import check_lines, check_unique
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import NO_TEXT_FILE, Remarks
 from annotations.shapes import WITHIN, corners_of
 from util.errors import UserError
-from util.files import files_below, link, read_text, visible, write_atomically
+from util.files import files_below, link, paths_below, read_text, visible, write_atomically
 from util.files.images import header_of, upright_size
 from util.files.yaml_text import Loader, read_yaml
 from util.progress import ProgressBar
@@ -35,8 +36,10 @@ from util.progress import ProgressBar
 EXACT = 0.02  # pixels: of coordinates with six digits
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
-DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
+DATA_FILE = "data.yaml"
+CLASS_FILES = ("classes.txt", "obj.names")  # the second is of CVAT's YOLO 1.1
 LABELS, IMAGES = "labels", "images"  # folders
+OF_CVAT = re.compile(r"obj_\w+_data")  # folders of text files, with or without their photos
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 NOT_ROW = "is not in YOLO's form for segmentation"
 KEY_POINTS = "a row is of key points: a box, then x, y and visibility of each; export outlines or boxes"
@@ -87,19 +90,31 @@ def _text_files(root: Path) -> list[Path]:
 
     UserError: there is none.
     """
-    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name != CLASS_FILE]
-    in_labels = [file for file in texts if LABELS in file.relative_to(root).parts[:-1]]
+    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name not in CLASS_FILES]
+    in_labels = [file for file in texts if any(map(_is_of_labels, file.relative_to(root).parts[:-1]))]
     files = in_labels or [file for file in texts if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     return files
 
 
+def _is_of_labels(folder: str) -> bool:
+    """Return whether a folder's name is that of a folder of text files."""
+    return folder == LABELS or bool(OF_CVAT.fullmatch(folder))
+
+
+def has_labels(folder: Path) -> bool:
+    """Return whether a folder holds one of text files, with some in it."""
+    folders = [entry for entry in folder.iterdir() if entry.is_dir() and _is_of_labels(entry.name)]
+    return any(paths_below(folder, f"{labels.name}/*{ROWS_SUFFIX}") for labels in folders)
+
+
 def data_files_in(folder: Path) -> list[Path]:
-    """Return the files of a folder that may be data files: YAML files, else ``classes.txt`` there or in ``labels``."""
+    """Return the files of a folder that may be data files: YAML files, else one of names, there or in ``labels``."""
     entries = visible(folder.iterdir(), folder)
     data_files = [path for path in entries if path.suffix.lower() in YAML_SUFFIXES and path.is_file()]
-    class_files = [file for file in (folder / CLASS_FILE, folder / LABELS / CLASS_FILE) if file.is_file()]
+    places = [home / name for home in (folder, folder / LABELS) for name in CLASS_FILES]
+    class_files = [file for file in places if file.is_file()]
     return data_files or class_files[:1]
 
 
@@ -125,6 +140,7 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
+        check_lines([*names.values()], path)
     check_unique([*names.values()], path)
     return names, root
 

@@ -168,12 +168,11 @@ class FewShotModel(Trainable):
 
     @classmethod
     def nearest_side(cls, size: int, settings: Any) -> int | None:
-        """Return the image side nearest to ``size`` that the model takes, of ``sizes_around``; None for neither."""
-        sides = settings.sides()
-        around = [side for side in cls.sizes_around(size, settings) if side > 0]
-        if sides is not None:
-            around = [side for side in around if side in sides]
-        fitting = [side for side in around if settings.problem(side) is None]
+        """Return the nearest image side that the model takes, of ``sizes_around`` or the encoder's; None: none fits."""
+        step, rest = cls.rule(settings)
+        sides = settings.sides() or cls.sizes_around(size, settings)
+        follow_rule = [side for side in sides if side > 0 and side % step == rest % step]
+        fitting = [side for side in follow_rule if settings.problem(side) is None]
         if size in fitting:
             return size
         return min(fitting, key=lambda side: (abs(side - size), -side), default=None)

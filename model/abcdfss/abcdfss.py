@@ -69,7 +69,7 @@ class ABCDFSS(Method):
     Settings = ABCDFSSSettings
     title = "ABCDFSS"
     learns = False
-    stride, size_rule = 32, (1, 0)
+    size_rule = (1, 0)
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     wants = Wants(stages=(HIGH,), blocks=True)
     never_compiled = ("_score",)

@@ -22,8 +22,6 @@ from torch.utils.checkpoint import checkpoint
 from model.contract import Episode, Output, Shot, Task, register
 from model.dcama.published import LAYOUT
 from model.encode import Maps, Method, Wants
-from model.encoders.resnet import ResNetEncoder
-from model.encoders.swin import SwinEncoder
 from model.encoders.variant import EncoderVariant
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
@@ -66,7 +64,6 @@ class DCAMA(Method):
     title = "DCAMA"
     protocol = "dcama"
     published = LAYOUT
-    families, stride = (ResNetEncoder, SwinEncoder), STRIDE
     # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
     variant = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
     wants = Wants(stages=(HIGH,), blocks=True)

@@ -1,20 +1,22 @@
-"""The interface of the image encoders: the maps that each offers, and its parts that a method may change.
+"""The contract of the image encoders: the maps that each offers, and its parts that a method may change.
 
 Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from model.encoders.variant import LAST_STAGE, USUAL, EncoderVariant
 from model.episode import Batch
+from model.mismatch import ModelMismatch
 from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask, computed_together
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -37,11 +39,26 @@ class Features(Batch):
 
 
 class Encoder(nn.Module):
-    """Base class of the encoders: built from a name of the registry, stem, last stage and variant."""
+    """Base class of the encoders. One's own is a subclass that ``register_encoder`` of ``registry.py`` names.
+
+    ``__init__(backbone, stem, last_stage, variant)`` gets the name, the stem, the deepest stage that the method reads
+    and the changes that it makes. It calls ``super().__init__(last_stage, variant, channels)`` with stage -> channels
+    and sets the modules ``layer0`` (the stem) to ``layer<last_stage>``. That is enough: ``run_stage`` is one of these
+    modules on the output of the one before, (B, C, h, w), which it must not change. More is optional:
+
+    - maps inside a stage: override ``steps``, and set ``intermediate_counts``; else a stage's output is the only one;
+    - an output stride: stage i is dilated by ``variant.dilation[i]``, and the spec names its ``strides``;
+    - ``mean`` and ``std``, ``licence`` and ``pretraining``, ``own_names`` for the layout of its weight files;
+    - ``local_stages``, if each cell depends on the cells around it alone: a CPU then encodes an object's window.
+
+    The spec (``EncoderSpec``) says what methods may rely on: the strides of the grids, where an image of s k + 1 pixels
+    has k + 1 cells at stride s, the stages with maps inside, and the image sides.
+    """
 
     channels: dict[int, int]  # stage -> channels of its output, of the stages that are returned
     intermediate_counts: dict[int, int]  # stage -> number of intermediate features
     last_stage: int  # the deepest one that exists
+    local_stages: ClassVar[bool] = False  # whether a cell of a stage depends on its convolutions' reach alone
     title = ""  # in messages
     torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
@@ -50,12 +67,17 @@ class Encoder(nn.Module):
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
     std: Tensor
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(
+        self, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL, channels: Mapping[int, int] | None = None
+    ) -> None:
         super().__init__()
+        self.last_stage = last_stage
+        self.channels = {i: n for i, n in (channels or {}).items() if i in variant.returned_stages(last_stage)}
+        self.intermediate_counts = {i: 1 for i in self.channels if i in variant.intermediate}
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def stage(self, i: int) -> nn.Sequential:
+    def stage(self, i: int) -> Any:
         """Return the module of stage ``i``."""
         return getattr(self, f"layer{i}")
 
@@ -87,16 +109,22 @@ class Encoder(nn.Module):
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """Encode normalised images step by step, and add the outputs of the stages to ``out``.
 
-        Yield the intermediate features with their stage, if they are asked for, each as soon as it exists.
+        Yield the intermediate features with their stage, if they are asked for, each as soon as it exists. This is the
+        rule for an encoder whose stages have none but their output.
         """
-        raise NotImplementedError
+        for i in range(self.last_stage + 1):
+            x = self.run_stage(i, x)
+            if i in self.channels:
+                out[i] = x
+            if intermediate and i in self.intermediate_counts:
+                yield i, x
 
     def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
         """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
 
         The output of ``stage`` is multiplied by the mask before the next stage. With fixed statistics a CPU runs that
-        one on the window that decides its output on the object: the object, with the reach of the stage's kernels
-        around it; it is 0 elsewhere. The returned map of ``stage`` is the unmasked one.
+        one, of ``local_stages``, on the window that decides its output on the object: the object, with the reach of the
+        stage's kernels around it; it is 0 elsewhere. The returned map of ``stage`` is the unmasked one.
         """
         out, x = Features({}, {}), image_b3hw
         for i in range(stage + 1):
@@ -106,13 +134,10 @@ class Encoder(nn.Module):
         size = x.shape[-2:]
         small_mask = mask.on(size)
         masked = x * small_mask
-        if computed_together(x) or self.follows_batch:
+        reach = self._reach(stage + 1)
+        if computed_together(x) or self.follows_batch or reach is None:
             out.stage[stage + 1] = self.run_stage(stage + 1, masked)
             return out
-        reach = 0  # of all kernels in a row
-        for module in self.stage(stage + 1).modules():
-            if isinstance(module, nn.Conv2d):
-                reach += int(module.dilation[0]) * (module.kernel_size[0] // 2)
         [spans] = known_spans([small_mask])
         window = window_around(spans, size, reach, reach)
         high = self.run_stage(stage + 1, window.crop(masked))
@@ -120,8 +145,17 @@ class Encoder(nn.Module):
         out.stage[stage + 1] = window.place(high, nothing, size)
         return out
 
+    def _reach(self, stage: int) -> int | None:
+        """Return how far all kernels of a stage in a row reach; None: no window of its input decides a part of it."""
+        convolutions = [module for module in self.stage(stage).modules() if isinstance(module, nn.Conv2d)]
+        if not self.local_stages or any(conv.stride != (1, 1) for conv in convolutions):
+            return None
+        return sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
+
     def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
         """Return the output of one stage; norms in evaluation mode are a part of the convolutions before them."""
+        if not isinstance(self.stage(i), nn.Sequential):
+            return self.stage(i)(x_bchw)
         norm: nn.Module | None = None
         for layer, following in pairwise([*self.stage(i), None]):
             if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
@@ -142,7 +176,8 @@ class Encoder(nn.Module):
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
         match = re.match(STAGE, name)
-        assert match is not None, name
+        if match is None:
+            raise ModelMismatch(f"tensor {name} of {self.title} is in none of its stages layer0, layer1 ...")
         return int(match[1])
 
     def foreign(self, names: Iterable[str]) -> list[str]:
@@ -152,7 +187,7 @@ class Encoder(nn.Module):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""
-        raise NotImplementedError
+        return state
 
 
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it

@@ -93,7 +93,7 @@ def describe(state: dict[str, Tensor], named: str = "") -> str:
     """Return the encoder of a state dict in words, for messages; ``named`` is the backbone that is looked for."""
     matched = recognise(state, named if named.startswith(TIMM) else None)
     unknown = f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
-    return unknown if matched is None else in_words(*matched[:2])
+    return unknown if matched is None else in_words(spec_of(matched[0]), matched[1])
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
 from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
-from model.encoders.timm_facts import IMAGENET, PREFIX, STAGE_STRIDES, bare_name
-from model.encoders.variant import EncoderVariant
+from model.encoders.timm_facts import IMAGENET, PREFIX, bare_name
+from model.encoders.variant import STAGE_STRIDES, EncoderVariant
 from model.tensors.mask import Mask
 
 WIDTH_AND_DEPTH = {

@@ -19,6 +19,8 @@ CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does
 class ResNetEncoder(Encoder):
     """ResNet; an intermediate feature is the map before the last ReLU of a residual block."""
 
+    local_stages = True
+
     def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         super().__init__()
         self.variant = variant

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from model.encoders.encoder import Encoder
-from model.encoders.registry import ENCODERS, build, spec_of
-from model.encoders.timm_facts import STAGE_STRIDES
-from model.encoders.variant import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, EncoderVariant
+from model.encoders.registry import build, spec_of
+from model.encoders.variant import DILATIONS, LAST_STAGE, STAGE_STRIDES, USUAL, EncoderVariant
 
 
 @dataclass
@@ -29,7 +28,9 @@ class EncoderSettings:
     # (IMAGENET1K_V1), `torchvision_v2`, `timm` or `package` to find them by name, null for random values
     weights: str | None = None
     pretraining: str | None = None  # the data that a file's weights were trained on: results state it
-    partial: bool = False  # accept a file without some tensors; they start from random values and are named in the log
+    partial: bool = (
+        False  # accept a file without some tensors; they start from random values and are counted in the log
+    )
     output_stride: Literal[8, 16, 32] | None = None  # null: the method's own
     learn: Learn | None = None  # such as {parts: [4], lr_factor: 0.1}; null: nothing, or what the method says
 
@@ -44,28 +45,20 @@ class EncoderSettings:
     def size_rule(self, default_stride: int) -> tuple[int, int] | None:
         """Return (step, rest) of image sides, S % step == rest; None: the method's rule, of that default stride."""
         spec = spec_of(self.backbone)
-        if spec.transformer:
-            return spec.stride, 1
+        if spec.patch is not None:
+            return spec.patch, 1
         undilated = STAGE_STRIDES[4]
-        takes_rule = self.backbone in ENCODERS or (default_stride == undilated and spec.any_size)
-        if self.output_stride is None and takes_rule:
+        goes_by_stride = spec.sides_by_stride and not (default_stride == undilated and spec.any_size)
+        if self.output_stride is None and not goes_by_stride:
             return None
-        stride = self.stride or default_stride
+        stride = self.stride or (default_stride if spec.strides else spec.grids[-1])
         return stride, int(stride < undilated)
 
-    def grid(self, size: int, stage: int = 3) -> int:
+    def grid(self, size: int, stage: int = 3, variant: EncoderVariant = USUAL) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
-        asked_for = self.stride or ENCODER_STRIDE
-        stride = spec_of(self.backbone).stride or min(asked_for, STAGE_STRIDES[stage])
-        return -(-size // stride)
-
-    def problem(self) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if the encoder cannot have the output stride."""
-        strides = sorted(spec_of(self.backbone).strides)
-        if self.output_stride is None or self.output_stride in strides:
-            return None
-        can = f"it can have {', '.join(map(str, strides))}" if len(strides) > 1 else "its grid is fixed: leave it null"
-        return "output_stride", f"= {self.output_stride} does not go with {self.backbone}; {can}"
+        spec = spec_of(self.backbone, variant)
+        stride = spec.stride(stage, self.stride or variant.output_stride)
+        return -(-size // stride) if spec.rounds_up else size // stride
 
 
 def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:

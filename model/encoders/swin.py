@@ -58,14 +58,24 @@ class SwinEncoder(Encoder):
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
         x = self.stage(0)(x)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
-            if i > 1:
-                x = getattr(self, f"merge{i - 1}")(x)
+            x = self._merged(i, x)
             first_given = len(self.stage(i)) - self.intermediate_counts.get(i, 0)
             for position, block in enumerate(self.stage(i)):
                 x = block(x)
                 if intermediate and position >= first_given:
                     yield i, x.permute(0, 3, 1, 2)
             out[i] = x.permute(0, 3, 1, 2)
+
+    def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
+        """See :class:`Encoder`."""
+        if i == 0:
+            return self.stage(0)(x_bchw).permute(0, 3, 1, 2)
+        blocks = self.stage(i)
+        return blocks(self._merged(i, x_bchw.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+    def _merged(self, i: int, x_bhwc: Tensor) -> Tensor:
+        """Return the input of a stage's blocks: after the patch merging that opens it."""
+        return x_bhwc if i == 1 else getattr(self, f"merge{i - 1}")(x_bhwc)
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of its authors' file, or of timm's, which counts a merging to the stage it opens."""

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
-from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
-from model.encoders.variant import EncoderVariant
+from model.encoders.timm_facts import bare_name, create, facts, pretraining_of_tag
+from model.encoders.variant import STAGE_STRIDES, EncoderVariant
 from model.tensors.mask import Mask
 from model.tensors.ops import resize
 

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders.variant import LAST_STAGE
+from model.encoders.variant import LAST_STAGE, STAGE_STRIDES
 from model.mismatch import ModelMismatch
 
 PREFIX = "timm/"
-STAGE_STRIDES = {1: 4, 2: 8, 3: 16, 4: 32}  # of a network with a pyramid, at its own output stride
 STRIDES = (8, 16, 32)  # output strides that may be asked for
 # Arguments that let a network take images of other sides than its own, in the order in which they are tried.
 SIZE_ARGUMENTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})

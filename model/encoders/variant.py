@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
+STAGE_STRIDES = {1: 4, 2: 8, 3: 16, 4: 32}  # of a network that halves its grid stage by stage, without dilation
 LAST_STAGE = 4
 ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
 INTERMEDIATE_STAGES = (2, 3, 4)
@@ -25,6 +26,12 @@ class EncoderVariant:
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
     any_width: bool = False  # whether blocks of other widths than their stage's output give features too (timm)
     batch_norm: bool = True  # False: without it, pools round down and stage 4 ends with one (VGG, as HSNet has it)
+
+    @property
+    def output_stride(self) -> int:
+        """The stride of the last stages of a network that can be dilated."""
+        dilated = [STAGE_STRIDES[stage] // dilation for stage, dilation in self.dilation.items()]
+        return min(dilated, default=STAGE_STRIDES[LAST_STAGE])
 
     def returned_stages(self, last_stage: int) -> range:
         """Return the stages whose outputs are returned."""

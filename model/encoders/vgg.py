@@ -23,6 +23,8 @@ class VGGEncoder(Encoder):
     Without batch norm pools round down, stage 4 ends with a pool, and its output alone is returned.
     """
 
+    local_stages = True
+
     def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from torchvision.models import vgg  # takes seconds
 
@@ -35,9 +37,6 @@ class VGGEncoder(Encoder):
         for i in range(last_stage + 1):
             setattr(self, f"layer{i}", nn.Sequential(*layers[starts[i] : self.ends[i]]))
         self.last_stage = last_stage
-        if not batch_norm:
-            self.title = "VGG-16 without batch norm"
-            self.torchvision = "vgg16"
         self.channels = {i: c for i, (c, _) in STAGES.items() if i <= last_stage}
         self.intermediate_counts = {i: n for i, (_, n) in STAGES.items() if i <= last_stage}
         self.to(memory_format=MEMORY_FORMAT)

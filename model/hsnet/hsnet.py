@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants, joined_on_gpu
-from model.encoders.registry import PYRAMID
-from model.encoders.variant import EncoderVariant
+from model.encoders.needs import PYRAMID
 from model.hsnet.published import LAYOUT
-from model.hsnet.settings import STRIDES, HSNetSettings
+from model.hsnet.settings import STRIDES, VARIANT, HSNetSettings
 from model.parts.conv4d import CentrePivotConv4d
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
@@ -55,9 +54,8 @@ class HSNet(Method):
     protocol = "hsnet"
     published = LAYOUT
     grids = PYRAMID  # each level's is coarser than the one before
-    stride = 32  # of the last level
     size_rule = (1, 0)  # every image side
-    variant = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
+    variant = VARIANT
     wants = Wants(stages=(HIGH,), blocks=True)  # the blocks alone, up to level 4
     shots_share_weights = True
 

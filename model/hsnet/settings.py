@@ -1,12 +1,12 @@
-"""HSNet's settings, and the image sides that VGG's levels take."""
+"""HSNet's settings, and the image sides at which its levels fit together."""
 
 from dataclasses import dataclass
 
+from model.encoders.variant import EncoderVariant
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 
 STRIDES = {HIGH: (2, 2, 2), MID: (4, 2, 2), LOW: (4, 4, 2)}  # level -> its kernels' strides over the support
-VGG = "vgg16"
-VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels, whose grids need not fit together: pools round down
+VARIANT = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
 
 
 @dataclass
@@ -14,20 +14,22 @@ class HSNetSettings(WithEncoderSettings):
     """HSNet's own settings."""
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy) if VGG's levels squeeze to different grids; a ResNet's never do."""
-        if self.encoder.backbone != VGG or _vgg_takes(size):
+        """Return (key, problem and remedy) if levels squeeze to different grids: VGG's pools round down."""
+        if self._fits(size):
             return None
-        sizes = filter(_vgg_takes, range(2 * size + 200))
-        nearest = min(sizes, key=lambda side: abs(side - size))
-        return "encoder", f"= {VGG} squeezes its levels to different grids at data.size {size}; nearest size: {nearest}"
+        nearest = min(filter(self._fits, range(2 * size + 200)), key=lambda side: abs(side - size))
+        name = self.encoder.backbone
+        return (
+            "encoder",
+            f"= {name} squeezes its levels to different grids at data.size {size}; nearest size: {nearest}",
+        )
 
-
-def _vgg_takes(size: int) -> bool:
-    """Return whether the supports of all of VGG's levels are squeezed to the same side, at least 1."""
-    sides = set()
-    for level, stride in VGG_STRIDES.items():
-        side = size // stride
-        for step in STRIDES[level]:
-            side = -(-side // step)
-        sides.add(side)
-    return len(sides) == 1 and 0 not in sides
+    def _fits(self, size: int) -> bool:
+        """Return whether the supports of all levels are squeezed to the same side, at least 1."""
+        sides = set()
+        for level, strides in STRIDES.items():
+            side = self.encoder.grid(size, level, VARIANT)
+            for step in strides:
+                side = -(-side // step)
+            sides.add(side)
+        return len(sides) == 1 and 0 not in sides

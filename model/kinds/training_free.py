@@ -1,7 +1,7 @@
 """Methods that learn nothing: they compare stages of a frozen encoder. Their settings and their way to the features."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from model.contract import Task
 from model.encode import Maps, Method, Wants
+from model.encoders.needs import Needs
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output
 from model.parts.with_encoder import WithEncoderSettings
@@ -45,6 +46,11 @@ class TrainingFree(Method):
         super().__init__(settings, task)
         self.freeze()
 
+    @classmethod
+    def needs(cls, settings: Any) -> Needs:
+        """See :class:`Method`; the stages are those of the settings."""
+        return replace(super().needs(settings), stages=tuple(settings.stages))
+
     def compared(self, maps: Maps) -> Tensor:
         """Return the maps of the chosen stages on the first one's grid, concatenated, (n, C, h, w)."""
         return on_first_grid([maps[stage] for stage in self.settings.stages])
@@ -63,8 +69,8 @@ class OnCells(TrainingFree):
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides: a transformer's patches tile them, convolutions take any."""
         spec = spec_of(settings.encoder.backbone)
-        if spec.transformer:
-            return spec.stride, 0
+        if spec.patch is not None:
+            return spec.patch, 0
         return cls.size_rule if spec.any_size else super().rule(settings)
 
     def predict(self, maps: Maps, shots: Sequence[Any], episode: Episode) -> Output:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from model.contract import ParamGroup, Task, Trainable
 from model.encode import Method
 from model.encoders.encoder import Encoder
-from model.encoders.registry import ONE_GRID
+from model.encoders.needs import ONE_GRID
 from model.episode import Episode, LabelledImages, Output
 from model.parts.base_learner import BaseLearner, Ensemble, ShotWeights, own_class
 from model.parts.layers import HEAD_DROPOUT

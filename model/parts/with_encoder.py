@@ -7,14 +7,12 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
-from model.encoders.encoder import Encoder
 from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.learning import frozen_beside
-from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
-from model.encoders.resnet import ResNetEncoder
+from model.encoders.needs import ANY_GRIDS, Grids, Needs, problem_of, stride_problem
+from model.encoders.registry import spec_of
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
-from model.encoders.variant import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, EncoderVariant
-from model.encoders.vgg import VGGEncoder
+from model.encoders.variant import ENCODER_STRIDE, LAST_STAGE, USUAL, EncoderVariant
 from model.parts.layers import projection
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
@@ -33,11 +31,9 @@ class WithEncoder(FewShotModel):
     ``variant`` and ``last_stage`` say which; a subclass builds its other parts, then calls ``freeze``.
     """
 
-    families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
     variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
     last_stage = LAST_STAGE  # of the encoder
-    grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
-    stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
+    grids: ClassVar[Grids] = ANY_GRIDS  # how those of the stages have to fit together
     size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
@@ -83,19 +79,25 @@ class WithEncoder(FewShotModel):
         return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
 
     @classmethod
-    def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
+    def needs(cls, settings: Any) -> Needs:
+        """Return what the method needs of an encoder, with these settings."""
+        return Needs((cls.last_stage,), grids=cls.grids, variant=cls.variant)
+
+    @classmethod
+    def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
-        problem = problem_of(encoder.backbone, cls.families, cls.grids)
+        encoder: EncoderSettings = settings.encoder
+        needs = cls.needs(settings)
+        problem = problem_of(encoder.backbone, needs)
         if problem is not None:
             return "backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}"
-        if cls.grids == ONE_GRID and encoder.output_stride == max(DILATIONS):
-            return "output_stride", f"= {encoder.output_stride}: {cls.title} needs {ONE_GRID}; take 8 or 16"
-        return encoder.problem()
+        problem = stride_problem(encoder.output_stride, needs, needs.spec(encoder.backbone))
+        return None if problem is None else ("output_stride", problem)
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
-        return settings.encoder.size_rule(cls.stride) or cls.size_rule
+        return settings.encoder.size_rule(cls.variant.output_stride) or cls.size_rule
 
     @classmethod
     def takes_any_size(cls, settings: Any) -> bool:

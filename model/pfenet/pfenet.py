@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants, mid_features
-from model.encoders.registry import ONE_GRID
+from model.encoders.needs import ONE_GRID
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.loss import mask_loss
 from model.parts.prototype import object_directions, prior

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants
-from model.encoders.registry import ONE_GRID
+from model.encoders.needs import ONE_GRID
 from model.episode import IGNORE
 from model.parts.loss import cross_entropy, foreground_dice, mask_loss
 from model.parts.once import once_for

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
 from model.encode import Maps, Method, joined_on_gpu, low_features
-from model.encoders.resnet import ResNetEncoder
 from model.encoders.variant import EncoderVariant
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
@@ -66,7 +65,6 @@ class SCCAN(Method):
     Settings = SCCANSettings
     title = "SCCAN"
     protocol = "sccan"
-    families = (ResNetEncoder,)
     # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
     variant = EncoderVariant(first_block_dilated=False)
     published = LAYOUT

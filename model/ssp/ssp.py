@@ -22,7 +22,6 @@ from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants
-from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
 from model.encoders.variant import EncoderVariant
 from model.parts.loss import mask_loss
@@ -62,7 +61,6 @@ class SSP(Method):
     Settings = SSPSettings
     title = "SSP"
     protocol = "ssp"
-    families = (ResNetEncoder,)
     wants = Wants(stages=(MID,))  # at stride 8
     # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
     variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)

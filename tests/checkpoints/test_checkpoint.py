@@ -124,7 +124,8 @@ class Wrapped(FewShotModel):
 @pytest.mark.parametrize("part", ["net", "model", "network", "module", "encoder", "weights"])
 def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part: str):
     network = Wrapped(part)
-    content = {"format": checkpoint.FORMAT, "weights": network.state_dict()}
+    config = {key: {} for key in ("run", "data", "model", "meta_stage")}
+    content = {"format": checkpoint.FORMAT, "stage": "meta", "config": config, "weights": network.state_dict()}
     checkpoint.save(tmp_path / "own.pth", content)
     checkpoint.save_safetensors(tmp_path / "own.safetensors", content)
     torch.save(network.state_dict(), tmp_path / "plain.pth")

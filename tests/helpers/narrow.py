@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 from torchvision.models import resnet
 
-from model.encoders.registry import ENCODERS, EncoderSpec
+from model.encoders.registry import EncoderSpec, add_encoder
 from model.encoders.residual import LAYERS
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.timm_facts import STRIDES
@@ -30,4 +30,4 @@ def _narrow() -> resnet.ResNet:
 
 
 LAYERS[NARROW] = _narrow
-ENCODERS[NARROW] = EncoderSpec("narrow ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES)
+add_encoder(NARROW, EncoderSpec("narrow ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES))

@@ -15,7 +15,9 @@ import pytest
 import torch
 import yaml
 
+from model.code import code_of
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.registry import class_of
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
@@ -36,7 +38,6 @@ from util.launch.experiments import Experiment, reason_to_test
 from util.launch.launch import claim
 from util.launch.tasks import stage_in
 from util.report.verify import DIFFERS, checks_of
-from util.runtime import run_folder
 from util.runtime.run_folder import ENVIRONMENT
 
 
@@ -174,39 +175,17 @@ def test_a_training_is_done_once_its_metrics_say_so(done_run):
         assert experiment.trains
 
 
-def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_a_result_of_other_code_is_scored_again(done_run):
     config, _, result = done_run
-    code = tmp_path / "code"
-    commit = committed(code, ["model/symnet/a.py", "model/parts/b.py", "model/ssp/c.py"])
-    monkeypatch.setattr(run_folder, "REPOSITORY", code)
     content = json.loads(result.read_text())
-    experiment = Experiment("symnet", config, config)
-    for known in ("unknown", "0" * 40, "--output=x", commit):
-        result.write_text(json.dumps(content | {"environment": {"commit": known}}))
-        assert experiment.other_code() == ""
-    (code / "model/ssp/c.py").write_text("another\n")
-    assert experiment.other_code() == ""  # of another method
-    (code / "model/symnet/a.py").write_text("another\n")
-    assert experiment.run(0) == 0  # no refusal, and nothing is tested again
-    said = f"done == (its result is of other code: model/symnet/a.py has changed since {commit[:8]})"
-    assert said in capsys.readouterr().out
-    assert experiment.tasks(0)[-1].state.startswith("finished (its result is of other code")
-
-
-def committed(folder: Path, names: list[str]) -> str:
-    """Make a repository of some files and return its one commit."""
-
-    def git(*words: str) -> str:
-        words = ("git", "-c", "user.name=a", "-c", "user.email=a@b.org", *words)
-        return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
-
-    for name in names:
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_text("1\n")
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "first")
-    return git("rev-parse", "HEAD").strip()
+    today = code_of(class_of(config.model))
+    for code in ({}, today):
+        result.write_text(json.dumps(content | {"code": code}))
+        assert not Experiment("symnet", config, config).reason
+    result.write_text(json.dumps(content | {"code": today | {"model.symnet.steps": "0"}}))
+    reason = Experiment("symnet", config, config).reason
+    assert reason.endswith("is of other code, data or weights: other code of model.symnet.steps today")
+    assert checks_of(result, read_result(result))["code"][0] == DIFFERS
 
 
 def photos_of_test(config: Config) -> list[str]:

@@ -30,7 +30,8 @@ NONE: Mapping[str, object] = MappingProxyType({})
 
 def takes(name: str, backbone: str) -> bool:
     """Say whether a method takes an encoder."""
-    return models()[name].encoder_problem(EncoderSettings(backbone)) is None
+    method = models()[name]
+    return method.encoder_problem(method.Settings(encoder=EncoderSettings(backbone))) is None
 
 
 def seeded_model(

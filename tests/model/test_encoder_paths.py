@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders.registry import PYRAMID
+from model.encoders.needs import ONE_GRID, PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
 from model.tensors.mask import Mask
@@ -58,15 +58,21 @@ def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone:
         assert has_gradient(learnable)
 
 
-@pytest.mark.parametrize("backbone", [CONVOLUTIONS, TRANSFORMER])
+REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are others
+
+
 @pytest.mark.parametrize("name", WITH_ENCODER)
-def test_a_transformer_is_refused_where_a_method_needs_several_grids(name: str, backbone: str) -> None:
-    problem = models()[name].encoder_problem(EncoderSettings(backbone))
-    assert (problem is not None) == (models()[name].grids == PYRAMID and backbone == TRANSFORMER)
-    if problem is not None:
-        key, message = problem
-        assert key == "backbone"
-        assert PYRAMID in message
+def test_an_encoder_is_refused_for_what_it_does_not_offer_and_for_nothing_else(name: str) -> None:
+    method = models()[name]
+    backbones = ("resnet10", "vgg16", "swin_b", CONVOLUTIONS, TRANSFORMER)
+    settings = {backbone: method.Settings(encoder=EncoderSettings(backbone)) for backbone in backbones}
+    problems = {backbone: method.encoder_problem(model) for backbone, model in settings.items()}
+    refused = REFUSED.get(method.grids, ["vgg16"] if name == "dcama" else [])  # VGG has no map inside stage 1
+    assert [backbone for backbone, problem in problems.items() if problem] == refused
+    needed = method.grids.words or "the maps inside stages 1, 2, 3 and 4"
+    for key, message in filter(None, problems.values()):
+        assert key == "backbone" and f"{method.title}: it needs {needed}; " in message
+        assert " offers " in message and "it takes resnet10" in message
 
 
 @pytest.mark.parametrize("name", ["symnet", "dcama"])

@@ -181,7 +181,8 @@ def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path
 @pytest.mark.parametrize("middle", [96, 127, 128])
 def test_the_middle_level_of_a_trimap_is_unknown(tmp_path: Path, capsys, middle: int) -> None:
     values = 255 * INSIDE
-    values[2:6, 4:60] = middle
+    x0, y0, x1, _ = CAT
+    values[y0 - 3 : y0, x0 : x1 + 9] = middle  # on the object's upper edge
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = np.where(values == middle, 255, INSIDE)
     for several in (True, False):

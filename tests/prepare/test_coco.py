@@ -16,6 +16,7 @@ from tests.prepare.printed import assert_done, assert_refused, times
 from util.files.images import read_mask
 from util.prepare import make
 from util.prepare.datasets import coco
+from util.prepare.make import Journal
 
 CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
 CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have
@@ -99,6 +100,20 @@ def test_lists_and_masks_of_both_splits(prepare, words, out: Path, root: Path) -
             expected[4:20, 0:10] = number
             expected[4:20, 20:30] = 80
             np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
+
+
+def test_a_journal_knows_what_was_done_from_the_same_sources(tmp_path: Path) -> None:
+    """Whatever times files have; a line that a kill has cut is of no job."""
+    file = tmp_path / "made_from.txt"
+    journal = Journal(file, "a")
+    assert journal.is_new
+    journal.begin()
+    for key in ("cat/1 1 1.jpg", "cat/2 1 2.jpg"):
+        journal.add(key)
+    file.write_text(file.read_text() + "cat/3 1")
+    again = Journal(file, "a")
+    assert not again.is_new and again.done == {"cat/1 1 1.jpg", "cat/2 1 2.jpg"}
+    assert Journal(file, "b").is_new and not Journal(file, "b").done
 
 
 def test_other_annotations_replace_all_masks(prepare, words, out: Path, root: Path) -> None:

@@ -53,7 +53,12 @@ def result(**changes: Any) -> dict[str, Any]:
         **{"list_source": "made from the masks", "episode_digests": ["cd" * 32], "manifest": MANIFEST, "processes": 1},
         "mean": {"final": dict(scores), "meta": {"miou": 55.0, "fb_iou": 75.0}},
         **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 20.0, "shared_with": []},
-        **{"environment": {}, "track": {**BAMS_TRACK, "train_shot": changes.get("shot", 1)}, "content": "ef" * 32},
+        **{
+            "environment": {},
+            "track": {**BAMS_TRACK, "train_shot": changes.get("shot", 1)},
+            "content": "ef" * 32,
+            "code": {},
+        },
         **{"parameters": 23_400_000, "learnt_parameters": 4_560_000},
     }
     content |= changes

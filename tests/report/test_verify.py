@@ -86,7 +86,7 @@ EDITS_OF_THE_RESULT: list[tuple[Change, set[str]]] = [
 
 
 def test_edited_files_are_noticed(result: Path, capsys) -> None:
-    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "weights", "training photos"}
+    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "code", "weights", "training photos"}
     assert verify([result]) == 0
     assert "\nall checks passed; not the protocol's number (quick look, " in capsys.readouterr().out
     episodes = result / MANIFEST

@@ -15,8 +15,12 @@ from model import contract, registry
 from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
+from util.checkpoints.weights import fill_encoder
+from util.config import compose
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import Config
+from util.errors import UserError
 from util.evaluate.testing import test as score
 from util.runtime.network import build_model
 from util.train import hooks
@@ -110,6 +114,18 @@ def test_a_model_gets_an_optimiser_for_each_name_of_its_groups(toy: Path) -> Non
     optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
     assert {name: type(each).__name__ for name, each in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
     assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_a_method_without_encoder_is_chosen_by_its_name(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose, "methods", lambda: ["toy"])
+    monkeypatch.setattr(compose, "method_file", lambda _: toy)
+    for net in (None, "resnet10"):  # an encoder is one of other methods
+        source = find_config("split0", "mini", "toy", net)
+        assert str(source) == "split0 mini --model toy" and source.name == "mini_split0_toy"
+    config = read_config(source)
+    assert config.model.encoder is None and fill_encoder(config, build_model(config, text_width=0)) == ""
+    with pytest.raises(UserError, match="NET resnet0: toy has no encoder; leave out NET"):
+        find_config("split0", "mini", "toy", "resnet0")
 
 
 @pytest.mark.train

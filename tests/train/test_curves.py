@@ -12,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 from util.errors import UserError
 from util.train import curves
 from util.train.curves import Curves, TensorBoard, check_writers
+from util.train.stages import points_of
 
 
 def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp_path: Path, monkeypatch) -> None:
@@ -84,3 +85,12 @@ def test_a_training_goes_on_without_curves_on_a_full_disk(tmp_path: Path, caplog
             writers.scalars("loss", {"main": 1.0}, step)
     writers.close()
     assert "curves can no longer be written" in caplog.text and writers.loggers == []
+
+
+def test_a_validation_has_a_curve_of_each_class_by_its_name() -> None:
+    scores = {
+        "final": {"miou": 50.0, "per_class": {"2": 40.0, "3": 60.0}},
+        "base": {"miou": 30.0, "per_class": {"1": 30.0}},  # a number among the base classes
+    }
+    want = {"final_miou": 50.0, "final_iou/dog": 40.0, "final_iou/cow": 60.0, "base_miou": 30.0}
+    assert points_of(scores, ["cat", "dog", "cow"]) == want

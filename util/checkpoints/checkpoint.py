@@ -38,7 +38,14 @@ from util.files import project_path, stand_in, write_atomically
 
 FORMAT = "sym-net/1"
 # what a checkpoint may hold beside config and weights
-OPTIONAL: dict[str, type] = {"optimizers": dict, "ema": dict, "progress": dict, "schedule": dict, "base": list}
+OPTIONAL: dict[str, type] = {
+    "code": dict,
+    "optimizers": dict,
+    "ema": dict,
+    "progress": dict,
+    "schedule": dict,
+    "base": list,
+}
 ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors

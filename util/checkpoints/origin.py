@@ -17,10 +17,18 @@ OTHER = {  # facts, and what is said where they differ
     "content": "other photos or masks",
     "whole_content": "other photos or masks in the whole list",
     "text": "other text vectors",
+    "code": "other code of the method",
     "start": "other initial weights",
     "weights": "other weights",
 }
-OF_CHECKPOINTS = {"schedule": "schedule", "data": "list", "content": "content", "text": "text", "start": "start"}
+OF_CHECKPOINTS = {
+    "schedule": "schedule",
+    "data": "list",
+    "content": "content",
+    "text": "text",
+    "start": "start",
+    "code": "code",
+}
 OF_RESULTS = ("list", "whole_list", "content", "whole_content", "weights")
 
 

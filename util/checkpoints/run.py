@@ -10,7 +10,7 @@ from typing import Any
 
 from model.registry import class_of
 from util.checkpoints import checkpoint
-from util.checkpoints.origin import Origin
+from util.checkpoints.origin import OTHER, Origin
 from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
@@ -278,7 +278,9 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
         raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
     if "content" not in content:  # of a version that compared sizes
         log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
-    if other := Origin.of_training(content).differences(Origin.of_training(state)):
+    origin = Origin.of_training(content)
+    among = [fact for fact in OTHER if not (fact == "code" and allow_changes)]
+    if other := origin.differences(Origin.of_training(state), among):
         fix = "restore them, or start again with --overwrite"
         raise UserError(f"{path}: was trained with {', '.join(other)} than those of today; {fix}")
     differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)

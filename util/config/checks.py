@@ -69,7 +69,7 @@ def _fitted(config: Config, written_keys: frozenset[str]) -> Config:
     """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
     model = config.model
     cls = class_of(model)
-    if issubclass(cls, WithEncoder) and cls.encoder_problem(model.encoder):
+    if issubclass(cls, WithEncoder) and cls.encoder_problem(model):
         return config
     changes = {}
     for key in ("data", "base_stage", "meta_stage"):
@@ -133,7 +133,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     cls = class_of(model)
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
-    if issubclass(cls, WithEncoder) and (problem := cls.encoder_problem(model.encoder)):
+    if issubclass(cls, WithEncoder) and (problem := cls.encoder_problem(model)):
         key, reason = problem
         yield f"model.encoder.{key}", reason
     yield from _stage_problems(config)

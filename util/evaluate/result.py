@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model.code import code_of
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints.checkpoint import FOLD
@@ -54,6 +55,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
         "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
+        "code": code_of(class_of(config.model)),
         "config": to_dict(config),
         **(facts_of(images) if images else {}),
     }

@@ -35,7 +35,7 @@ MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 SINCE = dict.fromkeys(  # entries that results of earlier versions lack: not known
-    ("whole_list", "whole_content", "photos_trained_on", "photos_listed")
+    ("whole_list", "whole_content", "photos_trained_on", "photos_listed", "code")
 )
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
@@ -127,6 +127,7 @@ class Result(TypedDict):
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
     shared_with: list[str]  # protocols scored on the same passes of the network
+    code: dict[str, str] | None  # module of the method's code -> SHA-256
     config: dict[str, Any]  # merged
     environment: dict[str, Any]  # commit, versions, machine, command
 

@@ -23,9 +23,6 @@ from util.launch.tasks import StageTask, stage_in
 from util.report.show import show
 from util.report.verify import changed_since
 from util.runtime.context import network_config
-from util.runtime.run_folder import changed_since_commit
-
-SHARED = ("encode.py", "shot.py", "encoders", "kinds", "parts", "tensors")  # of ``model/``: what methods share
 
 
 @dataclass(frozen=True)
@@ -90,24 +87,15 @@ class Experiment:
                     if not code:
                         show([self.result])
                     return code
-        print(f"{title}: done =={self.other_code()}", flush=True)
+        print(f"{title}: done ==", flush=True)
         return 0
-
-    def other_code(self) -> str:
-        """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
-        commit = read_result(self.result)["environment"].get("commit", "")
-        method = class_of(self.config.model).__module__.split(".")[-2]
-        changed = changed_since_commit(commit, [f"model/{name}" for name in (method, *SHARED)])
-        if not changed:
-            return ""
-        return f" (its result is of other code: {changed[0]} has changed since {commit[:8]})"
 
     def tasks(self, gpus: int) -> list[StageTask]:
         """Return the tasks of its training, if it has one, and of its test."""
         run = self.training
         folders = {"base": run.folder("base"), "meta": run.trained}
         tasks = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
-        state = self.reason or f"finished{self.other_code()}"
+        state = self.reason or "finished"
         left = 1.0 if self.reason else 0.0
         return [*tasks, StageTask(self.config, "test", gpus, self.result, state, left)]
 
@@ -188,4 +176,4 @@ def reason_to_test(config: Config, path: Path) -> str:
     if different_settings:
         return f"the result there differs in {', '.join(different_settings[:3])}"
     changed = changed_since(test, result)
-    return f"the result there is of other data or weights: {changed}" if changed else ""
+    return f"the result there is of other code, data or weights: {changed}" if changed else ""

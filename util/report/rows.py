@@ -298,6 +298,9 @@ class Trainings:
         first = _settings_of(self.results[0], self.place_key)
         if any(_settings_of(result, self.place_key) != first for result in self.results):
             return "made with different settings"
+        codes = [result["code"] for result in self.results if result.get("code")]
+        if any(code != codes[0] for code in codes):
+            return "made by different code of the method"
         return ""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from model.code import changed_code, code_of
 from util.checkpoints.origin import Origin
 from util.config.read import from_checkpoint
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
@@ -23,7 +24,7 @@ from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
-from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, seen_text, title
+from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.report.table import Table
 from util.runtime.data import photos_listed
 
@@ -44,8 +45,7 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
         checks = checks_of(path, result)
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         lines = [f"{path}: {title(result)}", format(table, form)]
-        if missing := result["classes_without_episodes"]:
-            lines.append(f"{missing} classes have no episode and are excluded from every mean")
+        lines += classes_in_no_mean(result)
         lines.append(_verdict(result, checks))
         texts.append("\n".join(lines))
         if _subjects(checks, DIFFERS):
@@ -82,9 +82,10 @@ def checks_of(path: Path, result: Result) -> Checks:
         test = test_of(path, result)
         _ = test.images, test.view
     except UserError as error:
-        return checks | dict.fromkeys(("list", "draw", "weights", "training photos"), (UNCHECKED, str(error)))
+        return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
     checks["list"] = _check(lambda: _list_difference(result, test))
     checks["draw"] = _check_draw(result, test, same_list=checks["list"][0] == AGREES)
+    checks["code"] = _check_code(result, test)
     checks["weights"] = _check(lambda: _weights_difference(result, test))
     checks["training photos"] = _check_seen(result, test)
     return checks
@@ -110,6 +111,13 @@ def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
     if outcome == AGREES:
         reason = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     return outcome, reason
+
+
+def _check_code(result: Result, test: Test) -> tuple[str, str]:
+    """Return outcome and reason of the check that the method's modules are those of the result."""
+    if not result["code"]:
+        return UNCHECKED, "the result does not state its code"
+    return _check(lambda: _code_difference(result, test))
 
 
 def _check_seen(result: Result, test: Test) -> tuple[str, str]:
@@ -148,10 +156,12 @@ def test_of(path: Path, result: Result) -> Test:
 
 
 def changed_since(test: Test, result: Result) -> str:
-    """Return in words what of a result's list, photos, weights or calibration is another today; '' if nothing is known.
+    """Return in words what of a result's code, list, photos, weights or calibration is another today; '' if unknown.
 
     The test is the one that would be scored today.
     """
+    if reason := _code_difference(result, test):
+        return reason
     with suppress(UserError):  # no data
         if reason := _list_difference(result, test):
             return f"its list {reason}"
@@ -252,6 +262,11 @@ def _list_difference(result: Result, test: Test) -> str:
     if stated.differences(test.origin, ["list"]):
         return f"is {test.images.digest[:8]} today"
     return "".join(f"has {other} today" for other in stated.differences(test.origin, ["content"]))
+
+
+def _code_difference(result: Result, test: Test) -> str:
+    changed = changed_code(result["code"], code_of(test.run.context.model_class))
+    return f"other code of {', '.join(changed)} today" if changed else ""
 
 
 def _weights_difference(result: Result, test: Test) -> str:

@@ -5,11 +5,10 @@ import json
 import logging
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -126,14 +125,6 @@ def _commit() -> str:
             origin = json.loads(package.read_text("direct_url.json") or "{}")
             return origin.get("vcs_info", {}).get("commit_id", UNKNOWN)
     return _git("rev-parse", "HEAD")
-
-
-def changed_since_commit(commit: str, folders: Sequence[str]) -> list[str]:
-    """Return the files in folders of the repository that differ from a commit; none if git does not know it."""
-    if not re.fullmatch("[0-9a-f]{7,64}", commit):
-        return []
-    names = _git("diff", "--name-only", commit, "--", *folders)
-    return [] if names == UNKNOWN else names.splitlines()
 
 
 def _git(*arguments: str) -> str:

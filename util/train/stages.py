@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from model.code import code_of
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
 from model.registry import described
@@ -16,6 +17,7 @@ from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
+from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
@@ -37,6 +39,7 @@ from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
+PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
 
 
 def command(stage: str, description: str | None) -> int:
@@ -128,6 +131,7 @@ def train_stage(
         try:
             if resume:
                 hooks.resume(training, allow_changes)
+            log.info("config: %s", files_of(config.source))
             log.info("%s", described(config.model))
             _describe(training, data.images, config.given)
             _log_start(training, data.images, notes)
@@ -201,6 +205,7 @@ def _checkpoint_facts(
         "photos": photos,
         "base": checkpoint.training_of(start),
         "text": run.context.text_digest,
+        "code": code_of(type(network)),
     }
 
 
@@ -272,11 +277,23 @@ def _validate(
     observers: list[Observer] = [board, examples, watch]
     run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
     scores, _ = board.gather(world)
-    points = dict[str, float]()
-    for output, values in scores.items():
-        points |= {f"{output}_{name}": value for name, value in values.items() if name != "per_class"}
-    training.curves.scalars("validation", points, step)
+    training.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
     for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
         training.curves.image(f"validation/{number}", picture, step)
     leading = FINAL if FINAL in scores else BASE
     return scores[leading]["miou"], scores
+
+
+def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
+    """Return the points of a validation's curves: the scores of each output, and the IoU of each class by its name.
+
+    The base learner's own classes have none.
+    """
+    names = ["background", *classes]
+    points = dict[str, float]()
+    for output, values in scores.items():
+        points |= {f"{output}_{name}": value for name, value in values.items() if name != PER_CLASS}
+        if output != BASE:
+            for class_id, iou in values[PER_CLASS].items():
+                points[f"{output}_iou/{names[int(class_id)]}"] = iou
+    return points

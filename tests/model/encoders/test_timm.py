@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from model.encoders.layouts import load_encoder
 from model.encoders.learning import frozen_beside
-from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
+from model.encoders.needs import ANY_GRIDS, ONE_GRID, Needs, problem_of
+from model.encoders.registry import spec_of
 from model.encoders.residual import SMALL
-from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import EncoderVariant
 from model.mismatch import ModelMismatch
@@ -41,7 +41,7 @@ def encoder_of(backbone: str, **settings: Any):
 @torch.no_grad()
 def test_stages_of_a_transformer_are_groups_of_blocks_after_its_norm(backbone: str) -> None:
     encoder = encoder_of(backbone)
-    patch, depth = spec_of(backbone).stride, len(encoder.net.blocks)
+    patch, depth = spec_of(backbone).patch, len(encoder.net.blocks)
     image = torch.randn(1, 3, 4 * patch, 4 * patch)
     features = encoder(image, intermediate=True)
     every = encoder.net.forward_intermediates(image, norm=True, intermediates_only=True)
@@ -84,7 +84,7 @@ def test_layers_after_the_end_of_a_stage_are_no_blocks_of_it() -> None:
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_grid: bool, parts: tuple) -> None:
-    problem = problem_of(backbone, (ResNetEncoder,), ONE_GRID if one_grid else ANY_GRIDS)
+    problem = problem_of(backbone, Needs((4,), grids=ONE_GRID if one_grid else ANY_GRIDS))
     assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
 
 

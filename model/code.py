@@ -1,0 +1,63 @@
+"""The code of a method: digests of the modules that define it, equal on every machine."""
+
+import ast
+import hashlib
+import re
+import sys
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+PACKAGE = re.compile(r"\bsymnet\.(?=(?:annotations|model|photos|util)\b)")  # which an installed package adds to names
+
+
+def code_of(cls: type[nn.Module]) -> dict[str, str]:
+    """Return the SHA-256 of the modules that define a class and its bases, and of those beside them that they import.
+
+    Neither torch nor Python's own modules count, nor where files lie or how their lines end.
+    """
+    bases = [base for base in cls.__mro__ if base not in nn.Module.__mro__]
+    names = [base.__module__ for base in bases if base.__module__ not in sys.stdlib_module_names]
+    found: dict[str, str] = {}
+    while names:
+        name = names.pop()
+        module = sys.modules[name]
+        if PACKAGE.sub("", name) not in found and getattr(module, "__file__", None):
+            text = Path(str(module.__file__)).read_text(encoding="utf-8")  # with every line end as one character
+            found[PACKAGE.sub("", name)] = _digest(text)
+            names += _beside(module, text)
+    return dict(sorted(found.items()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(PACKAGE.sub("", text).encode()).hexdigest()
+
+
+def _beside(module: ModuleType, text: str) -> Iterator[str]:
+    """Yield the names of the modules in a module's folder that its text imports."""
+    folder = Path(str(module.__file__)).parent
+    for name in _imported(ast.parse(text), str(module.__package__)):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and Path(file).parent == folder:
+            yield name
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Yield the names that the imports of a module in a package name: modules, and what is taken from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            name = resolve_name("." * node.level + (node.module or ""), package)
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def changed_code(before: dict[str, str] | None, now: dict[str, str]) -> list[str]:
+    """Return the modules of a method that are other ones now; none if its code before is not known."""
+    if not before:
+        return []
+    return [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]

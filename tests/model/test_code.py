@@ -1,0 +1,45 @@
+"""The digest of a method's code: of its modules and their helpers, whatever the machine; an edit changes it."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.code import changed_code, code_of
+from model.registry import every_model
+
+HELPER = "FACTOR = 2\n"
+METHOD = (
+    "from helper_of_mine import FACTOR\n\nfrom model.ssp.ssp import SSP\n\n\nclass Mine(SSP):\n    factor = FACTOR\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "helper_of_mine.py").write_text(HELPER)
+    (tmp_path / "method_of_mine.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in ("helper_of_mine", "method_of_mine"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", sorted(every_model()))
+def test_every_method_has_its_own_modules_and_those_of_the_contract(name: str) -> None:
+    cls = every_model()[name]
+    code = code_of(cls)
+    assert {cls.__module__, cls.Settings.__module__, "model.contract"} <= code.keys()
+    assert all(module.startswith("model.") for module in code)
+
+
+def test_an_edit_changes_it_and_line_ends_and_the_package_do_not(folder: Path) -> None:
+    cls = importlib.import_module("method_of_mine").Mine
+    before = code_of(cls)
+    assert {"method_of_mine", "helper_of_mine", "model.ssp.ssp"} <= before.keys()
+    (folder / "helper_of_mine.py").write_bytes(HELPER.replace("\n", "\r\n").encode())
+    (folder / "method_of_mine.py").write_text(METHOD.replace("from model.", "from symnet.model."))
+    assert code_of(cls) == before
+    (folder / "helper_of_mine.py").write_text("FACTOR = 3\n")
+    assert changed_code(before, code_of(cls)) == ["helper_of_mine"]
+    assert changed_code({}, before) == []
