@@ -3,9 +3,11 @@
 #
 # Scores a checkpoint (default: the best of this run) on the fold's novel classes.
 #
-#   EXPERIMENT     such as split0: fold 0; or a file of your own: mine (config/DATASET/mine.yaml), or its path
+#   EXPERIMENT     such as split0: config/DATASET/DATASET_split0_NET.yaml, if that is there, else fold 0 of the recipe;
+#                  or a file of your own: mine (config/DATASET/mine.yaml), or its path
 #   DATASET        such as pascal, coco, mini
-#   GPUS           of this machine, a process each; 0 is the CPU
+#   GPUS           how many of this machine, a process each; 0 is the CPU. For one that you choose:
+#                  CUDA_VISIBLE_DEVICES=3 sh test.sh split0 coco 1
 #   text vectors   a name, or a file
 #   checkpoint     a file of this project or of the authors
 #

@@ -3,9 +3,10 @@
 #
 # Trains the base stage where its checkpoint is missing, then the meta stage.
 #
-#   EXPERIMENT     such as split0: fold 0; or a file of your own: mine (config/DATASET/mine.yaml), or its path
+#   EXPERIMENT     such as split0: config/DATASET/DATASET_split0_NET.yaml, if that is there, else fold 0 of the recipe;
+#                  or a file of your own: mine (config/DATASET/mine.yaml), or its path
 #   DATASET        such as pascal, coco, mini
-#   GPUS           of this machine, a process each; 0 is the CPU
+#   GPUS           how many of this machine, a process each; 0 is the CPU
 #   text vectors   a name, or a file
 #   checkpoint     of a base stage, in place of the run's own
 #

@@ -19,6 +19,7 @@ from model.contract import Task, competing
 from model.encoders.encoder import Features
 from model.encoders.needs import Needs
 from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
+from model.mismatch import ModelMismatch
 from model.parts.base_learner import BaseLearner
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
@@ -55,9 +56,11 @@ class Maps:
         stages: dict[int, Tensor],
         blocks: Iterable[tuple[int, Tensor]] = (),
         base_learner: BaseLearner | None = None,
+        method: str = "this method",
     ):
         self._stages = stages
         self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
+        self._method = method  # which reads them, for messages
         self._base_learner = base_learner
         self._base: Tensor | None = None
         self._is_past = False  # whether blocks came that nobody read
@@ -65,9 +68,13 @@ class Maps:
 
     @property
     def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes."""
+        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes.
+
+        ModelMismatch: the method does not declare it in ``wants``.
+        """
         if self._base is None:
-            assert self._base_learner is not None  # ``Wants.base_learner``
+            if self._base_learner is None:
+                raise self._undeclared("maps.base", "base_learner=True")
             self._base = self._base_learner.hidden(self[HIGH])
         return self._base
 
@@ -75,16 +82,28 @@ class Maps:
         """Yield each block's map (n, C, h, w) with its stage, as soon as it exists.
 
         They come once, before ``maps[stage]`` is asked for, and are not changed: a test keeps those of the last query.
+        ModelMismatch: the method does not declare them in ``wants``.
         """
         assert not self._is_past, "read the blocks before the stages"
+        if not isinstance(self._blocks, Iterator) and not self._blocks:
+            raise self._undeclared("maps.blocks()", "blocks=True")
         yield from self._blocks
 
     def __getitem__(self, stage: int) -> Tensor:
         if isinstance(self._blocks, Iterator):
             for _ in self._blocks:
                 self._is_past = True  # the rest of the encoder
+        if stage not in self._stages:
+            raise self._undeclared(f"maps[{stage}]", f"stages=(..., {stage})")
         x = self._stages[stage]
         return with_gradient_in_layout(x) if x.requires_grad else x
+
+    def _undeclared(self, read: str, declared: str) -> ModelMismatch:
+        """Return the error of a method that reads what it did not declare, so that it was not computed."""
+        has = ", ".join(map(str, self._stages))
+        return ModelMismatch(
+            f"{self._method} reads {read}, and has stages {has}: declare it in wants: Wants({declared})"
+        )
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
@@ -102,7 +121,7 @@ class Maps:
 
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
-        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner, self._method)
         encode = self._encode_changed
         if encode is not None:
             part._encode_changed = lambda change: encode(lambda images: change(images[which]))
@@ -121,7 +140,7 @@ class Maps:
         for of_parts in zip(*(part._blocks for part in parts), strict=True):
             stage, _ = of_parts[0]
             blocks.append((stage, torch.cat([x for _, x in of_parts])))
-        out = Maps(stages, blocks, first._base_learner)
+        out = Maps(stages, blocks, first._base_learner, first._method)
         if first._base_learner is not None:
             out._base = torch.cat([part.base for part in parts])
         out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
@@ -257,10 +276,10 @@ class Method(WithEncoder):
         if self.kept_maps is not None and self.training:
             kept = self.kept_maps(image_n3hw, mask, self._features)
             blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
-            return Maps(kept.stage, blocks_kept, base_learner)
+            return Maps(kept.stage, blocks_kept, base_learner, self.title)
         images = self.encoder.normalise(image_n3hw)
-        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner)
-        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)))
+        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner, self.title)
+        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)), method=self.title)
         return maps
 
     def _stages_and_blocks(

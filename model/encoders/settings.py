@@ -28,7 +28,9 @@ class EncoderSettings:
     # (IMAGENET1K_V1), `torchvision_v2`, `timm` or `package` to find them by name, null for random values
     weights: str | None = None
     pretraining: str | None = None  # the data that a file's weights were trained on: results state it
-    partial: bool = False  # accept a file without some tensors; they start from random values and are named in the log
+    partial: bool = (
+        False  # accept a file without some tensors; they start from random values and are counted in the log
+    )
     output_stride: Literal[8, 16, 32] | None = None  # null: the method's own
     learn: Learn | None = None  # such as {parts: [4], lr_factor: 0.1}; null: nothing, or what the method says
 

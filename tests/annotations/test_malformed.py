@@ -76,7 +76,7 @@ LABEL_STUDIO: list[Damage] = [
 RESULTS: list[Damage] = [
     ("a.json", _json("", height="x"), "is no result of this project"),
     ("a.json", _json("", query="gone.jpg"), "'gone.jpg' is not in the folder of photos"),
-    ("a.json", _json("", query="a" * 300), "is not in the folder of photos"),
+    ("a.json", _json("", query="a" * 300), "a.json: "),
     ("accepted (1).csv", _in("class,", "class;"), "needs the columns"),
 ]
 YOLO: list[Damage] = [

@@ -17,7 +17,18 @@ from model.registry import class_of, every_model
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import begin_own_configs, config_folder, data_sets, find_config, methods, read_tree
+from util.config.compose import (
+    begin_own_configs,
+    config_folder,
+    data_sets,
+    files_of,
+    find_config,
+    methods,
+    name_of,
+    read_tree,
+    selection_of,
+    source_named,
+)
 from util.config.read import read_config, to_dict
 from util.config.tree import place_of
 from util.errors import UserError
@@ -167,8 +178,8 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
         ),
         (("config/mini/mne.yaml", "mini"), "mne.yaml: no such config for mini; did you mean 'mine'?"),
         (("{folder}/mini/mine.yaml", "pascal"), "mine.yaml: is of data set mini; name it in place of pascal"),
-        (("mine", "mini", "ssp"), "mine.yaml: names its method and encoder itself; leave out MODEL and NET"),
-        (("mine", "mini", None, "vgg16"), "mine.yaml: names its method and encoder itself; leave out MODEL and NET"),
+        (("mine", "mini", "ssp"), "mine.yaml: names its method and encoder itself; leave out --model ssp"),
+        (("mine", "mini", None, "vgg16"), "mine.yaml: names its method and encoder itself; leave out --net vgg16"),
     ],
 )
 def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, part: str) -> None:
@@ -179,14 +190,102 @@ def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, p
 
 
 @pytest.mark.parametrize("ending", ["", ".yaml"])
-def test_a_file_says_what_the_second_rule_does(configs: Path, ending: str) -> None:
+def test_a_file_says_what_the_third_rule_does(configs: Path, ending: str) -> None:
     composed = read("split2", "mini", "ssp", "lite1")
     mine = configs / "mini/mine.yaml"
     mine.write_text(f"base: [ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
     assert read_config(mine) == replace(composed, run=replace(composed.run, name="mine"))
 
 
-def test_the_first_rule_takes_the_file_of_method_and_encoder(configs: Path) -> None:
+@pytest.mark.parametrize("experiment", ["mine", "config/mini/mine.yaml"])
+def test_names_of_the_environment_give_way_to_a_file(
+    configs: Path, experiment: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    (configs / "mini/mine.yaml").write_text("base: bam.yaml")
+    monkeypatch.setenv("MODEL", "ssp")
+    assert find_config(experiment, "mini", "ssp").stem == "mine"
+    assert source_named(["config/mini/mine.yaml"], "ssp", None) == Path("config/mini/mine.yaml")
+    note = (
+        "note: config/mini/mine.yaml: names its method and encoder itself; MODEL=ssp of the environment has no effect"
+    )
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count(note) == 2
+
+
+OF_RUNS = [  # words; the file of their run's name, and its content
+    (("split1", "pascal"), "pascal/pascal_split1_resnet50", "base: symnet.yaml"),
+    (("split1", "coco", None, "lite0"), "coco/coco_split1_lite0", "base: [symnet.yaml, ../encoder/lite0.yaml]"),
+    (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", "base: ssp.yaml"),
+    (
+        ("split1", "mini", "ssp", "timm/test_resnet"),
+        "mini/mini_split1_ssp_timm-test_resnet",
+        "base: [ssp.yaml, ../encoder/timm.yaml]\nmodel: {encoder: {backbone: timm/test_resnet}}",
+    ),
+    (("split1", "mini", "sam3"), "mini/mini_split1_sam3", "base: [mini.yaml, ../model/sam3.yaml]"),
+]
+
+
+@pytest.mark.parametrize(("words", "file", "content"), OF_RUNS, ids=[file for _, file, _ in OF_RUNS])
+def test_the_file_of_the_run_s_name_is_the_first(configs: Path, words: tuple, file: str, content: str) -> None:
+    """By the words of a command, whose other settings stay as they were, and by its path."""
+    path = Path(f"config/{file}.yaml")
+    path.unlink(missing_ok=True)
+    before = read(*words)
+    path.write_text(f"{content}\ndata: {{fold: 1}}\nrun: {{seed: 7}}")
+    after = read(*words)
+    assert after == replace(before, run=replace(before.run, seed=7)) == read_config(path)
+    assert find_config(*words) == path and files_of(before.source) != files_of(after.source) == str(path)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("base: symnet.yaml\ndata: {fold: 3}", "its name says data.fold = 2, its content 3 (config/pascal/"),
+        ("base: symnet.yaml", "its name says data.fold = 2, its content 0 (config/pascal/pascal.yaml:"),
+        ("base: bam.yaml\ndata: {fold: 2}", "its name says model.name = symnet, its content bam (config/"),
+        ("base: symnet.yaml\ndata: {fold: 2}", "model.encoder.backbone = vgg16, its content resnet50 (config/"),
+        ("base: ../coco/symnet.yaml\ndata: {fold: 2}", "its name says data.name = pascal, its content coco (config/"),
+    ],
+)
+def test_a_file_of_the_name_of_another_run_is_refused(configs: Path, content: str, says: str, by_path: bool) -> None:
+    mine = configs / "pascal/pascal_split2_vgg16.yaml"
+    mine.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_config(
+            "config/pascal/pascal_split2_vgg16.yaml" if by_path else find_config("split2", "pascal", None, "vgg16")
+        )
+    message = str(caught.value)
+    assert message.startswith("config/pascal/pascal_split2_vgg16.yaml: ") and says in message and "\n" not in message
+
+
+def test_a_file_of_the_name_of_a_run_shares_its_base_stage(configs: Path) -> None:
+    mine = configs / "pascal/pascal_split1_symnet_plus_resnet50.yaml"
+    mine.write_text("base: symnet_plus.yaml\ndata: {fold: 1}")
+    for config in (read("split1", "pascal", "symnet_plus"), read_config(mine)):
+        assert config.run.base_folder == "runs/pascal_split1_resnet50/base"
+
+
+def test_a_value_of_the_file_of_a_run_is_taken_as_it_is_or_refused(configs: Path) -> None:
+    """As in every file that is named: only inherited sides become the nearest that a method takes."""
+    (configs / "pascal/pascal_split0_resnet50.yaml").write_text("base: symnet.yaml\ndata: {size: 470}")
+    with pytest.raises(UserError, match=r"pascal_split0_resnet50.yaml:2: data.size = 470 is not 8k"):
+        read("split0", "pascal")
+
+
+@pytest.mark.parametrize("sections", ["DATA, TRAIN", "Data, Train, Method"])
+def test_a_config_of_bam_is_recognised(configs: Path, sections: str) -> None:
+    mine = configs / "pascal/theirs.yaml"
+    mine.write_text("".join(f"{name}:\n  key: 1\n" for name in sections.split(", ")))
+    says = rf"theirs.yaml: is a config as BAM has them \(sections {sections}\); docs/configuration.md has its keys"
+    for words in (("theirs", "pascal"), ("config/pascal/theirs.yaml", "pascal")):
+        with pytest.raises(UserError, match=says):
+            find_config(*words)
+    with pytest.raises(UserError, match=says):
+        read_config(mine)
+
+
+def test_the_second_rule_takes_the_file_of_method_and_encoder(configs: Path) -> None:
     before = read("split2", "mini", "ssp", "lite0")
     (configs / "mini/ssp_lite0.yaml").write_text("base: [ssp.yaml, ../encoder/lite0.yaml]\nmeta_stage: {epochs: 9}")
     after = read("split2", "mini", "ssp", "lite0")
@@ -204,6 +303,17 @@ def test_what_a_file_changes_with_an_encoder_comes_with_its_heirs(configs: Path)
     mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite00: {meta_stage: {epochs: 9}}")
     with pytest.raises(UserError, match=r"mine.yaml:3: encoders.lite00: no such encoder; did you mean 'lite0'\?"):
         read_config(heir)
+
+
+def test_what_a_file_changes_with_an_encoder_of_its_base_counts(configs: Path) -> None:
+    """Unless a later encoder replaces it."""
+    change = "encoders: {resnet10: {meta_stage: {epochs: 8}}}"
+    recipe = configs / "mini/ssp.yaml"
+    recipe.write_text(f"base: [mini.yaml, ../model/ssp.yaml, ../encoder/resnet10.yaml]\n{change}")
+    assert [read("split0", "mini", "ssp", net).meta_stage.epochs for net in ("resnet10", "lite0")] == [8, 20]
+    heir = configs / "mini/heir.yaml"
+    heir.write_text(f"base: [hsnet.yaml]\n{change}")
+    assert read_config(heir).meta_stage.epochs == 8
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
@@ -245,10 +355,10 @@ def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
     for name in data_sets():
         if name not in ("pets", "mini"):
             shutil.rmtree(configs / name)
-    assert {source.name for source in experiments()} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
+    assert {name_of(source) for source in experiments()} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
     content["data"] |= {"fold_rule": "lists", "folds": 1}
     path.write_text(yaml.safe_dump(content))
-    of_pets = {source.name for source in experiments() if source.dataset == "pets"}
+    of_pets = {name_of(source) for source in experiments() if selection_of(source).dataset == "pets"}
     assert "pets_split0_ssp_resnet50" in of_pets
     assert of_pets.isdisjoint({"pets_split0_bam_resnet50", "pets_split0_resnet50"})
 
@@ -315,7 +425,8 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
     assert config.run.name == name
     assert copy == config
     assert to_dict(copy) == to_dict(config)
-    assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
+    first, *lines = text.splitlines()
+    assert first == f"# {files_of(config.source)}" and all(line.endswith(":") or "  # " in line for line in lines)
 
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:
@@ -339,7 +450,8 @@ def test_what_is_there_is_listed(capsys) -> None:
         command_line.parser(None).parse_args(["--list"])
     output = capsys.readouterr().out
     assert ended.value.code == 0 and "MODEL: abcdfss, bam, " in output and "NET: dinov2_vits14, " in output
-    assert re.search("^  pascal, split0 to split3: .*ssp, ssp_lite0, symnet, ", output, re.MULTILINE)
+    own = ".*pascal_split0_resnet50, .*ssp, ssp_lite0, symnet, "
+    assert re.search(f"^  pascal, split0 to split3: {own}", output, re.MULTILINE)
     assert re.search("^  voc, split0: none$", output, re.MULTILINE)
 
 
@@ -348,7 +460,7 @@ def test_what_is_there_is_listed(capsys) -> None:
     [
         (["split1"], "cannot read this config"),
         (["split1", "pascal", "4"], "name a YAML file, or an experiment and a data set"),
-        (["config/mini/symnet.yaml", "--net", "vgg16"], "--net .* go with"),
+        (["config/mini/symnet.yaml", "--net", "vgg16"], "leave out --net vgg16"),
         (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
     ],
 )
@@ -407,6 +519,10 @@ def test_a_file_of_the_working_folder_has_bases_of_the_project(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config/mini").mkdir(parents=True)
     (tmp_path / "config/mini/mine.yaml").write_text("base: [ssp.yaml, ../encoder/lite0.yaml]\ndata: {size: 97}\n")
+    (tmp_path / "config/mini/mini_split2_lite0.yaml").write_text("base: symnet_lite0.yaml\ndata: {fold: 2, size: 97}\n")
+    (tmp_path / "config/mini/ssp_lite0.yaml").write_text("base: mine.yaml\n")
+    assert find_config("split2", "mini", None, "lite0") == Path("config/mini/mini_split2_lite0.yaml")
+    assert [read("split2", "mini", method, "lite0").data.size for method in ("symnet", "ssp")] == [97, 97]
     found = find_config("mine", "mini")
     assert found == Path("config/mini/mine.yaml")
     config = read_config(found)

@@ -27,14 +27,16 @@ from tests.helpers.paths import REPOSITORY
 from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
+from util.checkpoints.weights import start_problem
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
-from util.errors import UserError
-from util.launch import launch, reproduce
+from util.errors import EXIT_USER_ERROR, UserError
+from util.launch import launch, plan, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
 from util.report import show
+from util.runtime.network import build_model
 from util.runtime.run_folder import ENVIRONMENT
 from util.train.optim import StepSchedule
 
@@ -58,9 +60,10 @@ def handlers() -> Iterator[None]:
 def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
     """Text vectors and a checkpoint come in either order; ``--model`` and ``--net`` win over the environment."""
     source = find_config("split0", "pascal", "symnet", "resnet50")
-    for rest in (["glove", "a.pth"], ["a.pth", "glove"]):
-        expected = source, 0, ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
-        assert launch.parse(["split0", "pascal", "0", *rest]) == expected
+    words = {"glove": ["--set", "data.text=glove"], "a.pth": ["--checkpoint", "a.pth"]}
+    for first, second in (("glove", "a.pth"), ("a.pth", "glove")):
+        expected = source, 0, [*CPU, *words[first], *words[second]]
+        assert launch.parse(["split0", "pascal", "0", first, second]) == expected
     scored = launch.parse(["split0", "pascal", "0", "a.pth"], trains=False)
     assert scored == (source, 0, [*CPU, "--set", "test.checkpoint=a.pth"])
     with pytest.raises(UserError, match="write --set before"):
@@ -186,13 +189,74 @@ def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: s
         (["train", "splitt0", "pascal", "0"], "splitt0: no such config for pascal; did you mean 'split0'"),
         (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp.*'ssp'"),
         (["test", "split0", "pascal", "0", "some/where"], "'some/where'"),
-        (["train", "split0", "pascal", "999"], "999 GPUs"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[str], place: str, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["launch", *words])
     with pytest.raises(UserError, match=place):
         launch.main()
+
+
+@pytest.mark.parametrize(
+    ("available", "says"),
+    [
+        (0, "this machine has no GPU; write 0 for the CPU: NET=lite0 sh test.sh split0 coco 0 --set 'run.name=a b'"),
+        (2, "this machine has 2, and 3 says how many, not which: NET=lite0 sh test.sh split0 coco 2 --set "),
+        (2, "; for one of them: CUDA_VISIBLE_DEVICES=1 NET=lite0 sh test.sh split0 coco 1 --set 'run.name=a b'"),
+    ],
+)
+def test_too_many_gpus_are_refused_with_what_to_type(available: int, says: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "gpu_count", lambda: available)
+    monkeypatch.setattr(launch, "gpu_problem", lambda: "")
+    monkeypatch.delenv("MODEL", raising=False)
+    monkeypatch.setenv("NET", "lite0")
+    command = ["test.sh", "split0", "coco", "3", "--set", "run.name=a b"]
+    with pytest.raises(UserError, match=re.escape(says)):
+        launch.check_gpus(3, command)
+    launch.check_gpus(available, command)
+
+
+def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_yaml, monkeypatch, capsys):
+    """Before the base stage, by the numbers of the plan; files that the training replaces count as free."""
+    path = mini_yaml("bam", data={"text": "none"})
+    scripts = list[str]()
+    monkeypatch.setattr(launch, "run_script", lambda script, *_: scripts.append(script))
+    monkeypatch.setattr(plan, "free_bytes", lambda _: 10**5)
+    says = r"the disk is too small: .* GB are kept, .* 0\.0 GB are free; free some"
+    with pytest.raises(UserError, match=says) as caught:
+        launch.train(path, 0, [])
+    launch.train(path, 0, ["--dry-run"])
+    planned = capsys.readouterr()
+    assert planned.out.startswith(f"config: {path}\n") and f"error: {caught.value}\n" in planned.err
+    assert scripts == [] and not Run(read_config(path)).folder("base").exists()
+    written = Run(read_config(path)).folder("base") / BEST
+    written.parent.mkdir(parents=True)
+    with written.open("wb") as file:
+        file.truncate(10**9)
+    assert plan.disk_problem([stage_in(written.parent, Run(read_config(path)), "meta", 0)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "says"),
+    [
+        ("bam", None, "this checkpoint does not exist"),
+        ("bam", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "not weights of this model as configured"),
+        ("ssp", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "SSP has no base stage to start from"),
+    ],
+)
+def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str, *, mini_yaml, tmp_path: Path, capsys):
+    file = tmp_path / "named.pth"
+    if content is not None:
+        torch.save(content, file)
+    assert launch.train(mini_yaml(method), 0, ["--dry-run", "--checkpoint", str(file)]) == EXIT_USER_ERROR
+    (error,) = re.findall("^error: .*", capsys.readouterr().err, re.MULTILINE)
+    assert error.startswith(f"error: {file}: ") and says in error
+
+
+def test_a_dry_run_takes_a_base_stage_that_fits(mini_yaml, tmp_path: Path):
+    run = Run(read_config(mini_yaml("bam")))
+    torch.save(build_model(run.config, text_width=0).base_stage().state_dict(), tmp_path / "named.pth")
+    assert start_problem(run, str(tmp_path / "named.pth")) == ""
 
 
 def test_which_of_several_processes_was_killed_is_said(monkeypatch: pytest.MonkeyPatch, handlers):
@@ -279,7 +343,10 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     environment = json.loads((folder / "environment.json").read_text())
     assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
     assert "fold: 0" in (folder / "config.yaml").read_text()
-    assert f"{stage} stage" in (folder / "log.txt").read_text()
+    log = (folder / "log.txt").read_text()
+    first_line, *_ = log.splitlines()
+    assert first_line.endswith(" config: config/mini/symnet.yaml + config/encoder/resnet10.yaml")
+    assert f"{stage} stage" in log
     metrics = json.loads((folder / "metrics.json").read_text())
     losses = metrics["epochs"][0]["losses"]
     total = losses.pop("total")

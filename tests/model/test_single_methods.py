@@ -18,6 +18,25 @@ from tests.model.varied import bare_encoder
 
 
 @pytest.mark.parametrize(
+    ("read", "fix"),
+    [
+        (lambda maps: maps[2], "reads maps[2], and has stages 3: declare it in wants: Wants(stages=(..., 2))"),
+        (lambda maps: maps.base, "reads maps.base, and has stages 3: declare it in wants: Wants(base_learner=True)"),
+        (
+            lambda maps: [*maps.blocks()],
+            "reads maps.blocks(), and has stages 3: declare it in wants: Wants(blocks=True)",
+        ),
+    ],
+)
+def test_a_method_that_reads_what_it_did_not_declare_is_told_so(read, fix: str, monkeypatch) -> None:
+    network = small_model("ssp", 1)
+    monkeypatch.setattr(network, "support", lambda maps, mask: read(maps))
+    with pytest.raises(ModelMismatch) as caught:
+        network(drawn_episode("ssp", 1, 1))
+    assert str(caught.value) == f"SSP {fix}"
+
+
+@pytest.mark.parametrize(
     ("box", "even", "cells"),  # (top, bottom, left, right) in an image of 4 x 4 cells of 8 pixels
     [
         ((8, 24, 0, 16), False, [4, 5, 8, 9]),

@@ -14,6 +14,7 @@ from tests.prepare.printed import assert_done
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.lists.index import load_index
+from util.prepare.division import _give_each_side_enough
 
 SOURCES = ["masks", "coco", "labelme", "yolo"]
 
@@ -198,3 +199,41 @@ def test_lists_that_were_edited_are_not_replaced(prepare, project: Path, tmp_pat
     edited.write_text("0\n1\n")
     assert f"data/pets/lists/{name}: was edited, or written beside" in prepare(*words).error
     assert edited.read_text() == "0\n1\n"
+
+
+@pytest.mark.parametrize("count", [4, 5, 7])
+def test_a_class_of_four_photos_has_two_on_each_side(prepare, project: Path, tmp_path: Path, count: int) -> None:
+    """Every photo shows one class: a quarter of four or five for testing would be one."""
+    words = annotated(tmp_path, "masks", {str(n): [1 + n % 3] for n in range(3 * count)})
+    assert_done(prepare(*words))
+    lists = lists_of(project)
+    for column in range(3):
+        shown = {str(n) for n in range(column, 3 * count, 3)}
+        assert len(shown & lists["test"]) == 2
+        assert len(shown & lists["train"]) == count - 2
+
+
+def test_a_class_of_three_photos_is_too_small_to_divide(prepare, project: Path, tmp_path: Path) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 if n < 3 else 2] for n in range(9)})
+    assert "add photos (a class needs 4), leave classes out by --skip-rare N" in prepare(*words).error
+
+
+def test_photos_of_several_classes_keep_two_of_each_on_each_side() -> None:
+    """A photo is moved only if no class that it shows would lack one then."""
+    shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0], [0, 1], [0, 1]], bool)
+    is_test = np.array([True, False, False, False, False, False])
+    _give_each_side_enough(is_test, shown)
+    assert (shown[is_test].sum(0) >= 2).all() and (shown[~is_test].sum(0) >= 2).all()
+
+
+@pytest.mark.parametrize("has_photo_folders", [False, True])
+def test_parts_are_kept_beside_a_class_called_train(
+    prepare, project: Path, tmp_path: Path, has_photo_folders: bool
+) -> None:
+    inside = stripe(1)
+    for n in range(16):
+        name, part = ("train", "bus")[n % 2], ("train", "train", "val", "val")[n // 2 % 4]
+        save_photo(tmp_path / "photos" / (f"{part}/{name}" if has_photo_folders else "") / f"{n}.png", n, (60, 60))
+        save_grey(tmp_path / f"masks/{part}/{name}/{n}.png", inside)
+    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--folds", 2)
+    assert_done(prepare(*words), "the parts that folders name are kept: train 8, test 8", "fold 1 tests: train")

@@ -1,6 +1,7 @@
 """Tables of single results: what a deviation is of, and what is scored."""
 
 from tests.report.conftest import ENTRY, result
+from util.evaluate.titles import classes_in_no_mean
 from util.report.result_table import class_table, protocol_table, score_table
 
 
@@ -29,3 +30,15 @@ def test_a_stretched_input_is_not_scored_on_a_letterbox() -> None:
         ["letterbox 473 x 473", "square"],
         ["stretch 400 x 400", "size of the input"],
     ]
+
+
+def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:
+    left_out = {"left_out": ["boat", "spoon"], "classes_without_episodes": 4}
+    assert classes_in_no_mean(result(**left_out)) == [
+        "2 classes have too few images and are left out (data.rare_classes: skip): boat, spoon",
+        "4 other classes have no episode and are excluded from every mean",
+    ]
+    assert classes_in_no_mean(result(classes_without_episodes=1)) == [
+        "1 classes have no episode and are excluded from every mean"
+    ]
+    assert classes_in_no_mean(result()) == []

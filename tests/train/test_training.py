@@ -1,6 +1,8 @@
 """Training: its start, its episodes by number, its gradients, and one process beside two."""
 
 import json
+import re
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +15,11 @@ from model.contract import FewShotModel
 from model.episode import Episode, Output
 from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
+from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
-from util.checkpoints.weights import init_network
+from util.checkpoints.weights import fill_encoder, init_network
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
@@ -39,9 +42,11 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
-    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*python prepare.py check"):
-        load_index(config.data, "train")
-    assert prepare_command(config.data) == "python prepare.py mini --out nowhere"
+    command = prepare_command(config.data)
+    assert command == "python prepare.py mini --out nowhere"
+    for name, fix in (("mini", command), ("other", "python prepare.py check")):
+        with pytest.raises(UserError, match=rf"nowhere: this data folder does not exist.*{fix}"):
+            load_index(replace(config.data, name=name), "train")
     for name in ("meta_stage_data", "base_stage_data"):
         monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
@@ -53,6 +58,17 @@ def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_
     other = read_config(mini_yaml("ssp", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini \d"):
         init_network(Run(other), "meta", resume=False)
+
+
+def test_tensors_that_a_partial_file_lacks_are_counted(mini_yaml, tmp_path: Path) -> None:
+    file = tmp_path / "partial.pth"
+    encoder = {"backbone": NARROW, "stem": "plain", "weights": str(file), "partial": True}
+    config = read_config(mini_yaml("ssp", model={"encoder": encoder}))
+    network = build_model(config, text_width=0)
+    kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
+    torch.save(kept, file)
+    counted = r"\d\d tensors start from random values, such as layer3\.\S+"
+    assert re.fullmatch(rf"encoder: {file}, {counted}", fill_encoder(config, network))
 
 
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:

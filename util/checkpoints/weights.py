@@ -87,13 +87,25 @@ def init_network(
 def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     """Refuse (UserError) a stage that data set or model do not have, and a base stage for a model without one."""
     source = run.config.source
-    model_class = run.context.model_class
+    model_class = class_of(run.config.model)
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
     if model_class.only_base_stage and stage == "meta":
         raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
+
+
+def start_problem(run: Run, base: str) -> str:
+    """Return why a run's meta stage cannot start from a base stage's checkpoint; '' if it can."""
+    config = run.config
+    context = RunContext(config, Fold.of(config.data), class_of(config.model), vectors=None)  # which it does not load
+    try:
+        _check_start(run, "meta", base)
+        load_checkpoint(context, build_model(config, text_width=1), "base", base)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
@@ -180,7 +192,7 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
 
 
 def fill_encoder(config: Config, network: FewShotModel) -> str:
-    """Fill the model's encoder as the config asks; return a line for the log that names the tensors left random.
+    """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
 
     It is "" for a method without encoder and networks.
 
@@ -207,8 +219,10 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
 
 
 def _filled(missing: list[str], licence: str | None) -> str:
-    """Return what the line for the log says of a filled encoder: the tensors left random, and the licence."""
-    complete = f"{len(missing)} tensors start from random values: {', '.join(missing)}" if missing else "complete"
+    """Return what the line for the log says of a filled encoder: how many tensors are left random, and the licence."""
+    complete = "complete"
+    if missing:
+        complete = f"{len(missing)} tensors start from random values, such as {missing[0]}"
     return f"{complete}; licence of the weights: {licence}" if licence else complete
 
 

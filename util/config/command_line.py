@@ -8,13 +8,16 @@ from typing import Any
 
 from util import cli
 from util.config.compose import (
+    CHOICE,
     NAMES,
     OF_TIMM,
+    OWN,
     Source,
     add_choice,
     data_file,
     data_sets,
     encoders,
+    files_of,
     methods,
     read_tree,
     source_named,
@@ -24,8 +27,6 @@ from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.errors import one_line
-
-CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 
 
 def parser(description: str | None) -> cli.Parser:
@@ -81,8 +82,8 @@ def _listing() -> Iterator[str]:
     yield "data sets with their folds, and their own files for methods and encoders:"
     for name in data_sets():
         file = data_file(name)
-        stems = sorted(path.stem for path in file.parent.glob("*.yaml"))
-        recipes = [stem for stem in stems if stem != name and not stem.startswith(f"{name}_split")]
+        stems = {path.stem for folder in (file.parent, OWN / name) for path in folder.glob("*.yaml")}
+        recipes = sorted(stems - {name})
         folds = value_of(read_tree(file), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
         yield f"  {name}, {experiments}: {', '.join(recipes) or 'none'}"
@@ -97,7 +98,7 @@ def show(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
         config, tree = read_with_sources(named(options, options.config), options.overrides)
-        print("\n".join(_lines(to_dict(config), tree, str(config.source), "")))
+        print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, str(config.source), "")]))
     return options.print_config
 
 

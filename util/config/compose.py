@@ -2,19 +2,23 @@
 
 ``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the first of
 
-1. ``config/pascal/<method>_<net>.yaml``,
-2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
-3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
+1. ``config/pascal/<run>.yaml``, by the name of its run: ``pascal_split2_<method>_<net>``, for Sym-Net without method,
+2. ``config/pascal/<method>_<net>.yaml``,
+3. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
+4. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
-The fold comes last. A file names others as ``base``; its own values win. Values for one encoder alone stand under
-``encoders: {<net>: ...}`` of a file, and are laid over that encoder's file where this comes later.
+The first states its fold, method and encoder itself, as its name says them; else the fold comes last. A file names
+others as ``base``; its own values win. Values for one encoder alone stand under ``encoders: {<net>: ...}`` of a file:
+they are laid over that file, or over the encoder's where this comes later.
 """
 
 import argparse
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
 
@@ -32,18 +36,21 @@ from util.config.tree import (
     nested,
     override_tree,
     parse_file,
+    place_of,
     places,
     value_of,
     with_ending,
 )
 from util.errors import UserError, nearest
 from util.files import REPOSITORY, files_below, link
+from util.launcher import is_first_of_machine
 
 OWN = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names
 USUAL_NET = "resnet50"
 TIMM = "timm"  # the name of the file for all networks of timm
 OF_TIMM = "timm/"  # before timm's name of a network
+CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
@@ -106,13 +113,16 @@ class Selection:
             return None
         return TIMM if self.net.startswith(OF_TIMM) else self.net
 
+    def file(self, name: str) -> Path:
+        """Return a file of its data set, in the working folder or the project, whether it is there or not."""
+        return in_configs(OWN / self.dataset / f"{name}.yaml")
+
     @property
     def files(self) -> list[Path]:
-        """Its files, by the three rules."""
-        folder = config_folder() / self.dataset
+        """Its files, by the rules 2 to 4."""
         encoder = [config_folder() / "encoder" / f"{self.encoder}.yaml"] if self.encoder else []
-        of_both = folder / f"{self.method}_{self.encoder}.yaml"
-        of_method = folder / f"{self.method}.yaml"
+        of_both = self.file(f"{self.method}_{self.encoder}")
+        of_method = self.file(self.method)
         if of_both.exists():
             return [of_both]
         if of_method.exists():
@@ -139,6 +149,12 @@ def arguments_of(source: Source) -> list[str]:
     return source.arguments if isinstance(source, Selection) else [str(source)]
 
 
+def files_of(source: Source) -> str:
+    """Return in words which files make a config, without their bases."""
+    files = source.files if isinstance(source, Selection) else [source]
+    return " + ".join(map(str, files))
+
+
 def name_of(source: Source) -> str:
     """Return the name of a config's run, where the config names no other."""
     return source.name if isinstance(source, Selection) else source.stem
@@ -147,14 +163,30 @@ def name_of(source: Source) -> str:
 def source_named(names: Sequence[str], method: str | None, net: str | None) -> Source:
     """Return the config that names stand for: a file, or an experiment and a data set, with a method and an encoder.
 
-    UserError: others; a method or an encoder beside a file.
+    UserError: others; a method or an encoder beside a file, but for those of the environment.
     """
     if len(names) == 2:
         return find_config(names[0], names[1], method, net)
-    if len(names) == 1 and not method and not net:
-        return Path(names[0])
-    also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
-    raise UserError(f"'{' '.join(names)}': name {NAMES}; {also}")
+    if len(names) == 1:
+        return _alone(Path(names[0]), method, net)
+    raise UserError(f"'{' '.join(names)}': name {NAMES}")
+
+
+def _alone(file: Path, method: str | None, net: str | None) -> Path:
+    """Return a file that names its method and encoder itself; a note says that those of the environment do nothing.
+
+    UserError: others are named beside it.
+    """
+    named = {name: value for name, value in zip(CHOICE, (method, net), strict=True) if value}
+    for name, value in named.items():
+        if value != os.environ.get(name):
+            option = f"--{name.lower()} {value}"
+            raise UserError(f"{file}: names its method and encoder itself; leave out {option}, or name a fold: split0")
+    if named and is_first_of_machine():
+        unused = " ".join(f"{name}={value}" for name, value in named.items())
+        note = f"note: {file}: names its method and encoder itself; {unused} of the environment has no effect here"
+        print(note, file=sys.stderr, flush=True)
+    return file
 
 
 def source_of(text: str) -> Source:
@@ -246,6 +278,8 @@ def file_of(named: str, dataset: str) -> Path | None:
 def find_config(experiment: str, dataset: str, method: str | None = None, net: str | None = None) -> Source:
     """Return where the config of an experiment comes from: a file, or the files of a fold such as ``split0``.
 
+    A fold's file of the name of the run is the former.
+
     Args:
         experiment: a fold, a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``.
@@ -261,9 +295,7 @@ def find_config(experiment: str, dataset: str, method: str | None = None, net: s
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}; {LISTED}")
     file = file_of(experiment, dataset)
     if file is not None:
-        if method or net:
-            raise UserError(f"{file}: names its method and encoder itself; leave out MODEL and NET (unset MODEL NET)")
-        return file
+        return _alone(file, method, net)
     fold = FOLD.fullmatch(experiment)
     if fold is None:
         files = (path.stem for path in data_file(dataset).parent.glob("*.yaml"))
@@ -273,7 +305,9 @@ def find_config(experiment: str, dataset: str, method: str | None = None, net: s
     method = method or MAIN_METHOD
     if method not in methods():
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods())}; {LISTED}")
-    return _checked(Selection(dataset, int(fold[1]), method, _chosen_net(dataset, method, net)))
+    selection = _checked(Selection(dataset, int(fold[1]), method, _chosen_net(dataset, method, net)))
+    own = selection.file(selection.name)
+    return own if own.is_file() else selection
 
 
 def _chosen_net(dataset: str, method: str, net: str | None) -> str | None:
@@ -308,47 +342,91 @@ def _checked(selection: Selection) -> Selection:
 def read_tree(source: Source) -> Tree:
     """Return the merged content of a config: of a file with its bases, or of the files of a selection.
 
-    A file's base stage is its own, unless the file itself says otherwise. UserError: missing file, broken YAML, or a
-    key written twice; it names the place.
+    A file's base stage is its own, unless the file itself says otherwise, or has the name of a run. UserError: missing
+    file, broken YAML, a key written twice, or a file that has the name of another run; it names the place.
     """
-    layers = _Layers()
     if isinstance(source, Selection):
-        for path in source.files:
-            layers.add(path)
-        return merged([*layers.all, source.own_values])
-    layers.add(source)
-    tree = merged(layers.all)
+        return merge(merged(_layers(source.files)), source.own_values)
+    tree = merged(_layers([source]))
+    run = selection_of(source)
+    if run is not None:
+        _check_name(source, tree, run)
     leaf = find(tree, BASE_FOLDER)
-    if isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(source):
+    if run is None and isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(source):
         tree["run"] = {key: value for key, value in tree["run"].items() if key != "base_folder"}
     return tree
 
 
-@dataclass
-class _Layers:
-    """The parts of a config, later ones winning; a file that several name as their base has the first of its places."""
+def selection_of(source: Source) -> Selection | None:
+    """Return the names on a command line that a config stands for: a file's, if it has the name of their run."""
+    if isinstance(source, Selection):
+        return source
+    dataset = source.absolute().parent.name
+    parts = re.fullmatch(rf"{re.escape(dataset)}_{FOLD.pattern}_(.+)", source.stem)
+    if parts is None:
+        return None
+    fold, rest = parts.groups()
+    begun_with = [method for method in methods() if f"{rest}_".startswith(f"{method}_")]
+    method = max(begun_with, key=len, default=MAIN_METHOD)
+    net = rest.removeprefix(method).removeprefix("_")
+    if net.startswith(in_names(OF_TIMM)):
+        net = OF_TIMM + net.removeprefix(in_names(OF_TIMM))
+    run = Selection(dataset, int(fold), method, net or None)
+    is_encoder = run.encoder in (*encoders(), TIMM) if net else has_networks(method)
+    return run if is_encoder and run.name == source.stem else None
 
-    all: list[Layer] = field(default_factory=list)
-    done: set[Path] = field(default_factory=set)
 
-    def add(self, path: Path) -> None:
-        """Add a file, after its bases, and after it what the files so far change with it, if it is an encoder's."""
-        if path.resolve() in self.done:
-            return
-        self.done.add(path.resolve())
-        for base in bases_of(path):
-            self.add(_file_of_base(path, base))
-        self.all.append(path)
-        if path.resolve().parent.name == "encoder":
-            self.all += list(self._with_encoder(path.stem))
+def _check_name(path: Path, tree: Tree, run: Selection) -> None:
+    """Refuse (UserError) a file that has the name of a run, and another data set, fold, method or encoder."""
+    backbone = "model.encoder.backbone"
+    net = run.encoder and in_names(str(run.net))
+    named = {"data.name": run.dataset, "data.fold": run.fold, "model.name": run.method, backbone: net}
+    for key, wanted in named.items():
+        given = encoder_of(tree) if key == backbone else value_of(tree, key)
+        if given != wanted:
+            content = f"its content {given} ({place_of(tree, key) or 'by default'})"
+            raise UserError(
+                f"{path}: its name says {key} = {wanted}, {content}: set it in this file, or rename the file"
+            )
 
-    def _with_encoder(self, encoder: str) -> Iterator[Tree]:
-        """Yield what the files so far change with an encoder."""
-        files = [layer for layer in self.all if isinstance(layer, Path)]
-        for path in files:
-            changes = _changes_with_encoders(path)
-            if encoder in changes:
-                yield changes[encoder]
+
+def _layers(files: Sequence[Path]) -> list[Layer]:
+    """Return the parts of a config, later ones winning: files after their bases, and what they change with encoders.
+
+    What a file changes with an encoder comes after both; where the encoder is first, it counts if no other replaced it.
+    """
+    every = list(_with_bases(files, set()))
+    last = [path for path in every if _is_of_encoder(path)][-1:]
+    in_use = {path.resolve() for path in _with_bases(last, set())}
+    layers = list[Layer]()
+    for i, path in enumerate(every):
+        layers.append(path)
+        if _is_of_encoder(path):
+            layers += [change for earlier in every[:i] for change in _changes(earlier, path)]
+        else:
+            before = [encoder for encoder in every[:i] if encoder.resolve() in in_use]
+            layers += [change for encoder in before for change in _changes(path, encoder)]
+    return layers
+
+
+def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
+    """Yield files, each after its bases; one that several name as their base has the first of its places."""
+    for path in files:
+        if path.resolve() in done:
+            continue
+        done.add(path.resolve())
+        yield from _with_bases([_file_of_base(path, base) for base in bases_of(path)], done)
+        yield path
+
+
+def _is_of_encoder(path: Path) -> bool:
+    return path.resolve().parent.name == "encoder"
+
+
+def _changes(path: Path, encoder: Path) -> list[Tree]:
+    """Return what a file changes with an encoder, which its file names: nothing, or values."""
+    changes = _changes_with_encoders(path)
+    return [changes[encoder.stem]] if encoder.stem in changes else []
 
 
 def _file_of_base(path: Path, base: str) -> Path:

@@ -27,6 +27,7 @@ ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 FIX = "name one under config/, or an experiment such as: split2 pascal --model ssp; --list prints what there is"
 ENCODERS = "encoders"  # a key of a file: what changes with an encoder, by its name
+OF_BAM = ("DATA", "TRAIN", "METHOD", "TEST_FINETUNE", "DISTRIBUTED")  # sections of configs of BAM's family
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,14 @@ def _parsed(path: Path, text: str) -> Tree:
         node = composed(text, LOADER)
         if node is not None and not isinstance(node, yaml.MappingNode):
             raise ValueError("a config is a mapping of sections, see util/config/settings.py")
-        return {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
+        tree = {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
+    of_bam = [key for key in tree if key.upper() in OF_BAM and not key.islower()]
+    if of_bam:
+        fix = "docs/configuration.md has its keys beside those of this project"
+        raise UserError(f"{path}: is a config as BAM has them (sections {', '.join(of_bam)}); {fix}")
+    return tree
 
 
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:

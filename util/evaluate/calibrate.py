@@ -25,6 +25,7 @@ from model.episode import IGNORE, Output
 from model.parts.linear import logistic
 from model.registry import class_of
 from model.tensors.ops import resize
+from util.config.compose import files_of
 from util.config.folds import LISTS
 from util.config.settings import Config
 from util.data.episodes import Trial, TrialDataset
@@ -68,6 +69,7 @@ def calibrate(config: Config) -> Path:
         shots = ", ".join(str(context.config.data.shot) for context, _ in lists)
         part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
         made_on = f"{config.data.name} {part}"
+        print(f"config: {files_of(config.source)}")
         print(f"calibrate {source} on {episodes} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
         run = config.run
         prepared = prepare_network(test.loaded.network, world.device, precision, run.compile)

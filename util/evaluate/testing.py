@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.registry import described
+from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
@@ -66,8 +67,10 @@ def test(
 
 
 def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
-    """Log what is scored (method, weights, protocol, list, episodes, seeds), notes of weights, and on which device."""
-    log.info("%s", described(jobs[0].test.config.model))
+    """Log config, method, what is scored (weights, protocol, list, episodes, seeds), notes of weights, the device."""
+    config = jobs[0].test.config
+    log.info("config: %s", files_of(config.source))
+    log.info("%s", described(config.model))
     for test in (job.test for job in jobs):
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
         images = len(test.images.queries)

@@ -28,6 +28,19 @@ def title(result: dict[str, Any]) -> str:
     return ": ".join([*marks, test])
 
 
+def classes_in_no_mean(result: dict[str, Any]) -> list[str]:
+    """Return in words, a line each, which novel classes have too few images, and how many others have no episode."""
+    lines = []
+    left_out = result["left_out"]
+    if left_out:
+        names = ", ".join(left_out)
+        lines.append(f"{len(left_out)} classes have too few images and are left out (data.rare_classes: skip): {names}")
+    if missing := result["classes_without_episodes"]:
+        others = " other" if left_out else ""
+        lines.append(f"{missing}{others} classes have no episode and are excluded from every mean")
+    return lines
+
+
 def score_line(result: dict[str, Any]) -> str:
     """Return the title of a result with the mIoU of its prediction, and its deviation if there are several seeds."""
     miou = f"{result['mean'][FINAL]['miou']:.2f}"

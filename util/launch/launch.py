@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from model.registry import class_of
 from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
+from util.checkpoints.weights import start_problem
 from util.config import command_line
 from util.config.compose import Source, arguments_of, find_config
 from util.config.read import read_config
@@ -31,7 +33,8 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.schema import RESULT
 from util.files import kept_json, lock
 from util.launch import program
-from util.launch.tasks import nodes, stage_in
+from util.launch.plan import disk_problem, plan
+from util.launch.tasks import StageTask, nodes, stage_in
 from util.launcher import number_of
 from util.report import figure
 from util.report.table import add_format
@@ -58,32 +61,53 @@ def parse(arguments: list[str], trains: bool = True) -> tuple[Source, int, list[
     parser.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
     cut = next((i for i, argument in enumerate(arguments) if argument.startswith("--")), len(arguments))
     named = parser.parse_args(arguments[:cut])
-    method_parser = cli.Parser(add_help=False, allow_abbrev=False)
-    command_line.add_method_options(method_parser)
-    method, options = method_parser.parse_known_args(arguments[cut:])
+    choice = cli.Parser(add_help=False, allow_abbrev=False)
+    command_line.add_method_options(choice)
+    chosen, options = choice.parse_known_args(arguments[cut:])
     device = CUDA if named.gpus else "cpu"
-    options = ["--set", f"run.device={device}", *options]
-    for name in named.rest:
-        if name.endswith(checkpoint.ENDINGS) or (Path(name) / checkpoint.MODEL).exists():
-            options += ["--checkpoint", name] if trains else ["--set", override("test.checkpoint", name)]
-        elif "=" in name:
-            raise UserError(f"'{name}': write --set before a setting")
-        elif "/" not in name or name.endswith(SUFFIXES):
-            options = ["--set", f"data.text={name}", *options]
-        else:
-            endings = ", ".join(checkpoint.ENDINGS)
-            raise UserError(f"'{name}' is neither a name of text vectors nor a checkpoint (a file {endings})")
-    return find_config(named.experiment, named.dataset, method.model, method.net), named.gpus, options
+    of_words = [option for word in named.rest for option in _meaning(word, trains)]
+    source = find_config(named.experiment, named.dataset, chosen.model, chosen.net)
+    return source, named.gpus, ["--set", f"run.device={device}", *of_words, *options]
 
 
-def check_gpus(gpus: int) -> None:
-    """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use."""
-    problem = gpu_problem() if gpus else ""
+def _meaning(word: str, trains: bool) -> list[str]:
+    """Return the option that a word after the GPUs stands for: a checkpoint, by its ending, else text vectors.
+
+    UserError: it can be neither.
+    """
+    if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
+        return ["--checkpoint", word] if trains else ["--set", override("test.checkpoint", word)]
+    if "=" in word:
+        raise UserError(f"'{word}': write --set before a setting")
+    if "/" in word and not word.endswith(SUFFIXES):
+        endings = ", ".join(checkpoint.ENDINGS)
+        raise UserError(f"'{word}' is neither a name of text vectors nor a checkpoint (a file {endings})")
+    return ["--set", override("data.text", word)]
+
+
+def check_gpus(gpus: int, command: list[str]) -> None:
+    """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use.
+
+    ``command``: a script and its arguments, whose third is the number of GPUs.
+    """
     available = gpu_count()
-    if not problem and gpus > available:
-        problem = f"this machine has {available}; ask for at most {available} (0 is the CPU)"
+    problem = gpu_problem() if gpus else ""
     if problem:
-        raise UserError(f"{gpus} GPUs were asked for: {problem}")
+        raise UserError(f"{gpus} GPUs were asked for: {problem}; or {_on_gpus(0, command)} on the CPU")
+    if not available < gpus:
+        return
+    if not available:
+        raise UserError(f"this machine has no GPU; write 0 for the CPU: {_on_gpus(0, command)}")
+    has = f"this machine has {available}, and {gpus} says how many, not which: {_on_gpus(available, command)}"
+    raise UserError(f"{has}; for one of them: CUDA_VISIBLE_DEVICES={available - 1} {_on_gpus(1, command)}")
+
+
+def _on_gpus(gpus: int, command: list[str]) -> str:
+    """Return what to type for a command, a script and its arguments, on another number of GPUs."""
+    script, experiment, dataset, _, *others = command
+    choice = {name: os.environ.get(name) for name in command_line.CHOICE}
+    names = "".join(f"{name}={shlex.quote(value)} " for name, value in choice.items() if value)
+    return f"{names}sh {script} {shlex.join([experiment, dataset, str(gpus), *others])}"
 
 
 def run_script(script: str, gpus: int, arguments: list[str]) -> int:
@@ -205,8 +229,11 @@ def train(source: Source, gpus: int, options: list[str]) -> int:
     stages = run.stages
     if "meta" in stages and not _needs_base(run, asked, continues_meta):
         stages = ["meta"]
+    tasks = [stage_in(run.folder(stage), run, stage, gpus, asked) for stage in stages]
     if asked.dry_run:
-        return _plan(run, stages, gpus, asked)
+        return _plan(run, tasks, asked)
+    if problem := disk_problem(tasks):
+        raise UserError(problem)
     kept = run.config.given[: len(run.config.given) - len(asked.overrides)]
     arguments = [*as_options(kept), *(option for option in options if option not in (RESUME, OVERWRITE))]
     for stage in stages:
@@ -241,17 +268,18 @@ def _asked_of_training(source: Source, options: list[str]) -> Namespace:
     return parser.parse_args([*arguments_of(source), *options])
 
 
-def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
+def _plan(run: Run, tasks: list[StageTask], asked: Namespace) -> int:
     """Print the plan of a training and return the exit code."""
-    from util.launch.plan import plan  # whose packages take a second
-    from util.prepare.check import Needs, lacking
+    from util.prepare.check import Needs, lacking  # whose packages take a second
 
-    tasks = [stage_in(run.folder(stage), run, stage, gpus, asked) for stage in stages]
     needs = Needs().of(run.config)
     starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
     if not starts_from_encoder:
         needs = [need for need in needs if not need.what.startswith("weights")]
-    return plan(tasks, lacking(needs))
+    refused = lacking(needs)
+    if asked.checkpoint:
+        refused.append(start_problem(run, asked.checkpoint))
+    return plan(tasks, refused)
 
 
 def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, arguments: list[str]) -> int:
@@ -322,7 +350,7 @@ def main() -> int:
         command_line.parser(None).parse_args(asked)  # which prints it and ends the command
     source, gpus, options = parse(arguments, trains=action == "train")
     if "--dry-run" not in options:
-        check_gpus(gpus)
+        check_gpus(gpus, [f"{action}.sh", *arguments])
     if action == "train":
         return train(source, gpus, options)
     return test(source, gpus, options)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-from util.checkpoints.checkpoint import Stored, free_bytes
+from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
+from util.config.compose import files_of
+from util.config.settings import Config
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import StageTask
 from util.prepare.datasets import published_sizes
@@ -34,6 +36,7 @@ class PlannedStage:
     cells: list[str]
     stored: Stored
     note: str
+    folder: Path
     trains: bool  # whether it is a training of which something is left
 
 
@@ -45,24 +48,32 @@ def plan(tasks: list[StageTask], refused: list[str]) -> int:
     rows = [[*each.cells, f"{each.stored.final_bytes / 1e9:.2f}"] for each in stages]
     trainings = [each for each in stages if each.trains]
     notes = dict.fromkeys(each.note for each in trainings if each.note)
-    config = tasks[0].config
-    free = free_bytes(config)
-    kept, extra = _disk_use(trainings)
-    needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
-    disk = f"disk: {needed}, {free / 1e9:.1f} GB are free"
-    print("\n".join([str(Table(COLUMNS, rows)), *notes, disk]), flush=True)
-    refused = [*(task.refusal for task in tasks), *refused, *errors]
-    if kept + extra > free:
-        fix = "free some space, or --set run.folder=<DIR> on another one"
-        refused.append(f"{config.run.folder}: the disk is too small; {fix}")
-    return refuse(refused)
+    sources = dict.fromkeys(files_of(task.config.source) for task in tasks)
+    says, problem = _disk(tasks[0].config, trainings)
+    print("\n".join([f"config: {', '.join(sources)}", str(Table(COLUMNS, rows)), *notes, f"disk: {says}"]), flush=True)
+    return refuse([*(task.refusal for task in tasks), *refused, *errors, problem])
 
 
-def _disk_use(trainings: list[PlannedStage]) -> tuple[int, int]:
-    """Return the bytes that trainings leave, and those that one of them needs beside them at most."""
+def disk_problem(tasks: list[StageTask]) -> str:
+    """Return why the trainings among tasks do not fit on the disk; '' if they do, or if a stage cannot be described."""
+    stages, _ = planned([task for task in tasks if task.stage != "test" and task.left > 0])
+    return _disk(tasks[0].config, stages)[1] if stages else ""
+
+
+def _disk(config: Config, trainings: list[PlannedStage]) -> tuple[str, str]:
+    """Return in words what trainings need of the disk, and why they do not fit on it; '' if they do.
+
+    The checkpoints of their folders are replaced, and count as free.
+    """
+    free = free_bytes(config) + checkpoint_bytes({each.folder for each in trainings})
     kept = sum(each.stored.final_bytes for each in trainings)
     extra = max((each.stored.peak_bytes - each.stored.final_bytes for each in trainings), default=0)
-    return kept, extra
+    needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
+    says = f"{needed}, {free / 1e9:.1f} GB are free"
+    if kept + extra <= free:
+        return says, ""
+    fix = "free some space, or --set run.folder=<DIR> on another one"
+    return says, f"{config.run.folder}: the disk is too small: {says}; {fix}"
 
 
 def planned(tasks: list[StageTask]) -> tuple[list[PlannedStage], list[str]]:
@@ -103,7 +114,7 @@ def _planned_test(task: StageTask) -> PlannedStage:
         str(view_of(config, protocol).side or config.data.size),
         f"{test.batch} x {task.processes}",
     ]
-    return PlannedStage(cells, NOTHING, task.note, trains=False)
+    return PlannedStage(cells, NOTHING, task.note, task.folder, trains=False)
 
 
 def _planned_training(task: StageTask, known: dict[str, Stored]) -> PlannedStage:
@@ -131,7 +142,7 @@ def _planned_training(task: StageTask, known: dict[str, Stored]) -> PlannedStage
     if key not in known:
         with torch.device("meta"):  # sizes without memory
             known[key] = Stored.of(one_pass.network(torch.device("meta")), stage)
-    return PlannedStage(cells, known[key], task.note, trains=task.left > 0)
+    return PlannedStage(cells, known[key], task.note, task.folder, trains=task.left > 0)
 
 
 def training_pass(task: StageTask) -> BenchmarkPass:

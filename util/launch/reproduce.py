@@ -7,6 +7,7 @@ Everything that would stop a later experiment is said before the first training.
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -24,7 +25,7 @@ from util.errors import UserError
 from util.files import kept_json, write_atomically
 from util.launch.experiments import Experiment, run_all, run_in_two
 from util.launch.launch import check_gpus
-from util.launch.plan import plan, refuse, training_pass
+from util.launch.plan import disk_problem, plan, refuse, training_pass
 from util.launch.tasks import StageTask
 from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
@@ -40,14 +41,14 @@ def main() -> int:
     """Check all experiments, run the missing trainings and tests, print the table and keep it in all formats."""
     options = _options()
     if not options.dry_run:
-        check_gpus(options.gpus)
+        check_gpus(options.gpus, ["reproduce.sh", *sys.argv[1:]])
     experiments, refused = experiments_of(options)
     tasks = [task for experiment in experiments for task in experiment.tasks(options.gpus)]
     refused += _refusals_of_table(experiments)
     refused += lacking(needs_of(experiments))
     if options.dry_run:
         return plan(tasks, refused)
-    refused += [task.refusal for task in tasks]
+    refused += [*(task.refusal for task in tasks), disk_problem(tasks)]
     code = refuse([*refused, *lacking_memory(tasks)] if options.gpus else refused)
     if code:
         return code

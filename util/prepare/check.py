@@ -28,14 +28,15 @@ from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
 from util.config.compose import (
     MAIN_METHOD,
-    Selection,
     Source,
     data_file,
     data_sets,
+    files_of,
     find_config,
     method_file,
     methods,
     read_tree,
+    selection_of,
 )
 from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
@@ -146,7 +147,10 @@ def _check_configs(sources: list[Source], options: argparse.Namespace) -> list[R
     for source in sources:
         try:
             config = read_config(source, options.overrides)
-            reports.append(Report(_data_set_of(source), _command(source, config, options.overrides), needs.of(config)))
+            findings = needs.of(config)
+            if not options.all:
+                findings = [Finding("config", fine=True, says=files_of(source)), *findings]
+            reports.append(Report(_data_set_of(source), _command(source, config, options.overrides), findings))
         except UserError as error:
             if not options.all:
                 raise
@@ -172,17 +176,18 @@ def experiments() -> list[Source]:
 
 def _data_set_of(source: Source) -> str:
     """Return the folder of ``config/`` that a config is of."""
-    return source.dataset if isinstance(source, Selection) else source.parent.name
+    return source.parent.name if isinstance(source, Path) else source.dataset
 
 
 def _command(source: Source, config: Config, overrides: list[str]) -> str:
     """Return the command that runs a config: by experiment and data set, or by its file."""
     action = "train" if class_of(config.model).learns else "test"
     settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
-    if isinstance(source, Selection):
-        model = "" if source.method == MAIN_METHOD else f"MODEL={source.method} "
-        net = f"NET={source.net} " if source.net else ""
-        script = f"sh {action}.sh split{source.fold} {source.dataset} {gpu_count()}"
+    selection = selection_of(source)
+    if selection is not None:
+        model = "" if selection.method == MAIN_METHOD else f"MODEL={selection.method} "
+        net = f"NET={selection.net} " if selection.net else ""
+        script = f"sh {action}.sh split{selection.fold} {selection.dataset} {gpu_count()}"
         return f"{model}{net}{script}{settings}"
     command = f"python {action}.py {source}{settings}"
     if config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished:

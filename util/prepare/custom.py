@@ -33,7 +33,7 @@ from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
 from util.prepare.datasets import recipes
 from util.prepare.datasets.recipe import Plan, config_text
-from util.prepare.division import TEST_SHARE, assign_folds, given_parts, part_of_job, split
+from util.prepare.division import LEAST_PHOTOS, TEST_SHARE, assign_folds, given_parts, part_of_job, split
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
@@ -338,7 +338,8 @@ def _with_presence(data: DataSettings) -> DataSettings:
             shortage = str(error)
         if not shortage:
             return candidate
-    fix = "add photos, leave classes out by --skip-rare N or --classes, or change --folds"
+    remedy = f"add photos (a class needs {2 * LEAST_PHOTOS}), leave classes out by --skip-rare N or --classes"
+    fix = f"{remedy}, or change --folds"
     raise UserError(f"{shortage}; {fix}")
 
 

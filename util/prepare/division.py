@@ -14,17 +14,21 @@ from util.prepare.datasets.recipe import MaskJob
 
 PARTS = {"tr": "train", "va": "validation", "te": "test"}  # beginning of a word in a folder's name -> part of a set
 TEST_SHARE = 0.25  # of the images, where no folders name parts
+LEAST_PHOTOS = 2  # of a class on each side, a query and a support, where it has twice as many
+LEAST_PIXELS = 64  # that a photo shows of a class where it counts
 
 
 def part_of_job(job: MaskJob, classes: Sequence[str], options: argparse.Namespace) -> str:
     """Return the part of a set, of ``PARTS``, that a folder of a mask or of its photo names; '' if none does."""
-    own_folder = classes[job.class_id - 1] if job.class_id else ""  # a class may be called train
+    class_name = classes[job.class_id - 1] if job.class_id else ""
     for file, root in ((job.source, options.masks), (job.photo, options.images)):
         if root is None or not isinstance(file, Path) or not file.is_relative_to(root):
             continue
-        for folder in file.relative_to(root).parts[:-1]:
-            for word in part_of(folder) if folder.strip() != own_folder else ():
-                return PARTS[word[:2]]
+        folders = [folder.strip() for folder in file.relative_to(root).parts[:-1]]
+        if class_name in folders:  # the innermost is of the class, which may be called train
+            del folders[len(folders) - 1 - folders[::-1].index(class_name)]
+        for word in itertools.chain.from_iterable(map(part_of, folders)):
+            return PARTS[word[:2]]
     return ""
 
 
@@ -65,11 +69,29 @@ def split(index: Index, groups: Sequence[Sequence[int]]) -> dict[str, list[int]]
         rarest = min(shown, key=lambda column: (image_counts[column], column), default=-1)
         name = Path(index.names[rows[0]]).name
         photos.append((rarest, hashlib.sha256(name.encode()).hexdigest(), rows))
-    test = set[int]()
-    for place, (_, _, rows) in enumerate(sorted(photos)):
-        if int((place + 1) * TEST_SHARE) > int(place * TEST_SHARE):
-            test.update(rows)
+    ordered = [rows for _, _, rows in sorted(photos)]
+    is_test = np.array([int((place + 1) * TEST_SHARE) > int(place * TEST_SHARE) for place in range(len(ordered))])
+    shown_by = np.array([(index.areas[rows, 1:] >= LEAST_PIXELS).any(0) for rows in ordered])
+    _give_each_side_enough(is_test, shown_by)
+    test = {row for rows, tests in zip(ordered, is_test, strict=True) if tests for row in rows}
     return {"train": [row for row in range(len(index)) if row not in test], "test": sorted(test)}
+
+
+def _give_each_side_enough(is_test: np.ndarray, shown_by: np.ndarray) -> None:
+    """Move photos to the other side, in place, until each class that can has ``LEAST_PHOTOS`` on both.
+
+    Args:
+        is_test: whether a photo is for testing, (photos,) bool.
+        shown_by: which classes it shows, (photos, classes) bool.
+    """
+    can = shown_by.sum(0) >= 2 * LEAST_PHOTOS
+    for column in np.flatnonzero(can):
+        for side in (True, False):
+            for place in np.flatnonzero(shown_by[:, column] & (is_test != side)):
+                has = shown_by[is_test == side, column].sum()
+                left = shown_by[is_test != side].sum(0) - shown_by[place]
+                if has < LEAST_PHOTOS and (left >= LEAST_PHOTOS)[can & shown_by[place]].all():
+                    is_test[place] = side
 
 
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:

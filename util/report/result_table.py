@@ -5,7 +5,7 @@ from typing import Any
 
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class, scores_base_classes
-from util.evaluate.titles import departures, title, track_text
+from util.evaluate.titles import classes_in_no_mean, departures, title, track_text
 from util.report.table import Table
 
 _SCORES = {
@@ -42,8 +42,7 @@ def summary(result: dict[str, Any], form: str) -> str:
         "",
         format(class_table(result), form),
     ]
-    if missing := result["classes_without_episodes"]:
-        lines.append(f"{missing} classes have no episode and are excluded from every mean")
+    lines += classes_in_no_mean(result)
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
-from util.evaluate.titles import MADE_FROM_MASKS, departures, draw_text, seen_text, title
+from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.report.table import Table
 from util.runtime.data import photos_listed
 
@@ -45,8 +45,7 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
         checks = checks_of(path, result)
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         lines = [f"{path}: {title(result)}", format(table, form)]
-        if missing := result["classes_without_episodes"]:
-            lines.append(f"{missing} classes have no episode and are excluded from every mean")
+        lines += classes_in_no_mean(result)
         lines.append(_verdict(result, checks))
         texts.append("\n".join(lines))
         if _subjects(checks, DIFFERS):

@@ -165,11 +165,13 @@ def photos_listed(images: ImageList, data: DataSettings) -> int | None:
 
 
 def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
-    """Log the classes that a list leaves out, and warn of a published list that is not used."""
+    """Warn of a published list that is not used, and of the classes that a list leaves out."""
     if images.note and warns:
         log.warning("%s", images.note)
-    if images.rare:
-        log.info("classes with too few images are left out: %s", ", ".join(classes[c - 1] for c in images.rare))
+    if images.rare and warns:
+        names = ", ".join(classes[c - 1] for c in images.rare)
+        place = images.source or images.index.listed
+        log.warning("%s: %d classes have too few images and are left out: %s", place, len(images.rare), names)
     return images
 
 

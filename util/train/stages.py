@@ -17,6 +17,7 @@ from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
+from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
@@ -130,6 +131,7 @@ def train_stage(
         try:
             if resume:
                 hooks.resume(training, allow_changes)
+            log.info("config: %s", files_of(config.source))
             log.info("%s", described(config.model))
             _describe(training, data.images, config.given)
             _log_start(training, data.images, notes)

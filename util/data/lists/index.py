@@ -33,6 +33,7 @@ from util.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
 MASK_SUFFIX = ".png"  # of the masks of a data set
+MINI = "mini"  # the data set of drawn images
 FILES = 2  # of an image: photo and mask
 WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
 PHOTO_DIGITS = 16  # that tell photos apart
@@ -238,6 +239,8 @@ def _read_list(data: DataSettings, part: str, words: int) -> _List:
     path = root / list_of(data, part)
     if not root.is_dir():
         fix = "make it by prepare.py (python prepare.py check prints the command of each data set)"
+        if data.name == MINI:
+            fix = f"make it: python prepare.py {MINI} --out {root}"
         raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
     rows = read_rows(path, words)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)

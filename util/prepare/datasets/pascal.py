@@ -90,7 +90,7 @@ def _download(folder: Path) -> list[Path]:
 
 def _training_sets(voc: Source, sbd: Source | None) -> dict[str, dict[str, None]]:
     """Return the image names of each set: VOC's, then SBD's by name, without those that are for testing."""
-    sbd_sets: Mapping[str, Sequence[str]] = {"train": ()} if sbd is None else sbd.sets
+    sbd_sets = {"train": (), **({} if sbd is None else sbd.sets)}
     val = {*voc.sets["val"]}
     sets = {}
     for part, sbd_names in sbd_sets.items():
@@ -118,7 +118,7 @@ def _notes_on_sets(sbd: Source | None) -> list[str]:
     if "train" in sbd.sets:
         return []
     missing = f"SBD's own train.txt and val.txt are not beside {sbd.masks}"
-    return [f"no train.txt: {missing}; put them there, or set data.train_list to trainaug.txt"]
+    return [f"train.txt has VOC's own images alone: {missing}; put them there, or set data.train_list to trainaug.txt"]
 
 
 def find_voc(folder: Path) -> Source:
@@ -136,7 +136,7 @@ def find_voc(folder: Path) -> Source:
 def find_sbd(folder: Path) -> Source:
     """Return SBD from a folder: ``benchmark_RELEASE``, torchvision's layout, or ``SegmentationClassAug`` with PNGs.
 
-    PNGs without the list ``train.txt`` are all of ``trainaug``, and there is no ``train``. UserError: it holds no SBD.
+    PNGs without the list ``train.txt`` are all of ``trainaug``, and none of ``train``. UserError: it holds no SBD.
     """
     root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
     is_official = (root / "cls").is_dir()
