@@ -45,7 +45,8 @@ LEFT_OUT = {  # the start of a line: why it is not run
 }
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
     "prepare.py pascal --download": "prepare.py pascal --voc made/VOC2012",
-    "NET=resnet50_plain": "NET=resnet10",
+    "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0 --set data.text=names",
+    "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --set data.text=names --protocol",
     "--models pocket": "--models pocket --folds 0",
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
@@ -83,7 +84,7 @@ MORE_PYTHON = {  # that uses what a document only defines
     ),
 }
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
-BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: BAM's
+BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: Sym-Net's
 TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
     *("data.size=49", "data.min_pixels=100", "test.pictures=0"),
