@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from util import cli
+from util.config.command_line import add_import
 from util.errors import UserError
 from util.evaluate.schema import FINAL, find_results
 from util.report.compare import compare
@@ -56,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         subparser.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     for subparser in (comparison, tables, charts, verification):
         add_format(subparser)
+    for subparser in (comparison, tables, charts, figure, verification):
+        add_import(subparser)
     return parser
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from typing import Any
 
 from util.errors import UserError, nearest
-from util.evaluate.schema import MIOU, SMALLER_IS_BETTER
-from util.report.result_table import SCORES
+from util.evaluate.schema import MIOU, smaller_is_better
+from util.report.result_table import score_titles
 from util.report.rows import Column, OfClass, Row
 from util.report.table import Table
 
@@ -38,7 +38,7 @@ def sorted_rows(rows: list[Row], name: str | None) -> list[Row]:
         of_row = [row.cells[column].value for column in of_fewest if column in row.cells]
         if of_row:
             values[i] = of_row[0]
-    order = sorted(values, key=values.__getitem__, reverse=_score(of_fewest[0]) not in SMALLER_IS_BETTER)
+    order = sorted(values, key=values.__getitem__, reverse=not smaller_is_better(_score(of_fewest[0])))
     without_value = [i for i in range(len(rows)) if i not in values]
     return [rows[i] for i in [*order, *without_value]]
 
@@ -71,7 +71,7 @@ def _names(place: Any) -> list[str]:
 
 def _names_of_score(score: str) -> list[str]:
     """Return a score's key, and its heading in tables where that is another."""
-    heading = SCORES.get(score, score).removesuffix(" %")
+    heading = score_titles().get(score, score).removesuffix(" %")
     return [score] if heading.lower() == score else [score, heading]
 
 
@@ -89,7 +89,7 @@ def sort_by_column(table: Table, name: str) -> None:
     if name not in table.header:
         raise UserError(f"--sort {name}: no column of this table{nearest(name, table.header)}")
     place = table.header.index(name)
-    sign = 1 if name in SMALLER_IS_BETTER else -1
+    sign = 1 if smaller_is_better(name) else -1
 
     def rank(row: list[str]) -> tuple[bool, bool, float, str]:
         text = row[place]

@@ -17,15 +17,15 @@ from util.evaluate.schema import (
     MIOU,
     NETWORK,
     NOT_STATED,
-    SMALLER_IS_BETTER,
     check_output,
     over_seeds,
     read_results,
     scores_base_classes,
+    smaller_is_better,
 )
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
 from util.report.order import sorted_rows
-from util.report.result_table import CLASS_SCORES, DEVIATION, SCORES, class_names
+from util.report.result_table import DEVIATION, class_names, class_score_titles, score_titles
 from util.report.rows import (
     CellKey,
     Column,
@@ -177,7 +177,7 @@ def _further_scores(shown: Shown) -> list[str]:
     means = [result["mean"][shown.output] for result in shown.results.values()]
     further = set().union(*means) - {"miou", "fb_iou"}
     if shown.in_one_map:
-        return [key for key in SCORES if key in further]
+        return [key for key in score_titles() if key in further]
     return ["fb_iou", *sorted(further)]
 
 
@@ -224,7 +224,7 @@ class ClassColumn(NamedTuple):
 
     shot: int
     row: int  # of the method, among all rows
-    score: str  # of ``CLASS_SCORES``
+    score: str  # of ``class_score_titles``
 
     def cell(self, fold: int, name: str | None) -> Column:
         """Return the cell of a class, or with None that of the fold's mean, in the row of the method."""
@@ -236,7 +236,7 @@ class ClassColumn(NamedTuple):
 def _class_columns(rows: list[Row], shots: list[int]) -> list[ClassColumn]:
     """Return the columns of the table of classes, for each number of shots and method the scores that it has."""
     columns = []
-    for shot, (i, row), score in product(shots, enumerate(rows), CLASS_SCORES):
+    for shot, (i, row), score in product(shots, enumerate(rows), class_score_titles()):
         if (shot, score) in row.class_scores:
             columns.append(ClassColumn(shot, i, score))
     return columns
@@ -245,7 +245,7 @@ def _class_columns(rows: list[Row], shots: list[int]) -> list[ClassColumn]:
 def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
     """Return a method with the mark of its track; then the score."""
     method = row.method + letters[row.track]
-    return method if column.score == MIOU else f"{method}, {CLASS_SCORES[column.score]}"
+    return method if column.score == MIOU else f"{method}, {class_score_titles()[column.score]}"
 
 
 def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
@@ -378,7 +378,7 @@ def _heading(place: Any) -> str:
         return f"fold {fold} {_heading(score)}"
     if isinstance(place, int):
         return f"fold {place}"
-    names = SCORES | {"seconds": "s / episode"}
+    names = score_titles() | {"seconds": "s / episode"}
     return names.get(place, place).removesuffix(" %")
 
 
@@ -403,7 +403,7 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     """
     _, place = column
     score = place[-1] if isinstance(place, tuple) else place
-    best_of = min if score in SMALLER_IS_BETTER else max
+    best_of = min if smaller_is_better(score) else max
     groups = defaultdict[tuple, dict[int, float]](dict)
     for i, row in enumerate(rows):
         protocol = row.protocol.partition(" (")[0]
