@@ -156,8 +156,8 @@ test: {episodes: 2, pictures: 0}
 """
 
 
-def test_a_method_of_another_repository_is_trained_tested_and_verified(installed: Installed, mini_root: Path) -> None:
-    """It is one file and one config in a folder of its own; the result is checked without importing it, and with it."""
+def test_a_method_of_another_repository_is_trained_and_tested(installed: Installed, mini_root: Path) -> None:
+    """It is one file and one config in a folder of its own."""
     lab = installed.folder / "lab"
     lab.mkdir()
     (lab / "mine.py").write_text(METHOD_OF_MINE)
@@ -167,8 +167,4 @@ def test_a_method_of_another_repository_is_trained_tested_and_verified(installed
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert "method: SSP (ssp_of_mine), model.name ssp_of_mine, class OfMine of mine" in ended.stdout + ended.stderr
     assert '"mine_plain"' in (installed.folder / "runs/mine/meta/metrics.json").read_text()
-    (result,) = installed.folder.glob("runs/mine/test/*/result.json")
-    unknown = installed.run("symnet", "report", "verify", result)
-    assert "it was made with" in unknown.stdout + unknown.stderr
-    known = installed.run("symnet", "report", "verify", result, "--import", "lab/mine.py")
-    assert "code" in known.stdout and "DIFFERS" not in known.stdout and "it was made with" not in known.stdout
+    assert [*installed.folder.glob("runs/mine/test/*/result.json")]
