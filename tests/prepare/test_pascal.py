@@ -15,6 +15,7 @@ from tests.prepare.printed import assert_done
 from util.files import sizes
 from util.files.images import read_mask, write_mask
 from util.files.palette import voc_palette
+from util.prepare.datasets import recipe
 from util.prepare.datasets.recipe import read_mat
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
@@ -176,6 +177,16 @@ def test_a_file_of_matlab_that_is_much_larger_unpacked_is_refused(tmp_path: Path
     assert read_mat(tmp_path / "a.mat")["GTcls"].shape == (99, 99)
     monkeypatch.setattr(sizes, "ROOM", 0)
     with pytest.raises(ValueError, match="much larger unpacked"):
+        read_mat(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_of_matlab_with_a_part_of_an_unknown_kind_is_refused(compressed, tmp_path: Path, monkeypatch) -> None:
+    content = {"GTcls": {"Segmentation": np.ones((3, 5)), "Names": np.array(["a", "bc"], object), "n": 1}}
+    savemat(tmp_path / "a.mat", content, do_compression=compressed)
+    assert read_mat(tmp_path / "a.mat")["GTcls"].Segmentation.shape == (3, 5)
+    monkeypatch.setattr(recipe, "MAT_KINDS", recipe.MAT_KINDS - {9})  # float64
+    with pytest.raises(ValueError, match="a part of kind 9"):
         read_mat(tmp_path / "a.mat")
 
 

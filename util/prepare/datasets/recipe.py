@@ -33,7 +33,12 @@ from util.files.sizes import largest_content
 DIFFERS = "differs"
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
 MAT_HEADER = 128  # bytes of a file of MATLAB
-MAT_COMPRESSED = 15  # the kind of a part
+# of its parts: kinds, and kind and length of that which says how long the names of fields are
+MAT_BYTES = 1
+MAT_ARRAY = 14
+MAT_COMPRESSED = 15
+MAT_KINDS = {*range(1, 8), 9, 12, 13, MAT_ARRAY, 16, 17, 18}
+MAT_NAME_LENGTH = (5, 4)
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
 
 
@@ -269,16 +274,19 @@ def find_file(root: Path, *names: str) -> Path:
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """Return the content of a file of MATLAB; ValueError: it is much larger unpacked; others of damage, of any kind."""
+    """Return the content of a file of MATLAB; ValueError: as ``_check_mat``; others of damage, of any kind."""
     from scipy.io import loadmat  # imported where it is called: it would delay every command
 
     with path.open("rb") as file:
-        _check_unpacked_mat(file, largest_content(path))
+        _check_mat(file, largest_content(path))
     return loadmat(path, squeeze_me=True, struct_as_record=False)
 
 
-def _check_unpacked_mat(file: BinaryIO, limit: int) -> None:
-    """Refuse (ValueError) a file of MATLAB whose compressed parts have more bytes than the limit."""
+def _check_mat(file: BinaryIO, limit: int) -> None:
+    """Refuse (ValueError) a file of MATLAB that is larger unpacked than the limit, or damaged as SciPy does not check.
+
+    SciPy ends the process at parts of no known kind, and at names of fields that are not in ASCII.
+    """
     header = file.read(MAT_HEADER)
     form = ">II" if header.endswith(b"MI") else "<II"  # of the kind of a part and its length
     while len(tag := file.read(struct.calcsize(form))) == struct.calcsize(form):
@@ -286,9 +294,30 @@ def _check_unpacked_mat(file: BinaryIO, limit: int) -> None:
         part = file.read(length)
         if kind == MAT_COMPRESSED:
             decompressor = zlib.decompressobj()
-            limit -= len(decompressor.decompress(part, limit + 1))
+            unpacked = decompressor.decompress(part, limit + 1)
+            limit -= len(unpacked)
+            part = unpacked[struct.calcsize(form) :]
         if limit < 0:
             raise ValueError("it is much larger unpacked")
+        _check_parts(part, form)
+
+
+def _check_parts(content: bytes, form: str) -> None:
+    """Refuse (ValueError) the parts of an array of MATLAB of which one is of no known kind, or a name not in ASCII."""
+    place = 0
+    before = 0, 0  # kind and length of the last part
+    while place + 8 <= len(content):
+        kind, length = struct.unpack_from(form, content, place)
+        short = kind >> 16  # the length of a part that lies within its tag
+        kind, length, start = (kind % 2**16, short, place + 4) if short else (kind, length, place + 8)
+        part = content[start : start + length]
+        is_names = before == MAT_NAME_LENGTH and kind == MAT_BYTES
+        if kind not in MAT_KINDS or (is_names and not part.isascii()):
+            raise ValueError(f"it is damaged: a part of kind {kind}")
+        if kind == MAT_ARRAY:
+            _check_parts(part, form)
+        before = kind, length
+        place = start + 4 if short else start + -(-length // 8) * 8
 
 
 def read_pickle(path: Path) -> Any:
