@@ -6,17 +6,22 @@ if __name__ == "__main__":
     requirements.check()
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
 from util import cli
+from util.config.command_line import add_import
 from util.errors import UserError
 from util.evaluate.schema import FINAL, find_results
 from util.report.compare import compare
 from util.report.figure import SUFFIXES
 from util.report.flat_tables import add_to_file, episode_table, result_table
+from util.report.order import sort_by_column
 from util.report.paper_table import class_table, protocols_shown, table
 from util.report.table import Table, add_format
+
+PLAIN_ROWS = {"results": result_table, "episodes": episode_table}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
     rows = "methods (default), the IoU of classes in each fold, or a row for each result or episode"
     tables.add_argument("--rows", choices=("methods", "classes", "results", "episodes"), default="methods", help=rows)
+    order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
+    tables.add_argument("--sort", metavar="NAME", help=order)
     tables.add_argument("--into", type=Path, metavar="FILE.csv", help="with --rows results: add them to this file")
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
     charts = commands.add_parser(
@@ -50,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         subparser.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     for subparser in (comparison, tables, charts, verification):
         add_format(subparser)
+    for subparser in (comparison, tables, charts, figure, verification):
+        add_import(subparser)
     return parser
 
 
@@ -77,10 +86,16 @@ def command() -> int:
     elif options.into:
         if options.rows != "results":
             raise UserError("--into: has no effect without --rows results; add it")
+        if options.sort:
+            raise UserError("--sort: a file of --into has an order of its own; leave out one of them")
         (rows,) = _tables(options)
         print(add_to_file(rows, options.into))
     else:
-        print("\n\n".join(format(each, options.format) for each in _tables(options)))
+        tables = _tables(options)
+        print("\n\n".join(format(each, options.format) for each in tables))
+        if options.format == "csv":  # which has rows alone
+            notes = dict.fromkeys(note for each in tables for note in each.notes)
+            print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     return 0
 
 
@@ -89,13 +104,15 @@ def _tables(options: argparse.Namespace) -> list[Table]:
     protocols = cli.comma_separated(options.protocol)
     if protocols == ("all",):
         protocols = ()
-    if options.rows == "results":
-        return [result_table(options.runs, options.output, protocols)]
-    if options.rows == "episodes":
-        return [episode_table(options.runs, options.output, protocols)]
+    if options.rows in PLAIN_ROWS:
+        plain = PLAIN_ROWS[options.rows](options.runs, options.output, protocols)
+        if options.sort:
+            sort_by_column(plain, options.sort)
+        return [plain]
     make = class_table if options.rows == "classes" else table
     shown = protocols or protocols_shown(options.runs)
-    return [make(options.runs, options.output, name, published=options.published) for name in shown]
+    choices = {"published": options.published, "sort": options.sort}
+    return [make(options.runs, options.output, name, **choices) for name in shown]
 
 
 if __name__ == "__main__":

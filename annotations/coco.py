@@ -73,8 +73,9 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
     written: dict[str, str] = {}  # name -> as a file writes it
     for entry in entries:
         number, name = int(entry["id"]), str(entry["name"])
+        is_new = name.strip() not in written
         other = written.setdefault(name.strip(), name)
-        if number in categories or name.strip() in categories.values():
+        if number in categories or not is_new:
             raise ValueError(f"two categories have the same id or name, {number} '{name}' and '{other}'")
         categories[number] = name.strip()
     return dict(sorted(categories.items()))

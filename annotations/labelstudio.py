@@ -52,7 +52,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
     It is the first that has regions, of the ground truth if there is one. A region belongs to the photo that its
     ``to_name`` and ``item_index`` say. Of a keypoint, as of ``points=``, pixels up to three radii away are unknown.
-    Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
+    Regions of other tools, and those without a label, are left out and counted; painted ones of a photo that is not
+    there stand for all of it. The photos are found by name in
     ``folder``, default the file's own. UserError: the file is unreadable or in another format.
     """
     ids = CategoryIds()
@@ -110,14 +111,24 @@ def photos_of(
         if file is not None:
             check_stated(file, height, width)
         instances: list[Instance] = []
+        is_lost = file is None and photo_files is not None
         for labels, entry in _labelled(entries, remarks):
-            shapes = _shapes(entry, (height, width))
+            if is_lost and _is_painted(entry["value"]):  # its size is only stated
+                shapes = [Instance(0, (corners_of(0, 0, width, height),))]
+            else:
+                shapes = _shapes(entry, (height, width))
             if not shapes:
                 remarks.add(OTHER_REGION, entry["type"])
             for label in labels:
                 instances += [instance._replace(category=ids[label]) for instance in shapes]
         photos.append(AnnotatedPhoto(name, height, width, tuple(instances)))
     return photos
+
+
+def _is_painted(value: dict[str, Any]) -> bool:
+    """Return whether the ``value`` of an entry is read by painting all pixels of the photo."""
+    is_point = "x" in value and not {"radiusX", "height"} & value.keys()
+    return is_point or "rle" in value or "imageDataURL" in value
 
 
 def _file_of(name: str, photo_files: PhotoFiles) -> Path | None:
@@ -188,15 +199,15 @@ def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple
 
     A tool and its labels may be two entries of one region.
     """
-    labelled = []
-    unlabelled = []
+    labelled = set[str]()
+    unlabelled: list[str] = []
     for entry in entries:
         kind = entry["type"]
         value = entry["value"]
-        region = {key: part for key, part in value.items() if not key.endswith("labels")}
+        region = json.dumps({key: part for key, part in value.items() if not key.endswith("labels")}, sort_keys=True)
         labels = value.get(kind) or value.get("labels")
         if kind.endswith("labels") and labels:
-            labelled.append(region)
+            labelled.add(region)
             yield labels, entry
         elif kind.removesuffix("labels") in TOOLS:
             unlabelled.append(region)

@@ -242,9 +242,11 @@ def _with_colours(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def check_unique(names: list[str], path: Path) -> None:
     """Refuse (UserError) class names that occur twice or have control characters."""
-    for number, name in enumerate(names):
-        if name in names[:number] or not name.isprintable():
+    known = set[str]()
+    for name in names:
+        if name in known or not name.isprintable():
             raise UserError(f"{path}: {name!r} names two classes, or has characters that cannot be printed; rename it")
+        known.add(name)
 
 
 def check_case(names: Iterable[str], path: Path) -> None:

@@ -11,7 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from util.errors import UserError
-from util.files.images import UPRIGHT, check_image, content_of, fitted_mask, frame_of, header_of, opened_mask, say_once
+from util.files.images import (
+    UPRIGHT,
+    check_image,
+    content_of,
+    fitted_mask,
+    frame_of,
+    header_of,
+    nodata_of,
+    opened_mask,
+    say_once,
+)
 from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
 
 SMALL = 64  # values below are numbers of classes
@@ -86,8 +96,18 @@ def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, 
         values = values_in(image)
     else:
         raise UserError(f"{rule.source}: this mask is stored as {image.mode}, so it has no value {rule.value}")
-    region = _region_in(values, rule)
+    region = _region_in(_with_background(values, nodata_of(image)), rule)
     return frame.upright(region), frame.stated is not None
+
+
+def _with_background(values: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Return the values of a mask, with 0 in place of a GeoTIFF's nodata value where only the object is beside it."""
+    if nodata is None:
+        return values
+    is_nodata = np.isnan(values) if np.isnan(nodata) else values == nodata
+    shown = values[~is_nodata]
+    has_one_other = bool(is_nodata.any() and shown.size) and bool((shown == shown[0]).all())
+    return np.where(is_nodata, 0, values) if has_one_other else values
 
 
 def _refuse_several_colours(image: Image.Image, source: str) -> None:

@@ -81,7 +81,10 @@ def verdicts_in(folder: Path) -> Verdicts:
 
 def _rows(file: Path) -> list[dict[str, str]]:
     text = read_text(file, "these verdicts", "save them again from review.html")
-    return list(csv.DictReader(text.splitlines()))
+    try:
+        return list(csv.DictReader(text.splitlines()))
+    except csv.Error as error:
+        raise UserError(f"{file}: is damaged ({error}); save it again from review.html") from None
 
 
 def _saved(rows: Iterable[dict[str, str]]) -> str:

@@ -132,3 +132,39 @@ def test_the_page_is_served(installed: Installed) -> None:
                     assert answer.status == 200
         finally:
             server.terminate()
+
+
+METHOD_OF_MINE = """
+from symnet.model.contract import register
+from symnet.model.ssp.ssp import SSP
+
+
+@register("ssp_of_mine")
+class OfMine(SSP):
+    def predict(self, maps, shots, episode):
+        output = super().predict(maps, shots, episode)
+        output.losses = {f"mine_{name}": loss for name, loss in output.losses.items()}
+        return output
+"""
+CONFIG_OF_MINE = """
+base: [config/model/ssp.yaml, config/mini/mini.yaml, config/encoder/lite0.yaml]
+imports: [mine.py]
+model: {name: ssp_of_mine}
+data: {root: ROOT, text: none, size: 65, min_pixels: 50}
+meta_stage: {epochs: 1, epoch_length: 4, validate_every: 0}
+test: {episodes: 2, pictures: 0}
+"""
+
+
+def test_a_method_of_another_repository_is_trained_and_tested(installed: Installed, mini_root: Path) -> None:
+    """It is one file and one config in a folder of its own."""
+    lab = installed.folder / "lab"
+    lab.mkdir()
+    (lab / "mine.py").write_text(METHOD_OF_MINE)
+    (lab / "mine.yaml").write_text(CONFIG_OF_MINE.replace("ROOT", str(mini_root)))
+    for command in ("train", "test"):
+        ended = installed.run("symnet", command, "lab/mine.yaml", "mini", 0)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "method: SSP (ssp_of_mine), model.name ssp_of_mine, class OfMine of mine" in ended.stdout + ended.stderr
+    assert '"mine_plain"' in (installed.folder / "runs/mine/meta/metrics.json").read_text()
+    assert [*installed.folder.glob("runs/mine/test/*/result.json")]

@@ -8,7 +8,8 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # the output is no longer read
 MAX_KNOWN = 20  # names that a message lists
-MAX_LINE = 4000  # characters of a message
+LEFT_OUT = " ... "
+MAX_LINE = 600  # characters of a message, of whose middle the rest is left out
 
 
 def one_line(text: object) -> str:
@@ -16,8 +17,8 @@ def one_line(text: object) -> str:
     line = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
     if len(line) <= MAX_LINE:
         return line
-    half = MAX_LINE // 2
-    return f"{line[:half]} ... {line[-half:]}"
+    half = (MAX_LINE - len(LEFT_OUT)) // 2
+    return f"{line[:half]}{LEFT_OUT}{line[-half:]}"
 
 
 def note(line: object) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations import labelstudio
 from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
+from util.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 UPLOADED = {"image": "/data/upload/3/aaaaaaaa-x0.jpg", "image2": "/data/upload/3/1a2b3c4d-p0.jpg"}
@@ -117,6 +119,18 @@ FULL_PIXELS = np.full_like(DOG_PIXELS, 255)
 def test_the_bitmask_brush_is_read(tmp_path: Path, pixels: np.ndarray) -> None:
     path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [entry(CAT, "cat"), bitmask(pixels)]})
     assert areas(path) == AREAS
+
+
+def test_regions_of_a_photo_that_is_not_there_are_not_painted(tmp_path: Path, monkeypatch) -> None:
+    point = entry(CAT, "cat", type="keypointlabels", value={"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]})
+    regions = [entry(CAT, "cat"), bitmask(DOG_PIXELS), point]
+    path = tasks(tmp_path, {"image": "gone.jpg"}, {"result": regions})
+    for name in ("encoded", "region_in", "point_label"):
+        monkeypatch.setattr(labelstudio, name, None)
+    read = labelstudio.read_annotations(path)
+    assert [len(photo.instances) for photo in read.photos] == [3]
+    with pytest.raises(UserError, match=r"'gone\.jpg' is not in the folder of photos"):
+        read.path_of(read.photos[0])
 
 
 def test_a_damaged_bitmask_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from util.checkpoints import checkpoint, content
 from util.errors import UserError
+from util.files import pickles, sizes
 
 WEIGHTS = {"layer.weight": torch.ones(3, 2)}
 CONFIG = {"run": {}, "data": {}, "model": {"name": "symnet"}, "meta_stage": {}}
@@ -81,7 +82,7 @@ def test_tensors_larger_than_their_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_is_larger_unpacked_is_refused_before(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(content, "ROOM", 2**20)
+    monkeypatch.setattr(sizes, "ROOM", 2**20)
     path = saved(tmp_path / "a.pth", {"w": torch.zeros(2**20)})
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as out:
         for name in archive.namelist():
@@ -133,3 +134,13 @@ def test_a_header_of_safetensors_without_a_checkpoint_is_one_line(header: str, t
     refusal(tmp_path / "a.safetensors")
     save_file(WEIGHTS, tmp_path / "b.safetensors", {"content": json.dumps({"note": 1})})
     assert checkpoint.weights_of(checkpoint.read(tmp_path / "b.safetensors")).keys() == WEIGHTS.keys()
+
+
+def test_a_key_of_tuples_that_hold_each_other_is_refused_before_it_is_hashed(tmp_path: Path, monkeypatch) -> None:
+    key: Any = ("a",)
+    for _ in range(8):
+        key = (key, key)
+    path = saved(tmp_path / "a.pth", {**WEIGHTS, "best": {key: 1}})
+    checkpoint.read(path)
+    monkeypatch.setattr(pickles, "MAX_KEYS", 500)
+    assert "its keys hold more than 500 values" in refusal(path)

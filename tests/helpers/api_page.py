@@ -57,8 +57,8 @@ def page() -> str:
     parts = [HEAD]
     for owner in METHODS:
         parts += [f"## {owner.__name__}\n", f"{sentence(owner)}\n"]
-        parts.append("Arguments:\n" if owner is photos.Segmenter else "Fields:\n")
-        parts += [*entries(owner), "", "Methods:", "", *calls(owner), ""]
+        parts.append("Arguments:" if owner is photos.Segmenter else "Fields:")
+        parts += [*entries(owner), "", "Methods:", *calls(owner), ""]
     parts += ["## check_supports(segmenter)", "", sentence(photos.check_supports), ""]
     return "\n".join(parts)
 

@@ -20,7 +20,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     """On a machine without eight GPUs; a base stage is there, begun with other settings."""
     base = tmp_path / "runs/mini_split0_resnet10/base"
     config = to_dict(read_config(REPOSITORY / "config/mini/symnet.yaml", ["base_stage.epochs=9"]))
-    content = {"stage": "base", "config": config, "schedule": {"steps": 40}, "progress": {"step": 10}}
+    content = {"stage": "base", "config": config, "weights": {}, "schedule": {"steps": 40}, "progress": {"step": 10}}
     checkpoint.save(base / LAST, content)
     before = sorted((tmp_path / "runs").rglob("*"))
     settings = {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}

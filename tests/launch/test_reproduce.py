@@ -295,7 +295,8 @@ def tested(done_run):
 
 def save_checkpoints(meta: Path, config: Config) -> None:
     """Write the checkpoints of a meta stage that was trained by a config."""
-    content = {"stage": "meta", "config": to_dict(config), "schedule": {"steps": 1}, "progress": {"step": 1}}
+    content = {"stage": "meta", "config": to_dict(config), "weights": {}}
+    content |= {"schedule": {"steps": 1}, "progress": {"step": 1}}
     checkpoint.save(meta / BEST, content)
     checkpoint.save(meta / LAST, content)
 

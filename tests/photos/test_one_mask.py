@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageFilter
 
@@ -14,7 +15,8 @@ from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.errors import UserError
-from util.files.images import read_image, read_mask
+from util.files.images import NODATA_TAG, read_image, read_mask
+from util.files.palette import IGNORE
 from util.prepare.custom_sources import from_masks
 from util.prepare.make import run_jobs
 
@@ -188,3 +190,29 @@ def test_the_middle_level_of_a_trimap_is_unknown(tmp_path: Path, capsys, middle:
     for several in (True, False):
         np.testing.assert_array_equal(read_region(tmp_path / "a.png", several=several)[0], expected)
     assert f"the grey value {middle}, between 0 and 255, is unknown, as in a trimap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodata", "value"),
+    [
+        (np.int16, -9999, None),
+        (np.uint8, 255, 7),
+        (np.float32, -9999, None),
+        (np.float32, np.nan, None),
+        (np.int64, -1, 7),
+    ],
+)
+def test_a_geotiff_whose_other_value_is_its_nodata_value_has_background(
+    tmp_path: Path, kind: type, nodata: float, value: int | None
+) -> None:
+    values = np.full((40, 50), nodata, kind)
+    values[5:20, 5:20] = 7
+    tags = [(NODATA_TAG, "s", 0, str(nodata), True)]
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=tags)
+    found, _ = read_region(tmp_path / "a.tif", value)
+    assert (found == (values == 7)).all()
+    values[30:] = 0
+    if not np.isnan(nodata):  # beside background it is unknown
+        tifffile.imwrite(tmp_path / "b.tif", values, extratags=tags)
+        found, _ = read_region(tmp_path / "b.tif", value)
+        assert (found[30:] == 0).all() and (found[25] == IGNORE).all()

@@ -21,6 +21,7 @@ from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.errors import UserError
+from util.files import pickles, sizes
 
 FORMS = ("word2vec.bin", "word2vec.bin.gz", "word2vec.txt", "fasttext.vec.gz", "glove.txt", "glove.txt.gz")
 
@@ -217,6 +218,30 @@ def test_a_binary_file_of_fasttext_is_read(tmp_path: Path) -> None:
     vectors = read_words(tmp_path / "cc.bin", ["cat", "cow", "absent"], ["cat"])
     assert sorted(vectors) == ["cat", "cow"]
     assert vectors["cat"] == pytest.approx(model.wv.vectors[model.wv.key_to_index["cat"]])
+    content = bytearray((tmp_path / "cc.bin").read_bytes())
+    content[64:68] = (10**6).to_bytes(4, "little")  # the number of words
+    (tmp_path / "cc.bin").write_bytes(content)
+    with pytest.raises(UserError, match="states 1000000 words, more than the file has bytes"):
+        read_words(tmp_path / "cc.bin", ["cat"], ["cat"])
+
+
+def test_vectors_that_are_much_larger_unpacked_are_refused(tmp_path: Path, monkeypatch) -> None:
+    table = np.ones((len(CLASSES) + 1, 2000), np.float32)
+    np.savez_compressed(tmp_path / "a.npz", vectors=table)
+    assert np.array_equal(read_vectors(tmp_path / "a.npz", CLASSES), table)
+    monkeypatch.setattr(sizes, "ROOM", 0)
+    with pytest.raises(UserError, match="bytes unpacked, the file"):
+        read_vectors(tmp_path / "a.npz", CLASSES)
+
+
+def test_a_list_of_keys_in_each_other_is_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
+    key = ("a",)
+    for _ in range(8):
+        key = (key, key)
+    path = _pickled(tmp_path / "list.pkl", {key: ["b"]})
+    monkeypatch.setattr(pickles, "MAX_KEYS", 500)
+    with pytest.raises(UserError, match="its keys hold more than 500 values"):
+        read_fold_list(str(path), Fold(8, 4, 0, "contiguous"))
 
 
 def test_downloads_are_gensims_and_fail_in_one_line(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ from scipy.io import savemat
 
 from tests.prepare.class_trees import save_photo, save_reduced
 from tests.prepare.printed import assert_done
+from util.files import sizes
 from util.files.images import read_mask, write_mask
 from util.files.palette import voc_palette
+from util.prepare.datasets.recipe import read_mat
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
 VOC_VAL = ("2007_000010", "2007_000011")
@@ -167,6 +169,14 @@ def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd
     assert name in prepare(*words).error
     assert_done(prepare(*words, "--skip-bad"), name)
     assert names(out, "train") == [other for other in TRAIN if other != name]
+
+
+def test_a_file_of_matlab_that_is_much_larger_unpacked_is_refused(tmp_path: Path, monkeypatch) -> None:
+    savemat(tmp_path / "a.mat", {"GTcls": np.zeros((99, 99))}, do_compression=True)
+    assert read_mat(tmp_path / "a.mat")["GTcls"].shape == (99, 99)
+    monkeypatch.setattr(sizes, "ROOM", 0)
+    with pytest.raises(ValueError, match="much larger unpacked"):
+        read_mat(tmp_path / "a.mat")
 
 
 def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc: Path, sbd, out: Path) -> None:

@@ -389,11 +389,85 @@ def test_classes_have_rows(runs_with_classes: Path):
     assert [row["class"] for row in rows if row["fold"] == "1"] == ["a&b1", "c_1", "rare", "mean"]
     assert [row["1-shot Sym-Net ResNet-50"] for row in rows[4:8]] == ["38.5", "41.5", "-", "50.0"]
     assert [row["1-shot Sym-Net ResNet-50, boundary IoU %"] for row in rows[4:8]] == ["15.0", "25.0", "-", "21.0"]
-    assert "quick look" in rows[0]["notes"]
-    assert "1-shot prototype baseline ResNet-50?" in rows[0]
+    marked = "1-shot prototype baseline ResNet-50: quick look"
+    assert [row["mark"] for row in rows] == [marked, "", "", marked, *[""] * 12]
+    assert not any("mean over seeds" in cell for row in rows for cell in row.values())
+    assert " 50.0? |" in str(classes)
     latex = f"{classes:latex}".splitlines()
     assert r"1 & c\_1 & 41.5 & 25.0 & - \\" in latex
     assert latex[latex.index(r"1 & a\&b1 & 38.5 & 15.0 & \textbf{50.0} \\") - 1] == r"\midrule"
+
+
+@pytest.fixture
+def printed_table(monkeypatch, capsys):
+    """Return a function that runs ``report.py table ... --format csv``, and gives its rows and the lines beside."""
+
+    def run(*words: str) -> tuple[list[list[str]], str]:
+        monkeypatch.setattr(
+            sys, "argv", ["report", "table", *map(str, words), "--published", "none", "--format", "csv"]
+        )
+        assert command() == 0
+        printed = capsys.readouterr()
+        return list(csv.reader(io.StringIO(printed.out))), printed.err
+
+    return run
+
+
+@pytest.fixture
+def pets(leave) -> Path:
+    """Leave four runs on one fold of two, of which the last lacks the classes of the others; return their folder."""
+    of_run = {"dataset": "pets", "folds": 2}
+    for run, cat, dog, hd95 in (("a", 10, 90, 5), ("b", 30, 40, 9), ("c", 20, 60, 7)):
+        scores = {"miou": (cat + dog) / 2, "fb_iou": 70.0, "hd95": float(hd95)}
+        seeds = [{"final": {**scores, "per_class": {"1": cat, "2": dog}}}]
+        classes = {"novel": {"1": "Cat", "2": "dog"}, "run": f"pets_split0_resnet50_{run}"}
+        leave(f"runs/{run}", mean={"final": scores}, per_seed=seeds, **classes, **of_run)
+    return leave("runs/d", novel={"1": "cow"}, run="pets_split0_resnet50_d", **of_run).parent
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("cat", "bcad"),
+        ("DOG", "acbd"),
+        ("cow", "dabc"),
+        ("miou", "adcb"),
+        ("1-shot fold 0", "adcb"),
+        ("fold 0 hd95", "acbd"),
+    ],
+)
+def test_methods_are_sorted_by_a_class_a_score_or_a_column(pets, printed_table, name: str, order: str):
+    (_, *rows), _ = printed_table(pets, "--sort", name)
+    assert [row[0][-1] for row in rows] == list(order)
+    (header, *_), _ = printed_table(pets, "--sort", name, "--rows", "classes")
+    assert [heading[-1] for heading in header if heading.startswith("1-shot")] == list(order)
+
+
+def test_plain_rows_are_sorted_by_a_column(pets, printed_table):
+    (header, *rows), _ = printed_table(pets, "--rows", "results", "--sort", "miou")
+    assert [row[header.index("miou")] for row in rows] == ["50.00", "50.00", "40.00", "35.00"]
+    (header, *rows), _ = printed_table(pets, "--rows", "results", "--sort", "run")
+    assert [row[header.index("run")][-1] for row in rows] == list("abcd")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sort", "catt"], "--sort catt: no class, score or column of this table; did you mean 'cat'"),
+        (["--sort", "mio", "--rows", "results"], "--sort mio: no column of this table; did you mean 'miou'"),
+        (["--sort", "miou", "--rows", "results", "--into", "a.csv"], "--sort: a file of --into has an order"),
+    ],
+)
+def test_what_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
+    with pytest.raises(UserError, match=said):
+        printed_table(pets, *words)
+
+
+def test_the_notes_of_a_csv_are_beside_it(runs_with_classes: Path, printed_table):
+    for words in ((), ("--rows", "classes")):
+        rows, beside = printed_table(runs_with_classes, *words)
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert "? (quick look" in beside
 
 
 def test_published_runs_stand_beside_the_classes_and_other_sides_are_a_warning(leave):

@@ -108,6 +108,16 @@ def test_compressed_predictions_are_refused_before_they_are_read(tmp_path: Path)
         read_predictions(path)
 
 
+@pytest.mark.parametrize("name", ["prior.png", "final.png"])
+def test_predictions_without_a_picture_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("episodes.json", json.dumps([{"episode": [0, 0], "kinds": ["worst"]}]))
+        file.writestr(f"seed0_episode00000/{name}", b"no picture")
+    with pytest.raises(UserError, match=r"final\.png is missing|a kept prediction: this image is damaged"):
+        print(read_predictions(path)[0].predictions)
+
+
 @pytest.fixture
 def config(mini_yaml):
     """Return a function that gives a config over the tiny data set, with overrides."""

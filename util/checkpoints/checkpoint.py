@@ -29,8 +29,9 @@ from model.published import DDP_PREFIX
 from model.registry import published_layout, related
 from util.checkpoints.content import SAFETENSORS, load, reason
 from util.config.former import without_former
+from util.config.optimizers import OPTIMIZERS
 from util.config.read import to_dict
-from util.config.settings import MOMENTS, Config, StageSettings
+from util.config.settings import Config, StageSettings
 from util.config.tree import find
 from util.data.lists.index import PHOTO_DIGITS
 from util.errors import UserError
@@ -408,5 +409,7 @@ class Stored(NamedTuple):
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
         learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
         average = learning if stage.ema_decay > 0 else 0
-        moments = learning * max((MOMENTS[optimizer.kind] for optimizer in stage.optimizers.values()), default=0)
+        moments = learning * max(
+            (OPTIMIZERS[optimizer.kind].moments for optimizer in stage.optimizers.values()), default=0
+        )
         return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))

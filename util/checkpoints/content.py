@@ -4,7 +4,6 @@ Nothing of a file is executed. Objects of other types than torch loads are repla
 """
 
 import json
-import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -12,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from util.files.sizes import check_nested
+from util.files.pickles import Damaged, Operation, operations_in
+from util.files.sizes import TIMES, check_nested, check_unpacked, largest_content
 
 SAFETENSORS = ".safetensors"
 PICKLE = "data.pkl"  # the member of torch's archives that says what it holds
@@ -26,8 +26,6 @@ PICKLES = 5  # at the beginning of files that are no archives
 CALLS = {"GLOBAL", "REDUCE", "NEWOBJ", "BUILD"}  # for each of which torch looks through all types
 MAX_LOOKS = 2**23  # some seconds
 REFUSED = "builtins.bytearray"  # torch would let it take any memory
-TIMES = 4  # the size of a file that its tensors may have: some share their memory
-ROOM = 2**27  # bytes, beside that
 MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
 OF_TYPE = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -53,11 +51,9 @@ def load(path: Path) -> Any:
         ValueError: it is larger unpacked than the file, contains itself, or holds a tensor that is not a plain one.
         Exception: of any kind, as torch and safetensors raise for damaged files; ``reason`` says it in words.
     """
-    size = TIMES * path.stat().st_size
-    limit = size + ROOM
-    content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path, limit)
-    check_nested(content, _parts_of, size + MAX_VALUES)
-    _check_tensors(content, limit)
+    content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path)
+    check_nested(content, _parts_of, TIMES * path.stat().st_size + MAX_VALUES)
+    _check_tensors(content, largest_content(path))
     return content
 
 
@@ -81,10 +77,10 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     return {**rest, "weights": weights}
 
 
-def _load_pickle(path: Path, limit: int) -> Any:
+def _load_pickle(path: Path) -> Any:
     """Return what a file of torch holds, with a ``_Foreign`` for each type that torch refuses, such as NumPy's."""
     if zipfile.is_zipfile(path):
-        _check_archive(path, limit)
+        _check_archive(path)
     types, calls = _types_in(path)
     if len(types) * calls > MAX_LOOKS:
         raise ValueError(f"it names {len(types)} types; save its state dict")
@@ -99,12 +95,10 @@ def _stand_in(name: str) -> Any:
     return type(title, (_Foreign,), {"__module__": module})
 
 
-def _check_archive(path: Path, limit: int) -> None:
+def _check_archive(path: Path) -> None:
     """Refuse (ValueError) an archive that is larger unpacked, or of a wrong checksum; torch compares none."""
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > limit:
-            raise ValueError(f"it has {unpacked} bytes unpacked, the file {path.stat().st_size}")
+        check_unpacked(archive, path)
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"the checksum of its member {damaged} is wrong")
@@ -114,31 +108,26 @@ def _types_in(path: Path) -> tuple[set[str], int]:
     """Return the types and functions that the pickles of a file name, and the number of ``CALLS``, without loading."""
     types: set[str] = set()
     calls = 0
-    with suppress(ValueError, EOFError):  # where it is damaged, torch says so
-        for name, argument in _operations(path):
-            calls += name in CALLS
-            if name == "GLOBAL":
-                types.add(_today(argument))
+    with suppress(Damaged, EOFError):  # torch says so
+        for operation in _operations(path):
+            calls += operation.name in CALLS
+            if operation.name == "GLOBAL":
+                types.add(_today(operation.argument))
     return types, calls
 
 
-def _operations(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield name and argument of each operation of a file's pickles."""
+def _operations(path: Path) -> Iterator[Operation]:
+    """Yield each operation of a file's pickles; errors as ``operations_in``."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             for _ in range(PICKLES):
-                yield from _operations_of(file)
+                yield from operations_in(file)
         return
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.rpartition("/")[2] == PICKLE:
                 with archive.open(name) as member:
-                    yield from _operations_of(member)
-
-
-def _operations_of(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    for operation, argument, _ in pickletools.genops(file):
-        yield operation.name, argument
+                    yield from operations_in(member)
 
 
 def _today(argument: str) -> str:

@@ -37,7 +37,7 @@ HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
     *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
     *("data.images", "data.masks", "data.image_suffix", "data.train_list"),
-    "data.validation_list",
+    *("data.validation_list", "imports"),
     *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
 )
 OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}

@@ -415,7 +415,7 @@ def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
         if path.resolve() in done:
             continue
         done.add(path.resolve())
-        yield from _with_bases([in_configs(path.parent / base) for base in bases_of(path)], done)
+        yield from _with_bases([_file_of_base(path, base) for base in bases_of(path)], done)
         yield path
 
 
@@ -427,6 +427,12 @@ def _changes(path: Path, encoder: Path) -> list[Tree]:
     """Return what a file changes with an encoder, which its file names: nothing, or values."""
     changes = _changes_with_encoders(path)
     return [changes[encoder.stem]] if encoder.stem in changes else []
+
+
+def _file_of_base(path: Path, base: str) -> Path:
+    """Return where the base of a file lies: beside it, or for ``config/...`` also in the folder of configs."""
+    beside = in_configs(path.parent / base)
+    return beside if beside.exists() else in_configs(Path(base))
 
 
 def _changes_with_encoders(path: Path) -> dict[str, Tree]:

@@ -9,12 +9,14 @@ from model.registry import every_model
 from util.config.checks import checked
 from util.config.compose import Source, completed, in_configs, name_of, read_tree
 from util.config.former import without_former
+from util.config.imports import with_imports
 from util.config.place import placed
 from util.config.settings import Config, DataSettings, TestSettings
-from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
+from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
 from util.errors import UserError, nearest
 from util.typecheck import Misfit, convert
 
+IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
 OF_TRAINING = ("base_stage", "meta_stage")  # sections of a config
 
 
@@ -31,7 +33,7 @@ def read_with_sources(source: str | Source, overrides: list[str] | None = None) 
     source = Path(source) if isinstance(source, str) else source
     if isinstance(source, Path):
         source = in_configs(source)
-    return _configure(read_tree(source), source, overrides)
+    return _configure(read_tree(source), source, overrides, imports=True)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -69,16 +71,23 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
-def _configure(tree: Tree, source: Source, overrides: list[str] | None) -> tuple[Config, Tree]:
-    """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it."""
+def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports: bool = False) -> tuple[Config, Tree]:
+    """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it.
+
+    ``imports``: the modules that it names are imported first.
+    """
     if isinstance(source, Path):
         tree = placed(tree, source, overrides or [])
     tree = completed(tree, overrides or [])
+    if imports:
+        tree = with_imports(tree)
     try:
         config = _typed(plain(tree), source, overrides or [])
         return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
-        raise UserError(f"{place_of(tree, misfit.key) or source}: {misfit}") from None
+        made_with = None if imports else value_of(tree, "imports")
+        fix = f"; it was made with {', '.join(map(str, made_with))}: {IMPORT_IT}" if made_with else ""
+        raise UserError(f"{place_of(tree, misfit.key) or source}: {misfit}{fix}") from None
 
 
 def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Config:

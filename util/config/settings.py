@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.contract import ModelSettings
+from util.config.optimizers import unknown_optimizer
 
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
@@ -26,7 +27,6 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "original": ["original"],
 }
 MASKS = "masks"  # the value of test.fuse that uses every support alone
-MOMENTS = {"sgd": 1, "nesterov": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
 # What a setting of a protocol decides (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -122,7 +122,8 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    kind: Literal["sgd", "nesterov", "adamw"] = "sgd"  # nesterov: SGD with Nesterov's momentum
+    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/config/optimizers.py)
+    kind: str = bounded("sgd", problem=unknown_optimizer)
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9; step: a tenth after each third of the steps
@@ -386,6 +387,8 @@ class Config:
     test: TestSettings
     protocols: dict[str, ProtocolSettings]
     base_stage: StageSettings | None = None  # None for a model without that stage
+    # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers
+    imports: list[str] = field(default_factory=list)
 
     source: Any = field(default=Path(), compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting

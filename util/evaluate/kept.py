@@ -12,13 +12,11 @@ import zipfile
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from util.data.sampling import random_stream
@@ -26,9 +24,9 @@ from util.errors import UserError, nearest
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import FINAL
 from util.files import write_atomically
-from util.files.sizes import check_size
+from util.files.images import opened
 from util.runtime.processes import ProcessGroup
-from util.typecheck import Misfit, convert
+from util.typecheck import convert
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # a kind of every test
@@ -167,20 +165,24 @@ class IndexRow(TypedDict):
 
 def read_predictions(path: Path) -> list[Kept]:
     """Return the kept episodes of a file; UserError: it is damaged."""
+    pngs: dict[str, dict[str, bytes]] = {}  # by folder and name in it
     try:
         with zipfile.ZipFile(path) as file:
-            if any(entry.file_size > entry.compress_size for entry in file.infolist()):
+            if sum(entry.file_size for entry in file.infolist()) > path.stat().st_size:
                 raise ValueError("its files are compressed, which this program's are not")
             rows = convert(list[IndexRow], json.loads(file.read(INDEX)), INDEX)
-            pngs = {name: file.read(name) for name in file.namelist()}
+            for name in file.namelist():
+                folder, _, place = name.partition("/")
+                pngs.setdefault(folder, {})[place] = file.read(name)
             episodes = [(seed, number) for seed, number in (row["episode"] for row in rows)]
-    except (OSError, KeyError, ValueError, RecursionError, Misfit, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive can raise any exception
         raise UserError(f"{path}: cannot read these predictions ({error}); score the run again with test.py") from None
     kept = []
     for episode, row in zip(episodes, rows, strict=True):
         empty = Kept(episode, {}, [*row["kinds"]])
-        start = f"{empty.name}/"
-        files = {name.removeprefix(start): png for name, png in pngs.items() if name.startswith(start)}
+        files = pngs.get(empty.name, {})
+        if FINAL_FILE not in files:
+            raise UserError(f"{path}: {empty.name}/{FINAL_FILE} is missing; score the run again with test.py")
         kept.append(replace(empty, files=files))
     return kept
 
@@ -193,11 +195,8 @@ def _png(values: np.ndarray) -> bytes:
 
 def _pixels(png: bytes) -> np.ndarray:
     """Return the values of a PNG (H, W); UserError: it is none, or too large."""
-    try:
-        with Image.open(BytesIO(png), formats=("PNG",)) as image:
-            check_size(image.height, image.width)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"a kept prediction cannot be read ({error}); score the run again with test.py") from None
-    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert pixels is not None  # the archive has a checksum of each file
+    with opened(Path("a kept prediction"), content=png):  # of bounded size
+        pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.ndim != 2:
+            raise ValueError("holds no numbers (H, W)")
     return np.asarray(pixels)

@@ -7,10 +7,15 @@ mean of episodes has a value for each episode, and counts 1 for it. Both then ar
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import cv2
 import numpy as np
 
+from model.tables import add_once
+
+Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel and its four neighbours
 
 
@@ -23,7 +28,7 @@ class Metric:
     """
 
     title: str  # of its columns, with the unit
-    part_and_whole: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
+    part_and_whole: Counts
     scale: float = 100.0  # 100: percent
     smaller_is_better: bool = False
 
@@ -104,6 +109,19 @@ METRICS = {
     "assd": Metric("ASSD px", average_surface_distance, scale=1, smaller_is_better=True),
     "cldice": Metric("clDice %", centreline_dice),
 }
+
+
+def register_metric(name: str, title: str, **others: Any) -> Callable[[Counts], Counts]:
+    """Return a decorator of a ``part_and_whole`` that makes it available in ``test.metrics``; others as of ``Metric``.
+
+    ValueError: another module has registered the name.
+    """
+
+    def add(part_and_whole: Counts) -> Counts:
+        add_once(METRICS, name, Metric(title, part_and_whole, **others), "test.metrics", attrgetter("part_and_whole"))
+        return part_and_whole
+
+    return add
 
 
 def _diagonal(labelled: np.ndarray) -> float:

@@ -29,7 +29,6 @@ PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the p
 DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
-SMALLER_IS_BETTER = {"seconds", *(name for name, metric in METRICS.items() if metric.smaller_is_better)}  # scores
 ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
@@ -186,6 +185,11 @@ def check_output(place: object, output: str, known: Iterable[str]) -> None:
     """Refuse (UserError) the name of an output that a result or an episode does not have."""
     if output not in known:
         raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
+
+
+def smaller_is_better(score: str) -> bool:
+    """Return whether the smallest value of a score is the best."""
+    return score == "seconds" or (score in METRICS and METRICS[score].smaller_is_better)
 
 
 def per_class(score: str) -> str:

@@ -5,16 +5,13 @@ import fcntl
 import hashlib
 import json
 import os
-import pickle
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TextIO
-
-import numpy as np
+from typing import Any, NamedTuple, TextIO
 
 from util.errors import Busy, UserError, WriteError, note
 
@@ -24,14 +21,6 @@ DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 CHUNK = 2**20  # bytes that are read at once of a large file
 LONG_NAME = 200  # bytes; file systems have room for 255
-PICKLED = {  # the names that a pickled NumPy array needs
-    "numpy": {"ndarray", "dtype"},
-    **{f"numpy.{core}.multiarray": {"_reconstruct"} for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric": {"_frombuffer"} for core in ("core", "_core")},
-    "_codecs": {"encode"},
-}
-
-
 STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix
     rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
     rb"(\.\./)*(\.git)?/annex/objects/": "a pointer of git-annex, not the file itself; fetch it: git annex get",
@@ -104,23 +93,6 @@ def kept_json(path: Path) -> dict[str, Any]:
     except UserError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickles plain data and NumPy arrays of others; refuses everything else, and executes nothing."""
-
-    def __init__(self, file: IO[bytes]):
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names; UnpicklingError if that is not allowed."""
-        if (module, name) == ("detectron2.structures.boxes", "BoxMode"):  # in published annotations; it is a number
-            return int
-        if name not in PICKLED.get(module, set()):
-            raise pickle.UnpicklingError(f"it would load {module}.{name}")
-        if hasattr(np, "_core"):
-            module = module.replace("numpy.core", "numpy._core")
-        return super().find_class(module, name)
 
 
 def write_atomically(

@@ -57,6 +57,7 @@ BITS_TAG = 258
 TILE_WIDTH_TAG = 322
 TILE_HEIGHT_TAG = 323
 SOFTWARE_TAG = 305
+NODATA_TAG, NODATA = 42113, "nodata"  # of a GeoTIFF: a number as text; its name in ``info`` of an image of numbers
 MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
@@ -185,10 +186,23 @@ def _image_of_numbers(file: BinaryIO, path: Path) -> Image.Image:
         for height, width in (page.shape, page.chunks):
             check_size(height, width)
         values = page.asarray()
+        nodata = page.tags.get(NODATA_TAG)
     if values.dtype.kind == "f":
-        return Image.fromarray(values.astype(np.float32))
-    limits = np.iinfo(np.int32)
-    return Image.fromarray(np.clip(values, limits.min, limits.max).astype(np.int32))
+        image = Image.fromarray(values.astype(np.float32))
+    else:
+        limits = np.iinfo(np.int32)
+        image = Image.fromarray(np.clip(values, limits.min, limits.max).astype(np.int32))
+    image.info[NODATA] = None if nodata is None else nodata.value
+    return image
+
+
+def nodata_of(image: Image.Image) -> float | None:
+    """Return the value of pixels without data that a GeoTIFF states; None of another file."""
+    text = getattr(image, "tag_v2", {}).get(NODATA_TAG, image.info.get(NODATA))
+    try:
+        return None if text is None else float(text)
+    except (TypeError, ValueError):
+        return None
 
 
 def _check_kind_of_mask(image: Image.Image, path: Path) -> None:

@@ -1,6 +1,8 @@
-"""How large photos, masks, outlines and nested data may be: asked before memory is taken for them."""
+"""How large photos, masks, outlines, archives and nested data may be: asked before memory is taken for them."""
 
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ MAX_PIXELS = 2**26  # 67 million, of a photo or a mask; a photo takes 32-bit num
 MAX_COORDINATE = 2**17  # of outlines, in pixels
 MAX_LENGTH = 2**21  # of an outline, in pixels: filling it takes a hundred bytes for each
 FIX = "make it smaller"
+TIMES = 4  # the size of a file that its content may have: some parts share their memory
+ROOM = 2**27  # bytes, beside that
 
 
 def check_size(height: int, width: int) -> None:
@@ -42,6 +46,18 @@ def _length(outline: np.ndarray) -> float:
         return 0.0
     closed = np.concatenate([points, points[:1]])
     return float(np.abs(np.diff(closed, axis=0)).max(1).sum())
+
+
+def largest_content(path: Path) -> int:
+    """Return the bytes of memory that the content of a file may take."""
+    return TIMES * path.stat().st_size + ROOM
+
+
+def check_unpacked(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse (ValueError) a zip archive that is larger unpacked than ``largest_content`` of its file."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > largest_content(path):
+        raise ValueError(f"it has {unpacked} bytes unpacked, the file {path.stat().st_size}")
 
 
 def check_nested(value: Any, parts_of: Callable[[Any], tuple[int, Iterable[Any]]], limit: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 from util.data.lists.index import Index, OneClassAreas
+from util.errors import one_line
 from util.files import write_atomically
 from util.files.images import read_mask_of
 from util.prepare.make import pixel_digest
@@ -112,4 +113,5 @@ def _print_copies(what: str, copies: Mapping[int, int], index: Index) -> None:
     """Print how many rows are copies of others, with the first of them; ``what`` says what becomes of them."""
     if copies:
         copy, original = next(iter(copies.items()))
-        print(f"{what}: {len(copies)} copies of photos, such as {index.names[copy]} of {index.names[original]}")
+        example = f"{index.names[copy]} of {index.names[original]}"
+        print(one_line(f"{what}: {len(copies)} copies of photos, such as {example}"))

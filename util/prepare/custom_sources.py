@@ -23,7 +23,7 @@ from annotations.region import read_region
 from annotations.remarks import is_unknown
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.errors import UserError, nearest
+from util.errors import UserError, nearest, one_line
 from util.files.images import fitted_mask, header_of, read_image, read_mask_of
 from util.parallel import attempt, parallel_map
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
@@ -141,7 +141,7 @@ def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[s
     if len(rare) == len(photos_with):
         raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
     names = ", ".join(f"{name} ({count})" for name, count in rare.items())
-    print(f"left out, on fewer than {least} photos: {names}")
+    print(one_line(f"left out, on fewer than {least} photos: {names}"))
     return list(rare)
 
 
@@ -192,7 +192,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     classes = [name for name in folders if not is_unknown(name)]
     if len(classes) < len(folders):
         unknown = ", ".join(name for name in folders if is_unknown(name))
-        print(f"left out, folders of unknown pixels: {unknown}")
+        print(one_line(f"left out, folders of unknown pixels: {unknown}"))
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
@@ -280,7 +280,7 @@ def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str
 def _print_unused(lacking: str, files: Collection[Path]) -> None:
     """Print how many files have no mask or no photo, ``lacking``, if any."""
     if files:
-        print(f"left out, without a {lacking}: {len(files)} files, such as {min(files)}")
+        print(one_line(f"left out, without a {lacking}: {len(files)} files, such as {min(files)}"))
 
 
 def one_class(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
@@ -326,7 +326,7 @@ def _shown_classes(annotations: Annotations) -> list[str]:
         shown.update(instance.category for instance in photo.instances if instance.is_object)
     absent = [name for category, name in annotations.categories.items() if category not in shown]
     if absent:
-        print(f"left out, on no image: {', '.join(absent)}")
+        print(one_line(f"left out, on no image: {', '.join(absent)}"))
     return [name for category, name in annotations.categories.items() if category in shown]
 
 

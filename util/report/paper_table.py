@@ -17,14 +17,15 @@ from util.evaluate.schema import (
     MIOU,
     NETWORK,
     NOT_STATED,
-    SMALLER_IS_BETTER,
     check_output,
     over_seeds,
     read_results,
     scores_base_classes,
+    smaller_is_better,
 )
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
-from util.report.result_table import CLASS_SCORES, DEVIATION, SCORES, class_names
+from util.report.order import sorted_rows
+from util.report.result_table import DEVIATION, class_names, class_score_titles, score_titles
 from util.report.rows import (
     CellKey,
     Column,
@@ -49,8 +50,10 @@ def table(
     paths: list[Path],
     output: str = FINAL,
     protocol: str | None = None,
+    *,
     across: bool = False,
     published: str | None = None,
+    sort: str | None = None,
 ) -> Table:
     """Return the table of all results below some paths; a column without a number is left out.
 
@@ -60,10 +63,11 @@ def table(
         protocol: only results of it; None: all.
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
         published: papers whose rows are shown, with commas, or ``none``; default all.
+        sort: the class, score or column by which methods stand, best first; default quoted rows, then measured ones.
 
     Raises:
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
-            column.
+            column, or nothing is called as ``sort``.
     """
     shown = Shown.of(paths, output, protocol, across)
     place_key = "dataset" if across else "fold"
@@ -73,10 +77,12 @@ def table(
         places = shown.distinct("dataset")
         quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
     quoted, left_out = shown.quoted(quoted_from, published)
-    rows = [*quoted, *measured_rows(shown.results, output, places, place_key)]
+    rows = sorted_rows([*quoted, *measured_rows(shown.results, output, places, place_key)], sort)
     columns = list(product(shown.shots, _columns(shown, places, place_key)))
     filled = {column for row in rows for column in row.cells}
     out = _as_table(rows, [column for column in columns if column in filled])
+    if sort is None:
+        out.ruled = {len(quoted)} - {0}
     out.notes.insert(
         0, f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."
     )
@@ -171,12 +177,17 @@ def _further_scores(shown: Shown) -> list[str]:
     means = [result["mean"][shown.output] for result in shown.results.values()]
     further = set().union(*means) - {"miou", "fb_iou"}
     if shown.in_one_map:
-        return [key for key in SCORES if key in further]
+        return [key for key in score_titles() if key in further]
     return ["fb_iou", *sorted(further)]
 
 
 def class_table(
-    paths: list[Path], output: str = FINAL, protocol: str | None = None, published: str | None = None
+    paths: list[Path],
+    output: str = FINAL,
+    protocol: str | None = None,
+    *,
+    published: str | None = None,
+    sort: str | None = None,
 ) -> Table:
     """Return the IoU of each class: rows by fold, a column for each method and shots, also of published runs by class.
 
@@ -188,10 +199,11 @@ def class_table(
     first = shown.first
     quoted, _ = shown.quoted(first["dataset"], published)
     quoted = [row for row in quoted if row.class_scores]
-    rows = [*quoted, *measured_rows(shown.results, output, list(range(first["folds"])), place_key="fold")]
+    measured = measured_rows(shown.results, output, list(range(first["folds"])), place_key="fold")
+    rows = sorted_rows([*quoted, *measured], sort)
     letters, explanations = _explained(rows)
     columns = _class_columns(rows, shown.shots)
-    out = Table(["fold", "class"], [], ["", ""])
+    out = Table(["fold", "class"], [], ["", ""], facts={"mark": []})
     for column in columns:
         out.header.append(_class_heading(rows[column.row], column, letters))
         out.groups.append(f"{column.shot}-shot")
@@ -201,11 +213,9 @@ def class_table(
         for name in _classes_of_fold(shown.results, fold):
             _add_class_row(out, rows, columns, fold, name)
         _add_class_row(out, rows, columns, fold)
-    notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
-    notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
-    notes += [*shown.side_warning(), *data_warnings(shown.results)]
-    out.facts = {"notes": [" ".join(notes)] * len(out.rows)}
-    out.notes = [*notes, *shown.notes(), *shown.left_out]
+    out.notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
+    out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
+    out.notes += [*shown.side_warning(), *data_warnings(shown.results), *shown.notes(), *shown.left_out]
     return out
 
 
@@ -214,7 +224,7 @@ class ClassColumn(NamedTuple):
 
     shot: int
     row: int  # of the method, among all rows
-    score: str  # of ``CLASS_SCORES``
+    score: str  # of ``class_score_titles``
 
     def cell(self, fold: int, name: str | None) -> Column:
         """Return the cell of a class, or with None that of the fold's mean, in the row of the method."""
@@ -226,17 +236,16 @@ class ClassColumn(NamedTuple):
 def _class_columns(rows: list[Row], shots: list[int]) -> list[ClassColumn]:
     """Return the columns of the table of classes, for each number of shots and method the scores that it has."""
     columns = []
-    for shot, (i, row), score in product(shots, enumerate(rows), CLASS_SCORES):
+    for shot, (i, row), score in product(shots, enumerate(rows), class_score_titles()):
         if (shot, score) in row.class_scores:
             columns.append(ClassColumn(shot, i, score))
     return columns
 
 
 def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
-    """Return a method with the marks of its track and, if one of the cells is doubtful, of doubt; then the score."""
-    doubted = any(cell.doubts for (shot, _), cell in row.cells.items() if shot == column.shot)
-    method = row.method + letters[row.track] + (DOUBTFUL if doubted else "")
-    return method if column.score == MIOU else f"{method}, {CLASS_SCORES[column.score]}"
+    """Return a method with the mark of its track; then the score."""
+    method = row.method + letters[row.track]
+    return method if column.score == MIOU else f"{method}, {class_score_titles()[column.score]}"
 
 
 def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
@@ -247,13 +256,21 @@ def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
 
 def _add_class_row(out: Table, rows: list[Row], columns: list[ClassColumn], fold: int, name: str | None = None) -> None:
     """Add the row of a class, or with None that of the fold's means, to the table of classes."""
+    number = len(out.rows)
     texts = [str(fold), name or "mean"]
-    for column in columns:
+    doubts = []
+    for column, heading in zip(columns, out.headings()[len(texts) :]):
+        place = number, len(texts)
         cell = column.cell(fold, name)
+        row = rows[column.row]
         if column.row in _best(rows, cell):
-            out.best.add((len(out.rows), len(texts)))
-        texts.append(rows[column.row].text(cell))
+            out.best.add(place)
+        if cell in row.cells and row.cells[cell].doubts:
+            out.marks[place] = DOUBTFUL
+            doubts.append(f"{heading}: {', '.join(row.cells[cell].doubts)}")
+        texts.append(row.text(cell))
     out.rows.append(texts)
+    out.facts["mark"].append("; ".join(doubts))
 
 
 def is_own_test(result: Result) -> bool:
@@ -312,7 +329,6 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     for j, column in enumerate(columns, start=leading):
         out.best |= {(i, j) for i in _best(rows, column)}
         out.marks |= {(i, j): _cell_mark(row, column) for i, row in enumerate(rows)}
-    out.ruled = {sum(row.source is not None for row in rows)} - {0}
     names = out.headings()[leading:]
     out.facts = _facts(rows, dict(zip(names, columns)))
     seeds = dict.fromkeys(filter(None, out.facts.get("over", ())))
@@ -362,7 +378,7 @@ def _heading(place: Any) -> str:
         return f"fold {fold} {_heading(score)}"
     if isinstance(place, int):
         return f"fold {place}"
-    names = SCORES | {"seconds": "s / episode"}
+    names = score_titles() | {"seconds": "s / episode"}
     return names.get(place, place).removesuffix(" %")
 
 
@@ -387,7 +403,7 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     """
     _, place = column
     score = place[-1] if isinstance(place, tuple) else place
-    best_of = min if score in SMALLER_IS_BETTER else max
+    best_of = min if smaller_is_better(score) else max
     groups = defaultdict[tuple, dict[int, float]](dict)
     for i, row in enumerate(rows):
         protocol = row.protocol.partition(" (")[0]

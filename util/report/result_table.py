@@ -8,7 +8,7 @@ from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class, scores
 from util.evaluate.titles import classes_in_no_mean, departures, title, track_text
 from util.report.table import Table
 
-SCORES = {  # names of columns, in their order
+_SCORES = {
     MIOU: "mIoU %",
     "fb_iou": "FB-IoU %",
     "base": "base %",
@@ -19,10 +19,18 @@ SCORES = {  # names of columns, in their order
     "total": "all classes and background %",
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
-    **{name: metric.title for name, metric in METRICS.items()},
 }
-CLASS_SCORES = {MIOU: "IoU %", **{name: metric.title for name, metric in METRICS.items()}}  # that each class has
 DEVIATION = "standard deviation (of a sample, n - 1)"
+
+
+def score_titles() -> dict[str, str]:
+    """Return the names of the scores' columns, in their order; those of further metrics are the last."""
+    return _SCORES | {name: metric.title for name, metric in METRICS.items()}
+
+
+def class_score_titles() -> dict[str, str]:
+    """Return the names of the columns of the scores that each class has."""
+    return {MIOU: "IoU %"} | {name: metric.title for name, metric in METRICS.items()}
 
 
 def summary(result: dict[str, Any], form: str) -> str:
@@ -44,9 +52,10 @@ def score_table(result: dict[str, Any]) -> Table:
     A note says which deviation it is.
     """
     present = {key for scores in result["mean"].values() for key in scores}
-    keys = [key for key in SCORES if key in present]
-    keys += sorted(present - SCORES.keys())
-    headings = [SCORES.get(key, key) for key in keys]
+    titles = score_titles()
+    keys = [key for key in titles if key in present]
+    keys += sorted(present - titles.keys())
+    headings = [titles.get(key, key) for key in keys]
     out = Table(["output", *headings], [])
     for output in result["mean"]:
         out.rows.append([output, *(_score_text(result, output, key) for key in keys)])
@@ -70,7 +79,7 @@ def _score_text(result: dict[str, Any], output: str, key: str) -> str:
 def class_table(result: dict[str, Any]) -> Table:
     """Return the table of a result's novel (and base) classes: IoU and further metrics of each output, over seeds."""
     columns = {}
-    for score, score_title in CLASS_SCORES.items():
+    for score, score_title in class_score_titles().items():
         for output in result["mean"]:
             if output != BASE and (values := class_scores(result, output, score)):
                 columns[output if score == MIOU else f"{output}, {score_title}"] = values

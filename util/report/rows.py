@@ -16,7 +16,7 @@ from util.errors import UserError, nearest
 from util.evaluate.schema import MIOU, NOT_STATED, Track
 from util.evaluate.titles import AVERAGED, departures, protocol_title, seen_text, steps_text, track_text
 from util.files.yaml_text import read_yaml
-from util.report.result_table import CLASS_SCORES, class_scores
+from util.report.result_table import class_score_titles, class_scores
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
@@ -389,7 +389,7 @@ def _scores(by_place: dict[Any, Result], output: str, places: list[Any], test: i
 def _class_columns(result: Result, output: str, place: Any) -> dict[Any, float]:
     """Return the scores of each class of a result, which is of a fold or data set."""
     columns = {}
-    for score in CLASS_SCORES:
+    for score in class_score_titles():
         for name, value in class_scores(result, output, score).items():
             columns[OfClass(place, name, score)] = value
     return columns

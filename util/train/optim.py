@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.contract import ParamGroup
+from util.config.optimizers import OPTIMIZERS
 from util.config.settings import OptimizerSettings, StageSettings
 from util.errors import UserError
 
-MOMENTUM = 0.9  # of SGD
-BETAS = (0.9, 0.999)  # beta_1, beta_2 of AdamW
 POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
 DECAY = 0.1  # of the learning rate at each of them
@@ -41,15 +39,7 @@ def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimiz
     """Return the optimiser of some groups of parameters."""
     lr = settings.lr
     tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
-    return OPTIMIZERS[settings.kind](tensors, lr, weight_decay=settings.weight_decay)
-
-
-# By ``OptimizerSettings.kind``.
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": partial(torch.optim.SGD, momentum=MOMENTUM),
-    "nesterov": partial(torch.optim.SGD, momentum=MOMENTUM, nesterov=True),
-    "adamw": partial(torch.optim.AdamW, betas=BETAS),
-}
+    return OPTIMIZERS[settings.kind].make(tensors, lr, weight_decay=settings.weight_decay)
 
 
 class OptimizersAsOne:

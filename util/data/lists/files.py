@@ -9,7 +9,6 @@ Four forms are supported, those of text also compressed (``.gz``):
 """
 
 import gzip
-import io
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -17,8 +16,9 @@ from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler, project_path, read_bytes
+from util.files import REPOSITORY, project_path, read_bytes
 from util.files.photos import IMAGE_SUFFIXES
+from util.files.pickles import load_plain
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
 MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
@@ -114,11 +114,13 @@ def _rows(path: Path) -> list[Row]:
 
 def _rows_of_pickle(content: bytes) -> list[Row]:
     """Return the rows of a pickled dictionary; a damaged one can raise any exception."""
-    table = RestrictedUnpickler(io.BytesIO(content)).load()
+    table = load_plain(content)
     rows: list[Row] = []
     for class_index, names in sorted(table.items()):
         for name in names:
-            rows.append((_stem(str(name)), int(class_index) + 1))
+            if not isinstance(name, str):
+                raise ValueError("its names are no text")
+            rows.append((_stem(name), int(class_index) + 1))
     return rows
 
 

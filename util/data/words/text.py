@@ -1,14 +1,16 @@
 """Text vectors of class names: row 0 is background, row c is class c; pickled files are read without executing code."""
 
 import hashlib
-import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from util.config.settings import DataSettings
 from util.errors import UserError
-from util.files import RestrictedUnpickler, write_atomically
+from util.files import write_atomically
+from util.files.pickles import load_plain
+from util.files.sizes import check_unpacked, largest_content
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
@@ -29,6 +31,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         table, names = _read_table(path)
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
+        if table.nbytes > largest_content(path):
+            raise ValueError(f"its table has {table.nbytes} bytes, more than the file")
     except FileNotFoundError:
         raise UserError(f"{path}: these text vectors do not exist; {fix}") from None
     except Exception as error:  # a damaged pickle can raise any exception
@@ -44,7 +48,9 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
 def _read_table(path: Path) -> tuple[np.ndarray, list[str] | None]:
     """Return the array of a file and the names of its rows, None where it has none; a damaged file raises anything."""
     if path.suffix != ".npz":
-        return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load(), None
+        return load_plain(path.read_bytes()), None
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(archive, path)
     with np.load(path, allow_pickle=False) as stored:
         table = stored["vectors"]
         names = stored["names"].tolist() if "names" in stored else None

@@ -37,6 +37,8 @@ COMMON = 500_000  # rows that are read first; files are sorted by frequency
 GARBLED = re.compile("[\x00-\x1f\ufffd]")  # in words of a binary file whose rows are not where they are expected
 SECOND_WORD = re.compile(rb"([\x21-\x7e]+) ")  # at the beginning of a row
 FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
+WORDS_PLACE = 64  # of the number of words there: after two numbers, twelve settings, and one of 8 bytes
+COMPRESSED = (".gz", ".bz2", ".xz")  # suffixes of what gensim unpacks
 
 
 class Match(NamedTuple):
@@ -184,6 +186,7 @@ def _load(path: Path, wanted: set[str], enough: set[str]) -> Any:
         head = file.readline(2**18)
         sample = file.read(2**12)
         if head.startswith(FASTTEXT):
+            _check_words((head + sample)[WORDS_PLACE:], path)
             return load_facebook_vectors(str(path))
         fields = head.split()
         has_header = len(fields) == 2
@@ -198,6 +201,13 @@ def _load(path: Path, wanted: set[str], enough: set[str]) -> Any:
         one_word = int(fields[1]) + 1 if has_header else len(fields)
         fix = f"if words have spaces, as in GloVe 840B, keep the other lines: awk 'NF == {one_word}' FILE > NEW"
         raise ValueError(f"{error}; {fix}") from None
+
+
+def _check_words(stated: bytes, path: Path) -> None:
+    """Refuse (ValueError) a file of fastText that states more words than it has bytes; gensim would look for all."""
+    words = int.from_bytes(stated[:4], "little")
+    if path.suffix not in COMPRESSED and words > path.stat().st_size:
+        raise ValueError(f"states {words} words, more than the file has bytes")
 
 
 def _load_part(path: Path, rows: int, enough: set[str], **form: bool) -> Any:

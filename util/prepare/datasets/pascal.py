@@ -24,7 +24,7 @@ from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
 from util.files.images import fitted_mask, header_of, read_mask
 from util.files.palette import as_indices
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form, read_mat
 from util.prepare.download import fetch, unpack
 
 CLASSES = 20
@@ -158,10 +158,8 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
     linked = False
     if job.source.suffix == ".mat":
-        from scipy.io import loadmat
-
         with published_form(job.source):
-            content = loadmat(job.source, squeeze_me=True, struct_as_record=False)
+            content = read_mat(job.source)
             mask = as_indices(np.asarray(content["GTcls"].Segmentation), job.source)
     else:
         mask = read_mask(job.source)

@@ -30,6 +30,7 @@ from util.prepare.datasets.recipe import (
     find_file,
     plan_of,
     published_form,
+    read_mat,
     read_table,
     region,
 )
@@ -153,10 +154,8 @@ def _read_benchmark(path: Path) -> list[Object]:
 
 def _read_official(path: Path) -> list[Object]:
     """Return the objects of a photo in the official annotation, with the benchmark's names of objects and parts."""
-    from scipy.io import loadmat  # imported where it is called: it would delay every command
-
     merged = {row["part"]: row["merged"] for row in read_table("pascal_part/parts.csv")}
-    content = loadmat(path, squeeze_me=True, struct_as_record=False)
+    content = read_mat(path)
     objects = []
     for thing in np.atleast_1d(content["anno"].objects):
         name = str(getattr(thing, "class"))

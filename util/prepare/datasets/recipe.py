@@ -7,12 +7,13 @@ import argparse
 import csv
 import io
 import re
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,11 +25,15 @@ from util.config.read import read_data
 from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler, paths_below, writable
+from util.files import REPOSITORY, paths_below, writable
 from util.files.images import fitted_mask, header_of, opened_mask, read_mask_of, turned
+from util.files.pickles import RestrictedUnpickler
+from util.files.sizes import largest_content
 
 DIFFERS = "differs"
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
+MAT_HEADER = 128  # bytes of a file of MATLAB
+MAT_COMPRESSED = 15  # the kind of a part
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
 
 
@@ -261,6 +266,29 @@ def find_file(root: Path, *names: str) -> Path:
         for path in paths_below(root, name):
             return path
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Return the content of a file of MATLAB; ValueError: it is much larger unpacked; others of damage, of any kind."""
+    from scipy.io import loadmat  # imported where it is called: it would delay every command
+
+    with path.open("rb") as file:
+        _check_unpacked_mat(file, largest_content(path))
+    return loadmat(path, squeeze_me=True, struct_as_record=False)
+
+
+def _check_unpacked_mat(file: BinaryIO, limit: int) -> None:
+    """Refuse (ValueError) a file of MATLAB whose compressed parts have more bytes than the limit."""
+    header = file.read(MAT_HEADER)
+    form = ">II" if header.endswith(b"MI") else "<II"  # of the kind of a part and its length
+    while len(tag := file.read(struct.calcsize(form))) == struct.calcsize(form):
+        kind, length = struct.unpack(form, tag)
+        part = file.read(length)
+        if kind == MAT_COMPRESSED:
+            decompressor = zlib.decompressobj()
+            limit -= len(decompressor.decompress(part, limit + 1))
+        if limit < 0:
+            raise ValueError("it is much larger unpacked")
 
 
 def read_pickle(path: Path) -> Any:

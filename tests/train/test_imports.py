@@ -1,0 +1,152 @@
+"""A method of another repository: `imports` of a config name it, every command knows it, no checkpoint imports it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model import contract, registry
+from tests.helpers import spawned
+from tests.helpers.paths import REPOSITORY
+from util.checkpoints import checkpoint
+from util.checkpoints.run import Run
+from util.config.optimizers import OPTIMIZERS
+from util.config.read import from_checkpoint, read_config, to_dict
+from util.errors import UserError
+from util.evaluate.mask_metrics import METRICS
+
+METHOD = """
+import torch
+
+from symnet.model.contract import register
+from symnet.model.ssp.ssp import SSP
+from symnet.util.config.optimizers import register_optimizer
+from symnet.util.evaluate.mask_metrics import register_metric
+
+
+@register("ssp_of_mine")
+class OfMine(SSP):
+    def predict(self, maps, shots, episode):
+        output = super().predict(maps, shots, episode)
+        output.losses = {f"mine_{name}": loss for name, loss in output.losses.items()}
+        return output
+
+
+@register_metric("dice_of_mine", "Dice %")
+def dice(mask, true, labelled):
+    return 2 * float((mask & true).sum()), float(mask.sum() + true.sum())
+
+
+@register_optimizer("rms_of_mine", moments=1)
+def rms(groups, lr, weight_decay):
+    return torch.optim.RMSprop(groups, lr, weight_decay=weight_decay)
+"""
+
+
+@pytest.fixture
+def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
+    """Return a folder of another repository with a method in ``code/mylab/mine.py``, and a config that names it."""
+    registry.every_model()
+    before = {id(table): dict(table) for table in (contract.MODELS, OPTIMIZERS, METRICS)}
+    modules, paths = set(sys.modules), list(sys.path)
+    folder = tmp_path / "repository"
+    (folder / "code/mylab").mkdir(parents=True)
+    (folder / "code/mylab/mine.py").write_text(METHOD)
+    stage = {"epoch_length": 4, "validate_every": 0, "optimizers": {"main": {"kind": "rms_of_mine", "lr": 1e-4}}}
+    test = {"episodes": 2, "seeds": [0], "pictures": 0, "metrics": ["dice_of_mine"]}
+    content = yaml.safe_load(mini_yaml("ssp", meta_stage=stage, test=test).read_text())
+    content["model"]["name"] = "ssp_of_mine"
+    content["run"]["name"] = "mine"
+    content["data"]["workers"] = 2
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"imports": ["./code/mylab/mine.py"], **content}))
+    yield folder
+    for table in (contract.MODELS, OPTIMIZERS, METRICS):
+        table.clear()
+        table.update(before[id(table)])
+    for name in {*sys.modules} - modules:
+        if name.startswith(("mine", "mylab", "symnet")):
+            del sys.modules[name]
+    sys.path[:] = paths
+
+
+def test_a_config_imports_files_and_modules_beside_it_once(mine: Path) -> None:
+    config = read_config(mine / "mine.yaml")
+    whole = str((mine / "code/mylab/mine.py").resolve())
+    assert config.imports == [whole]
+    cls = registry.class_of(config.model)
+    assert cls.title == "SSP (ssp_of_mine)" and cls.__module__ == "mine"
+    kept = mine / "elsewhere" / "config.yaml"
+    kept.parent.mkdir()
+    kept.write_text(yaml.safe_dump(to_dict(config)))
+    assert registry.class_of(read_config(kept).model) is cls
+    (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab.mine]")
+    assert read_config(mine / "code/named.yaml").imports == [whole]
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "said"),
+    [
+        ("mylab.missing", "", "mine.yaml:1: imports: mylab.missing cannot be imported: ModuleNotFoundError: No module"),
+        ("missing.py", "", "missing.py cannot be imported: FileNotFoundError: no such file"),
+        (
+            "bad.py",
+            "x = 1\ny = z\n",
+            r"bad.py cannot be imported: NameError: name 'z' is not defined \(.*bad.py, line 2",
+        ),
+        ("bad.py", "import model.x_y", "No module named 'model.x_y'"),
+        ("json.py", "", "another module is called json .*; rename the file"),
+        (
+            "bad.py",
+            "from model.contract import *\n@register('ssp')\nclass A(FewShotModel):\n  title = 'A'",
+            r"model.name 'ssp' is registered twice, by model.ssp.ssp \(.*ssp.py\) and bad \(.*bad.py\); rename one",
+        ),
+        (
+            "bad.py",
+            "from symnet.util.config.optimizers import register_optimizer\nregister_optimizer('sgd', 1)(lambda: 0)",
+            r"kind 'sgd' is registered twice, by util.config.optimizers \(.*\) and bad ",
+        ),
+    ],
+)
+def test_an_import_that_fails_is_one_line(mine: Path, entry: str, code: str, said: str) -> None:
+    if entry.endswith(".py") and entry != "missing.py":
+        (mine / entry).write_text(code)
+    content = yaml.safe_load((mine / "mine.yaml").read_text())
+    del content["imports"]
+    (mine / "mine.yaml").write_text(f"imports: [{entry}]\n{yaml.safe_dump(content)}")
+    sys.modules.pop("bad", None)
+    with pytest.raises(UserError, match=said):
+        read_config(mine / "mine.yaml")
+
+
+def test_no_checkpoint_imports_and_it_says_what_to_name(mine: Path) -> None:
+    content = to_dict(read_config(mine / "mine.yaml"))
+    assert registry.class_of(from_checkpoint(content, "a.pth").model).title == "SSP (ssp_of_mine)"  # known by now
+    del contract.MODELS["ssp_of_mine"]
+    sys.modules.pop("mine", None)
+    with pytest.raises(
+        UserError, match=r"a.pth: model.name = 'ssp_of_mine' is not a model.* it was made with .*mine.py"
+    ):
+        from_checkpoint(content, "a.pth")
+    assert "mine" not in sys.modules
+
+
+@pytest.mark.process
+@pytest.mark.train
+def test_every_command_knows_it(mine: Path) -> None:
+    """Train in two processes with loader processes; test the config that the run keeps; verify the result."""
+    config = read_config(mine / "mine.yaml")
+    assert [rank.code for rank in spawned.start_ranks(2, REPOSITORY / "train.py", mine / "mine.yaml")] == [0, 0]
+    meta = Run(config).folder("meta")
+    assert "mine_plain" in json.loads((meta / "metrics.json").read_text())["epochs"][0]["losses"]
+    assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth")["code"].keys()
+    spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
+    (path,) = meta.parent.glob("test/*/result.json")
+    result = json.loads(path.read_text())
+    assert result["model"] == "ssp_of_mine" and result["mean"]["final"]["dice_of_mine"] >= 0
+    unknown = spawned.run(REPOSITORY / "report.py", "verify", path)
+    assert "it was made with" in unknown.stdout and "not checked" in unknown.stdout
+    known = spawned.run(REPOSITORY / "report.py", "verify", path, "--import", mine / "code/mylab/mine.py")
+    assert "DIFFERS" not in known.stdout and "it was made with" not in known.stdout
