@@ -1,10 +1,13 @@
 """Loader processes that cannot pass a batch on: a line with the cause, where the main process would wait for ever."""
 
+import errno
 import multiprocessing
 import resource
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from torch.utils.data import Dataset
 
 from model.episode import Batch
 from util.errors import UserError
+from util.runtime import loading
 from util.runtime.loading import batches
 
 pytestmark = pytest.mark.process
@@ -53,6 +57,25 @@ def test_a_temporary_folder_of_too_long_a_name(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(folder))  # as TMPDIR at the start
     with pytest.raises(UserError, match=r"cannot pass a batch on \(AF_UNIX path too long\): name a shorter TMPDIR"):
         next(loaded(3))
+
+
+def test_a_loader_process_that_cannot_be_started_takes_the_others_along(monkeypatch) -> None:
+    start = BaseProcess.start
+    started: list[BaseProcess] = []
+
+    def start_first(process: BaseProcess) -> None:
+        if started:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(BaseProcess, "start", start_first)
+    monkeypatch.setattr(loading, "usable_cores", lambda: 2)
+    stream = batches(Photos(), [[0], [1]], 2, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"cannot be started \(Cannot allocate memory\): lower data.workers"):
+        next(stream)
+    started[0].join(10)
+    assert started[0].exitcode == -signal.SIGKILL
 
 
 def test_no_room_for_shared_memory() -> None:

@@ -1,5 +1,6 @@
 """Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
 
+import multiprocessing
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -70,7 +71,7 @@ def batches(
     Close the generator where it may be left before its end (``contextlib.closing``): the processes of an open loader
     delay the exit by a minute.
 
-    UserError: a loader process could not read a file or pass a batch on, or was killed.
+    UserError: a loader process could not be started, read a file or pass a batch on, or was killed.
     """
     loader = DataLoader(
         dataset,
@@ -81,7 +82,7 @@ def batches(
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # so that the loader does not draw from the global random state
     )
-    stream = iter(loader)
+    stream = _started(loader)
     try:
         if workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises anywhere, even inside a checkpoint
@@ -101,6 +102,23 @@ def batches(
         ) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
+
+
+def _started(loader: DataLoader) -> Iterator[Any]:
+    """Return the iterator of a loader, with its processes; after an error none of them remains.
+
+    UserError: the system starts no more of them.
+    """
+    before = {*multiprocessing.active_children()}
+    try:
+        return iter(loader)
+    except BaseException as error:
+        for process in {*multiprocessing.active_children()} - before:  # which would delay the exit by a minute
+            process.kill()
+        if not isinstance(error, OSError):
+            raise
+        problem = f"the loader processes cannot be started ({error.strerror or error})"
+        raise UserError(f"{problem}: lower data.workers, or set it to 0", local=True) from None
 
 
 def _start_worker(_: int) -> None:
