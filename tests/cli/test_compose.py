@@ -5,19 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from model import contract
+from model.contract import FewShotModel, ModelSettings
 from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, every_model
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
 from util.config.compose import (
+    Selection,
     begin_own_configs,
     config_folder,
     data_sets,
@@ -223,6 +226,21 @@ OF_RUNS = [  # words; the file of their run's name, and its content
     ),
     (("split1", "mini", "sam3"), "mini/mini_split1_sam3", "base: [mini.yaml, ../model/sam3.yaml]"),
 ]
+
+
+@dataclass
+class PixelSettings(ModelSettings):
+    """Settings of a method without an encoder."""
+
+
+def test_a_file_of_a_run_without_networks_is_recognised(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = type("Pixels", (FewShotModel,), {"Settings": PixelSettings, "title": "Pixels"})
+    monkeypatch.setitem(contract.MODELS, "pixels", pixels)
+    (configs / "model/pixels.yaml").write_text("model: {name: pixels}")
+    (configs / "model/others.yaml").write_text("model: {name: ssp}")
+    run = Selection("pascal", 0, "pixels", None)
+    assert selection_of(Path("config/pascal/pascal_split0_pixels.yaml")) == run
+    assert selection_of(Path("config/pascal/pascal_split0_others.yaml")) is None  # it lacks its encoder
 
 
 @pytest.mark.parametrize(("words", "file", "content"), OF_RUNS, ids=[file for _, file, _ in OF_RUNS])

@@ -2,6 +2,7 @@
 
 import collections
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.parity.case import BACKBONES, forward_case
 from tests.parity.check import ABSOLUTE, cases, deviations, folder_of, measured, weights
 from tests.parity.drawn.cases import deviations as deviations_of_drawn
 from tests.parity.drawn.cases import drawn_cases
+from tests.parity.steps import RUNS, deviations_of_step
 from util.checkpoints.checkpoint import load_state
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -63,6 +65,22 @@ def test_pfenets_loss_with_batch_norms_in_training_is_the_published_one(shared: 
     given = forward_case("pfenet", case, weights("pfenet", "resnet50"), **options)
     assert float(case["loss_main"]) == pytest.approx(2.05, abs=0.005)  # with the statistics of the weights
     assert float(given["loss_main"]) == pytest.approx(2.31, abs=0.005)
+
+
+@pytest.fixture
+def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let networks compute in float64, where they ask for float32 too."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("run", RUNS)
+def test_a_training_step_is_that_of_the_published_loop(shared: Path, float64: None, tmp_path: Path, run: str) -> None:
+    found, _ = deviations_of_step(run, tmp_path)
+    assert found == []
 
 
 @pytest.mark.parity

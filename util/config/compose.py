@@ -372,7 +372,7 @@ def selection_of(source: Source) -> Selection | None:
     if net.startswith(in_names(OF_TIMM)):
         net = OF_TIMM + net.removeprefix(in_names(OF_TIMM))
     run = Selection(dataset, int(fold), method, net or None)
-    is_encoder = run.encoder in (*encoders(), TIMM) if net else has_networks(method)
+    is_encoder = run.encoder in (*encoders(), TIMM) if net else not has_encoder(method)
     return run if is_encoder and run.name == source.stem else None
 
 
