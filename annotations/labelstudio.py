@@ -119,7 +119,7 @@ def photos_of(
                 shapes = _shapes(entry, (height, width))
             if not shapes:
                 remarks.add(OTHER_REGION, entry["type"])
-            for label in labels:
+            for label in dict.fromkeys(labels):
                 instances += [instance._replace(category=ids[label]) for instance in shapes]
         photos.append(AnnotatedPhoto(name, height, width, tuple(instances)))
     return photos

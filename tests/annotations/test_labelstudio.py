@@ -133,6 +133,13 @@ def test_regions_of_a_photo_that_is_not_there_are_not_painted(tmp_path: Path, mo
         read.path_of(read.photos[0])
 
 
+def test_a_label_that_a_region_has_twice_is_one_object(tmp_path: Path) -> None:
+    twice = entry(CAT, "cat")
+    twice["value"]["polygonlabels"] = ["cat", "cat"]
+    (read,) = labelstudio.read_annotations(tasks(tmp_path, {"image": "p0.jpg"}, {"result": [twice]})).photos
+    assert len(read.instances) == 1
+
+
 def test_a_damaged_bitmask_is_refused(tmp_path: Path) -> None:
     painted = bitmask(DOG_PIXELS)
     painted["value"]["imageDataURL"] = painted["value"]["imageDataURL"][:40]
