@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from photos import Segmenter, check_supports
+from photos import Segmenter, for_materials
 from photos.examples import BOXED, Support, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
@@ -156,7 +156,7 @@ def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: li
     assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
     assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
     material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
-    brick = check_supports(Segmenter({"brick": [material]}, side=97, device="cpu"))
+    brick = for_materials(Segmenter({"brick": [material]}, side=97, device="cpu"))
     assert OUTLOOK not in brick.notes  # another method segments a material
 
 

@@ -33,6 +33,8 @@ WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
 EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated
 
+CONFIG: dict[str, dict] = {"run": {}, "data": {}, "model": {}, "meta_stage": {}}  # of checkpoints
+
 
 class Stopped(Exception):
     """The run ends here."""
@@ -81,7 +83,7 @@ class Run:
             ema=EMA(network, settings.ema_decay),
             stage=settings,
             schedule=schedule,
-            state={"stage": "meta", "config": {}, "data": "numbers", "schedule": asdict(schedule)},
+            state={"stage": "meta", "config": CONFIG, "data": "numbers", "schedule": asdict(schedule)},
             folder=RunFolder(folder),
             world=WORLD,
         )
