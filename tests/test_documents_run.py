@@ -84,7 +84,10 @@ MORE_PYTHON = {  # that uses what a document only defines
     ),
 }
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
-BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: Sym-Net's
+BASE = [
+    "base_stage.size=49",
+    *(f"base_stage.{setting}" for setting in STAGE),
+]  # of lines without ``MODEL=``: Sym-Net's; Mine has none
 TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
     *("data.size=49", "data.min_pixels=100", "test.pictures=0"),
@@ -116,7 +119,7 @@ def script_of(text: str) -> str:
     lines = text.replace("\\\n", " ").splitlines()
     script = "\n".join(line for line in lines if not line.startswith(tuple(LEFT_OUT)))
     script = RUNS.sub(r"\1 $SHORT", script)
-    script = re.sub(r"^(sh (?:train|test)\.sh\b.*\$SHORT)", r"\1 $BASE", script, flags=re.M)
+    script = re.sub(r"^(sh (?:train|test)\.sh (?!mine\.yaml mini).*\$SHORT)", r"\1 $BASE", script, flags=re.M)
     script = PREDICTIONS.sub(r"\1 --resize 129 --no-refine", script)
     return replaced(script)
 
