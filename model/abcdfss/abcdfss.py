@@ -9,8 +9,8 @@ of the sheared image's map: position i of both shows the same place. A fit minim
 
     mean_i(-o_i t_i / 0.5 + log sum_j exp(o_i t_j / 0.5)) + |mean o - mean t| + |var o - var t|
 
-and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(f_o, f_t) + e^cos(f_o, b_t))). What is
-ignored, and what a shear brings in, is background.
+and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(f_o, f_t) + e^cos(f_o, b_t))). Ignored
+pixels, and those that a shear brings in, are background.
 """
 
 import zlib

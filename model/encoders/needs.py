@@ -1,4 +1,4 @@
-"""What a method needs of an encoder, compared with what the encoder's spec offers."""
+"""A method's needs of an encoder, compared with the offers of the encoder's spec."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ PYRAMID = Grids("stages 2, 3 and 4 at strides that double", lambda x: 4 * x[2] =
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs of its encoder."""
+    """A method's needs of its encoder."""
 
     stages: tuple[int, ...]  # whose outputs it reads
     blocks: tuple[int, ...] = ()  # inside which it reads maps

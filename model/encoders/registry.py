@@ -25,7 +25,7 @@ from model.tables import add_once
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What an image encoder offers, before it is built."""
+    """The offers of an image encoder, before it is built."""
 
     title: str  # in tables and messages
     family: type[Encoder]  # the class of the network, which also knows the tensor names in weight files

@@ -90,7 +90,7 @@ class QuietServer(ThreadingHTTPServer):
 
     @property
     def warning(self) -> str:
-        """What others can do here, as the end of a line; "" where only this machine reaches it."""
+        """The end of a line that says what others can do here; "" where only this machine reaches it."""
         return "; whoever knows this address can open photos of this machine: there is no password" if self.key else ""
 
     def knows(self, host: str) -> bool:

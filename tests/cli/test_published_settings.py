@@ -103,7 +103,7 @@ def test_published_settings_common_to_all() -> None:
     assert config.model.encoder.backbone == "resnet101"
 
 
-# What the page leaves out: values for one encoder, protocols, and the order in which parts of a config win.
+# The page leaves out values for one encoder, protocols, and the order in which parts of a config win.
 OF_METHODS = {
     "split0 pascal pfenet vgg16": {"model": {"scales": [60, 30, 15, 8], "train_encoder_norms": True}},
     "split0 coco pfenet vgg16": {"model": {"scales": [41, 20, 10, 5]}},

@@ -54,7 +54,7 @@ Dropouts = collections.Counter[tuple[str, float, int]]  # kind, probability, ele
 
 @dataclass
 class Noted:
-    """What a training has at its first forward pass, and what acts in it."""
+    """The state of a training at its first forward pass, and the dropouts that act in it."""
 
     norms: int = 0  # batch norms in training mode
     optimizers: dict[str, list] = field(default_factory=dict)  # parameter -> kind, rate, momentum, decay

@@ -114,7 +114,7 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
 
 
 def test_folds_of_different_lists_have_no_mean(leave):
-    """What results of earlier versions do not say is neither equal nor different."""
+    """An entry that results of earlier versions lack is neither equal nor different."""
     lists = ["a" * 64, "a" * 64, "a" * 64, "b" * 64]
     for whole, has_mean in ((lists, False), ([*lists[:3], None], True), (["a" * 64] * 4, True)):
         folders = [leave(f"{fold}", fold=fold, whole_list=digest) for fold, digest in enumerate(whole)]

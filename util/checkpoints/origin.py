@@ -1,6 +1,6 @@
-"""What weights learnt from, and what a test was scored on, as digests: in what do two trainings, or two tests, differ?
+"""Digests of the data of a training or a test, and the names of those in which two trainings, or two tests, differ.
 
-What one of them does not say is not known, and neither equal nor different.
+An entry that one of them lacks is not known, and neither equal nor different.
 """
 
 from __future__ import annotations

@@ -393,7 +393,7 @@ def _check_name(path: Path, tree: Tree, run: Selection) -> None:
 def _layers(files: Sequence[Path]) -> list[Layer]:
     """Return the parts of a config, later ones winning: files after their bases, and what they change with encoders.
 
-    What a file changes with an encoder comes after both; where the encoder is first, it counts if no other replaced it.
+    A file's changes with an encoder come after both; where the encoder is first, it counts if no other replaced it.
     """
     every = list(_with_bases(files, set()))
     last = [path for path in every if _is_of_encoder(path)][-1:]

@@ -1,7 +1,7 @@
 """Where a run lies: ``<run>/base``, ``<run>/meta[_5shot]``, ``<run>/test[_5shot]/<protocol>``, and whose a file is.
 
-A run is the folder that it lies in. What a config in it says of folder and name was true when it was written, and is
-not once the folder has been copied, renamed or moved to another machine.
+A run is the folder that it lies in. A config in it states folder and name as they were when it was written: they are
+others once the folder has been copied, renamed or moved to another machine.
 """
 
 import os

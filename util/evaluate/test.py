@@ -119,7 +119,7 @@ class Test:
 
     @property
     def origin(self) -> Origin:
-        """What it is scored on."""
+        """The data that it is scored on."""
         return Origin.of_test(facts_of(self.images))
 
     def _list(self, published: str | None) -> ImageList:

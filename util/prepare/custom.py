@@ -234,7 +234,7 @@ def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.N
 def _check_background(index: Index, options: argparse.Namespace) -> None:
     """Refuse (UserError) masks that know no pixel beside their object; say where others' pixels are all that they know.
 
-    What is unknown (255) is in no score: a prediction of the whole photo would be right.
+    Unknown pixels (255) are in no score: a prediction of the whole photo would be right.
     """
     areas = index.areas
     known = areas.pixels if isinstance(areas, OneClassAreas) else areas

@@ -35,7 +35,7 @@ class RunContext:
 
     @property
     def text_note(self) -> str:
-        """What the log of a training says of the text vectors, or ""."""
+        """The line of a training's log on the text vectors, or ""."""
         return "" if self.vectors is None else text.note_on_equal_rows(self.vectors, self.config.data.classes)
 
 
