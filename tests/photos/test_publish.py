@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -66,12 +67,27 @@ def test_values_that_half_precision_does_not_hold_are_refused() -> None:
         checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
 
 
-def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def without_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no test before know the installed package's names, and no test after those of the hub's package."""
     finders = [finder for finder in sys.meta_path if type(finder).__module__ != "util.config.imports"]
-    monkeypatch.setattr(sys, "meta_path", finders)  # of tests that import own methods
-    for name in [name for name in sys.modules if name.partition(".")[0] == "symnet"]:
-        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", finders)
+    others = _take_package()
+    yield
+    _take_package()
+    sys.modules.update(others)
+
+
+def _take_package() -> dict[str, ModuleType]:
+    """Return the modules of the package ``symnet`` that are loaded, which are none any more."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "symnet"]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def test_torch_hub_gives_segmenters_and_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_package: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
     hub = {"repo_or_dir": str(REPOSITORY), "source": "local"}
     shipped = checkpoint.read(REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors")["weights"]
     pocket = torch.hub.load(**hub, model="segmenter", device="cpu").model.network.state_dict()
