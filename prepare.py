@@ -5,11 +5,12 @@ from util import requirements
 if __name__ == "__main__":
     requirements.check()
 
+from datasets import custom, embeddings, weights
+from datasets.make import MakeCommand
+from datasets.recipes import recipes
 from util import cli
 from util.data import mini
-from util.prepare import check, custom, embeddings, weights
-from util.prepare.datasets import recipes
-from util.prepare.make import MakeCommand
+from util.train import check
 
 COMMANDS = {
     **{name: MakeCommand(recipe) for name, recipe in recipes().items()},

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from util import cli
 from util.config.command_line import add_import
-from util.errors import UserError
 from util.evaluate.schema import FINAL, find_results
+from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.figure import SUFFIXES
 from util.report.flat_tables import add_to_file, episode_table, result_table

@@ -9,12 +9,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from util import cli
-from util.checkpoints.run import Run
 from util.config import command_line
-from util.errors import UserError
 from util.evaluate.calibrate import calibrate
 from util.evaluate.kept import parse_kinds
 from util.evaluate.testing import test
+from util.files.errors import UserError
+from util.run.run import Run
 
 
 def command() -> None:

@@ -27,7 +27,7 @@ from annotations.remarks import (
     is_unknown,
 )
 from annotations.shapes import corners_of, has_area
-from util.errors import UserError, note
+from util.files.errors import UserError, note
 from util.files.images import header_of, upright_size
 
 CUT = 2  # pixels by which outlines may reach beyond a photo without a word

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.remarks import BACKGROUND
-from util.errors import UserError, note
 from util.files import files_below, visible
+from util.files.errors import UserError, note
 from util.files.photos import photos_below
 
 BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that Label Studio writes, in lower case

@@ -10,10 +10,10 @@ import numpy as np
 
 from annotations.bands import bands_in
 from annotations.masks import MaskNames
-from util.errors import UserError, note
+from util.files.errors import UserError, note
 from util.files.images import indices_of, opened_mask
 from util.files.palette import IGNORE, Colours, palette_of, refuse_few_bits, voc_palette
-from util.parallel import attempt, parallel_map
+from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
 VOC_COLOURS: dict[Colour, int] = {

@@ -10,8 +10,8 @@ import numpy as np
 
 from annotations.photo_files import name_key
 from annotations.remarks import is_nothing, is_unknown
-from util.errors import UserError
 from util.files import read_text
+from util.files.errors import UserError
 from util.files.images import Colours
 from util.files.palette import IGNORE, voc_palette
 

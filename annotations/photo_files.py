@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from util.errors import UserError, nearest
+from util.files.errors import UserError, nearest
 from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine

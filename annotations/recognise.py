@@ -11,9 +11,9 @@ from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_in, masks_of_set
 from annotations.remarks import INSTEAD, refused_format
 from annotations.sets import read_parts
-from util.errors import UserError
 from util.files import files_below, read_bytes, visible
-from util.parallel import attempt
+from util.files.errors import UserError
+from util.files.parallel import attempt
 
 COCO = "coco"
 YOLO = "yolo"

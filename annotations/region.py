@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import (
     UPRIGHT,
     check_image,

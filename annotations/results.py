@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, check_stated, content_errors
 from annotations.photo_files import PhotoFiles, is_file
 from annotations.shapes import decoded, encoded
-from util.errors import UserError
 from util.files import named, own_name, read_json, read_text, visible
+from util.files.errors import UserError
 from util.files.images import read_mask
-from util.progress import ProgressBar
+from util.files.progress import ProgressBar
 
 ACCEPTED = "accepted"
 REJECTED = "rejected"

@@ -10,7 +10,7 @@ from annotations.annotation import AnnotatedPhoto, Annotations
 from annotations.mask_files import OF_MASKS, folders_of, is_named, part_of, photo_folders
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.remarks import Remarks
-from util.errors import UserError
+from util.files.errors import UserError
 
 ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
 

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from annotations.region import read_region
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import opened_mask
 from util.files.sizes import check_outlines, check_size
 

@@ -16,11 +16,11 @@ from photos.publish import publish as write_published
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
-from util.errors import EXIT_USER_ERROR, UserError
+from util.engine import load_method
+from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.images import header_of
-from util.loaded import load_method
-from util.progress import ProgressBar
-from util.runtime.processes import as_user_error
+from util.files.progress import ProgressBar
+from util.run.processes import as_user_error
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 MODEL_PORT = 9090  # of the model of a Label Studio server

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from photos.examples import UNNAMED, Support
-from util.errors import UserError
-from util.loaded import ClassText, LoadedMethod, SupportBatch
+from util.engine import ClassText, LoadedMethod, SupportBatch
+from util.files.errors import UserError
 
 
 @dataclass

@@ -11,9 +11,9 @@ from annotations.annotation import Annotations, Say
 from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos.examples import Example, check_class_name
-from util.errors import UserError, nearest
+from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
-from util.parallel import attempt
+from util.files.parallel import attempt
 
 MAX_SHOTS = 100  # examples of a class in a file; more take too much memory and are hardly meant
 

@@ -31,7 +31,7 @@ from annotations.interpret import interpret
 from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
 from photos.photo_files import GivenPhoto, read_photo
-from util.errors import UserError, nearest
+from util.files.errors import UserError, nearest
 from util.files.images import Colours, read_mask_of
 from util.files.palette import IGNORE
 

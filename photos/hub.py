@@ -7,8 +7,8 @@ from model.contract import FewShotModel
 from model.registry import models
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.runtime.context import make_run_context
-from util.runtime.network import build_model
+from util.run.context import make_run_context
+from util.run.network import build_model
 
 
 def networks() -> dict[str, Callable[..., FewShotModel]]:

@@ -15,10 +15,10 @@ from photos.results import FORMATS, PICTURES, Results
 from photos.segmenter import Segmenter
 from photos.support_check import check_supports, for_materials
 from util.cli import comma_separated, within
-from util.errors import UserError
+from util.engine import MAX_SIDE
+from util.files.errors import UserError
 from util.files.images import check_header
 from util.files.palette import IGNORE
-from util.loaded import MAX_SIDE
 
 AUTO, MATERIAL, NONE = "auto", "material", "none"  # of --adapt
 RLE, POLYGONS = "rle", "polygons"  # of --outlines

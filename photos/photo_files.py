@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from util.errors import TooLarge, UserError, note
+from util.engine import refined
 from util.files import OF_SYSTEMS, writable
+from util.files.errors import TooLarge, UserError, note
 from util.files.images import check_image, colours_of, content_of, frame_of, read_errors, read_image
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 from util.files.sizes import check_size
-from util.loaded import refined
 
 OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
 GIVEN = Path("the photo")  # in messages, where a file has no name

@@ -14,11 +14,11 @@ import numpy as np
 
 from annotations.shapes import encoded
 from photos.examples import check_class_name
-from util.errors import UserError
+from util.engine import Calibration, without_specks
 from util.files import content_digest, state_of, write_atomically
+from util.files.errors import UserError
 from util.files.images import write_mask
 from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
-from util.loaded import Calibration, without_specks
 
 THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 EVEN = 0.5  # share of a class beside the background at which both are equally probable

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from model.encoders.registry import title_of
 from model.registry import class_of
-from util.checkpoints import checkpoint
-from util.checkpoints.run import Run, StageFolder
-from util.checkpoints.weights import Weights
 from util.config.folds import Fold
 from util.config.read import from_checkpoint
 from util.config.tree import flow
-from util.errors import UserError
 from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.evaluate.schema import NOT_STATED, RESULT, read_result
 from util.evaluate.titles import title
 from util.files import kept_json, made_aside, write_atomically
+from util.files.errors import UserError
 from util.report.result_table import score_table
-from util.runtime.pretrained_parts import hub
-from util.runtime.run_folder import ENVIRONMENT
+from util.run import checkpoint
+from util.run.folder import ENVIRONMENT
+from util.run.pretrained_parts import hub
+from util.run.run import Run, StageFolder
+from util.run.weights import Weights
 
 CONFIG, CARD = "config.json", "README.md"
 

@@ -28,14 +28,14 @@ from annotations.results import (
     verdicts_in,
 )
 from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
-from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
+from util.files.errors import UserError, nearest
 from util.files.images import read_image
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import data_of_script, html_of
-from util.parallel import attempt
-from util.progress import ProgressBar
-from util.typecheck import Misfit, convert
+from util.files.parallel import attempt
+from util.files.progress import ProgressBar
+from util.files.typecheck import Misfit, convert
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)

@@ -21,9 +21,9 @@ from photos.examples import BOXED, UNNAMED, GivenExample, Support, check_class_n
 from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
-from util.errors import UserError
+from util.engine import ClassText, Scores, SupportBatch, load_method
+from util.files.errors import UserError
 from util.files.palette import IGNORE
-from util.loaded import ClassText, Scores, SupportBatch, load_method
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 SMALL = 0.01  # share of a photo below which objects are seldom found

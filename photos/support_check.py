@@ -14,10 +14,10 @@ from torch import Tensor
 
 from photos.encoded_class import encode_shots
 from photos.segmenter import SMALL, Segmenter
-from util.errors import UserError
+from util.engine import OUTLOOK
+from util.files.errors import UserError
 from util.files.palette import IGNORE
-from util.loaded import OUTLOOK
-from util.progress import ProgressBar
+from util.files.progress import ProgressBar
 
 FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most

@@ -22,7 +22,7 @@ from tests.helpers.pretend import PretendCuda, pretend_cuda
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
-from util.runtime.device import take_precision
+from util.run.device import take_precision
 
 MINI_TRAIN = 48  # images
 MINI_TEST = 32

@@ -1,6 +1,6 @@
 """Files, sections and scripts that documents name exist; commands that are not run parse, their configs can be read.
 
-``test_documents_run.py`` runs the code of the tutorials, ``prepare/test_custom.py`` that of ``datasets.md``.
+``test_documents_run.py`` runs the code of the tutorials, ``datasets/test_custom.py`` that of ``datasets.md``.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import NoReturn
 import pytest
 import yaml
 
+from datasets.recipes import recipes
 from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
@@ -25,7 +26,6 @@ from util.config import command_line
 from util.config.compose import arguments_of, find_config, source_of
 from util.config.read import read_config
 from util.launch import launch, reproduce
-from util.prepare.datasets import recipes
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
@@ -282,7 +282,7 @@ def test_options_and_settings_exist():
     """A program of the project declares each option, and a run's config has each setting that a document names."""
     config = read_config(REPOSITORY / CONFIG)
     known = set(OTHERS)
-    for pattern in ("*.py", "photos/**/*.py", "util/**/*.py", "tests/**/*.py"):
+    for pattern in ("*.py", "datasets/**/*.py", "photos/**/*.py", "util/**/*.py", "tests/**/*.py"):
         for source in REPOSITORY.glob(pattern):
             known.update(DECLARED.findall(source.read_text()))
     for recipe in recipes().values():

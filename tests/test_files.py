@@ -13,8 +13,8 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.annotations.drawn import photo
-from util.errors import WriteError
 from util.files import files_below, link, made_aside, named, own_name, paths_below, writable, write_atomically
+from util.files.errors import WriteError
 from util.files.pages import Html, data_of_script, html_of
 from util.files.photos import photos_below
 

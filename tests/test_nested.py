@@ -11,9 +11,9 @@ from tests.helpers.paths import REPOSITORY
 from util.config.compose import source_of
 from util.config.read import read_config
 from util.config.tree import override_tree
-from util.errors import UserError
 from util.evaluate.calibration import _read as read_calibration
 from util.files import yaml_text
+from util.files.errors import UserError
 from util.files.yaml_text import read_yaml
 
 ALIASES = "[&a [x, x, x, x, x, x, x, x], &b [*a, *a, *a, *a], [*b, *b, *b, *b]]"  # 185 values

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from util.parallel import FEW, end_with_parent, parallel_map, usable_cores
+from util.files.parallel import FEW, end_with_parent, parallel_map, usable_cores
 
 PATIENCE = 60  # seconds
 

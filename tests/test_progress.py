@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from util import progress
-from util.progress import ProgressBar
-from util.runtime.run_folder import _AboveBars
+from util.files import progress
+from util.files.progress import ProgressBar
+from util.run.folder import _AboveBars
 
 
 class Terminal(io.StringIO):

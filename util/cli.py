@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
-from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
 from util.files import REPOSITORY
-from util.launcher import is_first_of_machine
-from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
+from util.files.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
+from util.files.launcher import is_first_of_machine
+from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 UTF8_MODE = "PYTHONUTF8"  # Python's variable

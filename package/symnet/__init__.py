@@ -1,8 +1,8 @@
 """Sym-Net as one package: ``from symnet import Segmenter``, and the command ``symnet``.
 
-It holds the houses ``annotations``, ``model``, ``photos`` and ``util`` by the names ``symnet.model`` and so on: in an
-installed package as files (``build.py``), in a clone by loading them from there (``names.py``). So a program keeps its
-own packages ``model`` and ``util``.
+It holds the houses (``names.HOUSES``) by the names ``symnet.model`` and so on: in an installed package as files
+(``build.py``), in a clone by loading them from there (``names.py``). So a program keeps its own packages ``model`` and
+``util``.
 """
 
 import sys

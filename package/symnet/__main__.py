@@ -8,7 +8,7 @@ from pathlib import Path
 import symnet
 from symnet.names import COMMANDS, LAUNCHED
 from symnet.util import cli
-from symnet.util.errors import UserError
+from symnet.util.files.errors import UserError
 
 PLACE = Path(symnet.__path__[-1])  # of the houses
 ARGUMENTS_OF_LAUNCH = 3  # experiment, data set, GPUs; a script takes a config, or experiment and data set

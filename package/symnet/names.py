@@ -5,7 +5,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
 
-HOUSES = ("annotations", "model", "photos", "util")
+HOUSES = ("annotations", "datasets", "model", "photos", "util")
 LAUNCHED = {"reproduce": "util.launch.reproduce", "demo": "util.launch.demo"}  # commands that are shell scripts alone
 SCRIPTS = ("train", "test", "report", "prepare", "predict", "benchmark", "train_base")  # the others are modules
 COMMANDS = (*SCRIPTS, *LAUNCHED)

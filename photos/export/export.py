@@ -27,9 +27,9 @@ from photos.command import NO_EXAMPLE
 from photos.export import run
 from photos.segmenter import Segmenter
 from util.cli import Parser
-from util.errors import UserError
+from util.engine import Scores
 from util.files import made_aside, write_atomically
-from util.loaded import Scores
+from util.files.errors import UserError
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network, in float32

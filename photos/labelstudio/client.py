@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from photos.page.server import BYTES, JSON, MAX_BYTES
-from util.errors import UserError
+from util.files.errors import UserError
 
 UPLOAD = "upload the photo, or add a local storage"
 TIMEOUT = 60  # seconds that an answer may take

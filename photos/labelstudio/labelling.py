@@ -11,7 +11,7 @@ from annotations.annotation import AnnotatedPhoto, CategoryIds, content_errors
 from annotations.labelstudio import BRUSH, POLYGONS, Control, photos_of
 from annotations.remarks import Remarks, is_class, is_unknown
 from photos.labelstudio.client import reported
-from util.errors import UserError
+from util.files.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from photos.labelstudio.labelling import Labelling, TaskExample, examples_in, la
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.segmenter import Segmenter
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.palette import IGNORE
 
 SHOTS = 5  # examples of a class, unless --max-shots says otherwise

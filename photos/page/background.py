@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from photos.page.photo import Photo
-from util.errors import UserError, one_line
-from util.parallel import attempt
-from util.runtime.processes import as_user_error
+from util.files.errors import UserError, one_line
+from util.files.parallel import attempt
+from util.run.processes import as_user_error
 
 
 class Work(NamedTuple):

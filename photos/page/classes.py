@@ -6,7 +6,7 @@ from photos.page.background import Background
 from photos.page.open_photos import OpenPhotos
 from photos.page.photo import Common, Photo
 from photos.prediction import file_word
-from util.errors import UserError
+from util.files.errors import UserError
 
 MAX_CLASSES = 8  # beside base classes; the colours of more are alike
 

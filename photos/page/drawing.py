@@ -12,10 +12,10 @@ import numpy as np
 from annotations.annotation import pixels_of
 from annotations.drawn import point_label
 from photos.examples import box_between
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.palette import IGNORE
 from util.files.sizes import MAX_LENGTH
-from util.typecheck import Misfit, convert
+from util.files.typecheck import Misfit, convert
 
 # tools
 BRUSH: Final = "brush"

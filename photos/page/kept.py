@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from photos.page.drawing import MAX_CLASS
-from util.errors import UserError
 from util.files import read_json
-from util.typecheck import Misfit, convert
+from util.files.errors import UserError
+from util.files.typecheck import Misfit, convert
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from photos.page.photo import Common, Photo
-from util.errors import UserError
+from util.files.errors import UserError
 
 MAX_PHOTOS = 5000
 

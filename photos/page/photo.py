@@ -25,12 +25,12 @@ from photos.page.drawing import Edit, checked_edits, edits_without, is_empty, wi
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
 from photos.results import Results, own_record
-from util.errors import UserError
+from util.engine import Calibration, without_specks
 from util.files import kept_json, link, writable, write_atomically
+from util.files.errors import UserError
 from util.files.images import header_of, read_mask, upright_size, write_mask
 from util.files.overlay import class_colour, class_map
 from util.files.palette import IGNORE
-from util.loaded import Calibration, without_specks
 
 # folders in that of the results
 PAGE = "page"

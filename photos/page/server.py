@@ -31,7 +31,7 @@ from photos.options import MATERIAL, segmenter_of
 from photos.page.background import line_of
 from photos.page.photo import PREVIEW, jpeg
 from photos.page.session import Session
-from util.errors import UserError
+from util.files.errors import UserError
 
 INDEX = "page.html"
 SCRIPT = "text/javascript"  # browsers run modules of this type alone; the system's table of types may have another

@@ -31,8 +31,8 @@ from photos.photo_files import photos_in, read_photo
 from photos.prediction import EVEN
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
-from util.errors import UserError, nearest
 from util.files import LONG_NAME, content_digest, lock, writable, write_atomically
+from util.files.errors import UserError, nearest
 from util.files.images import header_of
 from util.files.overlay import class_colour
 from util.files.palette import IGNORE

@@ -15,7 +15,7 @@ from annotations.labelstudio import brush_runs
 from annotations.shapes import encoded
 from photos.example_files import read_examples
 from photos.examples import BOXED
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import write_mask
 
 WIDTH, HEIGHT = 96, 72

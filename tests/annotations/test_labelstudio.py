@@ -13,7 +13,7 @@ from PIL import Image
 from annotations import labelstudio
 from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
-from util.errors import UserError
+from util.files.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 UPLOADED = {"image": "/data/upload/3/aaaaaaaa-x0.jpg", "image2": "/data/upload/3/1a2b3c4d-p0.jpg"}

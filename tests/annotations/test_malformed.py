@@ -8,7 +8,7 @@ import pytest
 
 from photos.example_files import read_examples
 from tests.annotations import drawn
-from util.errors import UserError
+from util.files.errors import UserError
 
 Change = Callable[[str], str]
 SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}  # of run lengths

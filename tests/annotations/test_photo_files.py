@@ -6,7 +6,7 @@ import pytest
 
 from annotations.photo_files import PhotoFiles
 from tests.annotations.drawn import AREAS, CAT, COMPOSED, DECOMPOSED, areas, coco_json, outline, photo
-from util.errors import UserError
+from util.files.errors import UserError
 
 
 @pytest.mark.parametrize("by_name", [False, True])

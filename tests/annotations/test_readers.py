@@ -13,7 +13,7 @@ from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, coco_json, photo, region
-from util.errors import UserError
+from util.files.errors import UserError
 
 
 @pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])

@@ -28,7 +28,7 @@ from tests.annotations.drawn import (
     region,
 )
 from tests.annotations.drawn import yolo as yolo_folder
-from util.errors import UserError
+from util.files.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 

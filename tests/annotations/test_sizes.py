@@ -13,8 +13,8 @@ from annotations.annotation import pixels_of
 from photos.page.drawing import OUTLINE, with_edits
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
-from util.errors import UserError
 from util.files import sizes
+from util.files.errors import UserError
 from util.files.images import read_mask
 
 SIDE = 8000  # stated of a photo that is smaller: within the limit

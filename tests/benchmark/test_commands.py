@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from util.errors import UserError
+from util.files.errors import UserError
 from util.launch.benchmark import command
 
 SMALL = ("--device", "cpu", "--set", "data.size=65")

@@ -19,7 +19,7 @@ from tests.helpers.outcome import run_script
 from tests.helpers.paths import REPOSITORY
 from util import cli
 from util.data import mini
-from util.errors import EXIT_UNREAD, EXIT_USER_ERROR
+from util.files.errors import EXIT_UNREAD, EXIT_USER_ERROR
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ from util.config.compose import (
 )
 from util.config.read import read_config, to_dict
 from util.config.tree import place_of
-from util.errors import UserError
 from util.files import write_atomically
-from util.prepare.check import experiments
+from util.files.errors import UserError
+from util.train.check import experiments
 
 CONFIGS = REPOSITORY / "config"
 SCRIPTS = ("benchmark", "predict", "prepare", "report", "test", "train", "train_base")

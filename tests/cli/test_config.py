@@ -9,7 +9,7 @@ from tests.helpers.paths import REPOSITORY
 from util.config import read
 from util.config.read import read_config
 from util.config.settings import Config
-from util.errors import UserError
+from util.files.errors import UserError
 
 MINI = REPOSITORY / "config/mini/symnet.yaml"
 

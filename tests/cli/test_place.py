@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from util.checkpoints.run import BEST, Run
 from util.config.read import read_config, to_dict
-from util.errors import UserError
+from util.files.errors import UserError
+from util.run.run import BEST, Run
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from util.data.lists.image_list import check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import OneClassAreas, load_index
 from util.data.sampling import EpisodeSampler
-from util.errors import UserError
+from util.files.errors import UserError
 
 CLASSES = 600
 IDS = {"train": (3, 300), "test": (512, 513)}

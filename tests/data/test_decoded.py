@@ -18,7 +18,7 @@ from util.data.images.views import STRETCH, View
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index
 from util.data.sampling import EpisodeSampler
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import read_stacked, write_mask
 
 SIZE = 65

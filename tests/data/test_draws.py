@@ -27,7 +27,7 @@ from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, OneClassAreas, load_index
 from util.data.lists.manifest import described, digest
 from util.data.sampling import PublishedSampler
-from util.runtime.loading import batches
+from util.run.loading import batches
 
 EPISODES = SHARED / "published_episodes"
 PREFIX = {"pascal": "", "coco": "val2014/"}  # of the names of photos

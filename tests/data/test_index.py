@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.prepare.class_trees import save_photo
+from tests.datasets.class_trees import save_photo
 from util.config.folds import Fold
 from util.config.settings import DataSettings
 from util.data.episodes import EpisodeDataset
@@ -20,7 +20,7 @@ from util.data.lists import index
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index, measure, read_names
 from util.data.sampling import EpisodeSampler
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import write_mask
 
 CLASSES, IGNORE = 3, 255

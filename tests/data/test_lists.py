@@ -18,7 +18,7 @@ from util.data.lists.files import read_fold_list
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, load_index
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import read_mask
 
 FOLDS = 4

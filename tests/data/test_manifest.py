@@ -8,7 +8,7 @@ import pytest
 
 from util.data.lists.manifest import Manifest, described, digest, digest_of_rows, replay
 from util.data.sampling import EpisodeSampler
-from util.errors import UserError
+from util.files.errors import UserError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from util.data.mini import generate
-from util.errors import UserError
+from util.files.errors import UserError
 
 TRAIN, TEST = 24, 16  # images
 SIDE = 128

@@ -12,8 +12,8 @@ from PIL import Image
 
 from annotations.region import read_region_of
 from photos.photo_files import read_photo
-from util.errors import UserError
 from util.files import sizes
+from util.files.errors import UserError
 from util.files.images import TAG, header_of, read_image, read_mask, read_mask_of, read_stacked, turned, write_mask
 
 HEIGHT, WIDTH = 40, 64

@@ -17,9 +17,9 @@ from util.data.lists.manifest import digest
 from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeKey, EpisodeSampler
 from util.data.words.text import name_vectors
-from util.errors import UserError
-from util.runtime.data import check_sampler
-from util.runtime.loading import batches
+from util.files.errors import UserError
+from util.run.data import check_sampler
+from util.run.loading import batches
 
 GOLDEN = {  # digests of 200 episodes of two shots, drawn without and with replacement
     "sequential": ("76e7aa934d58f77b", "d72c3d73f61ea8d2"),

@@ -12,8 +12,8 @@ from PIL import Image
 
 from annotations.region import read_region
 from tests.annotations.drawn import CAT, region
-from util.errors import UserError
 from util.files import images
+from util.files.errors import UserError
 from util.files.images import read_image, read_mask
 
 IDS = region(CAT)

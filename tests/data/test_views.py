@@ -18,9 +18,9 @@ from util.config.read import read_config
 from util.data.images.views import RULES, View
 from util.evaluate.evaluate import Scoreboard
 from util.files.images import read_image, read_mask
-from util.runtime import data as run_data
-from util.runtime.context import make_run_context
-from util.runtime.input_size import input_in_words, view_of
+from util.run import data as run_data
+from util.run.context import make_run_context
+from util.run.input_size import input_in_words, view_of
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
-from util.runtime.context import make_run_context
-from util.runtime.network import build_model
+from util.run import checkpoint
+from util.run.context import make_run_context
+from util.run.network import build_model
 
 PROTOTYPE = "prototype"
 SYMNET = "symnet"

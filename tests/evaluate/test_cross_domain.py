@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.datasets import class_trees as trees
 from tests.helpers.outcome import run_script
-from tests.prepare import class_trees as trees
-from util.checkpoints import checkpoint
-from util.checkpoints.run import Run
-from util.checkpoints.weights import init_network, load_weights
 from util.config.compose import find_config
 from util.config.read import read_config, to_dict
-from util.errors import UserError
+from util.engine import SHIPPED
 from util.evaluate.testing import test as run_test
-from util.loaded import SHIPPED
+from util.files.errors import UserError
 from util.report.paper_table import table
-from util.runtime.context import make_run_context
-from util.runtime.data import validation_context
+from util.run import checkpoint
+from util.run.context import make_run_context
+from util.run.data import validation_context
+from util.run.run import Run
+from util.run.weights import init_network, load_weights
 
 
 @pytest.mark.train

@@ -7,13 +7,13 @@ import pytest
 from model.bcm import regression
 from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
 from util.config.read import read_config
-from util.errors import UserError
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.testing import test as score
+from util.files.errors import UserError
 from util.report.pictures import draw_episodes
 from util.report.verify import AGREES, checks_of
-from util.runtime.context import make_run_context
-from util.runtime.data import images_for_test, protocol_sampler
+from util.run.context import make_run_context
+from util.run.data import images_for_test, protocol_sampler
 
 ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
 

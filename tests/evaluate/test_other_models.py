@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from model.registry import models
-from util.checkpoints.run import Run
-from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
 from util.config.compose import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
-from util.errors import UserError
 from util.evaluate.testing import test as score
-from util.runtime.context import make_run_context, with_data
-from util.runtime.data import (
+from util.files.errors import UserError
+from util.run.context import make_run_context, with_data
+from util.run.data import (
     base_stage_data,
     epoch_length,
     images_for_test,
@@ -23,8 +21,10 @@ from util.runtime.data import (
     training_episodes,
     validation_episodes,
 )
-from util.runtime.network import build_model
-from util.runtime.processes import ProcessGroup
+from util.run.network import build_model
+from util.run.processes import ProcessGroup
+from util.run.run import Run
+from util.run.weights import TRAINING_FREE, load_checkpoint
 from util.train.stages import train_base, train_meta
 
 CLASSES = {name: models()[name] for name in methods() if name in models() and name != MAIN_METHOD}

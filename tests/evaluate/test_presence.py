@@ -13,11 +13,7 @@ import yaml
 from tests.evaluate.quick import PROTOTYPE, lines
 from tests.helpers.close import close
 from tests.model.small import drawn_episode, small_model
-from util.checkpoints.checkpoint import digest_of
-from util.checkpoints.run import TRAINING_FREE
-from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
-from util.errors import UserError
 from util.evaluate.calibrate import Collected, FoundMask, calibrate, fit_logistic
 from util.evaluate.calibration import (
     FILE,
@@ -32,11 +28,15 @@ from util.evaluate.calibration import (
 )
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.testing import test as score
+from util.files.errors import UserError
+from util.files.typecheck import convert
 from util.report.result_table import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
-from util.runtime.context import make_run_context
-from util.runtime.network import build_model
-from util.typecheck import convert
+from util.run.checkpoint import digest_of
+from util.run.context import make_run_context
+from util.run.network import build_model
+from util.run.run import TRAINING_FREE
+from util.run.weights import fill_encoder
 
 EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}

@@ -11,7 +11,7 @@ from tests.helpers.paths import REPOSITORY
 from util.config.read import read_config
 from util.config.settings import EPISODES, LIST, NUMBER, SCORE, VIEW, ProtocolSettings
 from util.evaluate.jobs import passes
-from util.runtime.input_size import view_of
+from util.run.input_size import view_of
 
 PLAIN = ProtocolSettings(input="stretch", side=81)
 OTHER = {  # another value of every setting, by what it decides

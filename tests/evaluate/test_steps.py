@@ -18,8 +18,8 @@ from util.evaluate.jobs import TestJob, build_test_jobs
 from util.evaluate.refine import refined
 from util.evaluate.steps import MeanOfMasks, WithEdges
 from util.evaluate.testing import test as score
-from util.runtime.data import trials
-from util.runtime.processes import ProcessGroup
+from util.run.data import trials
+from util.run.processes import ProcessGroup
 
 pytestmark = pytest.mark.train
 

@@ -8,10 +8,10 @@ from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.store import GIB, ShotStore
-from util.runtime.context import make_run_context
-from util.runtime.data import images_for_test, validation_episodes
-from util.runtime.network import build_model, prepare_network
-from util.runtime.processes import ProcessGroup
+from util.run.context import make_run_context
+from util.run.data import images_for_test, validation_episodes
+from util.run.network import build_model, prepare_network
+from util.run.processes import ProcessGroup
 
 pytestmark = pytest.mark.train
 

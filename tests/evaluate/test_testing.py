@@ -9,23 +9,23 @@ import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from tests.helpers import spawned
-from util.checkpoints import checkpoint
-from util.checkpoints.run import Run
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config
 from util.data.lists import files
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
-from util.errors import UserError
 from util.evaluate import testing
 from util.evaluate.evaluate import run_pass
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test
 from util.evaluate.testing import test as score
 from util.evaluate.titles import title
+from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.paper_table import table
+from util.run import checkpoint
+from util.run.run import Run
 
 pytestmark = pytest.mark.train
 

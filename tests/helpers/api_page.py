@@ -11,7 +11,7 @@ PAGE = REPOSITORY / "docs" / "api.md"
 HEAD = """# Python names
 
 Made from the docstrings by `python -m tests.helpers.api_page`. In a clone `from photos import Segmenter`, installed
-`from symnet import Segmenter`; a user's mistake raises `UserError` of `util.errors`. [Examples](python.md).
+`from symnet import Segmenter`; a user's mistake raises `UserError` of `util.files.errors`. [Examples](python.md).
 """
 METHODS = {  # that users call, of each public class
     photos.Segmenter: ("__call__", "many", "add", "save_pretrained", "from_pretrained"),

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from util.errors import EXIT_USER_ERROR, UserError
+from util.files.errors import EXIT_USER_ERROR, UserError
 from util.launch.reproduce import main
 
 

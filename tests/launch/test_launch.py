@@ -25,19 +25,19 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.outcome import run_script
 from tests.helpers.paths import REPOSITORY
 from util import cli
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run
-from util.checkpoints.weights import start_problem
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
-from util.errors import EXIT_USER_ERROR, UserError
+from util.files.errors import EXIT_USER_ERROR, UserError
 from util.launch import launch, plan, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
 from util.report import show
-from util.runtime.network import build_model
-from util.runtime.run_folder import ENVIRONMENT
+from util.run import checkpoint
+from util.run.folder import ENVIRONMENT
+from util.run.network import build_model
+from util.run.run import BEST, Run
+from util.run.weights import start_problem
 from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.

@@ -23,22 +23,22 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from tests.launch.conftest import as_options
 from tests.report.conftest import result as drawn
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, LAST, METRICS, Run
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.data.mini import generate
-from util.errors import EXIT_USER_ERROR
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test
 from util.evaluate.testing import test as score
+from util.files.errors import EXIT_USER_ERROR
 from util.launch import experiments, reproduce
 from util.launch.experiments import Experiment, reason_to_test
 from util.launch.launch import claim
 from util.launch.tasks import stage_in
 from util.report.verify import DIFFERS, checks_of
-from util.runtime.run_folder import ENVIRONMENT
+from util.run import checkpoint
+from util.run.folder import ENVIRONMENT
+from util.run.run import BEST, LAST, METRICS, Run
 
 
 def experiments_of(folder: Path, *overrides: str, **words: object) -> tuple[list[Experiment], list[str]]:

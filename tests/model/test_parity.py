@@ -18,10 +18,10 @@ from tests.parity.check import ABSOLUTE, cases, deviations, folder_of, measured,
 from tests.parity.drawn.cases import deviations as deviations_of_drawn
 from tests.parity.drawn.cases import drawn_cases
 from tests.parity.steps import RUNS, deviations_of_step
-from util.checkpoints.checkpoint import load_state
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.runtime.network import build_model
+from util.run.checkpoint import load_state
+from util.run.network import build_model
 
 # A case of five shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
 INCLUDED = {(model, "resnet50_1shot") for model in ("dcama", "hsnet", "sccan")}

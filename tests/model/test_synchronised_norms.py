@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.registry import build
 from tests.helpers.narrow import NARROW
-from util.runtime.network import prepare_network, synchronise_norms
+from util.run.network import prepare_network, synchronise_norms
 
 
 @pytest.mark.parametrize("learns", [True, False])

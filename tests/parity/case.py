@@ -19,11 +19,11 @@ from model.tensors.cells import on_cells
 from tests.helpers.close import same_pixels
 from tests.helpers.skip_init import skip_init
 from tests.parity.watched import WATCHES, on_calls, usual
-from util.checkpoints.checkpoint import load_state
 from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
-from util.runtime.network import build_model
+from util.run.checkpoint import load_state
+from util.run.network import build_model
 
 RANDOM = (nn.Dropout, nn.Dropout2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others

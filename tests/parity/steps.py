@@ -29,9 +29,9 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.data.words.text import read_vectors
-from util.runtime.network import build_model, prepare_network
-from util.runtime.processes import join
-from util.runtime.run_folder import RunFolder
+from util.run.folder import RunFolder
+from util.run.network import build_model, prepare_network
+from util.run.processes import join
 from util.train import hooks
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, build_optimizers

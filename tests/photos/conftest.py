@@ -13,11 +13,11 @@ from PIL import Image
 from photos import Segmenter
 from tests.annotations import drawn
 from tests.helpers.outcome import Outcome, run_script
-from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
-from util.runtime.context import make_run_context
-from util.runtime.network import build_model
+from util.run import checkpoint
+from util.run.context import make_run_context
+from util.run.network import build_model
 
 SIDE = 33  # of the networks' inputs where a method takes it
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark

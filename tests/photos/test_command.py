@@ -21,11 +21,11 @@ from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
 from tests.helpers.close import same_pixels
-from util.checkpoints import checkpoint
 from util.data.mini import CLASS_NAMES
+from util.engine import OUTLOOK, SHIPPED, load_method
 from util.files import read_json
 from util.files.images import read_mask
-from util.loaded import OUTLOOK, SHIPPED, load_method
+from util.run import checkpoint
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from photos import Segmenter
 from tests.annotations import drawn
-from util.errors import UserError
+from util.files.errors import UserError
 
 WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
     {"photos": "set"},

@@ -13,7 +13,7 @@ from tests.model.tiny import networks_of, saved
 from tests.parity.foundation import require_transformers
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.errors import UserError
+from util.files.errors import UserError
 
 SHAPES = {"sam3": ["facebook/sam3"], "gfsam": ["facebook/sam-vit-huge", "facebook/dinov2-large"]}
 EASY = ("model.threshold=0.01",)

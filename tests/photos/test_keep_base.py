@@ -13,9 +13,9 @@ from photos import Segmenter, for_materials
 from photos.prediction import Decision
 from tests.helpers.close import same_pixels
 from tests.photos.conftest import HEIGHT, WIDTH
-from util.checkpoints import checkpoint
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.files.images import read_mask
+from util.run import checkpoint
 
 RULE = Decision(refine=False)  # random masks are specks
 NEW_CLASS = "scribble=9,9;50,9;50,30;9,30"

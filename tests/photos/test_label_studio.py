@@ -25,9 +25,9 @@ from photos.labelstudio.labelling import labelling_of
 from photos.labelstudio.project import Project
 from photos.labelstudio.server import Handler, Model, ModelServer, say
 from tests.helpers import spawned
-from util.errors import UserError
+from util.engine import OUTLOOK
 from util.evaluate.calibration import Calibration
-from util.loaded import OUTLOOK
+from util.files.errors import UserError
 
 LEGACY, PERSONAL = "f00d" * 10, "head.body.signature"
 WIDTH, HEIGHT = 60, 44

@@ -12,7 +12,7 @@ from model.episode import IGNORE
 from photos.examples import BOXED, by_class, parse_example
 from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
-from util.errors import UserError
+from util.files.errors import UserError
 
 RADIUS = 0.02 * WIDTH  # of points
 

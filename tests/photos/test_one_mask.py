@@ -11,14 +11,14 @@ import torch
 from PIL import Image, ImageFilter
 
 from annotations.region import read_region
+from datasets.custom_sources import from_masks
+from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import NODATA_TAG, read_image, read_mask
 from util.files.palette import IGNORE
-from util.prepare.custom_sources import from_masks
-from util.prepare.make import run_jobs
 
 INSIDE = region(CAT)
 SOFT = Image.fromarray(255 * INSIDE).filter(ImageFilter.GaussianBlur(1))

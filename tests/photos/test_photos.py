@@ -15,10 +15,10 @@ from photos import Segmenter
 from photos.photo_files import OVERLAP, TiledPhoto, photos_in, read_photo, windows
 from photos.prediction import Decision
 from tests.annotations.drawn import photo
-from util.errors import TooLarge, UserError
+from util.engine import Scores
 from util.files import images, sizes
 from util.files import photos as photo_names
-from util.loaded import Scores
+from util.files.errors import TooLarge, UserError
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
 

@@ -10,10 +10,10 @@ import torch
 from annotations.shapes import decoded
 from photos import Prediction
 from photos.prediction import Decision
-from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
 from util.evaluate.refine import without_specks
 from util.files import read_json
+from util.files.errors import UserError
 
 MARGINS = np.array([[[2.0, -1.0, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
 IMAGE = np.zeros((1, 4, 3), np.uint8)

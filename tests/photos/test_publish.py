@@ -14,10 +14,10 @@ import yaml
 
 from photos import Segmenter
 from tests.helpers.paths import REPOSITORY
-from util.checkpoints import checkpoint
 from util.config.read import from_dict, read_config, to_dict
-from util.errors import UserError
 from util.evaluate.calibration import FILE, FORMAT, Calibration, key_of
+from util.files.errors import UserError
+from util.run import checkpoint
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from photos.examples import BOXED, Support, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from tests.helpers.close import close, same_pixels
-from util.checkpoints.run import Run
 from util.data.mini import CLASS_NAMES
-from util.errors import UserError
+from util.engine import OUTLOOK
+from util.files.errors import UserError
 from util.files.images import read_mask
-from util.loaded import OUTLOOK
+from util.run.run import Run
 
 
 @pytest.fixture

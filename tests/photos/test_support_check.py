@@ -12,8 +12,8 @@ from photos import Segmenter, support_check
 from photos.examples import Support
 from photos.export.export import write_export
 from photos.support_check import ALONG_BORDER, FOLDS, along_border, check_supports, for_materials, photos_of
-from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
+from util.files.errors import UserError
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
-from util.errors import UserError
 from util.evaluate.metrics import episode_scores, scores_in_one_map
 from util.evaluate.schema import MANIFEST, counts_of
+from util.files.errors import UserError
 from util.report.compare import compare, difference, read_scored
 from util.report.figure import running_miou
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import counts
-from util.errors import UserError
 from util.evaluate.mask_metrics import METRICS, Metric
+from util.files.errors import UserError
 from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, add_to_file, episode_table, result_table
 
 # Output and score of the rows of a table, for each number of shots

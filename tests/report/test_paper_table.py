@@ -12,8 +12,8 @@ import yaml
 
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY
-from util.errors import UserError
 from util.evaluate.titles import track_text
+from util.files.errors import UserError
 from util.report.paper_table import class_table, table
 from util.report.rows import PUBLISHED, published_rows
 

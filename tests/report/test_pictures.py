@@ -18,18 +18,18 @@ from model.baselines.prototype import PrototypeBaseline
 from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
 from util.config.settings import Config
-from util.errors import UserError
 from util.evaluate.evaluate import FINAL
 from util.evaluate.kept import Kept, KeptPredictions, read_predictions
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import read_result
 from util.evaluate.test import Test
 from util.evaluate.testing import test as score
+from util.files.errors import UserError
 from util.report import pictures as module
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 from util.report.pictures import draw_episodes, side_by_side
 from util.report.show import show
-from util.runtime.processes import ProcessGroup
+from util.run.processes import ProcessGroup
 
 EPISODES = {0: 40, 7: 25}
 

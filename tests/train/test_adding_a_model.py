@@ -13,16 +13,16 @@ import yaml
 import model
 from model import contract, registry
 from tests.helpers.paths import REPOSITORY
-from util.checkpoints import checkpoint
-from util.checkpoints.run import Run
-from util.checkpoints.weights import fill_encoder
 from util.config import compose
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import Config
-from util.errors import UserError
 from util.evaluate.testing import test as score
-from util.runtime.network import build_model
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.network import build_model
+from util.run.run import Run
+from util.run.weights import fill_encoder
 from util.train import hooks
 from util.train.optim import build_optimizers
 from util.train.stages import train_meta

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from util.errors import UserError
+from util.files.errors import UserError
 from util.train import curves
 from util.train.curves import Curves, TensorBoard, check_writers
 from util.train.stages import points_of

@@ -11,12 +11,12 @@ import yaml
 from model import contract, registry
 from tests.helpers import spawned
 from tests.helpers.paths import REPOSITORY
-from util.checkpoints import checkpoint
-from util.checkpoints.run import Run
 from util.config.optimizers import OPTIMIZERS
 from util.config.read import from_checkpoint, read_config, to_dict
-from util.errors import UserError
 from util.evaluate.mask_metrics import METRICS
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.run import Run
 
 METHOD = """
 import torch

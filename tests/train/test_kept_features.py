@@ -8,15 +8,15 @@ import torch
 
 from model.episode import Episode
 from tests.helpers.close import all_close
-from util.checkpoints import checkpoint
-from util.checkpoints.run import LAST, Run
 from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
-from util.errors import UserError
-from util.runtime.context import make_run_context
-from util.runtime.data import meta_stage_data
-from util.runtime.processes import ProcessGroup
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.context import make_run_context
+from util.run.data import meta_stage_data
+from util.run.processes import ProcessGroup
+from util.run.run import LAST, Run
 from util.train import stages
 from util.train.stages import train_meta
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.helpers import spawned
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, LAST, METRICS
 from util.files import write_atomically
+from util.run import checkpoint
+from util.run.run import BEST, LAST, METRICS
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 

@@ -18,13 +18,13 @@ from torch.utils.data import Dataset
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, LAST, METRICS
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
-from util.runtime.loading import batches, training_numbers
-from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import ProcessGroup
-from util.runtime.run_folder import RunFolder
+from util.run import checkpoint
+from util.run.folder import RunFolder
+from util.run.loading import batches, training_numbers
+from util.run.network import PreparedNetwork, prepare_network
+from util.run.processes import ProcessGroup
+from util.run.run import BEST, LAST, METRICS
 from util.train import hooks
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train

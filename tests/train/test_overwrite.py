@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run
 from util.config.place import DISCARDED, RESULT
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.runtime import run_folder
+from util.run import checkpoint, run_folder
+from util.run.run import BEST, Run
 from util.train.stages import train_meta
 
 pytestmark = pytest.mark.train

@@ -9,8 +9,6 @@ import pytest
 from model import contract, registry
 from model.contract import FewShotModel, Output, register
 from model.ssp.ssp import SSP
-from util.checkpoints import checkpoint
-from util.checkpoints.run import Run
 from util.config.compose import find_config
 from util.config.read import from_dict, read_config, to_dict
 from util.evaluate.schema import RESULT, read_results
@@ -18,7 +16,9 @@ from util.evaluate.test import Test
 from util.evaluate.testing import test as score
 from util.report.rows import row_name
 from util.report.verify import DIFFERS, checks_of
-from util.runtime.network import build_model
+from util.run import checkpoint
+from util.run.network import build_model
+from util.run.run import Run
 from util.train.stages import train_meta
 
 SHORT = {"epoch_length": 8, "validate_episodes": 2}

@@ -17,18 +17,18 @@ from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run
-from util.checkpoints.weights import fill_encoder, init_network
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
-from util.errors import UserError
-from util.prepare.datasets import prepare_command
-from util.runtime.loading import part_weights, training_numbers
-from util.runtime.network import build_model, prepare_network
-from util.runtime.processes import ProcessGroup
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.loading import part_weights, training_numbers
+from util.run.network import build_model, prepare_network
+from util.run.processes import ProcessGroup
+from util.run.run import BEST, Run
+from util.run.weights import fill_encoder, init_network
 from util.train import hooks, stages
+from util.train.check import prepare_command
 from util.train.optim import EMA, WARM_UP, StepSchedule
 from util.train.trainer import optimiser_step
 

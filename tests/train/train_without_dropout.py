@@ -5,9 +5,9 @@ import sys
 from torch import nn
 
 from tests.model.small import without_dropout
-from util.checkpoints import weights
-from util.checkpoints.run import Run
 from util.config.read import read_config
+from util.run import weights
+from util.run.run import Run
 from util.train import stages as training
 
 

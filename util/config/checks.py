@@ -10,8 +10,8 @@ from model.registry import class_of
 from util.config import folds
 from util.config.settings import EVERY, Config, ProtocolSettings, StageSettings
 from util.config.tree import flow
-from util.errors import nearest
-from util.typecheck import Misfit
+from util.files.errors import nearest
+from util.files.typecheck import Misfit
 
 
 def checked(config: Config, written_keys: frozenset[str]) -> Config:

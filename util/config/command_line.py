@@ -26,7 +26,7 @@ from util.config.imports import import_named
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
-from util.errors import one_line
+from util.files.errors import one_line
 
 
 def parser(description: str | None) -> cli.Parser:

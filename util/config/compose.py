@@ -41,9 +41,9 @@ from util.config.tree import (
     value_of,
     with_ending,
 )
-from util.errors import UserError, nearest
 from util.files import REPOSITORY, files_below, link
-from util.launcher import is_first_of_machine
+from util.files.errors import UserError, nearest
+from util.files.launcher import is_first_of_machine
 
 OWN = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.config.settings import BINARY, DataSettings
-from util.errors import nearest
+from util.files.errors import nearest
 
 LISTS = "lists"  # a fold rule
 MAX_INDEX = IGNORE - 1  # classes that masks of class indices can hold

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from model.registry import every_model
 from util.config.tree import OVERRIDE, Leaf, Tree
-from util.errors import UserError
+from util.files.errors import UserError
 
 KEY = "imports"  # of a config
 PACKAGE = "symnet"  # the name of this project where it is installed

@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from model.tables import add_once
-from util.errors import nearest
+from util.files.errors import nearest
 
 MOMENTUM = 0.9  # of SGD
 BETAS = (0.9, 0.999)  # beta_1, beta_2 of AdamW

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from util.config.tree import Leaf, Tree, merge, nested, value_of
-from util.errors import UserError
+from util.files.errors import UserError
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"  # that a training and a test write into their folders
 BEST, LAST, PREVIOUS = "best.pth", "last.pth", "previous.pth"  # the latter is used when the last one cannot be read

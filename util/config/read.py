@@ -13,8 +13,8 @@ from util.config.imports import with_imports
 from util.config.place import placed
 from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
-from util.errors import UserError, nearest
-from util.typecheck import Misfit, convert
+from util.files.errors import UserError, nearest
+from util.files.typecheck import Misfit, convert
 
 IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
 OF_TRAINING = ("base_stage", "meta_stage")  # sections of a config

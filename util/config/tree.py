@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-from util.errors import UserError
 from util.files import read_text
+from util.files.errors import UserError
 from util.files.yaml_text import Loader, composed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf

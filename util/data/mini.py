@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from util.cli import within
-from util.errors import UserError
 from util.files import kept_json
+from util.files.errors import UserError
 from util.files.images import write_mask
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw the data set unless it is there already; errors as ``generate``."""
-    from util.progress import ProgressBar  # only commands show bars
+    from util.files.progress import ProgressBar  # only commands show bars
 
     train = round(options.images * 5 / 6)
     test = options.images - train

@@ -31,16 +31,16 @@ from util.config.settings import Config
 from util.data.episodes import Trial, TrialDataset
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeSampler, random_stream
-from util.errors import UserError
 from util.evaluate import calibration
 from util.evaluate.evaluate import run_pass
 from util.evaluate.test import Test
 from util.files import write_atomically
-from util.runtime.context import RunContext, make_run_context, with_data
-from util.runtime.data import check_sampler, images_for_training, trials
-from util.runtime.device import episodes_at_once, precision_of_test
-from util.runtime.network import prepare_network
-from util.runtime.processes import join
+from util.files.errors import UserError
+from util.run.context import RunContext, make_run_context, with_data
+from util.run.data import check_sampler, images_for_training, trials
+from util.run.device import episodes_at_once, precision_of_test
+from util.run.network import prepare_network
+from util.run.processes import join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken

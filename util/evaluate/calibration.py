@@ -19,14 +19,14 @@ from torch import Tensor
 from model.episode import Output
 from model.registry import class_of
 from model.tensors.ops import resize
-from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.errors import UserError
 from util.evaluate.schema import NETWORK
 from util.files import REPOSITORY, read_text
+from util.files.errors import UserError
+from util.files.typecheck import Misfit, convert
 from util.files.yaml_text import read_yaml
-from util.typecheck import Misfit, convert
+from util.run.run import TRAINING_FREE, UNTRAINED, Run
 
 log = logging.getLogger("symnet")
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
@@ -199,7 +199,7 @@ def find_calibration(config: Config, source: str, weights: str, precision: str |
 
     Args:
         config: of the network.
-        source: the origin of the weights, as in ``util/checkpoints/weights.py``.
+        source: the origin of the weights, as in ``util/run/weights.py``.
         weights: the digest of all tensors.
         precision: that the network computes in; a line of the log says if the calibration was made in another.
 

@@ -18,10 +18,10 @@ from util.evaluate import metrics
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, NETWORK
 from util.evaluate.store import ShotStore, by_query
-from util.progress import ProgressBar
-from util.runtime.loading import batches, evaluation_numbers
-from util.runtime.network import PreparedNetwork, check_finite
-from util.runtime.processes import ProcessGroup
+from util.files.progress import ProgressBar
+from util.run.loading import batches, evaluation_numbers
+from util.run.network import PreparedNetwork, check_finite
+from util.run.processes import ProcessGroup
 
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]

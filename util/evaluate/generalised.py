@@ -18,10 +18,10 @@ from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import class_counts, predicted
 from util.evaluate.schema import FINAL
 from util.evaluate.test import Test
-from util.progress import ProgressBar
-from util.runtime.loading import batches, evaluation_numbers
-from util.runtime.network import check_finite
-from util.runtime.processes import ProcessGroup
+from util.files.progress import ProgressBar
+from util.run.loading import batches, evaluation_numbers
+from util.run.network import check_finite
+from util.run.processes import ProcessGroup
 
 BASE_ALONE = "base_alone"  # the output of the base classes before any novel one is known
 

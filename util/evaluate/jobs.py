@@ -15,16 +15,16 @@ from typing import Any
 from util.config.checks import protocol_problem
 from util.config.settings import EPISODES, MASKS, Config
 from util.data.draws import PFENET
-from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import scores_in_one_map
 from util.evaluate.steps import with_steps
 from util.evaluate.test import Shared, Test
-from util.runtime.device import precision_of_test
-from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import ProcessGroup
+from util.files.errors import UserError, nearest
+from util.run.device import precision_of_test
+from util.run.network import PreparedNetwork, prepare_network
+from util.run.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 

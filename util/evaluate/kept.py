@@ -20,13 +20,13 @@ import numpy as np
 from torch import Tensor
 
 from util.data.sampling import random_stream
-from util.errors import UserError, nearest
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import FINAL
 from util.files import write_atomically
+from util.files.errors import UserError, nearest
 from util.files.images import opened
-from util.runtime.processes import ProcessGroup
-from util.typecheck import convert
+from util.files.typecheck import convert
+from util.run.processes import ProcessGroup
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # a kind of every test

@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from util.parallel import usable_cores
+from util.files.parallel import usable_cores
 
 SIDE = 240  # of the smaller photo, the longer one, in pixels
 TIES, CONTRAST = 500.0, 0.015  # L; s, of Lab colours whose lightness is 0..1

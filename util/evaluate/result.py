@@ -11,9 +11,6 @@ import numpy as np
 from model.code import code_of
 from model.encoders.registry import title_of
 from model.registry import class_of
-from util.checkpoints.checkpoint import FOLD
-from util.checkpoints.run import TRAINING_FREE, UNTRAINED
-from util.checkpoints.weights import Weights
 from util.config.read import to_dict
 from util.data.draws import why_not_published
 from util.data.images.views import LETTERBOX
@@ -25,12 +22,15 @@ from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.test import Test, facts_of
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text, steps_text
-from util.runtime.context import RunContext
-from util.runtime.data import photos_listed
-from util.runtime.device import describe
-from util.runtime.input_size import input_in_words
-from util.runtime.processes import ProcessGroup
-from util.runtime.run_folder import environment
+from util.run.checkpoint import FOLD
+from util.run.context import RunContext
+from util.run.data import photos_listed
+from util.run.device import describe
+from util.run.folder import environment
+from util.run.input_size import input_in_words
+from util.run.processes import ProcessGroup
+from util.run.run import TRAINING_FREE, UNTRAINED
+from util.run.weights import Weights
 
 
 def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import numpy as np
 from util.config.former import without_former
 from util.config.place import RESULT, folder_and_name, run_of
 from util.data.lists.manifest import ways_of
-from util.errors import UserError, nearest
 from util.evaluate.mask_metrics import METRICS
 from util.files import read_json
-from util.typecheck import Misfit, convert
+from util.files.errors import UserError, nearest
+from util.files.typecheck import Misfit, convert
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"

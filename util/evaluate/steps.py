@@ -12,7 +12,7 @@ from util.config.settings import EDGES, MASKS
 from util.evaluate.evaluate import scored_outputs
 from util.evaluate.refine import refined_photos
 from util.evaluate.schema import BASE, FINAL, NETWORK
-from util.runtime.network import predicted_by
+from util.run.network import predicted_by
 
 
 class Steps(nn.Module):

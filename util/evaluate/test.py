@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.contract import FewShotModel
-from util.checkpoints.origin import Origin
-from util.checkpoints.run import FOREIGN, Run
-from util.checkpoints.weights import Weights, load_weights
 from util.config.read import to_dict
 from util.config.settings import EVERY, IRRELEVANT, Config, ProtocolSettings
 from util.data.draws import OWN, why_not_published
@@ -27,13 +24,16 @@ from util.data.images.views import View
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
-from util.errors import UserError
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
-from util.runtime.context import network_config, with_data
-from util.runtime.data import check_sampler, images_for_test, protocol_sampler
-from util.runtime.device import precision_asked_of_test
-from util.runtime.input_size import label_kind, view_of
+from util.files.errors import UserError
+from util.run.context import network_config, with_data
+from util.run.data import check_sampler, images_for_test, protocol_sampler
+from util.run.device import precision_asked_of_test
+from util.run.input_size import label_kind, view_of
+from util.run.origin import Origin
+from util.run.run import FOREIGN, Run
+from util.run.weights import Weights, load_weights
 
 
 class Loaded(NamedTuple):

@@ -23,11 +23,11 @@ from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, check_result
 from util.evaluate.store import ShotStore, shot_store
 from util.evaluate.titles import score_line
-from util.launcher import place_of_process
-from util.runtime.data import trials
-from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once
-from util.runtime.processes import ProcessGroup, join
-from util.runtime.run_folder import RunFolder
+from util.files.launcher import place_of_process
+from util.run.data import trials
+from util.run.device import compute_in_fixed_order, describe, episodes_at_once
+from util.run.folder import RunFolder
+from util.run.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 

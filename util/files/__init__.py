@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from util.errors import Busy, UserError, WriteError, note
+from util.files.errors import Busy, UserError, WriteError, note
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files

@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from model.episode import IGNORE
-from util.errors import TooLarge, UserError, note
 from util.files import stand_in, write_atomically
+from util.files.errors import TooLarge, UserError, note
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
+    IGNORE,
     Colours,
     indices_of_colours,
     refuse_few_bits,

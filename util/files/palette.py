@@ -7,9 +7,9 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from model.episode import IGNORE
-from util.errors import UserError
+from util.files.errors import UserError
 
+IGNORE = 255  # pixels that no score counts, in files and in tensors (``model.episode``)
 PHOTOMETRIC_TAG = 262  # of a page of TIFF: whether its lowest value is shown white
 DARK = 64  # grey values below are black in masks
 INVERTING = np.repeat(np.arange(256)[::-1], 3).reshape(-1, 3)  # a palette from white to black

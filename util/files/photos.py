@@ -4,8 +4,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from util.errors import note
 from util.files import files_below, leads_nowhere, visible
+from util.files.errors import note
 from util.files.images import HEIF, NEEDS_HEIF
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)

@@ -39,8 +39,8 @@ from util.config.command_line import add_overrides
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.report.table import Table, add_format
-from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
-from util.runtime.network import prepare_network
+from util.run.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
+from util.run.network import prepare_network
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.gradients import backward
 

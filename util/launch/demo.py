@@ -12,22 +12,22 @@ import sys
 from pathlib import Path
 
 from util import cli
-from util.checkpoints.run import BEST, Run
 from util.config.command_line import add_overrides
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
 from util.data.lists.index import MASK_SUFFIX, list_of
 from util.data.mini import generate
-from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.schema import RESULT
 from util.evaluate.testing import test
+from util.files.errors import EXIT_INTERRUPTED
 from util.files.images import read_mask
+from util.files.progress import ProgressBar
 from util.launch import program
-from util.progress import ProgressBar
 from util.report.pictures import draw_episodes
 from util.report.table import Table
+from util.run.run import BEST, Run
 from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"

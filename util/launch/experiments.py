@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from model.registry import class_of
-from util.checkpoints.run import OWN, Run, StageFolder, changed_settings
 from util.config.compose import arguments_of
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.errors import Busy, UserError
 from util.evaluate.result import of_test
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, deciding
+from util.files.errors import Busy, UserError
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import StageTask, stage_in
 from util.report.show import show
 from util.report.verify import changed_since
-from util.runtime.context import network_config
+from util.run.context import network_config
+from util.run.run import OWN, Run, StageFolder, changed_settings
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,24 @@ from pathlib import Path
 
 from model.registry import class_of
 from util import cli
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run
-from util.checkpoints.weights import start_problem
 from util.config import command_line
 from util.config.compose import Source, arguments_of, find_config
 from util.config.read import read_config
 from util.config.tree import override
 from util.data.words.text import SUFFIXES
-from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.schema import RESULT
 from util.files import kept_json, lock
+from util.files.errors import EXIT_INTERRUPTED, UserError
+from util.files.launcher import number_of
 from util.launch import program
 from util.launch.plan import disk_problem, plan
 from util.launch.tasks import StageTask, nodes, stage_in
-from util.launcher import number_of
 from util.report import figure
 from util.report.table import add_format
-from util.runtime.device import CUDA, gpu_count, gpu_problem
+from util.run import checkpoint
+from util.run.device import CUDA, gpu_count, gpu_problem
+from util.run.run import BEST, Run
+from util.run.weights import start_problem
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
 CAUSES = {  # why the system ends a process
@@ -270,7 +270,7 @@ def _asked_of_training(source: Source, options: list[str]) -> Namespace:
 
 def _plan(run: Run, tasks: list[StageTask], asked: Namespace) -> int:
     """Print the plan of a training and return the exit code."""
-    from util.prepare.check import Needs, lacking  # whose packages take a second
+    from util.train.check import Needs, lacking  # whose packages take a second
 
     needs = Needs().of(run.config)
     starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None

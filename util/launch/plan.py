@@ -10,18 +10,17 @@ from pathlib import Path
 
 import torch
 
-from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.config.compose import files_of
 from util.config.settings import Config
-from util.errors import EXIT_USER_ERROR, UserError
+from util.data.lists.published import published, whole
+from util.files.errors import EXIT_USER_ERROR, UserError
+from util.files.progress import ProgressBar
 from util.launch.tasks import StageTask
-from util.prepare.datasets import published_sizes
-from util.prepare.lists import published
-from util.progress import ProgressBar
 from util.report.table import Table
-from util.runtime.context import with_data
-from util.runtime.data import epoch_length, listed_for_training
-from util.runtime.input_size import view_of
+from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
+from util.run.context import with_data
+from util.run.data import epoch_length, listed_for_training
+from util.run.input_size import view_of
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 
@@ -168,4 +167,4 @@ def _length(task: StageTask) -> int:
     published_length = published(data, "train") if stage.images != "all" else 0
     if published_length:
         return published_length
-    return published_sizes(data.name).get(Path(data.train_list or "").stem, 0)
+    return whole(data.name, data.train_list or "")

@@ -16,25 +16,25 @@ from pathlib import Path
 
 from model.registry import class_of
 from util import cli
-from util.checkpoints.run import BEST, METRICS, Run
 from util.config import command_line
 from util.config.compose import MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
-from util.errors import UserError
 from util.files import kept_json, write_atomically
+from util.files.errors import UserError
 from util.launch.experiments import Experiment, run_all, run_in_two
 from util.launch.launch import check_gpus
 from util.launch.plan import disk_problem, plan, refuse, training_pass
 from util.launch.tasks import StageTask
-from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
 from util.report.paper_table import table
 from util.report.rows import check_mixture
 from util.report.table import FORMATS
-from util.runtime.device import CUDA, pick_device
-from util.runtime.processes import as_user_error
+from util.run.device import CUDA, pick_device
+from util.run.processes import as_user_error
+from util.run.run import BEST, METRICS, Run
 from util.train.benchmark_pass import BenchmarkPass
+from util.train.check import Finding, Needs, lacking
 
 
 def main() -> int:

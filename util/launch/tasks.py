@@ -4,12 +4,12 @@ from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run, StageFolder
-from util.checkpoints.weights import trained_otherwise
 from util.config.settings import Config, StageSettings
-from util.errors import UserError
-from util.launcher import number_of
+from util.files.errors import UserError
+from util.files.launcher import number_of
+from util.run import checkpoint
+from util.run.run import BEST, Run, StageFolder
+from util.run.weights import trained_otherwise
 from util.train.optim import least_batch
 
 NOT_BEGUN = "not begun"

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from util.checkpoints.origin import Origin, one_of_each
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
-from util.errors import UserError
 from util.evaluate.schema import (
     FINAL,
     MANIFEST,
@@ -26,7 +24,9 @@ from util.evaluate.schema import (
 )
 from util.evaluate.titles import side_warning
 from util.files import kept_json
+from util.files.errors import UserError
 from util.report.table import Table
+from util.run.origin import Origin, one_of_each
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import read_manifest
-from util.errors import UserError, one_line
 from util.evaluate.schema import ALL_FOREGROUND, BASE, MANIFEST, counts_of, mean_iou, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
+from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
 from util.report.result_table import class_names, class_scores
 

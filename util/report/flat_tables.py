@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from util.data.lists.manifest import read_manifest, ways_of
-from util.errors import UserError
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.schema import FINAL, MANIFEST, check_output, counts_of, read_results
 from util.files import read_text, write_atomically
+from util.files.errors import UserError
 from util.report.result_table import class_names
 from util.report.table import Table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from util.errors import UserError, nearest
 from util.evaluate.schema import MIOU, smaller_is_better
+from util.files.errors import UserError, nearest
 from util.report.result_table import score_titles
 from util.report.rows import Column, OfClass, Row
 from util.report.table import Table

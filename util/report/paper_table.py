@@ -10,7 +10,6 @@ from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 from util.config.settings import EDGES
-from util.errors import UserError
 from util.evaluate.schema import (
     BASE,
     FINAL,
@@ -24,6 +23,7 @@ from util.evaluate.schema import (
     smaller_is_better,
 )
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
+from util.files.errors import UserError
 from util.report.order import sorted_rows
 from util.report.result_table import DEVIATION, class_names, class_score_titles, score_titles
 from util.report.rows import (

@@ -17,7 +17,6 @@ from model.tensors.ops import resize
 from util.data.images.views import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
-from util.errors import UserError
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
@@ -25,6 +24,7 @@ from util.evaluate.schema import BASE, FINAL, MANIFEST, PAGE, PICTURES, PREDICTI
 from util.evaluate.test import Test
 from util.evaluate.titles import title
 from util.files import write_atomically
+from util.files.errors import UserError
 from util.files.overlay import (
     PANEL_HEIGHT,
     PREDICTION_COLOUR,
@@ -36,14 +36,14 @@ from util.files.overlay import (
     labelled,
 )
 from util.files.pages import Html, html_of
-from util.progress import ProgressBar
+from util.files.progress import ProgressBar
 from util.report.compare import SAME_EPISODES
 from util.report.figure import Panels, draw, write_figure
 from util.report.rows import row_name
 from util.report.verify import test_of
-from util.runtime.data import trials
-from util.runtime.device import pick_device
-from util.runtime.processes import ProcessGroup
+from util.run.data import trials
+from util.run.device import pick_device
+from util.run.processes import ProcessGroup
 
 EPISODES = "episodes"  # the first ones, beside the charts
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")

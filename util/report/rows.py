@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from util.checkpoints.origin import Origin, one_of_each
 from util.config.settings import IRRELEVANT
-from util.errors import UserError, nearest
 from util.evaluate.schema import MIOU, NOT_STATED, Track
 from util.evaluate.titles import AVERAGED, departures, protocol_title, seen_text, steps_text, track_text
+from util.files.errors import UserError, nearest
 from util.files.yaml_text import read_yaml
 from util.report.result_table import class_score_titles, class_scores
+from util.run.origin import Origin, one_of_each
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from util.errors import UserError
 from util.evaluate.schema import read_result
+from util.files.errors import UserError
 from util.report.figure import draw_charts
 from util.report.pictures import draw_episodes
 from util.report.result_table import protocol_table, summary

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from util.errors import one_line
+from util.files.errors import one_line
 
 LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
     "\\": r"\textbackslash{}",

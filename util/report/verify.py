@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from model.code import changed_code, code_of
-from util.checkpoints.origin import Origin
 from util.config.read import from_checkpoint
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
-from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
@@ -25,8 +23,10 @@ from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
+from util.files.errors import UserError
 from util.report.table import Table
-from util.runtime.data import photos_listed
+from util.run.data import photos_listed
+from util.run.origin import Origin
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
 Result = dict[str, Any]

@@ -15,7 +15,7 @@ from model.episode import Episode, LabelledImages
 from model.registry import class_of
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.runtime.network import build_model
+from util.run.network import build_model
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tensorboardX import summary
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from util.errors import UserError
+from util.files.errors import UserError
 
 log = logging.getLogger("symnet")
 EVENTS = "events.out.tfevents."  # beginning of the names of TensorBoard's files

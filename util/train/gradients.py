@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from util.runtime.network import PreparedNetwork
+from util.run.network import PreparedNetwork
 
 
 def backward(

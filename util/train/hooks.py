@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from util.checkpoints import checkpoint
-from util.checkpoints.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, changed_settings, check_continues
 from util.cli import STOPS
 from util.config.settings import StageSettings
-from util.errors import UserError
-from util.progress import ProgressBar
-from util.runtime.network import PreparedNetwork
-from util.runtime.processes import ProcessGroup
-from util.runtime.run_folder import RunFolder
+from util.files.errors import UserError
+from util.files.progress import ProgressBar
+from util.run import checkpoint
+from util.run.folder import RunFolder
+from util.run.network import PreparedNetwork
+from util.run.processes import ProcessGroup
+from util.run.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, changed_settings, check_continues
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 

@@ -14,7 +14,7 @@ from model.contract import FewShotModel
 from model.encoders.encoder import Features
 from model.tensors.mask import Mask
 from util.data.episodes import EpisodeDataset
-from util.errors import UserError
+from util.files.errors import UserError
 
 GIB, MIB = 2**30, 2**20
 

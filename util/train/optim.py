@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from model.contract import ParamGroup
 from util.config.optimizers import OPTIMIZERS
 from util.config.settings import OptimizerSettings, StageSettings
-from util.errors import UserError
+from util.files.errors import UserError
 
 POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps

@@ -12,10 +12,6 @@ from model.contract import FewShotModel, Trainable
 from model.encode import Method
 from model.registry import described
 from util import cli
-from util.checkpoints import checkpoint
-from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.checkpoints.run import OPTIONS, RUN, Run
-from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
 from util.config.compose import files_of
 from util.config.place import DISCARDED
@@ -23,14 +19,18 @@ from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
-from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
-from util.runtime.data import StageData, base_stage_data, epoch_length, meta_stage_data
-from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
-from util.runtime.loading import batches, training_numbers
-from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import join
-from util.runtime.run_folder import RunFolder
+from util.files.errors import EXIT_INTERRUPTED, UserError
+from util.run import checkpoint
+from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
+from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
+from util.run.folder import RunFolder
+from util.run.loading import batches, training_numbers
+from util.run.network import PreparedNetwork, prepare_network
+from util.run.processes import join
+from util.run.run import OPTIONS, RUN, Run
+from util.run.weights import digest_of_start, encoder_licence, init_network
 from util.train import hooks
 from util.train.curves import Curves, check_writers
 from util.train.examples import Examples

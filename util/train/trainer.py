@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from util.progress import ProgressBar
-from util.runtime.loading import part_weights
+from util.files.progress import ProgressBar
+from util.run.loading import part_weights
 from util.train import hooks
 from util.train.gradients import backward
 from util.train.optim import OptimizersAsOne, set_learning_rates

@@ -12,10 +12,10 @@ from model.registry import models
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
-from util.checkpoints.download import download, weights_url
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.errors import UserError
+from util.files.errors import UserError
+from util.run.fetch import download, weights_url
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper

@@ -14,7 +14,7 @@ from PIL import Image
 from photos.example_files import read_examples
 from photos.results import Results
 from tests.helpers.browser import BOX, IN_BOX, NONE_LEFT, Page, unpacked
-from util.errors import UserError
+from util.files.errors import UserError
 from util.files.images import read_mask
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
-from util.errors import UserError, WriteError
 from util.files import write_atomically
+from util.files.errors import UserError, WriteError
 from util.files.images import STACKED_CHANNELS, read_stacked
-from util.parallel import parallel_map
+from util.files.parallel import parallel_map
 
 log = logging.getLogger("symnet")
 FORMAT = 3  # raise when the stored content changes

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
-from util.errors import UserError
 from util.files import REPOSITORY, project_path, read_bytes
+from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.pickles import load_plain
 

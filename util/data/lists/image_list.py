@@ -11,7 +11,7 @@ from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings, ProtocolSettings
 from util.data.lists.files import ListFile, is_published, missing_fold_list, read_fold_list
 from util.data.lists.index import Index
-from util.errors import UserError
+from util.files.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Any
 from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler
-from util.errors import UserError
 from util.files import read_text
-from util.typecheck import Misfit, convert
+from util.files.errors import UserError
+from util.files.typecheck import Misfit, convert
 
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.errors import UserError
 from util.files import write_atomically
+from util.files.errors import UserError
 from util.files.pickles import load_plain
 from util.files.sizes import check_unpacked, largest_content
 

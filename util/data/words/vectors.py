@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from util.data.words.text import name_vectors
-from util.errors import UserError
 from util.files import stand_in
+from util.files.errors import UserError
 
 # The departures were derived from the published rows. GoogleNews vectors have 8 significant bits: a normalised row that
 # is one word of the file becomes a row of 8-bit numbers when it is multiplied by its original length; a sum of words

@@ -1,0 +1,410 @@
+"""The plans of data sets of one's own: photos with masks, or with annotations in one of the known formats."""
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotations import recognise
+from annotations.annotation import AnnotatedPhoto, Annotations, label_of
+from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
+from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
+from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
+from annotations.photo_files import PhotoFiles, name_key
+from annotations.region import read_region
+from annotations.remarks import is_unknown
+from datasets.make import pixel_digest
+from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
+from model.episode import IGNORE
+from util.config.folds import MAX_INDEX
+from util.files.errors import UserError, nearest, one_line
+from util.files.images import fitted_mask, header_of, read_image, read_mask_of
+from util.files.parallel import attempt, parallel_map
+
+ALL = "all"  # the list of all images
+SPACE = re.compile(r"\s+")  # lists have a word for each image
+
+
+def from_masks(options: argparse.Namespace) -> Plan:
+    """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
+
+    Masks in colours need a label map. UserError: there are no photos, none has a mask, two have one name, or nothing
+    tells the classes of masks: those of 0 and 255 need a single class, and the option or an answer that 255 is the
+    object.
+    """
+    if not options.masks.is_dir():
+        raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
+    _, mask_folder = folders_in(options.masks, options.images)
+    folders = class_folders(mask_folder)
+    named = {*read_names(options.classes).classes.values()} if options.classes else set()
+    are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
+    if folders and not are_of_photos:
+        return _from_class_folders(options, folders)
+    known = names_of(options)
+    if known is None:
+        raise UserError(_needs_names(mask_folder))
+    photo_folder, _ = folders_in(options.images)
+    masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
+    used = {*masks, *masks.values()}
+    _print_unused("mask", [path for path in PhotoFiles(photo_folder).paths if path not in used])
+    return _from_class_ids(options, masks, known)
+
+
+def _from_class_ids(options: argparse.Namespace, masks: dict[Path, Path], known: MaskNames) -> Plan:
+    """Return the plan of photos with a mask of class ids each, or of 0 and 255 where there is one class."""
+    names = [*known.classes.values()]
+    read = facts_of_all([*masks.values()], known.colours)
+    facts = [mask for mask in read if isinstance(mask, MaskFacts)]  # jobs name the others
+    counts = photos_with(facts)
+    if facts and not counts:
+        return _from_white_masks(options, masks, names)
+    check_set(facts, known)
+    white = masks_of_255(facts)
+    if white:
+        _confirm_white_among_ids(options, white, names)
+    absent = [name for value, name in known.classes.items() if facts and not counts[value]]
+    photo_counts = {name: counts[value] for value, name in known.classes.items() if counts[value]}
+    unused = [*absent, *_rare(options, photo_counts)]
+    classes = [name for name in names if name not in unused]
+    read_mask = partial(_class_indices, known=known, unused=unused, white=white)
+    return _plan(masks.items(), read_mask, classes, options.images)
+
+
+def _needs_names(masks: Path) -> str:
+    """Return the refusal of masks without names of their classes."""
+    names = "--classes names.txt, one class per line, the first is id 1"
+    if parts := parts_of_set(masks):
+        return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}"
+    fix = "or a folder of masks for each class, <class>/photo.png"
+    return f"prepare.py custom: --masks needs {names}; {fix}"
+
+
+def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], classes: list[str]) -> Plan:
+    """Return the plan of masks of 0 and 255; UserError: there are several classes, or 255 may not be the object."""
+    if len(classes) > 1:
+        fix = "put those of each class into a folder of its own, <class>/photo.png"
+        raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {fix}")
+    if not _white_is_object(options, "the masks hold 0 and 255 alone", classes[0]):
+        fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
+        raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
+    return _plan(masks.items(), one_class, classes, options.images)
+
+
+def names_of(options: argparse.Namespace) -> MaskNames | None:
+    """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
+    if options.classes is not None:
+        return read_names(options.classes)
+    _, mask_folder = folders_in(options.masks, options.images)
+    known = names_beside(mask_folder)
+    if known is None or known.colours is None:
+        return None
+    return known
+
+
+def _confirm_white_among_ids(options: argparse.Namespace, white: Sequence[Path], classes: list[str]) -> None:
+    """Refuse (UserError) masks of 0 and 255 beside masks of class ids, unless 255 is the object of the one class."""
+    problem = f"{len(white)} mask(s), such as {white[0].name}, hold only 255, which means unknown in the others"
+    if len(classes) == 1 and _white_is_object(options, problem, classes[0]):
+        return
+    fix = "give those pixels the value of their class, or take these masks out"
+    if len(classes) == 1:
+        fix = "confirm with --white-is-object that 255 is the object there, or take these masks out"
+    raise UserError(f"{options.masks}: {problem}; {fix}")
+
+
+def _white_is_object(options: argparse.Namespace, problem: str, name: str) -> bool:
+    """Return whether 255 is the object, by the option, or by an answer if there is a terminal."""
+    if options.white_is_object:
+        return True
+    if not sys.stdin.isatty():
+        return False
+    print(f"{problem}: is 255 the object, {name}? [y/n] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
+    """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
+    least = getattr(options, "skip_rare", 1)  # the default of the command
+    if least <= 1:
+        return []
+    rare = {name: count for name, count in photos_with.items() if count < least}
+    if not rare:
+        return []
+    if len(rare) == len(photos_with):
+        raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
+    names = ", ".join(f"{name} ({count})" for name, count in rare.items())
+    print(one_line(f"left out, on fewer than {least} photos: {names}"))
+    return list(rare)
+
+
+def _class_indices(
+    job: MaskJob, image: np.ndarray, known: MaskNames, unused: Sequence[str] = (), white: Collection[Path] = ()
+) -> Iterator[Piece]:
+    """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
+
+    Pixels of ``unused`` classes are background; in masks of ``white`` 255 is the object. UserError: as ``labels`` and
+    ``one_class``; or a value or a colour has no name.
+    """
+    values = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
+    counts_from_1 = [*known.classes] == [*range(1, len(known.names) + 1)]
+    has_one_class = len(known.names) == 1 and known.colours is None
+    if job.source in white or (isinstance(values, UserError) and has_one_class):
+        yield from one_class(job, image)
+    elif counts_from_1 and not unused and known.colours is None:
+        yield from labels(job, image, len(known.names))
+    elif isinstance(values, UserError):
+        raise values
+    else:
+        yield Piece(job.line, _renumbered(values, job.source, known, unused))
+
+
+def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequence[str]) -> np.ndarray:
+    """Return a mask (H, W) uint8 whose class ids count without ``unused`` classes; UserError: a value has no name."""
+    unnamed = {*np.unique(values).tolist()} - {0, IGNORE, *known.names}
+    if unnamed:
+        raise UserError(f"{source}: holds the value {min(unnamed)}, which has no name in the file of names")
+    table = np.full(IGNORE + 1, IGNORE, np.uint8)
+    table[0] = 0
+    next_id = 1
+    for value, name in known.classes.items():
+        if name in unused:
+            table[value] = 0
+        else:
+            table[value] = next_id
+            next_id += 1
+    return table[values]
+
+
+def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> Plan:
+    """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
+
+    Photos with the same pixels are one photo, which has several classes. UserError: a class has no folder, no mask has
+    a photo, or one photo has two masks of a class.
+    """
+    classes = [name for name in folders if not is_unknown(name)]
+    if len(classes) < len(folders):
+        unknown = ", ".join(name for name in folders if is_unknown(name))
+        print(one_line(f"left out, folders of unknown pixels: {unknown}"))
+    if options.classes:
+        classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
+    check_case(classes, options.masks)
+    masks: dict[Path, ClassFolder] = {}
+    for name in classes:
+        for folder in folders[name]:
+            masks |= dict.fromkeys(masks_in(folder.masks), folder)
+    rare = _rare(options, Counter(folder.name for folder in masks.values()))
+    classes = [name for name in classes if name not in rare]
+    masks = {mask: folder for mask, folder in masks.items() if folder.name not in rare}
+    photo_of_mask = _photos_of_masks(masks, options)
+    jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
+    by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
+    by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
+
+
+def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: argparse.Namespace) -> dict[Path, Path]:
+    """Return the photo of each mask that has one; lines say how many have no partner. UserError: none has a photo."""
+    paths = [path for path in PhotoFiles(options.images).paths if path not in masks]
+    photos = {(path.parent, name_key(path.stem)): path for path in paths}
+    photo_of_mask = {}
+    for mask, folder in masks.items():
+        places = [(place, name_key(mask.stem)) for place in _photo_folders(options.images, folder)]
+        found = [photos[place] for place in places if place in photos]
+        if found:
+            photo_of_mask[mask] = found[0]
+    if not photo_of_mask:
+        fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
+        raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
+    _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
+    _print_unused("photo", masks.keys() - photo_of_mask.keys())
+    return photo_of_mask
+
+
+def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
+    """Return where the photos of a class may be: below all photos, in its part first, or beside its masks."""
+    part = images.joinpath(*folder.place)
+    name = folder.folder.name
+    return [part / name, part, images / name, images, folder.photos]
+
+
+def _class_jobs(
+    photo_of_mask: Mapping[Path, Path], folder_of_mask: Mapping[Path, ClassFolder], classes: list[str], images: Path
+) -> list[MaskJob]:
+    """Return the jobs of masks of one class; photos with the same pixels are the first of them."""
+    first_of_photo = _first_of_equal([*dict.fromkeys(photo_of_mask.values())])
+    jobs = []
+    for mask, photo in photo_of_mask.items():
+        first = first_of_photo[photo]
+        folder = folder_of_mask[mask]
+        mask_name = _word("/".join((folder.name, *folder.place, mask.stem)))
+        photo_name = _word(str(first.relative_to(images)))
+        class_id = classes.index(folder.name) + 1
+        jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
+    return jobs
+
+
+def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
+    """Return for each photo the first that has its pixels; one that cannot be read is its own, and reported later."""
+    first_of_digest = dict[bytes, Path]()
+    first_of_photo = {}
+    digest_of = partial(attempt, _digest_of)
+    for photo, digest in zip(photos, parallel_map(digest_of, photos, "photos")):
+        if isinstance(digest, UserError):
+            first_of_photo[photo] = photo
+        else:
+            first_of_photo[photo] = first_of_digest.setdefault(digest, photo)
+    return first_of_photo
+
+
+def _digest_of(photo: Path) -> bytes:
+    return pixel_digest(read_image(photo))
+
+
+def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
+    """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
+    classes = [*read_names(path).classes.values()]
+    for name in classes:
+        if name not in known:
+            raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
+    return classes
+
+
+def _print_unused(lacking: str, files: Collection[Path]) -> None:
+    """Print how many files have no mask or no photo, ``lacking``, if any."""
+    if files:
+        print(one_line(f"left out, without a {lacking}: {len(files)} files, such as {min(files)}"))
+
+
+def one_class(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
+    """Yield a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
+    label, is_upright = read_region(job.source, several=False)
+    stored, orientation = header_of(job.photo)
+    if label.shape not in (stored, image.shape[:2]):
+        sizes = f"is {label.shape} (height, width), its photo {image.shape[:2]}"
+        raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
+    if (label == 1).any():
+        yield Piece(job.line, fitted_mask(label, is_upright, stored, orientation, job.source))
+
+
+def from_annotations(options: argparse.Namespace) -> Plan:
+    """Return the plan of the annotated photos of ``--annotations``.
+
+    Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
+    category, or two categories or photos have one name.
+    """
+    source = Path(options.annotations)
+    annotations = recognise.read(options.annotations, options.images)
+    check_unique(list(annotations.categories.values()), source)
+    category_ids = {name: category for category, name in annotations.categories.items()}
+    if options.classes:
+        classes = _selected_classes(options.classes, category_ids, f"category of {source}")
+    else:
+        classes = _shown_classes(annotations)
+    photo_counts = _photos_of_categories(annotations)
+    rare = _rare(options, {name: photo_counts[category_ids[name]] for name in classes})
+    classes = [name for name in classes if name not in rare]
+    class_ids = {category_ids[name]: class_id for class_id, name in enumerate(classes, 1)}
+    photos = []
+    for photo in annotations.annotated:
+        if any(instance.category in class_ids for instance in photo.instances):
+            photos.append((_find_photo(annotations, photo, options), photo))
+    return _plan(photos, partial(draw, table=class_ids), classes, options.images)
+
+
+def _shown_classes(annotations: Annotations) -> list[str]:
+    """Return the categories of which a photo shows an object; a line names the others."""
+    shown = set[int]()
+    for photo in annotations.annotated:
+        shown.update(instance.category for instance in photo.instances if instance.is_object)
+    absent = [name for category, name in annotations.categories.items() if category not in shown]
+    if absent:
+        print(one_line(f"left out, on no image: {', '.join(absent)}"))
+    return [name for category, name in annotations.categories.items() if category in shown]
+
+
+def _photos_of_categories(annotations: Annotations) -> Counter[int]:
+    """Return on how many photos each category is marked other than by crowd regions."""
+    counts = Counter[int]()
+    for photo in annotations.annotated:
+        counts.update({instance.category for instance in photo.instances if not instance.crowd})
+    return counts
+
+
+def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argparse.Namespace) -> Path:
+    """Return the file of a photo; with ``--skip-bad`` one that does not exist stands for a photo that is not found."""
+    try:
+        return annotations.path_of(photo)
+    except UserError:
+        if not options.skip_bad:
+            raise
+        return options.images / photo.name
+
+
+def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
+    """Yield the mask of a photo's annotations; errors as ``label_of``."""
+    covered = Counter[int]()
+    mask = label_of(job.source, job.photo, table, covered)
+    yield Piece(job.line, mask, covered=tuple(covered.elements()))
+
+
+def _plan(
+    sources: Iterable[tuple[Path, Any]],
+    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]],
+    classes: list[str],
+    images: Path,
+) -> Plan:
+    """Return the plan of photos below ``images``, each with what its mask is made from.
+
+    All links have the suffix that most photos have; readers ignore it. UserError: two photos have one name, one is
+    annotated in two entries, or masks cannot hold so many classes.
+    """
+    if len(classes) > MAX_INDEX:
+        raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")
+    sources = list(sources)
+    names = _names_in_lists([photo for photo, _ in sources], images)
+    jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
+    suffixes = Counter(photo.suffix for photo, _ in sources)
+    most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent, compares_photos=True)
+
+
+def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
+    """Return the name of each photo in lists: its stem, with its folders where another has that stem.
+
+    A list has one word for each image, so spaces become underscores. UserError: two names are equal.
+    """
+    count_of_stem = Counter(_word(photo.stem) for photo in photos)
+    names: dict[str, Path] = {}
+    for photo in photos:
+        name = _word(photo.stem)
+        if count_of_stem[name] > 1:
+            name = _word(Path(os.path.relpath(photo, images)).with_suffix("").as_posix())
+        if name in names:
+            raise UserError(f"{names[name]} and {photo} are both {name} in lists; rename one")
+        names[name] = photo
+    return {photo: name for name, photo in names.items()}
+
+
+def _word(name: str) -> str:
+    return SPACE.sub("_", name)
+
+
+def with_background(plan: Plan) -> Plan:
+    """Return a plan whose masks have background in place of unknown pixels."""
+    return replace(plan, read=partial(_without_unknown, read=plan.read))
+
+
+def _without_unknown(
+    job: MaskJob, image: np.ndarray, read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
+) -> Iterator[Piece]:
+    for piece in read(job, image):
+        mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
+        yield piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))

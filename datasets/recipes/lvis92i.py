@@ -1,0 +1,91 @@
+"""Prepare LVIS-92i: masks of 920 of LVIS's classes in ten folds of 92.
+
+--root holds coco/train2017 and coco/val2017 (or both folders themselves) and either lvis_val.pkl, as published with the
+benchmark, or LVIS's own lvis_v1_val.json. A mask is the union of a class's instances in a photo. Folds are made of the
+classes that have more photos than shots, by ascending id: fold f has the f-th, the (f + 10)-th, ... So five shots have
+other folds than one. Creates images (links), masks, lists/test.txt and config/lvis92i: the data set is for tests.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from annotations.coco import shape_of
+from datasets.recipes.recipe import (
+    MaskJob,
+    Plan,
+    Recipe,
+    coco_photo,
+    find_file,
+    plan_of,
+    published_form,
+    read_pickle,
+    read_table,
+)
+from util.files import read_json
+
+FOLDS = 10
+CLASSES = "lvis92i/classes.csv"  # of ``lists/``: those of one shot
+RULE = {"title": "LVIS-92i", "folds": FOLDS, "query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
+ClassPhotos = dict[int, dict[str, list[dict[str, Any]]]]  # id of a class, ascending -> photo -> annotations
+
+
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan of LVIS-92i: a region for each class and photo."""
+    source = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json")
+    with published_form(source):
+        if source.suffix == ".pkl":
+            class_photos = _read_benchmark(source)
+            names: dict[int, str] = {}
+        else:
+            class_photos, names = _read_lvis(source)
+        valid = [lvis_id for lvis_id, photos in class_photos.items() if len(photos) > 1]  # a query and a support
+        valid = valid[: len(valid) // FOLDS * FOLDS]
+        jobs = []
+        for class_id, lvis_id in enumerate(valid, 1):
+            for name, annotations in sorted(class_photos[lvis_id].items()):
+                photo = coco_photo(options.root, name)
+                shapes = tuple(shape_of(annotation["segmentation"]) for annotation in annotations)
+                jobs.append(MaskJob(photo, (shapes, None), f"{class_id}/{photo.stem}", class_id, photo.name))
+
+    published_names = {int(row["lvis_id"]): row["name"] for row in read_table(CLASSES)}
+    if valid == list(published_names):
+        names = published_names
+    lists = {
+        "classes": [names.get(lvis_id, f"lvis_{lvis_id}") for lvis_id in valid],
+        "class_photos": [len(class_photos[lvis_id]) for lvis_id in valid],
+    }
+    note = f"ids of the classes, lists/{CLASSES}: {_compare_ids(valid, list(published_names))}"
+    return plan_of(options, jobs, sources=[source], lists=lists, rule=RULE, classes=920, notes=[note])
+
+
+def _read_benchmark(path: Path) -> ClassPhotos:
+    """Return the annotations in the benchmark's file, which has no names of classes."""
+    class_photos: ClassPhotos = {}
+    for lvis_id, photos in read_pickle(path).items():
+        class_photos[int(lvis_id)] = {str(photo): content["annotations"] for photo, content in photos.items()}
+    return class_photos
+
+
+def _read_lvis(path: Path) -> tuple[ClassPhotos, dict[int, str]]:
+    """Return the annotations in LVIS's file and the names of its classes, some of which releases spell differently."""
+    content = read_json(path, "this annotation file", "unpack it again")
+    photos = {image["id"]: "/".join(image["coco_url"].split("/")[-2:]) for image in content["images"]}
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    names = {category["id"]: str(category["name"]) for category in categories}
+    class_photos: ClassPhotos = {lvis_id: {} for lvis_id in names}
+    for annotation in content["annotations"]:
+        photo = photos[annotation["image_id"]]
+        class_photos[annotation["category_id"]].setdefault(photo, []).append(annotation)
+    return class_photos, names
+
+
+def _compare_ids(lvis_ids: list[int], published: list[int]) -> str:
+    """Return in words whether the ids of the classes are the published ones."""
+    if lvis_ids == published:
+        return "OK"
+    unlisted = [str(lvis_id) for lvis_id in lvis_ids if lvis_id not in published]
+    return f"differ, {len(unlisted)} are not in it: {', '.join(unlisted[:5])}"
+
+
+RECIPE = Recipe("lvis92i", __doc__, {"root": "folder of the photos and the annotations"}, find)

@@ -1,0 +1,192 @@
+"""Prepare PASCAL VOC 2012 with SBD's masks for PASCAL-5i.
+
+Creates a folder in VOC's layout: JPEGImages (links), SegmentationClassAug (palette PNGs: links to VOC's, converted from
+SBD's) and ImageSets/Segmentation with
+
+  train.txt     VOC's train and SBD's train without VOC's val   (5953 images when complete; PFENet, BAM, Sym-Net, ...)
+  trainaug.txt  the same and SBD's val                          (10582 images; HSNet, DCAMA)
+  val.txt       VOC's val                                       (1449 images, for testing)
+
+If both annotate an image, VOC's mask is used. An archive in place of a folder is first unpacked beside --out. After an
+interruption, run the command again: it continues.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from datasets.download import fetch, unpack
+from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form, read_mat
+from util.data.lists.index import count_classes, read_names
+from util.data.lists.published import WHOLE
+from util.files.errors import UserError
+from util.files.images import fitted_mask, header_of, read_mask
+from util.files.palette import as_indices
+
+CLASSES = 20
+PUBLISHED = WHOLE["pascal"]
+LISTS = "ImageSets/Segmentation"
+MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
+
+
+class Source(NamedTuple):
+    """One of the two data sets: folders of photos and masks, and the image names of its sets."""
+
+    photos: Path
+    masks: Path
+    suffix: str  # of the masks
+    sets: Mapping[str, Sequence[str]]
+
+
+def find(options: argparse.Namespace) -> Plan:
+    """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's; UserError: a file is bad."""
+    folders = _source_folders(options)
+    sources = [find_source(folder) for find_source, folder in zip((find_voc, find_sbd), folders)]
+    voc = sources[0]
+    sbd = sources[1] if len(sources) > 1 else None
+    if options.out.resolve() == voc.photos.parent.resolve():
+        raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
+    sets = _training_sets(voc, sbd) | {"val": dict.fromkeys(voc.sets["val"])}
+    return Plan(
+        _jobs(sources, sets),
+        read,
+        published={part: PUBLISHED[part] for part in sets},
+        notes=_notes_on_sets(sbd),
+        parts=tuple(sets),
+        images="JPEGImages",
+        masks=MASKS[1],
+        lists=LISTS,
+        check=partial(check_masks, classes=CLASSES),
+        suffix=".jpg",
+    )
+
+
+def _source_folders(options: argparse.Namespace) -> list[Path]:
+    """Return the folders of VOC and, where it is given, of SBD, after downloading and unpacking."""
+    if options.download == (options.voc is not None):
+        raise UserError("give either --voc, the VOC2012 folder or the official tar, or --download (3.4 GB)")
+    raw = options.out.parent / "raw"
+    paths = [path for path in (options.voc, options.sbd) if path is not None]
+    if options.download:
+        paths = _download(raw)
+    return [unpack(path, raw) if path.is_file() else path for path in paths]
+
+
+def _download(folder: Path) -> list[Path]:
+    """Return the archives of VOC and SBD in a folder, from torchvision's addresses and with its checksums."""
+    from torchvision.datasets import SBDataset  # takes seconds
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    voc = DATASET_YEAR_DICT["2012"]
+    return [
+        fetch(voc["url"], folder / voc["filename"], f"md5:{voc['md5']}"),
+        fetch(SBDataset.url, folder / SBDataset.filename, f"md5:{SBDataset.md5}"),
+    ]
+
+
+def _training_sets(voc: Source, sbd: Source | None) -> dict[str, dict[str, None]]:
+    """Return the image names of each set: VOC's, then SBD's by name, without those that are for testing."""
+    sbd_sets = {"train": (), **({} if sbd is None else sbd.sets)}
+    val = {*voc.sets["val"]}
+    sets = {}
+    for part, sbd_names in sbd_sets.items():
+        names = [*voc.sets["train"], *sorted({*sbd_names})]
+        sets[part] = dict.fromkeys(name for name in names if name not in val)
+    return sets
+
+
+def _jobs(sources: Sequence[Source], sets: Mapping[str, Mapping[str, None]]) -> list[MaskJob]:
+    """Return the jobs of all images, whose photo and mask are those of the first source that has them."""
+    names = (name for part in ("trainaug", "train", "val") for name in sets.get(part, ()))
+    jobs = []
+    for name in dict.fromkeys(names):
+        photo = _first([source.photos / f"{name}.jpg" for source in sources])
+        mask = _first([source.masks / f"{name}{source.suffix}" for source in sources])
+        parts = tuple(part for part in sets if name in sets[part])
+        jobs.append(MaskJob(photo, mask, name, parts=parts))
+    return jobs
+
+
+def _notes_on_sets(sbd: Source | None) -> list[str]:
+    """Return what a user should know of the training sets."""
+    if sbd is None:
+        return ["without --sbd the training sets hold only VOC's own images; published results use SBD as well"]
+    if "train" in sbd.sets:
+        return []
+    missing = f"SBD's own train.txt and val.txt are not beside {sbd.masks}"
+    return [f"train.txt has VOC's own images alone: {missing}; put them there, or set data.train_list to trainaug.txt"]
+
+
+def find_voc(folder: Path) -> Source:
+    """Return VOC 2012 from its folder, or ``VOC2012`` or ``VOCdevkit/VOC2012`` inside; UserError: it lacks files."""
+    root = _first([folder / place for place in ("VOCdevkit/VOC2012", "VOC2012", "")])
+    photos = root / "JPEGImages"
+    masks = _first([root / name for name in MASKS])
+    for part in (photos, masks):
+        if not part.is_dir():
+            raise UserError(f"{part}: this folder is missing; unpack VOC 2012, and give --voc VOCdevkit/VOC2012")
+    sets = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
+    return Source(photos, masks, ".png", sets)
+
+
+def find_sbd(folder: Path) -> Source:
+    """Return SBD from a folder: ``benchmark_RELEASE``, torchvision's layout, or ``SegmentationClassAug`` with PNGs.
+
+    PNGs without the list ``train.txt`` are all of ``trainaug``, and none of ``train``. UserError: it holds no SBD.
+    """
+    root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
+    is_official = (root / "cls").is_dir()
+    masks = root / "cls" if is_official else _first([folder / MASKS[1], folder])
+    suffix = ".mat" if is_official else ".png"
+    names = [path.stem for path in masks.glob(f"*{suffix}")]
+    if not names:
+        raise UserError(f"{folder}: no SBD here; give --sbd benchmark_RELEASE, or a SegmentationClassAug of PNGs")
+    train_list = _first([masks / "train.txt", masks.parent / "train.txt"])
+    val_list = _first([masks / "val.txt", masks.parent / "val.txt"])
+    if not is_official and not train_list.is_file():
+        return Source(root / "img", masks, suffix, {"trainaug": names})
+    train = read_names(train_list)
+    val = read_names(val_list) if is_official or val_list.is_file() else ()
+    return Source(root / "img", masks, suffix, {"train": train, "trainaug": [*train, *val]})
+
+
+def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
+    linked = False
+    if job.source.suffix == ".mat":
+        with published_form(job.source):
+            content = read_mat(job.source)
+            mask = as_indices(np.asarray(content["GTcls"].Segmentation), job.source)
+    else:
+        mask = read_mask(job.source)
+        with Image.open(job.source) as stored:
+            linked = stored.mode == "P"
+    stored_size, orientation = header_of(job.photo)
+    mask = fitted_mask(mask, False, stored_size, orientation, job.source)
+    count_classes(mask, job.source, classes=CLASSES)
+    yield Piece(job.line, job.source if linked else mask)
+
+
+def _first(paths: list[Path]) -> Path:
+    """Return the first path that exists, else the last."""
+    return next((path for path in paths if path.exists()), paths[-1])
+
+
+RECIPE = Recipe(
+    "pascal",
+    __doc__,
+    {
+        "voc": "VOC2012 folder, or the official tar",
+        "sbd": "SBD folder in any form, or the official tgz; default VOC alone",
+    },
+    find,
+    optional=("voc", "sbd"),
+    out="data/VOC2012",
+    download="download both from the official addresses (3.4 GB)",
+    shares_folder=True,
+)

@@ -1,0 +1,375 @@
+"""A recipe says how the download of a data set becomes photos, masks and lists.
+
+A recipe is a module of this package that has a ``RECIPE``; nothing else names it. docs/datasets.md has an example.
+"""
+
+import argparse
+import csv
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+import yaml
+
+from annotations.annotation import AnnotatedPhoto, Instance, class_mask
+from annotations.mask_set import MaskFacts, check_palettes, facts_of_all
+from util.config.read import read_data
+from util.data.lists.index import count_classes
+from util.data.sampling import CHOICE, random_stream
+from util.files import REPOSITORY, paths_below, writable
+from util.files.errors import UserError
+from util.files.images import fitted_mask, header_of, opened_mask, read_mask_of, turned
+from util.files.pickles import RestrictedUnpickler
+from util.files.sizes import largest_content
+
+DIFFERS = "differs"
+CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
+MAT_HEADER = 128  # bytes of a file of MATLAB
+# of its parts: kinds, and kind and length of that which says how long the names of fields are
+MAT_BYTES = 1
+MAT_ARRAY = 14
+MAT_COMPRESSED = 15
+MAT_KINDS = {*range(1, 8), 9, 12, 13, MAT_ARRAY, 16, 17, 18}
+MAT_NAME_LENGTH = (5, 4)
+THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
+
+
+@dataclass(frozen=True)
+class MaskJob:
+    """A photo, and the mask or the masks that are made for it."""
+
+    photo: Path
+    source: Any  # what the mask is made from, for ``Plan.read``: mostly a file
+    name: str = ""  # of the mask, without suffix; empty if ``Plan.read`` names several
+    class_id: int = 0  # of a mask of one class, 1-based; 0 if the mask holds class ids
+    photo_name: str = ""  # of the prepared photo, for masks of one class
+    parts: tuple[str, ...] = ("test",)  # the lists that it goes to
+
+    @property
+    def line(self) -> str:
+        """The line of the lists; errors as ``line_of``."""
+        return line_of(self.name, self.class_id, self.photo_name)
+
+
+class Piece(NamedTuple):
+    """A mask that is read: its line, its values (H, W) uint8 or a file to link, and pixels to write as its photo."""
+
+    line: str
+    mask: np.ndarray | Path
+    photo: np.ndarray | None = None
+    covered: tuple[int, ...] = ()  # class ids of objects that others cover wholly
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs and the lists of a data set.
+
+    ``jobs`` stand in the order of the lines of the lists; a function that returns them is called unless all is done.
+    ``read`` returns the masks of a job and its photo, upright (H, W, 3) uint8: none where a class shows no pixel.
+    """
+
+    jobs: Sequence[MaskJob] | Callable[[], Sequence[MaskJob]]
+    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
+    classes: Sequence[str] = ()  # names, to count the masks of each
+    published: Mapping[str, int | None] = field(default_factory=dict)  # list, class or "classes" -> documented count
+    notes: Sequence[str] = ()  # to be printed
+    parts: Sequence[str] = ("test",)  # the lists that must not be empty
+    sources: Sequence[Path] = ()  # files beside those of the jobs that the data set is made from
+    images: str = "images"  # folders of the prepared data set
+    masks: str = "masks"
+    lists: str = "lists"
+    # Refuses (UserError) the files of all jobs together, before anything is written
+    check: Callable[[Sequence[MaskJob]], None] | None = None
+    suffix: str = ".png"  # of its photos, where masks hold class ids
+    compares_photos: bool = False  # the pixels of photos are compared, by which copies of a photo are found
+    # Texts of the data set's configs by name of the file, where the annotations name its classes
+    configs: dict[str, str] = field(default_factory=dict)
+
+    def outputs(self, line: str) -> tuple[Path, Path]:
+        """Return mask and photo of a line of a list, relative to the prepared folder."""
+        name, *others = line.split()
+        return Path(self.masks, f"{name}.png"), Path(self.images, others[-1] if others else name + self.suffix)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A data set and its command, ``prepare.py <name>``."""
+
+    name: str
+    help: str | None  # of the command: the docstring of the recipe's module
+    given: Mapping[str, str]  # option -> what was downloaded and unpacked by hand, for its help
+    # Returns the plan for the options of the command, or refuses (UserError) files that are missing or damaged
+    find: Callable[[argparse.Namespace], Plan]
+    optional: Sequence[str] = ()  # options that may be left out
+    out: str = ""  # the folder that is made unless ``--out`` names one; data/<name>
+    download: str = ""  # help of ``--download``, which then replaces what is given or completes it
+    shares_folder: bool = False  # ``--out`` may hold other files, such as the download
+
+
+def line_of(name: str, class_id: int, photo_name: str) -> str:
+    """Return a line of a list: the name alone of a mask of class ids; mask, class and photo of a mask of one class.
+
+    UserError: a name has a space, or leads out of its folder.
+    """
+    words = [name, str(class_id), photo_name] if class_id else [name]
+    for word in words:
+        if not word.isprintable() or len(word.split()) != 1:
+            kinds = "a space, a line break or bytes that are not UTF-8"
+            raise UserError(f"{writable(word)}: a list cannot hold a file name with {kinds}; rename the file")
+        if word.startswith("/") or ".." in word.split("/"):
+            raise UserError(f"{word}: leads out of the prepared folder; correct the annotations")
+    return " ".join(words)
+
+
+def classes_of(dataset: str) -> list[str]:
+    """Return the classes of a data set of this project."""
+    return read_data(REPOSITORY / "config" / dataset / f"{dataset}.yaml").classes
+
+
+def read_table(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of ``lists/``, each by its columns."""
+    with (REPOSITORY / "lists" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def matching(files: Iterable[Path], pattern: str) -> dict[str, Path]:
+    """Return the files whose whole name matches a pattern, by its first group in upper case; errors as ``by_name``."""
+    matches = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in files)
+    return by_name((match[1].upper(), path) for match, path in matches if match)
+
+
+def by_name(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Return files by name; refuse (UserError) two of one name."""
+    paths: dict[str, Path] = {}
+    for name, path in named:
+        if paths.setdefault(name, path) is not path:
+            raise UserError(f"{paths[name]} and {path} are both {name}; remove one")
+    return paths
+
+
+def compare_count(title: str, count: int, expected: int | None) -> str:
+    """Return a line with a count, the published count (None if unknown) and whether both agree."""
+    if expected is None:
+        return f"{title}: {count}"
+    verdict = "OK" if count == expected else DIFFERS
+    return f"{title}: {count}, published {expected}: {verdict}"
+
+
+def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
+    """Yield a mask of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
+    mask = read_mask_of(job.photo, job.source)
+    count_classes(mask, job.source, classes)
+    is_plain = job.source.suffix.lower() == ".png"
+    yield Piece(job.line, job.source if is_plain else mask)
+
+
+def check_masks(jobs: Sequence[MaskJob], classes: int) -> None:
+    """Refuse (UserError) masks of jobs whose palettes are not those of the values 1 to ``classes``."""
+    masks = [job.source for job in jobs if isinstance(job.source, Path) and job.source.suffix == ".png"]
+    facts = facts_of_all(masks)
+    check_palettes([mask for mask in facts if isinstance(mask, MaskFacts)], classes)
+
+
+def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the mask of one class that a file of grey values shows, in the size of its photo.
+
+    UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
+    """
+    with opened_mask(job.source) as stored:
+        values = np.asarray(stored.convert("L"))
+    largest = int(values.max(initial=0))
+    if 0 < largest < THRESHOLD:
+        raise UserError(
+            f"{job.source}: the object must have the value 255, the largest is {largest}; does it hold class ids?"
+        )
+    mask = values >= THRESHOLD
+    if mask.any():
+        yield Piece(job.line, fitted(job, image, mask.astype(np.uint8)))
+
+
+def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) uint8 upright and in the size of its photo."""
+    stored, orientation = header_of(job.photo)
+    if mask.shape in (stored, image.shape[:2]):
+        return fitted_mask(mask, False, stored, orientation, job.source)
+    height, width = image.shape[:2]
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
+    """Return the class ids (H, W) uint8 of a mask of colours, 0 where it is black.
+
+    ``colours`` are red, green and blue of class 1, 2, ..., each 0 or on. UserError: the mask is missing or damaged, or
+    many of its pixels have other colours.
+    """
+    with opened_mask(path) as stored:
+        rgb = np.asarray(stored.convert("RGB"))
+    bits = np.array([4, 2, 1])  # a colour is a number from 0 to 7: of red, green and blue each is on or not
+    no_class = 255
+    class_ids = np.full(8, no_class, np.uint8)
+    class_ids[0] = 0
+    for class_id, colour in enumerate(colours, 1):
+        class_ids[(np.array(colour) > 0) @ bits] = class_id
+    ids = class_ids[(rgb >= THRESHOLD) @ bits]
+    is_between = ((rgb >= 64) & (rgb < 192)).any(2)
+    unclear = is_between | (ids == no_class)
+    share = unclear.mean()
+    if share > 0.05:
+        problem = f"{share:.0%} of its pixels have the colour of no class, such as {rgb[unclear][0].tolist()}"
+        raise UserError(f"{path}: {problem}; restore it")
+    return np.where(ids == no_class, 0, ids)
+
+
+def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the union of shapes in a photo, or in the object that is cut out of it.
+
+    ``job.source`` holds the shapes, in the photo's stored pixels, and left, top, right and bottom of the object; None
+    keeps the whole photo. UserError: a shape does not fit the photo.
+    """
+    shapes, box = job.source
+    (height, width), orientation = header_of(job.photo)
+    instances = tuple(Instance(1, shape) for shape in shapes)
+    photo = AnnotatedPhoto(str(job.photo), height, width, instances)
+    mask = turned(class_mask(photo, {1: 1}), orientation)
+    pixels = None
+    if box is not None:
+        left, top, right, bottom = (max(side, 0) for side in box)
+        mask = np.ascontiguousarray(mask[top:bottom, left:right])
+        pixels = image[top:bottom, left:right]
+    if mask.any():
+        yield Piece(job.line, mask, pixels)
+
+
+@contextmanager
+def published_form(path: Path) -> Iterator[None]:
+    """Turn an error of reading annotations that are damaged, unsafe or in another form into one line, a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can raise any exception
+        raise UserError(f"{path}: is not in its published form ({error!r}); unpack it again") from None
+
+
+def find_file(root: Path, *names: str) -> Path:
+    """Return the first file of the first of some names that occurs below a folder; UserError if none does."""
+    for name in names:
+        for path in paths_below(root, name):
+            return path
+    raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Return the content of a file of MATLAB; ValueError: as ``_check_mat``; others of damage, of any kind."""
+    from scipy.io import loadmat  # imported where it is called: it would delay every command
+
+    with path.open("rb") as file:
+        _check_mat(file, largest_content(path))
+    return loadmat(path, squeeze_me=True, struct_as_record=False)
+
+
+def _check_mat(file: BinaryIO, limit: int) -> None:
+    """Refuse (ValueError) a file of MATLAB that is larger unpacked than the limit, or damaged as SciPy does not check.
+
+    SciPy ends the process at parts of no known kind, and at names of fields that are not in ASCII.
+    """
+    header = file.read(MAT_HEADER)
+    form = ">II" if header.endswith(b"MI") else "<II"  # of the kind of a part and its length
+    while len(tag := file.read(struct.calcsize(form))) == struct.calcsize(form):
+        kind, length = struct.unpack(form, tag)
+        part = file.read(length)
+        if kind == MAT_COMPRESSED:
+            decompressor = zlib.decompressobj()
+            unpacked = decompressor.decompress(part, limit + 1)
+            limit -= len(unpacked)
+            part = unpacked[struct.calcsize(form) :]
+        if limit < 0:
+            raise ValueError("it is much larger unpacked")
+        _check_parts(part, form)
+
+
+def _check_parts(content: bytes, form: str) -> None:
+    """Refuse (ValueError) the parts of an array of MATLAB of which one is of no known kind, or a name not in ASCII."""
+    place = 0
+    before = 0, 0  # kind and length of the last part
+    while place + 8 <= len(content):
+        kind, length = struct.unpack_from(form, content, place)
+        short = kind >> 16  # the length of a part that lies within its tag
+        kind, length, start = (kind % 2**16, short, place + 4) if short else (kind, length, place + 8)
+        part = content[start : start + length]
+        is_names = before == MAT_NAME_LENGTH and kind == MAT_BYTES
+        if kind not in MAT_KINDS or (is_names and not part.isascii()):
+            raise ValueError(f"it is damaged: a part of kind {kind}")
+        if kind == MAT_ARRAY:
+            _check_parts(part, form)
+        before = kind, length
+        place = start + 4 if short else start + -(-length // 8) * 8
+
+
+def read_pickle(path: Path) -> Any:
+    """Return the content of a pickle file, whose code is not executed."""
+    return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
+
+
+def coco_photo(root: Path, name: str) -> Path:
+    """Return the path of a photo of COCO 2017 in the split that is stated, or in another one: LVIS's lie in both."""
+    base = root / "coco" if (root / "coco").is_dir() else root
+    stated = base / name
+    places = [stated, *(base / split / stated.name for split in ("val2017", "train2017"))]
+    return next((place for place in places if place.exists()), stated)
+
+
+def plan_of(
+    options: argparse.Namespace,
+    jobs: Sequence[MaskJob],
+    *,
+    sources: Sequence[Path],
+    lists: dict[str, Any],
+    rule: dict[str, Any],
+    classes: int,
+    read: Callable[[MaskJob, np.ndarray], Iterator[Piece]] = region,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Return the plan of a data set whose annotations name its classes, with its configs.
+
+    Args:
+        options: the options of the command.
+        jobs: the jobs of the plan.
+        sources: files beside those of the jobs that the data set is made from.
+        lists: ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``.
+        rule: entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
+        classes: the published number of classes.
+        read: as ``Plan.read``.
+        notes: lines to be printed.
+
+    Raises:
+        UserError: a list cannot hold the name of a file.
+    """
+    for job in jobs:
+        line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
+    usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
+    values = usual | rule | {"name": options.what, "root": options.out}
+    configs = {f"{options.what}.yaml": config_text(CONFIG, lists, values)}
+    published = {"classes": classes}
+    return Plan(jobs, read, lists["classes"], published, notes, sources=sources, configs=configs)
+
+
+def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -> str:
+    """Return the text of a data set's config: a template with values in its braces, and with lists."""
+    lines = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False).splitlines()
+    indented = "".join(f"  {line}\n" for line in lines)
+    return template.read_text(encoding="utf-8").format(**values, lists=indented)
+
+
+def draw_object(objects: Sequence[Any], class_id: int, photo: str) -> Any:
+    """Return one of the objects of a class in a photo, drawn at random, the same in every preparation."""
+    stream = random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode()))
+    return objects[int(stream.integers(len(objects)))]

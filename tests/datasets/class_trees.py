@@ -1,0 +1,149 @@
+"""Small trees in the official structures of data sets that have a mask per photo and class."""
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from annotations.shapes import encoded
+from datasets.recipes import deepglobe, suim
+from datasets.recipes.recipe import read_table
+from util.files import REPOSITORY
+from util.files.images import read_mask
+
+SIDE = 36
+
+
+def disc(seed: int, side: int = SIDE) -> np.ndarray:
+    """Return a mask (side, side) bool of a disc."""
+    x, y = np.random.default_rng(seed).integers(side // 3, side - side // 3, 2)
+    rows, columns = np.ogrid[:side, :side]
+    squared_distances = (rows - y) ** 2 + (columns - x) ** 2
+    return squared_distances < (side // 4) ** 2
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def save_photo(path: Path, seed: int, sides: tuple[int, int] = (SIDE, SIDE)) -> None:
+    """Write a photo of noise, in the format of the suffix."""
+    save(path, np.random.default_rng(seed).integers(0, 256, (*sides, 3), np.uint8))
+
+
+def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
+    """Write a mask as 0 and 255."""
+    save(path, mask.astype(np.uint8) * 255, mode)
+
+
+def save_reduced(path: Path, values: np.ndarray, palette: list[int]) -> None:
+    """Write a mask with a palette that holds the colours in use alone."""
+    used, indices = np.unique(values, return_inverse=True)
+    image = Image.fromarray(indices.reshape(values.shape).astype(np.uint8))
+    image.putpalette(np.reshape(palette, (-1, 3))[used].ravel().tolist())
+    image.save(path)
+
+
+def fss(folder: Path) -> dict[str, list[str]]:
+    """Write classes of FSS-1000, masks as RGB; return three of each part of its lists, misspelt ones among them."""
+    lists = REPOSITORY / "lists/fss1000"
+    training = sorted((lists / "trn.txt").read_text().split())
+    validation = sorted((lists / "val.txt").read_text().split())
+    names = {
+        "trn": ["assult_rifle", *training[:2]],
+        "val": validation[:3],
+        "test": ["abe's_flyingfish", "burj_al", "bus"],
+    }
+    for place, name in enumerate(itertools.chain(*names.values())):
+        for number in range(1, 11):
+            seed = 10 * place + number
+            save_photo(folder / name / f"{number}.jpg", seed)
+            save_grey(folder / name / f"{number}.png", disc(seed), "RGB")
+    return names
+
+
+def isic(root: Path) -> Path:
+    """Write photos of each class of ISIC 2018, the first with a mask of another size; one class in a folder."""
+    rows = read_table("isic2018/classes.csv")
+    photos = root / "ISIC2018_Task1-2_Training_Input"
+    masks = root / "ISIC2018_Task1_Training_GroundTruth"
+    for class_name, folder in (("seborrheic_keratosis", photos), ("nevus", photos), ("melanoma", photos / "3")):
+        names = [row["ID"] for row in rows if row["Class"] == class_name]
+        for seed, name in enumerate(names[:2]):
+            save_photo(folder / f"{name}.jpg", seed)
+            save_grey(masks / f"{name}_segmentation.png", disc(seed, SIDE if seed else 2 * SIDE))
+    return root
+
+
+def chest(root: Path) -> Path:
+    """Write X-rays of both hospitals: three and two with masks, one without."""
+    names = ["CHNCXR_0001_0", "CHNCXR_0002_0", "CHNCXR_0003_0", "MCUCXR_0001_1", "MCUCXR_0002_1"]
+    for seed, name in enumerate(names):
+        mask_name = f"{name}_mask" if name.startswith("CHN") else name
+        save_photo(root / "CXR_png" / f"{name}.png", seed)
+        save_grey(root / "masks" / f"{mask_name}.png", disc(seed))
+    save_photo(root / "CXR_png" / "CHNCXR_0009_1.png", 9)
+    return root
+
+
+def deepglobe_raw(root: Path, side: int = 48) -> Path:
+    """Write an image of DeepGlobe, and one of its validation images without a mask.
+
+    The mask has vertical stripes of all classes and unknown, below a row of forest: tiles of one colour are left out.
+    """
+    colours = np.array([*deepglobe.COLOURS.values(), (0, 0, 0)], np.uint8)
+    width = side // (2 * deepglobe.GRID)
+    stripes = np.arange(side) // width
+    row = colours[stripes % len(colours)]
+    land = np.repeat(row[None], side, 0)
+    land[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]
+    save(root / "train/1000_mask.png", land)
+    for seed, name in enumerate(("train/1000_sat.jpg", "valid/2000_sat.jpg")):
+        save_photo(root / name, seed, (side, side))
+    return root
+
+
+def deepglobe_cut(root: Path, form: str, prepared: Path) -> Path:
+    """Write the tiles of a prepared folder in one of the layouts that circulate."""
+    for line in (prepared / "lists/test.txt").read_text().splitlines():
+        name, number, photo_name = line.split()
+        photos = root / form / number / "test/origin"
+        masks = root / form / number / "test/groundtruth"
+        if form == "filter_mask":
+            photos = root / "Deepglobe/image"
+            masks = root / "Deepglobe/filter_mask" / number
+        photos.mkdir(parents=True, exist_ok=True)
+        shutil.copy(prepared / "images" / photo_name, photos)
+        tile = Path(photo_name).stem
+        if form != "Deepglobe":
+            tile = tile.replace("_sat_", "_mask_")
+        save_grey(masks / f"{tile}.png", read_mask(prepared / "masks" / f"{name}.png") > 0, "RGB")
+    return root
+
+
+def suim_tree(root: Path, coloured: bool) -> Path:
+    """Write two photos of SUIM, with masks of colours (BMP) or in a folder for each class, one of which is empty."""
+    for seed in range(2):
+        stem = f"d_r_{seed}_"
+        save_photo(root / "images" / f"{stem}.jpg", seed)
+        colours = np.zeros((SIDE, SIDE, 3), np.uint8)
+        colours[:10] = 255 * np.array(suim.CODES["FV"])
+        colours[20:30] = 255 * np.array(suim.CODES["RO" if seed else "WR"])
+        if coloured:
+            save(root / "masks" / f"{stem}.bmp", colours)
+            continue
+        for name, code in suim.CODES.items():
+            mask = (colours == 255 * np.array(code)).all(2)
+            save_grey(root / "masks" / name / f"{stem}.bmp", mask)
+    return root
+
+
+def runs(rows: slice, columns: slice) -> dict[str, Any]:
+    """Return a rectangle in a photo of ``SIDE`` pixels in COCO's run lengths."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[rows, columns] = True
+    return encoded(mask)

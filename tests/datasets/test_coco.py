@@ -1,0 +1,263 @@
+"""Tests of ``prepare.py coco``: a small COCO with real files, spoilt in all ways, and the shared part."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from datasets import make
+from datasets.make import Journal
+from datasets.recipes import coco
+from tests.datasets.printed import assert_done, assert_refused, times
+from tests.helpers.paths import REPOSITORY
+from util.files.images import read_mask
+
+CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
+CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have
+SIDES = 24, 36
+IMAGES = 6  # of each split; the last has no annotation
+
+
+def name_of(split: str, number: int) -> str:
+    return f"COCO_{split}_{number:012d}"
+
+
+def json_of(root: Path, split: str) -> Path:
+    return root / f"annotations/instances_{split}.json"
+
+
+def draw_coco(out: Path) -> Path:
+    """Write it to a folder and return that: image n shows a box of class n and one of class 80."""
+    (out / "annotations").mkdir(parents=True)
+    for split in coco.SPLITS:
+        (out / split).mkdir()
+        images = []
+        annotations = []
+        for number in range(IMAGES, 0, -1):  # not by id
+            name = f"{name_of(split, number)}.jpg"
+            photo = np.full((*SIDES, 3), 40 * number, np.uint8)
+            cv2.imwrite(str(out / split / name), photo)
+            images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
+            if number < IMAGES:
+                annotations += [
+                    box_annotation(number, class_id=number, left=0),
+                    box_annotation(number, class_id=80, left=20),
+                ]
+        content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        json_of(out, split).write_text(json.dumps(content))
+    return out
+
+
+def box_annotation(number: int, class_id: int, left: int) -> dict[str, Any]:
+    """Return the annotation of a box of ten columns, rows 4 to 20, in an image."""
+    box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
+    category = CATEGORIES[class_id - 1]["id"]
+    return {"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a small COCO as the official site gives it."""
+    return draw_coco(tmp_path / "official")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "made"
+
+
+@pytest.fixture
+def words(root: Path, out: Path) -> tuple[object, ...]:
+    """Return the command's words."""
+    return "coco", "--root", root, "--out", out
+
+
+def _listed(out: Path, split: str) -> list[str]:
+    return (out / f"lists/{split}.txt").read_text().splitlines()
+
+
+def _has_lists(out: Path) -> bool:
+    """Return whether a preparation has ended: with lists or a stamp."""
+    return (out / "lists").exists() or (out / "prepared.json").exists()
+
+
+def test_lists_and_masks_of_both_splits(prepare, words, out: Path, root: Path) -> None:
+    outcome = prepare(*words)
+    assert_done(outcome, "train2014: 5, published 82081: differs", "val2014: 5, published 40137: differs")
+    for split in coco.SPLITS:
+        assert (out / split).is_symlink()
+        assert (out / split).resolve() == (root / split).resolve()
+        names = [f"{split}/{name_of(split, n)}" for n in range(1, IMAGES)]  # annotated, by id
+        assert _listed(out, split) == names
+        for number, name in enumerate(names, start=1):
+            expected = np.zeros(SIDES, np.uint8)
+            expected[4:20, 0:10] = number
+            expected[4:20, 20:30] = 80
+            np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
+
+
+def test_a_journal_knows_what_was_done_from_the_same_sources(tmp_path: Path) -> None:
+    """Whatever times files have; a line that a kill has cut is of no job."""
+    file = tmp_path / "made_from.txt"
+    journal = Journal(file, "a")
+    assert journal.is_new
+    journal.begin()
+    for key in ("cat/1 1 1.jpg", "cat/2 1 2.jpg"):
+        journal.add(key)
+    file.write_text(file.read_text() + "cat/3 1")
+    again = Journal(file, "a")
+    assert not again.is_new and again.done == {"cat/1 1 1.jpg", "cat/2 1 2.jpg"}
+    assert Journal(file, "b").is_new and not Journal(file, "b").done
+
+
+def test_other_annotations_replace_all_masks(prepare, words, out: Path, root: Path) -> None:
+    prepare(*words)
+    path = json_of(root, "train2014")
+    content = json.loads(path.read_text())
+    crowd = {"iscrowd": 1, "segmentation": {"size": list(SIDES), "counts": [0, SIDES[0] * SIDES[1]]}}
+    content["annotations"] = [annotation | crowd for annotation in content["annotations"]]
+    path.write_text(json.dumps(content))
+    os.utime(path, (0, 0))  # older than the masks, as an unpacked official file is
+    photo = root / f"train2014/{name_of('train2014', 1)}.jpg"
+    photo.rename(root / "moved.jpg")
+    assert "does not exist" in prepare(*words).error
+    assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
+    (root / "moved.jpg").rename(photo)
+    prepare(*words)
+    masks = [*(out / "masks/train2014").glob("*.png")]
+    assert masks
+    for path in masks:
+        assert (read_mask(path) == 255).all()
+
+
+def test_an_interrupted_preparation_continues(prepare, words, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = make.write_mask
+    written: list[Path] = []
+
+    def interrupted(path: Path, mask: np.ndarray, stated: bool) -> None:
+        if len(written) == IMAGES + 1:
+            raise KeyboardInterrupt
+        write(path, mask, stated)
+        written.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make, "write_mask", interrupted)
+        assert prepare(*words).code == 130
+    assert len(list(out.rglob("*.png"))) == IMAGES + 1
+    assert not _has_lists(out)
+    before = times(written)
+    assert_done(prepare(*words))
+    assert len(_listed(out, "val2014")) == IMAGES - 1
+    assert times(written) == before  # finished masks are kept
+
+
+def test_a_repeated_preparation_changes_nothing(prepare, words, out: Path) -> None:
+    prepare(*words)
+    before = times([*out.rglob("*")])
+    assert "nothing to do" in prepare(*words).output
+    assert times([*out.rglob("*")]) == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "of another size"])
+def test_bad_photos(prepare, words, out: Path, root: Path, damage: str) -> None:
+    photo = root / f"train2014/{name_of('train2014', 2)}.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    if damage == "cut":
+        photo.write_bytes(content[:-200])
+    elif damage == "of another size":
+        cv2.imwrite(str(photo), np.zeros((SIDES[1], SIDES[0], 3), np.uint8))
+    refused = prepare(*words)
+    assert_refused(refused, str(photo))
+    assert_refused(refused, "--skip-bad")
+    assert not _has_lists(out)
+    assert_done(prepare(*words, "--skip-bad"), f"left out: {photo}", "1 left out")
+    assert _listed(out, "train2014") == [f"train2014/{name_of('train2014', number)}" for number in (1, 3, 4, 5)]
+    assert not (out / f"masks/train2014/{photo.stem}.png").exists()
+    assert "nothing to do" in prepare(*words, "--skip-bad").output
+    photo.write_bytes(content)
+    prepare(*words)  # without --skip-bad it is tried again
+    assert len(_listed(out, "train2014")) == IMAGES - 1
+
+
+def test_download(prepare, words, out: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = root.rename(root.parent / "site")
+    archives = {"annotations_trainval2014.zip": "annotations", "train2014.zip": "train2014", "val2014.zip": "val2014"}
+    for archive, part in archives.items():
+        shutil.make_archive(str(root.parent / archive.removesuffix(".zip")), "zip", site, part)
+    fetched = []
+
+    def fetch(url: str, target: Path) -> Path:
+        fetched.append(url.removeprefix("http://images.cocodataset.org/"))
+        target.parent.mkdir(exist_ok=True)
+        return Path(shutil.copy(root.parent / target.name, target))
+
+    monkeypatch.setattr(coco, "fetch", fetch)
+    monkeypatch.setattr(coco, "PHOTOS", {"train2014": IMAGES, "val2014": IMAGES})
+    for _ in range(2):  # existing files are not fetched again
+        assert_done(prepare(*words, "--download"))
+        assert len(_listed(out, "train2014")) == IMAGES - 1
+        assert fetched == ["annotations/annotations_trainval2014.zip", "zips/train2014.zip", "zips/val2014.zip"]
+
+
+def name_photos_as_2017(root: Path) -> dict[str, str]:
+    """Give photos their names of 2017: in other splits, and without the split in a name.
+
+    Return old stems by the names in lists of 2014, with whose new numbers the annotations are written.
+    """
+    stems = {}
+    texts = {split: json_of(root, split).read_text() for split in coco.SPLITS}
+    for number, photo in enumerate(sorted(root.rglob("*.jpg")), 1):
+        split = photo.parent.name
+        name = name_of(split, number)
+        texts[split] = texts[split].replace(photo.stem, name)
+        stems[f"{split}/{name}"] = photo.stem
+        folder = root / ("val2017" if number % 3 else "train2017")
+        folder.mkdir(exist_ok=True)
+        photo.rename(folder / f"{number:012d}.jpg")
+    for split, text in texts.items():
+        (root / split).rmdir()
+        json_of(root, split).write_text(text)
+    return stems
+
+
+def test_photos_by_the_names_of_2017_serve_the_lists_of_2014(prepare, words, out: Path, root: Path) -> None:
+    contents = {file.stem: file.read_bytes() for file in root.rglob("*.jpg")}
+    stems = name_photos_as_2017(root)
+    assert "is the download (--root); name another" in prepare("coco", "--root", root, "--out", root).error
+    assert "lists of 2017" not in assert_done(prepare(*words))
+    for split in coco.SPLITS:
+        names = _listed(out, split)
+        assert len(names) == IMAGES - 1
+        for name in names:
+            assert name.startswith(f"{split}/COCO_{split}_")
+            assert (out / f"{name}.jpg").read_bytes() == contents[stems[name]]
+    assert "nothing to do" in prepare(*words).output
+
+
+@pytest.fixture
+def root_2017(root: Path) -> Path:
+    """Return a small COCO whose photos and annotations are those of 2017."""
+    for part in ("train", "val"):
+        json_of(root, f"{part}2014").rename(json_of(root, f"{part}2017"))
+        (root / f"{part}2014").rename(root / f"{part}2017")
+    return root
+
+
+def test_annotations_of_2017_make_their_lists_where_2014_has_none(prepare, words, out: Path, root_2017: Path) -> None:
+    assert_done(prepare(*words), "COCO-20i is scored on those of 2014")
+    assert {path.stem for path in (out / "lists").iterdir()} == {*coco.SPLITS_2017}
+    json_of(root_2017, "val2017").unlink()
+    assert "instances_train2014.json: is missing" in prepare(*words).error
+
+
+def test_annotations_of_2014_come_before_those_of_2017(prepare, words, out: Path, root_2017: Path) -> None:
+    shutil.copytree(draw_coco(root_2017.parent / "other"), root_2017, dirs_exist_ok=True)
+    assert "COCO-20i is scored on those of 2014" not in assert_done(prepare(*words))
+    assert {path.stem for path in (out / "lists").iterdir()} == {*coco.SPLITS}

@@ -1,0 +1,101 @@
+"""Copies of photos are known by their pixels, versions by their names; a split parts neither."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from datasets import division
+from datasets.copies import photo_groups
+from tests.datasets.class_trees import save_grey, save_photo
+from tests.datasets.printed import assert_done
+from tests.datasets.test_custom_split import annotated, lists_of
+
+SOFTWARE = 0x0131  # a tag of EXIF
+SHOWN = {str(n): [1 + n % 2] for n in range(24)}
+
+
+def written_anew(source: Path, target: Path, number: int) -> None:
+    """Write the pixels of a photo to another file: with a text, compressed in another way, or with EXIF data."""
+    with Image.open(source) as image:
+        if number % 3 == 0:
+            text = PngImagePlugin.PngInfo()
+            text.add_text("Software", "another")
+            image.save(target, pnginfo=text)
+        elif number % 3 == 1:
+            image.save(target, compress_level=1)
+        else:
+            exif = Image.Exif()
+            exif[SOFTWARE] = "another"
+            image.save(target, exif=exif)
+
+
+def test_copies_that_were_written_anew_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
+    shown = SHOWN | {f"{n} (1)": SHOWN[str(n)] for n in range(0, 24, 2)} | {f"{n} (2)": [1, 2] for n in range(12)}
+    words = annotated(tmp_path, "labelme", shown)
+    for number, name in enumerate(name for name in shown if " " in name):
+        source = tmp_path / f"photos/{name.partition(' ')[0]}.png"
+        target = tmp_path / f"photos/{name}.png"
+        written_anew(source, target, number)
+        assert target.read_bytes() != source.read_bytes()
+    outcome = prepare(*words)
+    assert_done(outcome, "left out: 12 copies of photos", "with other masks: 12 copies of photos")
+    lists = lists_of(project)
+    assert len(lists["all"]) == 36
+    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    assert not train & test
+
+
+def test_a_photo_in_the_folders_of_two_classes_is_one_by_its_pixels(
+    prepare, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = np.arange(60 * 60).reshape(60, 60) < 60 * 30
+    for number in range(12):
+        for name, mask in (("cat", halves), ("dog", ~halves)):
+            save_grey(tmp_path / f"masks/{name}/{number}.png", mask)
+            save_photo(tmp_path / f"photos/{name}/{number}.png", number, (60, 60))
+        photo = tmp_path / f"photos/dog/{number}.png"
+        written_anew(photo, photo, number)
+    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    monkeypatch.setattr(division, "TEST_SHARE", 0.5)
+    assert_done(prepare(*words))
+    lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
+    assert len(lines) == 24
+    assert {line.split()[-1] for line in lines} == {f"cat/{number}.png" for number in range(12)}
+
+
+def versions(folder: Path, photos: int) -> tuple[object, ...]:
+    """Write photos in three versions each, as Roboflow names and mirrors them; return the command's words."""
+    names = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(photos) for letter in "abc"]
+    words = annotated(folder, "coco", {f"{n}": [1 + n % 2] for n in range(3 * photos)})
+    path = folder / "coco/instances.json"
+    content = json.loads(path.read_text())
+    for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
+        image["file_name"] = f"{name}.png"
+        (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")
+    path.write_text(json.dumps(content))
+    return words
+
+
+def test_versions_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path) -> None:
+    words = versions(tmp_path, photos=12)
+    single = tmp_path / "photos/0_jpg.png"  # not a version, though it begins alike
+    save_photo(single, 99, (60, 60))
+    assert_done(prepare(*words), "note, in one list together: 12 photos have 36 versions")
+    lists = lists_of(project)
+    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    assert len(lists["all"]) == 36
+    assert len(test) == 3
+    assert not train & test
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_copy_of_a_version_joins_all_versions(copied: bool, tmp_path: Path) -> None:
+    names = ["a.rf.1", "a.rf.2", "b", "c.rf.3"]
+    index = SimpleNamespace(images=[tmp_path / f"{name}.jpg" for name in names])
+    digests = [b"1", b"2", b"2" if copied else b"3", b"4"]
+    expected = [[0, 1, 2], [3]] if copied else [[0, 1], [2], [3]]
+    assert sorted(photo_groups(index, digests)) == expected

@@ -1,0 +1,372 @@
+"""Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import recipes
+from tests.datasets.class_trees import save, save_grey, save_photo
+from tests.datasets.printed import assert_done
+from tests.helpers.outcome import Outcome
+from tests.helpers.paths import REPOSITORY
+from util.config.compose import find_config
+from util.config.folds import Fold
+from util.config.read import read_config
+from util.config.settings import DataSettings
+from util.data.lists import image_list as lists
+from util.data.lists.index import Index, load_index
+from util.data.mini import CLASS_NAMES
+from util.files.images import read_mask
+
+
+@pytest.fixture
+def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Return the arguments for a folder of photos and masks with a file of names."""
+    (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
+    masks = mini_root / "SegmentationClassAug"
+    return "custom", "--images", mini_root / "JPEGImages", "--masks", masks, "--classes", tmp_path / "names.txt"
+
+
+def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
+    assert_done(prepare(*toy_masks, "--name", "toys"), "sh train.sh split0 toys 1")
+    data = read_config(find_config("split1", "toys", net="lite0")).data
+    assert_even_folds(data)
+    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
+    assert len(train) + len(test) == 80
+    assert not set(train.names) & set(test.names)
+    assert test.areas[:, 1:].any(0).all()  # every class can be tested
+    fold = Fold.of(data)
+    assert len(lists.train_list(train, fold, data).queries)
+    assert len(lists.test_list(test, fold, data).queries)
+
+
+def assert_even_folds(data: DataSettings) -> None:
+    """Check that each fold has two classes, and that those of fold 1, the settings', are the novel ones."""
+    assert [len(names) for names in data.fold_classes] == [2, 2, 2, 2]
+    assert sorted(itertools.chain(*data.fold_classes)) == sorted(CLASS_NAMES)
+    novel = [data.classes[class_id - 1] for class_id in Fold.of(data).novel]
+    assert sorted(novel) == sorted(data.fold_classes[1])
+
+
+def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_masks: tuple, tmp_path: Path) -> None:
+    assert_done(prepare(*toy_masks, "--name", "toys"))
+    files = [path for path in project.rglob("*") if path.is_file() and "cache" not in path.parts]
+    before = {path: path.read_bytes() for path in files}
+    assert_done(prepare(*toy_masks, "--name", "toys"))
+    assert {path: path.read_bytes() for path in files} == before
+    (tmp_path / "other.txt").write_text("\n".join(reversed(CLASS_NAMES)))
+    error = prepare(*toy_masks, "--name", "toys", "--classes", tmp_path / "other.txt").error
+    assert "made from other files or options" in error
+    assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--fold", "striped disc,dotted star", "--fold", "dotted star"), "fold_classes"),
+        (("--name", "Pascal VOC"), "--name Pascal VOC"),
+        (("--name", "pascal"), "reserved:"),
+        (("--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
+        (("--folds", 3, "--fold", "veined leaf"), "--folds 3"),
+        (("--folds", 9), "fold_classes must name"),
+        (("--images", "nowhere"), "does not exist"),
+        (("--masks", "nowhere"), "does not exist"),
+        (("--classes", "nowhere"), "cannot read the class names"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_config(
+    prepare, project: Path, toy_masks: tuple, change: tuple, message: str
+) -> None:
+    assert message in prepare(*toy_masks, "--name", "toys", *change).error
+    assert not [p for p in (project / "config").iterdir() if p.stem not in ("model", "encoder", "default", "protocols")]
+
+
+@pytest.fixture
+def spaced(toy_masks: tuple, mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Return the arguments for folders and a photo whose names have spaces, with given folds."""
+    photos = tmp_path / "my photos"
+    masks = tmp_path / "my masks"
+    shutil.copytree(mini_root / "JPEGImages", photos)
+    shutil.copytree(mini_root / "SegmentationClassAug", masks)
+    first = min(photos.iterdir())
+    (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
+    first.rename(photos / "my  cat 1.jpg")
+    folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
+    return (*toy_masks, "--images", photos, "--masks", masks, "--name", "toys", *folds)
+
+
+def test_names_with_spaces_and_given_folds(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
+    assert_done(prepare(*spaced))
+    assert not list((project / "data").glob(".*"))
+    assert not (project / "data/toys/.cache").exists()
+    fold = Fold.of(read_config(find_config("split0", "toys", net="lite0")).data)
+    assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
+    photo = project / "data/toys/images/my_cat_1.jpg"
+    assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
+    assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
+
+
+def test_a_refused_run_leaves_nothing(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
+    bad = min((tmp_path / "my photos").iterdir())
+    content = bad.read_bytes()
+    bad.write_bytes(b"no photo")
+    before = {*project.rglob("*")}
+    assert str(bad) in prepare(*spaced).error
+    assert {*project.rglob("*")} == before
+    bad.write_bytes(content)
+    assert_done(prepare(*spaced))
+
+
+@pytest.mark.process
+def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, toy_masks: tuple) -> None:
+    code = "import pathlib, util.files as s\n"
+    code += "with s.made_aside(pathlib.Path('data/toys'), ''): print(flush=True), input()"
+    words = [sys.executable, "-c", code]
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert "data/toys: another command is making it" in prepare(*toy_masks, "--name", "toys").error
+        other.communicate(b"\n")
+    assert_done(prepare(*toy_masks, "--name", "toys"))
+
+
+BOX = [[1, 1, 30, 1, 30, 30, 1, 30]]
+
+
+def coco_content(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Write 24 photos, 0.png and so on; return annotations of a box in each: of a cat on even photos, else of a dog."""
+    images = []
+    annotations = []
+    folder.mkdir()
+    for n in range(24):
+        Image.fromarray(np.full((40, 40, 3), n, np.uint8)).save(folder / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "height": 40, "width": 40})
+        annotations.append({"id": n, "image_id": n, "category_id": 1 + n % 2, "segmentation": BOX, "iscrowd": 0})
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog: {x}"}, {"id": 3, "name": "horse"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.fixture
+def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outcome]:
+    """Return a function that makes a data set, named ``pair`` first, of changed ``coco_content``."""
+    content = coco_content(tmp_path / "photos")
+    path = tmp_path / "a.json"
+    words = ("custom", "--images", tmp_path / "photos", "--annotations", path, "--folds", 2)
+
+    def call(change: Callable[[dict[str, list[dict[str, Any]]]], object] = lambda content: None) -> Outcome:
+        change(content)
+        path.write_text(json.dumps(content))
+        return prepare(*words, "--name", "pair")
+
+    return call
+
+
+def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project: Path) -> None:
+    outcome = annotated_pair()
+    assert_done(outcome, "left out, on no image: horse")
+    assert_done(outcome, "lists/test.txt has too few of cat (3), dog: {x} (3)")  # for five shots
+    assert read_config(find_config("split0", "pair", net="lite0")).data.classes == ["cat", "dog: {x}"]
+    mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
+    assert (mask[1:30, 1:30] == 2).all()
+    assert not mask[31:].any()
+
+
+def test_a_category_whose_name_is_yaml_is_refused(annotated_pair) -> None:
+    def rename(content: dict[str, list[dict[str, Any]]]) -> None:
+        content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
+
+    assert "names two classes, or" in annotated_pair(rename).error
+
+
+def test_a_photo_that_is_listed_twice_has_the_annotations_of_both_entries(annotated_pair, project: Path) -> None:
+    def list_again(content: dict[str, list[dict[str, Any]]]) -> None:
+        content["images"].append({**content["images"][0], "id": 99})
+        content["annotations"].append({**content["annotations"][1], "id": 99, "image_id": 99})
+
+    outcome = annotated_pair(list_again)
+    assert "joined: photos that are listed more than once (1, such as 0.png)" in outcome.errors
+    mask = read_mask(project / "data/pair/masks/0.png")
+    assert (mask[1:30, 1:30] == 2).all()  # the second entry's, which is later in the file
+
+
+def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
+    def add_classes(content: dict[str, list[dict[str, Any]]]) -> None:
+        content["categories"] = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
+        content["annotations"] = [{**content["annotations"][0], "category_id": c} for c in range(1, 301)]
+
+    assert "300 classes" in annotated_pair(add_classes).error
+
+
+def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
+    """Write a mask and the photo for each class of each photo; return the masks of class ids by photo.
+
+    A class has folders ``images`` and ``masks`` in its folder if its id is odd, else all files in that.
+    """
+    truth = {path.stem: read_mask(path) for path in sorted((mini_root / "SegmentationClassAug").iterdir())}
+    for stem, ids in truth.items():
+        for class_id in np.unique(ids[ids > 0]).tolist():
+            folder = root / CLASS_NAMES[class_id - 1]
+            photos = folder / "images" if class_id % 2 else folder
+            masks = folder / "masks" if class_id % 2 else folder
+            save_grey(masks / f"{stem}.png", ids == class_id)
+            photos.mkdir(exist_ok=True)
+            shutil.copy(mini_root / f"JPEGImages/{stem}.jpg", photos)
+    return truth
+
+
+def contents(index: Index) -> set[bytes]:
+    """Return the different photos of a list."""
+    return {path.read_bytes() for path in index.images}
+
+
+def test_folders_of_classes_keep_every_class_of_a_photo(
+    prepare, project: Path, mini_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "classes"
+    truth = write_class_folders(root, mini_root)
+    assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
+    data = read_config(find_config("split0", "toys", net="lite0")).data  # of Sym-Net, which has a base learner
+    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
+    class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
+    assert len(train) + len(test) == class_masks > len(truth)
+    train_photos = contents(train)
+    test_photos = contents(test)
+    assert not train_photos & test_photos
+    assert len(train_photos | test_photos) == len(truth)
+    new_ids = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
+    for index in (train, test):
+        for row, name in enumerate(index.names):
+            _, mask = index.pair(row)
+            _, stem = name.split("/")
+            assert np.array_equal(mask, new_ids[truth[stem]])
+
+
+def test_a_second_mask_of_a_class_and_one_of_another_size_are_named(
+    prepare, project: Path, mini_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "classes"
+    write_class_folders(root, mini_root)
+    folder = root / CLASS_NAMES[0]
+    words = ("custom", "--name", "toys", "--images", root, "--masks", root)
+    shutil.copy(next(folder.glob("images/*.jpg")), folder / "images/again.jpg")
+    shutil.copy(next(folder.glob("masks/*.png")), folder / "masks/again.png")
+    assert f"{folder.name} of" in prepare(*words).error  # a photo would support itself
+    (folder / "masks/again.png").unlink()
+    odd = next(folder.glob("masks/*.png"))
+    Image.new("L", (7, 9), 255).save(odd)
+    assert f"{odd.name}: is (9, 7)" in prepare(*words).error
+
+
+@pytest.fixture
+def white(tmp_path: Path) -> tuple[object, ...]:
+    """Return the arguments for four photos with masks of 0 and 255 and one class; a name follows."""
+    for n in range(4):
+        save_photo(tmp_path / f"photos/{n}.png", n, (60, 60))
+        save_grey(tmp_path / f"masks/{n}.png", np.indices((60, 60))[0] < 50 + n)
+    names = tmp_path / "names.txt"
+    names.write_text("crack\n")
+    return "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
+
+
+def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, white: tuple, monkeypatch) -> None:
+    for answer, code in (("", 2), ("n", 2), ("y", 0)):
+        terminal = SimpleNamespace(isatty=partial(bool, answer), readline=partial(str, answer))
+        monkeypatch.setattr(sys, "stdin", terminal)
+        outcome = prepare(*white, "cracks")
+        assert outcome.code == code
+        assert ("--white-is-object" in outcome.errors) == (code == 2)
+    data = read_config(find_config("split0", "cracks", "multiprototype")).data
+    index = load_index(data, "test", progress=False)
+    assert index.areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
+
+
+def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
+    assert_done(prepare(*white, "more", "--white-is-object"))
+    parted = prepare(*white, "parted", "--white-is-object", "--folds", 3)
+    assert "'crack' is the only class; annotate another class to train on" in parted.error
+    assert "photos and masks" not in parted.errors  # the bar of the conversion
+    (tmp_path / "names.txt").write_text("crack\nhole\n")
+    assert "do not tell 2 classes apart" in prepare(*white, "both").error
+
+
+def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
+    text = (REPOSITORY / "docs/datasets.md").read_text()
+    recipe, config = re.findall(r"^```(?:python|yaml)\n(.*?)^```", text, re.M | re.S)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/oxfordpet.py").write_text(recipe)
+    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(tmp_path / "recipes")])
+    (project / "config/oxfordpet").mkdir()
+    (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
+    write_pets(tmp_path / "Pets")
+    assert "published 3680: differs" in prepare("oxfordpet", "--root", tmp_path / "Pets").output
+    sys.modules.pop("datasets.recipes.oxfordpet")
+    checked = prepare("check", "split0", "oxfordpet", "--net", "lite0", "--set", "model.encoder.weights=null")
+    assert_done(checked, "oxfordpet: 1 of 1")
+    mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
+    assert (mask[:50] == 1).all()
+    assert (mask[50] == 255).all()
+    assert not mask[51:].any()
+
+
+def write_pets(root: Path) -> None:
+    """Write two photos of each of 37 breeds for training and for tests, with trimaps and lists."""
+    trimap = np.full((60, 60), 2, np.uint8)
+    trimap[:50] = 1
+    trimap[50] = 3
+    for part in ("trainval", "test"):
+        lines = ["#Image CLASS-ID SPECIES BREED-ID"]
+        for class_id, number in itertools.product(range(1, 38), range(2)):
+            name = f"breed_{part}{number}_{class_id}"
+            save(root / f"annotations/trimaps/{name}.png", trimap)
+            save(root / f"images/{name}.jpg", trimap, "RGB")
+            lines.append(f"{name} {class_id} {1 + class_id % 2} 1")
+        (root / f"annotations/{part}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("form", ["cat/p{}.png", "p{}.png"])
+def test_masks_without_background_are_a_question(prepare, project: Path, tmp_path: Path, form: str) -> None:
+    for number in range(8):
+        save_photo(tmp_path / f"images/p{number}.jpg", number)
+        values = np.full((36, 36), 255, np.uint8)
+        values[4:24, number : number + 20] = 1
+        save(tmp_path / "masks" / form.format(number), values)
+    (tmp_path / "names.txt").write_text("cat")
+    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
+    options += ("--classes", tmp_path / "names.txt")
+    assert "nothing is background; 69% of the pixels are unknown (255)" in prepare(*options).error
+    assert not (project / "data/cats").exists()
+    assert_done(prepare(*options, "--unknown-is-background"))
+    (mask,) = (project / "data/cats/masks").rglob("p0.png")
+    assert np.unique(read_mask(mask), return_counts=True)[1].tolist() == [36 * 36 - 400, 400]
+
+
+def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:
+    images, annotations = [], []
+    for number in range(16):
+        save_photo(tmp_path / f"images/p{number}.jpg", number)
+        images.append({"id": number, "file_name": f"p{number}.jpg", "height": 36, "width": 36})
+        marks = [(1, 0), (2, 0)] if number % 2 else [(1, 0), (2, 18)]  # category, first column
+        for category, left in marks:
+            outline = [left, 4, left + 16, 4, left + 16, 20, left, 20]
+            mark = {"id": len(annotations), "image_id": number, "category_id": category, "segmentation": [outline]}
+            annotations.append(mark)
+    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--annotations", tmp_path / "coco.json")
+    made = prepare(*options)
+    assert_done(made)
+    assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors

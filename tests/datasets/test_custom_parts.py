@@ -1,0 +1,125 @@
+"""Masks of a data set of your own in folders: of parts of a set, of classes, of both, and of days or videos."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.custom_sources import from_masks
+from datasets.make import run_jobs
+from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
+from tests.datasets.class_trees import save_grey, save_photo
+from util.files.errors import UserError
+from util.files.images import read_mask
+
+WHOLE = [0, AREAS["cat"], AREAS["dog"]]
+
+
+def made(root: Path, images: str = "", masks: str = "", named: bool = True) -> dict[str, list[int]]:
+    """Return the pixels of each class in each mask that prepare.py makes, by the mask's name."""
+    (root / "names.txt").write_text("cat\ndog\n")
+    names = root / "names.txt" if named else None
+    options = Namespace(images=root / images, masks=root / masks, classes=names, white_is_object=False)
+    out = root.with_name(f"{root.name}_out")
+    plan = from_masks(options)
+    run_jobs(plan, out, skip_bad=False)
+    lines = [line.split() for line in (out / "lists/all.txt").read_text().splitlines()]
+    areas = {}
+    for name, *words in lines:
+        counts = np.bincount(read_mask(out / f"masks/{name}.png").ravel(), minlength=3)[:3]
+        areas[name] = [int(count) for count in counts]
+        if words:
+            areas[name] = [*plan.classes, *words, areas[name][1]]
+        else:
+            areas[name][0] = 0
+    return areas
+
+
+def both(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index_mask(path, region(CAT, DOG))
+
+
+LAYOUTS = {  # of a part -> the folders of its photos and of its masks; then those that the command names
+    "mmsegmentation": ("img_dir/{}", "ann_dir/{}", "img_dir", "ann_dir"),
+    "parts first": ("{}/images", "{}/masks", "", ""),
+    "kaggle": ("{}_images", "{}_masks", "", ""),
+    "one folder of photos": ("images", "labels/{}", "images", "labels"),
+    "all named by their root": ("images/{}", "labels/{}", "", ""),
+    "mixed": ("{}", "{}", "", ""),
+    "years": ("photos/{}2017", "annotations/{}2017", "photos", "annotations"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("parts", [("train", "val"), ("training", "validation"), ("test", "valid")])
+def test_parts_of_a_set_are_no_classes(tmp_path: Path, layout: str, parts: tuple[str, str]) -> None:
+    photos, masks, *named = LAYOUTS[layout]
+    for number, part in enumerate(parts):
+        photo(tmp_path / photos.format(part) / f"{number}.jpg")
+        both(tmp_path / masks.format(part) / f"{number}.png")
+    assert made(tmp_path, *named) == {"0": WHOLE, "1": WHOLE}
+    with pytest.raises(UserError, match=rf"{parts[0]}.*are parts of a set, no classes; add --classes"):
+        made(tmp_path, *named, named=False)
+
+
+@pytest.mark.parametrize("layout", ["mmsegmentation", "parts first", "kaggle", "mixed"])
+def test_equal_names_in_two_parts_are_two_photos(tmp_path: Path, layout: str) -> None:
+    photos, masks, *named = LAYOUTS[layout]
+    for part, boxes in (("train", (CAT,)), ("val", (CAT, DOG))):
+        photo(tmp_path / photos.format(part) / "0.jpg")
+        path = tmp_path / masks.format(part) / "0.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        index_mask(path, region(*boxes))
+    areas = made(tmp_path, *named)
+    assert {name: area for name, area in areas.items() if "train" in name} == {min(areas): [0, AREAS["cat"], 0]}
+    assert {name: area for name, area in areas.items() if "val" in name} == {max(areas): WHOLE}
+
+
+def test_photos_of_one_name_that_no_folder_tells_apart_are_refused(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        photo(tmp_path / day / "0.jpg")
+    both(tmp_path / "masks/0.png")
+    with pytest.raises(UserError, match="have the same name; rename one"):
+        made(tmp_path, masks="masks")
+
+
+def test_folders_of_days_are_no_classes_where_a_file_names_these(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        photo(tmp_path / "photos" / day / "0.jpg")
+        both(tmp_path / "masks" / day / "0.png")
+    assert made(tmp_path, "photos", "masks") == {"monday/0": WHOLE, "tuesday/0": WHOLE}
+
+
+def test_folders_of_classes_in_parts_are_classes(tmp_path: Path) -> None:
+    for seed, part in enumerate(("train", "val")):
+        save_photo(tmp_path / "photos" / part / "0.jpg", seed, (HEIGHT, WIDTH))
+        for value, name in enumerate(("cat", "dog"), 1):
+            save_grey(tmp_path / "masks" / part / name / "0.png", region(CAT, DOG) == value)
+    areas = made(tmp_path, "photos", "masks", named=False)
+    expected = {}
+    for class_id, name in enumerate(("cat", "dog"), 1):
+        for part in ("train", "val"):
+            expected[f"{name}/{part}/0"] = ["cat", "dog", str(class_id), f"{part}/0.jpg", AREAS[name]]
+    assert areas == expected
+
+
+@pytest.mark.parametrize(
+    ("folders", "outcome"),
+    [
+        (["bus", "train"], {"bus", "train"}),  # the vehicle
+        (["bus", "images"], {"bus"}),
+        (["bus", "test"], "'test' is the name of a part of a set, 'bus' that of a class"),
+        (["Bus", "bus"], "the classes 'Bus' and 'bus' differ by upper and lower case alone"),
+    ],
+)
+def test_names_of_parts_beside_classes(tmp_path: Path, folders: list[str], outcome: set[str] | str) -> None:
+    photo(tmp_path / "photos/0.jpg")
+    for folder in folders:
+        save_grey(tmp_path / "masks" / folder / "0.png", np.eye(HEIGHT, WIDTH) > 0)
+    if isinstance(outcome, set):
+        assert {name.partition("/")[0] for name in made(tmp_path, "photos", "masks", named=False)} == outcome
+        return
+    with pytest.raises(UserError, match=outcome):
+        made(tmp_path, "photos", "masks", named=False)

@@ -1,0 +1,239 @@
+"""The photos of a data set of your own: copies, rare classes and odd names, and the split of the others."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotations import recognise
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.shapes import encoded
+from datasets.division import _give_each_side_enough
+from tests.datasets.class_trees import save, save_grey, save_photo
+from tests.datasets.printed import assert_done
+from util.config.compose import find_config
+from util.config.read import read_config
+from util.data.lists.index import load_index
+
+SOURCES = ["masks", "coco", "labelme", "yolo"]
+
+
+PETS = ["cat", "dog", "cow"]
+
+
+def stripe(class_id: int) -> np.ndarray:
+    """Return the pixels (60, 60) bool of a class in each photo that shows it."""
+    inside = np.zeros((60, 60), bool)
+    inside[:, 20 * (class_id - 1) : 20 * class_id] = True
+    return inside
+
+
+def annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+    """Write photos, the classes of each, 1 cat, 2 dog, 3 cow, and annotations of them; return the command's words.
+
+    A photo of the name ``5 (1)`` is a copy of ``5``.
+    """
+    photos = folder / "photos"
+    for name in shown:
+        save_photo(photos / f"{name}.png", int(name.partition(" ")[0]), (60, 60))
+    given = write_masks(folder, shown) if source == "masks" else write_annotations(folder, source, shown)
+    return ("custom", "--name", "pets", "--images", photos, *given, "--folds", 2)
+
+
+def write_masks(folder: Path, shown: dict[str, list[int]]) -> tuple[object, ...]:
+    """Write masks of class ids and a file of names; return the options that name them."""
+    for name, classes in shown.items():
+        mask = np.zeros((60, 60), np.uint8)
+        for class_id in classes:
+            mask[stripe(class_id)] = class_id
+        save(folder / f"masks/{name}.png", mask)
+    class_count = max(map(max, shown.values()))
+    (folder / "names.txt").write_text("\n".join(PETS[:class_count]))
+    return "--masks", folder / "masks", "--classes", folder / "names.txt"
+
+
+def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+    """Write annotations in a format; return the option that names them."""
+    photos = []
+    for name, classes in shown.items():
+        objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
+        photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects))
+    annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
+    recognise.WRITERS[source](folder / source, annotations)
+    return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
+
+
+def lists_of(project: Path) -> dict[str, set[str]]:
+    return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
+
+
+def _with_copies() -> dict[str, list[int]]:
+    """Return the classes on 24 photos, on 16 copies with the same masks and on 12 with others."""
+    shown = {str(n): [1 + n % 2] for n in range(24)}
+    for n in range(0, 24, 3):
+        shown[f"{n} (1)"] = shown[f"{n} (2)"] = shown[str(n)]
+    for n in range(0, 24, 2):
+        shown[f"{n} (3)"] = [1, 2]
+    return shown
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
+    outcome = prepare(*annotated(tmp_path, source, _with_copies()))
+    assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
+    assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
+    lists = lists_of(project)
+    assert len(lists["all"]) == 36
+    assert lists["train"] | lists["test"] == lists["all"]
+    assert_done(outcome, *(f"  lists/{part}.txt: {len(lists[part])} images\n" for part in ("train", "test")))
+    assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
+    train = {name.partition("_")[0] for name in lists["train"]}
+    test = {name.partition("_")[0] for name in lists["test"]}
+    assert len(test) > 5
+    assert not train & test
+
+
+def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
+    words = annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
+    assert_done(prepare(*words[:-2]), "left out: 1 copies")
+    assert lists_of(project)["all"] == {"1", "2", "3"}
+
+
+def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
+    for kind in ("photos", "masks"):
+        odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
+        (tmp_path / kind / "3.png").rename(odd)
+    assert "caf\\udce9: a list cannot hold a file name" in prepare(*words).error
+    photo = tmp_path / "photos/5.png"
+    photo.unlink()
+    photo.symlink_to("gone.png")
+    assert_done(prepare(*words, "--skip-bad"), "5.png: this image cannot be read", "caf")
+    assert len(lists_of(project)["all"]) == 22
+
+
+def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict[str, list[int]]) -> tuple:
+    """Write masks in a folder for each class in place of those of class ids; return the command's words."""
+    for name, classes in shown.items():
+        for class_id in classes:
+            save_grey(folder / f"folders/{PETS[class_id - 1]}/{name}.png", stripe(class_id))
+    return (*words[:5], "--masks", folder / "folders", "--folds", 2)
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "folders"])
+def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Path, source: str) -> None:
+    shown = {str(n): [1, 2, 3] if n < 3 else [1, 2] for n in range(20)}
+    shown |= {str(n): [1 + n % 2] for n in range(20, 24)}
+    if source == "folders":
+        words = _masks_in_class_folders(tmp_path, annotated(tmp_path, "masks", shown), shown)
+    else:
+        words = annotated(tmp_path, source, shown)
+    assert "leave classes out by --skip-rare N" in prepare(*words).error
+    assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
+    assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")
+    data = read_config(find_config("split0", "pets", net="lite0")).data
+    assert sorted(data.classes) == ["cat", "dog"]
+    areas = load_index(data, "train", progress=False).areas[:]
+    assert areas.shape[1] == 3
+    assert (areas.sum(1) == 3600).all()  # its pixels are background
+
+
+def in_folders(folder: Path, words: tuple[object, ...], folder_of: dict[str, str]) -> tuple[object, ...]:
+    """Move photos and masks into folders of these names; return the command's words."""
+    for kind in ("photos", "masks"):
+        for name, part in folder_of.items():
+            target = folder / kind / part / f"{name}.png"
+            target.parent.mkdir(exist_ok=True)
+            (folder / kind / f"{name}.png").rename(target)
+    return words
+
+
+FOLDERS = {  # folders of every third photo -> the lists that are made of them
+    ("train", "train", "val"): {"train": 16, "test": 8},
+    ("training", "test", "valid"): {"train": 8, "validation": 8, "test": 8},
+    ("train", "train", "extra"): {"train": 18, "test": 6},  # a folder says nothing: divided anew
+    ("val", "val", "test"): {"train": 18, "test": 6},
+}
+
+
+@pytest.mark.parametrize("folders", FOLDERS)
+def test_folders_of_training_and_test_photos_are_kept(prepare, project: Path, tmp_path: Path, folders: tuple) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1, 2] for n in range(24)})
+    folder_of = {str(n): folders[n % 3] for n in range(24)}
+    printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
+    lists = lists_of(project)
+    assert {part: len(names) for part, names in lists.items() if part != "all"} == FOLDERS[folders]
+    is_kept = sum(FOLDERS[folders].values()) == 24 and "extra" not in folders and folders[0] != "val"
+    assert ("the parts that folders name are kept" in printed) == is_kept
+    if is_kept:
+        assert lists["train"] == {name for name, part in folder_of.items() if part.startswith("train")}
+    data = read_config(find_config("split0", "pets", net="lite0")).data
+    assert data.validation_list == ("lists/validation.txt" if "validation" in lists else None)
+
+
+def test_parts_that_lack_photos_of_a_class_are_divided_anew(prepare, project: Path, tmp_path: Path) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 + n // 12] for n in range(24)})  # cats, then dogs
+    folder_of = {str(n): "val" if n < 8 else "train" for n in range(24)}
+    printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
+    assert "(train 16, test 8) are not kept, photos are divided anew: lists/" in printed
+    assert {part: len(names) for part, names in lists_of(project).items()} == {"all": 24, "train": 18, "test": 6}
+
+
+def test_versions_of_a_photo_in_two_parts_are_to_train_on(prepare, project: Path, tmp_path: Path) -> None:
+    shown = {str(n): [1, 2] for n in range(24)} | {"0 (1)": [1], "1 (1)": [2]}
+    words = annotated(tmp_path, "masks", shown)
+    folder_of = {name: "test" if name == "0" or int(name.split()[0]) > 15 else "train" for name in shown}
+    printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
+    assert "note: 1 photos have copies or versions in several parts" in printed
+    assert {"0", "0_(1)"} <= lists_of(project)["train"]
+    assert lists_of(project)["test"] == {str(n) for n in range(16, 24)}
+
+
+@pytest.mark.parametrize("name", ["train.txt", "own.txt"])
+def test_lists_that_were_edited_are_not_replaced(prepare, project: Path, tmp_path: Path, name: str) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
+    assert_done(prepare(*words))
+    assert_done(prepare(*words))
+    edited = project / "data/pets/lists" / name
+    edited.write_text("0\n1\n")
+    assert f"data/pets/lists/{name}: was edited, or written beside" in prepare(*words).error
+    assert edited.read_text() == "0\n1\n"
+
+
+@pytest.mark.parametrize("count", [4, 5, 7])
+def test_a_class_of_four_photos_has_two_on_each_side(prepare, project: Path, tmp_path: Path, count: int) -> None:
+    """Every photo shows one class: a quarter of four or five for testing would be one."""
+    words = annotated(tmp_path, "masks", {str(n): [1 + n % 3] for n in range(3 * count)})
+    assert_done(prepare(*words))
+    lists = lists_of(project)
+    for column in range(3):
+        shown = {str(n) for n in range(column, 3 * count, 3)}
+        assert len(shown & lists["test"]) == 2
+        assert len(shown & lists["train"]) == count - 2
+
+
+def test_a_class_of_three_photos_is_too_small_to_divide(prepare, project: Path, tmp_path: Path) -> None:
+    words = annotated(tmp_path, "masks", {str(n): [1 if n < 3 else 2] for n in range(9)})
+    assert "add photos (a class needs 4), leave classes out by --skip-rare N" in prepare(*words).error
+
+
+def test_photos_of_several_classes_keep_two_of_each_on_each_side() -> None:
+    """A photo is moved only if no class that it shows would lack one then."""
+    shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0], [0, 1], [0, 1]], bool)
+    is_test = np.array([True, False, False, False, False, False])
+    _give_each_side_enough(is_test, shown)
+    assert (shown[is_test].sum(0) >= 2).all() and (shown[~is_test].sum(0) >= 2).all()
+
+
+@pytest.mark.parametrize("has_photo_folders", [False, True])
+def test_parts_are_kept_beside_a_class_called_train(
+    prepare, project: Path, tmp_path: Path, has_photo_folders: bool
+) -> None:
+    inside = stripe(1)
+    for n in range(16):
+        name, part = ("train", "bus")[n % 2], ("train", "train", "val", "val")[n // 2 % 4]
+        save_photo(tmp_path / "photos" / (f"{part}/{name}" if has_photo_folders else "") / f"{n}.png", n, (60, 60))
+        save_grey(tmp_path / f"masks/{part}/{name}/{n}.png", inside)
+    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--folds", 2)
+    assert_done(prepare(*words), "the parts that folders name are kept: train 8, test 8", "fold 1 tests: train")

@@ -1,0 +1,372 @@
+"""Text vectors: published rows and files, vectors made from names, and files of word2vec, GloVe and fastText."""
+
+import bz2
+import gzip
+import lzma
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.printed import assert_done, times
+from util.config.compose import find_config
+from util.config.folds import Fold
+from util.config.read import read_config
+from util.config.settings import DataSettings
+from util.data.lists.files import read_fold_list
+from util.data.words import text
+from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
+from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
+from util.files import pickles, sizes
+from util.files.errors import UserError
+
+FORMS = ("word2vec.bin", "word2vec.bin.gz", "word2vec.txt", "fasttext.vec.gz", "glove.txt", "glove.txt.gz")
+
+
+def write_words(path: Path, words: dict[str, np.ndarray]) -> Path:
+    """Write words as the name of the file says, by gensim."""
+    from gensim.models import KeyedVectors  # takes seconds, which not every test process needs
+
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(path.suffix)
+    plain = path.with_suffix("") if pack else path
+    rows = np.stack(list(words.values())).astype(np.float32)
+    vectors = KeyedVectors(rows.shape[1])
+    vectors.add_vectors(list(words), rows)
+    vectors.save_word2vec_format(str(plain), binary=plain.suffix == ".bin", write_header="glove" not in plain.name)
+    if pack:
+        path.write_bytes(pack(plain.read_bytes()))
+        plain.unlink()
+    return path
+
+
+def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {name: random.standard_normal(width).astype(np.float32) for name in names}
+
+
+def dataset_settings(name: str) -> DataSettings:
+    return read_config(find_config("split0", name)).data
+
+
+def mini_words() -> dict[str, np.ndarray]:
+    names = dataset_settings("mini").classes
+    return words_of("background", *(word for name in names for word in name.split()))
+
+
+CLASSES = ["cat", "dog", "traffic light"]
+
+
+def _table(rows: int = len(CLASSES) + 1) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32)
+
+
+def _pickled(path: Path, content: object) -> Path:
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+@pytest.fixture
+def vectors_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Vectors that a config names lie in ``tmp_path``."""
+    monkeypatch.setattr(text, "FOLDER", tmp_path)
+
+
+def _settings(**changes) -> DataSettings:
+    return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
+
+
+def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return os.system, (f"touch {marker}",)
+
+    path = _pickled(tmp_path / "vectors.pkl", [_table(), np.array([[Malicious()]], object)])
+    with pytest.raises(UserError, match=r"vectors\.pkl: .*system"):
+        read_vectors(path)
+    with pytest.raises(UserError, match=r"vectors\.pkl: .*system"):
+        read_fold_list(str(path), Fold(8, 4, 0, "contiguous"))
+    assert not marker.exists()
+    pickle.loads(path.read_bytes())  # it would have run
+    assert marker.exists()
+
+
+@pytest.mark.usefixtures("vectors_here")
+def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
+    _pickled(tmp_path / "word2vec_tiny.pkl", _table(3))
+    with pytest.raises(UserError, match=r"word2vec_tiny\.pkl: .*3 rows.* needs 4"):
+        class_vectors(_settings())
+    write_vectors(tmp_path / "own.npz", _table(), ["cat", "cow", "traffic light"])
+    with pytest.raises(UserError, match=r"own\.npz: .*'cow'"):
+        class_vectors(_settings(text=str(tmp_path / "own.npz")))
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-60, 1e300])  # the last two are 0 and infinite in float32
+def test_a_class_whose_row_is_zero_or_not_finite_is_named(tmp_path: Path, value: float) -> None:
+    table = _table().astype(np.float64)
+    table[0] = value  # of the background, which no method reads
+    path = _pickled(tmp_path / "own.pkl", table)
+    assert np.array_equal(read_vectors(path, CLASSES)[1:], _table()[1:])
+    table[2:] = value
+    with pytest.raises(UserError, match=r"zero or not finite: dog \(row 2\), traffic light \(row 3\)"):
+        read_vectors(_pickled(path, table), CLASSES)
+
+
+def test_classes_with_equal_rows_are_noted(prepare, tmp_path: Path) -> None:
+    names = dataset_settings("mini").classes
+    table = name_vectors(names)
+    assert note_on_equal_rows(table, names) == ""
+    table[0] = table[1]  # the background's does not count
+    assert note_on_equal_rows(table, names) == ""
+    table[3] = table[5]
+    source = _pickled(tmp_path / "own.pkl", table)
+    done = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path)
+    assert f"classes with equal text vectors, which the text cannot tell apart: {names[2]} = {names[4]}" in done.output
+
+
+@pytest.mark.usefixtures("vectors_here")
+def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
+    _pickled(tmp_path / "word2vec_tiny.pkl", _table())
+    np.savez(tmp_path / "fasttext_tiny.npz", vectors=2 * _table())
+    _pickled(tmp_path / "own.pkl", 3 * _table())
+    word2vec = _settings()
+    assert np.array_equal(class_vectors(word2vec), _table())
+    fasttext = _settings(text="fasttext")
+    assert np.array_equal(class_vectors(fasttext), 2 * _table())
+    file = _settings(text=str(tmp_path / "own.pkl"))
+    assert np.array_equal(class_vectors(file), 3 * _table())
+
+
+def test_name_vectors_are_nearly_at_right_angles_and_repeatable() -> None:
+    table = name_vectors(CLASSES)
+    assert table.shape == (len(CLASSES) + 1, 300)
+    assert np.array_equal(name_vectors(CLASSES), table)
+    assert np.abs(table @ table.T - np.eye(len(table))).max() < 0.3
+
+
+@pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
+def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
+    from gensim.models import KeyedVectors  # takes seconds, which not every test process needs
+
+    words = words_of("cat", "Zürich", "dog", "a", "naïve_café", "tv", width=300)
+    source = write_words(tmp_path / form, words)
+    theirs = KeyedVectors.load_word2vec_format(str(source), binary=".bin" in form, no_header="glove" in form)
+    ours = read_words(source, words, words)
+    assert set(ours) == set(words)
+    for name, vector in ours.items():
+        assert vector.dtype == np.float32
+        assert np.array_equal(vector, theirs[name])
+
+
+@pytest.mark.parametrize("form", ["fasttext.vec", "glove.txt.gz"])
+def test_text_in_which_words_have_spaces_says_how_to_mend_it(tmp_path: Path, form: str) -> None:
+    source = write_words(tmp_path / form, words_of("cat", "polar bear", "dog"))
+    with pytest.raises(UserError, match="words have spaces, as in GloVe 840B, keep the other lines: awk 'NF == 9'"):
+        read_words(source, ["cat"], ["cat"])
+
+
+@pytest.mark.parametrize("row", ["dog", "dog 0.5", "dog 0.5 1.5", "dog 0 0 0", "dog 1 nan 2"])
+def test_a_row_that_is_cut_short_or_has_no_direction_is_refused(tmp_path: Path, row: str) -> None:
+    file = tmp_path / "glove.txt"
+    file.write_text(f"cat 1 2 3\n{row}\n")
+    with pytest.raises(UserError, match=r"glove\.txt: holds no word vectors"):
+        read_words(file, ["dog"], ["dog"])
+
+
+@pytest.mark.parametrize("text", ["dog\t1\t2\ncat\t3\t4\n", "image_1.jpg mask_1.png\n", "dog,1,2\ncat,3,4\n"])
+def test_other_tables_are_no_word_vectors(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "table.txt"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"table\.txt: holds no word vectors"):
+        read_words(file, ["dog"], ["dog"])
+
+
+@pytest.mark.parametrize("wanted", ["polar", "cat"])  # of the first the numbers are others, the second is not found
+def test_a_word_with_a_space_in_a_binary_file_is_named(tmp_path: Path, wanted: str) -> None:
+    words = words_of("the", "polar bear", "cat", "dog")
+    source = write_words(tmp_path / "word2vec.bin", words)
+    np.testing.assert_array_equal(read_words(source, ["the", "dog"], ["dog"])["dog"], words["dog"])
+    with pytest.raises(UserError, match="its word 'polar bear' has a space, which a binary file cannot hold"):
+        read_words(source, [wanted], [wanted])
+
+
+def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
+    words = words_of(*(f"word{i}" for i in range(100)))
+    source = write_words(tmp_path / "word2vec.bin", words)
+    vectors = read_words(source, ["word5", "word98"], ["word98"])
+    for name in ("word5", "word98"):
+        assert np.array_equal(vectors[name], words[name])
+    for file in (source, write_words(tmp_path / "fasttext.vec", words), write_words(tmp_path / "glove.txt", words)):
+        file.write_bytes(file.read_bytes()[:-30])  # which is not read where all words are found
+        assert set(read_words(file, ["word5", "word90"], ["word90"])) == {"word5", "word90"}
+        with pytest.raises(UserError, match="no word vectors"):
+            read_words(file, ["word5", "absent"], ["absent"])
+
+
+def test_a_binary_file_of_fasttext_is_read(tmp_path: Path) -> None:
+    from gensim.models import FastText
+    from gensim.models.fasttext import save_facebook_model
+
+    sentences = [["cat", "dog", "cow"]] * 5
+    model = FastText(sentences, bucket=20, min_count=1, vector_size=8, epochs=1, workers=1, seed=1)
+    save_facebook_model(model, str(tmp_path / "cc.bin"))
+    vectors = read_words(tmp_path / "cc.bin", ["cat", "cow", "absent"], ["cat"])
+    assert sorted(vectors) == ["cat", "cow"]
+    assert vectors["cat"] == pytest.approx(model.wv.vectors[model.wv.key_to_index["cat"]])
+    content = bytearray((tmp_path / "cc.bin").read_bytes())
+    content[64:68] = (10**6).to_bytes(4, "little")  # the number of words
+    (tmp_path / "cc.bin").write_bytes(content)
+    with pytest.raises(UserError, match="states 1000000 words, more than the file has bytes"):
+        read_words(tmp_path / "cc.bin", ["cat"], ["cat"])
+
+
+def test_vectors_that_are_much_larger_unpacked_are_refused(tmp_path: Path, monkeypatch) -> None:
+    table = np.ones((len(CLASSES) + 1, 2000), np.float32)
+    np.savez_compressed(tmp_path / "a.npz", vectors=table)
+    assert np.array_equal(read_vectors(tmp_path / "a.npz", CLASSES), table)
+    monkeypatch.setattr(sizes, "ROOM", 0)
+    with pytest.raises(UserError, match="bytes unpacked, the file"):
+        read_vectors(tmp_path / "a.npz", CLASSES)
+
+
+def test_a_list_of_keys_in_each_other_is_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
+    key = ("a",)
+    for _ in range(8):
+        key = (key, key)
+    path = _pickled(tmp_path / "list.pkl", {key: ["b"]})
+    monkeypatch.setattr(pickles, "MAX_KEYS", 500)
+    with pytest.raises(UserError, match="its keys hold more than 500 values"):
+        read_fold_list(str(path), Fold(8, 4, 0, "contiguous"))
+
+
+def test_downloads_are_gensims_and_fail_in_one_line(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_words(tmp_path / "word2vec.bin", mini_words())
+    names = []
+
+    def load(name: str, return_path: bool) -> str:
+        names.append(name)
+        return str(source)
+
+    monkeypatch.setattr("gensim.downloader.load", load)
+    words = ("embeddings", "--dataset", "mini", "--download", "word2vec-google-news-300", "--out")
+    assert_done(prepare(*words, tmp_path / "out"))
+    assert names == ["word2vec-google-news-300"]
+    assert (tmp_path / "out/word2vec_mini.npz").exists()
+    monkeypatch.setattr("gensim.downloader.load", lambda name, return_path: {}["unreachable"])
+    assert "'unreachable'" in prepare(*words, tmp_path / "out").error
+
+
+@pytest.fixture(scope="module")
+def published(shared: Path) -> dict[str, np.ndarray]:
+    return {name: read_vectors(shared / f"embeddings/word2vec_{name}.pkl") for name in ("pascal", "coco")}
+
+
+@pytest.fixture(scope="module")
+def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return vectors of random lengths that the rule turns into the published rows, among misleading words."""
+    random = np.random.default_rng(1)
+    rows = {}
+    for dataset, table in published.items():
+        names = ["background", *dataset_settings(dataset).classes]
+        rows |= dict(zip(names, table.astype(np.float64), strict=False))
+    words = {}
+    for name, row in rows.items():
+        if name not in ADDED:
+            words[INSTEAD.get(name, name).replace(" ", "_")] = row * random.uniform(1, 5)
+    for name in sorted(ADDED):
+        first, second = name.split()
+        if second in words:
+            first, second = second, first
+        words.setdefault(first, random.standard_normal(300) / 10)
+        words[second] = rows[name] * random.uniform(1, 5) - words[first]
+    misleading = ["aeroplane", "diningtable", "pottedplant", "tvmonitor"]
+    misleading += [name.replace(" ", "_") for name in ADDED]
+    misleading += ["Person", "DOG", "tv_monitor", "potted", "plant", "teddy"]
+    words |= {name: random.standard_normal(300) for name in misleading}
+    order = random.permutation(list(words))
+    return {str(name): words[name].astype(np.float32) for name in order}
+
+
+@pytest.mark.parametrize("form", ["word2vec.bin.gz", "fasttext.vec.gz", "glove.txt"])
+def test_a_file_with_the_same_words_gives_the_published_rows(
+    tmp_path: Path, published: dict, published_words: dict, form: str
+) -> None:
+    source = write_words(tmp_path / form, published_words)
+    for name, rows in published.items():
+        table, notes = build_vectors(source, dataset_settings(name).classes)
+        assert (table.dtype, table.shape) == (np.float32, rows.shape)
+        assert np.abs(table - rows).max() < 1e-6
+        rule = "diningtable = table" if name == "pascal" else "hot dog = hot + dog"
+        assert rule in notes[0]
+
+
+def _unit(*vectors: np.ndarray) -> np.ndarray:
+    total = np.sum(vectors, axis=0)
+    return total / np.linalg.norm(total)
+
+
+@pytest.mark.parametrize(
+    ("name", "present", "expected"),
+    [
+        ("tv", "TV Tv", "Tv"),
+        ("garden gnome", "Garden_Gnome garden gnome", "Garden_Gnome"),
+        ("garden gnome", "garden gnome", "garden gnome"),
+        ("t-shirt", "t shirt", "t shirt"),
+        ("diningtable", "diningtable dining_table", "diningtable"),
+        ("pottedplant", "potted plant", "potted plant"),
+    ],
+)
+def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str, expected: str) -> None:
+    """The published rows show the rest of it."""
+    words = words_of("background", *present.split())
+    table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), [name])
+    vectors = [words[word] for word in expected.split()]
+    assert table[1] == pytest.approx(_unit(*vectors), abs=1e-6)
+    assert table[0] == pytest.approx(_unit(words["background"]), abs=1e-6)
+
+
+def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: Path) -> None:
+    source = write_words(tmp_path / "glove.txt", words_of("background", "cat"))
+    with pytest.raises(UserError, match="'garden gnome', 'stripe'"):
+        build_vectors(source, ["garden gnome", "cat", "stripe"])
+    table, notes = build_vectors(source, ["cat", "blorple"], fill=True)
+    assert (table[2] == name_vectors(["blorple"], 8)[1]).all()
+    assert "without meaning: blorple" in notes[-1]
+    assert table[1] == pytest.approx(_unit(words_of("background", "cat")["cat"]), abs=1e-6)
+
+
+def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(text, "FOLDER", out)
+    given = mini_words()
+    source = write_words(tmp_path / "glove.txt", given)
+    words = ("embeddings", "--dataset", "mini", "--name", "glove", "--out", out, "--vectors")
+    assert "9 rows" in prepare(*words, source).output
+    data = replace(dataset_settings("mini"), text="glove")
+    assert class_vectors(data)[1] == pytest.approx(_unit(given["striped"], given["disc"]), abs=1e-6)
+    with np.load(out / "glove_mini.npz") as stored:
+        assert stored["names"].tolist() == ["background", *data.classes]
+        assert stored["vectors"].dtype == np.float32
+    before = times([out / "glove_mini.npz"])
+    assert "nothing to do" in prepare(*words, source).output
+    other = write_words(tmp_path / "word2vec.bin", given)
+    assert "another --name" in prepare(*words, other).error
+    assert times([*out.iterdir()]) == before
+
+
+@pytest.mark.usefixtures("vectors_here")
+@pytest.mark.parametrize("name", ["pascal", "coco"])
+def test_published_files_are_imported_unchanged(
+    prepare, tmp_path: Path, shared: Path, published: dict, name: str
+) -> None:
+    source = shared / f"embeddings/word2vec_{name}.pkl"
+    assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
+    data = replace(dataset_settings(name), text="word2vec")
+    assert np.array_equal(class_vectors(data), published[name])
+    error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
+    assert f"{len(published[name])} rows" in error

@@ -1,0 +1,221 @@
+"""Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in each form in which SBD is distributed."""
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from datasets.recipes import recipe
+from datasets.recipes.recipe import read_mat
+from tests.datasets.class_trees import save_photo, save_reduced
+from tests.datasets.printed import assert_done
+from util.files import sizes
+from util.files.images import read_mask, write_mask
+from util.files.palette import voc_palette
+
+VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
+VOC_VAL = ("2007_000010", "2007_000011")
+SBD_TRAIN = ("2007_000002", "2007_000010", "2008_000020", "2008_000021")  # the first two are VOC's train and val
+SBD_VAL = ("2008_000003", "2007_000011", "2008_000030")
+TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
+TRAINAUG = [*TRAIN, "2008_000030"]
+
+
+def mask_of(name: str, of_voc: bool) -> np.ndarray:
+    """Return an annotation; VOC's hold 255, which SBD's never do."""
+    mask = np.zeros((24, 32), np.uint8)
+    number = sum(map(ord, name)) + 7 * of_voc
+    mask[5:12, 8:20] = 1 + number % 20
+    mask[12, 8:20] = 255 * of_voc
+    return mask
+
+
+def write_names(path: Path, names: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{n}\n" for n in names))
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Return a small VOCdevkit/VOC2012; like the official one, it holds the photos of SBD's images as well."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for seed, name in enumerate(dict.fromkeys(VOC_TRAIN + VOC_VAL + SBD_TRAIN + SBD_VAL)):
+        save_photo(root / f"JPEGImages/{name}.jpg", seed, (24, 32))
+    for name in VOC_TRAIN + VOC_VAL:
+        write_mask(root / f"SegmentationClass/{name}.png", mask_of(name, True))
+    write_names(root / "ImageSets/Segmentation/train.txt", VOC_TRAIN)
+    write_names(root / "ImageSets/Segmentation/val.txt", VOC_VAL)
+    return root
+
+
+def write_sbd(folder: Path) -> None:
+    """Write the official files of SBD."""
+    (folder / "cls").mkdir(parents=True)
+    for seed, name in enumerate(SBD_TRAIN + SBD_VAL):
+        save_photo(folder / f"img/{name}.jpg", 100 + seed, (24, 32))
+        content = {"Segmentation": mask_of(name, False), "Boundaries": 0}
+        savemat(folder / f"cls/{name}.mat", {"GTcls": content})
+    write_names(folder / "train.txt", SBD_TRAIN)
+    write_names(folder / "val.txt", SBD_VAL)
+
+
+def write_sbd_pngs(root: Path, is_grey: bool) -> None:
+    """Write PNGs of the masks of both data sets, without lists."""
+    sbd_names = SBD_TRAIN + SBD_VAL
+    for name in sbd_names + VOC_TRAIN + VOC_VAL:
+        path = root / f"SegmentationClassAug/{name}.png"
+        write_mask(path, mask_of(name, name not in sbd_names))
+        if is_grey:
+            Image.fromarray(read_mask(path)).save(path)
+
+
+@pytest.fixture
+def sbd(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that writes SBD in one of its forms and returns its folder."""
+
+    def write(form: str) -> Path:
+        root = tmp_path / form
+        if form in ("palette", "grey"):
+            write_sbd_pngs(root, is_grey=form == "grey")
+        else:
+            write_sbd(root / "dataset" if form == "benchmark_RELEASE" else root)
+        return root
+
+    return write
+
+
+def names(out: Path, part: str) -> list[str]:
+    return (out / f"ImageSets/Segmentation/{part}.txt").read_text().split()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "VOC2012"
+
+
+def assert_prepared(voc: Path, out: Path) -> None:
+    """Check the lists of training, and the masks and photos of all images: VOC's come first."""
+    assert names(out, "train") == TRAIN
+    assert names(out, "trainaug") == TRAINAUG
+    for name in TRAINAUG + list(VOC_VAL):
+        path = out / "SegmentationClassAug" / f"{name}.png"
+        assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name
+        with Image.open(path) as image:
+            assert image.mode == "P", name
+        photo = f"JPEGImages/{name}.jpg"
+        assert (out / photo).read_bytes() == (voc / photo).read_bytes()
+
+
+@pytest.mark.parametrize("form", ["benchmark_RELEASE", "torchvision"])
+def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, out: Path, form: str) -> None:
+    outcome = prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out)
+    assert_done(outcome, "train: 5, published 5953: differs")
+    assert names(out, "val") == list(VOC_VAL)
+    assert_prepared(voc, out)
+
+
+@pytest.mark.parametrize("form", ["palette", "grey"])
+def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, form: str) -> None:
+    root = sbd(form)
+    words = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    for earlier in ((), ("--sbd", root)):
+        assert_done(prepare("pascal", "--voc", voc, *earlier, "--out", out), "train: 3, published 5953: differs")
+        assert names(out, "train") == list(VOC_TRAIN)
+    assert_done(prepare(*words), "train.txt has VOC's own images alone")
+    assert names(out, "trainaug") == TRAINAUG
+    assert names(out, "val") == list(VOC_VAL)
+    write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
+    write_names(root / "val.txt", SBD_VAL)
+    assert_done(prepare(*words))
+    assert_prepared(voc, out)
+
+
+def test_voc_alone_and_archives_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
+    assert "without --sbd" in prepare("pascal", "--voc", voc, "--out", out).output
+    assert names(out, "train") == list(VOC_TRAIN)
+    tar = tmp_path / "VOCtrainval.tar"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(voc.parent, "VOCdevkit")
+    tgz = tmp_path / "benchmark.tgz"
+    with tarfile.open(tgz, "w:gz") as archive:
+        archive.add(sbd("benchmark_RELEASE"), "benchmark_RELEASE")
+    assert_done(prepare("pascal", "--voc", tar, "--sbd", tgz, "--out", out))
+    assert names(out, "train") == TRAIN
+
+
+BAD = ["mask lost", "mask damaged", "mat of something else", "mat of nan", "mat of complex", "mat of (3,)"]
+
+
+@pytest.mark.parametrize("damage", BAD)
+def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
+    root = sbd("torchvision")
+    name = "2008_000020"
+    mat = root / "cls" / f"{name}.mat"
+    if damage == "mask lost":
+        mat.unlink()
+    elif damage == "mask damaged":
+        mat.write_bytes(b"MATLAB 5.0")
+    elif damage.startswith("mat of ("):
+        savemat(mat, {"GTcls": {"Segmentation": np.ones(3)}})
+    elif damage in ("mat of nan", "mat of complex"):
+        savemat(mat, {"GTcls": {"Segmentation": np.full((24, 32), complex(1, 1) if "complex" in damage else np.nan)}})
+    else:
+        mat.write_bytes((root / "train.txt").read_bytes())
+    words = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    assert name in prepare(*words).error
+    assert_done(prepare(*words, "--skip-bad"), name)
+    assert names(out, "train") == [other for other in TRAIN if other != name]
+
+
+def test_a_file_of_matlab_that_is_much_larger_unpacked_is_refused(tmp_path: Path, monkeypatch) -> None:
+    savemat(tmp_path / "a.mat", {"GTcls": np.zeros((99, 99))}, do_compression=True)
+    assert read_mat(tmp_path / "a.mat")["GTcls"].shape == (99, 99)
+    monkeypatch.setattr(sizes, "ROOM", 0)
+    with pytest.raises(ValueError, match="much larger unpacked"):
+        read_mat(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_of_matlab_with_a_part_of_an_unknown_kind_is_refused(compressed, tmp_path: Path, monkeypatch) -> None:
+    content = {"GTcls": {"Segmentation": np.ones((3, 5)), "Names": np.array(["a", "bc"], object), "n": 1}}
+    savemat(tmp_path / "a.mat", content, do_compression=compressed)
+    assert read_mat(tmp_path / "a.mat")["GTcls"].Segmentation.shape == (3, 5)
+    monkeypatch.setattr(recipe, "MAT_KINDS", recipe.MAT_KINDS - {9})  # float64
+    with pytest.raises(ValueError, match="a part of kind 9"):
+        read_mat(tmp_path / "a.mat")
+
+
+def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc: Path, sbd, out: Path) -> None:
+    path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
+    content = path.read_bytes()
+    stat = path.stat()
+    path.unlink()
+    words = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
+    for of_voc in (False, True):
+        prepare(*words)
+        assert np.array_equal(read_mask(out / "SegmentationClassAug" / path.name), mask_of(path.stem, of_voc))
+        path.write_bytes(content)
+        os.utime(path, (stat.st_atime, stat.st_mtime))  # as archives restore them
+
+
+@pytest.mark.parametrize("options", [(), ("--voc", "VOC2012", "--download")])
+def test_the_download_is_given_or_made(prepare, out: Path, options: tuple[str, ...]) -> None:
+    assert (
+        "give either --voc, the VOC2012 folder or the official tar, or --download" in prepare("pascal", *options).error
+    )
+    assert not out.exists()
+
+
+def test_palettes_that_a_program_reduced_are_refused_before_anything_is_written(
+    prepare, voc: Path, sbd, out: Path
+) -> None:
+    for path in (voc / "SegmentationClass").iterdir():
+        save_reduced(path, read_mask(path), voc_palette())
+    error = prepare("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out).error
+    assert "its palette gives the value 1 the colour" in error
+    assert not out.exists()

@@ -1,0 +1,346 @@
+"""Tests of the recipes of data sets on small trees in their published layouts: counts, odd files, bad input."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.recipes import fss1000, isic
+from datasets.recipes.recipe import classes_of, read_table
+from tests.datasets import class_trees as trees
+from tests.datasets.class_trees import SIDE, runs, save, save_photo, save_reduced
+from tests.datasets.printed import assert_done, assert_refused, list_lines, masks_digest
+from tests.helpers.outcome import Outcome
+from tests.helpers.paths import REPOSITORY
+from util.config.folds import Fold
+from util.config.read import read_config, read_data
+from util.data.lists.image_list import test_list as list_of_tests
+from util.data.lists.index import load_index
+from util.data.sampling import EpisodeSampler
+from util.files.images import read_mask, write_mask
+
+Made = Callable[..., Outcome]
+
+
+def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = trees.fss(tmp_path / "raw/fewshot_data/fewshot_data")
+    (tmp_path / "lists/fss1000").mkdir(parents=True)
+    for part, part_names in names.items():
+        (tmp_path / f"lists/fss1000/{part}.txt").write_text("\n".join(part_names))
+    monkeypatch.setattr(fss1000, "REPOSITORY", tmp_path)
+    out = tmp_path / "data"
+    assert_done(made("fss1000", tmp_path / "raw"), "test: 30, published 2400: differs")
+    first_names = [name for name, _, _ in list_lines(out)[:3]]
+    assert first_names == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
+    assert "assult_rifle/1" in (out / "lists/train.txt").read_text()
+    assert_ids_of_fss(out, "test", range(761, 1001))
+    assert_ids_of_fss(out, "validation", range(521, 761))
+    assert_ids_of_fss(out, "train", range(1, 521))
+    assert read_mask(out / "masks/bus/3.png").any()
+    assert "nothing to do" in made("fss1000", tmp_path / "raw").output
+
+
+def test_a_folder_without_photos_is_named(made: Made, tmp_path: Path) -> None:
+    assert_refused(made("suim", tmp_path / "gone"), f"--root {tmp_path / 'gone'}: no photo of suim was found")
+
+
+def assert_ids_of_fss(out: Path, part: str, ids: range) -> None:
+    """Check that the class ids of a list are those of its masks' classes, and some of those of its part."""
+    classes = classes_of("fss1000")
+    for name, number, _ in list_lines(out, part):
+        class_name, _ = name.split("/")
+        assert classes[int(number) - 1] == class_name
+        assert int(number) in ids
+
+
+@pytest.fixture
+def isic_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a small ISIC; the recipe knows no other photos."""
+    root = trees.isic(tmp_path / "raw")
+    known = {path.stem for path in root.rglob("*.jpg")}
+    rows = [row for row in isic.read_table(isic.CLASSES) if row["ID"] in known]
+    monkeypatch.setattr(isic, "read_table", lambda name: rows)
+    return root
+
+
+def test_isic(made: Made, isic_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    done = made("isic", isic_root)
+    assert_done(done, "nevus: 2, published 1867: differs", "3 masks had another size than their photo")
+    (out / "prepared.json").unlink()  # as after an interruption
+    assert made("isic", isic_root).output == done.output
+    assert [number for _, number, _ in list_lines(out)] == ["1", "1", "2", "2", "3", "3"]
+    assert {read_mask(path).shape for path in (out / "masks").rglob("*.png")} == {(SIDE, SIDE)}
+
+
+def test_a_photo_that_is_there_twice_is_refused(made: Made, isic_root: Path) -> None:
+    photo = next(isic_root.rglob("*.jpg"))
+    (isic_root / "copy").mkdir()
+    shutil.copy(photo, isic_root / "copy")
+    assert_refused(made("isic", isic_root), f"are both {photo.stem}")
+
+
+def test_chest_xray(made: Made, tmp_path: Path) -> None:
+    trees.chest(tmp_path / "raw/Lung Segmentation")
+    out = tmp_path / "data"
+    done = made("chestxray", tmp_path / "raw")
+    assert_done(done, "shenzhen: 3, published 566: differs", "photos without a mask, left out: 1")
+    test = [name for name, _, _ in list_lines(out)]
+    assert len(test) == 5
+    assert test[-1] == "MCUCXR_0002_1"  # its mask has no suffix
+    assert len(list_lines(out, "shenzhen")) == 3
+    path = out / "lists/test.txt"
+    text = path.read_text()
+    for edited in (text.split("\n", 1)[1], "no line of a list at all\n"):
+        path.write_text(edited)
+        assert_done(made("chestxray", tmp_path / "raw"))
+        assert path.read_text() == text
+
+
+def test_deepglobe_in_all_layouts(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    assert_done(made("deepglobe", trees.deepglobe_raw(tmp_path / "raw")), "published 5666: differs")
+    tiles = {photo for _, _, photo in list_lines(out)}
+    assert len(tiles) == 30
+    assert "1000_sat_05.jpg" not in tiles  # the first row has one colour
+    left = read_mask(out / "masks/1/1000_sat_10.png")
+    right = read_mask(out / "masks/2/1000_sat_10.png")
+    assert np.array_equal(left, 1 - right)
+    assert left[:, :4].all()
+    assert not left[:, 4:].any()
+    assert len(list((out / "masks").glob("*/1000_sat_13.png"))) == 1  # half of it is unknown, which is no class
+    digest = masks_digest(out)
+    lines = sorted(list_lines(out))
+    for form in ("Deepglobe", "04_train_cat", "filter_mask"):
+        other = tmp_path / f"data_{form}"
+        assert_done(made("deepglobe", trees.deepglobe_cut(tmp_path / form, form, out), "--out", other))
+        assert (masks_digest(other), sorted(list_lines(other))) == (digest, lines)
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_suim(made: Made, tmp_path: Path, coloured: bool) -> None:
+    assert_done(made("suim", trees.suim_tree(tmp_path / "raw", coloured)), "test: 4, published 3859: differs")
+    names = sorted(name for name, _, _ in list_lines(tmp_path / "data"))
+    assert names == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]
+
+
+def test_a_folder_of_other_files_is_left_alone(made: Made, tmp_path: Path) -> None:
+    root = trees.chest(tmp_path / "raw")
+    file = tmp_path / "data/lists/mine.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    assert_refused(made("chestxray", root), "holds other files")
+    assert file.exists()
+    (tmp_path / "file").write_text("")
+    assert "holds other files" in made("chestxray", root, "--out", tmp_path / "file").errors
+
+
+SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
+
+
+LVIS_SHAPES = (SQUARE, runs(slice(0, 8), slice(0, 8)))
+
+
+def write_lvis(root: Path, form: str) -> None:
+    """Write six photos, on which classes 1 to 22 are marked with two shapes each: 1 on two, 5 on one, others on all."""
+    photos = {number: f"{'train' if number == 2 else 'val'}2017/{number:012}.jpg" for number in range(1, 7)}
+    for seed, name in photos.items():
+        save_photo(root / "coco" / name, seed)
+    shown = {class_id: [*photos] for class_id in range(1, 23)}
+    shown[1] = [1, 2]
+    shown[5] = [1]
+    if form == "lvis_v1_val.json":
+        (root / form).write_text(json.dumps(lvis_content(photos, shown)))
+    else:
+        (root / form).write_bytes(pickle.dumps(benchmark_content(photos, shown)))
+
+
+def lvis_content(photos: dict[int, str], shown: dict[int, list[int]]) -> dict[str, list[dict[str, Any]]]:
+    """Return what LVIS's file holds of photos by number; ``shown`` has the numbers of those that show a class."""
+    annotations = []
+    for class_id, numbers in shown.items():
+        for number, shape in product(numbers, LVIS_SHAPES):
+            annotations.append({"image_id": number, "category_id": class_id, "segmentation": shape})
+    images = [{"id": number, "coco_url": f"http://images/{name}"} for number, name in photos.items()]
+    categories = [{"id": class_id, "name": f"thing_{class_id}"} for class_id in shown]
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def benchmark_content(photos: dict[int, str], shown: dict[int, list[int]]) -> dict[int, dict[str, Any]]:
+    """Return what the benchmark's file holds; the arguments are as those of ``lvis_content``."""
+    annotations = [{"segmentation": shape} for shape in LVIS_SHAPES]
+    content = {}
+    for class_id, numbers in shown.items():
+        content[class_id] = {photos[number]: {"annotations": annotations} for number in numbers}
+    return content
+
+
+@pytest.mark.parametrize("form", ["lvis_val.pkl", "lvis_v1_val.json"])
+def test_lvis(made: Made, tmp_path: Path, form: str) -> None:
+    write_lvis(tmp_path / "LVIS", form)
+    done = made("lvis92i", tmp_path / "LVIS")
+    assert_done(done, "classes: 20, published 920: differs")
+    assert_done(done, "ids of the classes, lists/lvis92i/classes.csv: differ")
+    assert len(list_lines(tmp_path / "data")) == 2 + 19 * 6
+    mask = read_mask(tmp_path / "data/masks/1/000000000002.png")
+    assert mask[:8, :8].all()
+    assert (mask[10, 10], mask[30, 30]) == (1, 0)
+    data = read_data(tmp_path / "config/lvis92i/lvis92i.yaml")
+    assert data.classes[5] == ("lvis_7" if form == "lvis_val.pkl" else "thing_7")  # class 5 has one photo
+    assert data.class_photos == [2, *[6] * 19]
+
+
+def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None:
+    write_lvis(tmp_path / "LVIS", "lvis_val.pkl")
+    assert_done(made("lvis92i", tmp_path / "LVIS"))
+    data = read_data(tmp_path / "config/lvis92i/lvis92i.yaml")
+    five_shots = replace(data, shot=5)
+    assert [Fold.of(replace(data, fold=fold)).novel for fold in (0, 1)] == [(1, 11), (2, 12)]
+    # 19 classes are left: one a fold, the rest is dropped
+    assert [Fold.of(replace(five_shots, fold=fold)).novel for fold in (0, 1)] == [(2,), (3,)]
+    index = load_index(data, "test", progress=False)
+    images = list_of_tests(index, Fold.of(data), data)
+    assert images.digest != list_of_tests(index, Fold.of(five_shots), five_shots).digest
+
+
+def write_isaid(root: Path, form: str) -> None:
+    """Write two patches of each split; the mask of the first one of val has an id that no class has."""
+    folders = {"img_dir": ("img_dir/{}", "ann_dir/{}"), "semantic_png": ("{}/images", "{}/semantic_png")}[form]
+    for part in ("train", "val"):
+        photos, masks = (root / folder.format(part) for folder in folders)
+        for number, value in enumerate((16 if part == "val" else 0, 15)):
+            name = f"P000{number}_0_896_0_896"
+            save_photo(photos / f"{name}.png", number)
+            save(masks / f"{name}_instance_color_RGB.png", np.full((SIDE, SIDE), value, np.uint8))
+
+
+def test_grey_palettes_of_isaid_that_a_program_reduced_are_refused(made: Made, tmp_path: Path) -> None:
+    write_isaid(tmp_path / "iSAID", "img_dir")
+    for path in (tmp_path / "iSAID/ann_dir").rglob("*.png"):
+        values = np.minimum(read_mask(path), 15)
+        values[:4] = 0
+        save_reduced(path, values, np.repeat(range(256), 3).tolist())
+    assert_refused(
+        made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually stands for 15"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("form", ["img_dir", "semantic_png"])
+def test_isaid(made: Made, tmp_path: Path, form: str) -> None:
+    root = tmp_path / "iSAID"
+    out = tmp_path / "data"
+    write_isaid(root, form)
+    assert_refused(made("isaid5i", root), "holds the value 16; class ids are 0 to 15")
+    assert not (out / "lists").exists()
+    mask = out / "masks/val/P0001_0_896_0_896.png"
+    assert_done(made("isaid5i", root, "--skip-bad"), "test: 1, published 6363: differs")
+    assert mask.exists()
+    shutil.rmtree(out / "masks")
+    again = made("isaid5i", root, "--skip-bad")
+    assert_done(again, "fold 2: no published test list (lists/isaid5i/val_fold2.txt)")
+    assert mask.exists()
+
+
+@pytest.mark.parametrize(
+    ("fold", "content", "lines"),
+    [
+        (2, "P0001_0_896_0_896__15\nP0009_0_896_0_896__15\n", 2),
+        (
+            0,
+            "val/images/P0001_0_896_0_896.png val/semantic_png/P0001_0_896_0_896_instance_color_RGB.png\n",
+            1,
+        ),
+    ],
+)
+def test_published_lists_of_isaid_are_counted(made: Made, tmp_path: Path, fold: int, content: str, lines: int) -> None:
+    write_isaid(tmp_path / "iSAID", "img_dir")
+    (tmp_path / "lists/isaid5i").mkdir(parents=True)
+    (tmp_path / f"lists/isaid5i/val_fold{fold}.txt").write_text(content)
+    done = made("isaid5i", tmp_path / "iSAID", "--skip-bad")
+    assert_done(done, f"fold {fold}: published test list of {lines} lines, 1 of them with their patches")
+
+
+def perseg_tree(root: Path) -> None:
+    """Two objects of three and two photos: palette masks, one grey mask of 255."""
+    for name, number in (("dog", 0), ("dog", 1), ("dog", 2), ("cat", 0), ("cat", 1)):
+        save_photo(root / f"data/Images/{name}/{number:02}.jpg", number)
+        path = root / f"data/Annotations/{name}/{number:02}.png"
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[4:12, 6:14] = 1
+        if (name, number) == ("dog", 2):
+            save(path, 255 * mask)
+        else:
+            write_mask(path, mask)
+    for folder in ("Images", "Images/dog", "Annotations/cat"):
+        (root / "data" / folder / ".DS_Store").write_bytes(b"x")
+
+
+def test_perseg(made: Made, tmp_path: Path) -> None:
+    root = tmp_path / "run2000"  # "00" in the path of every photo
+    out = tmp_path / "data"
+    perseg_tree(root)
+    assert_done(made("perseg", root))
+    named = [("cat/00", "1"), ("cat/01", "1"), ("dog/00", "2"), ("dog/01", "2"), ("dog/02", "2")]
+    assert list_lines(out) == [[name, number, f"{name}.jpg"] for name, number in named]
+    assert [read_mask(out / f"masks/{name}.png").sum() for name, _ in named] == [64] * 5
+    for ending in ("cat/01.JPG", "dog/01.jpeg"):
+        photo = root / "data/Images" / ending
+        photo.with_suffix(".jpg").rename(photo)
+    Image.new("L", (SIDE, SIDE)).save(root / "data/Annotations/dog/02.png")  # is left out
+    assert_done(made("perseg", root), "1 masks show no pixel")
+    assert len(list_lines(out)) == 4
+
+
+def test_every_photo_of_perseg_is_a_query_of_photo_00(made: Made, tmp_path: Path) -> None:
+    perseg_tree(tmp_path / "PerSeg")
+    assert_done(made("perseg", tmp_path / "PerSeg"))
+    data = read_data(tmp_path / "config/perseg/perseg.yaml")
+    images = list_of_tests(load_index(data, "test", progress=False), Fold.of(data), data)
+    sampler = EpisodeSampler(images, "pairs", 1, 0, first=True)
+    assert len(sampler.pairs) == 3
+    episodes = [sampler(number) for number in range(3)]
+    names = images.index.names
+    assert [names[episode.query] for episode in episodes] == ["cat/01", "dog/01", "dog/02"]
+    assert [names[episode.supports[0]] for episode in episodes] == ["cat/00", "dog/00", "dog/00"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: (d / "Images/dog/00.jpg").rename(d / "Images/dog/09.jpg"), "00"),
+        (lambda d: (d / "Annotations/dog/01.png").unlink(), "01.png"),
+        (lambda d: (d / "Images/dog/01.jpg").unlink(), "01.jpg"),
+        (
+            lambda d: [p.unlink() for k in ("Images", "Annotations") for p in d.glob(f"{k}/cat/01*")],
+            "with its mask and at least one more",
+        ),
+        (lambda d: Image.new("L", (9, 9), 255).save(d / "Annotations/dog/02.png"), "different sizes"),
+        (lambda d: Image.new("L", (SIDE, SIDE)).save(d / "Annotations/dog/00.png"), "shows no pixel of the object"),
+        (lambda d: (d / "Annotations/cat").rename(d / "Annotations/cow"), "cat"),
+    ],
+)
+def test_perseg_refuses_what_is_not_whole(made: Made, tmp_path: Path, change: Callable[[Path], Any], told: str) -> None:
+    perseg_tree(tmp_path / "PerSeg")
+    change(tmp_path / "PerSeg/data")
+    done = made("perseg", tmp_path / "PerSeg")
+    assert_refused(done, told)
+    assert done.errors.count("error: ") == 1
+    assert not (tmp_path / "data/lists").exists()
+    assert not (tmp_path / "config/perseg").exists()
+
+
+def test_tables_of_published_classes_and_a_number_of_episodes_by_fold() -> None:
+    assert len(read_table("pascal_part/classes.csv")) == 56
+    assert len(read_table("lvis92i/classes.csv")) == 920
+    episodes = "protocols.matcher.episodes=[2500, 959, 2500, 2500]"
+    config = read_config(REPOSITORY / "config/pascal/multiprototype_lite0.yaml", ["data.fold=1", episodes])
+    assert config.protocols["matcher"].number(config.data.fold) == 959

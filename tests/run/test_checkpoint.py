@@ -1,0 +1,401 @@
+"""Checkpoints: written atomically, read safely whoever wrote them, and refused where they are of something else."""
+
+import argparse
+import datetime
+import os
+import resource
+import signal
+from collections import defaultdict
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.contract import FewShotModel, ModelSettings, Task
+from tests.helpers import spawned
+from util.config.former import without_former
+from util.config.read import from_checkpoint, read_config, to_dict
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.context import make_run_context
+from util.run.network import build_model
+from util.run.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
+from util.run.weights import load_checkpoint
+
+SAVE = """
+import sys, torch
+from pathlib import Path
+from util import cli
+from util.run import checkpoint
+cli.main(lambda: checkpoint.save(Path(sys.argv[1]), {"weights": {"w": torch.zeros(100000)}}))
+"""
+
+
+def no_file_may_grow() -> None:
+    """Act as a full disk does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+
+@pytest.mark.process
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
+    path = tmp_path / LAST
+    checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
+    (tmp_path / "save").mkdir()
+    (tmp_path / "save/save.py").write_text(SAVE)
+    run = spawned.run(tmp_path / "save/save.py", path, before=no_file_may_grow, check=2)
+    assert run.stderr.startswith(f"error: {path}: cannot be written") and run.stderr.count("\n") == 1
+    assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
+    assert {p.name for p in tmp_path.iterdir()} == {LAST, "save"}
+
+
+def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
+    path = tmp_path / BEST
+    checkpoint.save(path, {"weights": {"w": torch.full((999,), 7.0)}})
+    content = path.read_bytes()
+    place = content.index(torch.full((9,), 7.0).numpy().tobytes()) + 40
+    flipped = bytearray(content)
+    flipped[place] ^= 1
+    for damaged, said in ((b"", ""), (content[:-100], ""), (flipped, ".*checksum")):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"best\.pth: truncated{said}"):
+            checkpoint.read(path)
+
+
+# --- of another model, data set or number of shots -------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(mini_yaml):
+    """Return a function that builds (context, model) from tiny's config with overrides."""
+
+    def build(*overrides: str):
+        config = read_config(mini_yaml(), list(overrides))
+        return make_run_context(config), build_model(config, text_width=300)
+
+    return build
+
+
+def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp_path: Path):
+    context, model = tiny()
+    path = tmp_path / "a.pth"
+    checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
+    _, other = tiny("run.seed=7")
+    before = other.decoder.head.classify.weight.clone()
+    load_checkpoint(context, other, "meta", path)
+    assert not torch.equal(before, model.decoder.head.classify.weight)
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+    for override, expected in {
+        "data.fold=1": "data.fold = 0, this run has 1",
+        "model.encoder.backbone=resnet18": "backbone = resnet10_narrow, this run has resnet18",
+        "data.name=other": "data.name = mini, this run has other",
+        "model.encoder.output_stride=16": "output_stride = None, this run has 16",
+    }.items():
+        with pytest.raises(UserError, match=expected):
+            load_checkpoint(tiny(override)[0], other, "meta", path)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"), [("data.shot=5", "shot_weights.mix"), ("data.folds=2", "classify.* has shape")]
+)
+def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
+    torch.save(tiny()[1].state_dict(), tmp_path / "plain.pth")
+    context, other = tiny(override)
+    before = [p.clone() for p in other.parameters()]
+    with pytest.raises(UserError, match=reason):
+        load_checkpoint(context, other, "meta", tmp_path / "plain.pth")
+    assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
+
+
+class Wrapped(FewShotModel):
+    """A method whose only part is called as a wrapper is."""
+
+    title = "Wrapped"
+
+    def __init__(self, part: str):
+        super().__init__(ModelSettings(name="wrapped"), Task(1, 1, 33, 0))
+        setattr(self, part, torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2)))
+
+
+@pytest.mark.parametrize("part", ["net", "model", "network", "module", "encoder", "weights"])
+def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part: str):
+    network = Wrapped(part)
+    config = {key: {} for key in ("run", "data", "model", "meta_stage")}
+    content = {"format": checkpoint.FORMAT, "stage": "meta", "config": config, "weights": network.state_dict()}
+    checkpoint.save(tmp_path / "own.pth", content)
+    checkpoint.save_safetensors(tmp_path / "own.safetensors", content)
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    torch.save({"state_dict": {f"module.{name}": x for name, x in network.state_dict().items()}}, tmp_path / "ddp.pth")
+    files = ["own.pth", "own.safetensors", "plain.pth"]
+    if part == "weights":
+        files.append("ddp.pth")
+    for name in files:
+        other = Wrapped(part)
+        checkpoint.load_state(other, checkpoint.read(tmp_path / name), name)
+        torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+def test_weights_that_do_not_fit_name_two_tensors_that_do_not_meet(tmp_path: Path):
+    content = {"format": checkpoint.FORMAT, "weights": Wrapped("net").net.state_dict()}
+    with pytest.raises(UserError) as refusal:
+        checkpoint.load_state(Wrapped("net"), content, "x.pth")
+    assert ": the file has 0.weight, the model net.0.weight; check model.name" in str(refusal.value)
+    assert "tensors" not in str(refusal.value)
+
+
+# --- as other programs write them: weights are read, nothing else is loaded, and a refusal says why ------------------
+
+
+class Options:
+    """A class that the reader does not have."""
+
+    rate = 0.1
+
+
+BESIDE = {
+    "best": np.float64(0.6),
+    "scores": np.ones((2, 3)),
+    "args": argparse.Namespace(lr=0.1),
+    "folder": Path("runs"),
+    "made": datetime.datetime(2026, 1, 1),
+    "history": defaultdict(list, {1: [2.0]}),
+    "options": Options(),
+    "kind": Options,
+    "optimizer": {"state": {}, "param_groups": [{"lr": np.float32(1)}]},
+}
+STATE = {"layer.weight": torch.ones(3), "layer.bias": torch.zeros(2)}
+
+
+def wrapped(prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": 3, "state_dict": wrapped("module."), **BESIDE},
+        wrapped("_orig_mod."),
+        {"model_state_dict": wrapped("module._orig_mod."), "args": BESIDE["args"]},
+        {"net": wrapped(""), "model": {"name": "unet"}, "best": torch.tensor(0.5)},
+        {"state_dict": wrapped("model."), "hyper_parameters": BESIDE, "pytorch-lightning_version": "2.4"},
+        {"model": {"state_dict": wrapped("net.")}},
+    ],
+)
+def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    weights = checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth"))
+    torch.testing.assert_close(weights, STATE, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "content", [{"model": torch.nn.Linear(2, 2), "epoch": 1}, torch.nn.Linear(2, 2), {"a": Options()}]
+)
+def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: holds no named tensors \(.*(Linear|Options).*model\.state_dict\(\)"):
+        checkpoint.read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS, not the file"),
+        ("<!doctype html>\n<html><head><title>Virus scan warning", "a web page, not the file itself; download it"),
+        ("/annex/objects/SHA256E-s1--0.pth\n", "a pointer of git-annex, not the file"),
+    ],
+)
+def test_what_stands_in_place_of_weights_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name}: is {said}"):
+        checkpoint.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("call", "refused"), [(os.mkdir, "it would load posix.mkdir)"), (Path.mkdir, "unrecognized function"), (exec, "")]
+)
+def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) -> None:
+    made = tmp_path / "made"
+
+    class Exploit:
+        def __reduce__(self) -> tuple:
+            return call, (f"import os; os.mkdir({str(made)!r})" if call is exec else made,)
+
+    torch.save({"state_dict": STATE, "extra": Exploit()}, tmp_path / "a.pth")
+    if refused:
+        with pytest.raises(UserError, match=r"a\.pth: truncated, or not") as caught:
+            checkpoint.read(tmp_path / "a.pth")
+        assert refused in str(caught.value)
+    else:
+        content = checkpoint.read(tmp_path / "a.pth")
+        assert checkpoint.weights_of(content).keys() == STATE.keys()
+    assert not made.exists()
+
+
+# --- what a training refuses to continue, and folders that a run must not overwrite ----------------------------------
+
+CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
+CONFIG |= {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
+PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
+NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "content": "of files", "schedule": PLAN}
+
+
+def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    return {"format": "sym-net/1", **NOW, "config": CONFIG | (config or {}), "progress": {"step": 4}, **changes}
+
+
+def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
+    StageFolder(tmp_path).check_free(resume=False, overwrite=False)
+    for name in (BEST, LAST, PREVIOUS):
+        path = tmp_path / f"with_{name}"
+        path.mkdir()
+        (path / name).touch()
+        folder = StageFolder(path)
+        folder.check_free(resume=False, overwrite=True)
+        with pytest.raises(UserError, match=rf"holds a run already \({name}\).*--overwrite"):
+            folder.check_free(resume=False, overwrite=False)
+
+
+def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
+    torch.save(saved(weights={}), tmp_path / PREVIOUS)
+    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+    (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
+    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+
+
+def test_a_training_that_states_sizes_alone_continues_with_a_line(tmp_path: Path, caplog) -> None:
+    """As versions wrote them that compared no content."""
+    older = {key: value for key, value in saved().items() if key != "content"} | {"photos": "sizes"}
+    check_continues(older, NOW, tmp_path / LAST, allow_changes=False)
+    assert f"{tmp_path / LAST}: does not state the content of its photos" in caplog.text
+    check_continues(saved(), NOW, tmp_path / LAST, allow_changes=False)
+    assert caplog.text.count("does not state") == 1
+
+
+SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2}}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
+        (saved(data="other"), "another list"),
+        (saved(content="other"), "other photos or masks"),
+        (saved(text="other"), "other text vectors"),
+        (saved(format="other"), "holds weights only"),
+        (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),
+        (saved({"model": {"name": "symnet", "shots": 5}}), "model.shots = 5, now 1"),
+        (saved({"model": {"name": "symnet", "shots": None}}), "model.shots = None, now 1"),
+        (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
+    ],
+)
+def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
+        check_continues(content, NOW, tmp_path / LAST, allow_changes=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "begun", "resumed", "is_refused"),
+    [
+        ("auto", "bf16", "float32", True),  # on another processor
+        ("bf16", None, "float32", True),  # of an older checkpoint, which says what was asked
+        ("auto", None, "float32", False),  # the same, and nobody knows
+        ("bf16", "bf16", "bf16", False),
+        (None, "float32", "float32", False),
+    ],
+)
+def test_the_precision_that_was_computed_in_is_compared(
+    tmp_path: Path, asked: str | None, begun: str | None, resumed: str, is_refused: bool
+) -> None:
+    now = NOW | {"precision": resumed}
+    content = saved({"run": {**CONFIG["run"], "precision": asked}})
+    if begun is not None:
+        content["precision"] = begun
+    reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
+    with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
+        check_continues(content, now, tmp_path / LAST, allow_changes=False)
+    check_continues(content, now, tmp_path / LAST, allow_changes=True)
+
+
+def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
+    elsewhere = {
+        "run": {"seed": 1, "folder": "other"},
+        "base_stage": {"epochs": 2},
+        "meta_stage": {**CONFIG["meta_stage"], "save_minutes": 5.0},
+    }
+    older = {"run": {"folder": "runs"}}  # written before a setting existed
+    for config in ({}, elsewhere, older):
+        check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)
+    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)
+
+
+def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_value(tiny, tmp_path: Path) -> None:
+    context, model = tiny()
+    config = to_dict(context.config)
+
+    def read_with(rotate: float, mask_suffix: str) -> dict[str, Any]:
+        augment = {**config["meta_stage"]["augment"], "rotate": rotate}
+        stage = {**config["meta_stage"], "batch_per": "run", "log_steps": 5, "augment": augment}
+        data = {**config["data"], "mask_suffix": mask_suffix, "train_fold_list": "a.txt"}
+        before = {**config, "data": data, "meta_stage": stage}
+        content = {"stage": "meta", "config": before, "weights": model.state_dict()}
+        checkpoint.save(tmp_path / "old.pth", content)
+        return checkpoint.read(tmp_path / "old.pth")["config"]
+
+    assert "rotate" not in read_with(10.0, ".png")["meta_stage"]["augment"]
+    assert read_with(45.0, ".png")["meta_stage"]["augment"]["rotate"] == 45.0
+    assert from_checkpoint(read_with(45.0, ".png"), "old").meta_stage == context.config.meta_stage
+    with pytest.raises(UserError, match=r"unknown key 'data\.mask_suffix'"):
+        from_checkpoint(read_with(10.0, ".gif"), "old")
+
+
+@pytest.mark.parametrize(
+    ("correlation", "is_read"),
+    [
+        ({"kind": "conv4d", "support_grid": None}, True),
+        ({"kind": "conv4d", "support_grid": 8}, True),
+        ({"kind": "conv4d", "support_grid": 16}, False),
+    ],
+)
+def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict, is_read: bool) -> None:
+    today = to_dict(read_config("config/mini/symnet_conv4d.yaml"))
+    before = {**today, "model": {**today["model"], "correlation": correlation}}
+    stored = without_former(before)
+    if is_read:
+        assert stored == today
+    else:
+        with pytest.raises(UserError, match=r"model\.correlation = .* is not one of pooled, conv4d"):
+            from_checkpoint(stored, "old.pth")
+
+
+@pytest.mark.parametrize(
+    ("augment", "is_read"),
+    [
+        ({"pad": "black", "pad_at": "end"}, True),
+        ({"pad": "mean", "pad_at": "around"}, True),
+        ({"pad": "black", "pad_at": "around", "fit": "stretch"}, True),  # nothing is padded
+        ({"pad": "black", "pad_at": "around"}, False),
+        ({"pad": "mean", "pad_at": "end"}, False),
+    ],
+)
+def test_a_former_place_of_padding_is_left_out_where_todays_is_the_same(augment: dict, is_read: bool) -> None:
+    assert ("pad_at" not in without_former({"augment": augment})["augment"]) == is_read
+
+
+@pytest.mark.parametrize(
+    ("before", "today"),
+    [
+        ({"kind": "sgd", "nesterov": True}, {"kind": "nesterov"}),
+        ({"kind": "sgd", "nesterov": False}, {"kind": "sgd"}),
+        ({"device": "cpu", "graphs": "auto"}, {"device": "cpu"}),
+        ({"rotate_probability": 0, "blur_probability": 0.0, "flip_probability": 0.5}, {"changes": ["flip"]}),
+        (dict.fromkeys(("rotate_probability", "blur_probability", "flip_probability"), 0.3), None),  # stays
+    ],
+)
+def test_a_former_setting_becomes_the_one_that_says_it_today(before: dict, today: dict | None) -> None:
+    assert without_former({"part": before})["part"] == (before if today is None else today)

@@ -1,0 +1,146 @@
+"""Files of weights of anybody: time and memory are bounded by the size of the file, and each problem is one line."""
+
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from util.files import pickles, sizes
+from util.files.errors import UserError
+from util.run import checkpoint, content
+
+WEIGHTS = {"layer.weight": torch.ones(3, 2)}
+CONFIG = {"run": {}, "data": {}, "model": {"name": "symnet"}, "meta_stage": {}}
+OWN = {"format": checkpoint.FORMAT, "stage": "meta", "config": CONFIG, "weights": WEIGHTS}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        checkpoint.read(path)
+    line = str(caught.value)
+    assert line.startswith(str(path)) and " at 0x" not in line and len(line) < 500
+    return line
+
+
+def saved(path: Path, value: Any) -> Path:
+    torch.save(value, path)
+    return path
+
+
+def cyclic() -> dict[str, Any]:
+    config: dict[str, Any] = dict(CONFIG)
+    config["model"] = {"name": "symnet", "parent": config}
+    return {**OWN, "config": config}
+
+
+def aliased() -> dict[str, Any]:
+    values: list[Any] = ["x"] * 10
+    for _ in range(8):
+        values = [values] * 10
+    return {**OWN, "config": {**CONFIG, "model": {"name": values}}}
+
+
+@pytest.mark.parametrize("make", [cyclic, aliased])
+def test_nested_data_that_never_ends_is_refused(make, tmp_path: Path) -> None:
+    line = refusal(saved(tmp_path / "a.pth", make()))
+    assert "contains itself" in line or "aliases stand for" in line
+
+
+def nested_tensor() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+
+
+TENSORS = {
+    "meta": lambda: torch.ones(3, device="meta"),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "csr": lambda: torch.eye(3).to_sparse_csr(),
+    "nested": nested_tensor,
+    "float8": lambda: torch.ones(3).to(torch.float8_e4m3fn),
+    "complex": lambda: torch.ones(3, dtype=torch.complex64),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", TENSORS)
+def test_tensors_that_are_not_plain_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {**WEIGHTS, "odd": TENSORS[kind]()})
+    assert "odd is a tensor of the kind" in refusal(path)
+
+
+def test_tensors_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {"w": torch.ones(1).expand(2**26)})
+    assert "its tensors have 268435456 bytes, more than the file" in refusal(path)
+    shared = torch.ones(2**18)
+    assert len(checkpoint.read(saved(tmp_path / "b.pth", {"w": shared, "tied": shared}))) == 2
+
+
+def test_an_archive_that_is_larger_unpacked_is_refused_before(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sizes, "ROOM", 2**20)
+    path = saved(tmp_path / "a.pth", {"w": torch.zeros(2**20)})
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as out:
+        for name in archive.namelist():
+            out.writestr(name, archive.read(name))
+    assert "bytes unpacked, the file" in refusal(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_many_types_are_named_in_one_pass(zipped: bool, tmp_path: Path, monkeypatch) -> None:
+    objects = []
+    for number in range(300):
+        kind = type(f"Kind{number}", (), {"__module__": __name__})
+        monkeypatch.setitem(globals(), kind.__name__, kind)
+        objects.append(kind())
+    path = tmp_path / "a.pth"
+    torch.save({**WEIGHTS, "others": objects}, path, _use_new_zipfile_serialization=zipped)
+    loads = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
+    assert torch.equal(checkpoint.weights_of(checkpoint.read(path))["layer.weight"], WEIGHTS["layer.weight"])
+    assert len(loads) == 1
+    monkeypatch.setattr(content, "MAX_LOOKS", 1000)
+    assert "it names 30" in refusal(path)
+
+
+def test_what_may_take_any_memory_is_not_loaded(tmp_path: Path) -> None:
+    assert "it would load builtins.bytearray" in refusal(saved(tmp_path / "a.pth", {**WEIGHTS, "x": bytearray(3)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"config": None}, "'config' is missing"),
+        ({"config": {"run": {}}}, r"'config.data' is missing"),
+        ({"stage": ["meta"]}, r"stage' is missing"),
+        ({"weights": [1]}, "'weights' is missing or of another kind"),
+        ({"weights": {"a": 3}}, "'a' is no tensor"),
+        ({"ema": {"b": "x"}}, "'b' is no tensor"),
+        ({"progress": 7}, "'progress' is missing or of another kind"),
+    ],
+)
+def test_a_damaged_checkpoint_of_our_own_names_the_part(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    assert said in refusal(saved(tmp_path / "a.pth", {**OWN, **changes}))
+
+
+@pytest.mark.parametrize("header", ["null", "[]", '{"format": "sym-net/1"}', "{", "[" * 5000])
+def test_a_header_of_safetensors_without_a_checkpoint_is_one_line(header: str, tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "a.safetensors", {"content": header})
+    refusal(tmp_path / "a.safetensors")
+    save_file(WEIGHTS, tmp_path / "b.safetensors", {"content": json.dumps({"note": 1})})
+    assert checkpoint.weights_of(checkpoint.read(tmp_path / "b.safetensors")).keys() == WEIGHTS.keys()
+
+
+def test_a_key_of_tuples_that_hold_each_other_is_refused_before_it_is_hashed(tmp_path: Path, monkeypatch) -> None:
+    key: Any = ("a",)
+    for _ in range(8):
+        key = (key, key)
+    path = saved(tmp_path / "a.pth", {**WEIGHTS, "best": {key: 1}})
+    checkpoint.read(path)
+    monkeypatch.setattr(pickles, "MAX_KEYS", 500)
+    assert "its keys hold more than 500 values" in refusal(path)

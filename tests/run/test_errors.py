@@ -1,0 +1,131 @@
+"""Runs that end from outside: one line with cause and place, a checkpoint that loads, no process left behind."""
+
+import os
+import resource
+import shutil
+import signal
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers import spawned
+from util.config.read import read_config
+from util.data.lists.index import load_index
+from util.evaluate.evaluate import run_pass
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.context import make_run_context
+from util.run.data import images_for_test, validation_episodes
+from util.run.network import build_model, prepare_network
+from util.run.processes import ProcessGroup
+from util.train.stages import train_meta
+
+SSP = "ssp"
+STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
+
+
+@pytest.fixture
+def long(mini_yaml):
+    """Return a function that writes the config of a training that would last."""
+    return lambda **sections: mini_yaml(SSP, **({"meta_stage": STAGE} | sections))
+
+
+def errors(*processes: spawned.Spawned) -> list[str]:
+    """Return the error lines of some processes that must have ended without a traceback."""
+    said = "\n".join(p.stderr for p in processes).replace("\r", "\n")
+    assert "Traceback" not in said, said
+    return [line for line in said.split("\n") if line.startswith("error: ")]
+
+
+@pytest.fixture
+def last(tmp_path: Path) -> Path:
+    """Return the path of the training's last checkpoint."""
+    return tmp_path / "runs/tiny/meta/last.pth"
+
+
+def loadable(last: Path) -> int:
+    """Return the step of the last checkpoint, whose weights must be finite."""
+    content = checkpoint.read(last)
+    assert all(w.isfinite().all() for w in content["weights"].values())
+    return content["progress"]["step"]
+
+
+@pytest.mark.process
+def test_a_loader_process_that_is_killed(long, last: Path) -> None:
+    training = spawned.start("train.py", long(data={"workers": 1}))
+    spawned.wait_for(last.exists, training)
+    children = Path(f"/proc/{training.process.pid}/task/{training.process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert training.code == 2
+    (line,) = errors(training)
+    assert "a loader process was killed" in line and "data.workers" in line and loadable(last)
+
+
+@pytest.mark.process
+def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, last: Path, tmp_path: Path, mini_root: Path) -> None:
+    """Met by one of two processes: it names the photo, the other ends too, and neither waits for its loader."""
+    photos = shutil.copytree(mini_root / "JPEGImages", tmp_path / "photos")
+    path = long(data={"images": str(photos), "workers": 1, "decoded_gib": 0})
+    load_index(read_config(path).data, "train", progress=False)
+    ranks = spawned.start_ranks(2, "train.py", path)
+    spawned.wait_for(last.exists, *ranks)
+    for photo in photos.iterdir():
+        photo.write_bytes(b"no photo")
+    assert [r.code for r in ranks] == [2, 2]
+    lines = errors(*ranks)
+    assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(last)
+
+
+def test_a_loss_that_is_not_finite(long, last: Path) -> None:
+    config = read_config(long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}}, data={"workers": 1}))
+    before = {*active_children()}  # of other tests
+    with pytest.raises(UserError, match=r"^step .*not finite.*learning rate") as caught:
+        train_meta(config, resume=False, overwrite=False)
+    assert not last.exists() or loadable(last)
+    assert caught.tb and {*active_children()} <= before  # the error that is kept keeps no loader process
+
+
+class Refusing:
+    """An observer of a test whose first batch is refused."""
+
+    def add(self, *_: object) -> None:
+        raise UserError("refused")
+
+
+def test_a_test_that_is_refused_keeps_no_loader_process(long) -> None:
+    context = make_run_context(read_config(long()))
+    world = ProcessGroup(0, 1, torch.device("cpu"))
+    prepared = prepare_network(build_model(context.config, context.text_width), world.device)
+    episodes = validation_episodes(context, images_for_test(context, progress=False))
+    before = {*active_children()}  # of other tests
+    with pytest.raises(UserError, match="refused") as caught:
+        run_pass(prepared, episodes, 8, [Refusing()], world, title="test", workers=1)
+    assert caught.tb and {*active_children()} <= before
+
+
+def little_memory() -> None:
+    """Leave room for a small step only."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+
+
+@pytest.mark.process
+def test_no_memory_left(long, tmp_path: Path) -> None:
+    path = long(data={"size": 1025}, meta_stage=STAGE | {"epoch_length": 8, "batch": 8})
+    (line,) = errors(spawned.run("train.py", path, before=little_memory, check=2))
+    assert line.startswith("error: out of memory (") and "lower meta_stage.batch" in line
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.process
+def test_two_runs_at_once_into_one_folder(long, last: Path) -> None:
+    path = long()
+    first = spawned.start("train.py", path)
+    spawned.wait_for(last.exists, first)
+    for overwrite, said in ((True, "another run is writing here"), (False, "--resume")):
+        with pytest.raises(UserError, match=said):
+            train_meta(read_config(path), resume=False, overwrite=overwrite)
+    first.signal(signal.SIGINT)
+    assert first.code == 130 and loadable(last)

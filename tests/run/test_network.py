@@ -1,0 +1,385 @@
+"""Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from model.contract import FewShotModel, Trainable
+from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
+from model.registry import models
+from model.tensors.mask import Mask
+from model.tensors.ops import bin_means
+from tests.model.small import drawn_episode, small_model
+from util.config.read import read_config
+from util.files.errors import PeerLost, UserError
+from util.run import device
+from util.run.network import build_model, check_finite, prepare_network
+from util.run.processes import as_user_error, join
+
+FEW_GRAPHS = 30  # of a step and a prediction
+MOST_GRAPHS = {"pfenet": 8, "symnet_plus": 60}  # PFENet had 30 with shapes that follow values
+MORE_GRAPHS = 4  # of further sizes, where shapes follow values
+NEVER_COMPILED = ("gfsam", "sam3")  # networks that come whole
+SIZES = [((37, 51), (45, 40)), ((41, 33), (52, 56)), ((56, 43), (33, 48)), ((50, 35), (49, 53))]  # query, support
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Compile the methods that ``--compiled`` names."""
+    if "compiled_method" in metafunc.fixturenames:
+        named = metafunc.config.getoption("--compiled")
+        metafunc.parametrize("compiled_method", list(models()) if named == "all" else named.split(","))
+
+
+def a_card(monkeypatch, capability: tuple[int, int], kernels: str = "sm_75 sm_80 sm_90 compute_90") -> None:
+    """Let torch say that it has kernels for some cards, and that there is one of a compute capability."""
+    answers = {
+        "is_available": True,
+        "device_count": 1,
+        "get_device_name": "Card",
+        "get_device_capability": capability,
+        "get_arch_list": kernels.split(),
+        "set_device": None,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    device.fast_bf16.cache_clear()
+
+
+def no_card(monkeypatch, reason: str) -> None:
+    """Let torch say that it has no GPU, for a reason."""
+
+    def init() -> None:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # NVML counts cards that the driver cannot serve
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+
+
+def test_a_card_that_torch_cannot_use_is_named_with_its_reason(monkeypatch, caplog) -> None:
+    no_card(monkeypatch, "The NVIDIA driver on your system is too old (found version 11040).")
+    assert device.pick_device("auto") == CPU and "too old" in caplog.text
+    with pytest.raises(UserError, match=r"run.device = cuda: .*too old"):
+        device.pick_device("cuda")
+    no_card(monkeypatch, "Found no NVIDIA driver on your system.")
+    caplog.clear()
+    assert device.pick_device("auto") == CPU and not caplog.text
+
+
+@pytest.mark.parametrize("name", ["meta", "hpu:0", "gpu"])
+def test_a_device_that_does_not_compute_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"run.device = '{name}' is no device that computes; use auto, cpu, cuda"):
+        device.pick_device(name)
+
+
+def test_a_card_needs_kernels(monkeypatch, caplog) -> None:
+    for capability in ((7, 5), (8, 6), (12, 0)):
+        a_card(monkeypatch, capability)
+        assert device.pick_device("auto") == GPU
+    for capability in ((6, 1), (7, 0)):
+        a_card(monkeypatch, capability)
+        assert device.pick_device("auto") == CPU and f"{capability[0]}.{capability[1]}" in caplog.text
+        with pytest.raises(UserError, match=r"no kernels for Card .*README"):
+            device.pick_device("cuda:0")
+    a_card(monkeypatch, (12, 0), "sm_90")  # kernels of another major version, and none to compile
+    assert device.gpu_problem()
+
+
+def test_one_card_for_two_processes_is_refused(monkeypatch) -> None:
+    variables = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="cuda:0 is one GPU for 2 processes"), join("cuda:0", ""):
+        pass
+
+
+NCCL = distributed.DistBackendError
+ERRORS = [
+    (NCCL("NCCL error: invalid usage. Last error: Duplicate GPU detected : rank 0 and rank 1"), "Duplicate GPU"),
+    (NCCL("ncclSystemError: Last error: Bootstrap : no socket interface found"), "NCCL_SOCKET_IFNAME"),
+    (NCCL("ncclUnhandledCudaError. Last error: CUDA driver version is insufficient"), "driver version is"),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "out of memory.*; lower it"),
+    (RuntimeError("unable to mmap 8 bytes from file <a>: Cannot allocate memory (12)"), "out of memory.*; lower it"),
+    (MemoryError("std::bad_alloc"), "out of memory.*; lower it"),
+    (RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"), "out of memory.*; lower it"),
+    (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory.*; lower it"),
+]
+
+
+LOST = [
+    NCCL("ncclRemoteError: a call failed possibly due to a network error or a remote process exiting prematurely"),
+    distributed.DistNetworkError("The client socket has timed out"),
+    RuntimeError("[../gloo/transport/tcp/pair.cc] Connection closed by peer"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), [*ERRORS, *((error, "another process") for error in LOST)])
+def test_errors_of_the_machine_are_a_line_of_their_own(error: Exception, said: str) -> None:
+    with pytest.raises(UserError, match=said) as raised, as_user_error("it"):
+        raise error
+    assert type(raised.value) is (PeerLost if error in LOST else UserError)
+
+
+PRECISIONS = [  # run.precision, device, compute capability, and what it is in trainings and in tests
+    (None, GPU, (8, 0), "tf32", "float32"),
+    (None, GPU, (7, 5), "float32", "float32"),
+    (None, CPU, (8, 0), "float32", "float32"),
+    ("auto", GPU, (8, 0), "bf16", "float32"),
+    ("auto", GPU, (7, 5), "float32", "float32"),
+    ("tf32", GPU, (8, 0), "tf32", "tf32"),
+    ("tf32", CPU, (8, 0), "float32", "float32"),
+    ("float32", GPU, (8, 0), "float32", "float32"),
+    ("bf16", CPU, (8, 0), "bf16", "bf16"),
+    ("fp16", GPU, (7, 5), "fp16", "fp16"),
+]
+
+
+@pytest.mark.parametrize(("asked", "place", "capability", "training", "test"), PRECISIONS)
+def test_a_choice_of_the_device_is_for_trainings_alone(
+    monkeypatch, *, asked: str | None, place: torch.device, capability: tuple[int, int], training: str, test: str
+) -> None:
+    a_card(monkeypatch, capability)
+    changes = [] if asked is None else [f"run.precision={asked}"]
+    config = read_config("config/mini/ssp.yaml", changes)
+    assert device.precision_of_training(config, place) == training
+    assert device.precision_of_test(config, place) == test
+    in_fp16 = read_config(config.source, [*changes, "test.precision=fp16"])
+    assert device.precision_of_training(in_fp16, place) == training
+    assert device.precision_of_test(in_fp16, place) == "fp16"
+    device.fast_bf16.cache_clear()
+
+
+@pytest.mark.parametrize(("bf16", "inside"), [(True, "medium"), (False, "highest")])
+def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, caplog, bf16: bool, inside: str) -> None:
+    a_card(monkeypatch, (8, 0))
+    for precision in ("tf32", "float32", "bf16", "fp16"):
+        device.take_precision(precision, GPU)
+        assert all(flag.allow_tf32 == (precision != "float32") for flag in FLAGS)
+    assert not caplog.text
+    monkeypatch.setattr(device, "fast_bf16", lambda _: bf16)
+    for precision, want in (("bf16", inside), ("fp16", "highest"), ("float32", "highest")):
+        device.take_precision(precision, CPU)
+        assert torch.get_float32_matmul_precision() == want and not torch.backends.cudnn.allow_tf32
+    assert ("float32 is faster" in caplog.text) == (not bf16)
+
+
+LIMITS = [("", True), ("ALL", True), ("AVX2", False), ("AVX512_CORE", False), ("AVX512_CORE_AMX", True)]
+
+
+@pytest.mark.parametrize("name", device.ONEDNN_LIMITS)
+@pytest.mark.parametrize(("limit", "is_fast"), LIMITS)
+def test_onednn_may_not_use_the_instructions(monkeypatch, name: str, limit: str, is_fast: bool) -> None:
+    for other in device.ONEDNN_LIMITS:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True)
+    device.fast_bf16.cache_clear()
+    assert device.fast_bf16(CPU)
+    monkeypatch.setenv(name, limit)
+    device.fast_bf16.cache_clear()
+    assert device.fast_bf16(CPU) == is_fast
+    device.fast_bf16.cache_clear()
+
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+
+
+class Tiny(Trainable):
+    """Two layers that learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, batch: LabelledImages) -> Output:
+        logits = self.last(self.first(batch.image).relu())
+        return Output(logits, losses={"main": logits.square().mean()} if self.training else {})
+
+
+def test_a_network_leaves_the_callers_random_numbers_alone(mini_yaml) -> None:
+    config = read_config(mini_yaml())
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        weights.append(build_model(config, 300).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+@pytest.fixture
+def batch() -> LabelledImages:
+    return LabelledImages(torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(5))
+
+
+def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: LabelledImages) -> None:
+    network = Tiny()
+    full, half = prepare_network(network, CPU), prepare_network(network, CPU, "bf16")
+    assert full.network is full.learner is half.network is network
+    with full.autocast():
+        expected = network(batch).logits
+    with half.autocast():
+        logits = network(batch).logits
+    assert expected.dtype == torch.float32 and logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), expected, atol=0.02, rtol=0.02)
+
+
+def test_a_gpu_takes_as_many_episodes_at_once_as_its_memory_holds(monkeypatch) -> None:
+    assert device.episodes_at_once("auto", CPU, 2, 473) == 1 and device.episodes_at_once(5, GPU, 2, 473) == 5
+    for gib, images, count in ((140, 2, 8), (140, 6, 8), (24, 2, 7), (24, 6, 2), (4, 6, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, gib=gib: (gib * 2**30, gib * 2**30))
+        assert device.episodes_at_once("auto", GPU, images, 473) == count
+
+
+def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledImages) -> None:
+    network = Tiny()
+    check_finite(network(batch))
+    network.last.weight.data.fill_(1e38)
+    network.first.bias.data.fill_(1e3)
+    with pytest.raises(UserError, match="not finite"):
+        check_finite(network(batch))
+
+
+@pytest.fixture
+def quick_inductor() -> Iterator[None]:
+    """Let the compiler skip the programs that try the processor, which take seconds.
+
+    Its cache gives kernels of another vector width to a process with ``ATEN_CPU_CAPABILITY``, whose numbers are wrong.
+    """
+    from torch._inductor import config  # seconds
+
+    with config.patch({"cpp.vec_isa_ok": True, "force_disable_caches": "ATEN_CPU_CAPABILITY" in os.environ}):
+        yield
+
+
+@pytest.mark.compile
+def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages, quick_inductor) -> None:
+    plain, network = Tiny(), Tiny()
+    prepared = prepare_network(network, CPU, compile=True)
+    try:
+        prepared.network(batch)
+    except Exception as error:
+        if "Compiler" in f"{type(error).__name__} {error}":
+            pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
+        raise
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    ours, expected = prepared.network(batch), plain(batch)
+    torch.testing.assert_close(ours.logits, expected.logits, **CLOSE)
+    for output in (ours, expected):
+        output.losses["main"].backward()
+    for parameter, plain_parameter in zip(network.parameters(), plain.parameters(), strict=True):
+        assert plain_parameter.grad.abs().max() > 0
+        torch.testing.assert_close(parameter.grad, plain_parameter.grad, **CLOSE)
+
+
+@pytest.mark.compile
+def test_what_the_compiler_cannot_take_runs_as_it_is(batch: LabelledImages, monkeypatch) -> None:
+    compile_module = nn.Module.compile
+
+    def refuse(*_: object) -> None:
+        raise TypeError("no such operator")
+
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: compile_module(network, backend=refuse))
+    prepared = prepare_network(Tiny(), CPU, compile=True)
+    torch.testing.assert_close(prepared.network(batch).logits, Tiny()(batch).logits, **CLOSE)
+
+
+def test_the_compiler_gets_the_mode_that_the_config_names(mini_yaml, monkeypatch) -> None:
+    modes = []
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: modes.append(mode))
+    for value in (True, "reduce-overhead", False):
+        prepare_network(Tiny(), CPU, compile=read_config(mini_yaml(run={"compile": value})).run.compile)
+    assert modes == [None, "reduce-overhead"]
+    with pytest.raises(UserError, match=r"run\.compile = 'fast' is not one of reduce-overhead"):
+        read_config(mini_yaml(run={"compile": "fast"}))
+
+
+@pytest.mark.compile
+def test_means_over_bins_are_compiled_for_sizes_that_vary(quick_inductor) -> None:
+    compiled = torch.compile(bin_means, dynamic=True, fullgraph=True)
+    for height, width in ((33, 40), (37, 35)):
+        mask = torch.rand(1, 1, height, width)
+        means = compiled(mask, (height // 4, width // 4))
+        torch.testing.assert_close(means, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
+
+
+@pytest.mark.compile
+def test_a_mask_on_a_grid_is_compiled_in_one_graph() -> None:
+    def on_grid(label_nhw: Tensor) -> Tensor:
+        return Mask(label_nhw).on((3, 4))
+
+    label = torch.randint(0, 2, (2, 9, 9), dtype=torch.uint8)
+    compiled = torch.compile(on_grid, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(label), on_grid(label))
+
+
+@pytest.mark.compile
+def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, monkeypatch, caplog) -> None:
+    """The numbers stay; and no shape follows values, as each new shape would be compiled again."""
+    compile_module = nn.Module.compile
+    eager = partial(compile_module, backend="eager")  # no minutes
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: eager(network))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    plain = small_model(compiled_method, 1)
+    prepared = prepare_network(small_model(compiled_method, 1), CPU, compile=True)
+    episode = drawn_episode(compiled_method, 1, 2)
+    if plain.learns:
+        with prepared.autocast():  # as a training does: with fixed shapes
+            step_of(plain, episode)
+            step_of(prepared.network, episode)
+    close = {"rtol": 1e-3, "atol": 1e-5} if compiled_method == "hdmnet" else CLOSE
+    for parameter, plain_parameter in zip(prepared.network.parameters(), plain.parameters(), strict=True):
+        assert (parameter.grad is None) == (plain_parameter.grad is None)
+        if plain_parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, plain_parameter.grad, **close)
+    graphs = []
+    for photo in (episode, *photos_of_a_validation(plain, compiled_method)):
+        with torch.inference_mode():
+            logits = prepared.predict([photo]).logits
+            torch.testing.assert_close(logits, plain(photo).logits, rtol=1e-3, atol=1e-4)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    of_sides, *of_sizes = graphs
+    assert of_sides <= MOST_GRAPHS.get(compiled_method, FEW_GRAPHS)
+    is_compiled = compiled_method not in NEVER_COMPILED
+    assert (of_sides > 0) == is_compiled == ("run.compile has no effect" not in caplog.text)
+    assert of_sizes[-1] - of_sizes[0] <= (MORE_GRAPHS if plain.cannot_export else 0)
+
+
+def step_of(network: nn.Module, episode: Episode) -> None:
+    """Compute the gradients of a step, with the same dropout for any network, and leave training mode."""
+    network.train()
+    torch.manual_seed(0)
+    sum(network(episode).losses.values()).backward()
+    network.eval()
+
+
+def photos_of_a_validation(network: FewShotModel, method: str) -> Iterator[Episode]:
+    """Yield the episodes of a validation on original sizes, which a network gets letterboxed unless it takes any."""
+    if not network.takes_any_size(network.settings):
+        yield drawn_episode(method, 1, 2, seed=1)
+        return
+    for seed, (query, support) in enumerate(SIZES):
+        drawn = drawn_episode(method, 1, 1, seed, size=57)
+        images = {
+            "query": part_of(drawn.query, query),
+            "query_label": part_of(drawn.query_label, query),
+            "support": [part_of(drawn.support[:, 0], support)],
+            "support_label": [part_of(drawn.support_label[:, 0], support)],
+        }
+        yield EpisodeOfOriginalSizes(**vars(drawn) | images)
+
+
+def part_of(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the top left of images, in memory of its own as a loader gives it."""
+    return x[..., : size[0], : size[1]].clone(memory_format=torch.contiguous_format)

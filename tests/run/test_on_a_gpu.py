@@ -1,0 +1,152 @@
+"""The commands on a GPU: one that is not there, or with ``--device cuda`` a real one."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from photos import Segmenter
+from tests.helpers.narrow import NARROW
+from util.config.read import read_config
+from util.config.settings import Config
+from util.evaluate.calibrate import calibrate
+from util.evaluate.testing import test as run_test
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.train import hooks
+from util.train.stages import train_stage
+
+pytestmark = pytest.mark.train
+
+
+def interrupt_at_once(monkeypatch) -> None:
+    """Let a training have its signal before its first step."""
+    enter = hooks.Interrupt.__enter__
+
+    def at_once(self):
+        enter(self)
+        self.requested = True
+        return self
+
+    monkeypatch.setattr(hooks.Interrupt, "__enter__", at_once)
+
+
+def on_cpu(path: Path) -> bool:
+    """Return whether a checkpoint's tensors are on the CPU, as its file says."""
+    devices = set()
+
+    def note(storage: torch.UntypedStorage, device: str) -> torch.UntypedStorage:
+        devices.add(device)
+        return storage
+
+    torch.load(path, map_location=note, weights_only=True)
+    return devices == {"cpu"}
+
+
+@pytest.fixture
+def path(mini_yaml) -> Path:
+    """Return the config of a run of both stages on the GPU, of two steps each."""
+    meta = {"epoch_length": 8, "accumulate": 2, "ema_decay": 0.9, "save_minutes": 0, "validate_episodes": 2}
+    return mini_yaml(
+        run={"device": "cuda"},
+        meta_stage=meta,
+        base_stage={"epoch_length": 8, "validate_episodes": 2},
+        test={"episodes": 3, "batch": 2, "pictures": 2},
+    )
+
+
+def waits_in(gpu, *places: str) -> dict[str, int]:
+    """Return how often files of the project waited for a GPU, by line."""
+    return {at: count for (at, _), count in gpu.waits.items() if at.startswith(places)}
+
+
+def test_both_stages_their_resumption_tests_and_predictions(
+    path: Path, tmp_path: Path, mini_root: Path, gpu, monkeypatch
+):
+    assert train_stage("base", read_config(path), resume=False, overwrite=False) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at_once(patched)
+        assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 130
+    if gpu:
+        gpu.waits.clear()
+    assert train_stage("meta", read_config(path), resume=True, overwrite=False) == 0
+    if gpu:  # one wait for the one step that was left
+        waits = waits_in(gpu, "util/train/trainer", "util/train/hooks")
+        assert sum(waits.values()) == 1, waits
+    folder = tmp_path / "runs/tiny/meta"
+    assert on_cpu(folder / "best.pth")
+    assert checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
+    check_tests(path, gpu)
+    check_prediction(folder / "best.pth", mini_root)
+
+
+def check_tests(path: Path, gpu) -> None:
+    """Score the trained network in several ways; count the waits of the first."""
+
+    def config(*changes: str) -> Config:
+        return read_config(path, list(changes))
+
+    if gpu:
+        gpu.waits.clear()
+    (result,) = run_test(config("test.metrics=[boundary_iou]", "test.pictures=0"))
+    if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
+        waits = waits_in(gpu, "util/evaluate/evaluate")
+        assert sum(waits.values()) <= 6, waits
+    tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
+    assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
+    assert result["precision"] == "float32" and result["per_seed"]
+    run_test(config("test.cache_gib=0.1"))
+    run_test(config("test.edges=true", "run.precision=bf16"))
+    run_test(config("test.edges=true"), protocols=["presence"])
+    run_test(config(), protocols=["2way"])
+
+
+def check_prediction(weights: Path, mini_root: Path) -> None:
+    photos = sorted((mini_root / "JPEGImages").iterdir())[:4]
+    supports = []
+    for photo in photos:
+        mask = mask_of(mini_root, photo)
+        if mask.any():
+            supports.append((np.asarray(Image.open(photo).convert("RGB")), mask))
+    segmenter = Segmenter(weights, {"thing": supports}, device="cuda")
+    assert segmenter(photos[0]).mask.shape == mask_of(mini_root, photos[0]).shape
+
+
+def mask_of(root: Path, photo: Path) -> np.ndarray:
+    mask = np.asarray(Image.open(root / "SegmentationClassAug" / f"{photo.stem}.png"))
+    return ((mask > 0) & (mask < 255)).astype(np.uint8)
+
+
+SHORT = {"epoch_length": 8, "validate_every": 0}
+
+
+@pytest.mark.parametrize("name", ["pocket", "bcm", "diam"])
+def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
+    stage = "meta" if name == "pocket" else "base"
+    path = mini_yaml(
+        name,
+        run={"device": "cuda", "precision": "auto", "base_folder": str(tmp_path / "base")},
+        test={"episodes": 4, "pictures": 1},
+        model={"encoder": {"backbone": NARROW, "weights": None}},
+        **{f"{stage}_stage": SHORT},
+    )
+    assert train_stage(stage, read_config(path), resume=False, overwrite=False) == 0
+    (result,) = run_test(read_config(path))
+    bf16 = "bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
+    assert (result["training"][0]["precision"], result["precision"]) == (bf16, "float32")
+
+
+def test_fp16_and_calibration(mini_yaml, gpu) -> None:
+    path = mini_yaml(
+        "ssp",
+        run={"device": "cuda", "precision": "fp16"},
+        meta_stage=SHORT,
+        model={"encoder": {"backbone": "timm/test_resnet", "weights": None}},
+        data={"shot": 2},
+    )
+    assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 0
+    with contextlib.suppress(UserError):  # a network of two steps tells nothing apart
+        calibrate(read_config(path, ["test.episodes=6"]))

@@ -1,1 +1,0 @@
-"""Checkpoints: one format, what a run starts from, and the checks before it continues."""

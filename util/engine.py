@@ -1,0 +1,467 @@
+"""A method with its weights, ready to predict photos: all that ``photos/`` knows of the engine.
+
+Photos and labels enter as tensors of the input's size, supports are kept as shots, and margins come back. Config,
+weights, device, precision, text vectors, base classes and calibration stay behind it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import RLock
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.contract import FewShotModel
+from model.episode import IGNORE, Episode, NamedEpisode
+from model.kinds.generalised import Cells, GeneralisedModel, base_logits
+from model.kinds.training_free import TrainingFreeSettings
+from model.mismatch import ModelMismatch
+from model.parts.with_encoder import WithEncoder
+from model.registry import class_of, every_model, models
+from model.tensors.mask import fixed_shapes
+from util.config.compose import source_of
+from util.config.read import from_checkpoint, read_config, to_dict
+from util.config.settings import Config
+from util.config.tree import override
+from util.data.images.views import BLOCK, OF_PHOTOS, View, channels_first
+from util.data.words.text import NO_TEXT
+from util.data.words.vectors import find_row
+from util.evaluate.calibration import Calibration, find_calibration
+from util.evaluate.refine import refined, without_specks
+from util.evaluate.store import ShotStore, Support
+from util.files import REPOSITORY
+from util.files.errors import UserError
+from util.run import checkpoint
+from util.run.context import with_data
+from util.run.device import HALF, autocast, describe, pick_device, precision_of_test
+from util.run.network import build_model, check_finite, prepare_network
+from util.run.run import Run
+from util.run.weights import Weights, load_weights
+
+__all__ = [
+    "MAX_SIDE",
+    "OUTLOOK",
+    "SHIPPED",
+    "Calibration",
+    "ClassText",
+    "LoadedMethod",
+    "Scores",
+    "SupportBatch",
+    "load_method",
+    "refined",
+    "without_specks",
+]
+SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
+COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
+OUTLOOK = (
+    "masks of objects outside the 20 trained classes overlap them by 28 % on average; SAM-type weights do better: "
+    "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
+)
+VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
+UNNAMED = "the examples have no class name"
+NAME_IT = "; write --support CLASS=PHOTO:ANNOTATION"
+KEPT_GIB = 1.0  # of shots of supports
+MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
+
+
+@dataclass(frozen=True)
+class ClassText:
+    """The values that a method reads for the name of a class."""
+
+    name: str | None  # None for a class without one
+    class_id: int = 0  # 1-based id of the weights' data set, 0 for a class that the data set lacks
+    vector: np.ndarray | None = None  # text vector, (T,) float32; None for methods that read none
+    note: str = ""  # one line on the source of the vector
+
+
+@dataclass
+class SupportBatch:
+    """Supports that a method sees together, and what it keeps of them."""
+
+    image: Tensor  # (1, K, 3, S, S) float32
+    label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
+    shots: list[Any]  # of each support; [] for methods that keep nothing
+
+    def outside_inference(self) -> "SupportBatch":
+        """Return a copy whose tensors are no longer of the inference mode."""
+        return SupportBatch(self.image.clone(), self.label.clone(), [shot.each(torch.clone) for shot in self.shots])
+
+
+@dataclass
+class Scores:
+    """The answers of a method for B queries by n batches of supports, in their order."""
+
+    margins: Tensor  # logits of the object minus the background's, (B, n, S, S) float32
+    presence_features: Tensor | None  # its own numbers on whether the object is there, (B, n, E) float32
+
+
+@dataclass
+class LoadedMethod:
+    """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
+
+    run: Run  # whose ``test.checkpoint`` names the weights
+    network: FewShotModel
+    device: torch.device
+    precision: str
+    view: View
+    weights: Weights  # where those of the network came from
+    note: str = ""  # a line that says which method or weights were taken where none were named
+    lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
+    store: ShotStore = field(init=False, default_factory=lambda: ShotStore(KEPT_GIB))
+
+    def __post_init__(self) -> None:
+        self.store.use_for(self.network)
+
+    @property
+    def title(self) -> str:
+        """The name of the method, for people."""
+        return self.network.title
+
+    @property
+    def source(self) -> str:
+        """The file of the weights, or why there is none."""
+        return self.weights.source
+
+    @property
+    def place(self) -> str:
+        """The device and the precision, for people."""
+        return f"{describe(self.device)} in {self.precision}"
+
+    @property
+    def has_half_precision(self) -> bool:
+        """Whether it computes in 16 bits."""
+        return self.precision in HALF
+
+    @property
+    def views_at_once(self) -> int:
+        """The number of photos, or of their tiles, in one forward pass; on a CPU one: several take longer each."""
+        asked = self.run.config.test.batch
+        if isinstance(asked, int):
+            return asked
+        return 1 if self.device.type == "cpu" else VIEWS
+
+    @property
+    def input(self) -> str:
+        """The rule and the size of its input, for people."""
+        return f"{self.view.rule} {self.view.side} x {self.view.side}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the method."""
+        return to_dict(self.run.config)["model"]
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether it reads text vectors."""
+        return self.run.context.vectors is not None
+
+    @property
+    def learns(self) -> bool:
+        """Whether it was trained."""
+        return self.network.learns
+
+    @property
+    def trained_shots(self) -> int | None:
+        """The number of shots that its weights were trained for; None if they serve any number."""
+        return self.network.shots_of(self.network.state_dict())
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether it is a method over an encoder of images."""
+        return isinstance(self.network, WithEncoder)
+
+    def calibration(self) -> Calibration | None:
+        """Return the calibration of these weights; None if there is none."""
+        return find_calibration(self.run.config, self.weights.source, self.weights.digest, self.precision)
+
+    def outlook(self, name: str | None) -> str:
+        """Return the line on classes that the shipped weights were not trained on; empty for others and other weights.
+
+        A class without a name may be any.
+        """
+        if Path(self.weights.source).resolve() != SHIPPED.resolve():
+            return ""
+        trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
+        if name is not None and _letters(name) in trained:
+            return ""
+        return OUTLOOK
+
+    def digest(self, *facts: str) -> "hashlib._Hash":
+        """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
+        settings = to_dict(self.run.config)
+        settings["run"]["precision"] = self.precision  # whatever was asked
+        settings["test"]["precision"] = None
+        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
+        return hashlib.sha256(json.dumps(decisive).encode())
+
+    def export_facts(self) -> dict[str, Any]:
+        """Return what another program must know to make the input of an exported graph."""
+        mean = std = None
+        if isinstance(self.network, WithEncoder):
+            mean, std = self.network.encoder.normalisation()
+        return {
+            "licence_of_encoder_weights": self.weights.encoder_licence,
+            "canvas": {"side": self.view.side, "rule": self.view.rule, "multiple": BLOCK},
+            "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
+        }
+
+    def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
+        image, label = self.view.apply(image, label)
+        return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
+
+    def back(self, margin: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """Return a map (S, S) of the input on the pixels of its photo, (H, W)."""
+        return self.view.back(margin, size, self.view.rule)
+
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """Enclose a forward pass: in its precision, one thread at a time, since encoders keep what a pass needs.
+
+        UserError: the supports do not fit the method.
+        """
+        try:
+            with self.lock, autocast(self.device, self.precision):
+                yield
+        except ModelMismatch as error:
+            raise UserError(str(error)) from None
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """Enclose a trace of a forward pass: as ``forward_pass``, in shapes that no value decides."""
+        with self.forward_pass(), fixed_shapes():
+            yield
+
+    @torch.inference_mode()
+    def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
+        """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
+        supports = [Support(_digest_of(pair), *pair) for pair in zip(image_n3ss, label_nss, strict=True)]
+        with self.forward_pass():
+            return self.store.shots(supports)
+
+    @torch.inference_mode()
+    def predict(self, query: Tensor, supports: Sequence[tuple[SupportBatch, ClassText]]) -> Scores:
+        """Return the scores of queries (B, 3, S, S) by supports of classes; UserError: they are not finite."""
+        with self.forward_pass():
+            return self.scores_of(query, supports, check=True)
+
+    def scores_of(
+        self, query: Tensor, supports: Sequence[tuple[SupportBatch, ClassText]], check: bool = False
+    ) -> Scores:
+        """Return the scores within ``forward_pass`` or ``traced``; a trace can ``check`` no values."""
+        output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
+        if check:
+            check_finite(output)
+        logits = output.logits.float()
+        features = output.presence_features
+        return Scores(logits[:, 1:] - logits[:, :1], None if features is None else features.float())
+
+    def _episode(self, query: Tensor, supports: SupportBatch, text: ClassText) -> Episode:
+        """Return the episode of B queries of unknown labels, of base classes too where the network reads them."""
+        count, device = len(query), query.device
+        unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
+        vector = None
+        if text.vector is not None:
+            vector = torch.from_numpy(text.vector).to(device).expand(count, -1)
+        return NamedEpisode(
+            query=query,
+            query_label=unknown,
+            support=supports.image.expand(count, -1, -1, -1, -1),
+            support_label=supports.label.expand(count, -1, -1, -1),
+            class_id=zero + text.class_id,
+            base_id=zero,
+            number=zero,
+            query_base_label=unknown if self.network.reads_base_labels else None,
+            text=vector,
+            shots=supports.shots or None,
+            name=text.name,
+        )
+
+    def read_name(self, name: str | None, vectors: Path | None) -> ClassText:
+        """Return what the method reads of a class name.
+
+        The id is that of the data set's class of the same name (upper and lower case are equal), else 0. The vector is
+        that class's, else that of the word in ``vectors``, a file of word vectors, else the mean over the data set's
+        classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
+        """
+        data, table = self.run.config.data, self.run.context.vectors
+        class_id = _class_id(name, data.classes)
+        if table is None:
+            lacks_name = name is None and self.run.config.model.reads_names
+            return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
+        if class_id:
+            return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
+        if vectors is not None and name:
+            vector = find_row(vectors, name)
+            if vector is not None:
+                if len(vector) != table.shape[1]:
+                    sizes = f"{len(vector)} numbers, this model was trained with {table.shape[1]}"
+                    raise UserError(f"{vectors}: has vectors of {sizes}")
+                return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
+        if name is None:
+            why, fix = UNNAMED, NAME_IT
+        elif vectors is None:
+            why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
+        else:
+            why, fix = f"{name}: not a class of {data.name} and not a word of {vectors}", ""
+        note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
+        return ClassText(name, 0, table[1:].mean(0), note)
+
+    @property
+    def base_classes(self) -> list[ClassText]:
+        """The classes that the weights label without supports; UserError: none, or not those of the config."""
+        config = self.run.config
+        if self.network.base_classifier is None or config.test.trained_on is not None:
+            holder = f"{self.source} ({self.title})"
+            raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
+        return [ClassText(config.data.classes[i - 1], i) for i in self.run.context.fold.base]
+
+    @property
+    def fits_new_classes(self) -> bool:
+        """Whether it fits new classes among the base ones, all at once, and segments none by its supports alone."""
+        return isinstance(self.network, GeneralisedModel)
+
+    def fit(self, shots: Sequence[Sequence[Any]], names: Sequence[str]) -> Any:
+        """Return what ``base_margins`` needs of new classes, whose supports' shots these are.
+
+        UserError: an object covers too few cells.
+        """
+        network: Any = self.network
+        numbered = list[list[Cells]]()
+        for number, of_class in enumerate(shots, len(self.base_classes) + 1):
+            numbered.append([replace(x, label=torch.where(x.label == 1, number, x.label)) for x in of_class])
+        with self.forward_pass():
+            return network.fit(numbered, names)
+
+    @torch.inference_mode()
+    def base_margins(self, query: Tensor, valid: Tensor, fitted: Any) -> Tensor:
+        """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
+
+        Those of the classes of ``fit`` follow, if any are ``fitted``. ``valid`` (B, S, S) bool is False in the padding.
+        """
+        with self.forward_pass():
+            network: Any = self.network
+            logits = network.segment(query, valid, fitted) if self.fits_new_classes else base_logits(network, query)
+        return logits[:, 1:] - logits[:, :1]
+
+    def for_materials(self) -> "LoadedMethod":
+        """Return the method ``for_materials``, on the encoder of this one."""
+        network = cast(WithEncoder, self.network)
+        name, method = next((name, cls) for name, cls in models().items() if cls.for_materials)
+        made: Any = method.Settings(name=name, encoder=network.settings.encoder)  # type: ignore[call-arg]
+        settings = cast(TrainingFreeSettings, made)
+        settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
+        run = Run(replace(with_data(self.run.config, text=NO_TEXT), model=settings))
+        other = cast(WithEncoder, build_model(run.config, 0, self.view.side))
+        other.encoder = network.encoder
+        other.to(self.device).eval()
+        return replace(self, run=run, network=other)
+
+
+def load_method(
+    weights: str | Path | None,
+    config: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    side: int | None = None,
+    device: str | None = None,
+    keep_base: bool = False,
+) -> LoadedMethod:
+    """Return the method of a checkpoint, ready to predict; other arguments as ``Segmenter``.
+
+    Args:
+        weights: a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``.
+        config: YAML, from this folder or this project's, or an experiment such as ``split0 pascal --model insid3``;
+            None for the one in the checkpoint.
+        keep_base: take a base stage's checkpoint too, as a network of the method ``for_base_stages``.
+
+    UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
+    """
+    is_default = weights is None and config is None
+    overrides = [*overrides, "test.fuse=features"]  # of masks, a network would have one shot
+    if is_default:
+        weights = SHIPPED
+    if weights is not None:
+        overrides.append(override("test.checkpoint", str(weights)))
+    if config is not None:
+        settings = _settings_of(config, overrides)
+    else:
+        settings = _settings_in_checkpoint(str(weights), overrides, keep_base)
+    run, data = Run(settings), settings.data
+    side = side or data.size
+    _check_side(side, settings)
+    torch_device = pick_device(device or settings.run.device)
+    network, loaded = load_weights(run.context, side)
+    precision = precision_of_test(settings, torch_device)
+    prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
+    note = f"weights: {loaded.source}" if weights is None else ""
+    if is_default:
+        title = class_of(settings.model).title
+        note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+    return LoadedMethod(
+        run=run,
+        network=network.eval(),
+        device=torch_device,
+        precision=precision,
+        view=View(OF_PHOTOS, side, side),
+        weights=loaded,
+        note=note,
+    )
+
+
+def _settings_of(config: str | Path, overrides: list[str]) -> Config:
+    """Return the settings of a config, with those of its checkpoint's training."""
+    return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
+
+
+def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:
+    """Return the settings in a checkpoint; of a base stage's, if ``keep_base``, for the method ``for_base_stages``."""
+    content = checkpoint.read(weights)
+    if not checkpoint.is_own(content):
+        fix = "name that of its training: --config config/pascal/X.yaml"
+        raise UserError(f"{weights}: contains no config; {fix}")
+    settings = from_checkpoint(content["config"], weights, overrides)
+    if not keep_base or content["stage"] != "base":
+        return settings
+    name, method = next((name, cls) for name, cls in every_model().items() if cls.for_base_stages)
+    model = method.Settings(name=name, encoder=settings.model.encoder)  # type: ignore[call-arg]
+    return replace(with_data(settings, text=NO_TEXT), model=model)
+
+
+def _check_side(side: int, settings: Config) -> None:
+    """Refuse (UserError) a side of the input that the model does not take."""
+    trained = settings.data.size
+    if side == trained:
+        return
+    cls = class_of(settings.model)
+    sides = cls.sizes_around(side, settings.model)
+    if side != sides[0] or side != cls.nearest_side(side, settings.model):
+        near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
+        raise UserError(f"--resize {side}: the model does not take this side; {near}")
+
+
+def _digest_of(tensors: Sequence[Tensor]) -> bytes:
+    """Return a digest of the content of tensors."""
+    out = hashlib.blake2b()
+    for tensor in tensors:
+        out.update(tensor.cpu().numpy().tobytes())
+    return out.digest()
+
+
+def _letters(name: str) -> str:
+    """Return a name as it is compared: ``Dining table`` and ``diningtable`` are equal."""
+    return re.sub(r"[\W_]", "", name).casefold()
+
+
+def _class_id(name: str | None, classes: Sequence[str]) -> int:
+    """Return the 1-based id of a class of a data set, whatever its case; 0 for another name, or none."""
+    ids = {known.lower(): class_id for class_id, known in enumerate(classes, 1)}
+    return 0 if name is None else ids.get(name.lower(), 0)

@@ -1,0 +1,1 @@
+"""A run: its device, processes, data and network, its folder, its checkpoints and what they start from."""

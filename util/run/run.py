@@ -1,0 +1,348 @@
+"""A run: its config, the folders and state of its stages, its weights, and how these were trained."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from model.registry import class_of
+from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
+from util.config.read import read_config, to_dict
+from util.config.settings import Config, StageSettings
+from util.config.tree import find, override
+from util.files import kept_json
+from util.files.errors import UserError
+from util.files.launcher import is_first_of_machine
+from util.run import checkpoint
+from util.run.context import RunContext, make_run_context, network_config, with_data
+from util.run.origin import OTHER, Origin
+
+log = logging.getLogger("symnet")
+METRICS = "metrics.json"
+NO_CHECKPOINT = "none"
+OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+TRAINING_FREE = "training-free"
+UNTRAINED = "untrained"
+FOREIGN = "foreign"
+ALLOW = "--allow-changes"
+# Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
+OPTIONS, RUN = "options", "run"
+OF_TESTS = ("test", "protocols")  # sections
+PRECISION = "run.precision"
+# Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
+HARMLESS = (
+    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
+    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
+    *("data.images", "data.masks", "data.image_suffix", "data.train_list"),
+    *("data.validation_list", "imports"),
+    *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
+)
+OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of a stage's training and its state."""
+
+    path: Path
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a training that can be resumed."""
+        return (self.path / LAST).exists() or (self.path / PREVIOUS).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it holds a completed training."""
+        return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
+
+    @property
+    def started(self) -> bool:
+        """Whether a training was started here, of which there may be no checkpoint yet."""
+        return (self.path / ENVIRONMENT).exists()
+
+    @property
+    def run(self) -> str | None:
+        """The name of the run that trained it last; None: not known."""
+        return kept_json(self.path / ENVIRONMENT).get(RUN)
+
+    @property
+    def options(self) -> list[str]:
+        """The overrides that its training was begun, or last continued, with."""
+        return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
+
+    def newest(self) -> dict[str, Any]:
+        """Return the content of the last checkpoint, else of the one before; UserError if neither can be read."""
+        try:
+            return checkpoint.read(self.path / LAST)
+        except UserError as error:
+            if not (self.path / PREVIOUS).exists():
+                raise
+            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
+            return checkpoint.read(self.path / PREVIOUS)
+
+    def check_free(self, resume: bool, overwrite: bool) -> None:
+        """Refuse (UserError) a run here that is neither to be resumed nor overwritten, and none here to resume."""
+        checkpoints = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
+        if resume and not checkpoints:
+            raise UserError(f"{self.path / LAST}: nothing to resume here; omit --resume")
+        if not checkpoints or resume or overwrite:
+            return
+        fix = "start again with --overwrite, or set another run.name"
+        if checkpoints != [BEST]:
+            fix = f"continue it with --resume, or {fix}"
+        raise UserError(f"{self.path}: holds a run already ({', '.join(checkpoints)}); {fix}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as a command's config names it: its folders, its weights, and how these were trained."""
+
+    config: Config
+
+    @cached_property
+    def context(self) -> RunContext:
+        """The fold, the model class and the text vectors; errors as ``make_run_context``."""
+        return make_run_context(self.config)
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
+        run = self.config.run
+        if stage == "base" and run.base_folder:
+            return Path(run.base_folder)
+        return Path(run.folder) / str(run.name) / stage_name(stage, self.config.data.shot)
+
+    def at(self, stage: str) -> StageFolder:
+        """Return the folder and state of a stage (base, meta)."""
+        return StageFolder(self.folder(stage))
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages of its training, in their order."""
+        stages = []
+        if self.config.base_stage is not None:
+            stages.append("base")
+        if not class_of(self.config.model).only_base_stage:
+            stages.append("meta")
+        return stages
+
+    @property
+    def trained(self) -> Path:
+        """The folder of the stage, the meta stage, that a test loads its weights from.
+
+        It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights;
+        the base stage's of a model that trains nothing else.
+        """
+        model_class = class_of(self.config.model)
+        if model_class.only_base_stage:
+            return self.folder("base")
+        folder = Run(network_config(self.config)).folder("meta")
+        if model_class.shots_share_weights and not folder.exists():
+            return Run(with_data(self.config, shot=1)).folder("meta")
+        return folder
+
+    def discard_tests(self, stage: str) -> int:
+        """Rename the results of the run's tests of a stage's weights, which are about to be replaced; return how many.
+
+        They are told by the stage's folder that they state, wherever the run lay then.
+        """
+        trained = self.folder(stage)
+        results = Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}")
+        count = 0
+        for path in results:
+            result = kept_json(path)
+            is_own = result.get("weights_mark") in ("", "last")
+            if is_own and Path(str(result.get("checkpoint"))).parent.name == trained.name:
+                path.replace(path.with_name(DISCARDED))
+                count += 1
+        return count
+
+    @property
+    def weights(self) -> Path | str:
+        """The path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
+        wanted = self.config.test.checkpoint
+        if not class_of(self.config.model).learns:
+            return TRAINING_FREE
+        if wanted == NO_CHECKPOINT:
+            return UNTRAINED
+        return self.trained / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
+
+    @property
+    def weights_origin(self) -> str:
+        """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
+        if self.config.test.allow_fold_mismatch:
+            return FOREIGN
+        source = self.weights
+        if isinstance(source, str):
+            return source if source == UNTRAINED else ""
+        marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
+        return marks.get(source.resolve(), FOREIGN)
+
+    def with_training_options(self, stage: str) -> Run:
+        """Return the run with the options that a stage's training was begun with and that the command does not name.
+
+        A base stage that another run, which shares it, trained last has options of that run.
+        """
+        is_shared = stage == "base" and self.config.run.base_folder
+        if is_shared and self.at(stage).run != self.config.run.name:
+            return self
+        return self._with(self.at(stage).options, self.folder(stage))
+
+    def with_checkpoint_config(self) -> Run:
+        """Return the run as a test takes it: with data and model of its checkpoint, whose run it may be or another.
+
+        Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
+        training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
+        itself, which a result names where they differ, stay.
+        """
+        source = self.weights
+        if isinstance(source, str) or not source.exists():
+            return self
+        is_own = self.weights_origin in ("", "last")
+        overrides = _training_options(source.parent) if is_own else {}
+        for key, trained in self._settings_of(source, takes_data=is_own or self.config.test.trained_on is None).items():
+            overrides.setdefault(key, override(key, trained))
+        return self._with([*overrides.values()], source.parent if is_own else source)
+
+    def _settings_of(self, source: Path, takes_data: bool) -> dict[str, Any]:
+        """Return the settings of model, and of data, of a checkpoint that differ from the run's and may be taken."""
+        sections = ("data", "model") if takes_data else ("model",)
+        refused = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # if they differ
+        merged = to_dict(self.config)
+        settings = {}
+        for key, (trained, _) in self.training_differences(checkpoint.read(source)).items():
+            section, _, name = key.partition(".")
+            is_known = find(merged, key, ...) is not ...
+            if section in sections and name not in refused and is_known:
+                settings[key] = trained
+        return settings
+
+    def _with(self, options: list[str], place: Path) -> Run:
+        """Return the run with options of a training that the command does not name; a line says which."""
+        given = {"run.folder", "run.name", "run.device", "data.shot", *map(_key, self.config.given)}
+        kept = [text for text in options if _key(text) not in given]
+        if not kept:
+            return self
+        if is_first_of_machine():
+            print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
+        return Run(read_config(self.config.source, [*kept, *self.config.given]))
+
+    def training_differences(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
+        differences: dict[str, tuple[Any, Any]] = {}
+        for training in checkpoint.training_of(content):
+            stage = training["stage"]
+            before = {**content["config"], f"{stage}_stage": training["settings"]}
+            differences |= self.differing(before, stage)
+        return differences
+
+    def shared(self, content: dict[str, Any]) -> list[str]:
+        """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
+        if content["stage"] != "base":
+            return []
+        differences = self.differing(content["config"], "meta")
+        return as_texts({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
+
+    def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
+        """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
+
+        A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
+        runs. ``before``: the merged config of the training, as its checkpoints hold it.
+        """
+        of_others = ("data", "model", "run") if stage == "base" else ("data.shot", "data.rare_classes", PRECISION)
+        return _differing(before, to_dict(self.config), stage, (*HARMLESS, *of_others))
+
+
+def as_texts(differing: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return each of differing settings as a text, such as ``meta_stage.epochs = 1, now 100``."""
+    return [f"{key} = {old}, now {new}" for key, (old, new) in differing.items()]
+
+
+def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
+    """Refuse a checkpoint that this training does not continue.
+
+    Args:
+        content: of the checkpoint.
+        state: the entries of this run's checkpoints beside weights and progress.
+        path: of the checkpoint, for messages.
+        allow_changes: whether settings and precision may be others.
+
+    Raises:
+        UserError: it is of another length, batch, list or photos, of other settings or another precision, or no
+            training.
+    """
+    if not checkpoint.is_own(content):
+        raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
+    if "content" not in content:  # of a version that compared sizes
+        log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
+    origin = Origin.of_training(content)
+    among = [fact for fact in OTHER if not (fact == "code" and allow_changes)]
+    if other := origin.differences(Origin.of_training(state), among):
+        fix = "restore them, or start again with --overwrite"
+        raise UserError(f"{path}: was trained with {', '.join(other)} than those of today; {fix}")
+    differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
+    if not differences or allow_changes:
+        return
+    shown, others = as_texts(differences)[:5], len(differences) - 5
+    if others > 0:
+        shown.append(f"and {others} more")
+    changed = f"settings that decide the result were changed since ({'; '.join(shown)})"
+    undo = "undo the change"
+    if [*differences] == [PRECISION]:  # perhaps another machine, not another setting
+        undo = f"go on as begun by --set {PRECISION}={differences[PRECISION][0]}"
+    raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
+
+
+def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
+    config = content["config"]
+    run = {key: value for key, value in config.get("run", {}).items() if key != "precision"}
+    precision = checkpoint.precision_of(content)
+    if precision is not None:
+        run["precision"] = precision
+    return {**config, "run": run}
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the keys in which two configs differ, as ``section.key``."""
+    keys = []
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys += changed_settings(old, new, f"{prefix}{key}.")
+        elif old != new:
+            keys.append(f"{prefix}{key}")
+    return keys
+
+
+def _differing(
+    before: dict[str, Any], now: dict[str, Any], stage: str, harmless: tuple[str, ...]
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that decide the weights at a stage's end and differ; one that ``before`` lacks does not."""
+    differences: dict[str, tuple[Any, Any]] = {}
+    for key in changed_settings(before, now):
+        new = find(now, key)
+        if _decides(key, stage, harmless) and find(before, key, new) != new:
+            differences[key] = find(before, key), new
+    return differences
+
+
+def _decides(key: str, stage: str, harmless: tuple[str, ...]) -> bool:
+    """Return whether a setting decides the weights at a stage's end."""
+    section, _, name = key.partition(".")
+    if section.endswith("_stage"):
+        return section == f"{stage}_stage" and name not in OF_STAGE
+    return not any(key == end or key.startswith(f"{end}.") for end in harmless)
+
+
+def _training_options(folder: Path) -> dict[str, str]:
+    """Return the options that the training in a folder was begun with, by their keys, but for those of tests."""
+    options = {_key(text): text for text in StageFolder(folder).options}
+    return {key: text for key, text in options.items() if key.partition(".")[0] not in OF_TESTS}
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()

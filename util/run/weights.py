@@ -1,0 +1,402 @@
+"""The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.code import changed_code, code_of
+from model.contract import FewShotModel, Trainable
+from model.encoders.registry import downloadable
+from model.encoders.settings import EncoderSettings
+from model.mismatch import ModelMismatch
+from model.registry import class_of, published_layout
+from util.config.folds import MAX_INDEX, Fold, has_class_maps
+from util.config.read import from_checkpoint, to_dict
+from util.config.settings import Config
+from util.files import project_path
+from util.files.errors import UserError
+from util.files.launcher import is_first_of_machine
+from util.run import checkpoint
+from util.run import run as runs
+from util.run.checkpoint import FOLD
+from util.run.context import RunContext
+from util.run.data import listed_for_training
+from util.run.device import gpu_count
+from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of
+from util.run.network import build_model
+from util.run.origin import Origin
+from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A record of the weights in a network: where they came from and how they were trained."""
+
+    source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
+    trained_with: dict[str, Any] | None  # data settings, ``model`` section and precision of the training, if known
+    digest: str  # of all named tensors
+    parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
+    note: str  # a line for the log, such as the tensors of the encoder that stayed random
+    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
+    encoder_data: str | None  # the data that those weights were trained on, where it is known
+    training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
+    photos: frozenset[str] | None = None  # digests of those that it was trained on; None: not known
+    training_differences: list[str] = field(default_factory=list)  # what the training had otherwise, in words
+
+
+def init_network(
+    run: Run, stage: str, resume: bool, base: str | Path | None = None
+) -> tuple[FewShotModel, str, dict[str, Any]]:
+    """Return the model as a run's stage starts from it, a line for the log, and the content of the base stage's file.
+
+    The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
+    base stage's checkpoint.
+
+    Args:
+        run: whose stage it is.
+        stage: base or meta.
+        resume: the model gets random values, which the run's own checkpoint replaces.
+        base: the base stage's checkpoint; default that of the run, if it is still what the run would train.
+
+    Raises:
+        UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
+            model learns from the base classes of a photo, and the data set has a mask of one class.
+    """
+    _check_start(run, stage, base)
+    context = run.context
+    network = build_model(run.config, context.text_width)
+    if resume:
+        return network, "", {}
+    if stage == "base" or not context.model_class.has_base_stage:
+        return network, fill_encoder(run.config, network), {}
+    start = Path(base or run.folder("base") / BEST)
+    if not start.exists():
+        fix = f"train it first: python train_base.py {run.config.source}, or name one with --checkpoint"
+        raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
+    content = load_checkpoint(context, network, "base", start)
+    is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()
+    refusal = trained_otherwise(run, "base", start.parent, content) if is_checked else ""
+    if refusal:
+        raise UserError(refusal)
+    return network, f"base stage: {start}", content
+
+
+def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
+    """Refuse (UserError) a stage that data set or model do not have, and a base stage for a model without one."""
+    source = run.config.source
+    model_class = class_of(run.config.model)
+    if problem := cannot_train(run.config):
+        raise UserError(f"{source}: {problem}; take another data set or method")
+    if model_class.only_base_stage and stage == "meta":
+        raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
+    if base is not None and not model_class.has_base_stage:
+        raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
+
+
+def start_problem(run: Run, base: str) -> str:
+    """Return why a run's meta stage cannot start from a base stage's checkpoint; '' if it can."""
+    config = run.config
+    context = RunContext(config, Fold.of(config.data), class_of(config.model), vectors=None)  # which it does not load
+    try:
+        _check_start(run, "meta", base)
+        load_checkpoint(context, build_model(config, text_width=1), "base", base)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
+    """Return in words why a run does not take a training of a stage that is there; '' if it does.
+
+    It was trained with other settings; if it is finished, also on another list or other photos, with other text vectors
+    or from other initial weights, as far as today's are here to compare. A training that continues is asked for these
+    by ``check_continues``. A base stage with other settings of data and run, which runs share, has a list of its own.
+
+    Args:
+        run: that might take it.
+        stage: base or meta.
+        folder: of the training.
+        content: of its checkpoint.
+        finished: whether the training is.
+    """
+    differences = as_texts(run.differing(content["config"], stage))
+    if finished:
+        today = Origin.of_training(_entries_of_today(run, stage, content))
+        differences += [f"{other} than today's" for other in Origin.of_training(content).differences(today)]
+    if not differences:
+        return ""
+    last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
+    fix = f"undo the change, train it again with --overwrite, or {last}"
+    if not finished:
+        fix += f"; if its steps are the same, {runs.ALLOW} continues it"
+    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {fix}"
+
+
+def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Return entries of a checkpoint as a training of today would write them, as far as what they need is here."""
+    now: dict[str, Any] = {}
+    if not run.shared(content):
+        with suppress(UserError):
+            images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
+            now |= {"data": images.digest, "content": images.files_digest}
+    if stage == "meta":
+        with suppress(UserError):
+            now["text"] = run.context.text_digest
+        now["code"] = code_of(run.context.model_class)
+    if content.get("start"):
+        with suppress(UserError):
+            starts_from_base = stage == "meta" and run.context.model_class.has_base_stage
+            base = run.folder("base") / BEST if starts_from_base else None
+            network, _, _ = init_network(run, stage, resume=False, base=base)
+            now["start"] = digest_of_start(network, stage)
+    return now
+
+
+def digest_of_start(network: FewShotModel, stage: str) -> str | None:
+    """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
+    has_base = stage == "meta" and type(network).has_base_stage
+    encoder = network.settings.encoder
+    if not has_base and (encoder is None or encoder.weights is None or encoder.weights in SOURCES):
+        return None
+    prefixes = ("encoder.", "base_learner.") if has_base else "encoder."
+    loaded = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(prefixes)}
+    return checkpoint.digest_of(loaded)
+
+
+def cannot_train(config: Config) -> str:
+    """Return in words why a method cannot be trained on a data set; '' if it can."""
+    data = config.data
+    model_class = class_of(config.model)
+    if model_class.reads_base_labels and not has_class_maps(vars(data)):
+        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
+        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
+    return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
+
+
+def fix_of_missing(path: Path, backbone: str | None) -> str:
+    """Return in words how to get a missing file of an encoder's weights, and what works without it."""
+    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
+    if path.parent.name == "base" and run.count("_") >= 2:
+        dataset, experiment, net = run.split("_", 2)
+        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
+    digits = checksum_of(path.name)
+    checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
+    fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
+    if backbone in downloadable():
+        plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
+        fix += f", or run python prepare.py weights {backbone} and add {plain}"
+    return fix
+
+
+def fill_encoder(config: Config, network: FewShotModel) -> str:
+    """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
+
+    It is "" for a method without encoder and networks.
+
+    A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
+    says how to get them, of another encoder, or of another fold.
+    """
+    start = config.model.encoder
+    if start is None:
+        networks = config.model.backbone()
+        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else ""
+    if start.weights is None:
+        return "encoder: random weights (model.encoder.weights is null)"
+    path = None if start.weights in SOURCES else project_path(start.weights)
+    try:
+        if path is None:
+            state = download(start.weights, start.backbone, network.encoder.torchvision)
+        else:
+            state = _stored_encoder(config, path)
+        missing = network.load_encoder(state, start.partial)
+    except ModelMismatch as error:
+        raise UserError(str(error) if path is None else f"{path}: {error}") from None
+    licence = encoder_licence(start, network)
+    return f"encoder: {start.weights}, {_filled(missing, licence)}"
+
+
+def _filled(missing: list[str], licence: str | None) -> str:
+    """Return what the line for the log says of a filled encoder: how many tensors are left random, and the licence."""
+    complete = "complete"
+    if missing:
+        complete = f"{len(missing)} tensors start from random values, such as {missing[0]}"
+    return f"{complete}; licence of the weights: {licence}" if licence else complete
+
+
+def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
+    if not path.exists():
+        raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
+    content = checkpoint.read(path)
+    if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
+        trained = content["config"]["data"]
+        now = to_dict(config)["data"]
+        other = [f"{key} = {trained.get(key)}, now {now[key]}" for key in FOLD if trained.get(key) != now[key]]
+        if trained.get("name") == now["name"] and other:
+            raise UserError(f"{path}: this encoder was trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
+    return checkpoint.weights_of(content)
+
+
+def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
+    """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
+    encoder = getattr(network, "encoder", None)
+    if start is None or encoder is None:
+        return getattr(network, "licence", None)
+    return licence_of(start.weights, encoder)
+
+
+def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
+    """Return the network of ``test.checkpoint`` for images of ``side`` (default ``data.size``), and its record.
+
+    UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+    """
+    config = context.config
+    run = Run(config)
+    source = run.weights
+    _check_source(run, source)
+    content = checkpoint.read(source) if isinstance(source, Path) else {}
+    trained = content["config"] if checkpoint.is_own(content) else None
+    other_classes = None if config.test.trained_on is None else _trained_classes(trained, str(source))
+    network = build_model(config, context.text_width, side, other_classes)
+    note = _fill(context, network, source, content)
+    differences = []
+    if trained is not None:
+        differences = _differences_of_training(run, content, Path(source).parent)
+    if differences:
+        note = f"the training had other settings: {'; '.join(differences)}"
+    parameters = list(network.parameters())
+    learnt = [parameter for parameter in parameters if parameter.requires_grad] if content else []
+    return network, Weights(
+        source=str(source),
+        trained_with=None if trained is None else _trained_with(content),
+        digest=checkpoint.digest_of(network.state_dict()),
+        parameters=(_size(parameters), _size(learnt)),
+        note=note,
+        encoder_licence=encoder_licence(config.model.encoder, network),
+        encoder_data=_encoder_data(network, trained),
+        training=checkpoint.training_of(content),
+        photos=checkpoint.photos_of(content) if content else frozenset(),
+        training_differences=differences,
+    )
+
+
+def _size(parameters: list[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _check_source(run: Run, source: Path | str) -> None:
+    """Refuse (UserError) a checkpoint of a method that is not trained, and one of the run's own that is missing."""
+    wanted = run.config.test.checkpoint
+    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
+    if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
+        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
+        raise UserError(f"{source}: these weights do not exist; {fix}")
+
+
+def _trained_classes(trained: dict[str, Any] | None, source: str) -> int | None:
+    """Return the number of base classes that weights learnt from, None if their training is not known."""
+    if trained is None:
+        return None
+    return len(Fold.of(from_checkpoint(trained, source).data).base)
+
+
+def _fill(context: RunContext, network: FewShotModel, source: Path | str, content: dict[str, Any]) -> str:
+    """Fill a network with what a test scores; return a line for the log; errors as ``load_weights``."""
+    if isinstance(source, str):
+        return fill_encoder(context.config, network)
+    if context.model_class.only_base_stage:
+        load_base_learner(context, network, source, content)
+        return ""
+    load_checkpoint(context, network, "meta", source, content)
+    if not checkpoint.is_own(content):
+        return ""
+    changed = runs.changed_settings(content["config"]["model"], to_dict(context.config)["model"])
+    return f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
+
+
+def _trained_with(content: dict[str, Any]) -> dict[str, Any]:
+    """Return data settings, model and precision of the training of one of our checkpoints."""
+    trained = content["config"]
+    return {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
+
+
+def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
+    """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
+    start = network.settings.encoder
+    encoder = getattr(network, "encoder", None)
+    if start is None or encoder is None:
+        return network.settings.pretraining
+    if trained is not None:
+        before = trained["model"].get("encoder") or {}
+        if "weights" in before:
+            return pretraining_of(before["weights"], encoder, before.get("pretraining"))
+    return pretraining_of(start.weights, encoder, start.pretraining)
+
+
+def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
+    """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
+    is_foreign = run.weights_origin == runs.FOREIGN
+    differing = run.training_differences(content)
+    if is_foreign:  # another training has other settings; that it was of another method is said
+        names = [] if run.context.model_class.only_base_stage else ["model.name"]
+        differing = {key: values for key, values in differing.items() if key in names}
+    differences = as_texts(differing)
+    if content.get("stage") == "meta" and "model.name" not in differing:
+        changed = changed_code(content.get("code", {}), code_of(run.context.model_class))
+        differences += [f"other code of {name}" for name in changed]
+    training = checkpoint.training_of(content)
+    if training and not content.get("finished") and not StageFolder(folder).finished:
+        step = training[-1]["step"]
+        steps = training[-1]["steps"]
+        if step != steps or not is_foreign:
+            differences.append(f"not finished (step {step} of {steps})")
+    return differences
+
+
+def load_checkpoint(
+    context: RunContext, network: FewShotModel, stage: str, path: str | Path, content: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Fill a model or its base stage's parts from a checkpoint; return the file's content.
+
+    Args:
+        context: of the run.
+        network: that is filled.
+        stage: meta, for the whole model, or base.
+        path: of the checkpoint.
+        content: of the file, if it has been read.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
+    """
+    content = content or checkpoint.read(path)
+    checkpoint.check_identity(content, context.config, stage, str(path))
+    texts = Origin.of_training({"text": context.text_digest})
+    if stage == "meta" and (other := Origin.of_training(content).differences(texts)):
+        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
+    target = network if stage == "meta" else network.base_stage()
+    checkpoint.load_state(target, content, str(path))
+    if stage == "base":
+        network.requires_grad_(True)
+        network.freeze()
+    return content
+
+
+def load_base_learner(context: RunContext, network: FewShotModel, path: Path, content: dict[str, Any]) -> None:
+    """Fill encoder and base learner, all that a model has, from a checkpoint of any stage and method that holds both.
+
+    UserError: the file holds none, or of another encoder, data set or fold.
+    """
+    checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
+    state = checkpoint.weights_of(content)
+    layout = None if checkpoint.is_own(content) else published_layout(state)
+    state = (layout.translate(state) if layout else None) or state
+    parts = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "base_learner."))}
+    if not any(name.startswith("base_learner.") for name in parts):
+        fix = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
+        raise UserError(f"{path}: holds no base learner; name {fix}")
+    checkpoint.load_state(network.base_stage(), parts, str(path))
+    network.freeze()

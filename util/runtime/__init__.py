@@ -1,1 +1,0 @@
-"""Every run needs these: its config with fold and texts, device, processes, network, data by number, folders."""
