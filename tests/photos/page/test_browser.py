@@ -267,7 +267,7 @@ def test_each_refused_request_is_shown(coins: Tab, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("no photo")
     coins.upload(text)
-    coins.says("0 photos added; text.jpg: this image is damaged or not an image")
+    coins.says("0 photos added; text.jpg: is no photo")
     coins.choose("Click")
     coins.click(COIN, key="Shift")
     coins.says("there is no mask to remove")
