@@ -46,7 +46,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none t
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
 ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # of an object in memory
-FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC"  # of photos
+NAMES_OF_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC"  # of photos
 HEIF = (".heic", ".heif")
 NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
@@ -138,7 +138,7 @@ def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
         raise TooLarge(f"{path}: has more than {MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         if isinstance(error, UnidentifiedImageError) and not stand_in(path):
-            raise UserError(f"{path}: is no {what} ({FORMATS}); restore it or leave it out") from None
+            raise UserError(f"{path}: is no {what} ({NAMES_OF_FORMATS}); restore it or leave it out") from None
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
 
 
