@@ -42,7 +42,6 @@ def test_a_photo_that_cannot_be_read_is_named(good_and_bad: Page) -> None:
 
 def test_actions_that_cannot_be_done_say_why(good_and_bad: Page) -> None:
     assert "another window" in good_and_bad.do("draw", photo="new.png", edits=[], before=77)
-    assert "no classifier of base classes" in good_and_bad.do("keep_base", on=True)
     assert "no longer open" in good_and_bad.get("scene?photo=gone.png")["error"]
 
 
