@@ -19,9 +19,9 @@ OTHER = {  # another value of every setting, by what it decides
         "query": "random",
         "supports": "first",
         "draw": "hsnet",
-        "support_pixels": 16,
         "ways": 2,
         "absent": 0.5,
+        "references": 2,
     },
     LIST: {"list_file": "val.txt"},  # whose digest tells
     VIEW: {"input": "letterbox", "side": 97, "smooth": True},

@@ -94,25 +94,20 @@ def draw_charts(path: Path, suffix: str) -> list[Path]:
     return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
 
 
-def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
+def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
     """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
-    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 4)
-    groups = rows[:, :1]
-    is_class = rows[:, 1:2] == np.unique(rows[:, 1])  # (ways, classes)
-    curves = []
-    for group in np.unique(groups):
-        member = is_class & (groups == group)
-        intersection = np.cumsum(member * rows[:, 2:3], axis=0)
-        union = np.cumsum(member * rows[:, 3:4], axis=0)
-        curves.append(mean_iou(intersection, union, np.cumsum(member, axis=0)))
+    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 3)
+    is_class = rows[:, :1] == np.unique(rows[:, 0])  # (ways, classes)
+    intersection = np.cumsum(is_class * rows[:, 1:2], axis=0)
+    union = np.cumsum(is_class * rows[:, 2:3], axis=0)
     last_ways = np.cumsum([len(ways) for ways in counts]) - 1
-    return np.mean(curves, 0)[last_ways]
+    return mean_iou(intersection, union, np.cumsum(is_class, axis=0))[last_ways]
 
 
 @styled()
 def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     """Return a chart of the mIoU of each output over the number of scored episodes."""
-    figure, axes = _chart(4.6, title)
+    figure, axes = chart(4.6, title)
     shown = {name: curve for name, curve in curves.items() if name != ALL_FOREGROUND}
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
@@ -133,7 +128,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     classes = [name for name in class_names(result).values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place
     bar_places = (len(outputs) + 1) * len(classes)
-    figure, axes = _chart(1.3 + 0.17 * bar_places, title(result))
+    figure, axes = chart(1.3 + 0.17 * bar_places, title(result))
     middle = (len(outputs) - 1) / 2
     for j, (name, ious) in enumerate(outputs.items()):
         places = np.arange(len(classes)) + (j - middle) * thickness
@@ -146,7 +141,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def _chart(height: float, title: str) -> tuple[Figure, Axes]:
+def chart(height: float, title: str) -> tuple[Figure, Axes]:
     """Return an empty chart, its height in inches."""
     from matplotlib.figure import Figure
 

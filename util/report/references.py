@@ -6,6 +6,7 @@ then the mean over queries.
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def _ious(manifest: Path, output: str, references: int, names: dict[str, str]) -
     """Return the IoUs (queries, references) in percent of each class, by the classes' order."""
     of_query: dict[tuple[int, int, int], list[float]] = defaultdict(list)
     for episode in read_manifest(manifest).episodes:
-        [(_, class_id, intersection, union)] = counts_of(episode, output)
+        [(class_id, intersection, union)] = counts_of(episode, output)
         question = episode["number"] // references
         of_query[class_id, episode["seed"], question].append(100 * intersection / max(union, 1))
     rows = defaultdict[str, list[list[float]]](list)
@@ -125,12 +126,12 @@ def reference_figure(paths: list[Path], protocol: str | None = None) -> Figure:
 
     Errors as of ``measured``.
     """
-    every = measured(paths, protocols=[protocol] if protocol else [])[::-1]  # the first on top
-    figure, axes = chart(1.5 + 0.5 * len(every), "how much the reference matters")
+    every = measured(paths, protocols=[protocol] if protocol else [])
+    figure, axes = chart(4.6, "how much the reference matters")
     differences = [(each.every - each.every.mean(1, keepdims=True)).ravel() for each in every]
-    axes.violinplot(differences, orientation="horizontal", showmedians=True, widths=0.9)
-    names = [one_line(f"{each.method}, {each.shot}-shot") for each in every]
-    axes.set_yticks(range(1, len(every) + 1), names)
-    axes.set(xlabel="IoU with each reference minus the mean IoU of its query, in percentage points")
-    axes.grid(axis="x", color=GRID_COLOUR)
+    axes.violinplot(differences, showmedians=True, widths=0.9)
+    names = [textwrap.fill(one_line(f"{each.method}, {each.shot}-shot"), 14) for each in every]
+    axes.set_xticks(range(1, len(every) + 1), names)
+    axes.set(ylabel="IoU minus the mean IoU of its query, in points")
+    axes.grid(axis="y", color=GRID_COLOUR)
     return figure
