@@ -67,8 +67,6 @@ class Common:
     calibration: Calibration | None  # of the network
     rule: Rule  # of the sliders
     numbers: Iterator[int]  # of changes
-    base: list[str]  # the base classes among the classes
-    keeps_base: bool = False  # whether results have the base classes
     renewed: int = 0  # number of the last change of what is not of one photo
 
     def renew(self) -> None:
@@ -369,9 +367,6 @@ class Photo:
         if self.names:
             probability[: len(self.names)] = self._probability()
         presence = None
-        calibration = self.common.calibration
-        if calibration is not None and None in self.presence.values():  # base classes share the mask
-            calibration = calibration.of_other_margins()
         min_presence = self.common.network_rule.min_presence
         if min_presence is not None:
             presence = [self._presence_of(name, mask) for name, mask in zip(names, masks, strict=True)]
@@ -382,14 +377,13 @@ class Photo:
             probability=probability,
             presence=presence,
             min_presence=min_presence,
-            calibration=calibration,
+            calibration=self.common.calibration,
             photo=self.path,
         )
 
-    def _presence_of(self, name: str, mask: np.ndarray) -> float | None:
-        """Return the presence score of a class, 1 if only edits show it; None of base classes."""
-        score = self.presence.get(name, 0.0)
-        return float(mask.any()) if score == 0 else score
+    def _presence_of(self, name: str, mask: np.ndarray) -> float:
+        """Return the presence score of a class, 1 if only edits show it."""
+        return self.presence.get(name) or float(mask.any())
 
     def picture(self, side: int) -> np.ndarray:
         """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""

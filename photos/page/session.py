@@ -8,7 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ class Session:
     """The state of the page, in a folder of earlier work, of results, or a new one; ``actions`` return notes."""
 
     def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
-        self.given = segmenter
+        self.segmenter = segmenter
         self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.out = out
         self.file = out / PAGE / "session.json"
@@ -66,7 +65,6 @@ class Session:
             network_rule=Rule(own_threshold, segmenter.min_presence),
             calibration=segmenter.calibration,
             rule=rule_of(kept.rule),
-            base=kept.base,
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
         self.photos = OpenPhotos(self.common)
@@ -78,17 +76,12 @@ class Session:
             names |= dict.fromkeys(photo.names)
         self.common.classes = [*names] or [UNNAMED]
         self.classes = Classes(self.common, self.photos, self.work)
-        self.trained = 0  # classes that the weights label without an example
-        with suppress(UserError):  # they have none
-            self.trained = len(segmenter.without_classes(keep_base=True).classes)
-        self.keep_base(kept.keeps_base)
         self.actions: dict[str, Callable[..., str | None]] = {
             "samples": self.samples,
             "open": self.open,
             "upload": self.upload,
             "annotations": self.annotations,
             "remove": self.remove,
-            "keep_base": self.keep_base,
             "draw": self.draw,
             "click": self.click,
             "box": self.box,
@@ -113,7 +106,7 @@ class Session:
         """Write what is in no photo's own files; the server does after each action."""
         photos = [str(photo.path) for photo in self.photos]
         common = self.common
-        kept = Kept(photos, common.classes, [*common.rule], common.base, common.keeps_base)
+        kept = Kept(photos, common.classes, [*common.rule])
         write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
@@ -125,7 +118,7 @@ class Session:
         whole = common.renewed >= since
         photos = sorted(self.photos, key=lambda photo: photo.name.casefold())
         return {
-            "title": f"{self.given.model.title}, {Path(self.given.model.source).name}",
+            "title": f"{self.segmenter.model.title}, {Path(self.segmenter.model.source).name}",
             "out": str(self.out),
             "now": next(common.numbers),
             "whole": whole,
@@ -134,12 +127,9 @@ class Session:
             "network_rule": common.network_rule,
             "job": self.work.state,
             "note": self.work.note,
-            "trained": self.trained,
             "archive": self.has_archive,
             "photos": [photo.row() for photo in photos if whole or photo.changed >= since],
             "classes": [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(common.classes, 1)],
-            "base": common.base,
-            "keeps_base": common.keeps_base,
         }
 
     @property
@@ -225,7 +215,7 @@ class Session:
 
         UserError: the photo cannot be read, or another one of its name is open.
         """
-        (support,) = self.given.without_classes().boxes_to_masks(None, [example.read()])
+        (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
         value = self.classes.value(example.name or UNNAMED)
         self._add([example.photo])
         photo = self.photos[writable(example.photo.name)]
@@ -235,16 +225,6 @@ class Session:
         label[(support.label == IGNORE) & (label == 0)] = IGNORE
         label[support.label == 1] = value
         photo.lay(label)
-
-    def keep_base(self, on: bool) -> None:
-        """Take the base classes of the weights into the next results, or leave them out."""
-        common = self.common
-        self.segmenter = self.given.without_classes(on)
-        names = [known.name for known in self.segmenter.classes]
-        common.base = names or common.base
-        common.keeps_base = bool(names)
-        common.classes += [name for name in names if name not in common.classes]
-        common.renew()
 
     def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
@@ -325,7 +305,7 @@ class Session:
             raise UserError(f"{photo}: this place is not on the photo; click on it")
         column, row = int(x), int(y)
         if value:
-            part = region_at(self.given, read_photo(target.path), column, row)
+            part = region_at(self.segmenter, read_photo(target.path), column, row)
         elif label[row, column] == 0:
             raise UserError("there is no mask to remove at this place")
         else:
@@ -337,7 +317,7 @@ class Session:
         target = self.photos[photo]
         self._check_value(value, least=1)
         (box,) = checked_edits([Edit(tool=BOX, value=value, radius=0, points=points)])
-        part = region_in_box(self.given, read_photo(target.path), box["points"])
+        part = region_in_box(self.segmenter, read_photo(target.path), box["points"])
         return self._outline(target, part, value, before)
 
     def _outline(self, photo: Photo, inside: np.ndarray, value: int, before: int) -> str:

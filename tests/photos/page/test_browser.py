@@ -151,7 +151,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture(params=["wide", "narrow"])
 def tab(request: pytest.FixtureRequest, chromium, served: Page, tmp_path: Path) -> Iterator[Tab]:
     """Return a tab with the page of a new session; at the end no script may have failed."""
-    served.session = served.server.session = Session(served.session.given, tmp_path / "out")
+    served.session = served.server.session = Session(served.session.segmenter, tmp_path / "out")
     is_narrow = request.param == "narrow"
     context = chromium.new_context(**(NARROW if is_narrow else WIDE))
     tab = Tab(context.new_page(), is_narrow)
@@ -267,7 +267,7 @@ def test_each_refused_request_is_shown(coins: Tab, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("no photo")
     coins.upload(text)
-    coins.says("0 photos added; text.jpg: this image is damaged or not an image")
+    coins.says("0 photos added; text.jpg: is no photo")
     coins.choose("Click")
     coins.click(COIN, key="Shift")
     coins.says("there is no mask to remove")
