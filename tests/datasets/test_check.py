@@ -60,7 +60,7 @@ def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
     for text in (
         "0 of 1 experiments can be run",
         f"python prepare.py mini --out {tmp_path / 'nowhere'}",
-        "python prepare.py weights resnet18",
+        "--set model.encoder.weights=torchvision",
     ):
         assert text in outcome.output
 
@@ -96,7 +96,7 @@ def few_configs(project: Path) -> Path:
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = check.experiments()
-    assert len(paths) == 76
+    assert len(paths) == 68
     monkeypatch.setattr(check, "experiments", lambda: [*paths[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
     for text in ("0 of 3 experiments can be run", "MISSING config", "MISSING data data/mini"):
