@@ -11,7 +11,7 @@ import torch
 
 from tests.datasets.printed import assert_done
 from tests.helpers.paths import REPOSITORY
-from util.config.compose import find_config
+from util.config.compose import find_config, methods
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.index import load_index
@@ -97,7 +97,7 @@ def few_configs(project: Path) -> Path:
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = check.experiments()
-    assert len(paths) == 76
+    assert len(paths) == 4 * len(methods())
     monkeypatch.setattr(check, "experiments", lambda: [*paths[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
     for text in ("0 of 3 experiments can be run", "MISSING config", "MISSING data data/mini"):
