@@ -202,6 +202,9 @@ class ProtocolSettings:
     # shows, and N - 1 others of the fold, drawn alike, which it may show or not. Each has K supports, in which pixels
     # of the other ways are ignored. Other classes of the query are background
     ways: int = bounded(1, 1, 254, decides=EPISODES)
+    # Episodes of a query that follow each other, each with other supports: the class's candidates in turn, in an order
+    # of the query's own, again in a new order when fewer than K are left
+    references: int = bounded(1, 1, decides=EPISODES)
     # Share of the episodes whose query is replaced by an image of the list without a pixel of the class. Then the
     # presence score is scored too, and the mask is empty where it is below its threshold (test.py --calibrate)
     absent: float = bounded(0.0, 0, 1, decides=EPISODES)
@@ -251,6 +254,8 @@ class ProtocolSettings:
             yield "supports", "needs query: pairs, one way and absent 0"
         if self.episodes is None and self.query != "pairs":
             yield "episodes", f"does not go with query: {self.query}; give a number"
+        if self.references > 1 and not (self.one_class and self.draw == "own" and self.supports == "distinct"):
+            yield "references", "needs draw: own, supports: distinct, one way and absent 0"
         if self.side is not None and self.input == "original":
             yield "side", "has no effect with input: original; leave it null"
         if not self._fits_draw():
