@@ -6,9 +6,9 @@ import pytest
 
 from model.bcm import regression
 from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
+from tests.helpers.scored import score
 from util.config.read import read_config
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.testing import test as score
 from util.files.errors import UserError
 from util.report.pictures import draw_episodes
 from util.report.verify import AGREES, checks_of

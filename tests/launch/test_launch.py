@@ -17,6 +17,8 @@ import pytest
 import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from util.launch.launch import as_options
+from util.launch.tasks import StageTask, stage_in
 
 import test as scoring
 from model.encoders.settings import EncoderSettings, build_encoder
@@ -30,8 +32,6 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.launch import launch, plan, reproduce
-from util.launch.launch import as_options
-from util.launch.tasks import StageTask, stage_in
 from util.report import show
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
+from util.launch.plan import training_pass
+from util.launch.tasks import StageTask
 
 from tests.helpers.paths import REPOSITORY
 from tests.launch.conftest import as_options
 from util.config.read import read_config, to_dict
 from util.files.errors import EXIT_USER_ERROR
-from util.launch.plan import training_pass
 from util.launch.reproduce import memory_problem
-from util.launch.tasks import StageTask
 from util.run import checkpoint
 from util.run.run import LAST
 from util.train.benchmark_pass import BenchmarkPass

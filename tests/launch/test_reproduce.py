@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from util.launch.launch import claim
+from util.launch.tasks import stage_in
 
 from model.code import code_of
 from model.encoders.settings import EncoderSettings, build_encoder
@@ -21,6 +23,7 @@ from model.registry import class_of
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.scored import score
 from tests.launch.conftest import as_options
 from tests.report.conftest import result as drawn
 from util.config.read import read_config, to_dict
@@ -29,12 +32,9 @@ from util.data.mini import generate
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test
-from util.evaluate.testing import test as score
 from util.files.errors import EXIT_USER_ERROR
 from util.launch import experiments, reproduce
 from util.launch.experiments import Experiment, reason_to_test
-from util.launch.launch import claim
-from util.launch.tasks import stage_in
 from util.report.verify import DIFFERS, checks_of
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT

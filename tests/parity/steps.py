@@ -32,7 +32,7 @@ from util.data.words.text import read_vectors
 from util.run.folder import RunFolder
 from util.run.network import build_model, prepare_network
 from util.run.processes import join
-from util.train import hooks
+from util.train import bookkeeping
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
@@ -169,8 +169,8 @@ def _first_step(
         network.freeze_norms()
     with join("cpu", "the stage") as world:
         optimizers = build_optimizers(network.param_groups(), settings.optimizers)
-        training = hooks.Training(
-            prepared=prepare_network(network, world.device, "float32", False, processes=1),
+        training = bookkeeping.Training(
+            prepared=prepare_network(network, world.device),
             optimizers=optimizers,
             ema=EMA(network, settings.ema_decay),
             stage=settings,

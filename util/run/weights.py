@@ -74,7 +74,7 @@ def init_network(
         return network, fill_encoder(run.config, network), {}
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        fix = f"train it first: python train_base.py {run.config.source}, or name one with --checkpoint"
+        fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
     is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()
@@ -91,7 +91,7 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
     if model_class.only_base_stage and stage == "meta":
-        raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
+        raise UserError(f"{source}: {model_class.title} has only a base stage: leave out --stage meta")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
 
@@ -396,7 +396,7 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     state = (layout.translate(state) if layout else None) or state
     parts = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "base_learner."))}
     if not any(name.startswith("base_learner.") for name in parts):
-        fix = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
+        fix = "the best.pth of a base stage, or weights of a method that has one, such as BAM"
         raise UserError(f"{path}: holds no base learner; name {fix}")
     checkpoint.load_state(network.base_stage(), parts, str(path))
     network.freeze()
