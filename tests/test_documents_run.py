@@ -26,8 +26,7 @@ DOCUMENTS = (
 )
 LEFT_OUT = {  # the start of a line: why it is not run
     "git clone": "a reader's copy",
-    "python3 -m venv": "downloads gigabytes; check.sh and demo.sh install the same",
-    "pip install torch": "the same",
+    "pip install torch": "downloads gigabytes; check.sh and demo.sh install the same",
     "pip install -r requirements.txt": "the same",
     "sh demo.sh": "draws for ten seconds; tests/cli runs it on fewer images",
     "sh check.sh": "runs this test",

@@ -94,19 +94,14 @@ def draw_charts(path: Path, suffix: str) -> list[Path]:
     return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
 
 
-def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
+def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
     """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
-    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 4)
-    groups = rows[:, :1]
-    is_class = rows[:, 1:2] == np.unique(rows[:, 1])  # (ways, classes)
-    curves = []
-    for group in np.unique(groups):
-        member = is_class & (groups == group)
-        intersection = np.cumsum(member * rows[:, 2:3], axis=0)
-        union = np.cumsum(member * rows[:, 3:4], axis=0)
-        curves.append(mean_iou(intersection, union, np.cumsum(member, axis=0)))
+    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 3)
+    is_class = rows[:, :1] == np.unique(rows[:, 0])  # (ways, classes)
+    intersection = np.cumsum(is_class * rows[:, 1:2], axis=0)
+    union = np.cumsum(is_class * rows[:, 2:3], axis=0)
     last_ways = np.cumsum([len(ways) for ways in counts]) - 1
-    return np.mean(curves, 0)[last_ways]
+    return mean_iou(intersection, union, np.cumsum(is_class, axis=0))[last_ways]
 
 
 @styled()

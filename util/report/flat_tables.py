@@ -126,7 +126,7 @@ def _episode_rows(
     number = str(episode.get("number", ""))
     leading = [*of_test, str(episode["seed"]), number, episode["query"]]
     rows = []
-    for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
+    for place, (class_id, intersection, union) in enumerate(counts_of(episode, output)):
         name = names.get(str(class_id), str(class_id))
         iou = 100 * intersection / max(union, 1)
         support_images = " ".join(supports.get(class_id, []))

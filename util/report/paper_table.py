@@ -19,7 +19,6 @@ from util.evaluate.schema import (
     check_output,
     over_seeds,
     read_results,
-    scores_base_classes,
     smaller_is_better,
 )
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
@@ -137,19 +136,13 @@ class Shown:
         """The numbers of shots, ascending."""
         return sorted(self.distinct("shot"))
 
-    @property
-    def in_one_map(self) -> bool:
-        """Whether the results are of base and novel classes in one map."""
-        return scores_base_classes(self.first)
-
     def distinct(self, key: str) -> list[Any]:
         """Return the values that results have under a key, each once, in the order of the results."""
         return list(dict.fromkeys(result[key] for result in self.results.values()))
 
     def quoted(self, dataset: str, papers: str | None) -> tuple[list[Row], list[str]]:
         """Return ``published_rows`` of a data set for these results."""
-        folds = self.first["folds"] if self.in_one_map else None
-        return published_rows(dataset, self.shots, self.first["fold_rule"], folds, papers)
+        return published_rows(dataset, self.shots, self.first["fold_rule"], papers)
 
     def notes(self) -> list[str]:
         """Return a line for each result that says how its numbers were made."""
@@ -167,17 +160,13 @@ def _columns(shown: Shown, places: list[Any], place_key: str) -> list[Any]:
     place_scores: list[tuple[Any, str]] = []
     if len(present) == 1 and len(places) > 1:
         place_scores = list(product(present, scores))
-    if shown.in_one_map and not place_scores:
-        place_scores = list(product(present, ("base", "novel")))
-    return [*(present if shown.in_one_map else places), *place_scores, "mean", *scores, "seconds"]
+    return [*places, *place_scores, "mean", *scores, "seconds"]
 
 
 def _further_scores(shown: Shown) -> list[str]:
     """Return the scores beside mIoU that columns are of."""
     means = [result["mean"][shown.output] for result in shown.results.values()]
     further = set().union(*means) - {"miou", "fb_iou"}
-    if shown.in_one_map:
-        return [key for key in score_titles() if key in further]
     return ["fb_iou", *sorted(further)]
 
 

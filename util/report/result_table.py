@@ -4,19 +4,13 @@ from statistics import fmean
 from typing import Any
 
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class, scores_base_classes
+from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class
 from util.evaluate.titles import classes_in_no_mean, departures, title, track_text
 from util.report.table import Table
 
 _SCORES = {
     MIOU: "mIoU %",
     "fb_iou": "FB-IoU %",
-    "base": "base %",
-    "novel": "novel %",
-    "harmonic": "harmonic mean %",
-    "base_background": "base with background %",
-    "miou_background": "mIoU with background %",
-    "total": "all classes and background %",
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
 }
@@ -77,7 +71,7 @@ def _score_text(result: dict[str, Any], output: str, key: str) -> str:
 
 
 def class_table(result: dict[str, Any]) -> Table:
-    """Return the table of a result's novel (and base) classes: IoU and further metrics of each output, over seeds."""
+    """Return the table of a result's novel classes: IoU and further metrics of each output, over seeds."""
     columns = {}
     for score, score_title in class_score_titles().items():
         for output in result["mean"]:
@@ -101,14 +95,8 @@ def class_scores(result: dict[str, Any], output: str, score: str = MIOU) -> dict
 
 
 def class_names(result: dict[str, Any]) -> dict[str, str]:
-    """Return the scored classes of a result by id: the novel ones, or all and the background where these count too."""
-    if not scores_base_classes(result):
-        return result["novel"]
-    names = {"0": "background"}
-    for class_id, name in enumerate(result["config"]["data"]["classes"], start=1):
-        if str(class_id) not in result["novel"]:
-            names[str(class_id)] = name
-    return names | result["novel"]
+    """Return the scored classes of a result by id."""
+    return result["novel"]
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:

@@ -436,7 +436,7 @@ def _published() -> dict[str, Any]:
 
 
 def published_rows(
-    dataset: str, shots: list[int], fold_rule: str, folds: int | None = None, papers: str | None = None
+    dataset: str, shots: list[int], fold_rule: str, papers: str | None = None
 ) -> tuple[list[Row], list[str]]:
     """Return the published rows, and notes on those that are left out because their folds differ.
 
@@ -444,7 +444,6 @@ def published_rows(
         dataset: that the rows are of.
         shots: numbers of shots; rows with none of them are left out.
         fold_rule: of the folds that rows are compared on.
-        folds: only rows of base and novel classes in one map, on so many folds; None: none of them.
         papers: whose rows are shown, with commas, or ``none``; None: all.
 
     Raises:
@@ -456,9 +455,9 @@ def published_rows(
     left_out: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
-        is_same_test = entry["dataset"] == dataset and entry.get("folds") == folds
+        is_same_data = entry["dataset"] == dataset
         is_shown = entry["paper"].lower() in shown
-        if not (is_same_test and is_shown and entry_shots):
+        if not (is_same_data and is_shown and entry_shots):
             continue
         row = _published_row(entry, entry_shots)
         rule = entry.get("fold_rule", fold_rule)
@@ -501,10 +500,6 @@ def _published_scores(entry: dict[str, Any], shot: int) -> dict[Any, float]:
     """Return the scores of an entry of ``PUBLISHED`` by fold, class, or name of a mean."""
     *folds, mean = entry["miou"][shot]
     scores: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
-    if "base" in entry:
-        for key in ("base", "novel"):
-            *folds, scores[key] = entry[key][shot]
-            scores |= {(fold, key): value for fold, value in enumerate(folds)}
     for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
         scores |= {OfClass(fold, name, MIOU): float(iou) for name, iou in classes.items()}
     if "fb_iou" in entry:
