@@ -10,6 +10,7 @@
 #   text vectors   a name, or a file
 #   checkpoint     of a base stage, in place of the run's own
 #
+#   --stage STAGE        base or meta alone
 #   --resume             continue from the last checkpoint, with the options that the run was begun with
 #   --overwrite          start again, discarding the run there
 #   --allow-changes      resume although settings that decide the result were changed

@@ -111,17 +111,21 @@ class Experiment:
 
 
 def run_command(name: str, config: Config, gpus: int, overrides: list[str], *options: str) -> int:
-    """Run ``train.sh`` or ``test.sh`` of a config with overrides; return the exit code.
-
-    The terminal sends SIGINT to the command, ``cli.STOPS`` are passed on. After a signal the code is never 0: what
-    would follow must not begin.
-    """
+    """Run ``train.sh`` or ``test.sh`` of a config with overrides; return the exit code, see ``run_to_end``."""
     source = config.source
     arguments = source.arguments if isinstance(source, Selection) else [str(source), config.data.name]
     experiment, dataset, *choice = arguments
     settings = [word for text in overrides for word in ("--set", text)]
     words = [name, experiment, dataset, str(gpus), *choice, *settings, *options]
     environment = {key: value for key, value in os.environ.items() if key not in CHOICE}
+    return run_to_end([sys.executable, "-m", torchrun.__name__, *words], environment)
+
+
+def run_to_end(command: list[str], environment: dict[str, str] | None = None) -> int:
+    """Run a process to its end and return its exit code; the terminal sends it SIGINT, ``cli.STOPS`` are passed on.
+
+    After a signal the code is never 0: what would follow must not begin.
+    """
     signals = list[int]()
     children = list[subprocess.Popen]()
 
@@ -132,7 +136,7 @@ def run_command(name: str, config: Config, gpus: int, overrides: list[str], *opt
 
     for number in cli.STOPS:
         signal.signal(number, pass_on)
-    child = subprocess.Popen([sys.executable, "-m", torchrun.__name__, *words], env=environment)
+    child = subprocess.Popen(command, env=environment)
     children.append(child)
     while (code := child.poll()) is None:
         try:

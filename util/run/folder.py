@@ -18,7 +18,6 @@ import yaml
 
 from util.config.place import CONFIG, ENVIRONMENT
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
-from util.files.launcher import nodes
 from util.files.progress import ProgressBar
 
 log = logging.getLogger("symnet")
@@ -97,12 +96,8 @@ class RunFolder:
 def claim(folder: Path) -> Iterator[None]:
     """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder; Busy if one does.
 
-    The lock lies beside the folder, whose files a run may delete. Of a run over several machines, which all call this,
-    the folder's own lock is held by one.
+    The lock lies beside the folder, whose files a run may delete.
     """
-    if nodes() > 1:
-        yield
-        return
     path = folder.with_name(f".{folder.name}.lock")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name"):

@@ -102,7 +102,7 @@ class ProcessGroup:
             yield self
             return
         group = distributed.new_group(range(count), timeout=PATIENCE)
-        everybody = distributed.new_group(backend="gloo", timeout=WHOLE_STAGE)
+        everybody: Any = distributed.new_group(backend="gloo", timeout=WHOLE_STAGE)
         yield replace(self, size=count, group=group) if self.rank < count else None
         distributed.barrier(group=everybody)
 
