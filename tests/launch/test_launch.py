@@ -301,7 +301,8 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     assert "fold: 0" in (folder / "config.yaml").read_text()
     log = (folder / "log.txt").read_text()
     first_line, *_ = log.splitlines()
-    assert first_line.endswith(" config: config/mini/symnet.yaml + config/encoder/resnet10.yaml")
+    files = " + ".join(f"config/{name}.yaml" for name in ("mini/mini", "model/symnet", "encoder/resnet10"))
+    assert first_line.endswith(f" config: {files}")
     assert f"{stage} stage" in log
     metrics = json.loads((folder / "metrics.json").read_text())
     losses = metrics["epochs"][0]["losses"]

@@ -74,7 +74,7 @@ def test_both_stages_their_resumption_tests_and_predictions(
         gpu.waits.clear()
     assert train_stage("meta", read_config(path), resume=True) == 0
     if gpu:  # one wait for the one step that was left
-        waits = waits_in(gpu, "util/train/trainer", "util/train/hooks")
+        waits = waits_in(gpu, "util/train/trainer", "util/train/bookkeeping")
         assert sum(waits.values()) == 1, waits
     folder = tmp_path / "runs/tiny/meta"
     assert on_cpu(folder / "best.pth")

@@ -21,7 +21,6 @@ from util.evaluate.test import Test, deciding
 from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
 from util.launch import torchrun
 from util.report.verify import changed_since
-from util.run.context import network_config
 from util.run.folder import claim
 from util.run.run import OWN, Run, StageFolder, changed_settings
 from util.train.state import StageTask, stage_of
@@ -53,7 +52,7 @@ class Experiment:
     @cached_property
     def training(self) -> Run:
         """The run of its training, at the number of shots of its network."""
-        return Run(network_config(self.source))
+        return Run(self.source)
 
     @property
     def trains(self) -> bool:
