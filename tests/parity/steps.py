@@ -36,7 +36,7 @@ from util.run.processes import join
 from util.train import bookkeeping
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import train
+from util.train.trainer import run_steps
 
 FOLDER = SHARED / "parity/steps"
 RUNS = ("bam_meta", "bam_base", "hdmnet_meta", "symnet_meta")  # whole, in float64
@@ -209,7 +209,7 @@ def _first_step(
                 parameter.requires_grad_(False)  # now that the optimisers have it
         batches = iter([batch])
         try:
-            train(training, batches, None, seed=0)
+            run_steps(training, batches, None, seed=0)
         except StopIteration:  # there is no second batch
             assert training.progress.step == 1
     return noted, training.progress.totals["total"]

@@ -27,7 +27,7 @@ from util.run.processes import ProcessGroup
 from util.run.run import BEST, LAST, METRICS
 from util.train import bookkeeping
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import train
+from util.train.trainer import run_steps
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
@@ -100,7 +100,7 @@ class Run:
         )
         validate = self._validate if self.training.stage.validate_every else None
         with closing(self.training.folder), suppress(Stopped):
-            train(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
+            run_steps(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
         return self
 
     def resume(self) -> Run:
