@@ -42,7 +42,7 @@ def segmentation(session: Session, photos: Sequence[str]) -> Work:
 
     def finish(done: int, errors: list[str]) -> str:
         session.write_summary()
-        lines = found_lines(session.state) if waiting else ["no photo is left to be segmented"]
+        lines = [found_line(session.state) if waiting else "no photo is left to be segmented"]
         if len(errors) or done < len(waiting):
             lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
         return "; ".join([*lines, *notes, *errors[:3]])
@@ -62,7 +62,7 @@ def _is_waiting(photo: Photo, inputs: str) -> bool:
 
 def _with_examples(session: Session, state: State) -> Segmenter:
     """Return the segmenter of the classes that are taught."""
-    segmenter = session.given.without_classes()
+    segmenter = session.segmenter.without_classes()
     teachers = [photo for photo in state.photos.values() if photo.teaches]
     labels = {photo.name: session.files.label(state, photo) for photo in teachers}
     for value, name in enumerate(state.classes, 1):
@@ -77,20 +77,22 @@ def _with_examples(session: Session, state: State) -> Segmenter:
     return segmenter
 
 
-def found_lines(state: State) -> list[str]:
-    """Return a line for each class that was looked for: in how many photos it was found, and which to check first."""
-    lines = []
+def found_line(state: State) -> str:
+    """Return in how many photos each class was found that was looked for, and which to check first."""
+    found: list[str] = []
     results = [photo.found for photo in state.photos.values() if photo.found and photo.found.inputs]
+    scores: list[float] = []  # of masks
     for name in state.names:
-        looked_at = [found for found in results if name in found.names]
-        shown = [found for found in looked_at if found.share[name] > 0]
+        looked_at = [result for result in results if name in result.names]
         if not looked_at:
             continue
-        unsure = [found for found in shown if (found.presence[name] or 1) < UNSURE]
-        check = f" (check those below {UNSURE:.0%} first)".replace("%", " %") if unsure else ""
+        shown = [result for result in looked_at if result.share[name] > 0]
+        scores += [result.presence[name] or 1.0 for result in shown]
         verb = "shows" if len(looked_at) == 1 else "show"
-        lines.append(f"{len(shown)} of {photos_of(len(looked_at))} {verb} {article(name)} {name}{check}")
-    return lines
+        among = f"{photos_of(len(looked_at))} {verb} {article(name)} {name}"
+        found.append(f"{len(shown)} of {among}" if not found else f"{len(shown)} {article(name)} {name}")
+    check = f" (check those below {100 * UNSURE:.0f} % first)" if min(scores, default=1) < UNSURE else ""
+    return f"{', '.join(found)}{check}"
 
 
 def photos_of(number: int) -> str:

@@ -3,6 +3,7 @@
 Each action runs alone (``lock``), and what it changes passes through ``_take``, which alone writes.
 """
 
+import shlex
 import shutil
 import threading
 import time
@@ -22,7 +23,7 @@ from photos.page import state as changes
 from photos.page.archive import Archive
 from photos.page.background import Background, Work
 from photos.page.drawing import BOX, BRUSH, OUTLINE, Edit, checked_edits
-from photos.page.files import PAGE, Files, shown_in
+from photos.page.files import EXAMPLES, PAGE, Files, shown_in
 from photos.page.regions import part_to_remove, region_at, region_in_box
 from photos.page.segmentation import photos_of, segmentation
 from photos.page.state import MAX_PHOTOS, Photo, Rule, State, Step
@@ -51,7 +52,7 @@ class Session:
     )
 
     def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
-        self.given = segmenter
+        self.segmenter = segmenter
         self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.out = out
         self.lock = threading.RLock()
@@ -123,7 +124,7 @@ class Session:
     def write_result(self, name: str) -> None:
         """Write the result of a photo as it is now."""
         photo = self.files.keep_beneath(self.state.photos[name])
-        facts = {} if photo.found else self.given.without_classes().facts
+        facts = {} if photo.found else self.segmenter.without_classes().facts
         try:
             found = self.files.write_result(self.state, photo, facts)
         except BaseException:
@@ -147,6 +148,7 @@ class Session:
     def _keep(self, photo: Photo) -> None:
         """Keep what became of a photo's files, which nothing else follows."""
         self.state = replace(self.state, photos={**self.state.photos, photo.name: photo})
+        self.touch(photo.name)
         kept.write_state(self.file, self.state)
 
     def label(self, name: str, state: State | None = None) -> np.ndarray:
@@ -197,10 +199,11 @@ class Session:
 
     def _about(self) -> dict[str, str]:
         """Return what the weights are, what they can do with other objects, and a command that does better."""
-        model = self.given.model
-        folders = {str(Path(photo.path).parent) for photo in self.state.photos.values()}
-        folder = min(folders, default="my_photos")
-        words = f"--supports '{self.out / 'examples'}' --query '{folder}' --out '{self.out}_gfsam'"
+        model = self.segmenter.model
+        folders = [str(Path(photo.path).parent) for photo in self.state.photos.values()]
+        query = max(folders, key=folders.count, default="my_photos")
+        options = {"--supports": self.out / EXAMPLES, "--query": query, "--out": f"{self.out}_gfsam"}
+        words = " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items())
         is_measured = bool(model.outlook(None))
         return {
             "title": f"{model.title}, {Path(model.source).name}",
@@ -341,7 +344,7 @@ class Session:
 
         UserError: the photo cannot be read, or another one of its name is open.
         """
-        (support,) = self.given.without_classes().boxes_to_masks(None, [example.read()])
+        (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
         class_name = example.name or UNNAMED
         if class_name not in state.names:
             state = changes.add_class(state, class_name)
@@ -445,7 +448,7 @@ class Session:
                 raise UserError("there is no mask to remove at this place")
             return self._draw(photo, Step(_outlines(part_to_remove(label, column, row), 0)))
         self.state.class_of(value)
-        part = region_at(self.given, read_photo(target.path), column, row)
+        part = region_at(self.segmenter, read_photo(target.path), column, row)
         box = _box_about(target, value, x, y)
         if box is None:
             return self._draw(photo, Step(_outlines(part, value)))
@@ -459,7 +462,7 @@ class Session:
         target = self.state.photo(photo)
         self.state.class_of(value)
         (box,) = checked_edits([Edit(tool=BOX, value=value, radius=0, points=points)])
-        part = region_in_box(self.given, read_photo(target.path), box["points"])
+        part = region_in_box(self.segmenter, read_photo(target.path), box["points"])
         return self._draw(photo, Step(_outlines(part, value), box=box["points"]))
 
     # The review
@@ -508,7 +511,7 @@ class Session:
 
     def _packing(self, formats: Sequence[str], photos: Sequence[Photo]) -> Work:
         """Return the work of packing some photos, without those whose files were replaced."""
-        archive = Archive(self.file.with_name(DOWNLOAD), formats, self.files, self.given.without_classes().facts)
+        archive = Archive(self.file.with_name(DOWNLOAD), formats, self.files, self.segmenter.without_classes().facts)
 
         def add(name: str) -> None:
             with self.lock, archive.removed_on_error():
