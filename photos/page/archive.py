@@ -5,7 +5,6 @@ its top, each other format in a folder; YOLO's has the photos too, since its pro
 """
 
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from annotations import recognise
+from photos.examples import file_names
 from photos.page.files import Files
 from photos.page.state import Photo, State
 from photos.prediction import THUMBNAILS, paths_of
@@ -91,7 +91,7 @@ class Archive:
 
     def _write_format(self, kind: str, results: Results) -> None:
         """Write one of the other formats, in which photos have the names of their files alone."""
-        if kind == recognise.YOLO:
+        if kind in (recognise.YOLO, recognise.CUTOUT):  # which read or hold the photos
             queries = [Path(photo.path) for photo in self.photos]
         else:
             folder = kind if kind == recognise.LABELME else "photos"  # of labelme beside its file
@@ -120,10 +120,5 @@ def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
     if "supports" in public:
         public["supports"] = {}
         for class_name, sources in record["supports"].items():
-            public["supports"][class_name] = [_file_names(source) for source in sources]
+            public["supports"][class_name] = [file_names(source) for source in sources]
     return public
-
-
-def _file_names(source: str) -> str:
-    """Return a support's source, ``photo:annotation``, without folders."""
-    return re.sub(r"[^:]*[/\\]", "", source)
