@@ -16,12 +16,11 @@ from util.evaluate.schema import FINAL, find_results
 from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.figure import SUFFIXES
-from util.report.flat_tables import add_to_file, episode_table, result_table
-from util.report.order import sort_by_column
+from util.report.frames import add_to_file, episode_rows, result_rows, sorted_by
 from util.report.paper_table import class_table, protocols_shown, table
 from util.report.table import Table, add_format
 
-PLAIN_ROWS = {"results": result_table, "episodes": episode_table}
+PLAIN_ROWS = {"results": result_rows, "episodes": episode_rows}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,8 +87,7 @@ def command() -> int:
             raise UserError("--into: has no effect without --rows results; add it")
         if options.sort:
             raise UserError("--sort: a file of --into has an order of its own; leave out one of them")
-        (rows,) = _tables(options)
-        print(add_to_file(rows, options.into))
+        print(add_to_file(result_rows(options.runs, options.output, _protocols(options)), options.into))
     else:
         tables = _tables(options)
         print("\n\n".join(format(each, options.format) for each in tables))
@@ -101,18 +99,22 @@ def command() -> int:
 
 def _tables(options: argparse.Namespace) -> list[Table]:
     """Return the tables that ``report.py table`` prints: one of all rows, or one of the paper's for each protocol."""
-    protocols = cli.comma_separated(options.protocol)
-    if protocols == ("all",):
-        protocols = ()
+    protocols = _protocols(options)
     if options.rows in PLAIN_ROWS:
         plain = PLAIN_ROWS[options.rows](options.runs, options.output, protocols)
         if options.sort:
-            sort_by_column(plain, options.sort)
-        return [plain]
+            plain = sorted_by(plain, options.sort)
+        return [Table(list(plain), plain.values.tolist())]
     make = class_table if options.rows == "classes" else table
     shown = protocols or protocols_shown(options.runs)
-    choices = {"published": options.published, "sort": options.sort}
+    choices = {"papers": options.published, "sort": options.sort}
     return [make(options.runs, options.output, name, **choices) for name in shown]
+
+
+def _protocols(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the protocols that ``--protocol`` names; none: all."""
+    protocols = cli.comma_separated(options.protocol)
+    return () if protocols == ("all",) else protocols
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.report.result_table import class_names, class_scores
+from util.report.one_result import class_names, class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
