@@ -128,7 +128,6 @@ class FewShotModel(Trainable):
     protocol: ClassVar[str] = "symnet"  # of its tests, where neither a recipe nor a data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
-    only_base_stage: ClassVar[bool] = False  # whether nothing else is trained; then it labels all classes in one map
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
@@ -139,7 +138,6 @@ class FewShotModel(Trainable):
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
-    for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
     # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
@@ -188,15 +186,6 @@ class FewShotModel(Trainable):
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""
-        raise NotImplementedError
-
-    @property
-    def base_classifier(self) -> nn.Sequential | None:
-        """The layers whose last, a 1x1 convolution, tells background and base classes apart; None without any."""
-        return None
-
-    def base_features(self, image_b3hw: Tensor) -> Tensor:
-        """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
         raise NotImplementedError
 
     @property

@@ -13,7 +13,7 @@ from model.published import Layout
 
 def class_of(settings: ModelSettings) -> type[FewShotModel]:
     """Return the model class that settings name."""
-    return every_model()[settings.name]
+    return models()[settings.name]
 
 
 def described(settings: ModelSettings) -> str:
@@ -23,11 +23,6 @@ def described(settings: ModelSettings) -> str:
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return the model classes that segment episodes, by name: all but those of which only a base stage is trained."""
-    return {name: cls for name, cls in every_model().items() if not cls.only_base_stage}
-
-
-def every_model() -> dict[str, type[FewShotModel]]:
     """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
     return dict(contract.MODELS)

@@ -89,7 +89,7 @@ def predict(parsed: argparse.Namespace) -> int:
     examples, categories = options.examples_of(parsed)
     if not parsed.queries:
         raise UserError("--query PHOTO ... is missing: the photos to segment, or their folders")
-    if not examples and not parsed.keep_base:
+    if not examples:
         raise UserError(NO_EXAMPLE)
     names = [name or UNNAMED for name in by_class(examples)]  # in the order of their values in masks
     results = options.results_of(parsed, names, categories)
@@ -157,13 +157,11 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
 
 def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
-    if segmenter.base is not None:
-        yield f"{len(segmenter.base.classes)} base classes of the weights are segmented too"
     least = segmenter.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
-    for known in segmenter.new_classes:
+    for known in segmenter.classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
-    if segmenter.calibration is None and not segmenter.fits_new_classes:
+    if segmenter.calibration is None:
         yield "no presence scores, since these weights have no calibration; python test.py CONFIG --calibrate makes one"
     typed_names = [example.name for example in examples if example.name and not example.annotated]
     yield from _alike(typed_names)

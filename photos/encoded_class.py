@@ -1,12 +1,7 @@
-"""The classes of a segmenter: those of supports, which are encoded once, and the base classes of the weights.
+"""The classes of a segmenter, whose supports are encoded once.
 
 A model whose weights serve any number of shots, or exactly the given number, sees all supports together. A model
 trained for one shot sees each support alone, and the logits are averaged. Other numbers of supports are refused.
-
-With ``--keep-base``, base and new classes share a mask. A network that segments by supports finds the new ones as it
-always does; a pixel of a base class becomes one of a new class if the new class's presence score is above the base
-class's probability there; without a calibration none does. A method over a base stage alone fits new classes among the
-base ones.
 """
 
 from __future__ import annotations
@@ -14,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,40 +107,3 @@ def shots_per_batch(name: str, supports: int, model: LoadedMethod) -> int:
     trained = f"{model.source} was trained with {trained_shots} shots and its weights accept no other number"
     fix = f"give {trained_shots} examples, or a checkpoint trained with one shot, which accepts any number"
     raise UserError(f"{name}: has {supports} example(s), but {trained}; {fix}")
-
-
-class BaseClasses:
-    """The base classes of a network, which have no supports; UserError: it has none, or not those of its config."""
-
-    def __init__(self, model: LoadedMethod):
-        self.model = model
-        self.classes = [
-            EncodedClass(str(text.name), text, support_batches=[], sources=[]) for text in model.base_classes
-        ]
-        self._fitted: dict[int, Any] = {}  # number of new classes -> what the method fitted to them
-
-    def margins(self, query: Tensor, valid: Tensor, new: Sequence[EncodedClass]) -> Tensor:
-        """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
-
-        Those of the ``new`` classes follow if the network fits them, once for each number of them. ``valid`` (B, S, S)
-        bool is False in the padding. UserError: an object covers too few cells.
-        """
-        if self.model.fits_new_classes and new and len(new) not in self._fitted:
-            shots = [[shot for batch in encoded.support_batches for shot in batch.shots] for encoded in new]
-            self._fitted[len(new)] = self.model.fit(shots, [encoded.name for encoded in new])
-        return self.model.base_margins(query, valid, self._fitted.get(len(new)))
-
-    def resolve_overlaps(self, margins: np.ndarray, scores: Sequence[float] | None, min_presence: float | None) -> None:
-        """Let new classes win or yield pixels of base classes, in place, by their presence scores.
-
-        ``margins`` (N + n, H, W) are of the base classes, then of the new ones. Without ``scores``, or with one below
-        ``min_presence``, a new class wins no pixel.
-        """
-        base, new = np.split(margins, [len(self.classes)])
-        top = base.max(0)
-        probability = 1 / (np.exp(-top) + np.exp(base - top).sum(0))  # of the most probable base class
-        for margin, score in zip(new, scores or [0.0] * len(new)):
-            wins = top <= 0
-            if min_presence is None or score >= min_presence:
-                wins |= score > probability
-            margin[:] = np.where(wins, margin + np.maximum(top, 0), np.minimum(margin, 0))

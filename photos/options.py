@@ -45,7 +45,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "auto (default): check the examples; none: do not; material: the object has no shape, such as brick or grass"
     )
     add("--adapt", choices=(AUTO, MATERIAL, NONE), default=AUTO, help=adapt)
-    parser.set_defaults(tile=None, keep_base=False, min_presence=None, refine=True)
+    parser.set_defaults(tile=None, min_presence=None, refine=True)
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +56,6 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     refine = "keep the network's edges, not the photo's"
     add("--no-refine", dest="refine", action="store_false", help=refine)
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    base = "label the weights' base classes too, in one mask; examples are optional"
-    add("--keep-base", action="store_true", help=base)
 
 
 def segmenter_of(options: argparse.Namespace, examples: Sequence[Example], device: str | None = None) -> Segmenter:
@@ -72,7 +70,6 @@ def segmenter_of(options: argparse.Namespace, examples: Sequence[Example], devic
         device=device or options.device,
         vectors=options.vectors,
         decision=Decision(options.min_presence, refine=options.refine),
-        keep_base=options.keep_base,
     )
     if options.vectors and not segmenter.model.reads_vectors:
         refuse_option("vectors", "a model that reads text")
@@ -83,7 +80,7 @@ def segmenter_of(options: argparse.Namespace, examples: Sequence[Example], devic
 
 def adapted(segmenter: Segmenter, adapt: str) -> Segmenter:
     """Return a segmenter of examples as --adapt asks; UserError as ``for_materials``."""
-    if adapt == NONE or not segmenter.few_shot_classes:
+    if adapt == NONE or not segmenter.classes:
         return segmenter
     return for_materials(segmenter) if adapt == MATERIAL else check_supports(segmenter, progress=True)
 

@@ -150,14 +150,12 @@ class TiledPhoto:
         """Return the weighted mean of all maps, (classes, H, W) float32."""
         return self._sum if len(self.windows) == 1 else self._sum / self._weight
 
-    def refine(self, first: int = 0) -> np.ndarray:
-        """Move the edges of the maps from the ``first`` on to the photo's, in each window; return as ``blended``."""
+    def refine(self) -> np.ndarray:
+        """Move the edges of the maps to the photo's, in each window; return as ``blended``."""
         maps = self.blended()
         self._clear(len(maps))
         for rows, columns in self.windows:
-            window_maps = maps[:, rows, columns]
-            moved = refined(self.image[rows, columns], window_maps[first:])
-            self.add((rows, columns), [*window_maps[:first], *moved])
+            self.add((rows, columns), [*refined(self.image[rows, columns], maps[:, rows, columns])])
         return self.blended()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from photos.encoded_class import BaseClasses, EncodedClass, encode_class
+from photos.encoded_class import EncodedClass, encode_class
 from photos.examples import BOXED, UNNAMED, GivenExample, Support, check_class_name, supports_of
 from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
@@ -47,7 +47,6 @@ class Segmenter:
         vectors: a file of word vectors, for class names that the data set does not have.
         decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``; ``threshold`` is the page's
                 minimum pixel probability.
-        keep_base: also label the classes on which the weights were trained, before those of the examples.
 
     UserError: a file cannot be read, or the arguments do not fit each other.
     """
@@ -64,7 +63,6 @@ class Segmenter:
         device: str | None = None,
         vectors: str | Path | None = None,
         decision: Decision | None = None,
-        keep_base: bool = False,
     ):
         if not isinstance(checkpoint, str | Path | None):
             if supports:
@@ -78,17 +76,15 @@ class Segmenter:
             overrides=overrides,
             side=side,
             device=device,
-            keep_base=keep_base,
         )
         self.tile = tile
         self.decision = decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
-        self.base = BaseClasses(self.model) if keep_base else None
         self.calibration = self.model.calibration()
         if self.decision.min_presence is not None and self.calibration is None:
             fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
             raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
-        self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
+        self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the examples said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
@@ -137,11 +133,6 @@ class Segmenter:
 
     def _check_new(self, name: str) -> None:
         """Refuse (UserError) the name of another class, and a class too many."""
-        base_names = [] if self.base is None else [known.name.casefold() for known in self.base.classes]
-        if name.casefold() in base_names:
-            raise UserError(
-                f"{name}: is a base class of the weights, which need no example of it; leave its examples out"
-            )
         if any(known.name == name for known in self.classes):
             raise UserError(f"{name}: was added before; give all its examples at once, or another name")
         if len(self.classes) == MAX_CLASSES:
@@ -160,16 +151,15 @@ class Segmenter:
         return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
-        """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
+        """Return supports in whose boxes the network has looked for the object, given all of them."""
         filled = list[Support]()  # all of a box is the object
         for support in supports:
             label = np.where(support.label == BOXED, 1, support.label).astype(np.uint8)
             filled.append(replace(support, label=label))
         are_boxed = [bool((support.label == BOXED).any()) for support in supports]
-        if not any(are_boxed) or self.fits_new_classes:
+        if not any(are_boxed):
             return filled
         searcher = copy.copy(self)
-        searcher.base = None
         searcher.decision = Decision(min_presence=None if self.calibration is None else 0.0)
         searcher.classes = [encode_class(name, filled, self.model, self.vectors)]
         for i, support in enumerate(supports):
@@ -192,14 +182,11 @@ class Segmenter:
         classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
         return f"<Segmenter {self.model.title} on {self.model.device}: {classes or 'no classes'}>"
 
-    def without_classes(self, keep_base: bool = False) -> Segmenter:
-        """Return one of this network without examples, with base classes if ``keep_base`` or this one has them."""
+    def without_classes(self) -> Segmenter:
+        """Return one of this network without examples."""
         out = copy.copy(self)
         out.classes = []
         out.notes = []
-        if keep_base or self.base is not None:
-            out.base = BaseClasses(self.model)
-            out.classes += out.base.classes
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
@@ -259,47 +246,31 @@ class Segmenter:
         images = [photo.image[window] for photo, window in views]
         sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
         inputs = torch.stack([image for image, _ in sized]).to(model.device)
-        labels = torch.stack([label for _, label in sized]).to(model.device)
-        margins = list[Tensor]()
-        presence_features = None
-        if self.base is not None:
-            margins.append(self.base.margins(inputs, labels < IGNORE, self.new_classes))
-        if self.few_shot_classes:
-            scores = self.scores(inputs)
-            margins.append(scores.margins)
-            presence_features = scores.presence_features
-        maps = torch.cat(margins, 1).cpu().numpy()
+        scores = self.scores(inputs)
+        maps = scores.margins.cpu().numpy()
         for i, (photo, window) in enumerate(views):
             size = images[i].shape[:2]
             photo.add(window, [model.back(of_class, size) for of_class in maps[i]])
-            if presence_features is not None:
-                photo.presence_features.append(presence_features[i].cpu())
+            if scores.presence_features is not None:
+                photo.presence_features.append(scores.presence_features[i].cpu())
 
     def _prediction(self, photo: TiledPhoto) -> Prediction:
         """Return the prediction of a photo whose windows all have maps."""
-        few_shot = self.few_shot_classes
-        first = len(self.classes) - len(few_shot)  # of them, behind the base classes
         margins = photo.blended()
-        scores = self._presence_scores(photo, margins[first:])
-        if self.decision.refine and few_shot:  # it was measured for classes against the background alone
-            margins = photo.refine(first)
-        calibration = None if scores is None else self.calibration
-        if self.base is not None and first and few_shot:
-            self.base.resolve_overlaps(margins, scores, self.min_presence)
-            if calibration is not None:
-                calibration = calibration.of_other_margins()
-        presence = None if scores is None else [*[None] * first, *scores]
+        presence = self._presence_scores(photo, margins)
+        if self.decision.refine:  # it was measured for classes against the background alone
+            margins = photo.refine()
+        calibration = None if presence is None else self.calibration
         names = [known.name for known in self.classes]
         prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
         return replace(prediction, photo=photo.file, facts=self.facts)
 
     def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> list[float] | None:
-        """Return those of the few-shot classes, from their margins (n, H, W) float32; None without a calibration."""
-        if self.calibration is None or not self.few_shot_classes:
+        """Return those of the classes, from their margins (n, H, W) float32; None without a calibration."""
+        if self.calibration is None:
             return None
         if self.presence_by is not None:
-            presence = self.presence_by(photo.image).presence or []
-            return [score for score in presence if score is not None]
+            return self.presence_by(photo.image).presence
         windows: Sequence = photo.presence_features or [[None] * len(margins)]
         scores = list[float]()
         for number, margin in enumerate(torch.from_numpy(margins)):
@@ -312,22 +283,6 @@ class Segmenter:
         if self.decision.min_presence is not None:
             return self.decision.min_presence
         return None if self.calibration is None else self.calibration.threshold
-
-    @property
-    def new_classes(self) -> list[EncodedClass]:
-        """The classes that have examples, which are the last ones."""
-        first = 0 if self.base is None else len(self.base.classes)
-        return self.classes[first:]
-
-    @property
-    def few_shot_classes(self) -> list[EncodedClass]:
-        """The new classes, where the network finds each by its examples alone; else none."""
-        return [] if self.fits_new_classes else self.new_classes
-
-    @property
-    def fits_new_classes(self) -> bool:
-        """Whether the method fits new classes among the base ones, all at once."""
-        return self.base is not None and self.model.fits_new_classes
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -349,7 +304,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and examples as the network sees them: all beside queries."""
-        out = self.model.digest(*(() if self.base is None else ("keep_base",)))
+        out = self.model.digest()
         for known in self.classes:
             for batch in known.support_batches:
                 out.update(batch.image.cpu().numpy().tobytes())
@@ -359,16 +314,16 @@ class Segmenter:
         return out.hexdigest()
 
     def scores(self, query: Tensor) -> Scores:
-        """Return the scores of the few-shot classes, for inputs (B, 3, S, S); errors as ``LoadedMethod.predict``."""
+        """Return the scores of the classes, for inputs (B, 3, S, S); errors as ``LoadedMethod.predict``."""
         return self.fused(self.model.predict(query, self.asked()))
 
     def asked(self) -> list[tuple[SupportBatch, ClassText]]:
-        """Return what the method is asked for: all batches of all few-shot classes in a row."""
-        return [(batch, known.text) for known in self.few_shot_classes for batch in known.support_batches]
+        """Return what the method is asked for: all batches of all classes in a row."""
+        return [(batch, known.text) for known in self.classes for batch in known.support_batches]
 
     def fused(self, scores: Scores) -> Scores:
         """Return the scores of the classes from those of ``asked``: the mean over the batches of each."""
-        batches = [len(known.support_batches) for known in self.few_shot_classes]
+        batches = [len(known.support_batches) for known in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
 

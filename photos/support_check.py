@@ -48,7 +48,7 @@ def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     It is itself with two examples of a class, without an encoder, or of a fixed number of examples above one.
     """
     method = segmenter.model
-    shots = [len(known.sources) for known in segmenter.few_shot_classes]
+    shots = [len(known.sources) for known in segmenter.classes]
     if not shots or not method.has_encoder or method.trained_shots not in (None, 1):
         return segmenter
     if hint := material_hint(segmenter):
@@ -70,7 +70,7 @@ def _judge_supports(segmenter: Segmenter, progress: bool) -> Segmenter:
     for index, number in np.argwhere(~np.isnan(iou)).tolist():
         photo = scored[index]
         if _is_doubtful(iou[:, number], index, share=(photo.label == number + 1).float().mean()):
-            known, shot = segmenter.few_shot_classes[number], photo.shots[number]
+            known, shot = segmenter.classes[number], photo.shots[number]
             doubtful_photos.append(index)
             names.append(f"{known.name}, example {shot + 1} ({known.sources[shot]})")
     iou_of_others = np.nanmean(np.delete(iou, doubtful_photos, 0), 1)
@@ -96,7 +96,7 @@ def _is_doubtful(iou: np.ndarray, index: int, share: Tensor) -> bool:
 def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
     photos = list[SupportPhoto]()
-    for number, known in enumerate(segmenter.few_shot_classes):
+    for number, known in enumerate(segmenter.classes):
         for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
             same = (photo for photo in photos if number not in photo.shots and torch.equal(photo.image, image))
             photo = next(same, None)
@@ -122,7 +122,7 @@ def given_the_others(
     segmenter: Segmenter, photos: list[SupportPhoto], scored: list[SupportPhoto], progress: bool
 ) -> np.ndarray:
     """Return the IoU in percent, (scored, classes), given the supports of the other folds; NaN of classes not there."""
-    iou = np.full((len(scored), len(segmenter.few_shot_classes)), np.nan)
+    iou = np.full((len(scored), len(segmenter.classes)), np.nan)
     trial, fold = segmenter, -1
     by_fold = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
     for index, photo in ProgressBar(by_fold, desc="check examples", leave=False, disable=not progress):
@@ -139,7 +139,7 @@ def _without_fold(segmenter: Segmenter, photos: list[SupportPhoto], fold: int) -
     """Return a segmenter of the supports in the other folds."""
     out = segmenter.without_classes()
     others = [photo for photo in photos if photo.fold != fold]
-    for number, known in enumerate(segmenter.few_shot_classes):
+    for number, known in enumerate(segmenter.classes):
         shots = [photo.shots[number] for photo in others if number in photo.shots]
         out.classes.append(known.subset(shots, out.model))
     return out
@@ -162,11 +162,11 @@ def along_border(label: Tensor) -> float:
 
 def material_hint(segmenter: Segmenter) -> str:
     """Return a line that asks whether the only example of each class is of a material, "" if none looks like one."""
-    few_shot = segmenter.few_shot_classes
-    if not few_shot or not segmenter.model.learns or any(len(known.sources) > 1 for known in few_shot):
+    classes = segmenter.classes
+    if not classes or not segmenter.model.learns or any(len(known.sources) > 1 for known in classes):
         return ""
-    filling = [known.name for known in few_shot if along_border(known.labels[0, 0]) >= ALONG_BORDER]
-    if len(filling) < len(few_shot):
+    filling = [known.name for known in classes if along_border(known.labels[0, 0]) >= ALONG_BORDER]
+    if len(filling) < len(classes):
         return ""
     names = ", ".join(filling)
     return f"{names}: the example fills its photo; if it is a material, such as brick or grass: --adapt material"
@@ -184,7 +184,7 @@ def for_materials(segmenter: Segmenter) -> Segmenter:
     out.presence_by = segmenter
     if segmenter.calibration is not None:
         out.calibration = segmenter.calibration.of_other_margins()
-    for known in segmenter.few_shot_classes:
+    for known in segmenter.classes:
         batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
     kept_notes = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's

@@ -1,7 +1,7 @@
 """A method with its weights, ready to predict photos: all that ``photos/`` knows of the engine.
 
 Photos and labels enter as tensors of the input's size, supports are kept as shots, and margins come back. Config,
-weights, device, precision, text vectors, base classes and calibration stay behind it.
+weights, device, precision, text vectors and calibration stay behind it.
 """
 
 import hashlib
@@ -20,11 +20,10 @@ from torch import Tensor
 
 from model.contract import FewShotModel
 from model.episode import IGNORE, Episode, NamedEpisode
-from model.kinds.generalised import Cells, GeneralisedModel, base_logits
 from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
 from model.parts.with_encoder import WithEncoder
-from model.registry import class_of, every_model, models
+from model.registry import class_of, models
 from model.tensors.mask import fixed_shapes
 from util.config.compose import source_of
 from util.config.read import from_checkpoint, read_config, to_dict
@@ -315,43 +314,6 @@ class LoadedMethod:
         note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
         return ClassText(name, 0, table[1:].mean(0), note)
 
-    @property
-    def base_classes(self) -> list[ClassText]:
-        """The classes that the weights label without supports; UserError: none, or not those of the config."""
-        config = self.run.config
-        if self.network.base_classifier is None or config.test.trained_on is not None:
-            holder = f"{self.source} ({self.title})"
-            raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
-        return [ClassText(config.data.classes[i - 1], i) for i in self.run.context.fold.base]
-
-    @property
-    def fits_new_classes(self) -> bool:
-        """Whether it fits new classes among the base ones, all at once, and segments none by its supports alone."""
-        return isinstance(self.network, GeneralisedModel)
-
-    def fit(self, shots: Sequence[Sequence[Any]], names: Sequence[str]) -> Any:
-        """Return what ``base_margins`` needs of new classes, whose supports' shots these are.
-
-        UserError: an object covers too few cells.
-        """
-        network: Any = self.network
-        numbered = list[list[Cells]]()
-        for number, of_class in enumerate(shots, len(self.base_classes) + 1):
-            numbered.append([replace(x, label=torch.where(x.label == 1, number, x.label)) for x in of_class])
-        with self.forward_pass():
-            return network.fit(numbered, names)
-
-    @torch.inference_mode()
-    def base_margins(self, query: Tensor, valid: Tensor, fitted: Any) -> Tensor:
-        """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
-
-        Those of the classes of ``fit`` follow, if any are ``fitted``. ``valid`` (B, S, S) bool is False in the padding.
-        """
-        with self.forward_pass():
-            network: Any = self.network
-            logits = network.segment(query, valid, fitted) if self.fits_new_classes else base_logits(network, query)
-        return logits[:, 1:] - logits[:, :1]
-
     def for_materials(self) -> "LoadedMethod":
         """Return the method ``for_materials``, on the encoder of this one."""
         network = cast(WithEncoder, self.network)
@@ -373,7 +335,6 @@ def load_method(
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-    keep_base: bool = False,
 ) -> LoadedMethod:
     """Return the method of a checkpoint, ready to predict; other arguments as ``Segmenter``.
 
@@ -381,7 +342,6 @@ def load_method(
         weights: a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``.
         config: YAML, from this folder or this project's, or an experiment such as ``split0 pascal --model insid3``;
             None for the one in the checkpoint.
-        keep_base: take a base stage's checkpoint too, as a network of the method ``for_base_stages``.
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
@@ -394,7 +354,7 @@ def load_method(
     if config is not None:
         settings = _settings_of(config, overrides)
     else:
-        settings = _settings_in_checkpoint(str(weights), overrides, keep_base)
+        settings = _settings_in_checkpoint(str(weights), overrides)
     run, data = Run(settings), settings.data
     side = side or data.size
     _check_side(side, settings)
@@ -422,18 +382,13 @@ def _settings_of(config: str | Path, overrides: list[str]) -> Config:
     return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
 
 
-def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:
-    """Return the settings in a checkpoint; of a base stage's, if ``keep_base``, for the method ``for_base_stages``."""
+def _settings_in_checkpoint(weights: str, overrides: list[str]) -> Config:
+    """Return the settings in a checkpoint."""
     content = checkpoint.read(weights)
     if not checkpoint.is_own(content):
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    settings = from_checkpoint(content["config"], weights, overrides)
-    if not keep_base or content["stage"] != "base":
-        return settings
-    name, method = next((name, cls) for name, cls in every_model().items() if cls.for_base_stages)
-    model = method.Settings(name=name, encoder=settings.model.encoder)  # type: ignore[call-arg]
-    return replace(with_data(settings, text=NO_TEXT), model=model)
+    return from_checkpoint(content["config"], weights, overrides)
 
 
 def _check_side(side: int, settings: Config) -> None:

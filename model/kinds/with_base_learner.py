@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from model.contract import ParamGroup, Task, Trainable
@@ -84,17 +83,6 @@ class OverBaseStage(Method):
         """Return encoder and base learner as an ordinary segmentation network."""
         base = self.settings.base
         return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
-
-    @property
-    def base_classifier(self) -> nn.Sequential:
-        """The base learner's."""
-        return self.base_learner.classify
-
-    @torch.no_grad()
-    def base_features(self, image_b3hw: Tensor) -> Tensor:
-        """Return relu(h5)."""
-        encoded = self.encode_images(self.encoder.normalise(image_b3hw))
-        return self.base_learner.hidden(encoded.stage[HIGH]).relu().float()
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder and the number of base classes of a state dict in words."""

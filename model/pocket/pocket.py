@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants
@@ -96,18 +96,18 @@ class Pocket(Method):
 
     def support(self, maps: Maps, mask: Mask) -> PocketShot:
         """Return the views of n supports: in tests a small object is seen once more, enlarged."""
-        levels = self.levels(maps, self.base_classifier)
+        levels = self.levels(maps, self.base_classes.classify)
         views = view_of(levels, mask.label)
         close = None if self.training else closeup(mask.label)
         if close is not None:
-            enlarged = self.levels(maps.of_changed(close.of), self.base_classifier)
+            enlarged = self.levels(maps.of_changed(close.of), self.base_classes.classify)
             views = together([views, view_of(enlarged, close.label)], dim=1)
         presence = None if self.training else support_summary(levels.of_encoder, mask.foreground)
         return PocketShot(views, levels.classes, levels.fine, mask.label, presence=presence)
 
     def predict(self, maps: Maps, shots: Sequence[PocketShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
-        query = self.levels(maps, self.base_classifier)
+        query = self.levels(maps, self.base_classes.classify)
         compared = self._compare(query, photos_of(shots)) if self.training else self._compare_in_tests(query, shots)
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
@@ -148,17 +148,6 @@ class Pocket(Method):
         base_label = episode.query_base_label[:, ::STRIDE, ::STRIDE]
         losses["base"] = BASE * mask_loss(query.classes, base_label)
         return losses
-
-    @property
-    def base_classifier(self) -> nn.Sequential:
-        """That of every level's maps."""
-        return self.base_classes.classify
-
-    @torch.no_grad()
-    def base_features(self, image_b3hw: Tensor) -> Tensor:
-        """Return its hidden layer."""
-        hidden = self.base_classifier[:-1]
-        return self.levels(self._maps(image_b3hw), hidden).classes.float()
 
     def _decoder_helps(self, classes: Sequence[Sequence[PocketShot]]) -> Tensor:
         """Return for B episodes (B,) whether the decoder finds K supports about as well as what it corrects.

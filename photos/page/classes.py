@@ -8,7 +8,7 @@ from photos.page.photo import Common, Photo
 from photos.prediction import file_word
 from util.files.errors import UserError
 
-MAX_CLASSES = 8  # beside base classes; the colours of more are alike
+MAX_CLASSES = 8  # the colours of more are alike
 
 
 class Classes:
@@ -29,7 +29,7 @@ class Classes:
         """Add a class, in place of the unnamed one where nothing is annotated yet."""
         name = self._free_name(name)
         classes = self._common.classes
-        if len({*classes} - {*self._common.base}) >= MAX_CLASSES:
+        if len(classes) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         is_used = any(photo.names or photo.edits or photo.is_example for photo in self._photos)
         if not is_used:
@@ -51,26 +51,22 @@ class Classes:
         self._work.check_idle()
         old = self._common.classes[value - 1]
         new = self._free_name(name, old)
-        if old in self._common.base:
-            raise UserError(f"{old}: is a trained class and keeps its name; add '{new}' as a new class")
         self._forget(old, f"add '{new}' as a new class")
         self._common.classes[value - 1] = new
         self._common.renew()
         for photo in self._photos:
-            if photo.is_example:
+            if photo.taught:
+                photo.taught = [new if name == old else name for name in photo.taught]
                 photo.make_example()
 
     def remove(self, value: int) -> str:
         """Remove a class and its edits; results of it are to be made again.
 
-        UserError: it is labelled without examples, or a result of it has a verdict, or work is under way.
+        UserError: a result of it has a verdict, or work is under way.
         """
         self._work.check_idle()
         common = self._common
         name = common.classes[value - 1]
-        if common.keeps_base and name in common.base:
-            label = f"Also label the {len(common.base)} trained classes"
-            raise UserError(f"{name}: is a trained class; untick '{label}' first")
         self._forget(name, "undo the verdict, then remove the class")
         common.classes = [known for known in common.classes if known != name] or [UNNAMED]
         for photo in self._photos:

@@ -16,8 +16,6 @@ class Kept:
     photos: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list, metadata={"length": (0, MAX_CLASS)})
     rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})  # of the sliders
-    base: list[str] = field(default_factory=list)  # names of base classes
-    keeps_base: bool = False
 
 
 def read_kept(file: Path) -> Kept:

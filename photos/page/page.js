@@ -223,8 +223,7 @@ function show() {
   const photos = `${all.length} photo${all.length === 1 ? "" : "s"}`;
   element("count").textContent = `${photos}, ${segmented} segmented, ${of("accepted")} accepted`;
   element("hint").textContent = document.querySelector("[name=tool]:checked").dataset.hint;
-  const listed = Object.entries(row ? row.share : {}).filter(([name, share]) => share || !state.base.includes(name));
-  const classes = listed.map(([name, share]) => {
+  const classes = Object.entries(row ? row.share : {}).map(([name, share]) => {
     const presence = row.presence[name] === null ? "" : `, presence score ${percent(row.presence[name])}`;
     const verdict = row.verdicts[name] ? `, ${row.verdicts[name]}` : "";
     return `${name}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
@@ -245,9 +244,6 @@ function show() {
   }
   element("rules").hidden = !segmented;
   element("archive").hidden = !state.archive;
-  element("base").checked = state.keeps_base;
-  element("base").parentElement.hidden = !state.trained;
-  element("base").nextElementSibling.textContent = `Also label the ${state.trained} trained classes`;
   draw();
 }
 
@@ -315,6 +311,7 @@ async function judge(verdict) {
 function run(action) {
   if (action in RUNS) RUNS[action]();
   else if (["accepted", "rejected", ""].includes(action)) judge(action);
+  else if (action === "use_as_example") act(action, { photo: current.name, value: current.value });
   else act(action, { photo: current.name });
   return true;
 }
@@ -339,7 +336,6 @@ document.onchange = async (event) => {
 };
 document.onsubmit = (event) => event.preventDefault();
 const slide = (threshold, min_presence) => act("slide", { threshold, min_presence });
-element("base").onchange = (event) => act("keep_base", { on: event.target.checked });
 element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
 element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
 element("threshold").oninput = element("least").oninput = show;

@@ -8,7 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import UNNAMED, Example
 from photos.page.background import Background
 from photos.page.classes import Classes
-from photos.page.drawing import BOX, BRUSH, OUTLINE, Edit, checked_edits, is_empty
+from photos.page.drawing import BOX, BRUSH, ERASER, OUTLINE, Edit, checked_edits
 from photos.page.kept import Kept, read_kept
 from photos.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
 from photos.page.photo import EXAMPLES, PAGE, Common, Photo, Rule, rule_of
 from photos.page.regions import part_to_remove, region_at, region_in_box
 from photos.page.tasks import packing, segmentation
 from photos.photo_files import photos_in, read_photo
-from photos.prediction import EVEN
+from photos.prediction import EVEN, percent
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, content_digest, lock, writable, write_atomically
@@ -45,7 +44,7 @@ class Session:
     """The state of the page, in a folder of earlier work, of results, or a new one; ``actions`` return notes."""
 
     def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
-        self.given = segmenter
+        self.segmenter = segmenter
         self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.out = out
         self.file = out / PAGE / "session.json"
@@ -66,7 +65,6 @@ class Session:
             network_rule=Rule(own_threshold, segmenter.min_presence),
             calibration=segmenter.calibration,
             rule=rule_of(kept.rule),
-            base=kept.base,
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
         self.photos = OpenPhotos(self.common)
@@ -78,17 +76,12 @@ class Session:
             names |= dict.fromkeys(photo.names)
         self.common.classes = [*names] or [UNNAMED]
         self.classes = Classes(self.common, self.photos, self.work)
-        self.trained = 0  # classes that the weights label without an example
-        with suppress(UserError):  # they have none
-            self.trained = len(segmenter.without_classes(keep_base=True).classes)
-        self.keep_base(kept.keeps_base)
         self.actions: dict[str, Callable[..., str | None]] = {
             "samples": self.samples,
             "open": self.open,
             "upload": self.upload,
             "annotations": self.annotations,
             "remove": self.remove,
-            "keep_base": self.keep_base,
             "draw": self.draw,
             "click": self.click,
             "box": self.box,
@@ -113,7 +106,7 @@ class Session:
         """Write what is in no photo's own files; the server does after each action."""
         photos = [str(photo.path) for photo in self.photos]
         common = self.common
-        kept = Kept(photos, common.classes, [*common.rule], common.base, common.keeps_base)
+        kept = Kept(photos, common.classes, [*common.rule])
         write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
@@ -125,7 +118,7 @@ class Session:
         whole = common.renewed >= since
         photos = sorted(self.photos, key=lambda photo: photo.name.casefold())
         return {
-            "title": f"{self.given.model.title}, {Path(self.given.model.source).name}",
+            "title": f"{self.segmenter.model.title}, {Path(self.segmenter.model.source).name}",
             "out": str(self.out),
             "now": next(common.numbers),
             "whole": whole,
@@ -134,12 +127,9 @@ class Session:
             "network_rule": common.network_rule,
             "job": self.work.state,
             "note": self.work.note,
-            "trained": self.trained,
             "archive": self.has_archive,
             "photos": [photo.row() for photo in photos if whole or photo.changed >= since],
             "classes": [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(common.classes, 1)],
-            "base": common.base,
-            "keeps_base": common.keeps_base,
         }
 
     @property
@@ -225,7 +215,7 @@ class Session:
 
         UserError: the photo cannot be read, or another one of its name is open.
         """
-        (support,) = self.given.without_classes().boxes_to_masks(None, [example.read()])
+        (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
         value = self.classes.value(example.name or UNNAMED)
         self._add([example.photo])
         photo = self.photos[writable(example.photo.name)]
@@ -235,16 +225,6 @@ class Session:
         label[(support.label == IGNORE) & (label == 0)] = IGNORE
         label[support.label == 1] = value
         photo.lay(label)
-
-    def keep_base(self, on: bool) -> None:
-        """Take the base classes of the weights into the next results, or leave them out."""
-        common = self.common
-        self.segmenter = self.given.without_classes(on)
-        names = [known.name for known in self.segmenter.classes]
-        common.base = names or common.base
-        common.keeps_base = bool(names)
-        common.classes += [name for name in names if name not in common.classes]
-        common.renew()
 
     def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
@@ -263,34 +243,57 @@ class Session:
         edits = checked_edits(edits)
         for edit in edits:
             self._check_value(edit["value"])
+        earlier = target.edits if target.names else []
+        drawn = {edit["value"] for edit in edits if edit["tool"] != ERASER and edit not in earlier}
+        was_example = target.is_example
         target.draw(edits)
         target.touch(is_drawn=True)
-        if target.names and not target.is_example:
-            return ""  # a correction
-        if is_empty(target.label()):
-            target.leave_examples()
+        shown = target.names_in(target.label())
+        new = [name for name in shown if self.classes.value(name) in drawn and self._is_taught_by(target, name)]
+        if new:
+            return self._teach(target, new)
+        if was_example and not target.is_example:
             return f"{photo} is no example any more: its annotation is empty"
-        return "" if target.is_example else self.use_as_example(photo)
+        return ""
+
+    def _is_taught_by(self, photo: Photo, name: str) -> bool:
+        """Return whether what is drawn of a class on a photo makes it an example of the class; else it is a correction.
+
+        It does on a photo that was not segmented, on an example, and where no other photo is an example of the class.
+        """
+        if name in photo.taught or (self.common.keeps_base and name in self.common.base):
+            return False
+        return not photo.names or photo.is_example or not any(name in known.taught for known in self.photos)
+
+    def _teach(self, photo: Photo, names: Sequence[str]) -> str:
+        """Make a photo an example of further classes, and return a note."""
+        photo.taught = list(dict.fromkeys([*photo.taught, *names]))
+        photo.make_example()
+        photo.touch(is_drawn=True)
+        label = photo.label()
+        shares = [f"{name} ({percent((label == self.classes.value(name)).mean())} of it)" for name in names]
+        return f"{photo.name} is an example of {' and '.join(shares)} now: press Segment"
 
     def _check_value(self, value: int, least: int = 0) -> None:
         """Refuse (UserError) a value that no class of the page has; 0 is background."""
         if type(value) is not int or not least <= value <= len(self.common.classes):
             raise UserError("this class is no longer there; load the page again")
 
-    def use_as_example(self, photo: str) -> str:
-        """Make a photo with a mask an example, or take that back."""
+    def use_as_example(self, photo: str, value: int) -> str:
+        """Make a photo an example of a class, and of those that are accepted on it; or take all of that back."""
         target = self.photos[photo]
-        note = ""
-        if target.is_example:
+        self._check_value(value, least=1)
+        name = self.common.classes[value - 1]
+        if name in target.taught:
             target.drop_example()
-        elif is_empty(target.label()):
+            target.touch(is_drawn=True)
+            return f"{photo} is no example any more"
+        if not (target.label() == value).any():
             fix = "paint over the object, drag a box around it, or click points on it"
-            raise UserError(f"{photo}: has no annotation; {fix}")
-        else:
-            target.make_example()
-            note = f"{photo} is an example now: press Segment"
-        target.touch(is_drawn=True)
-        return note
+            raise UserError(f"{photo}: has no annotation of {name}; {fix}")
+        accepted = [known for known, verdict in target.verdicts.items() if verdict == ACCEPTED and known != name]
+        shown = target.names_in(target.label())
+        return self._teach(target, [name, *(known for known in accepted if known in shown)])
 
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Outline the object about a place as the network sees it; of class 0, remove the part of the mask there."""
@@ -302,7 +305,7 @@ class Session:
             raise UserError(f"{photo}: this place is not on the photo; click on it")
         column, row = int(x), int(y)
         if value:
-            part = region_at(self.given, read_photo(target.path), column, row)
+            part = region_at(self.segmenter, read_photo(target.path), column, row)
         elif label[row, column] == 0:
             raise UserError("there is no mask to remove at this place")
         else:
@@ -314,7 +317,7 @@ class Session:
         target = self.photos[photo]
         self._check_value(value, least=1)
         (box,) = checked_edits([Edit(tool=BOX, value=value, radius=0, points=points)])
-        part = region_in_box(self.given, read_photo(target.path), box["points"])
+        part = region_in_box(self.segmenter, read_photo(target.path), box["points"])
         return self._outline(target, part, value, before)
 
     def _outline(self, photo: Photo, inside: np.ndarray, value: int, before: int) -> str:
@@ -335,7 +338,7 @@ class Session:
             raise UserError(f"'{verdict}' is no verdict{nearest(verdict, VERDICTS)}")
         name = self.common.classes[value - 1]
         self._check_judged(target, name, verdict)
-        if verdict == ACCEPTED and not target.names:
+        if verdict and not target.names:
             self._check_files([target.path])
             target.write(self.segmenter.without_classes().facts)
         else:
@@ -350,7 +353,7 @@ class Session:
 
     def _check_judged(self, photo: Photo, name: str, verdict: str) -> None:
         """Refuse (UserError) a verdict on a class of a photo that was not looked at in its present form."""
-        if verdict == REJECTED and name not in photo.names:
+        if verdict == REJECTED and name not in (*photo.names, *photo.taught):
             raise UserError(f"{photo.name}: {name} was not searched for; press Segment")
         if verdict == ACCEPTED and not (photo.names or photo.is_example):
             raise UserError(f"{photo.name}: was not segmented and has no mask to accept; press Segment")

@@ -25,10 +25,8 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
     examples, _ = read_examples([f"{MASKS}:{session.out / EXAMPLES}"], shots=MAX_SHOTS)
     examples_of_class = by_class(examples)
     segmenter = session.segmenter.without_classes()
-    base = [known.name for known in segmenter.classes]
     for name, of_class in examples_of_class.items():
-        if name not in base:
-            segmenter.add(name, of_class)
+        segmenter.add(name, of_class)
     hint = material_hint(segmenter)
     if session.is_material:
         segmenter = for_materials(segmenter)
@@ -40,10 +38,8 @@ def segmentation(session: Session, photos: list[Photo]) -> Work:
             if not photo.is_fixed:
                 photo.take(prediction, facts)
 
-    with_example = (*examples_of_class, *session.common.base)
-    notes = [
-        f"{name}: skipped, no photo is an example of it" for name in session.common.classes if name not in with_example
-    ]
+    without_example = [name for name in session.common.classes if name not in examples_of_class]
+    notes = [f"{name}: skipped, no photo is an example of it" for name in without_example]
     if hint and not session.is_material:
         notes.append(hint)
     notes += _forget_replaced(session, photos)
@@ -64,7 +60,7 @@ def _forget_replaced(session: Session, photos: list[Photo]) -> list[str]:
 
 def packing(session: Session, formats: Sequence[str], photos: list[Photo]) -> Work:
     """Return the work of packing some photos, without those whose files were replaced."""
-    archive = Archive(session.file.with_name(DOWNLOAD), formats, session.given.model.title)
+    archive = Archive(session.file.with_name(DOWNLOAD), formats, session.segmenter.model.title)
 
     def add(photo: Photo) -> None:
         with session.lock, archive.removed_on_error():

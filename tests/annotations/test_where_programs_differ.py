@@ -19,7 +19,7 @@ from annotations.labelstudio import brush_mask, brush_runs, photos_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import class_counts, class_scores, scores_in_one_map
+from util.evaluate.metrics import class_counts, class_scores
 
 SIDE = 40
 SQUARE = (10, 10, 20, 10, 20, 20, 10, 20)
@@ -99,13 +99,6 @@ def scores(last_row: int) -> dict[str, Any]:
     return class_scores(class_counts(prediction, label, channels=3).numpy())
 
 
-def scores_of_gfss() -> list[float]:
-    """Scores of base classes, one of which is nowhere, and of a novel class that is predicted where there is none."""
-    records = np.array([(0, 0, 30, 50), (0, 1, 24, 32), (0, 2, 0, 0), (0, 3, 0, 8)])  # number, class, I, U
-    by_kind = scores_in_one_map(records, base=[1, 2], novel=[3])
-    return [by_kind["base"], by_kind["novel"]]
-
-
 def turned_box() -> list[float]:
     """Corners of Label Studio's box, that is turned on a photo of 200 x 100."""
     entry = {"type": "rectanglelabels", "from_name": "l", "to_name": "image", "value": {}}
@@ -163,7 +156,6 @@ ROWS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "both empty": (lambda _: distances(EMPTY, EMPTY), [0, 0]),
     "an absent class": (lambda _: scores(last_row=0)["miou"], 75),
     "an absent class, predicted": (lambda _: scores(last_row=2)["miou"], 75),
-    "absent classes of gfss": (lambda _: scores_of_gfss(), [75, 0]),
     "a turned box": (lambda _: turned_box(), CORNERS),
     "a brush": (lambda _: stroke_with_hole_and_line(), 105),
     "exports": (lambda _: exported_means(), [True, True]),

@@ -15,7 +15,7 @@ import yaml
 from model import contract
 from model.contract import FewShotModel, ModelSettings
 from model.parts.with_encoder import WithEncoder
-from model.registry import class_of, every_model
+from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
@@ -84,7 +84,6 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
     ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "coco/symnet"}),
     ("isic", "hsnet", "resnet50", {"test.protocol": "isic/isic", LR: "model/hsnet"}),
     ("isaid5i", "insid3", "dinov3_vitl16", {"model.components": "model/insid3"}),
-    ("mini", "bcm", "timm/test_resnet", {"model.base.frozen_stages": "model/bam", "model.beta": "model/bcm"}),
 ]
 
 
@@ -338,7 +337,7 @@ def test_what_a_file_changes_with_an_encoder_of_its_base_counts(configs: Path) -
 def test_a_default_stands_once(path: Path) -> None:
     """A method's file states no value that is the default of its settings, but for the names of networks."""
     section = yaml.safe_load(path.read_text())["model"]
-    defaults = asdict(every_model()[section.pop("name")].Settings())
+    defaults = asdict(models()[section.pop("name")].Settings())
     given = {**section, **{f"encoder.{key}": value for key, value in section.pop("encoder", {}).items()}}
     defaults |= {f"encoder.{key}": value for key, value in defaults.get("encoder", {}).items()}
     assert [key for key in given if given[key] == defaults[key] and key not in ("weights", "pretraining")] == []
@@ -408,12 +407,6 @@ def test_words_that_stand_for_no_config_are_refused_in_one_line(words: tuple, pa
         read(*words)
     message = str(caught.value)
     assert "\n" not in message and all(part in message for part in parts), message
-
-
-def test_a_protocol_that_does_not_fit_is_refused_by_name() -> None:
-    for method, protocol in (("bam", "gfss"), ("bcm", "symnet")):  # of the other kind
-        with pytest.raises(UserError, match=rf"test.protocol = {protocol}: protocol {protocol} "):
-            read_config(find_config("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])
 
 
 @pytest.mark.parametrize("words", [("coco", "pocket"), ("coco", "symnet"), ("isaid5i", "hsnet")])

@@ -138,12 +138,8 @@ def test_a_mistake_is_named_with_place_and_fix(tmp_path: Path, mistake: tuple) -
     [
         ("{scored_on: original}", "scored_on", "use letterbox or square"),
         ("{ways: 2, absent: 0.5}", "absent", "ways: 2"),
-        ("{query: every, ways: 2}", "query", "one way"),
-        ("{query: every, supports: with_replacement}", "query", "supports distinct"),
         ("{supports: first}", "supports", "query: pairs"),
         ("{episodes: null}", "episodes", "query: sequential; give a number"),
-        ("{supports: published}", "supports", "needs query: every"),
-        ("{support_pixels: 9}", "support_pixels", "needs query: every"),
         ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
     ],
 )
@@ -154,7 +150,6 @@ def test_rules_of_a_protocol_that_do_not_go_together_are_named(entry: str, key: 
 
 def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
     entries = {"a": "{ways: 3}", "b": "{absent: 0.5}", "c": "{query: pairs, supports: first, episodes: null}"}
-    entries["d"] = "{query: every, side: 65}"
     config = read_config(MINI, [f"protocols.{name}={entry}" for name, entry in entries.items()])
     assert entries.keys() <= config.protocols.keys()
 

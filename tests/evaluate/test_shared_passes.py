@@ -19,7 +19,6 @@ OTHER = {  # another value of every setting, by what it decides
         "query": "random",
         "supports": "first",
         "draw": "hsnet",
-        "support_pixels": 16,
         "ways": 2,
         "absent": 0.5,
     },

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.code import changed_code, code_of
-from model.registry import every_model
+from model.registry import models
 
 HELPER = "FACTOR = 2\n"
 METHOD = (
@@ -25,9 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", sorted(every_model()))
+@pytest.mark.parametrize("name", sorted(models()))
 def test_every_method_has_its_own_modules_and_those_of_the_contract(name: str) -> None:
-    cls = every_model()[name]
+    cls = models()[name]
     code = code_of(cls)
     assert {cls.__module__, cls.Settings.__module__, "model.contract"} <= code.keys()
     assert all(module.startswith("model.") for module in code)

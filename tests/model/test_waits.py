@@ -1,21 +1,20 @@
 """How often Python waits for a GPU and uploads to it in a call of every method, and what keeps a folded norm true."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from model.bcm import regression
 from model.encoders.encoder import Encoder, folded
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import EncoderVariant
 from model.kinds.foundation import Foundation
-from model.registry import every_model
+from model.registry import models
 from tests.helpers.narrow import NARROW
 from tests.helpers.pretend import GPU, PretendCuda, on_gpu, pretend_cuda
-from tests.model.small import drawn_episode, small_model, task_of
+from tests.model.small import drawn_episode, small_model
 from tests.model.varied import vary_norms
 
 WAITS = {  # of an evaluation, whatever the number of episodes and shots
@@ -24,8 +23,6 @@ WAITS = {  # of an evaluation, whatever the number of episodes and shots
 }  # fmt: skip
 FIRST = {"insid3": 1}  # further ones of a first call: the basis of an image's size
 CHEAP: dict[str, dict[str, object]] = {"abcdfss": {"steps": 1}}
-GENERALISED = {"bcm": 1, "diam": 2}  # of a prediction for two photos; DIaM is fitted to each
-GENERALISED_FIT = {"bcm": 2, "diam": 2}  # of all supports, once
 
 
 def counted(gpu: PretendCuda, call: Callable[[], object]) -> tuple[int, int]:
@@ -35,8 +32,8 @@ def counted(gpu: PretendCuda, call: Callable[[], object]) -> tuple[int, int]:
 
 
 def test_every_method_has_its_ceiling() -> None:
-    whole = {name for name, kind in every_model().items() if issubclass(kind, Foundation)}  # networks of transformers
-    assert set(every_model()) - whole == {*WAITS, *GENERALISED}
+    whole = {name for name, kind in models().items() if issubclass(kind, Foundation)}  # networks of transformers
+    assert set(models()) - whole == WAITS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(WAITS))
@@ -53,34 +50,6 @@ def test_an_evaluation_and_a_training_step_wait_no_more_often(name: str) -> None
                 network.train()
                 waits, uploads = counted(gpu, lambda: sum(network(episode).losses.values()).backward())  # noqa: B023
                 assert waits <= WAITS[name] and not uploads, (gpu.waits, gpu.uploads)
-
-
-@pytest.mark.parametrize("name", sorted(GENERALISED))
-def test_a_method_of_base_and_novel_classes_waits_no_more_often_and_is_fitted_in_inference_mode(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(regression, "PENALTIES", [1.0])
-    kind = every_model()[name]
-    torch.manual_seed(0)
-    network = kind(kind.Settings(EncoderSettings(NARROW, "plain")), task_of("bam", 1, 33)).eval()
-    photos, own = 255 * torch.rand(2, 2, 3, 33, 33), len(network.base.bias)
-    labels, valid = torch.zeros(2, 2, 33, 33, dtype=torch.uint8), torch.ones(2, 33, 33, dtype=torch.bool)
-    labels[0, :, :16], labels[1, :, 16:] = own, own + 1
-
-    @torch.inference_mode()
-    def predicted(photos: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        shots = [network.encode(*supports) for supports in zip(photos, labels)]
-        return network.segment(photos[0], valid, network.fit(shots, ["cup", "jar"]))
-
-    want = predicted(photos, labels, valid)
-    with pretend_cuda() as gpu:
-        network.to(GPU)
-        given: Sequence[Tensor] = [x.to(GPU) for x in (photos, labels, valid)]
-        found: list[Tensor] = []
-        waits, uploads = counted(gpu, lambda: found.append(predicted(*given)))
-        assert waits <= GENERALISED[name] + GENERALISED_FIT[name] and not uploads, (gpu.waits, gpu.uploads)
-        # A fit to few positions enlarges rounding errors, and a GPU sums in another order.
-        torch.testing.assert_close(found[0].cpu(), want, rtol=0, atol=0.02)
 
 
 def test_a_wait_and_an_upload_are_seen() -> None:

@@ -1,6 +1,5 @@
 """One measured case of a published model through our own build of it: the same arrays in, the same names out."""
 
-from dataclasses import fields
 from typing import Any
 from unittest import mock
 
@@ -8,17 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.bcm.bcm import BCM, NovelRegressions
-from model.diam import diam
-from model.diam.diam import DIaM, Supports
 from model.episode import Episode, EpisodeOfOriginalSizes
-from model.kinds.generalised import Cells
-from model.parts.linear import LinearHead
 from model.registry import models
-from model.tensors.cells import on_cells
-from tests.helpers.close import same_pixels
 from tests.helpers.skip_init import skip_init
-from tests.parity.watched import WATCHES, on_calls, usual
+from tests.parity.watched import WATCHES, usual
 from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
@@ -127,71 +119,3 @@ def _episode(case: dict[str, np.ndarray], fold: Fold, vectors: np.ndarray | None
         query_base_label=None if base_label is None else torch.from_numpy(base_label),
         text=None if vectors is None else torch.from_numpy(vectors)[class_id],
     )
-
-
-def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the numbers of a generalised method, ``bcm`` or ``diam``, for a case that begins at the features."""
-    given = {key: torch.from_numpy(value) for key, value in inputs.items() if value.ndim}
-    features = given["support_features"].float()
-    labels = given["support_labels"]
-    query = given["query_features"].float()
-    size = labels.shape[-2:]
-    valid = given.get("query_valid", torch.ones(len(query), *size))
-    network = _without_encoder(name, inputs)
-    supports = [Cells(x, on_cells(label, x.shape[-2:])) for x, label in zip(features, labels, strict=True)]
-    state = network.fit_cells(supports)
-    base_prediction = network.base_probability(query, size).argmax(1)
-    prediction = network.channels(query, valid, state, base_prediction)
-    assert same_pixels(network.label(query, valid, state).argmax(1), prediction)
-    if name == "bcm":
-        out = {"base_prediction": base_prediction, **_bcm_steps(network, state, query)}
-    else:
-        out = _diam_steps(network, state, query, valid)
-    return {key: value.numpy() for key, value in {"prediction": prediction, **out}.items()}
-
-
-def _without_encoder(name: str, inputs: dict[str, np.ndarray]) -> Any:
-    """Return the method with the case's base classifier and settings, and nothing before them."""
-    method: Any = {"bcm": BCM, "diam": DIaM}[name]
-    base = LinearHead(torch.from_numpy(inputs["base_weight"]), torch.from_numpy(inputs["base_bias"]))
-    network = type("WithoutEncoder", (method,), {"base": base, "__init__": nn.Module.__init__})()
-    names = {f.name for f in fields(method.Settings)}
-    network.settings = method.Settings(**{key: value.tolist() for key, value in inputs.items() if key in names})
-    return network
-
-
-def _bcm_steps(network: Any, state: NovelRegressions, query: Tensor) -> dict[str, Tensor]:
-    """Return the association of classes, and scores, choice and probabilities of every regression."""
-    power = query.pow(network.settings.beta)
-    out = {"counts": state.counts, "table": state.table}
-    for base_class, votes in state.votes.items():
-        out[f"chosen_c_{base_class}"] = torch.tensor([vote.chosen for vote in votes])
-        out[f"scores_{base_class}"] = torch.tensor(np.array([vote.scores for vote in votes]))
-        for number, vote in enumerate(votes):
-            out[f"prob_{base_class}_{number}"] = vote.probability(power)
-    return out
-
-
-def _diam_steps(network: Any, state: Supports, query: Tensor, valid: Tensor) -> dict[str, Tensor]:
-    """Return start and end of the classifiers, the losses of all steps, and the first and the last prior."""
-    heads, losses = [], []
-    first_priors, last_priors = [], []
-    for x_chw, valid_hw in zip(query, valid):
-        steps = list[tuple[Tensor, Tensor]]()  # prior, and terms (4,)
-        on_calls(diam, "loss_terms", lambda given, terms, steps=steps: steps.append((given[2], torch.stack(terms))))
-        heads.append(diam.adapt(x_chw, valid_hw, state, network.settings))
-        mock.patch.stopall()
-        priors, terms = zip(*steps)
-        losses.append(torch.stack(terms).detach())
-        first_priors.append(priors[0])
-        last_priors.append(priors[-1])
-    logits = [head.logits(x_chw[None])[0] for head, x_chw in zip(heads, query)]
-    return {
-        "novel_weight_start": state.start.weight[len(network.base.bias) :],
-        "prior_start": torch.stack(first_priors),
-        "losses": torch.stack(losses, dim=1),
-        "prior_end": torch.stack(last_priors),
-        "weight": torch.stack([head.weight for head in heads]),
-        "bias": torch.stack([head.bias for head in heads]),
-        "probability": torch.stack(logits).softmax(1),
-    }

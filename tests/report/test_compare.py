@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
-from util.evaluate.metrics import episode_scores, scores_in_one_map
+from util.evaluate.metrics import episode_scores
 from util.evaluate.schema import MANIFEST, counts_of
 from util.files.errors import UserError
 from util.report.compare import compare, difference, read_scored
@@ -74,28 +74,6 @@ def test_results_comparisons_and_curves_have_one_miou(scored):
     assert list(scores["per_class"]) == ["1", "2", "3"]
     assert difference(side, side).a == pytest.approx(scores["miou"])
     assert curve[-1] == pytest.approx(scores["miou"])
-
-
-def test_base_and_novel_classes_weigh_the_same(leave, scored):
-    """Of generalised segmentation, whose runs may predict different classes; 1 and 2 are base classes, 3 is novel."""
-    episodes = [
-        {"query": f"photo{n}", "class": 3, "supports": ["photo9"], "outputs": {"final": {"0": [9, 9], **of_classes}}}
-        for n, of_classes in enumerate(({"1": [8, 10], "3": [1, 10]}, {"2": [6, 10], "3": [3, 10]}, {"1": [2, 10]}))
-    ]
-    [side] = scored(episodes)
-    rows = []
-    for number, episode in enumerate(episodes):
-        for class_id, pair in episode["outputs"]["final"].items():
-            rows.append((number, int(class_id), *pair))
-    scores = scores_in_one_map(np.array(rows), [1, 2], [3])
-    curve = running_miou([counts_of(e, "final") for e in episodes])
-    expected = pytest.approx((55 + 20) / 2)
-    assert scores["miou"] == expected
-    assert curve[-1] == expected
-    assert difference(side, side).a == expected
-    other = json.loads(json.dumps(episodes))
-    other[0]["outputs"]["final"]["7"] = [0, 50]
-    assert compare(*(leave(name, e) for name, e in (("a", episodes), ("b", other), ("c", other), ("d", episodes))))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def rms(groups, lr, weight_decay):
 @pytest.fixture
 def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     """Return a folder of another repository with a method in ``code/mylab/mine.py``, and a config that names it."""
-    registry.every_model()
+    registry.models()
     before = {id(table): dict(table) for table in (contract.MODELS, OPTIMIZERS, METRICS)}
     modules, paths = set(sys.modules), list(sys.path)
     folder = tmp_path / "repository"

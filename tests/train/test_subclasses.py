@@ -28,7 +28,7 @@ FAST = {"episodes": 2, "seeds": [0], "pictures": 0}
 @pytest.fixture
 def subclass(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[FewShotModel]]:
     """Return a function that registers a subclass of a method as ``<name>_sub``, without settings of its own."""
-    monkeypatch.setattr(contract, "MODELS", registry.every_model())  # undone afterwards
+    monkeypatch.setattr(contract, "MODELS", registry.models())  # undone afterwards
 
     def make(name: str) -> type[FewShotModel]:
         return register(f"{name}_sub")(type("Sub", (contract.MODELS[name],), {}))
@@ -36,12 +36,12 @@ def subclass(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[FewShotMod
     return make
 
 
-@pytest.mark.parametrize("name", sorted(registry.every_model()))
+@pytest.mark.parametrize("name", sorted(registry.models()))
 def test_a_config_keeps_the_name_of_a_subclass(subclass, name: str) -> None:
     """Its settings class is that of the method that it extends."""
     sub = subclass(name)
     config = read_config(find_config("split0", "mini", name), [f"model.name={name}_sub"])
-    assert type(config.model) is registry.every_model()[name].Settings
+    assert type(config.model) is registry.models()[name].Settings
     for again in (config, from_dict(to_dict(config), "a checkpoint")):
         assert registry.class_of(again.model) is sub
     assert to_dict(config)["model"]["name"] == f"{name}_sub"
@@ -50,7 +50,7 @@ def test_a_config_keeps_the_name_of_a_subclass(subclass, name: str) -> None:
 
 @pytest.mark.train
 def test_a_subclass_is_what_trains_and_what_is_tested(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contract, "MODELS", registry.every_model())
+    monkeypatch.setattr(contract, "MODELS", registry.models())
 
     @register("ssp_dim")
     class Dim(SSP):

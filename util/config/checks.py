@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
-from model.contract import FewShotModel
 from model.parts.with_encoder import WithEncoder
 from model.registry import class_of
 from util.config import folds
-from util.config.settings import EVERY, Config, ProtocolSettings, StageSettings
+from util.config.settings import Config, StageSettings
 from util.config.tree import flow
 from util.files.errors import nearest
 from util.files.typecheck import Misfit
@@ -46,18 +45,6 @@ def _without_effect(config: Config) -> dict[str, str]:
         needless["model.encoder.partial"] = "model.encoder.weights is null"
         needless["model.encoder.pretraining"] = "model.encoder.weights is null"
     return needless
-
-
-def protocol_problem(cls: type[FewShotModel], name: str, protocol: ProtocolSettings) -> str:
-    """Return in words why a method cannot be scored by a protocol of this name; '' if it can."""
-    in_one_map = protocol.query == EVERY
-    if in_one_map and not cls.only_base_stage:
-        fix = "test one of them with this checkpoint" if cls.has_base_stage else "take another protocol"
-        return f"protocol {name} labels base and novel classes at once, which MODEL=bcm and MODEL=diam do; {fix}"
-    if cls.only_base_stage and not in_one_map:
-        kind = f"one class of an episode, {cls.title} base and novel classes at once"
-        return f"protocol {name} labels {kind}; take --protocol gfss"
-    return ""
 
 
 def _is_written(key: str, written_keys: frozenset[str]) -> bool:
@@ -165,8 +152,6 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     name = config.test.protocol
     if name not in config.protocols:
         yield "test.protocol", f"= {name!r} is unknown{nearest(name, config.protocols)}"
-    elif reason := protocol_problem(class_of(config.model), name, config.protocols[name]):
-        yield "test.protocol", f"= {name}: {reason}"
     for name, protocol in config.protocols.items():
         yield from _of(f"protocols.{name}", protocol.problems())
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:

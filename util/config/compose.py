@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
 
-from model.registry import every_model
+from model.registry import models
 from util.config.tree import (
     ENCODERS,
     Layer,
@@ -251,7 +251,7 @@ def has_networks(method: str) -> bool:
 
 def _settings_of(method: str, default: str = "") -> set[str]:
     """Return the names of the settings that the method of a file has; ``default`` if none has its ``model.name``."""
-    cls = every_model().get(str(value_of(read_tree(method_file(method)), "model.name")))
+    cls = models().get(str(value_of(read_tree(method_file(method)), "model.name")))
     return {default} if cls is None else {field.name for field in fields(cls.Settings)}
 
 

@@ -64,11 +64,6 @@ class Fold:
             return self.novel
         return tuple(c for c in range(1, self.classes + 1) if c not in self.novel)
 
-    @property
-    def channels(self) -> list[int]:
-        """The class ids of a map of all classes, by channel: background (0), base classes, novel classes."""
-        return [0, *self.base, *self.novel]
-
     @cached_property
     def base_ids(self) -> dict[int, int]:
         """The base-class id (1-based) of each base class."""

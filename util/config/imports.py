@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from model.registry import every_model
+from model.registry import models
 from util.config.tree import OVERRIDE, Leaf, Tree
 from util.files.errors import UserError
 
@@ -50,7 +50,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     Raises:
         UserError: a module is missing, or raises an error.
     """
-    every_model()  # this project's own come first: a name that one of them has is taken
+    models()  # this project's own come first: a name that one of them has is taken
     _answer_as_package()
     whole = [_whole_name(name, folder) for name in names]
     for name in whole:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotModel
-from model.registry import every_model
+from model.registry import models
 from util.config.checks import checked
 from util.config.compose import Source, completed, in_configs, name_of, read_tree
 from util.config.former import without_former
@@ -111,7 +111,7 @@ def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Con
 
 def _method(name: Any) -> type[FewShotModel]:
     """Return the method of a name; Misfit: there is none."""
-    known = every_model()
+    known = models()
     if str(name) not in known:
         raise Misfit("model.name", f"model.name = {name!r} is not a model{nearest(str(name), known)}")
     return known[str(name)]

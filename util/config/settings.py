@@ -14,7 +14,6 @@ from util.config.optimizers import unknown_optimizer
 
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
-EVERY = "every"  # the value of query that takes all images: base and novel classes are labelled in one map
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
@@ -190,22 +189,17 @@ class ProtocolSettings:
     # sequential: the test list in order, again from the start when it ends; class drawn among the novel ones in the
     # image (one pixel is enough). random: an image of the list with replacement, class likewise. pairs: the list's
     # (image, class) pairs, min_pixels of the class in each. class_then_query: draw a class, then one of its images.
-    # class_in_turn: episode i is of class i mod the number of classes, and one of its images is drawn. every:
-    # generalised segmentation: each image with a base or novel class, all classes in one map; a seed is a run with
-    # supports of its own, which are not its queries. Of more than `episodes` images so many are drawn
-    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = bounded(
+    # class_in_turn: episode i is of class i mod the number of classes, and one of its images is drawn
+    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random"] = bounded(
         "sequential", decides=EPISODES
     )
     # distinct: K different images; with_replacement: drawn one by one, one may occur twice. Never the query. first,
-    # with query: pairs: the class's first K images in the list's order, which are no queries. published, with query:
-    # every: seeds 1 to 5 are the five runs of the published code; others are drawn here
-    supports: Literal["distinct", "with_replacement", "first", "published"] = bounded("distinct", decides=EPISODES)
+    # with query: pairs: the class's first K images in the list's order, which are no queries
+    supports: Literal["distinct", "with_replacement", "first"] = bounded("distinct", decides=EPISODES)
     # Whose random numbers choose the episodes. hsnet, pfenet: those of the published runs (util/data/draws.py); on
     # their list (lists/published.yaml) the episodes are the published ones, on others `drawn here`, as every result
     # states. own: those of this project; an episode depends on its number alone
     draw: Literal["own", "hsnet", "pfenet"] = bounded("own", decides=EPISODES)
-    # With query: every, the least pixels of its class in a support; default data.min_pixels
-    support_pixels: int | None = bounded(None, 1, decides=EPISODES)
     # N, classes of an episode that compete with each other and with the background: the drawn one, which the query
     # shows, and N - 1 others of the fold, drawn alike, which it may show or not. Each has K supports, in which pixels
     # of the other ways are ignored. Other classes of the query are background
@@ -252,44 +246,22 @@ class ProtocolSettings:
             yield "scored_on", f"does not go with input: {self.input}; use {' or '.join(fitting)}"
         if self.absent > 0 and self.ways > 1:
             yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
-        letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
-        plain = letterboxed and self.ways == 1 and self.absent == 0 and self.supports != "with_replacement"
-        if self.query == EVERY and not plain:
-            yield "query", "needs letterboxed labels, one way, absent 0, and supports distinct or published"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
         if self.supports == "first" and not (self.one_class and self.query == "pairs"):
             yield "supports", "needs query: pairs, one way and absent 0"
-        if not self._counts_episodes():
+        if self.episodes is None and self.query != "pairs":
             yield "episodes", f"does not go with query: {self.query}; give a number"
-        yield from self._problems_of_every_alone()
         if self.side is not None and self.input == "original":
             yield "side", "has no effect with input: original; leave it null"
         if not self._fits_draw():
             yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
 
-    def _problems_of_every_alone(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, reason) of settings that this query alone has."""
-        if self.query == EVERY:
-            return
-        if self.supports == "published":
-            yield "supports", "needs query: every; use distinct"
-        if self.support_pixels:
-            yield "support_pixels", "needs query: every; leave it null"
-
     @property
     def one_class(self) -> bool:
         """Whether every episode is of one class, which its query shows."""
-        return self.ways == 1 and self.absent == 0 and self.query != EVERY
-
-    def _counts_episodes(self) -> bool:
-        """Return whether the number of episodes, or that there is none, goes with their choice."""
-        if isinstance(self.episodes, int):
-            return True
-        if self.query == EVERY:
-            return False
-        return self.episodes is not None or self.query == "pairs"
+        return self.ways == 1 and self.absent == 0
 
     def _fits_draw(self) -> bool:
         """Return whether the published draw that the entry names has its rules."""

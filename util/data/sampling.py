@@ -1,31 +1,21 @@
 """Episode sampling: a pure function of (list, protocol, seed, number).
 
 Workers, batches, processes and resuming only choose the numbers that are requested, so they cannot change an episode.
-
-Where base and novel classes are labelled in one map, all episodes of a seed have the supports of one run. The runs that
-DIaM published are those of Python's ``random``, seeded once with 2023: for each run and novel class its candidates are
-shuffled, and the first K of one novel class are taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import cycle, islice, product
-from random import Random
 
 import numpy as np
 
-from util.config.settings import ProtocolSettings
 from util.data.draws import draw_episodes
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
-# Of runs.
-PUBLISHED_SEED = 2023
-PUBLISHED_RUNS = 5
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
 
@@ -205,36 +195,3 @@ class PublishedSampler:
 
 
 Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes
-
-
-def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int) -> ListedEpisodes:
-    """Return a run: an episode for each query, in random order, all with the same supports, of every novel class.
-
-    A class with fewer than K candidates has them repeated.
-    """
-    if protocol.supports == "published" and 1 <= seed <= PUBLISHED_RUNS:
-        orders = _published_orders(images, run=seed)
-    else:
-        orders = {c: random_stream(seed, EPISODE, c).permutation(images.candidates[c]) for c in images.classes}
-    supports = []
-    for class_id, order in orders.items():
-        rows = images.showing_single_class(order.tolist())
-        supports.append((class_id, tuple(islice(cycle(rows), shots))))
-    support_rows = [row for _, rows in supports for row in rows]
-    queries = random_stream(seed, ORDER).permutation(np.setdiff1d(images.queries, support_rows))
-    (first_class, first_supports), *others = supports
-    keys = []
-    for number, query in enumerate(queries[: protocol.number(0)].tolist()):
-        keys.append(EpisodeKey(number, query, first_class, first_supports, tuple(others)))
-    return ListedEpisodes(images, seed, tuple(keys))
-
-
-def _published_orders(images: ImageList, run: int) -> dict[int, np.ndarray]:
-    """Return the candidates of each class in the order of a published run; the first is run 1."""
-    stream = Random(PUBLISHED_SEED)
-    orders = {}
-    for _, class_id in product(range(run), images.classes):  # the last run's orders stay
-        order = list(range(len(images.candidates[class_id])))
-        stream.shuffle(order)
-        orders[class_id] = images.candidates[class_id][order]
-    return orders

@@ -23,7 +23,6 @@ from annotations.drawn import KINDS, MASK, drawn_label
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
-from model.registry import class_of
 from model.tensors.ops import resize
 from util.config.compose import files_of
 from util.config.folds import LISTS
@@ -98,12 +97,9 @@ def calibrate(config: Config) -> Path:
 
 
 def _check_config(config: Config) -> None:
-    """Refuse (UserError) a config without the protocol, or a method without a presence score."""
+    """Refuse (UserError) a config without the protocol."""
     if PROTOCOL not in config.protocols:
         raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; add config/default.yaml to its base")
-    model_class = class_of(config.model)
-    if model_class.only_base_stage:
-        raise UserError(f"--calibrate: {model_class.title} labels all classes at once and has no presence score")
 
 
 def _training_lists(test: Test) -> list[tuple[RunContext, ImageList]]:

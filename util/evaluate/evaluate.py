@@ -4,7 +4,6 @@ from collections import ChainMap, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -64,7 +63,6 @@ class Scoreboard:
     presence: dict[int, PresenceRecord] = field(default_factory=dict)
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
-    score: Callable[[np.ndarray], dict[str, Any]] | None = None  # of one output's records; None: of episodes
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes.
@@ -136,8 +134,7 @@ class Scoreboard:
         records_by_rank, base_by_rank, presence_by_rank = zip(*gathered)
 
         records = _joined_records(records_by_rank)
-        score = self.score or partial(metrics.episode_scores, classes=self.classes, further=self.further)
-        scores = {name: score(rows) for name, rows in records.items()}
+        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
         base_counts = [counts for counts in base_by_rank if counts is not None]
         if base_counts:
             scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))

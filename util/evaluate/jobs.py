@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from util.config.checks import protocol_problem
 from util.config.settings import EPISODES, MASKS, Config
 from util.data.draws import PFENET
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import scores_in_one_map
 from util.evaluate.steps import with_steps
 from util.evaluate.test import Shared, Test
 from util.files.errors import UserError, nearest
@@ -47,7 +45,6 @@ class TestJob:
     def scoreboard(self, seed: int) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
         test = self.test
-        fold = test.run.context.fold
         return Scoreboard(
             classes=len(test.config.data.classes),
             scored_on=test.scored_on,
@@ -56,7 +53,6 @@ class TestJob:
             asks_presence=test.protocol.absent > 0,
             calibration=self.calibration,
             further=test.config.test.metrics,
-            score=partial(scores_in_one_map, base=fold.base, novel=fold.novel) if test.one_map else None,
         )
 
 
@@ -132,11 +128,6 @@ def _check_options(test: Test) -> None:
     """Refuse (UserError) a protocol that does not go with the method or with the options of the test."""
     protocol = test.protocol
     options = test.config.test
-    if problem := protocol_problem(test.run.context.model_class, test.name, protocol):
-        raise UserError(problem)
-    if test.one_map and (options.metrics or options.trained_on or options.steps(test.shot)):
-        names = "test.metrics, test.trained_on, test.fuse or test.edges"
-        raise UserError(f"protocol {test.name} takes no {names}; leave them out")
     if protocol.absent > 0 and options.passes(test.shot) > 1:
         reason = "its presence scores are calibrated for one pass of the network as trained"
         raise UserError(f"protocol {test.name}: {reason}; leave out test.fuse")

@@ -120,38 +120,6 @@ def class_scores(counts: np.ndarray) -> dict[str, Any]:
     return {MIOU: sum(ious.values()) / max(len(ious), 1), per_class(MIOU): ious}
 
 
-def scores_in_one_map(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
-    """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
-
-    In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
-    ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
-    ``per_class``. A class without a pixel in any label or prediction is in no mean.
-    """
-    sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
-    np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
-    iou = {c: percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
-    base_iou = _mean_iou_of(iou, base)
-    novel_iou = _mean_iou_of(iou, novel)
-    base_background_iou = _mean_iou_of(iou, (0, *base))
-    both = base_iou + novel_iou
-    return {
-        "miou": both / 2,
-        "base": base_iou,
-        "novel": novel_iou,
-        "base_background": base_background_iou,
-        "total": _mean_iou_of(iou, (0, *base, *novel)),
-        "harmonic": 2 * base_iou * novel_iou / both if both else 0.0,
-        "miou_background": (base_background_iou + novel_iou) / 2,
-        "per_class": {str(c): value for c, value in iou.items()},
-    }
-
-
-def _mean_iou_of(iou: dict[int, float], classes: Sequence[int]) -> float:
-    """Return the mean IoU of those classes that have one, 0 if none has."""
-    values = [iou[c] for c in classes if c in iou]
-    return sum(values) / max(len(values), 1)
-
-
 def percent(part: np.integer, whole: np.integer) -> float:
     """Return a part in percent of a whole, 0 where both are 0."""
     return 100.0 * int(part) / max(int(whole), 1)

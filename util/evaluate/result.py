@@ -157,11 +157,6 @@ def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: 
     test = job.test
     label_side = test.view.label_side if test.scored_on == LETTERBOX else None
     manifest = Manifest(_header(result, label_side))
-    if test.one_map:  # all episodes of a run have its supports
-        manifest.header["runs"] = runs = {}
-        for seed, sampler in test.samplers.items():
-            runs[str(seed)] = described(sampler(0), test.images.index.names)
-            del runs[str(seed)]["query"]
     for seed, outputs in zip(test.samplers, records, strict=True):
         manifest.episodes += _episodes_of_seed(job, seed, outputs)
     return manifest
@@ -198,12 +193,11 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
     episodes = []
     for place, number in enumerate(numbers.tolist()):
         key = test.samplers[seed](number)
-        episode: dict[str, Any] = {"seed": seed, "number": number}
-        episode |= {"query": names[key.query]} if test.one_map else described(key, names)
+        episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         if number in presence:
             episode["presence"] = presence[number].score
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
-        episode["outputs"] = {name: _counts(rows, test.one_map) for name, rows in rows_by_output.items()}
+        episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
         for column, metric in zip(count(FURTHER, 2), test.config.test.metrics):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
@@ -211,11 +205,9 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
     return episodes
 
 
-def _counts(records: np.ndarray, one_map: bool) -> list[int] | dict[str, list[int]]:
+def _counts(records: np.ndarray) -> list[int]:
     """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
     records = records.astype(np.int64)
-    if one_map:
-        return {str(class_id): counts for _, class_id, *counts in records.tolist()}
     class_counts = records[:, INTERSECTION : UNION + 1].ravel().tolist()
     background, foreground = records[0, SIDES].reshape(2, 2).tolist()
     if len(records) == 1:  # the foreground is the class
@@ -244,9 +236,4 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     if config.test.trained_on is None and trained["name"] == config.data.name:
         track["training"] = "in-domain"
         track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
-    if context.model_class.only_base_stage:  # a base stage has no shots, and may take all photos
-        track["train_shot"] = None
-        base_stage = weights.training[:1]
-        if any(stage["settings"].get("images") == "all" for stage in base_stage):
-            track["novel_photos"] = "kept"
     return track

@@ -207,23 +207,11 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
 
 
-def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int, int]]:
-    """Return (group, class id, intersection, union) of each class of a manifest's episode, scored with that output.
-
-    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; where base and novel classes are in one map
-    there are two, 0 of base and 1 of novel classes, of which all that occur count.
-    """
+def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int]]:
+    """Return (class id, intersection, union) of each class of a manifest's episode, scored with that output."""
     counts = episode["outputs"][output]
     ways = [class_id for class_id, _ in ways_of(episode)]
-    if isinstance(counts, dict):
-        classes = {int(class_id): pair for class_id, pair in counts.items() if class_id != "0"}
-        return [(int(class_id in ways), class_id, *pair) for class_id, pair in classes.items()]
-    return [(0, class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
-
-
-def scores_base_classes(result: dict[str, Any]) -> bool:
-    """Return whether a result is of base and novel classes in one map, and not of novel ones alone."""
-    return "novel" in result["mean"][FINAL]
+    return [(class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from model.contract import FewShotModel
 from util.config.read import to_dict
-from util.config.settings import EVERY, IRRELEVANT, Config, ProtocolSettings
+from util.config.settings import IRRELEVANT, Config, ProtocolSettings
 from util.data.draws import OWN, why_not_published
 from util.data.episodes import Sampler
 from util.data.images.views import View
@@ -69,7 +69,6 @@ class Test:
     name: str  # of its protocol
     protocol: ProtocolSettings
     shot: int  # K, the number of supports
-    one_map: bool  # base and novel classes are labelled in one map, by supports that all episodes of a seed share
     run: Run  # whose weights it takes
     view: View  # how photos become the network's input
     scored_on: str  # the label that predictions are compared with: letterbox, square or original
@@ -99,7 +98,6 @@ class Test:
             name=name,
             protocol=protocol,
             shot=shot,
-            one_map=protocol.query == EVERY,
             run=Run(config),
             view=view,
             scored_on=label_kind(view.rule, protocol.scored_on),
@@ -125,7 +123,7 @@ class Test:
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
         protocol = replace(self.protocol, list_file=published)
-        key = "list", self.shot, published, self.name if self.one_map else ""
+        key = "list", self.shot, published
         warns = self.progress and not (self.replayed and published)
         return self.shared.once(key, lambda: images_for_test(self.run.context, warns, protocol))
 
@@ -133,15 +131,7 @@ class Test:
         """Return the episodes of the manifest by seed, as rows of a list."""
         assert self.replayed is not None
         protocol = self.protocol
-        ways = len(self.run.context.fold.novel) if self.one_map else protocol.ways
-        may_lack = protocol.absent > 0 or self.one_map
-        listed = replay(self.replayed, images, self.config.data, ways, may_lack)
-        if self.one_map:
-            for episodes in listed.values():
-                if len({key.drawn for key in episodes.keys}) > 1:
-                    reason = f"protocol {self.name} has one support set for all episodes of a seed"
-                    raise UserError(f"{self.replayed}: {reason}; name a manifest of this protocol")
-        return listed
+        return replay(self.replayed, images, self.config.data, protocol.ways, absent=protocol.absent > 0)
 
     @cached_property
     def samplers(self) -> dict[int, Sampler]:

@@ -16,7 +16,6 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.evaluate import run_pass
-from util.evaluate.generalised import run_in_one_map
 from util.evaluate.jobs import TestJob, build_test_jobs, passes
 from util.evaluate.kept import FIRST, KeptPredictions
 from util.evaluate.result import manifest_of, result_of
@@ -85,11 +84,7 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
 
 def _count(jobs: list[TestJob], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[TestJob]]:
     """Run the network over all episodes; yield, after each pass, the jobs whose episodes are all counted by then."""
-    for job in jobs:
-        if job.test.one_map:
-            run_in_one_map(job, world)
-            yield [job]
-    for seed, members in passes([job for job in jobs if not job.test.one_map]):
+    for seed, members in passes(jobs):
         _run_shared_pass(members, seed, world, store)
         yield [job for job in members if job.boards.keys() == job.test.samplers.keys()]
 

@@ -46,6 +46,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none t
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
 ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # of an object in memory
+NAMES_OF_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC"  # of photos
 HEIF = (".heic", ".heif")
 NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
@@ -103,7 +104,7 @@ def _stated_orientation(image: Image.Image) -> int | None:
 
 
 @contextmanager
-def opened(path: Path, what: str = "image", content: bytes | None = None) -> Iterator[Image.Image]:
+def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image file without decoding its pixels; every error inside the context becomes one line.
 
     Of a TIFF with several pages it is the largest. UserError: the file is missing, damaged, too large or no image, or
@@ -127,7 +128,7 @@ def opened(path: Path, what: str = "image", content: bytes | None = None) -> Ite
 
 
 @contextmanager
-def read_errors(path: Path, what: str = "image") -> Iterator[None]:
+def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
     """Turn every error of the block, which reads an image file, into one line (UserError)."""
     try:
         yield
@@ -136,6 +137,8 @@ def read_errors(path: Path, what: str = "image") -> Iterator[None]:
     except Image.DecompressionBombError:
         raise TooLarge(f"{path}: has more than {MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
+        if isinstance(error, UnidentifiedImageError) and not stand_in(path):
+            raise UserError(f"{path}: is no {what} ({NAMES_OF_FORMATS}); restore it or leave it out") from None
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
 
 
@@ -226,8 +229,7 @@ def _problem(path: Path, error: Exception) -> str:
         return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):
         return f"is {other}"
-    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else ADDRESS.sub("", str(error))
-    return f"is damaged or not an image ({reason}); restore it or leave it out"
+    return f"is damaged ({ADDRESS.sub('', str(error))}); restore it or leave it out"
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:

@@ -250,9 +250,8 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
         sums_b: of those of system B.
     """
     random = np.random.Generator(np.random.PCG64(0))
-    classes = max(sums.shape[3] for sums in (*sums_a, *sums_b))  # runs may predict different classes
-    table_a = np.concatenate([_with_classes(sums, classes) for sums in sums_a])
-    table_b = np.concatenate([_with_classes(sums, classes) for sums in sums_b])
+    table_a = np.concatenate(sums_a)
+    table_b = np.concatenate(sums_b)
     queries = table_a.shape[1]
     uniform = np.full(queries, 1 / queries)
     draws = []
@@ -266,20 +265,15 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     return Difference(a, b, float(low), float(high))
 
 
-def _with_classes(sums: np.ndarray, classes: int) -> np.ndarray:
-    """Return ``_sums_by_query`` for so many classes: zeros of those that it lacks."""
-    return np.pad(sums, [(0, 0), (0, 0), (0, 0), (0, classes - sums.shape[3]), (0, 0)])
-
-
 def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
-    """Return intersections, unions and numbers of episodes, (seeds, queries, groups, classes, 3), by query image."""
+    """Return intersections, unions and numbers of episodes, (seeds, queries, classes, 3), by query image."""
     rows = [(e["seed"], e["query"], *way) for e in episodes for way in counts_of(e, output)]
-    seed, query, group, class_id, *counts = zip(*rows)
+    seed, query, class_id, *counts = zip(*rows)
     seeds, at_seed = np.unique(seed, return_inverse=True)
     queries, at_query = np.unique(query, return_inverse=True)
     classes, at_class = np.unique(class_id, return_inverse=True)
-    out = np.zeros((len(seeds), len(queries), max(group) + 1, len(classes), 3))
-    np.add.at(out, (at_seed, at_query, group, at_class), np.stack([*counts, np.ones(len(rows))], 1))
+    out = np.zeros((len(seeds), len(queries), len(classes), 3))
+    np.add.at(out, (at_seed, at_query, at_class), np.stack([*counts, np.ones(len(rows))], 1))
     return out
 
 
@@ -288,4 +282,4 @@ def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
     totals = times_bq @ sums.reshape(*sums.shape[:2], -1)
     totals = totals.reshape(len(sums), len(times_bq), *sums.shape[2:])
     intersection, union, episodes = np.moveaxis(totals, -1, 0)
-    return mean_iou(intersection, union, episodes).mean((0, 2))
+    return mean_iou(intersection, union, episodes).mean(0)

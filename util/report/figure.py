@@ -22,7 +22,7 @@ from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.report.one_result import class_names, class_scores
+from util.report.one_result import class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,19 +94,14 @@ def draw_charts(path: Path, suffix: str) -> list[Path]:
     return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
 
 
-def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
+def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
     """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
-    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 4)
-    groups = rows[:, :1]
-    is_class = rows[:, 1:2] == np.unique(rows[:, 1])  # (ways, classes)
-    curves = []
-    for group in np.unique(groups):
-        member = is_class & (groups == group)
-        intersection = np.cumsum(member * rows[:, 2:3], axis=0)
-        union = np.cumsum(member * rows[:, 3:4], axis=0)
-        curves.append(mean_iou(intersection, union, np.cumsum(member, axis=0)))
+    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 3)
+    is_class = rows[:, :1] == np.unique(rows[:, 0])  # (ways, classes)
+    intersection = np.cumsum(is_class * rows[:, 1:2], axis=0)
+    union = np.cumsum(is_class * rows[:, 2:3], axis=0)
     last_ways = np.cumsum([len(ways) for ways in counts]) - 1
-    return np.mean(curves, 0)[last_ways]
+    return mean_iou(intersection, union, np.cumsum(is_class, axis=0))[last_ways]
 
 
 @styled()
@@ -130,7 +125,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
     outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, ALL_FOREGROUND)}
     scored = set().union(*outputs.values())
-    classes = [name for name in class_names(result).values() if name in scored]
+    classes = [name for name in result["novel"].values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place
     bar_places = (len(outputs) + 1) * len(classes)
     figure, axes = _chart(1.3 + 0.17 * bar_places, title(result))

@@ -26,7 +26,6 @@ from util.evaluate.schema import (
 )
 from util.files import read_text, write_atomically
 from util.files.errors import UserError, nearest
-from util.report.one_result import class_names
 from util.report.rows import cell_key, row_name
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def scores_of(by_file: dict[Path, Result]) -> DataFrame:
 def _scores(result: Result, outputs: dict[str, Any], output: str) -> Iterator[tuple[str, str, float]]:
     """Yield class, score and value of an output of one seed; only scores that it has with every seed."""
     scores = outputs[output]
-    names = class_names(result)
+    names = result["novel"]
     for score in result["mean"][output]:
         yield "", score, scores[score]
     for score in (MIOU, *METRICS):
@@ -172,7 +171,7 @@ def episode_rows(paths: Sequence[Path], output: str = FINAL, protocols: Sequence
         facts = _facts(result)
         of_test = {name: str(facts[name]) for name in OF_TEST}
         for episode in read_manifest(path.parent / MANIFEST).episodes:
-            rows += [of_test | row for row in _rows_of_episode(episode, output, class_names(result))]
+            rows += [of_test | row for row in _rows_of_episode(episode, output, result["novel"])]
     columns = [*EPISODE_COLUMNS, *(name for name in METRICS if name in named)]
     return pandas.DataFrame(rows, columns=columns).fillna("")
 
@@ -180,7 +179,7 @@ def episode_rows(paths: Sequence[Path], output: str = FINAL, protocols: Sequence
 def _rows_of_episode(episode: dict[str, Any], output: str, names: dict[str, str]) -> Iterator[dict[str, str]]:
     """Yield what is known of each class of an episode, by columns of ``episode_rows``."""
     supports = dict(ways_of(episode))
-    for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
+    for place, (class_id, intersection, union) in enumerate(counts_of(episode, output)):
         row = {
             "seed": str(episode["seed"]),
             "number": str(episode.get("number", "")),

@@ -4,19 +4,13 @@ from statistics import fmean
 from typing import Any
 
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class, scores_base_classes
+from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class
 from util.evaluate.titles import classes_in_no_mean, departures, title, track_text
 from util.report.table import Table
 
 _SCORES = {
     MIOU: "mIoU %",
     "fb_iou": "FB-IoU %",
-    "base": "base %",
-    "novel": "novel %",
-    "harmonic": "harmonic mean %",
-    "base_background": "base with background %",
-    "miou_background": "mIoU with background %",
-    "total": "all classes and background %",
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
 }
@@ -77,14 +71,14 @@ def _score_text(result: dict[str, Any], output: str, key: str) -> str:
 
 
 def class_table(result: dict[str, Any]) -> Table:
-    """Return the table of a result's novel (and base) classes: IoU and further metrics of each output, over seeds."""
+    """Return the table of a result's novel classes: IoU and further metrics of each output, over seeds."""
     columns = {}
     for score, score_title in class_score_titles().items():
         for output in result["mean"]:
             if output != BASE and (values := class_scores(result, output, score)):
                 columns[output if score == MIOU else f"{output}, {score_title}"] = values
     out = Table(["class, IoU %", *columns], [])
-    for name in class_names(result).values():
+    for name in result["novel"].values():
         texts = (f"{values[name]:.2f}" if name in values else "-" for values in columns.values())
         out.rows.append([name, *texts])
     return out
@@ -92,23 +86,12 @@ def class_table(result: dict[str, Any]) -> Table:
 
 def class_scores(result: dict[str, Any], output: str, score: str = MIOU) -> dict[str, float]:
     """Return a score, the IoU or a further metric, by the names of the classes with an episode: mean over seeds."""
-    names = class_names(result)
+    names = result["novel"]
     values_by_name: dict[str, list[float]] = {}
     for scores in result["per_seed"]:
         for class_id, value in scores[output].get(per_class(score), {}).items():
             values_by_name.setdefault(names.get(class_id, class_id), []).append(value)
     return {name: fmean(values) for name, values in values_by_name.items()}
-
-
-def class_names(result: dict[str, Any]) -> dict[str, str]:
-    """Return the scored classes of a result by id: the novel ones, or all and the background where these count too."""
-    if not scores_base_classes(result):
-        return result["novel"]
-    names = {"0": "background"}
-    for class_id, name in enumerate(result["config"]["data"]["classes"], start=1):
-        if str(class_id) not in result["novel"]:
-            names[str(class_id)] = name
-    return names | result["novel"]
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:

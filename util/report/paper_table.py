@@ -25,7 +25,7 @@ from util.evaluate.schema import (
 from util.evaluate.titles import protocol_title, side_warning
 from util.files.errors import UserError, nearest
 from util.report.cells import MEAN, SECONDS, Column, best_of, measured, texts_of
-from util.report.one_result import DEVIATION, class_names, class_score_titles, score_titles
+from util.report.one_result import DEVIATION, class_score_titles, score_titles
 from util.report.published import published
 from util.report.rows import CellKey, Result, Row, cell_key, check_mixture, data_warnings, row_name, trained_precision
 from util.report.table import Marked, Table
@@ -409,7 +409,7 @@ def _classes_of_folds(results: dict[Path, Result]) -> dict[int, list[str]]:
     """Return the names of all classes of results by their fold, each once."""
     classes = defaultdict[int, dict[str, None]](dict)
     for result in results.values():
-        classes[result["fold"]] |= dict.fromkeys(class_names(result).values())
+        classes[result["fold"]] |= dict.fromkeys(result["novel"].values())
     return {fold: list(classes[fold]) for fold in sorted(classes)}
 
 

@@ -131,25 +131,23 @@ class ScoredEpisodes:
         return self.test.samplers[seed](number)
 
     def class_names(self, episode: Episode) -> str:
-        """Return the names of an episode's classes; in one map of all classes those that its query shows."""
+        """Return the names of an episode's classes."""
         key = self.key(episode)
-        class_ids = self.test.images.classes_in(key.query) if self.test.one_map else key.classes
-        return ", ".join(self.test.config.data.classes[class_id - 1] for class_id in class_ids)
+        return ", ".join(self.test.config.data.classes[class_id - 1] for class_id in key.classes)
 
     def ious(self, episode: Episode) -> dict[str, float]:
         """Return the IoU of each output of an episode in percent, its classes' pixels counted together."""
         row = self.rows[episode]
         ious = {}
         for output, counts in row["outputs"].items():
-            pairs = list(counts.values()) if isinstance(counts, dict) else counts[: 2 * len(ways_of(row))]
-            intersection, union = np.reshape(pairs, (-1, 2)).sum(0).tolist()
+            of_classes = counts[: 2 * len(ways_of(row))]
+            intersection, union = np.reshape(of_classes, (-1, 2)).sum(0).tolist()
             ious[output] = 100 * intersection / max(union, 1)
         return ious
 
     def panels(self, episode: Episode, kept: Kept) -> Panels:
         """Return an episode's panels: supports, query, truth, maps, base classes, and every output with its IoU."""
-        drawing_of = OneMapDrawing if self.test.one_map else EpisodeDrawing
-        drawing = drawing_of(self.test, self.key(episode))
+        drawing = EpisodeDrawing(self.test, self.key(episode))
         ious = self.ious(episode)
         masks = kept.predictions
         final = masks.pop(FINAL)
@@ -224,25 +222,6 @@ class EpisodeDrawing:
         return cv2.resize(full, (self.image.shape[1], PANEL_HEIGHT), interpolation=how)
 
 
-class OneMapDrawing(EpisodeDrawing):
-    """Draws an episode whose labels have all classes; its supports are those of all episodes of its seed."""
-
-    def supports(self) -> Panels:
-        """Return no panel."""
-        return Panels()
-
-    def truth(self) -> np.ndarray:
-        """Return the query with its true label."""
-        return labelled(self.image, at_panel_size(self.class_ids), TRUTH_COLOUR, several=True)
-
-    def output(self, name: str, mask: np.ndarray, iou: float) -> tuple[str, np.ndarray]:
-        """Return the panel of an output's prediction (H', W') with its IoU in percent and the classes in it."""
-        label = self.on_photo(mask)
-        classes = [self.names[class_id - 1] for class_id in np.unique(label) if class_id]
-        caption = ", ".join([f"{name}, IoU {iou:.1f} %", *classes])
-        return caption, labelled(self.image, label, PREDICTION_COLOUR, several=True)
-
-
 def side_by_side(
     paths: Sequence[Path], episodes: Sequence[int], out: Path, suffix: str = "pdf", protocol: str | None = None
 ) -> list[Path]:
@@ -304,10 +283,6 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     world = ProcessGroup(0, 1, pick_device("auto"))
     (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
     test = job.test
-    if test.one_map:
-        raise UserError(
-            f"{path}: results on base and novel classes in one map have no such figure; use test.py --save-images"
-        )
     if test.loaded.weights.digest != result["weights"]:
         raise UserError(
             f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"

@@ -42,7 +42,7 @@ def published(
     left_out: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
         entry_shots = [shot for shot in shots if shot in entry["miou"]]
-        if "folds" in entry or entry["dataset"] != dataset or entry["paper"].lower() not in shown or not entry_shots:
+        if entry["dataset"] != dataset or entry["paper"].lower() not in shown or not entry_shots:
             continue
         row = _row(entry, entry_shots)
         rule = entry.get("fold_rule", fold_rule)

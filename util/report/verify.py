@@ -15,10 +15,10 @@ import numpy as np
 
 from model.code import changed_code, code_of
 from util.config.read import from_checkpoint
-from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
+from util.data.lists.manifest import digest, digest_of_rows, read_manifest
 from util.evaluate.calibration import presence_scores
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import CLASS, episode_scores, scores_in_one_map
+from util.evaluate.metrics import CLASS, episode_scores
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.evaluate.test import Test
@@ -197,8 +197,6 @@ def _difference(stated: Any, counted: dict[str, Any]) -> str:
 
 def _scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Return an output's scores in percent from the counts of one seed's episodes."""
-    if isinstance(rows[0]["outputs"][name], dict):
-        return _scores_in_one_map_of_rows(rows, name)
     further = [metric for metric in METRICS if metric in rows[0]]
     records = list[list[Any]]()
     for number, row in enumerate(rows):
@@ -215,24 +213,13 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequen
     *_, foreground_hit, foreground_union, background_hit, background_union = row["outputs"][name]
     sides = [background_hit, background_union, foreground_hit, foreground_union]
     records = []
-    for way, (_, class_id, intersection, union) in enumerate(counts_of(row, name)):
+    for way, (class_id, intersection, union) in enumerate(counts_of(row, name)):
         record = [number, class_id, intersection, union, *sides]
         columns = slice(2 * way, 2 * way + 2)
         for metric in further:
             record += row[metric][name][columns]
         records.append(record)
     return records
-
-
-def _scores_in_one_map_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the scores of base and novel classes from one run's episodes, which name the novel ones."""
-    novel = [class_id for class_id, _ in ways_of(rows[0])]
-    records = []
-    for number, row in enumerate(rows):
-        for class_id, (intersection, union) in row["outputs"][name].items():
-            records.append([number, int(class_id), intersection, union])
-    occurring = {record[CLASS] for record in records}
-    return scores_in_one_map(np.array(records), base=sorted(occurring - {0, *novel}), novel=novel)
 
 
 def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -307,7 +307,6 @@ def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) 
     """Return the error about a checkpoint that has another value of a setting than its use in a stage wants."""
     hint = "; name a checkpoint of such a run"
     if key == "stage":
-        hint = "; predict.py --keep-base takes a base stage"
         return UserError(f"{source}: is of the {given} stage, one of the {wanted} stage is needed{hint}")
     if stage == "meta" and key.removeprefix("data.") in FOLD:
         hint = f"; {FOLD_HINT}"

@@ -11,7 +11,6 @@ from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
     BINARY,
-    EVERY,
     HELD_OUT,
     AugmentSettings,
     Config,
@@ -26,7 +25,7 @@ from util.data.images.views import STRETCH, View
 from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import WORDS_OF_BINARY, load_index, read_rows
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler
 from util.files import project_path
 from util.files.errors import UserError
 from util.run.context import RunContext, make_run_context, with_data
@@ -53,8 +52,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     """Return the data of the base stage: labelled images."""
     data = context.config.data
     fold = context.fold
-    if not context.model_class.only_base_stage:
-        meta_stage_data(context, world)  # refuses a rare class now, not after this stage
+    meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
@@ -145,8 +143,6 @@ def images_for_test(context: RunContext, progress: bool = True, protocol: Protoc
     """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
     data = context.config.data
     index = load_index(data, "test", progress)
-    if protocol is not None and protocol.query == EVERY:
-        return lists.whole_test_list(index, context.fold, data, protocol)
     images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
     if progress and (shared := photos_listed(images, data)):
         text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
@@ -212,8 +208,6 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    if protocol.query == EVERY:
-        return run_of(images, protocol, context.config.data.shot, seed)
     sampler = _sampler(context, images, protocol, seed)
     if protocol.draw != OWN:
         length = protocol.number(context.config.data.fold) or len(images.pairs)

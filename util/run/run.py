@@ -125,20 +125,15 @@ class Run:
         stages = []
         if self.config.base_stage is not None:
             stages.append("base")
-        if not class_of(self.config.model).only_base_stage:
-            stages.append("meta")
-        return stages
+        return [*stages, "meta"]
 
     @property
     def trained(self) -> Path:
         """The folder of the stage, the meta stage, that a test loads its weights from.
 
-        It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights;
-        the base stage's of a model that trains nothing else.
+        It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights.
         """
         model_class = class_of(self.config.model)
-        if model_class.only_base_stage:
-            return self.folder("base")
         folder = Run(network_config(self.config)).folder("meta")
         if model_class.shots_share_weights and not folder.exists():
             return Run(with_data(self.config, shot=1)).folder("meta")

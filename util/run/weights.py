@@ -12,7 +12,7 @@ from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
-from model.registry import class_of, published_layout
+from model.registry import class_of
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_checkpoint, to_dict
 from util.config.settings import Config
@@ -90,8 +90,6 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     model_class = class_of(run.config.model)
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
-    if model_class.only_base_stage and stage == "meta":
-        raise UserError(f"{source}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
 
@@ -308,9 +306,6 @@ def _fill(context: RunContext, network: FewShotModel, source: Path | str, conten
     """Fill a network with what a test scores; return a line for the log; errors as ``load_weights``."""
     if isinstance(source, str):
         return fill_encoder(context.config, network)
-    if context.model_class.only_base_stage:
-        load_base_learner(context, network, source, content)
-        return ""
     load_checkpoint(context, network, "meta", source, content)
     if not checkpoint.is_own(content):
         return ""
@@ -342,8 +337,7 @@ def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) ->
     is_foreign = run.weights_origin == runs.FOREIGN
     differing = run.training_differences(content)
     if is_foreign:  # another training has other settings; that it was of another method is said
-        names = [] if run.context.model_class.only_base_stage else ["model.name"]
-        differing = {key: values for key, values in differing.items() if key in names}
+        differing = {key: values for key, values in differing.items() if key == "model.name"}
     differences = as_texts(differing)
     if content.get("stage") == "meta" and "model.name" not in differing:
         changed = changed_code(content.get("code", {}), code_of(run.context.model_class))
@@ -383,20 +377,3 @@ def load_checkpoint(
         network.requires_grad_(True)
         network.freeze()
     return content
-
-
-def load_base_learner(context: RunContext, network: FewShotModel, path: Path, content: dict[str, Any]) -> None:
-    """Fill encoder and base learner, all that a model has, from a checkpoint of any stage and method that holds both.
-
-    UserError: the file holds none, or of another encoder, data set or fold.
-    """
-    checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
-    state = checkpoint.weights_of(content)
-    layout = None if checkpoint.is_own(content) else published_layout(state)
-    state = (layout.translate(state) if layout else None) or state
-    parts = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "base_learner."))}
-    if not any(name.startswith("base_learner.") for name in parts):
-        fix = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
-        raise UserError(f"{path}: holds no base learner; name {fix}")
-    checkpoint.load_state(network.base_stage(), parts, str(path))
-    network.freeze()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 from model.contract import FewShotModel
-from model.registry import class_of, every_model
+from model.registry import class_of, models
 from util.config import command_line
 from util.config.compose import (
     MAIN_METHOD,
@@ -166,7 +166,7 @@ def experiments() -> list[Source]:
         has_base_classes = teach_base_learners(vars(data))
         for method in methods():
             tree = read_tree(method_file(method))
-            model = every_model()[value_of(tree, "model.name")]
+            model = models()[value_of(tree, "model.name")]
             if has_base_classes or not model.has_base_stage:
                 names = [f"split{fold}" for fold in range(data.folds)]
                 sources += [find_config(name, dataset, method) for name in names]

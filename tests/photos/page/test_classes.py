@@ -1,31 +1,14 @@
-"""Classes of the page: base classes, names that are free, and a class that is removed or renamed."""
+"""Classes of the page: names that are free, and a class that is removed or renamed."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from photos import Segmenter
 from tests.helpers.browser import BOX, Page
 from util.files.images import read_mask
 
 CORNER = {**BOX, "points": [[0, 0], [20, 16]]}
-
-
-def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_path: Path) -> None:
-    page = Page(Segmenter(make_checkpoint("pocket")), tmp_path / "out")
-    for photo in photos[:2]:
-        page.do("open", path=str(photo))
-    assert page.do("keep_base", on=True) == ""
-    assert page.do("add_class", name="cat") == ""
-    classes = page.classes()
-    assert len(classes) == 7
-    assert classes[-1] == "cat"
-    assert "is a trained class" in page.do("rename_class", value=1, name="dog")
-    page.draw(photos[0].name, BOX | {"value": 7})
-    assert page.do("segment") == "1 of 1 photos segmented"
-    assert list(page.row(photos[1].name)["share"]) == classes
-    page.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from util.config.folds import LISTS, Fold
-from util.config.settings import DataSettings, ProtocolSettings
+from util.config.settings import DataSettings
 from util.data.lists.files import ListFile, is_published, missing_fold_list, read_fold_list
 from util.data.lists.index import Index
 from util.files.errors import UserError
@@ -46,10 +46,6 @@ class ImageList:
     def classes_in(self, row: int) -> list[int]:
         """Return the classes of the list that have at least one pixel in an image."""
         return [c for c in self.classes if self.index.areas[row, c] > 0]
-
-    def showing_single_class(self, rows: list[int]) -> list[int]:
-        """Return the images that show one class of the list; those with a single pixel of a second are refused."""
-        return [row for row in rows if len(self.classes_in(row)) == 1]
 
     @cached_property
     def digest(self) -> str:
@@ -122,24 +118,6 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
     """
     candidates = {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
     return ImageList(index, fold.base, np.arange(len(index)), candidates)
-
-
-def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: ProtocolSettings) -> ImageList:
-    """Return all images with a pixel of any class; the candidates of a novel class have ``support_pixels`` of it.
-
-    UserError if no candidate of a novel class shows it alone among the novel ones.
-    """
-    least = protocol.support_pixels or data.min_pixels
-    candidates = {c: np.flatnonzero(index.areas[:, c] >= least) for c in fold.novel}
-    queries = np.flatnonzero((index.areas[:, 1:] > 0).any(1))
-    images = ImageList(index, fold.novel, queries, candidates)
-    bare = [c for c, rows in candidates.items() if not images.showing_single_class(rows.tolist())]
-    if bare:
-        names = ", ".join(data.classes[c - 1] for c in bare)
-        problem = f"no image shows at least {least} pixels of it and no other novel class"
-        fix = "lower the protocol's support_pixels, or add images"
-        raise UserError(f"{index.listed}: no support image for {names}: {problem}; {fix}")
-    return images
 
 
 def _shown_classes(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,9 +6,7 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
 counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. A
 further metric of a test is a key of its own, output -> part and whole of each class. The query of a protocol with
-``absent`` need not show the class; ``presence`` is then the score that it does. Of base and novel classes in one map
-the header has the supports of each seed, ``runs`` (class and supports of every novel class), which its episodes need
-not repeat; an output's counts are then class -> ``[I, U]``, of the classes that occur, 0 for the background.
+``absent`` need not show the class; ``presence`` is then the score that it does.
 """
 
 import hashlib
@@ -54,8 +52,6 @@ def read_manifest(path: Path) -> Manifest:
             if "manifest" in row:
                 out.header = {k: v for k, v in row.items() if k != "manifest"}
                 continue
-            if "class" not in row and "runs" in out.header:
-                row |= out.header["runs"][str(row.get("seed", 0))]
             row.setdefault("seed", 0)
             _check_types(row)
         except (ValueError, KeyError, TypeError, RecursionError, Misfit) as error:
