@@ -70,7 +70,8 @@ def scores_of(by_file: dict[Path, Result]) -> DataFrame:
             for output in outputs:
                 lines += [(str(path), seed, output, *score) for score in _scores(result, outputs, output)]
     facts = [{"file": str(path), **_facts(result)} for path, result in by_file.items()]
-    return pandas.DataFrame(lines, columns=SCORE_COLUMNS).merge(pandas.DataFrame(facts), on="file")
+    of_files = pandas.DataFrame(facts).astype({"training_seed": "Int64"})
+    return pandas.DataFrame(lines, columns=SCORE_COLUMNS).merge(of_files, on="file")
 
 
 def _scores(result: Result, outputs: dict[str, Any], output: str) -> Iterator[tuple[str, str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from itertools import product
 from math import isnan
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from util.config.settings import EDGES
 from util.evaluate.schema import (
@@ -235,47 +236,30 @@ def _order(cells: DataFrame, rows: list[Row], name: str) -> list[int]:
     Raises:
         UserError: nothing is called so.
     """
-    called = _columns_by_name(cells, [i for i, row in enumerate(rows) if row.source is None])
-    wanted = name.lower()
-    if wanted not in called:
-        without_shots = [known for known in called if "-shot " not in known]
-        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, without_shots)}")
-    fewest = min(column.shot for column in called[wanted])
-    columns = [column for column in called[wanted] if column.shot == fewest]
-    is_of_them = cells[list(Column._fields)].apply(tuple, axis=1).isin(columns)
-    values = cells[is_of_them].drop_duplicates("row").sort_values("row").set_index("row")["value"]
-    ordered = values.sort_values(ascending=smaller_is_better(columns[0].score), kind="stable")
+    *shot, wanted = name.lower().split("-shot ", maxsplit=1)
+    if shot:
+        cells = cells[cells["shot"].astype(str) == shot[0]]
+    names = [_name(cell).lower() for cell in cells.itertuples()]
+    measured_names = {name for name, i in zip(names, cells["row"]) if rows[i].source is None}
+    if wanted == MIOU and MIOU not in measured_names:  # published means are not of the folds that were measured
+        wanted = min((name for name in measured_names if re.fullmatch(r"fold \d+", name)), default=MIOU)
+    called = cells[[name == wanted for name in names]]
+    if called.empty:
+        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, filter(None, names))}")
+    fewest = called[called["shot"] == called["shot"].min()]
+    values = fewest.drop_duplicates("row").sort_values("row").set_index("row")["value"]
+    ordered = values.sort_values(ascending=smaller_is_better(fewest["score"].iloc[0]), kind="stable")
     return [*ordered.index, *(i for i in range(len(rows)) if i not in values.index)]
 
 
-def _columns_by_name(cells: DataFrame, measured_rows: list[int]) -> dict[str, list[Column]]:
-    """Return the columns of cells by their names in lower case, alone and behind their number of shots.
-
-    ``miou`` is the first fold where no measured row has a mean: published means are of other folds.
-    """
-    columns = cells[list(Column._fields)].apply(tuple, axis=1).map(Column._make)
-    called = defaultdict[str, list[Column]](list)
-    for column in columns.unique():
-        for name in _names(column):
-            called[name.lower()].append(column)
-            called[f"{column.shot}-shot {name}".lower()].append(column)
-    of_measured = columns[cells["row"].isin(measured_rows)].unique()
-    scores = [column for column in of_measured if column.score == MIOU and not column.name]
-    if all(isinstance(column.place, int) for column in scores):
-        called[MIOU] = [min(scores)]
-    return dict(called)
-
-
-def _names(column: Column) -> list[str]:
-    """Return what a column is called: its class, its fold or data set, its score."""
-    if column.name:
-        return [column.name] if column.score == MIOU else []
-    heading = score_titles().get(column.score, column.score).removesuffix(" %")
-    scores = [column.score, heading]
-    if column.place == MEAN:
-        return ["mean", MIOU] if column.score == MIOU else scores
-    place = _heading(column._replace(score=MIOU))
-    return [place] if column.score == MIOU else [f"{place} {score}" for score in scores]
+def _name(cell: Any) -> str:
+    """Return what a cell's column is called: its class, its score, or its fold and, unless that is mIoU, its score."""
+    if cell.name:
+        return cell.name if cell.score == MIOU else ""
+    if cell.place == MEAN:
+        return cell.score
+    place = _heading(Column(cell.shot, cell.place, MIOU))
+    return place if cell.score == MIOU else f"{place} {cell.score}"
 
 
 def _columns(shown: Shown) -> list[Column]:
@@ -355,21 +339,25 @@ def class_table(
     shown = Shown.of(paths, output, protocol)
     methods = Methods.of(shown, papers, sort, by_class=True)
     letters, explanations = methods.explained()
-    columns = _class_columns(methods, shown.shots)
-    headings = [_class_heading(methods.rows[column.row], column, letters) for column in columns]
-    groups = [f"{column.shot}-shot" for column in columns]
-    out = Table(["fold", "class", *headings], [], ["", "", *groups], facts={"mark": []})
-    for fold, names in _classes_of_folds(shown.results).items():
-        if out.rows:
-            out.ruled.add(len(out.rows))
+    titles = class_score_titles()
+    of_classes = {(column.shot, i, column.score) for i, column in methods.found if column.name}
+    columns = [each for each in product(shown.shots, range(len(methods.rows)), titles) if each in of_classes]
+    out = Table(["fold", "class"], [], ["", ""], facts={"mark": []})
+    for shot, i, score in columns:
+        row = methods.rows[i]
+        method = row.method + letters[row.track]
+        out.header.append(method if score == MIOU else f"{method}, {titles[score]}")
+        out.groups.append(f"{shot}-shot")
+    for fold in sorted(shown.distinct("fold")):
+        out.ruled.add(len(out.rows))
+        of_fold = [result["novel"] for result in shown.results.values() if result["fold"] == fold]
+        names = dict.fromkeys(name for novel in of_fold for name in novel.values())
         for name in (*names, ""):
-            cells = [methods.cell(column.row, column.at(fold, name)) for column in columns]
-            out.rows.append([str(fold), name or "mean", *cells])
-            doubts = []
-            for column, heading in zip(columns, out.headings()[2:]):
-                if found := methods.doubts_of(column.row, column.at(fold, name)):
-                    doubts.append(f"{heading}: {', '.join(found)}")
-            out.facts["mark"].append("; ".join(doubts))
+            places = [(i, Column(shot, fold, score, name)) for shot, i, score in columns]
+            out.rows.append([str(fold), name or "mean", *(methods.cell(*place) for place in places)])
+            doubts = zip(out.headings()[2:], (methods.doubts_of(*place) for place in places))
+            out.facts["mark"].append("; ".join(f"{heading}: {', '.join(why)}" for heading, why in doubts if why))
+    out.ruled -= {0}
     out.notes = [
         f"IoU % by {protocol_title(shown.first)}, {output} output, mean over seeds; mean: mIoU.",
         *explanations,
@@ -377,40 +365,6 @@ def class_table(
     out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in methods.rows if row.source]
     out.notes += [*shown.side_warning(), *data_warnings(shown.results), *shown.notes(), *shown.left_out]
     return out
-
-
-class ClassColumn(NamedTuple):
-    """A column of the table of classes."""
-
-    shot: int
-    row: int  # the number of the method
-    score: str  # of ``class_score_titles``
-
-    def at(self, fold: int, name: str) -> Column:
-        """Return the place of a class's number, or with '' that of the fold's mean."""
-        return Column(self.shot, fold, self.score, name)
-
-
-def _class_columns(methods: Methods, shots: list[int]) -> list[ClassColumn]:
-    """Return the columns of the table of classes, for each number of shots and method the scores that it has."""
-    of_classes = methods.cells[methods.cells["name"] != ""]
-    present = set(of_classes[["shot", "row", "score"]].itertuples(index=False, name=None))
-    every = product(shots, range(len(methods.rows)), class_score_titles())
-    return [ClassColumn(*column) for column in every if column in present]
-
-
-def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
-    """Return a method with the mark of its track; then the score."""
-    method = row.method + letters[row.track]
-    return method if column.score == MIOU else f"{method}, {class_score_titles()[column.score]}"
-
-
-def _classes_of_folds(results: dict[Path, Result]) -> dict[int, list[str]]:
-    """Return the names of all classes of results by their fold, each once."""
-    classes = defaultdict[int, dict[str, None]](dict)
-    for result in results.values():
-        classes[result["fold"]] |= dict.fromkeys(result["novel"].values())
-    return {fold: list(classes[fold]) for fold in sorted(classes)}
 
 
 def is_own_test(result: Result) -> bool:

@@ -31,7 +31,7 @@ class Table:
     """Rows of text under a header; ``f"{table:csv}"`` is CSV, ``str(table)`` Markdown."""
 
     header: list[str]
-    rows: Sequence[Sequence[str | Marked]]
+    rows: list[Sequence[str | Marked]]
     groups: list[str] = field(default_factory=list)  # above each column, such as 1-shot; '' above the leading ones
     notes: list[str] = field(default_factory=list)  # lines below the table
     facts: dict[str, list[str]] = field(default_factory=dict)  # columns of CSV in place of marks and notes
