@@ -13,14 +13,14 @@ from pathlib import Path
 from util import cli
 from util.config.command_line import add_import
 from util.evaluate.schema import FINAL, find_results
-from util.files.errors import UserError
 from util.report.compare import compare
-from util.report.figure import SUFFIXES
-from util.report.frames import add_to_file, episode_rows, result_rows, sorted_by
+from util.report.figure import SUFFIXES, write_figure
+from util.report.frames import episode_rows, result_rows, sort_by_column
 from util.report.paper_table import class_table, protocols_shown, table
+from util.report.references import reference_figure, reference_table
 from util.report.table import Table, add_format
 
-PLAIN_ROWS = {"results": result_rows, "episodes": episode_rows}
+PLAIN_ROWS = {"results": result_rows, "episodes": episode_rows, "references": reference_table}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,18 +31,18 @@ def _parser() -> argparse.ArgumentParser:
     several = "results, their folders, or manifests with counts; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
-    rows = "methods (default), the IoU of classes in each fold, or a row for each result or episode"
-    tables.add_argument("--rows", choices=("methods", "classes", "results", "episodes"), default="methods", help=rows)
+    rows = "methods (default), the IoU of classes in each fold, a row for each result or episode, or what references do"
+    tables.add_argument("--rows", choices=("methods", "classes", *PLAIN_ROWS), default="methods", help=rows)
     order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
     tables.add_argument("--sort", metavar="NAME", help=order)
-    tables.add_argument("--into", type=Path, metavar="FILE.csv", help="with --rows results: add them to this file")
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
     charts = commands.add_parser(
         "figures", help="draw tables and pictures of all results below some folders, as test.sh does at its end"
     )
     figure = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
-    figure.add_argument("--episodes", type=whole, required=True, help="numbers of episodes, such as 3,8,12; a row each")
+    numbers = "numbers of episodes, such as 3,8,12, a row each; without them violins of results by protocol references"
+    figure.add_argument("--episodes", type=whole, help=numbers)
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
@@ -69,25 +69,13 @@ def command() -> int:
 
         return verify(options.runs, options.format)
     if options.command == "figure":
-        from util.report.pictures import side_by_side
-
-        out, suffix = options.out, options.figures
-        if out.suffix[1:] in SUFFIXES:
-            suffix = out.suffix[1:]
-            out = out.with_suffix("")
-        print(*side_by_side(options.runs, options.episodes, out, suffix, options.protocol), sep="\n")
+        print(*_figure(options), sep="\n")
     elif options.command == "figures":
-        from util.report.show import show
+        from util.report.show import show_results
 
-        show(find_results(options.runs), options.figures, options.format)
+        show_results(find_results(options.runs), options.figures, options.format)
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
-    elif options.into:
-        if options.rows != "results":
-            raise UserError("--into: has no effect without --rows results; add it")
-        if options.sort:
-            raise UserError("--sort: a file of --into has an order of its own; leave out one of them")
-        print(add_to_file(result_rows(options.runs, options.output, _protocols(options)), options.into))
     else:
         tables = _tables(options)
         print("\n\n".join(format(each, options.format) for each in tables))
@@ -97,24 +85,33 @@ def command() -> int:
     return 0
 
 
+def _figure(options: argparse.Namespace) -> list[Path]:
+    """Draw episodes side by side, or violins over references; return the files."""
+    from util.report.pictures import side_by_side
+
+    out, suffix = options.out, options.figures
+    if out.suffix[1:] in SUFFIXES:
+        suffix = out.suffix[1:]
+        out = out.with_suffix("")
+    if options.episodes:
+        return side_by_side(options.runs, options.episodes, out, suffix, options.protocol)
+    return write_figure(out, reference_figure(options.runs, options.protocol), suffix)
+
+
 def _tables(options: argparse.Namespace) -> list[Table]:
     """Return the tables that ``report.py table`` prints: one of all rows, or one of the paper's for each protocol."""
-    protocols = _protocols(options)
+    protocols = cli.comma_separated(options.protocol)
+    if protocols == ("all",):
+        protocols = ()
     if options.rows in PLAIN_ROWS:
         plain = PLAIN_ROWS[options.rows](options.runs, options.output, protocols)
         if options.sort:
-            plain = sorted_by(plain, options.sort)
-        return [Table(list(plain), plain.values.tolist())]
+            sort_by_column(plain, options.sort)
+        return [plain]
     make = class_table if options.rows == "classes" else table
     shown = protocols or protocols_shown(options.runs)
     choices = {"papers": options.published, "sort": options.sort}
     return [make(options.runs, options.output, name, **choices) for name in shown]
-
-
-def _protocols(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the protocols that ``--protocol`` names; none: all."""
-    protocols = cli.comma_separated(options.protocol)
-    return () if protocols == ("all",) else protocols
 
 
 if __name__ == "__main__":

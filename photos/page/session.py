@@ -261,7 +261,7 @@ class Session:
 
         It does on a photo that was not segmented, on an example, and where no other photo is an example of the class.
         """
-        if name in photo.taught or (self.common.keeps_base and name in self.common.base):
+        if name in photo.taught:
             return False
         return not photo.names or photo.is_example or not any(name in known.taught for known in self.photos)
 

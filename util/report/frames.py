@@ -5,8 +5,6 @@ pandas is imported where the first frame is made.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +22,9 @@ from util.evaluate.schema import (
     read_results,
     smaller_is_better,
 )
-from util.files import read_text, write_atomically
 from util.files.errors import UserError, nearest
 from util.report.rows import cell_key, row_name
+from util.report.table import Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,7 +35,6 @@ RESULT_COLUMNS = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
     *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
 ]
-MEASURED = {"miou", "fb_iou", "weights", "device", "date", "commit"}  # columns in which a repeated test may differ
 OF_TEST = ["run", "shot", "protocol", "mark"]  # columns that say which test an episode is of
 EPISODE_COLUMNS = [*OF_TEST, "seed", "number", "query", "class", "supports", "intersection", "union", "iou"]
 
@@ -107,7 +104,7 @@ def _mark(result: Result) -> str:
     of_weights = result["weights_mark"]
     if of_weights == "foreign":  # of which there may be many
         of_weights += f" {result['checkpoint']}"
-    marks = [*result["averaged"], of_weights]
+    marks = ["edges" if result["edges"] else "", of_weights]
     if result["replayed"]:
         marks.append("replay")
     if result["quick_look"]:
@@ -115,46 +112,24 @@ def _mark(result: Result) -> str:
     return "; ".join(filter(None, marks))
 
 
-def result_rows(paths: Sequence[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> DataFrame:
-    """Return a row of text for each result below some paths, with the scores of one output in percent.
+def result_rows(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
+    """Return a table with a row for each result below some paths, with the scores of one output in percent.
 
     Arguments and errors as of ``results``; UserError too if a result lacks the output.
     """
     import pandas
 
     rows = []
-    for path, result in read_results(list(paths), protocols).items():
+    for path, result in read_results(paths, protocols).items():
         check_output(path, output, result["mean"])
         scores = {name: f"{value:.2f}" for name, value in result["mean"][output].items()}
         rows.append({**_facts(result), **scores, "output": output})
     frame = pandas.DataFrame(rows, columns=RESULT_COLUMNS).fillna("").astype(str)
-    return frame.sort_values(RESULT_COLUMNS)
+    return Table(RESULT_COLUMNS, frame.sort_values(RESULT_COLUMNS).values.tolist())
 
 
-def add_to_file(rows: DataFrame, path: Path) -> str:
-    """Add the frame of ``result_rows`` to a CSV file, sorted, in place of rows of the same tests; return a line.
-
-    UserError: the file is there and has other columns, or a line with too few.
-    """
-    import pandas
-
-    known: list[list[str]] = []
-    if path.exists():
-        header, *known = csv.reader(io.StringIO(read_text(path, "these results", "name another file")))
-        if header != RESULT_COLUMNS:
-            raise UserError(f"{path}: has other columns than {', '.join(RESULT_COLUMNS)}; name another file")
-        for number, row in enumerate(known, 2):
-            if len(row) != len(RESULT_COLUMNS):
-                raise UserError(f"{path}: line {number} has {len(row)} cells, not {len(RESULT_COLUMNS)}; remove it")
-    both = pandas.concat([pandas.DataFrame(known, columns=RESULT_COLUMNS), rows])
-    of_test = [name for name in RESULT_COLUMNS if name not in MEASURED]
-    kept = both.drop_duplicates(of_test, keep="last").sort_values(RESULT_COLUMNS)
-    write_atomically(path, kept.to_csv(index=False))
-    return f"{path}: rows: {len(kept)}, new: {len(kept) - len(known)}"
-
-
-def episode_rows(paths: Sequence[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> DataFrame:
-    """Return a row of text for each class of each episode of the results below some paths.
+def episode_rows(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
+    """Return a table with a row for each class of each episode of the results below some paths.
 
     Pixels of prediction and label count together over all labelled pixels of the query: ``intersection`` those that
     both call the class, ``union`` those that at least one does; ``iou`` is their ratio in percent. A column for each
@@ -166,7 +141,7 @@ def episode_rows(paths: Sequence[Path], output: str = FINAL, protocols: Sequence
 
     rows = list[dict[str, str]]()
     named = set[str]()
-    for path, result in read_results(list(paths), protocols).items():
+    for path, result in read_results(paths, protocols).items():
         check_output(path, output, result["mean"])
         named.update(result["config"]["test"].get("metrics", []))
         facts = _facts(result)
@@ -174,7 +149,7 @@ def episode_rows(paths: Sequence[Path], output: str = FINAL, protocols: Sequence
         for episode in read_manifest(path.parent / MANIFEST).episodes:
             rows += [of_test | row for row in _rows_of_episode(episode, output, result["novel"])]
     columns = [*EPISODE_COLUMNS, *(name for name in METRICS if name in named)]
-    return pandas.DataFrame(rows, columns=columns).fillna("")
+    return Table(columns, pandas.DataFrame(rows, columns=columns).fillna("").values.tolist())
 
 
 def _rows_of_episode(episode: dict[str, Any], output: str, names: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -198,15 +173,15 @@ def _rows_of_episode(episode: dict[str, Any], output: str, names: dict[str, str]
         yield row
 
 
-def sorted_by(frame: DataFrame, name: str) -> DataFrame:
-    """Return rows of text by a column: numbers best first, words by the alphabet, empty cells last.
+def sort_by_column(table: Table, name: str) -> None:
+    """Order rows of text by a column: numbers best first, words by the alphabet, empty cells last.
 
     UserError: there is no such column.
     """
-    if name not in frame:
-        raise UserError(f"--sort {name}: no column of this table{nearest(name, frame.columns)}")
-    ranks = [_rank(text, smaller_is_better(name)) for text in frame[name]]
-    return frame.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]
+    if name not in table.header:
+        raise UserError(f"--sort {name}: no column of this table{nearest(name, table.header)}")
+    place = table.header.index(name)
+    table.rows.sort(key=lambda row: _rank(str(row[place]), smaller_is_better(name)))
 
 
 def _rank(text: str, ascending: bool) -> tuple[bool, bool, float, str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
-from util.config.settings import EDGES
 from util.evaluate.schema import (
     BASE,
     FINAL,
@@ -245,7 +244,7 @@ def _order(cells: DataFrame, rows: list[Row], name: str) -> list[int]:
         wanted = min((name for name in measured_names if re.fullmatch(r"fold \d+", name)), default=MIOU)
     called = cells[[name == wanted for name in names]]
     if called.empty:
-        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, filter(None, names))}")
+        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, {*names} - {''})}")
     fewest = called[called["shot"] == called["shot"].min()]
     values = fewest.drop_duplicates("row").sort_values("row").set_index("row")["value"]
     ordered = values.sort_values(ascending=smaller_is_better(fewest["score"].iloc[0]), kind="stable")
@@ -395,13 +394,13 @@ def _best_of_cells(results: dict[Path, Result], output: str) -> dict[Path, Resul
 
 def _rank(result: Result, output: str) -> tuple[bool, ...]:
     """Return how far a result is from the whole number of its cell: the smallest of a cell is shown."""
-    has_needless_edges = output != FINAL and EDGES in result["averaged"]
+    has_needless_edges = output != FINAL and result["edges"]
     return result["quick_look"], result["other_seeds"], has_needless_edges
 
 
 def _leave_out_edges(result: Result) -> None:
     """Make a result that of outputs without the photo's edges, which the prediction alone has."""
-    result["averaged"] = [words for words in result["averaged"] if words != EDGES]
+    result["edges"] = False
     for scores in (result["mean"], result["deviation"], *result["per_seed"]):
         scores.setdefault(NETWORK, scores[FINAL])  # without edges the prediction is the network's
 

@@ -17,7 +17,8 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 
 
 @cache
-def _published() -> dict[str, Any]:
+def published_entries() -> dict[str, Any]:
+    """Return the content of ``published.yaml``."""
     return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
 
 
@@ -35,7 +36,7 @@ def published(
     Raises:
         UserError: a paper is not known.
     """
-    content = _published()
+    content = published_entries()
     shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
     rows: list[Row] = []
     numbers: list[dict[Column, float]] = []
@@ -67,7 +68,7 @@ def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
 
 def _row(entry: dict[str, Any], shots: list[int]) -> Row:
     """Return the row of an entry of ``PUBLISHED`` with some of its numbers of shots."""
-    content = _published()
+    content = published_entries()
     paper, encoder = entry["paper"], entry["encoder"]
     protocol = entry["protocol"] or NOT_STATED
     if "fold_rule" in entry:

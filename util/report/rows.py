@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from util.config.settings import IRRELEVANT
 from util.evaluate.schema import NOT_STATED, Track
-from util.evaluate.titles import AVERAGED, departures, protocol_title, seen_text, steps_text, track_text
+from util.evaluate.titles import BEYOND, departures, protocol_title, seen_text, track_text
 from util.files.errors import UserError
 from util.run.origin import Origin, one_of_each
 
@@ -65,13 +65,13 @@ def cell_key(result: Result) -> CellKey:
 
 
 def row_name(result: Result) -> str:
-    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
+    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, edges."""
     method = f"{result['method']} {result['encoder']}".strip()
     name = ", ".join(filter(None, [method, _further_words(result)]))
     if weights := _weights_text(result):
         name += f" ({weights})"
-    if result["averaged"]:
-        name += f", {steps_text(result)}"
+    if result["edges"]:
+        name += ", edges"
     return name
 
 
@@ -171,7 +171,7 @@ def doubts(results: Sequence[Result], differences: Sequence[str]) -> tuple[str, 
         results: whose mean it is; one, or several of one row and number of shots.
         differences: of several, the reasons of ``differences_of``.
     """
-    reasons = [reason for result in results for reason in departures(result) if reason != AVERAGED]
+    reasons = [reason for result in results for reason in departures(result) if reason != BEYOND]
     reasons += differences
     reasons += _mixed_precision("trained", map(trained_precision, results))
     reasons += _mixed_precision("tested", (result["precision"] for result in results))
