@@ -1,8 +1,5 @@
 """Plain rows: one a result, one an episode, whose columns and sums are those of the result."""
 
-import csv
-from pathlib import Path
-
 import pytest
 
 from tests.report.conftest import counts

@@ -289,7 +289,7 @@ def _as_table(methods: Methods, columns: list[Column]) -> Table:
     letters, notes = methods.explained()
     sources = dict.fromkeys(row.source for row in methods.rows if row.source)
     numbers = {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
-    rows = []
+    rows: list[list[Any]] = []
     for i, row in enumerate(methods.rows):
         number = f" {numbers[row.source]}" if row.source else ""
         leading = [Marked(row.method, number + letters[row.track]), row.protocol, row.parameters]

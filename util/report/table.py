@@ -1,8 +1,8 @@
 """Tables as Markdown, LaTeX and CSV: a further format is a further function and an entry of ``FORMATS``."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from util.files.errors import one_line
 
@@ -31,7 +31,7 @@ class Table:
     """Rows of text under a header; ``f"{table:csv}"`` is CSV, ``str(table)`` Markdown."""
 
     header: list[str]
-    rows: list[Sequence[str | Marked]]
+    rows: list[list[Any]]  # of str or Marked
     groups: list[str] = field(default_factory=list)  # above each column, such as 1-shot; '' above the leading ones
     notes: list[str] = field(default_factory=list)  # lines below the table
     facts: dict[str, list[str]] = field(default_factory=dict)  # columns of CSV in place of marks and notes
