@@ -168,6 +168,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         try:
             if task.continues:
                 bookkeeping.resume(training, asked.allow_changes)
+            training.curves = _curves(training, run.config, task.continues)
             _log_start(training, run.config, start)
             finished = _train(training, run.config, start.data)
         finally:
@@ -235,8 +236,14 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
         state=state,
         folder=folder,
         world=world,
-        curves=Curves(folder.path, config.run.loggers if world.is_main else (), state["config"]),
     )
+
+
+def _curves(training: Training, config: Config, continues: bool) -> Curves:
+    """Return the writers of the curves of a training, which replace points of steps that are done again."""
+    loggers = config.run.loggers if training.world.is_main else ()
+    resumed_at = training.progress.step + 1 if continues else None
+    return Curves(training.folder.path, loggers, training.state["config"], resumed_at)
 
 
 def _train(training: Training, config: Config, data: StageData) -> bool:
