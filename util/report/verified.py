@@ -19,10 +19,11 @@ Made by `python report.py page docs/results`, which counts every score again fro
 compares these with their digest. `verify` is what `report.py verify` said of list, draw, code, weights and training
 photos where data and weights lay, at the row's commit.
 
-**Add yours** by a pull request: copy a test's `result.json`, `episodes.jsonl` and `config.yaml` to `docs/results/NAME`.
+**Add yours** by a pull request: copy a test's files `result.json`,
+`episodes.jsonl` and `config.yaml` to `docs/results/<NAME>`.
 
 ```sh
-python report.py verify docs/results/NAME > docs/results/NAME/verify.txt
+python report.py verify docs/results/<NAME> > docs/results/<NAME>/verify.txt
 python report.py page docs/results
 ```
 """
