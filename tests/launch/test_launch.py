@@ -119,7 +119,7 @@ def test_no_more_processes_are_used_than_the_batch_has_parts_and_what_changes_is
     """Of 12 images in all a process takes two in the base stage, one episode in the meta stage."""
     for processes, stage, used in [(8, "base", 6), (8, "meta", 8), (1, "base", 1)]:
         assert task("pascal", "symnet", stage, processes).processes == used
-    assert "4 of 8 processes" in task("pascal", "ssp", "meta", 8).note
+    assert "take 4 GPUs" in task("pascal", "ssp", "meta", 8).note
 
 
 @pytest.mark.parametrize(

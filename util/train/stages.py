@@ -82,7 +82,7 @@ def dry_run(config: Config, asked: Asked, processes: int) -> int:
     starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
     if not starts_from_encoder:
         needs = [need for need in needs if not need.what.startswith("weights")]
-    refused = lacking(needs)
+    refused = [*lacking(needs), *(task.note for task in tasks if task.left)]
     if asked.checkpoint:
         refused.append(start_problem(run, asked.checkpoint))
     return plan(tasks, refused)
@@ -123,8 +123,8 @@ def _refuse(run: Run, stages: list[str], processes: int, asked: Asked) -> None:
     """Refuse (UserError), before the first stage, all that is known to stop one of them."""
     tasks = [stage_of(run, stage, processes, asked) for stage in stages]
     for task in tasks:
-        if task.refusal:
-            raise UserError(task.refusal)
+        if problem := task.refusal or (task.note if task.left else ""):
+            raise UserError(problem)
     check_writers(run.config.run.loggers)
     check_plan(tasks)
 
@@ -135,11 +135,7 @@ def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> i
         task = world.from_main(partial(_begin, claims, run, stage, world.size, asked))
         if task is None:
             return 0
-        code = 0
-        with world.first(task.processes) as members:
-            if members is not None:
-                code = train_stage(run, task, members, asked)
-        return max(world.gather(code))
+        return max(world.gather(train_stage(run, task, world, asked)))
 
 
 def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked) -> StageTask | None:
