@@ -9,7 +9,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from model.encoders.registry import spec_of
@@ -74,8 +73,6 @@ class Task:
 class Trainable(nn.Module):
     """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
-    norms_frozen = False  # whether ``freeze_norms`` was called
-
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the parts that never learn; they have no gradients and stay in evaluation mode under ``train()``."""
         return iter(())
@@ -91,28 +88,11 @@ class Trainable(nn.Module):
             part.requires_grad_(False)
             part.eval()
 
-    def freeze_norms(self) -> int:
-        """Freeze statistics, scale and shift of every batch norm; return how many would have been trained."""
-        self.norms_frozen = True
-        norms = self._batch_norms()
-        trained = 0
-        for norm in norms:
-            trained += any(p.requires_grad for p in norm.parameters(recurse=False))
-            norm.requires_grad_(False)
-            norm.eval()
-        return trained
-
-    def _batch_norms(self) -> list[_BatchNorm]:
-        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
-
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of all parts but the frozen ones."""
         super().train(mode)
         for part in self.frozen():
             part.eval()
-        if self.norms_frozen:
-            for norm in self._batch_norms():
-                norm.eval()
         return self
 
 

@@ -196,7 +196,6 @@ class LoadedMethod:
         """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
-        settings["test"]["precision"] = None
         decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
 

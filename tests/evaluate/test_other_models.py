@@ -31,7 +31,7 @@ CLASSES = {name: models()[name] for name in methods() if name in models() and na
 # with a base stage; shots that share weights; a class of its own; any size
 LEARNING = ("bam", "hsnet", "pocket", "ssp")
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
-FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
+FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0]}
 
 
 @pytest.fixture

@@ -188,8 +188,6 @@ def _first_step(
 
     Return what was noted, and its loss.
     """
-    if settings.freeze_norm:
-        network.freeze_norms()
     with join("cpu", "the stage") as world:
         optimizers = build_optimizers(network.param_groups(), settings.optimizers)
         training = hooks.Training(

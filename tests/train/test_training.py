@@ -94,26 +94,6 @@ class WithNorm(FewShotModel):
         return Output(logits, losses={"main": mask_loss(logits, episode.query_label)} if self.training else {})
 
 
-@pytest.mark.train
-@pytest.mark.parametrize("stage", ["base", "meta"])
-def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, monkeypatch, stage: str) -> None:
-    settings = {"freeze_norm": True, "epoch_length": 2, "batch": 1}  # one image: a batch norm that learns refuses it
-    config = read_config(mini_yaml(**{f"{stage}_stage": settings}))
-    model = build_model(config, text_width=300)
-    if stage == "base":
-        network = model.base_stage()
-    else:
-        network = WithNorm(config.model, model.task)
-        monkeypatch.setattr(stages, "init_network", lambda *_: (network, "", {}))
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert stages.train_stage(stage, config, resume=False, overwrite=False) == 0
-    after = weights(tmp_path / f"runs/tiny/{stage}/last.pth")
-    norms = {name.removesuffix(".running_mean") for name in before if name.endswith(".running_mean")}
-    changed = {name.rpartition(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert norms and changed, "the network has batch norms, and it was trained"
-    assert not norms & changed
-
-
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
     """Return the records of a training by their epochs, each of which has one."""
     records = json.loads((folder / "metrics.json").read_text())["epochs"]

@@ -40,7 +40,7 @@ def _without_effect(config: Config) -> dict[str, str]:
     if not cls.has_base_stage:
         needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
     if issubclass(cls, WithEncoder) and cls.encoder_changes(config.model):
-        needless |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
+        needless["meta_stage.views"] = f"{cls.title}'s encoder learns"
     if encoder is not None and encoder.weights is None:
         needless["model.encoder.partial"] = "model.encoder.weights is null"
         needless["model.encoder.pretraining"] = "model.encoder.weights is null"

@@ -1,12 +1,9 @@
-"""The curves of a training, by the writers that ``run.loggers`` names."""
+"""The curves of a training, as TensorBoard reads them."""
 
-import importlib.util
 import logging
 import socket
 import struct
 import time
-import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +12,45 @@ from tensorboardX import summary
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from util.files.errors import UserError
-
 log = logging.getLogger("symnet")
 EVENTS = "events.out.tfevents."  # beginning of the names of TensorBoard's files
 EVENTS_VERSION = "brain.Event:2"
 
 
 class Curves:
-    """The curves of a run in its folder; a writer is opened at the first point, and left out once it fails.
+    """The curves of a run in its folder (None: they are not written); the file is opened at the first point."""
 
-    Args:
-        folder: of the run.
-        loggers: names of ``WRITERS``; none where nothing is written.
-        config: the merged config, which a service shows beside the curves.
-    """
-
-    def __init__(self, folder: Path = Path(), loggers: Sequence[str] = (), config: dict[str, Any] | None = None):
+    def __init__(self, folder: Path | None = None):
         self.folder = folder
-        self.config = config or {}
-        self.loggers = [*loggers]  # the writers that work
         self.resumed_at: int | None = None  # step from which existing curves are replaced
-        self._writers: dict[str, Any] = {}
+        self._writer: TensorBoard | None = None
 
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
         """Add a point to each of the curves ``section/<name>``."""
-        points = {f"{section}/{name}": value for name, value in values.items()}
-        for writer in self._open_writers():
-            writer.scalars(points, step)
+        if writer := self._open_writer():
+            writer.scalars({f"{section}/{name}": value for name, value in values.items()}, step)
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) uint8 to the curves."""
-        for writer in self._open_writers():
+        if writer := self._open_writer():
             writer.image(name, picture, step)
 
-    def _open_writers(self) -> list[Any]:
-        """Return the writers that work."""
-        for name in [*self.loggers]:
-            if name not in self._writers:
-                self._writers[name] = WRITERS[name](self.folder, self.config, self.resumed_at)
-            if not self._writers[name].works:
-                log.info("curves can no longer be written (is the disk full?); the run continues without them")
-                self.loggers.remove(name)
-                del self._writers[name]
-        return [*self._writers.values()]
+    def _open_writer(self) -> "TensorBoard | None":
+        """Return the writer while it works."""
+        if self.folder is None:
+            return None
+        if self._writer is None:
+            self._writer = TensorBoard(self.folder, self.resumed_at)
+        if not self._writer.works:
+            log.info("curves can no longer be written (is the disk full?); the run continues without them")
+            self.folder = None
+            return None
+        return self._writer
 
     def close(self) -> None:
         """Flush the curves."""
-        for writer in self._writers.values():
-            writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class TensorBoard:
@@ -72,7 +59,7 @@ class TensorBoard:
     An event is in its file when a call returns, so that no checkpoint holds a step that the curves lack.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
+    def __init__(self, folder: Path, resumed_at: int | None):
         events = folder / "tensorboard"
         events.mkdir(parents=True, exist_ok=True)
         self.works = True  # until the file can no longer be written, as on a full disk
@@ -119,40 +106,3 @@ def _name_of_next_events(folder: Path) -> str:
             newest = max(newest, int(begun))
     begins = max(int(time.time()), newest + 1)
     return f"{EVENTS}{begins:010d}.{socket.gethostname()}"
-
-
-class WeightsAndBiases:
-    """Sends curves to Weights & Biases, by its variables in the environment; a resumed training continues its run."""
-
-    works = True
-
-    def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
-        import wandb
-
-        id_file = folder / "wandb_id.txt"
-        if resumed_at is None or not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex[:8])
-        name = "/".join(folder.parts[-2:])
-        self._wandb = wandb
-        self._run = wandb.init(dir=str(folder), config=config, name=name, id=id_file.read_text(), resume="allow")
-
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        """Add a point to each of some curves."""
-        self._run.log(values, step=step)
-
-    def image(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture (H, W, 3) uint8."""
-        self._run.log({name: self._wandb.Image(picture)}, step=step)
-
-    def close(self) -> None:
-        """Send what is left."""
-        self._run.finish()
-
-
-WRITERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
-
-
-def check_writers(names: Sequence[str]) -> None:
-    """Refuse (UserError) a writer whose package is not installed."""
-    if "wandb" in names and importlib.util.find_spec("wandb") is None:
-        raise UserError("run.loggers: wandb is not installed; pip install wandb, or leave it out")

@@ -17,7 +17,6 @@ from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
-from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
@@ -32,9 +31,9 @@ from util.run.processes import join
 from util.run.run import OPTIONS, RUN, Run
 from util.run.weights import digest_of_start, encoder_licence, init_network
 from util.train import hooks
-from util.train.curves import Curves, check_writers
+from util.train.curves import Curves
 from util.train.examples import Examples
-from util.train.kept_features import GIB, KeptMaps, RecordFile, check_keeps_maps
+from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
@@ -93,12 +92,11 @@ def train_stage(
         context = run.context
         stage = _stage_settings(config, name)
         run.at(name).check_free(resume, overwrite)
-        check_writers(config.run.loggers)
         model, note, start = init_network(run, name, resume, base)  # fails before photos are read
         data = base_stage_data(context, stage, world) if name == "base" else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network = model.base_stage() if name == "base" else model
-        notes = [note, _freeze_norms(network, stage, key), context.text_note]
+        notes = [note, context.text_note]
         prepared = prepare_network(
             network,
             world.device,
@@ -116,7 +114,7 @@ def train_stage(
         state["precision"] = prepared.precision
         discard = None if resume else partial(_discard_tests, run, name)
         folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite, at_start=discard)
-        curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
+        curves = Curves(folder.path if world.is_main else None)
         training = hooks.Training(
             prepared=prepared,
             optimizers=optimizers,
@@ -165,13 +163,6 @@ def _stage_settings(config: Config, name: str) -> StageSettings:
     return stage
 
 
-def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
-    """Freeze a network's batch norms where its stage, the config's section ``key``, says so; return a note, or ''."""
-    if not stage.freeze_norm:
-        return ""
-    return f"{key}.freeze_norm: freezes {network.freeze_norms()} batch norms that would have been trained"
-
-
 def _kept_file(
     run: Run, stage: StageSettings, data: StageData, prepared: PreparedNetwork, *, processes: int, overwrite: bool
 ) -> RecordFile | None:
@@ -179,14 +170,13 @@ def _kept_file(
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    if stage.cache_gib is None:
+    if stage.views is None or not is_frozen(cast(FewShotModel, prepared.network)):
         return None
-    check_keeps_maps(cast(EpisodeDataset, data.training), cast(FewShotModel, prepared.network))
     folder = run.folder("meta")
     free = free_bytes(run.config) - Stored.of(cast(Trainable, prepared.network), stage).peak_bytes
     if not overwrite:
         free += checkpoint_bytes([folder])
-    gib = min(stage.cache_gib, max(free, 0) / 2 / GIB)
+    gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     return RecordFile(folder, gib / processes)
 
 

@@ -17,6 +17,7 @@ from util.train.gradients import backward
 from util.train.optim import OptimizersAsOne, set_learning_rates
 
 log = logging.getLogger("symnet")
+SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 
 
 def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Validate | None, seed: int) -> bool:
@@ -46,7 +47,7 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
                 hooks.save(training)
                 break
             hooks.end_epoch(training, validate)
-            is_save_due = time.monotonic() - training.saved_at > stage.save_minutes * 60
+            is_save_due = time.monotonic() - training.saved_at > SAVE_SECONDS
             if is_save_due and not progress.on_record:
                 hooks.save(training)
         else:
