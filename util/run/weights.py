@@ -185,7 +185,7 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
     fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
     if backbone in downloadable():
         plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-        fix += f", or run python prepare.py weights {backbone} and add {plain}"
+        fix += f", or add {plain}, which downloads others"
     return fix
 
 
