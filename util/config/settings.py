@@ -154,8 +154,8 @@ class StageSettings:
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
-    # Fixed augmented views of each image and class; null: every episode has new ones. A frozen encoder encodes each view
-    # once: its maps are kept on disk, as far as there is room (util/train/kept_features.py)
+    # Fixed augmented views of each image and class; null: every episode has new ones. A frozen encoder encodes each
+    # view once: its maps are kept on disk, as far as there is room (util/train/kept_features.py)
     views: int | None = bounded(None, 1, only=("input", "crop"), stage="meta")
     # Epochs, such as 0.5; 0 = never. The last step is validated in any case
     validate_every: float = bounded(1.0, 0, harmless=True)
