@@ -10,7 +10,6 @@ import predict  # noqa: F401
 import prepare  # noqa: F401
 import test  # noqa: F401
 import train  # noqa: F401
-import train_base  # noqa: F401
 from model import registry
 from tests.helpers import narrow  # noqa: F401
 from util import cli, page  # noqa: F401

@@ -31,7 +31,7 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
     facts, text = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(facts)["datasets"] == [config.data.name]
-    assert "train_base.py FOLDER/config.json" in text
+    assert "train.py FOLDER/config.json" in text
     assert str(folder) in predict(*words).error
 
 

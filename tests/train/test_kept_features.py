@@ -8,6 +8,7 @@ import torch
 
 from model.episode import Episode
 from tests.helpers.close import all_close
+from tests.helpers.trained import train_meta
 from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
@@ -18,7 +19,6 @@ from util.run.data import meta_stage_data
 from util.run.processes import ProcessGroup
 from util.run.run import LAST, Run
 from util.train import stages
-from util.train.stages import train_meta
 
 pytestmark = pytest.mark.train
 ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}
@@ -43,7 +43,7 @@ def config(mini_yaml):
 
 def weights_after(config) -> dict[str, torch.Tensor]:
     """Return the weights after the training of a config."""
-    assert train_meta(config, resume=False, overwrite=False) == 0
+    assert train_meta(config) == 0
     return checkpoint.read(Run(config).folder("meta") / LAST)["weights"]
 
 

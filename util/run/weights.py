@@ -74,7 +74,7 @@ def init_network(
         return network, fill_encoder(run.config, network), {}
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        fix = f"train it first: python train_base.py {run.config.source}, or name one with --checkpoint"
+        fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
     is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()

@@ -1,4 +1,4 @@
-"""The hooks beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
+"""What is done beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
 
 from __future__ import annotations
 
