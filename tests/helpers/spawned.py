@@ -144,6 +144,7 @@ def _become(words: list[str]) -> None:
 
 def _run(words: list[str], folder: str, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     """Become the script: its streams, its words, its environment."""
+    assert {*PRELOAD} <= sys.modules.keys(), f"an import of {PRELOAD} fails, of which multiprocessing says nothing"
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, name in ((1, "stdout"), (2, "stderr")):

@@ -199,7 +199,7 @@ def _first_step(
             state={},
             folder=RunFolder(folder),
             world=world,
-            curves=Curves(folder, (), {}),
+            curves=Curves(),
         )
         noted = _noting(network, optimizers)
         for name, parameter in network.named_parameters():

@@ -271,7 +271,6 @@ def resume(training: Training, allow_changes: bool) -> None:
         raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
     training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("start", "photos")}}
     training.progress = Progress(**content["progress"])
-    training.curves.resumed_at = training.progress.step + 1
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
 
 

@@ -166,6 +166,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         try:
             if task.continues:
                 bookkeeping.resume(training, asked.allow_changes)
+            training.curves = _curves(training, task.continues)
             _log_start(training, run.config, start)
             finished = _train(training, run.config, start.data)
         finally:
@@ -233,8 +234,13 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
         state=state,
         folder=folder,
         world=world,
-        curves=Curves(folder.path if world.is_main else None),
     )
+
+
+def _curves(training: Training, continues: bool) -> Curves:
+    """Return the curves of a training, which replace points of steps that are done again."""
+    resumed_at = training.progress.step + 1 if continues else None
+    return Curves(training.folder.path if training.world.is_main else None, resumed_at)
 
 
 def _train(training: Training, config: Config, data: StageData) -> bool:
