@@ -165,9 +165,10 @@ def export(arguments: list[str]) -> int:
 
 def _check_packages() -> None:
     """Refuse (UserError) ONNX where a package that it needs is not installed."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    names = "onnx", "onnxscript", "onnxruntime"
+    for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--format onnx: {name} is not installed; pip install -r requirements-export.txt")
+            raise UserError(f"--format onnx: {name} is not installed; pip install {' '.join(names)}")
 
 
 def allowed_difference(segmenter: Segmenter) -> float:

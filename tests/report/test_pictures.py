@@ -137,6 +137,10 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
         assert str(folder / name) in capsys.readouterr().out or name == "per_class.png"
+    manifest = folder / "episodes.jsonl"
+    manifest.write_text("\n".join(manifest.read_text().splitlines()[:2]) + "\n")
+    with pytest.raises(UserError, match=r"predictions\.zip: seed 0, episode 1 is not in episodes\.jsonl beside it"):
+        draw_episodes(folder / "result.json", "png")
     score(config())
     assert {path.suffix for path in folder.iterdir()} == {".json", ".jsonl", ".txt", ".yaml", ""}
 

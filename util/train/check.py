@@ -393,7 +393,7 @@ def _networks(config: Config) -> Iterator[str]:
         build_model(config, text_width=0)
         yield "complete"
     elif importlib.util.find_spec("transformers") is None:
-        raise UserError("the package transformers is absent: pip install -r requirements-foundation.txt")
+        raise UserError("the package transformers is absent: pip install 'transformers>=5'")
     else:
         yield "a run takes them from the hub's cache or downloads them (network needed)"
 
