@@ -8,8 +8,8 @@ batches, queries come first, then shot by shot; and supports whose shots are the
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -18,133 +18,19 @@ from torch import Tensor
 from model.contract import Task, competing
 from model.encoders.encoder import Features
 from model.encoders.needs import Needs
-from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
-from model.mismatch import ModelMismatch
-from model.parts.base_learner import BaseLearner
+from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, Shot
+from model.maps import IMAGE as IMAGE  # for methods, which import from here how images come to them
+from model.maps import Maps as Maps
+from model.maps import Passing
+from model.maps import Wants as Wants
+from model.maps import low_features as low_features
+from model.maps import mid_features as mid_features
 from model.parts.presence import presence_features, support_summary
-from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.tensors.layouts import with_gradient_in_layout
+from model.parts.with_encoder import WithEncoder
 from model.tensors.mask import Mask, computed_together
-from model.tensors.ops import resize
-
-IMAGE = -1  # stands for the image itself among the stages
-
-
-@dataclass(frozen=True)
-class Wants:
-    """The maps of the encoder that a method reads."""
-
-    stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
-    blocks: bool = False  # whether it also reads the maps inside the stages
-    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
-    masked_after: int | None = None
-    base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
-
 
 # Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
-
-
-Change = Callable[[Tensor], Tensor]  # from images to images
-
-
-class Maps:
-    """The maps of n images: ``maps[stage]``, the output of a stage (n, C, h, w), and those of the blocks inside."""
-
-    def __init__(
-        self,
-        stages: dict[int, Tensor],
-        blocks: Iterable[tuple[int, Tensor]] = (),
-        base_learner: BaseLearner | None = None,
-        method: str = "this method",
-    ):
-        self._stages = stages
-        self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
-        self._method = method  # which reads them, for messages
-        self._base_learner = base_learner
-        self._base: Tensor | None = None
-        self._is_past = False  # whether blocks came that nobody read
-        self._encode_changed: Callable[[Change], Maps] | None = None
-
-    @property
-    def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes.
-
-        ModelMismatch: the method does not declare it in ``wants``.
-        """
-        if self._base is None:
-            if self._base_learner is None:
-                raise self._undeclared("maps.base", "base_learner=True")
-            self._base = self._base_learner.hidden(self[HIGH])
-        return self._base
-
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists.
-
-        They come once, before ``maps[stage]`` is asked for, and are not changed: a test keeps those of the last query.
-        ModelMismatch: the method does not declare them in ``wants``.
-        """
-        assert not self._is_past, "read the blocks before the stages"
-        if not isinstance(self._blocks, Iterator) and not self._blocks:
-            raise self._undeclared("maps.blocks()", "blocks=True")
-        yield from self._blocks
-
-    def __getitem__(self, stage: int) -> Tensor:
-        if isinstance(self._blocks, Iterator):
-            for _ in self._blocks:
-                self._is_past = True  # the rest of the encoder
-        if stage not in self._stages:
-            raise self._undeclared(f"maps[{stage}]", f"stages=(..., {stage})")
-        x = self._stages[stage]
-        return with_gradient_in_layout(x) if x.requires_grad else x
-
-    def _undeclared(self, read: str, declared: str) -> ModelMismatch:
-        """Return the error of a method that reads what it did not declare, so that it was not computed."""
-        has = ", ".join(map(str, self._stages))
-        return ModelMismatch(
-            f"{self._method} reads {read}, and has stages {has}: declare it in wants: Wants({declared})"
-        )
-
-    def __len__(self) -> int:
-        return len(next(iter(self._stages.values())))
-
-    @property
-    def nbytes(self) -> int:
-        """The size of its tensors in bytes, of stages and the base learner."""
-        of_base = [] if self._base_learner is None else [self.base]
-        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
-
-    def of_changed(self, change: Change) -> "Maps":
-        """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
-        assert self._encode_changed is not None  # images of a training whose maps are kept have none
-        return self._encode_changed(change)
-
-    def rows(self, which: slice) -> "Maps":
-        """Return the maps of some of the images, of stages alone."""
-        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner, self._method)
-        encode = self._encode_changed
-        if encode is not None:
-            part._encode_changed = lambda change: encode(lambda images: change(images[which]))
-        return part
-
-    @staticmethod
-    def join(parts: "Sequence[Maps]") -> "Maps":
-        """Return the maps of several images, each of which can be read again."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-        stages = {}
-        for stage in first._stages:
-            stages[stage] = torch.cat([part._stages[stage] for part in parts])
-        blocks = []
-        for of_parts in zip(*(part._blocks for part in parts), strict=True):
-            stage, _ = of_parts[0]
-            blocks.append((stage, torch.cat([x for _, x in of_parts])))
-        out = Maps(stages, blocks, first._base_learner, first._method)
-        if first._base_learner is not None:
-            out._base = torch.cat([part.base for part in parts])
-        out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
-        return out
 
 
 class Method(WithEncoder):
@@ -272,26 +158,26 @@ class Method(WithEncoder):
 
     def _maps(self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
         """Return the maps of queries, or of supports with their mask; ``read_again``: blocks, too, several times."""
-        base_learner = getattr(self, "base_learner", None) if self.wants.base_learner else None
         if self.kept_maps is not None and self.training:
             kept = self.kept_maps(image_n3hw, mask, self._features)
-            blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
-            return Maps(kept.stage, blocks_kept, base_learner, self.title)
-        images = self.encoder.normalise(image_n3hw)
-        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner, self.title)
-        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)), method=self.title)
-        return maps
+            blocks = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
+            return Maps(kept.stage, blocks, base_learner=self._read_base_learner)
+        return self.maps_of(self.encoder.normalise(image_n3hw), mask, read_again)
 
-    def _stages_and_blocks(
-        self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False
-    ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
-        """Return what ``Maps`` has of normalised images."""
+    def maps_of(self, normalised_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
+        """Return the maps of images as they enter the encoder, such as changed ``maps.images``; see ``_maps``."""
         if not self.wants.blocks:
-            every = self._encoded(image_n3hw, mask).stage
-            return {stage: every[stage] for stage in self.wants.stages}, ()
-        stages: dict[int, Tensor] = {}
-        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
-        return stages, [*blocks] if read_again else blocks
+            every = self._encoded(normalised_n3hw, mask).stage
+            stages = {stage: every[stage] for stage in self.wants.stages}
+            return Maps(stages, (), normalised_n3hw, self._read_base_learner)
+        stages = {}
+        blocks = Passing(self.encoder.steps(stages, normalised_n3hw, intermediate=True))
+        return Maps(stages, [*blocks] if read_again else blocks, normalised_n3hw, self._read_base_learner)
+
+    @property
+    def _read_base_learner(self) -> Any:
+        """The base learner whose map is read; None: none is."""
+        return getattr(self, "base_learner", None) if self.wants.base_learner else None
 
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
@@ -337,25 +223,13 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
     return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
 
 
-def mid_features(maps: Maps) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    return torch.cat([maps[MID], low_features(maps)], dim=1)
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-def low_features(maps: Maps) -> Tensor:
-    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
-    grid = maps[MID].shape[-2:]
-    return resize(maps[LOW], grid)
-
-
-AnyShot = TypeVar("AnyShot", bound=Shot)
-
-
-def joined_on_gpu(shots: Sequence[AnyShot], episode: Episode) -> Sequence[AnyShot]:
+def joined_on_gpu(shots: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
     """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
-    if computed_together(episode.query):
-        return [type(shots[0]).join(shots)]
-    return shots
+    first = shots[0].tensors()[0]
+    return [type(shots[0]).join(shots)] if computed_together(first) else shots
 
 
 def split(shot: Shot, count: int) -> list[Shot]:

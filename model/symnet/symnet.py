@@ -13,7 +13,6 @@ side, N base classes, T numbers of a word vector.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Wants, joined_on_gpu, mid_features
+from model.encode import Maps, Wants, mid_features
 from model.kinds.with_base_learner import WithBaseLearner
 from model.parts.base_learner import Ensemble, gram, gram_distance, own_class
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
@@ -95,12 +94,10 @@ class SymNet(WithBaseLearner):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The hyper-correlation: every block of the query with the supports' objects, a plain mean over shots.
-        objects = [shot.objects for shot in joined_on_gpu(shots, episode)]
-        correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
-        for stage, block in maps.blocks():
-            number = len(correlation[stage])  # of the block within its stage
-            correlation[stage].append(self.correlation(block, objects, stage, number))
-        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
+        correlation = self.correlation.of_query(
+            maps.blocks(), [shot.objects for shot in shots]
+        )  # stage -> (B, t, h, w)
+        hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.
         grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C_2, C_2)

@@ -84,7 +84,7 @@ def on_blocks(network: Method, note: Callable[[Features], Any]) -> None:
         for stage, block in blocks:
             features.intermediate.setdefault(stage, []).append(block)
         note(features)
-        return Maps(maps._stages, blocks, maps._base_learner)
+        return Maps(maps._stages, blocks, maps.images, maps._base_learner)
 
     network._maps = noted  # type: ignore[method-assign]
 
