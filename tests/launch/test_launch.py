@@ -68,7 +68,7 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
     assert scored == (source, 0, [*CPU, "--set", "test.checkpoint=a.pth"])
     with pytest.raises(UserError, match="write --set before"):
         launch.parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
-    assert launch.parse(["ssp_lite0", "pascal", "0"]) == (Path("config/pascal/ssp_lite0.yaml"), 0, CPU)
+    assert launch.parse(["ssp", "pascal", "0"]) == (Path("config/pascal/ssp.yaml"), 0, CPU)
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
     assert str(launch.parse(["split1", "pascal", "0"])[0]) == "split1 pascal --model symnet --net resnet101"
@@ -345,7 +345,8 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     assert "fold: 0" in (folder / "config.yaml").read_text()
     log = (folder / "log.txt").read_text()
     first_line, *_ = log.splitlines()
-    assert first_line.endswith(" config: config/mini/symnet.yaml + config/encoder/resnet10.yaml")
+    files = " + ".join(f"config/{name}.yaml" for name in ("mini/mini", "model/symnet", "encoder/resnet10"))
+    assert first_line.endswith(f" config: {files}")
     assert f"{stage} stage" in log
     metrics = json.loads((folder / "metrics.json").read_text())
     losses = metrics["epochs"][0]["losses"]

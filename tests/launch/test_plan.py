@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.paths import REPOSITORY
 from tests.launch.conftest import as_options
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.files.errors import EXIT_USER_ERROR
 from util.launch.plan import training_pass
@@ -19,7 +19,7 @@ from util.train.benchmark_pass import BenchmarkPass
 def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tmp_path: Path, typed):
     """On a machine without eight GPUs; a base stage is there, begun with other settings."""
     base = tmp_path / "runs/mini_split0_resnet10/base"
-    config = to_dict(read_config(REPOSITORY / "config/mini/symnet.yaml", ["base_stage.epochs=9"]))
+    config = to_dict(read_config(find_config("split0", "mini"), ["base_stage.epochs=9"]))
     content = {"stage": "base", "config": config, "weights": {}, "schedule": {"steps": 40}, "progress": {"step": 10}}
     checkpoint.save(base / LAST, content)
     before = sorted((tmp_path / "runs").rglob("*"))

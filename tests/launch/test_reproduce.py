@@ -105,7 +105,8 @@ def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(t
 def test_a_file_has_a_run_for_each_fold(tmp_path: Path):
     """Of its own fold the run that train.sh makes of it; beside it methods by their names."""
     mine = tmp_path / "mine.yaml"
-    mine.write_text(f"base: {REPOSITORY}/config/mini/bam.yaml\ndata: {{fold: 1}}")
+    bases = [f"{REPOSITORY}/config/{name}.yaml" for name in ("mini/mini", "model/bam", "encoder/resnet10")]
+    mine.write_text(f"base: {bases}\ndata: {{fold: 1}}")
     words = {"net": "resnet10", "models": f"{mine},ssp", "folds": "0,1"}
     runs = [each.config.run for each in experiments_of(tmp_path, **words)[0]]
     assert [run.name for run in runs[:2]] == ["mine_split0", "mine"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.contract import FewShotModel, ModelSettings, Task
 from tests.helpers import spawned
+from util.config.compose import find_config
 from util.config.former import without_former
 from util.config.read import from_checkpoint, read_config, to_dict
 from util.files.errors import UserError
@@ -363,7 +364,7 @@ def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_
     ],
 )
 def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict, is_read: bool) -> None:
-    today = to_dict(read_config("config/mini/symnet_conv4d.yaml"))
+    today = to_dict(read_config(find_config("split0", "mini"), ["model.correlation=conv4d"]))
     before = {**today, "model": {**today["model"], "correlation": correlation}}
     stored = without_former(before)
     if is_read:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from util import cli
 from util.config.command_line import add_overrides
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -83,9 +84,8 @@ def _configs(folder: Path, overrides: list[str]) -> tuple[Config, Config, Config
     stride = to_dict(symnet)["model"]["encoder"]["output_stride"]
     same_maps = [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
     without_stages = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]
-    prototype = read_config(
-        "config/mini/prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
-    )
+    baseline = find_config("split0", "mini", "prototype", "lite0")
+    prototype = read_config(baseline, [*common, *same_maps, *without_stages, "run.name=prototype"])
     return symnet, untrained, prototype
 
 
