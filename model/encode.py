@@ -8,16 +8,21 @@ batches, queries come first, then shot by shot; and supports whose shots are the
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.contract import Task, competing
+from model.contract import FewShotModel, ParamGroup, Task, Trainable, competing
 from model.encoders.encoder import Features
-from model.encoders.needs import Needs
+from model.encoders.layouts import describe, encoder_part, load_encoder
+from model.encoders.learning import frozen_beside
+from model.encoders.needs import ANY_GRIDS, Grids, Needs, problem_of, stride_problem
+from model.encoders.registry import spec_of
+from model.encoders.settings import EncoderSettings, Learn, build_encoder
+from model.encoders.variant import ENCODER_STRIDE, USUAL, EncoderVariant
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, Shot
 from model.maps import IMAGE as IMAGE  # for methods, which import from here how images come to them
 from model.maps import Maps as Maps
@@ -25,24 +30,41 @@ from model.maps import Passing
 from model.maps import Wants as Wants
 from model.maps import low_features as low_features
 from model.maps import mid_features as mid_features
+from model.parts.base_learner import BaseLearner
+from model.parts.base_stage import BaseStage
+from model.parts.layers import projection
 from model.parts.presence import presence_features, support_summary
-from model.parts.with_encoder import WithEncoder
+from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.mask import Mask, computed_together
 
 # Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
-class Method(WithEncoder):
-    """A method as its paper tells it: ``support`` and ``predict``."""
+class Method(FewShotModel):
+    """A method as its paper tells it, over one image encoder: ``support`` and ``predict``.
+
+    A subclass builds its other parts, then calls ``freeze``. Where it ``wants`` a base learner, encoder and base
+    learner come from a base stage and are frozen.
+    """
 
     wants: Wants = Wants()
+    variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
+    grids: ClassVar[Grids] = ANY_GRIDS  # how those of the stages have to fit together
+    size_rule = (ENCODER_STRIDE, 1)
+    encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     presence_of_maps: ClassVar[bool] = True  # False: the presence score has the method's own numbers, or none
     kept_maps: KeptMaps | None = None  # of a training whose images come again
+    settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: Any, task: Task):
-        self.last_stage = max(self.wants.stages)
         super().__init__(settings, task)
+        self.last_stage = max(self.wants.stages)
+        self.encoder = build_encoder(settings.encoder, self.last_stage, self.variant)
+        if self.wants.base_learner:
+            self.base_learner = BaseLearner(self.encoder.channels[HIGH], task.base_classes)
+
+    # The encoder: which fits, what of it learns, its weights.
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:
@@ -50,6 +72,90 @@ class Method(WithEncoder):
         stages = cls.wants.stages
         inside = [stage for stage in cls.variant.intermediate if cls.wants.blocks and stage <= max(stages)]
         return Needs(stages, tuple(inside), cls.grids, cls.variant)
+
+    @classmethod
+    def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
+        encoder: EncoderSettings = settings.encoder
+        needs = cls.needs(settings)
+        problem = problem_of(encoder.backbone, needs)
+        if problem is not None:
+            return "backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}"
+        problem = stride_problem(encoder.output_stride, needs, needs.spec(encoder.backbone))
+        return None if problem is None else ("output_stride", problem)
+
+    @classmethod
+    def rule(cls, settings: Any) -> tuple[int, int]:
+        """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
+        return settings.encoder.size_rule(cls.variant.output_stride) or cls.size_rule
+
+    @classmethod
+    def takes_any_size(cls, settings: Any) -> bool:
+        """Return whether method and encoder both take images of any height and width."""
+        return cls.any_size and spec_of(settings.encoder.backbone).any_size
+
+    @classmethod
+    def encoder_changes(cls, settings: Any) -> bool:
+        """Return whether the meta stage changes the maps of an image."""
+        return bool(settings.encoder.learn or cls.encoder_learns)
+
+    @property
+    def learn(self) -> Learn | None:
+        """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""
+        return self.settings.encoder.learn or self.encoder_learns
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the parts of the encoder that do not learn in the meta stage, and the base learner."""
+        learn = self.learn
+        yield from [self.encoder] if learn is None else frozen_beside(self.encoder, learn.parts, learn.depthwise)
+        if self.wants.base_learner:
+            yield self.base_learner
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
+        name = "meta" if self.wants.base_learner else "head"
+        groups = [ParamGroup(name, self.beside_encoder()), *self.encoder_group()]
+        return [group for group in groups if group.params]
+
+    def encoder_group(self) -> list[ParamGroup]:
+        """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
+        parameters = [p for p in self.encoder.parameters() if p.requires_grad]
+        return [ParamGroup("encoder", parameters, self.learn.lr_factor)] if self.learn and parameters else []
+
+    def beside_encoder(self) -> list[nn.Parameter]:
+        """Return the learnable parameters of all parts but the encoder."""
+        inside = {id(p) for p in self.encoder.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
+
+    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
+        """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
+        return load_encoder(self.encoder, encoder_part(state), partial)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the encoder of a state dict in words, and the number of base classes where there are some."""
+        encoder = describe(state, self.settings.encoder.backbone)
+        if not self.wants.base_learner:
+            return encoder
+        classifier = state.get("base_learner.classify.4.weight")
+        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
+        return f"{encoder} and {classes}"
+
+    @classmethod
+    def has_base_stage(cls) -> bool:
+        """Return whether a base-learner stage precedes the meta stage."""
+        return cls.wants.base_learner
+
+    def base_stage(self) -> Trainable:
+        """Return encoder and base learner as an ordinary segmentation network, which shares their tensors."""
+        base = self.settings.base
+        return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
+
+    def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return the projections of the middle features of queries and of supports."""
+        channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
+        return projection(channels), projection(channels)
+
+    # How images come to it.
 
     @property
     def supports_enter_as_queries(self) -> bool:
@@ -177,7 +283,7 @@ class Method(WithEncoder):
     @property
     def _read_base_learner(self) -> Any:
         """The base learner whose map is read; None: none is."""
-        return getattr(self, "base_learner", None) if self.wants.base_learner else None
+        return self.base_learner if self.wants.base_learner else None
 
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""

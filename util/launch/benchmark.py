@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.contract import Trainable
+from model.encode import Method
 from model.encoders.resnet import ResNetEncoder
 from model.episode import Episode
-from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, models
 from model.tensors.ops import normalise
 from util import cli
@@ -103,7 +103,7 @@ def _conditions(device: torch.device) -> dict[str, Any]:
 
 def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[BenchmarkPass]:
     """Return the cases of a command line, every config of them read."""
-    with_encoder = [name for name, kind in models().items() if issubclass(kind, WithEncoder)]
+    with_encoder = [name for name, kind in models().items() if issubclass(kind, Method)]
     stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = list[BenchmarkPass]()
     for name in cli.comma_separated(options.models) or with_encoder:
