@@ -21,7 +21,7 @@ from util.evaluate.schema import NOT_STATED, RESULT, read_result
 from util.evaluate.titles import title
 from util.files import kept_json, made_aside, write_atomically
 from util.files.errors import UserError
-from util.report.result_table import score_table
+from util.report.one_result import score_table
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT
 from util.run.pretrained_parts import hub
@@ -103,7 +103,6 @@ def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        base="python train_base.py FOLDER/config.json\n" if method.has_base_stage() else "",
         results=_results(run, weights) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,

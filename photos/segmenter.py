@@ -265,7 +265,7 @@ class Segmenter:
         prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
         return replace(prediction, photo=photo.file, facts=self.facts)
 
-    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> list[float] | None:
+    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> Sequence[float | None] | None:
         """Return those of the classes, from their margins (n, H, W) float32; None without a calibration."""
         if self.calibration is None:
             return None

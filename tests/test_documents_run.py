@@ -36,7 +36,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "pip install fastapi": "downloads; check.sh installs it",
     "uvicorn service:app": "serves until it is stopped; the application is called below",
     "curl -F": "asks that server",
-    "pip install -r requirements-export.txt": "downloads",
+    "pip install onnx": "downloads",
     "python predict.py export": "tests/photos/test_export.py does",
     "python runs/cup_export/run.py": "the same",
     "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",

@@ -24,6 +24,8 @@ from torch.overrides import TorchFunctionMode
 
 from photos import options
 from photos.command import NO_EXAMPLE
+from photos.encoded_class import EncodedClass
+from photos.examples import file_names
 from photos.export import run
 from photos.segmenter import Segmenter
 from util.cli import Parser
@@ -163,9 +165,10 @@ def export(arguments: list[str]) -> int:
 
 def _check_packages() -> None:
     """Refuse (UserError) ONNX where a package that it needs is not installed."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    names = "onnx", "onnxscript", "onnxruntime"
+    for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--format onnx: {name} is not installed; pip install -r requirements-export.txt")
+            raise UserError(f"--format onnx: {name} is not installed; pip install {' '.join(names)}")
 
 
 def allowed_difference(segmenter: Segmenter) -> float:
@@ -210,11 +213,17 @@ def _facts_of(segmenter: Segmenter) -> dict[str, Any]:
     model = segmenter.model
     calibration = segmenter.calibration
     return {
-        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "input", "precision")},
+        **{key: segmenter.facts[key] for key in ("model", "input", "precision")},
+        "checkpoint": Path(model.source).name,
         **model.export_facts(),
-        "classes": [{"name": known.name, "supports": known.sources} for known in segmenter.classes],
+        "classes": [_class_facts(known) for known in segmenter.classes],
         "calibration": None if calibration is None else calibration.for_export(),
     }
+
+
+def _class_facts(known: EncodedClass) -> dict[str, Any]:
+    """Return the name of a class and its examples, without this machine's folders."""
+    return {"name": known.name, "supports": [file_names(source) for source in known.sources]}
 
 
 def _tensor_facts(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:

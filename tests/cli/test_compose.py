@@ -39,7 +39,7 @@ from util.files.errors import UserError
 from util.train.check import experiments
 
 CONFIGS = REPOSITORY / "config"
-SCRIPTS = ("benchmark", "predict", "prepare", "report", "test", "train", "train_base")
+SCRIPTS = ("predict", "prepare", "report", "test", "train")
 ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
 
 
@@ -427,7 +427,7 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> N
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args(["--print-config", *words, *overrides])
-    assert command_line.show(options)
+    assert command_line.print_config_if_asked(options)
     text = capsys.readouterr().out
     (tmp_path / "copy.yaml").write_text(text)
     config = command_line.read(options)
@@ -441,7 +441,7 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:
     words = ["--print-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
-    command_line.show(command_line.parser(None).parse_args(words))
+    command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
     lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
     source = {setting.partition(":")[0]: place for setting, _, place in lines}
     names = {setting.strip(): place for setting, _, place in lines}
@@ -498,7 +498,7 @@ def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: 
 
 def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """It can parse what runs before the check: 3.7 is the oldest whose grammar ``ast`` knows."""
-    for script in (*ENTRY_POINTS, "hubconf.py", "util/__init__.py", "util/requirements.py"):
+    for script in (*ENTRY_POINTS, "util/__init__.py", "util/requirements.py"):
         if script.endswith(".py"):
             ast.parse((REPOSITORY / script).read_text(), feature_version=(3, 7))
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))

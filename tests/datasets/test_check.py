@@ -61,7 +61,7 @@ def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
     for text in (
         "0 of 1 experiments can be run",
         f"python prepare.py mini --out {tmp_path / 'nowhere'}",
-        "python prepare.py weights resnet18",
+        "--set model.encoder.weights=torchvision",
     ):
         assert text in outcome.output
 

@@ -12,6 +12,7 @@ import yaml
 
 from tests.evaluate.quick import PROTOTYPE, lines
 from tests.helpers.close import close
+from tests.helpers.scored import score
 from tests.model.small import drawn_episode, small_model
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -28,10 +29,9 @@ from util.evaluate.calibration import (
     sigmoid,
 )
 from util.evaluate.schema import MANIFEST, RESULT, read_result
-from util.evaluate.testing import test as score
 from util.files.errors import UserError
 from util.files.typecheck import convert
-from util.report.result_table import score_table
+from util.report.one_result import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
 from util.run.checkpoint import digest_of
 from util.run.context import make_run_context

@@ -101,7 +101,7 @@ def test_the_folder_gives_the_same_masks_elsewhere(
     export, weights: Path, supports: list[str], queries: list[Path], *, tmp_path: Path, name: str
 ) -> None:
     if name == "onnx":
-        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-export.txt)")
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     folder, _ = export(name)
     damaged = tmp_path / "damaged.jpg"
     damaged.write_text("")
@@ -173,6 +173,8 @@ def _check_precision(folder: Path, output: str, precision: str) -> None:
     assert f"in {precision}, its probabilities differ from those of predict.py" in output
     facts = read_json(folder / "export.json", "", "")
     assert facts["precision"] == precision
+    places = [facts["checkpoint"], *(source for known in facts["classes"] for source in known["supports"])]
+    assert not any("/" in place for place in places)
     assert facts["difference"] <= {"float32": exporting.MAX_DIFFERENCE, "bf16": exporting.MAX_IN_HALF}[precision]
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from util import cli
 from util.config.command_line import add_overrides
@@ -29,7 +30,8 @@ from util.launch import program
 from util.report.pictures import draw_episodes
 from util.report.table import Table
 from util.run.run import BEST, Run
-from util.train.stages import train_base, train_meta
+from util.train.stages import train
+from util.train.state import Asked
 
 CONFIG = "config/mini/mini_demo.yaml"
 
@@ -44,16 +46,13 @@ def command() -> int:
     symnet, untrained, prototype = _configs(folder, options.overrides)
 
     generate(folder / "data", progress=lambda ids: ProgressBar(ids, desc="draw mini", unit="image"))
-    stages = {
-        "base stage: the base learner, over a frozen encoder": train_base,
-        "meta stage: episodes of base classes": train_meta,
-    }
-    for title, train in stages.items():
-        print(f"\n== {title} ==", flush=True)
-        if train(symnet, resume=False, overwrite=True):
-            return EXIT_INTERRUPTED
+    print(
+        "\n== base stage: the base learner, over a frozen encoder; meta stage: episodes of base classes ==", flush=True
+    )
+    if train(symnet, Asked(overwrite=True)):
+        return EXIT_INTERRUPTED
     print("\n== test on the novel classes ==", flush=True)
-    result, result_untrained, result_prototype = (test(config)[0] for config in (symnet, untrained, prototype))
+    result, result_untrained, result_prototype = map(_result, (symnet, untrained, prototype))
     scores = {
         "Sym-Net+": result["mean"][FINAL],
         "Sym-Net+, meta output alone": result["mean"]["meta"],
@@ -73,6 +72,12 @@ def command() -> int:
     print(f"python predict.py {shlex.join(arguments)}", flush=True)
     subprocess.run([sys.executable, *program("predict"), *arguments], check=True)
     return 0
+
+
+def _result(config: Config) -> dict[str, Any]:
+    """Test a config and return its result."""
+    (result,) = test(config).values()
+    return result
 
 
 def _configs(folder: Path, overrides: list[str]) -> tuple[Config, Config, Config]:
