@@ -25,7 +25,7 @@ from util.run.checkpoint import FOLD
 from util.run.context import RunContext
 from util.run.data import listed_for_training
 from util.run.device import gpu_count
-from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of
+from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
 from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts
@@ -206,6 +206,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     path = None if start.weights in SOURCES else project_path(start.weights)
     try:
         if path is None:
+            print_download(start.weights, network.encoder)
             state = download(start.weights, start.backbone, network.encoder.torchvision)
         else:
             state = _stored_encoder(config, path)
