@@ -127,7 +127,6 @@ class FewShotModel(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     protocol: ClassVar[str] = "symnet"  # of its tests, where neither a recipe nor a data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
-    has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
@@ -183,6 +182,11 @@ class FewShotModel(Trainable):
         it.
         """
         return competing([self(episode) for episode in episodes])
+
+    @classmethod
+    def has_base_stage(cls) -> bool:
+        """Return whether a base-learner stage precedes the meta stage."""
+        return False
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel
+from model.encode import Method
 from model.episode import IGNORE, Episode, NamedEpisode
 from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
-from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, models
 from model.tensors.mask import fixed_shapes
 from util.config.compose import source_of
@@ -174,7 +174,7 @@ class LoadedMethod:
     @property
     def has_encoder(self) -> bool:
         """Whether it is a method over an encoder of images."""
-        return isinstance(self.network, WithEncoder)
+        return isinstance(self.network, Method)
 
     def calibration(self) -> Calibration | None:
         """Return the calibration of these weights; None if there is none."""
@@ -203,7 +203,7 @@ class LoadedMethod:
     def export_facts(self) -> dict[str, Any]:
         """Return what another program must know to make the input of an exported graph."""
         mean = std = None
-        if isinstance(self.network, WithEncoder):
+        if isinstance(self.network, Method):
             mean, std = self.network.encoder.normalisation()
         return {
             "licence_of_encoder_weights": self.weights.encoder_licence,
@@ -316,13 +316,13 @@ class LoadedMethod:
 
     def for_materials(self) -> "LoadedMethod":
         """Return the method ``for_materials``, on the encoder of this one."""
-        network = cast(WithEncoder, self.network)
+        network = cast(Method, self.network)
         name, method = next((name, cls) for name, cls in models().items() if cls.for_materials)
         made: Any = method.Settings(name=name, encoder=network.settings.encoder)  # type: ignore[call-arg]
         settings = cast(TrainingFreeSettings, made)
         settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
         run = Run(replace(with_data(self.run.config, text=NO_TEXT), model=settings))
-        other = cast(WithEncoder, build_model(run.config, 0, self.view.side))
+        other = cast(Method, build_model(run.config, 0, self.view.side))
         other.encoder = network.encoder
         other.to(self.device).eval()
         return replace(self, run=run, network=other)

@@ -83,7 +83,7 @@ class HSNet(Method):
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
         shot_logits = []  # of one shot each, on a GPU of all at once, (n, 2, S, S)
-        for shot in joined_on_gpu(shots, episode):
+        for shot in joined_on_gpu(shots):
             squeezed = self.squeeze(query, shot.directions, shot.row_of)  # (n, 128, h_2, w_2)
             decoded = self.decoder(squeezed, episode.query.shape[-2:])
             shot_logits.append(decoded.float())

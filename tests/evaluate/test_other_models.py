@@ -55,7 +55,7 @@ def config(mini_yaml):
 def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) -> None:
     short = config(model)
     cls = CLASSES[model]
-    if cls.has_base_stage:
+    if cls.has_base_stage():
         assert train_base(short) == 0
     assert train_meta(short) == 0
     check_training(short)

@@ -100,6 +100,8 @@ def deviations_of_step(run: str, folder: Path, bounds: Bounds = IN_FLOAT64) -> l
         name, row = own_rows.get(own, (own, {}))
         if "optim" in row and not _same_numbers(noted.optimizers.get(own), row["optim"]):
             found.append(f"{name}: optimiser {noted.optimizers.get(own)}, published {row['optim']}")
+        if own in noted.optimizers and "trained" not in row:
+            found.append(f"{name}: learns, and does not in the published loop")
         if "change" in row and not own.startswith(bounds.within):
             continue
         apart = _apart(name, after - start[own], row.get("change", (0.0, 0.0)))
