@@ -116,7 +116,6 @@ class FewShotModel(Trainable):
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
-    for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts

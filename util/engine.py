@@ -66,6 +66,7 @@ OUTLOOK = (
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
 NAME_IT = "; write --support CLASS=PHOTO:ANNOTATION"
+MATERIALS = "probe"  # name of the method that segments materials, on another network's encoder
 KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
@@ -314,10 +315,10 @@ class LoadedMethod:
         return ClassText(name, 0, table[1:].mean(0), note)
 
     def for_materials(self) -> "LoadedMethod":
-        """Return the method ``for_materials``, on the encoder of this one."""
+        """Return the method ``MATERIALS``, on the encoder of this one."""
         network = cast(Method, self.network)
-        name, method = next((name, cls) for name, cls in models().items() if cls.for_materials)
-        made: Any = method.Settings(name=name, encoder=network.settings.encoder)  # type: ignore[call-arg]
+        method = models()[MATERIALS]
+        made: Any = method.Settings(name=MATERIALS, encoder=network.settings.encoder)  # type: ignore[call-arg]
         settings = cast(TrainingFreeSettings, made)
         settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
         run = Run(replace(with_data(self.run.config, text=NO_TEXT), model=settings))
