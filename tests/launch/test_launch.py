@@ -45,7 +45,7 @@ from util.train.state import Asked, StageTask, stage_of
 SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
 SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
 SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4, "meta_stage.epoch_length": 16}
-SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.pictures": 2, "test.seeds": [0]}
+SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.seeds": [0]}
 
 
 @pytest.fixture
