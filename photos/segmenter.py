@@ -40,7 +40,7 @@ class Segmenter:
         supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; a
             dictionary of such lists for several classes.
         config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
-        overrides: settings to change, such as ``["test.precision=bf16"]``.
+        overrides: settings to change, such as ``["run.precision=bf16"]``.
         side: of the network's square input in pixels; default as trained.
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default a GPU if there is one.

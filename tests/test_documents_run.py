@@ -89,7 +89,7 @@ BASE = [
 ]  # of lines without ``MODEL=``: Sym-Net's; Mine has none
 TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
-    *("data.size=49", "data.min_pixels=100", "test.pictures=0"),
+    *("data.size=49", "data.min_pixels=100"),
     *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
     *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
     *(f"meta_stage.{setting}" for setting in STAGE),

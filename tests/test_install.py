@@ -154,7 +154,7 @@ imports: [mine.py]
 model: {name: ssp_of_mine}
 data: {root: ROOT, text: none, size: 65, min_pixels: 50}
 meta_stage: {epochs: 1, epoch_length: 4, validate_every: 0}
-test: {episodes: 2, pictures: 0}
+test: {episodes: 2}
 """
 
 

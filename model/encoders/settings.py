@@ -19,7 +19,7 @@ class Learn:
 
 @dataclass
 class EncoderSettings:
-    """Which encoder, and its start; ``WithEncoder`` declares what fits a method."""
+    """Which encoder, and its start; ``Method`` declares what fits it."""
 
     backbone: str = "resnet50"  # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
     # deep: three 3x3 convolutions (published checkpoints); plain: torchvision's 7x7; of ResNets alone

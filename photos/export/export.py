@@ -154,7 +154,7 @@ def export(arguments: list[str]) -> int:
     segmenter = options.segmenter_of(parsed, examples, device="cpu")
     precision = segmenter.model.precision
     if format_name == "onnx" and precision != "float32":
-        raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")
+        raise UserError(f"--format onnx: takes float32 and not {precision}; add --set run.precision=float32")
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, out, format_name)

@@ -1,76 +1,34 @@
 """The work of Segment: photos are segmented by the examples of a session."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from photos.example_files import MAX_SHOTS
 from photos.examples import Support
-from photos.page.background import Work
-from photos.page.state import Photo, State, forgotten
+from photos.page.files import Files
+from photos.page.state import Photo, State
 from photos.photo_files import read_photo
 from photos.segmenter import Segmenter
-from photos.support_check import for_materials, material_hint
 from util.files.palette import IGNORE
-
-if TYPE_CHECKING:
-    from photos.page.session import Session
 
 UNSURE = 0.6  # presence score below which a mask is to be looked at first
 
 
-def segmentation(session: Session, photos: Sequence[str]) -> Work:
-    """Return the work of segmenting those of some photos that are neither fixed nor segmented by these examples."""
-    with session.lock:
-        state = session.state
-        segmenter = _with_examples(session, state)
-    hint = material_hint(segmenter)
-    if session.is_material:
-        segmenter = for_materials(segmenter)
-    facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
-
-    def segment(name: str) -> None:
-        prediction = segmenter(Path(state.photos[name].path))
-        with session.lock:
-            photo = session.state.photos.get(name)
-            if photo is not None and not photo.is_fixed:
-                session.take_result(photo, prediction, facts)
-
-    def finish(done: int, errors: list[str]) -> str:
-        session.write_summary()
-        lines = [found_line(session.state) if waiting else "no photo is left to be segmented"]
-        if len(errors) or done < len(waiting):
-            lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
-        return "; ".join([*lines, *notes, *errors[:3]])
-
-    notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
-    if hint and not session.is_material:
-        notes.append(hint)
-    notes += _forget_replaced(session, photos)
-    with session.lock:
-        waiting = [name for name in photos if _is_waiting(session.state.photos[name], facts["inputs"])]
-    return Work(waiting, segment, finish)
-
-
-def _is_waiting(photo: Photo, inputs: str) -> bool:
+def is_waiting(photo: Photo, inputs: str) -> bool:
+    """Return whether a photo is to be segmented by examples and settings of a digest."""
     return not photo.is_fixed and (photo.found is None or photo.found.inputs != inputs)
 
 
-def _with_examples(session: Session, state: State) -> Segmenter:
+def with_examples(segmenter: Segmenter, files: Files, state: State) -> Segmenter:
     """Return the segmenter of the classes that are taught."""
-    segmenter = session.segmenter.without_classes()
+    segmenter = segmenter.without_classes()
     teachers = [photo for photo in state.photos.values() if photo.teaches]
-    labels = {photo.name: session.files.label(state, photo) for photo in teachers}
+    labels = {photo.name: files.label(state, photo) for photo in teachers}
     for value, name in enumerate(state.classes, 1):
         supports = []
         for photo in [teacher for teacher in teachers if name in teacher.teaches][:MAX_SHOTS]:
             label = labels[photo.name]
             of_class = np.where(label == IGNORE, IGNORE, label == value).astype(np.uint8)
-            source = f"{photo.path}:{session.files.example(photo)[1]}"
+            source = f"{photo.path}:{files.example(photo)[1]}"
             supports.append(Support(read_photo(photo.path), of_class, source))
         if supports:
             segmenter.add(name, supports)
@@ -103,14 +61,3 @@ def photos_of(number: int) -> str:
 def article(name: str) -> str:
     """Return the article before a class."""
     return "an" if name[:1].casefold() in "aeiou" else "a"
-
-
-def _forget_replaced(session: Session, photos: Sequence[str]) -> list[str]:
-    """Remove the results of photos whose files were replaced, and return a note if there are any."""
-    replaced = [name for name in photos if session.files.is_outdated(session.state.photos[name], of_example=False)]
-    for name in replaced:
-        with session.lock:
-            session.change(name, forgotten)
-    if not replaced:
-        return []
-    return [f"{photos_of(len(replaced))} replaced since, such as {replaced[0]}: segmented anew"]

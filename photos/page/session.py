@@ -25,12 +25,13 @@ from photos.page.background import Background, Work
 from photos.page.drawing import BOX, BRUSH, OUTLINE, Edit, checked_edits
 from photos.page.files import EXAMPLES, PAGE, Files, shown_in
 from photos.page.regions import part_to_remove, region_at, region_in_box
-from photos.page.segmentation import photos_of, segmentation
-from photos.page.state import MAX_PHOTOS, Photo, Rule, State, Step
+from photos.page.segmentation import found_line, is_waiting, photos_of, with_examples
+from photos.page.state import MAX_PHOTOS, Photo, Rule, State, Step, forgotten
 from photos.photo_files import photos_in, read_photo
 from photos.prediction import Prediction, at_most, file_facts
 from photos.results import FORMATS, Results
 from photos.segmenter import Segmenter
+from photos.support_check import for_materials, material_hint
 from util.files import LONG_NAME, content_digest, lock, writable, write_atomically
 from util.files.errors import UserError
 from util.files.images import header_of, read_image, upright_size, write_mask
@@ -496,7 +497,49 @@ class Session:
         self.files.results.names = self.state.names
         self.files.results.check([Path(known.path) for known in photos.values()], again=True)
         names = sorted(photos, key=lambda name: name != photo)
-        self.work.start("segmented", lambda: segmentation(self, names))
+        self.work.start("segmented", lambda: self._segmentation(names))
+
+    def _segmentation(self, photos: Sequence[str]) -> Work:
+        """Return the work of segmenting those of some photos that are neither fixed nor segmented by these examples."""
+        with self.lock:
+            state = self.state
+            segmenter = with_examples(self.segmenter, self.files, state)
+        hint = material_hint(segmenter)
+        if self.is_material:
+            segmenter = for_materials(segmenter)
+        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+
+        def segment(name: str) -> None:
+            prediction = segmenter(Path(state.photos[name].path))
+            with self.lock:
+                photo = self.state.photos.get(name)
+                if photo is not None and not photo.is_fixed:
+                    self.take_result(photo, prediction, facts)
+
+        def finish(done: int, errors: list[str]) -> str:
+            self.write_summary()
+            lines = [found_line(self.state) if waiting else "no photo is left to be segmented"]
+            if len(errors) or done < len(waiting):
+                lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
+            return "; ".join([*lines, *notes, *errors[:3]])
+
+        notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
+        if hint and not self.is_material:
+            notes.append(hint)
+        notes += self._forget_replaced(photos)
+        with self.lock:
+            waiting = [name for name in photos if is_waiting(self.state.photos[name], facts["inputs"])]
+        return Work(waiting, segment, finish)
+
+    def _forget_replaced(self, photos: Sequence[str]) -> list[str]:
+        """Remove the results of photos whose files were replaced, and return a note if there are any."""
+        replaced = [name for name in photos if self.files.is_outdated(self.state.photos[name], of_example=False)]
+        for name in replaced:
+            with self.lock:
+                self.change(name, forgotten)
+        if not replaced:
+            return []
+        return [f"{photos_of(len(replaced))} replaced since, such as {replaced[0]}: segmented anew"]
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of all results, and of examples, in some formats."""

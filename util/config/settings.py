@@ -151,16 +151,12 @@ class StageSettings:
     input: Literal["crop", "stretch"] = bounded("crop", stage="meta")
     batch: int = bounded(8, 1)  # of the whole run, whatever its processes
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
-    # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
-    freeze_norm: bool = False
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
-    # Fixed augmented views of each image and class; null: every episode has new ones
+    # Fixed augmented views of each image and class; null: every episode has new ones. A frozen encoder encodes each
+    # view once: its maps are kept on disk, as far as there is room (util/train/kept_features.py)
     views: int | None = bounded(None, 1, only=("input", "crop"), stage="meta")
-    # With views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
-    # once; 0 keeps none; at most half of the disk that checkpoints leave. The size changes no number
-    cache_gib: float | None = bounded(None, 0, stage="meta")
     # Epochs, such as 0.5; 0 = never. The last step is validated in any case
     validate_every: float = bounded(1.0, 0, harmless=True)
     # After half of an epoch too, but the first
@@ -173,7 +169,6 @@ class StageSettings:
     validate_seed: int | None = bounded(None, 0, stage="meta", harmless=True)  # default the first of the protocol
     # Epochs without a better validation, after which a training ends; 0: never
     patience: int = bounded(0, 0, only=("validate_every", True), harmless=True)
-    save_minutes: float = bounded(10.0, 0, harmless=True)  # longest time between writes of the last checkpoint
 
 
 @dataclass(frozen=True)
@@ -288,14 +283,8 @@ class TestSettings:
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
     batch: int | Literal["auto"] = bounded("auto", 1)
-    # Of tests, calibrations, predictions and exports; null: run.precision, where null and auto are float32
-    precision: Literal["float32", "tf32", "bf16", "fp16"] | None = None
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
-    pictures: int = bounded(8, 0)  # composed pictures of the first episodes
-    # GiB of each process's (GPU's) memory for what the method keeps of images that come again in other episodes
-    # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
-    cache_gib: float | Literal["auto"] = bounded("auto", 0)
     edges: bool = False  # move the edges of masks to those of the query's photo, a step that results state
     allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
     trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
@@ -311,7 +300,7 @@ class RunSettings:
     name: str | None = bounded(None, problem=_leads_away)  # default: the name of the config file
     base_folder: str | None = None  # of the base stage; default <folder>/<name>/base. Models may share one
     device: str = "auto"  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
-    # Of trainings with their validations, and of tests where test.precision is null.
+    # Of trainings with their validations, and of tests, calibrations, predictions and exports.
     # float32: in full, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products round
     # operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of most
     # authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with loss
@@ -323,8 +312,6 @@ class RunSettings:
     compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
-    # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed
-    loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=lambda: ["tensorboard"])
 
 
 @dataclass(frozen=True)

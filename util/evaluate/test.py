@@ -256,7 +256,7 @@ def deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect the scores of its test."""
     run = merged["run"]
     test = merged["test"]
-    precision = precision_asked_of_test(run.get("precision"), test.get("precision"))
+    precision = precision_asked_of_test(run.get("precision"))
     return {
         "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
         "model": merged["model"],

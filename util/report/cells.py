@@ -80,14 +80,19 @@ def _cells_of(row: Row, scores: DataFrame, results: list[Result], places: Sequen
     row.parameters = f"{_millions(first['parameters'])} ({_millions(first['learnt_parameters'])})"
     counts = scores.groupby("training_seed", dropna=False)["place"].nunique()
     differences = differences_of(results, place_key, is_uneven=kind == "training" and counts.nunique() > 1)
-    reasons: dict[Any, tuple[str, ...]] = {}
-    for place in numbers["place"].unique():
-        of_place = [result for result in results if result[place_key] == place]
-        is_mean = place == MEAN or kind == "training"
-        reasons[place] = doubts(of_place or results, differences if is_mean else ())
+    repeated = kind == "training"
+    reasons = {place: _doubts_at(place, results, place_key, differences, repeated) for place in {*numbers["place"]}}
     seconds = {"place": MEAN, "name": "", "score": SECONDS, "value": _seconds(results), "doubts": ()}
     numbers["doubts"] = [reasons[place] for place in numbers["place"]]
     return pandas.concat([numbers, pandas.DataFrame([seconds])])
+
+
+def _doubts_at(
+    place: Any, results: list[Result], place_key: str, differences: list[str], repeated: bool
+) -> tuple[str, ...]:
+    """Return the doubts about the cells of a place; those about means are about all cells of repeated trainings."""
+    of_place = [result for result in results if result[place_key] == place]
+    return doubts(of_place or results, differences if repeated or place == MEAN else ())
 
 
 def _samples(scores: DataFrame) -> tuple[str, Series]:

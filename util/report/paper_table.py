@@ -338,24 +338,16 @@ def class_table(
     shown = Shown.of(paths, output, protocol)
     methods = Methods.of(shown, papers, sort, by_class=True)
     letters, explanations = methods.explained()
-    titles = class_score_titles()
-    of_classes = {(column.shot, i, column.score) for i, column in methods.found if column.name}
-    columns = [each for each in product(shown.shots, range(len(methods.rows)), titles) if each in of_classes]
-    out = Table(["fold", "class"], [], ["", ""], facts={"mark": []})
-    for shot, i, score in columns:
-        row = methods.rows[i]
-        method = row.method + letters[row.track]
-        out.header.append(method if score == MIOU else f"{method}, {titles[score]}")
-        out.groups.append(f"{shot}-shot")
+    columns, headings = _class_columns(methods, shown.shots, letters)
+    out = Table(
+        ["fold", "class", *headings], [], ["", "", *(f"{shot}-shot" for shot, *_ in columns)], facts={"mark": []}
+    )
     for fold in sorted(shown.distinct("fold")):
         out.ruled.add(len(out.rows))
         of_fold = [result["novel"] for result in shown.results.values() if result["fold"] == fold]
-        names = dict.fromkeys(name for novel in of_fold for name in novel.values())
-        for name in (*names, ""):
+        for name in (*dict.fromkeys(name for novel in of_fold for name in novel.values()), ""):
             places = [(i, Column(shot, fold, score, name)) for shot, i, score in columns]
-            out.rows.append([str(fold), name or "mean", *(methods.cell(*place) for place in places)])
-            doubts = zip(out.headings()[2:], (methods.doubts_of(*place) for place in places))
-            out.facts["mark"].append("; ".join(f"{heading}: {', '.join(why)}" for heading, why in doubts if why))
+            _add_class(out, methods, places)
     out.ruled -= {0}
     out.notes = [
         f"IoU % by {protocol_title(shown.first)}, {output} output, mean over seeds; mean: mIoU.",
@@ -364,6 +356,29 @@ def class_table(
     out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in methods.rows if row.source]
     out.notes += [*shown.side_warning(), *data_warnings(shown.results), *shown.notes(), *shown.left_out]
     return out
+
+
+def _class_columns(
+    methods: Methods, shots: list[int], letters: dict[str, str]
+) -> tuple[list[tuple[int, int, str]], list[str]]:
+    """Return the columns of the table of classes, (shots, row, score) that classes have, and their headings."""
+    titles = class_score_titles()
+    of_classes = {(column.shot, i, column.score) for i, column in methods.found if column.name}
+    columns = [each for each in product(shots, range(len(methods.rows)), titles) if each in of_classes]
+    headings = []
+    for _, i, score in columns:
+        row = methods.rows[i]
+        method = row.method + letters[row.track]
+        headings.append(method if score == MIOU else f"{method}, {titles[score]}")
+    return columns, headings
+
+
+def _add_class(out: Table, methods: Methods, places: list[tuple[int, Column]]) -> None:
+    """Add the row of a class, or of a fold's means, to the table of classes; ``places`` are its cells'."""
+    _, first = places[0]
+    out.rows.append([str(first.place), first.name or "mean", *(methods.cell(*place) for place in places)])
+    doubts = zip(out.headings()[2:], (methods.doubts_of(*place) for place in places))
+    out.facts["mark"].append("; ".join(f"{heading}: {', '.join(why)}" for heading, why in doubts if why))
 
 
 def is_own_test(result: Result) -> bool:

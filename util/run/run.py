@@ -34,7 +34,7 @@ OF_TESTS = ("test", "protocols")  # sections
 PRECISION = "run.precision"
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
-    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
+    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile"),
     *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
     *("data.images", "data.masks", "data.image_suffix", "data.train_list"),
     *("data.validation_list", "imports"),

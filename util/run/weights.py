@@ -70,7 +70,7 @@ def init_network(
     network = build_model(run.config, context.text_width)
     if resume:
         return network, "", {}
-    if stage == "base" or not context.model_class.has_base_stage:
+    if stage == "base" or not context.model_class.has_base_stage():
         return network, fill_encoder(run.config, network), {}
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
@@ -90,7 +90,7 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     model_class = class_of(run.config.model)
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
-    if base is not None and not model_class.has_base_stage:
+    if base is not None and not model_class.has_base_stage():
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
 
 
@@ -146,7 +146,7 @@ def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str
         now["code"] = code_of(run.context.model_class)
     if content.get("start"):
         with suppress(UserError):
-            starts_from_base = stage == "meta" and run.context.model_class.has_base_stage
+            starts_from_base = stage == "meta" and run.context.model_class.has_base_stage()
             base = run.folder("base") / BEST if starts_from_base else None
             network, _, _ = init_network(run, stage, resume=False, base=base)
             now["start"] = digest_of_start(network, stage)
@@ -155,7 +155,7 @@ def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str
 
 def digest_of_start(network: FewShotModel, stage: str) -> str | None:
     """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
-    has_base = stage == "meta" and type(network).has_base_stage
+    has_base = stage == "meta" and network.has_base_stage()
     encoder = network.settings.encoder
     if not has_base and (encoder is None or encoder.weights is None or encoder.weights in SOURCES):
         return None

@@ -168,7 +168,7 @@ def experiments() -> list[Source]:
         for method in methods():
             tree = read_tree(method_file(method))
             model = models()[value_of(tree, "model.name")]
-            if has_base_classes or not model.has_base_stage:
+            if has_base_classes or not model.has_base_stage():
                 names = [f"split{fold}" for fold in range(data.folds)]
                 sources += [find_config(name, dataset, method) for name in names]
     return sources
