@@ -131,8 +131,8 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
     score(config(PROTOTYPE), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     show_results([folder / "result.json"])
-    height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
-    assert height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
+    height = len(np.array(Image.open(folder / "episodes.png")))  # of eight rows of panels
+    assert height == 8 * (CAPTION + PANEL_HEIGHT + GAP)
     check_page(folder / "pictures", lines(folder))
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
