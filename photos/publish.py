@@ -14,7 +14,7 @@ from torch import Tensor
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.read import from_checkpoint
+from util.config.read import from_dict
 from util.config.tree import flow
 from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.evaluate.schema import NOT_STATED, RESULT, read_result
@@ -42,7 +42,7 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
         raise UserError(f"{source}: no checkpoint of this project; publish one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
-    run = Run(from_checkpoint(content["config"], weights.source))
+    run = Run(from_dict(content["config"], weights.source))
     stage = StageFolder(source.parent)
     content["finished"] = content.get("finished", False) or stage.finished
     calibration = find_calibration(run.config, weights.source, weights.digest)

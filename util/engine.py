@@ -26,7 +26,7 @@ from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, models
 from model.tensors.mask import fixed_shapes
 from util.config.compose import source_of
-from util.config.read import from_checkpoint, read_config, to_dict
+from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
 from util.data.images.views import BLOCK, OF_PHOTOS, View, channels_first
@@ -388,7 +388,7 @@ def _settings_in_checkpoint(weights: str, overrides: list[str]) -> Config:
     if not checkpoint.is_own(content):
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    return from_checkpoint(content["config"], weights, overrides)
+    return from_dict(content["config"], weights, overrides)
 
 
 def _check_side(side: int, settings: Config) -> None:

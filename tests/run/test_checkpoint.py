@@ -17,8 +17,7 @@ from torch import Tensor
 
 from model.contract import FewShotModel, ModelSettings, Task
 from tests.helpers import spawned
-from util.config.former import without_former
-from util.config.read import from_checkpoint, read_config, to_dict
+from util.config.read import read_config, to_dict
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.context import make_run_context
@@ -242,7 +241,8 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
 CONFIG |= {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
-NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "content": "of files", "schedule": PLAN}
+NOW = {"stage": "meta", "config": CONFIG, "list": "list", "text": "vectors", "content": "of files", "schedule": PLAN}
+NOW |= {"precision": "float32"}
 
 
 def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -268,15 +268,6 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
 
 
-def test_a_training_that_states_sizes_alone_continues_with_a_line(tmp_path: Path, caplog) -> None:
-    """As versions wrote them that compared no content."""
-    older = {key: value for key, value in saved().items() if key != "content"} | {"photos": "sizes"}
-    check_continues(older, NOW, tmp_path / LAST, allow_changes=False)
-    assert f"{tmp_path / LAST}: does not state the content of its photos" in caplog.text
-    check_continues(saved(), NOW, tmp_path / LAST, allow_changes=False)
-    assert caplog.text.count("does not state") == 1
-
-
 SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2}}}}
 
 
@@ -284,7 +275,7 @@ SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2
     ("content", "reason"),
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
-        (saved(data="other"), "another list"),
+        (saved(list="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
         (saved(format="other"), "holds weights only"),
@@ -303,19 +294,15 @@ def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any]
     ("asked", "begun", "resumed", "is_refused"),
     [
         ("auto", "bf16", "float32", True),  # on another processor
-        ("bf16", None, "float32", True),  # of an older checkpoint, which says what was asked
-        ("auto", None, "float32", False),  # the same, and nobody knows
         ("bf16", "bf16", "bf16", False),
         (None, "float32", "float32", False),
     ],
 )
 def test_the_precision_that_was_computed_in_is_compared(
-    tmp_path: Path, asked: str | None, begun: str | None, resumed: str, is_refused: bool
+    tmp_path: Path, asked: str | None, begun: str, resumed: str, is_refused: bool
 ) -> None:
     now = NOW | {"precision": resumed}
-    content = saved({"run": {**CONFIG["run"], "precision": asked}})
-    if begun is not None:
-        content["precision"] = begun
+    content = saved({"run": {**CONFIG["run"], "precision": asked}}, precision=begun)
     reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
     with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
         check_continues(content, now, tmp_path / LAST, allow_changes=False)
@@ -332,70 +319,3 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) 
     for config in ({}, elsewhere, older):
         check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)
     check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)
-
-
-def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_value(tiny, tmp_path: Path) -> None:
-    context, model = tiny()
-    config = to_dict(context.config)
-
-    def read_with(rotate: float, mask_suffix: str) -> dict[str, Any]:
-        augment = {**config["meta_stage"]["augment"], "rotate": rotate}
-        stage = {**config["meta_stage"], "batch_per": "run", "log_steps": 5, "augment": augment}
-        data = {**config["data"], "mask_suffix": mask_suffix, "train_fold_list": "a.txt"}
-        before = {**config, "data": data, "meta_stage": stage}
-        content = {"stage": "meta", "config": before, "weights": model.state_dict()}
-        checkpoint.save(tmp_path / "old.pth", content)
-        return checkpoint.read(tmp_path / "old.pth")["config"]
-
-    assert "rotate" not in read_with(10.0, ".png")["meta_stage"]["augment"]
-    assert read_with(45.0, ".png")["meta_stage"]["augment"]["rotate"] == 45.0
-    assert from_checkpoint(read_with(45.0, ".png"), "old").meta_stage == context.config.meta_stage
-    with pytest.raises(UserError, match=r"unknown key 'data\.mask_suffix'"):
-        from_checkpoint(read_with(10.0, ".gif"), "old")
-
-
-@pytest.mark.parametrize(
-    ("correlation", "is_read"),
-    [
-        ({"kind": "conv4d", "support_grid": None}, True),
-        ({"kind": "conv4d", "support_grid": 8}, True),
-        ({"kind": "conv4d", "support_grid": 16}, False),
-    ],
-)
-def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict, is_read: bool) -> None:
-    today = to_dict(read_config("config/mini/symnet_conv4d.yaml"))
-    before = {**today, "model": {**today["model"], "correlation": correlation}}
-    stored = without_former(before)
-    if is_read:
-        assert stored == today
-    else:
-        with pytest.raises(UserError, match=r"model\.correlation = .* is not one of pooled, conv4d"):
-            from_checkpoint(stored, "old.pth")
-
-
-@pytest.mark.parametrize(
-    ("augment", "is_read"),
-    [
-        ({"pad": "black", "pad_at": "end"}, True),
-        ({"pad": "mean", "pad_at": "around"}, True),
-        ({"pad": "black", "pad_at": "around", "fit": "stretch"}, True),  # nothing is padded
-        ({"pad": "black", "pad_at": "around"}, False),
-        ({"pad": "mean", "pad_at": "end"}, False),
-    ],
-)
-def test_a_former_place_of_padding_is_left_out_where_todays_is_the_same(augment: dict, is_read: bool) -> None:
-    assert ("pad_at" not in without_former({"augment": augment})["augment"]) == is_read
-
-
-@pytest.mark.parametrize(
-    ("before", "today"),
-    [
-        ({"kind": "sgd", "nesterov": True}, {"kind": "nesterov"}),
-        ({"kind": "sgd", "nesterov": False}, {"kind": "sgd"}),
-        ({"device": "cpu", "graphs": "auto"}, {"device": "cpu"}),
-        ({"rotate_probability": 0, "blur_probability": 0.0, "flip_probability": 0.5}, {"changes": ["flip"]}),
-        (dict.fromkeys(("rotate_probability", "blur_probability", "flip_probability"), 0.3), None),  # stays
-    ],
-)
-def test_a_former_setting_becomes_the_one_that_says_it_today(before: dict, today: dict | None) -> None:
-    assert without_former({"part": before})["part"] == (before if today is None else today)

@@ -83,7 +83,13 @@ class Run:
             ema=EMA(network, settings.ema_decay),
             stage=settings,
             schedule=schedule,
-            state={"stage": "meta", "config": CONFIG, "data": "numbers", "schedule": asdict(schedule)},
+            state={
+                "stage": "meta",
+                "config": CONFIG,
+                "list": "numbers",
+                "precision": "float32",
+                "schedule": asdict(schedule),
+            },
             folder=RunFolder(folder),
             world=WORLD,
         )

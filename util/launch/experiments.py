@@ -9,20 +9,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from model.decides import Decides
 from model.registry import class_of
 from util.config.compose import arguments_of
 from util.config.read import to_dict
+from util.config.same import differences
 from util.config.settings import Config
 from util.evaluate.result import of_test
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test, deciding
+from util.evaluate.test import Test, deciding_scores
 from util.files.errors import Busy, UserError
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import StageTask, stage_in
 from util.report.show import show
 from util.report.verify import changed_since
 from util.run.context import network_config
-from util.run.run import OWN, Run, StageFolder, changed_settings
+from util.run.run import OWN, Run, StageFolder
 
 
 @dataclass(frozen=True)
@@ -160,20 +162,16 @@ def reason_to_test(config: Config, path: Path) -> str:
         return "no result yet"
     try:
         result = read_result(path)
-        scored = deciding(result["config"])
+        scored = deciding_scores(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
     test = Test.of(config)
     if result["weights_mark"] != test.run.weights_origin:
         return f"the result there is of {result['checkpoint']}"
-    asked = deciding(to_dict(config))
-    if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked
-        return f"the result there is in {result['precision']}"
-    metrics = asked["test"]["metrics"]
-    if set(metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
-        scored["test"]["metrics"] = metrics
-    different_settings = changed_settings(scored, asked)
-    if different_settings:
-        return f"the result there differs in {', '.join(different_settings[:3])}"
+    found = differences(scored, deciding_scores(to_dict(config)), Decides.SCORES)
+    if set(config.test.metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
+        found.pop("test.metrics", None)
+    if found:
+        return f"the result there differs in {', '.join([*found][:3])}"
     changed = changed_since(test, result)
     return f"the result there is of other code, data or weights: {changed}" if changed else ""

@@ -9,7 +9,7 @@ from util.files.errors import UserError
 from util.files.launcher import number_of
 from util.run import checkpoint
 from util.run.run import BEST, Run, StageFolder
-from util.run.weights import trained_otherwise
+from util.run.weights import cannot_take
 from util.train.optim import least_batch
 
 NOT_BEGUN = "not begun"
@@ -88,7 +88,7 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
             stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
             state = ", ".join(["finished", *stated, *run.shared(content)])
             left = 0.0
-        refusal = trained_otherwise(run, task.stage, files.path, content, finished)
+        refusal = cannot_take(run, task.stage, files.path, content, finished)
         return replace(task, state=state, left=left, refusal=refusal)
     except UserError as error:
         problem = str(error)

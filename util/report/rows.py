@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from util.config.settings import IRRELEVANT
+from model.decides import Decides
+from util.config.same import deciding
 from util.evaluate.schema import MIOU, NOT_STATED, Track
 from util.evaluate.titles import AVERAGED, departures, protocol_title, seen_text, steps_text, track_text
 from util.files.errors import UserError, nearest
@@ -192,8 +193,8 @@ def data_warnings(results: dict[Path, Result]) -> list[str]:
     for path, result in results.items():
         place = result["dataset"], result["fold"], result["shot"]
         first_path, first = firsts.setdefault(place, (path, result))
-        if Origin.of_test(result).differences(Origin.of_test(first), ["content"]):
-            shorts = one_of_each(map(Origin.of_test, (first, result)), "content")
+        shorts = one_of_each(map(Origin.of, (first, result)), "content")
+        if len(shorts) > 1:
             where = f"{result['dataset']} fold {result['fold']}, {result['shot']}-shot"
             lines.append(f"warning: {where}: other photos or masks ({', '.join(shorts)}): {first_path} and {path}")
     for path, result in results.items():
@@ -280,13 +281,13 @@ class Trainings:
     @cached_property
     def lists(self) -> list[str]:
         """The whole test lists, short, of which the lists of the folds are parts: none known, one, or several."""
-        return one_of_each(map(Origin.of_test, self.results), "whole_list")
+        return one_of_each(map(Origin.of, self.results), "whole_list")
 
     @property
     def _other_data(self) -> list[str]:
         """The reason, in words, why the folds are not of one data set's photos and masks; none if they are."""
         is_of_folds = self.place_key == "fold"
-        contents = one_of_each(map(Origin.of_test, self.results), "whole_content")
+        contents = one_of_each(map(Origin.of, self.results), "whole_content")
         return ["folds tested on other photos or masks"] if is_of_folds and len(contents) > 1 else []
 
     @cached_property
@@ -398,10 +399,7 @@ def _class_columns(result: Result, output: str, place: Any) -> dict[Any, float]:
 def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
     """Return how a result was trained and tested, but for precision, fold, seeds and the start of the encoder."""
     data = result["config"]["data"]
-    model = result["config"]["model"]
     learns = result["checkpoint"] != TRAINING_FREE
-    start = ("weights", "partial", "pretraining")
-    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
     stages = []
     for stage in result["training"]:
         settings = {key: value for key, value in stage["settings"].items() if key not in OF_FOLD}
@@ -410,7 +408,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
         "stages": stages,
         "training lists": _list_settings(result["trained_with"] or {}),
         "test lists": _list_settings(data) if place_key == "fold" else {},
-        "model": {**model, "encoder": encoder},
+        "model": deciding(result["config"], Decides.WEIGHTS)["model"],
         "fixed weights": "" if learns else result["weights"],
         "calibrated": result["calibration"] is not None,
         "size": result["size"],
@@ -421,10 +419,10 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
 
 def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
-    others = (*IRRELEVANT, *OF_FOLD, "root", "shot", "model", "precision")
+    others = (*OF_FOLD, "root", "shot", "model", "precision")
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     settings = {}
-    for key, value in data.items():
+    for key, value in deciding({"data": data}, Decides.SCORES)["data"].items():
         if key not in others:
             settings[key] = re.sub(fold, "{fold}", value) if isinstance(value, str) else value
     return settings

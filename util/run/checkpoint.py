@@ -15,7 +15,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,14 +23,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
+from model.decides import Decides
 from model.encoders.layouts import COUNTER
 from model.published import DDP_PREFIX
 from model.registry import published_layout, related
-from util.config.former import without_former
 from util.config.optimizers import OPTIMIZERS
 from util.config.read import to_dict
+from util.config.same import differences
 from util.config.settings import Config, StageSettings
-from util.config.tree import find
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, stand_in, write_atomically
 from util.files.errors import UserError
@@ -51,8 +50,7 @@ ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
-FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
+FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
 
 
@@ -132,7 +130,7 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from None
     if isinstance(content, dict) and is_own(content):
         _check_own(content, path)
-        return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
+        return content
     if isinstance(content, dict) and weights_of(content):
         return content
     entries = content if isinstance(content, dict) else {"the file": content}
@@ -221,11 +219,10 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
         "batch": schedule.get("batch"),
         "size": settings.get("size") or config["data"]["size"],
         "seed": config["run"]["seed"],
-        "list": content.get("data"),
+        "list": content.get("list"),
         "settings": settings,
+        "precision": content.get("precision"),
     }
-    if "precision" in content:  # checkpoints before November 2026 know only what was asked
-        facts["precision"] = content["precision"]
     return [*content.get("base", []), facts]
 
 
@@ -242,13 +239,6 @@ def photos_text(photos: Iterable[str]) -> str:
     return "".join(sorted(photos))
 
 
-def precision_of(content: dict[str, Any]) -> str | None:
-    """Return the precision that one of our checkpoints was trained in; None: it says only that it was chosen there."""
-    asked = content["config"].get("run", {}).get("precision")
-    stated = None if asked == "auto" else asked
-    return content.get("precision", stated)
-
-
 def digest_of(state: dict[str, Tensor]) -> str:
     """Return the hexadecimal SHA-256 of named tensors, whatever file they came from."""
     out = hashlib.sha256()
@@ -258,7 +248,7 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def check_identity(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
+def check_fits(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
@@ -276,43 +266,33 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
     """
     if not is_own(content):
         return
-    refuse = partial(_other_identity, source, stage)
     if content.get("stage") != stage:
-        raise refuse("stage", content.get("stage"), stage)
-    trained = content["config"]
+        raise UserError(f"{source}: is of the {content.get('stage')} stage, one of the {stage} stage is needed")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    for key in _identity_keys(config, stage):
-        wanted = find(now, key)
-        given = find(trained, key, wanted)  # it may not state every key
-        if given != wanted:
-            raise refuse(key, given, wanted)
-    if stage == "meta":
-        name = trained["model"]["name"]
-        if not related(name, now["model"]["name"]):
-            raise refuse("model.name", name, now["model"]["name"])
+    found = differences(content["config"], now, Decides.IDENTITY, _of_any_value(config, stage))
+    name = found.get("model.name")
+    if name is not None and (stage == "base" or related(*name)):
+        del found["model.name"]
+    for key, (given, wanted) in found.items():
+        hint = _hint(key, given) if stage == "meta" else "; name a checkpoint of such a run"
+        raise UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
 
 
-def _identity_keys(config: Config, stage: str) -> list[str]:
-    """Return the settings, but for the model's name, that a checkpoint of a stage must share with a run."""
-    keys = ["data.name", *(f"model.{key}" for key in config.model.identity)]
-    if config.test.trained_on is None:
-        keys.append("data.classes")
-        if stage == "base" or not config.test.allow_fold_mismatch:
-            keys += [f"data.{key}" for key in FOLD]
-    return keys
+def _of_any_value(config: Config, stage: str) -> tuple[str, ...]:
+    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+    if config.test.trained_on is not None:
+        return ("data.classes", FOLD)
+    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
 
 
-def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) -> UserError:
-    """Return the error about a checkpoint that has another value of a setting than its use in a stage wants."""
-    hint = "; name a checkpoint of such a run"
-    if key == "stage":
-        return UserError(f"{source}: is of the {given} stage, one of the {wanted} stage is needed{hint}")
-    if stage == "meta" and key.removeprefix("data.") in FOLD:
-        hint = f"; {FOLD_HINT}"
-    elif stage == "meta" and key == "data.name":
-        hint = f"; to test weights of another data set: --set test.trained_on={given}"
-    return UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
+def _hint(key: str, given: Any) -> str:
+    """Return how to go on with a checkpoint of the meta stage that has another value of a setting."""
+    if key.startswith(FOLD):
+        return f"; {FOLD_HINT}"
+    if key == "data.name":
+        return f"; to test weights of another data set: --set test.trained_on={given}"
+    return "; name a checkpoint of such a run"
 
 
 def load_state(network: nn.Module, content: dict[str, Any], source: str) -> None:

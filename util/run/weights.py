@@ -1,7 +1,7 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +9,27 @@ from torch import Tensor, nn
 
 from model.code import changed_code, code_of
 from model.contract import FewShotModel, Trainable
+from model.decides import Decides
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
-from util.config.read import from_checkpoint, to_dict
+from util.config.read import from_dict, to_dict
+from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.files import project_path
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run import checkpoint
 from util.run import run as runs
-from util.run.checkpoint import FOLD
 from util.run.context import RunContext
 from util.run.data import listed_for_training
 from util.run.device import gpu_count
 from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of
 from util.run.network import build_model
 from util.run.origin import Origin
-from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts
+from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Weights:
     training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
     photos: frozenset[str] | None = None  # digests of those that it was trained on; None: not known
     training_differences: list[str] = field(default_factory=list)  # what the training had otherwise, in words
+    fold_differs: bool = False  # whether it was trained on another fold
 
 
 def init_network(
@@ -78,7 +80,7 @@ def init_network(
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
     is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()
-    refusal = trained_otherwise(run, "base", start.parent, content) if is_checked else ""
+    refusal = cannot_take(run, "base", start.parent, content) if is_checked else ""
     if refusal:
         raise UserError(refusal)
     return network, f"base stage: {start}", content
@@ -106,12 +108,11 @@ def start_problem(run: Run, base: str) -> str:
     return ""
 
 
-def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
+def cannot_take(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
     """Return in words why a run does not take a training of a stage that is there; '' if it does.
 
-    It was trained with other settings; if it is finished, also on another list or other photos, with other text vectors
-    or from other initial weights, as far as today's are here to compare. A training that continues is asked for these
-    by ``check_continues``. A base stage with other settings of data and run, which runs share, has a list of its own.
+    It was trained with other settings; if it is finished, also with other data, code or initial weights than are here
+    today. A training that continues is asked for these by ``check_continues``.
 
     Args:
         run: that might take it.
@@ -120,48 +121,47 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
         content: of its checkpoint.
         finished: whether the training is.
     """
-    differences = as_texts(run.differing(content["config"], stage))
+    found = in_words(run.differing(content["config"], stage))
     if finished:
-        today = Origin.of_training(_entries_of_today(run, stage, content))
-        differences += [f"{other} than today's" for other in Origin.of_training(content).differences(today)]
-    if not differences:
+        skip = ("list", "content") if run.shared(content) else ()
+        found += [f"{other} than today's" for other in Origin.of(content).differences(origin_today(run, stage), skip)]
+    if not found:
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
     fix = f"undo the change, train it again with --overwrite, or {last}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
-    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {fix}"
+    return f"{folder}: the {stage} stage was trained with {', '.join(found)}; {fix}"
 
 
-def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Return entries of a checkpoint as a training of today would write them, as far as what they need is here."""
-    now: dict[str, Any] = {}
-    if not run.shared(content):
-        with suppress(UserError):
-            images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
-            now |= {"data": images.digest, "content": images.files_digest}
-    if stage == "meta":
-        with suppress(UserError):
-            now["text"] = run.context.text_digest
-        now["code"] = code_of(run.context.model_class)
-    if content.get("start"):
-        with suppress(UserError):
-            starts_from_base = stage == "meta" and run.context.model_class.has_base_stage
-            base = run.folder("base") / BEST if starts_from_base else None
-            network, _, _ = init_network(run, stage, resume=False, base=base)
-            now["start"] = digest_of_start(network, stage)
-    return now
+def origin_today(run: Run, stage: str) -> Origin:
+    """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
+    now = Origin()
+    with suppress(UserError):
+        images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
+        now = replace(now, list=images.digest, content=images.files_digest)
+    with suppress(UserError):
+        now = replace(now, initial=initial_digest(run, stage))
+    if stage == "base":  # whose code, and text, are not those of one method
+        return now
+    with suppress(UserError):
+        now = replace(now, text=run.context.text_digest)
+    return replace(now, code=code_of(class_of(run.config.model)))
 
 
-def digest_of_start(network: FewShotModel, stage: str) -> str | None:
-    """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
-    has_base = stage == "meta" and type(network).has_base_stage
-    encoder = network.settings.encoder
-    if not has_base and (encoder is None or encoder.weights is None or encoder.weights in SOURCES):
+def initial_digest(run: Run, stage: str) -> str | None:
+    """Return the digest of the tensors that a stage's training starts from; None: random, or of a known release.
+
+    UserError: their file is missing or damaged.
+    """
+    encoder = run.config.model.encoder
+    if stage == "meta" and class_of(run.config.model).has_base_stage:
+        path: str | Path = run.folder("base") / BEST
+    elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
         return None
-    prefixes = ("encoder.", "base_learner.") if has_base else "encoder."
-    loaded = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(prefixes)}
-    return checkpoint.digest_of(loaded)
+    else:
+        path = encoder.weights
+    return checkpoint.digest_of(checkpoint.weights_of(checkpoint.read(path)))
 
 
 def cannot_train(config: Config) -> str:
@@ -230,11 +230,10 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
     content = checkpoint.read(path)
     if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
-        trained = content["config"]["data"]
-        now = to_dict(config)["data"]
-        other = [f"{key} = {trained.get(key)}, now {now[key]}" for key in FOLD if trained.get(key) != now[key]]
-        if trained.get("name") == now["name"] and other:
-            raise UserError(f"{path}: this encoder was trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
+        found = differences(content["config"], to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
+        if found and "data.name" not in found:
+            other = ", ".join(in_words(found))
+            raise UserError(f"{path}: this encoder was trained with {other}; {checkpoint.FOLD_HINT}")
     return checkpoint.weights_of(content)
 
 
@@ -260,11 +259,9 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     other_classes = None if config.test.trained_on is None else _trained_classes(trained, str(source))
     network = build_model(config, context.text_width, side, other_classes)
     note = _fill(context, network, source, content)
-    differences = []
-    if trained is not None:
-        differences = _differences_of_training(run, content, Path(source).parent)
-    if differences:
-        note = f"the training had other settings: {'; '.join(differences)}"
+    other = [] if trained is None else _differences_of_training(run, content, Path(source).parent)
+    if other:
+        note = f"the training had other settings: {'; '.join(other)}"
     parameters = list(network.parameters())
     learnt = [parameter for parameter in parameters if parameter.requires_grad] if content else []
     return network, Weights(
@@ -277,7 +274,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         encoder_data=_encoder_data(network, trained),
         training=checkpoint.training_of(content),
         photos=checkpoint.photos_of(content) if content else frozenset(),
-        training_differences=differences,
+        training_differences=other,
+        fold_differs=trained is not None and _of_other_fold(trained, config),
     )
 
 
@@ -295,11 +293,17 @@ def _check_source(run: Run, source: Path | str) -> None:
         raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
+def _of_other_fold(trained: dict[str, Any], config: Config) -> bool:
+    """Return whether a training was on another fold than a config's."""
+    found = differences(trained, to_dict(config), Decides.IDENTITY)
+    return any(key.startswith(checkpoint.FOLD) for key in found)
+
+
 def _trained_classes(trained: dict[str, Any] | None, source: str) -> int | None:
     """Return the number of base classes that weights learnt from, None if their training is not known."""
     if trained is None:
         return None
-    return len(Fold.of(from_checkpoint(trained, source).data).base)
+    return len(Fold.of(from_dict(trained, source).data).base)
 
 
 def _fill(context: RunContext, network: FewShotModel, source: Path | str, content: dict[str, Any]) -> str:
@@ -309,14 +313,15 @@ def _fill(context: RunContext, network: FewShotModel, source: Path | str, conten
     load_checkpoint(context, network, "meta", source, content)
     if not checkpoint.is_own(content):
         return ""
-    changed = runs.changed_settings(content["config"]["model"], to_dict(context.config)["model"])
+    trained = {"model": content["config"]["model"]}
+    changed = differences(trained, to_dict(context.config), Decides.SCORES)
     return f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
 
 
 def _trained_with(content: dict[str, Any]) -> dict[str, Any]:
     """Return data settings, model and precision of the training of one of our checkpoints."""
     trained = content["config"]
-    return {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
+    return {**trained["data"], "model": trained["model"], "precision": content.get("precision")}
 
 
 def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
@@ -338,17 +343,17 @@ def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) ->
     differing = run.training_differences(content)
     if is_foreign:  # another training has other settings; that it was of another method is said
         differing = {key: values for key, values in differing.items() if key == "model.name"}
-    differences = as_texts(differing)
+    found = in_words(differing)
     if content.get("stage") == "meta" and "model.name" not in differing:
         changed = changed_code(content.get("code", {}), code_of(run.context.model_class))
-        differences += [f"other code of {name}" for name in changed]
+        found += [f"other code of {name}" for name in changed]
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step = training[-1]["step"]
         steps = training[-1]["steps"]
         if step != steps or not is_foreign:
-            differences.append(f"not finished (step {step} of {steps})")
-    return differences
+            found.append(f"not finished (step {step} of {steps})")
+    return found
 
 
 def load_checkpoint(
@@ -367,9 +372,9 @@ def load_checkpoint(
         UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
     """
     content = content or checkpoint.read(path)
-    checkpoint.check_identity(content, context.config, stage, str(path))
-    texts = Origin.of_training({"text": context.text_digest})
-    if stage == "meta" and (other := Origin.of_training(content).differences(texts)):
+    checkpoint.check_fits(content, context.config, stage, str(path))
+    texts = Origin(text=context.text_digest)
+    if stage == "meta" and (other := Origin.of(content).differences(texts)):
         raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_state(target, content, str(path))

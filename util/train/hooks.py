@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from model.decides import Decides
 from util.cli import STOPS
+from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
@@ -24,7 +26,7 @@ from util.run import checkpoint
 from util.run.folder import RunFolder
 from util.run.network import PreparedNetwork
 from util.run.processes import ProcessGroup
-from util.run.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, changed_settings, check_continues
+from util.run.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
@@ -257,7 +259,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     path = training.folder.path / LAST
     content = StageFolder(training.folder.path).newest()
     check_continues(content, training.state, path, allow_changes)
-    if changed := changed_settings(content["config"], training.state["config"]):
+    if changed := differences(content["config"], training.state["config"], Decides.NOTHING):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
     checkpoint.load_state(training.prepared.network, {**content, "ema": {}}, str(path))
     try:
@@ -269,7 +271,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         fix = "undo the changed settings, or start again with --overwrite"
         raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
-    training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("start", "photos")}}
+    training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
     training.progress = Progress(**content["progress"])
     training.curves.resumed_at = training.progress.step + 1
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)

@@ -30,7 +30,7 @@ from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import join
 from util.run.run import OPTIONS, RUN, Run
-from util.run.weights import digest_of_start, encoder_licence, init_network
+from util.run.weights import encoder_licence, init_network, initial_digest
 from util.train import hooks
 from util.train.curves import Curves, check_writers
 from util.train.examples import Examples
@@ -111,7 +111,7 @@ def train_stage(
         kept_file = _kept_file(run, stage, data, prepared, processes=world.size, overwrite=overwrite)
         state = _checkpoint_facts(run, name, network, data.images, start)
         if not resume:  # else the checkpoint knows
-            state["start"] = None if base else digest_of_start(model, name)
+            state["initial"] = None if base else initial_digest(run, name)
         state["schedule"] = asdict(schedule)
         state["precision"] = prepared.precision
         discard = None if resume else partial(_discard_tests, run, name)
@@ -200,7 +200,7 @@ def _checkpoint_facts(
         "licence": encoder_licence(run.config.model.encoder, network),
         "stage": name,
         "config": to_dict(run.config),
-        "data": images.digest,
+        "list": images.digest,
         "content": images.files_digest,
         "photos": photos,
         "base": checkpoint.training_of(start),
