@@ -15,13 +15,14 @@ from util.config.command_line import add_import
 from util.evaluate.schema import FINAL, find_results
 from util.files.errors import UserError
 from util.report.compare import compare
-from util.report.figure import SUFFIXES
+from util.report.figure import SUFFIXES, write_figure
 from util.report.flat_tables import add_to_file, episode_table, result_table
 from util.report.order import sort_by_column
 from util.report.paper_table import class_table, protocols_shown, table
+from util.report.references import reference_figure, reference_table
 from util.report.table import Table, add_format
 
-PLAIN_ROWS = {"results": result_table, "episodes": episode_table}
+PLAIN_ROWS = {"results": result_table, "episodes": episode_table, "references": reference_table}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,8 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     several = "results, their folders, or manifests with counts; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
-    rows = "methods (default), the IoU of classes in each fold, or a row for each result or episode"
-    tables.add_argument("--rows", choices=("methods", "classes", "results", "episodes"), default="methods", help=rows)
+    rows = "methods (default), the IoU of classes in each fold, a row for each result or episode, or what references do"
+    tables.add_argument("--rows", choices=("methods", "classes", *PLAIN_ROWS), default="methods", help=rows)
     order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
     tables.add_argument("--sort", metavar="NAME", help=order)
     tables.add_argument("--into", type=Path, metavar="FILE.csv", help="with --rows results: add them to this file")
@@ -43,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     figure = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
-    figure.add_argument("--episodes", type=whole, required=True, help="numbers of episodes, such as 3,8,12; a row each")
+    numbers = "numbers of episodes, such as 3,8,12, a row each; without them violins of results by protocol references"
+    figure.add_argument("--episodes", type=whole, help=numbers)
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
@@ -70,13 +72,7 @@ def command() -> int:
 
         return verify(options.runs, options.format)
     if options.command == "figure":
-        from util.report.pictures import side_by_side
-
-        out, suffix = options.out, options.figures
-        if out.suffix[1:] in SUFFIXES:
-            suffix = out.suffix[1:]
-            out = out.with_suffix("")
-        print(*side_by_side(options.runs, options.episodes, out, suffix, options.protocol), sep="\n")
+        print(*_figure(options), sep="\n")
     elif options.command == "figures":
         from util.report.show import show
 
@@ -97,6 +93,19 @@ def command() -> int:
             notes = dict.fromkeys(note for each in tables for note in each.notes)
             print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     return 0
+
+
+def _figure(options: argparse.Namespace) -> list[Path]:
+    """Draw episodes side by side, or violins over references; return the files."""
+    from util.report.pictures import side_by_side
+
+    out, suffix = options.out, options.figures
+    if out.suffix[1:] in SUFFIXES:
+        suffix = out.suffix[1:]
+        out = out.with_suffix("")
+    if options.episodes:
+        return side_by_side(options.runs, options.episodes, out, suffix, options.protocol)
+    return write_figure(out, reference_figure(options.runs, options.protocol), suffix)
 
 
 def _tables(options: argparse.Namespace) -> list[Table]:

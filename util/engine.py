@@ -346,7 +346,7 @@ def load_method(
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
     is_default = weights is None and config is None
-    overrides = [*overrides, "test.fuse=features"]  # of masks, a network would have one shot
+    overrides = [*overrides]
     if is_default:
         weights = SHIPPED
     if weights is not None:

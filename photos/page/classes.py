@@ -55,7 +55,8 @@ class Classes:
         self._common.classes[value - 1] = new
         self._common.renew()
         for photo in self._photos:
-            if photo.is_example:
+            if photo.taught:
+                photo.taught = [new if name == old else name for name in photo.taught]
                 photo.make_example()
 
     def remove(self, value: int) -> str:

@@ -311,6 +311,7 @@ async function judge(verdict) {
 function run(action) {
   if (action in RUNS) RUNS[action]();
   else if (["accepted", "rejected", ""].includes(action)) judge(action);
+  else if (action === "use_as_example") act(action, { photo: current.name, value: current.value });
   else act(action, { photo: current.name });
   return true;
 }

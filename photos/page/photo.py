@@ -98,6 +98,7 @@ class Photo:
         except UserError as error:
             self.error = f"{self.edits_file}: {error}; its edits are left out"
         self._edited_file = kept.get("photo")  # the ``file_facts`` of what the user has annotated
+        self._taught: list[str] | None = kept.get("taught")  # classes it is an example of, if none is rejected
         self._read_record()
 
     def _read_record(self) -> None:
@@ -180,9 +181,7 @@ class Photo:
     def beneath(self, rule: Rule) -> np.ndarray:
         """Return the mask without edits at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
         label = self._unjudged(rule)
-        for name, verdict in self.verdicts.items():
-            if verdict == REJECTED:
-                label[label == self._value(name)] = 0
+        label[np.isin(label, self._rejected())] = 0
         return label
 
     def _unjudged(self, rule: Rule) -> np.ndarray:
@@ -208,8 +207,33 @@ class Photo:
         return self.common.classes.index(name) + 1
 
     def label(self) -> np.ndarray:
-        """Return the mask with its edits, as ``beneath``."""
-        return with_edits(self.beneath(self.rule), self.edits)
+        """Return the mask with its edits, as ``beneath``, without the classes that are rejected."""
+        label = self._edited()
+        label[np.isin(label, self._rejected())] = 0
+        return label
+
+    def _edited(self) -> np.ndarray:
+        """Return the mask with its edits, as ``beneath``, with the classes that are rejected."""
+        return with_edits(self._unjudged(self.rule), self.edits)
+
+    def _rejected(self) -> list[int]:
+        """Return the values of the classes that are rejected."""
+        return [self._value(name) for name, verdict in self.verdicts.items() if verdict == REJECTED]
+
+    def names_in(self, label: np.ndarray) -> list[str]:
+        """Return the classes that a mask of the page shows."""
+        return [name for value, name in enumerate(self.common.classes, 1) if (label == value).any()]
+
+    @property
+    def taught(self) -> list[str]:
+        """The classes of which it is an example, or would be without a rejection."""
+        if self._taught is None:  # of an earlier version
+            self._taught = self.names_in(read_mask(self.mask_file)) if self.is_example else []
+        return self._taught
+
+    @taught.setter
+    def taught(self, names: list[str]) -> None:
+        self._taught = names
 
     def files(self) -> list[Path]:
         """Return the files of its result: JSON, mask, overlay, probabilities."""
@@ -222,26 +246,33 @@ class Photo:
     def draw(self, edits: list[Edit]) -> None:
         """Take edits in place of the earlier ones, and write them and what follows from them."""
         self.edits = edits
-        if self.is_example:
-            self.make_example()
-        else:
-            self._keep_edits()
+        shown = self.names_in(self._edited())
+        self.taught = [name for name in self.taught if name in shown]
+        self.make_example()
         self.write()
 
     def _keep_edits(self) -> None:
         self._edited_file = file_facts(self.path)
-        write_atomically(self.edits_file, json.dumps({"edits": self.edits, "photo": self._edited_file}))
+        kept = {"edits": self.edits, "photo": self._edited_file, "taught": self.taught}
+        write_atomically(self.edits_file, json.dumps(kept))
 
     def make_example(self) -> None:
-        """Make this an example, of its present mask."""
+        """Make this an example of what it teaches in its present mask; none if nothing of that is left."""
+        self._keep_edits()
+        label = self.label()
+        others = [value for value, name in enumerate(self.common.classes, 1) if name not in self.taught]
+        label[np.isin(label, others)] = 0
+        if is_empty(label):
+            self.leave_examples()
+            return
         names = "".join(f"{value}: {name}\n" for value, name in enumerate(self.common.classes, start=1))
         write_atomically(self.mask_file.parents[1] / NAME_FILES[0], names)
         link(self.path, self.copy)
-        write_mask(self.mask_file, self.label(), stated=True)
-        self._keep_edits()
+        write_mask(self.mask_file, label, stated=True)
 
     def remove_class(self, value: int) -> None:
         """Remove a class from edits and mask after the session has; no longer an example if nothing else is on it."""
+        self.taught = [name for name in self.taught if name in self.common.classes]
         if self.beneath_file.is_file():
             label = read_mask(self.beneath_file)
             known = np.arange(IGNORE + 1, dtype=np.uint8)
@@ -258,9 +289,11 @@ class Photo:
     def lay(self, label: np.ndarray) -> None:
         """Make this an example of a mask, in place of what lay beneath the edits and of the edits."""
         write_mask(self.beneath_file, label)
+        write_mask(self.mask_file, label)  # an example, which no slider changes
         self._written_rule = Rule()  # of no slider
         self._written_edits = None
-        self.make_example()
+        self.edits = []
+        self.taught = self.names_in(label)
         self.draw([])
 
     def leave_examples(self) -> None:
@@ -270,6 +303,7 @@ class Photo:
 
     def drop_example(self) -> None:
         """Make this no example; without a result nothing is left of its mask."""
+        self.taught = []
         self.leave_examples()
         if not self.names:
             self.beneath_file.unlink(missing_ok=True)
@@ -317,6 +351,8 @@ class Photo:
         if verdicts:
             self.results.judge(self.files()[0], verdicts)
             self.results.write_verdicts()
+            if self.taught:
+                self.make_example()
 
     def prediction(self) -> Prediction:
         """Return the result with its edits; classes that only the user has drawn are certain."""

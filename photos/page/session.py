@@ -20,14 +20,14 @@ from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import UNNAMED, Example
 from photos.page.background import Background
 from photos.page.classes import Classes
-from photos.page.drawing import BOX, BRUSH, OUTLINE, Edit, checked_edits, is_empty
+from photos.page.drawing import BOX, BRUSH, ERASER, OUTLINE, Edit, checked_edits
 from photos.page.kept import Kept, read_kept
 from photos.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
 from photos.page.photo import EXAMPLES, PAGE, Common, Photo, Rule, rule_of
 from photos.page.regions import part_to_remove, region_at, region_in_box
 from photos.page.tasks import packing, segmentation
 from photos.photo_files import photos_in, read_photo
-from photos.prediction import EVEN
+from photos.prediction import EVEN, percent
 from photos.results import FORMATS, Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, content_digest, lock, writable, write_atomically
@@ -243,34 +243,57 @@ class Session:
         edits = checked_edits(edits)
         for edit in edits:
             self._check_value(edit["value"])
+        earlier = target.edits if target.names else []
+        drawn = {edit["value"] for edit in edits if edit["tool"] != ERASER and edit not in earlier}
+        was_example = target.is_example
         target.draw(edits)
         target.touch(is_drawn=True)
-        if target.names and not target.is_example:
-            return ""  # a correction
-        if is_empty(target.label()):
-            target.leave_examples()
+        shown = target.names_in(target.label())
+        new = [name for name in shown if self.classes.value(name) in drawn and self._is_taught_by(target, name)]
+        if new:
+            return self._teach(target, new)
+        if was_example and not target.is_example:
             return f"{photo} is no example any more: its annotation is empty"
-        return "" if target.is_example else self.use_as_example(photo)
+        return ""
+
+    def _is_taught_by(self, photo: Photo, name: str) -> bool:
+        """Return whether what is drawn of a class on a photo makes it an example of the class; else it is a correction.
+
+        It does on a photo that was not segmented, on an example, and where no other photo is an example of the class.
+        """
+        if name in photo.taught:
+            return False
+        return not photo.names or photo.is_example or not any(name in known.taught for known in self.photos)
+
+    def _teach(self, photo: Photo, names: Sequence[str]) -> str:
+        """Make a photo an example of further classes, and return a note."""
+        photo.taught = list(dict.fromkeys([*photo.taught, *names]))
+        photo.make_example()
+        photo.touch(is_drawn=True)
+        label = photo.label()
+        shares = [f"{name} ({percent((label == self.classes.value(name)).mean())} of it)" for name in names]
+        return f"{photo.name} is an example of {' and '.join(shares)} now: press Segment"
 
     def _check_value(self, value: int, least: int = 0) -> None:
         """Refuse (UserError) a value that no class of the page has; 0 is background."""
         if type(value) is not int or not least <= value <= len(self.common.classes):
             raise UserError("this class is no longer there; load the page again")
 
-    def use_as_example(self, photo: str) -> str:
-        """Make a photo with a mask an example, or take that back."""
+    def use_as_example(self, photo: str, value: int) -> str:
+        """Make a photo an example of a class, and of those that are accepted on it; or take all of that back."""
         target = self.photos[photo]
-        note = ""
-        if target.is_example:
+        self._check_value(value, least=1)
+        name = self.common.classes[value - 1]
+        if name in target.taught:
             target.drop_example()
-        elif is_empty(target.label()):
+            target.touch(is_drawn=True)
+            return f"{photo} is no example any more"
+        if not (target.label() == value).any():
             fix = "paint over the object, drag a box around it, or click points on it"
-            raise UserError(f"{photo}: has no annotation; {fix}")
-        else:
-            target.make_example()
-            note = f"{photo} is an example now: press Segment"
-        target.touch(is_drawn=True)
-        return note
+            raise UserError(f"{photo}: has no annotation of {name}; {fix}")
+        accepted = [known for known, verdict in target.verdicts.items() if verdict == ACCEPTED and known != name]
+        shown = target.names_in(target.label())
+        return self._teach(target, [name, *(known for known in accepted if known in shown)])
 
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Outline the object about a place as the network sees it; of class 0, remove the part of the mask there."""
@@ -315,7 +338,7 @@ class Session:
             raise UserError(f"'{verdict}' is no verdict{nearest(verdict, VERDICTS)}")
         name = self.common.classes[value - 1]
         self._check_judged(target, name, verdict)
-        if verdict == ACCEPTED and not target.names:
+        if verdict and not target.names:
             self._check_files([target.path])
             target.write(self.segmenter.without_classes().facts)
         else:
@@ -330,7 +353,7 @@ class Session:
 
     def _check_judged(self, photo: Photo, name: str, verdict: str) -> None:
         """Refuse (UserError) a verdict on a class of a photo that was not looked at in its present form."""
-        if verdict == REJECTED and name not in photo.names:
+        if verdict == REJECTED and name not in (*photo.names, *photo.taught):
             raise UserError(f"{photo.name}: {name} was not searched for; press Segment")
         if verdict == ACCEPTED and not (photo.names or photo.is_example):
             raise UserError(f"{photo.name}: was not segmented and has no mask to accept; press Segment")

@@ -18,7 +18,6 @@ from annotations.labelme import read_annotations
 from annotations.labelstudio import brush_mask, brush_runs, photos_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
-from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import class_counts, class_scores
 
 SIDE = 40
@@ -71,24 +70,6 @@ def brush_with_soft_edge() -> int:
     return int(brush_mask([int(padded[i : i + 8], 2) for i in range(0, len(padded), 8)], (1, 4)).sum())
 
 
-def square_mask(left: int, top: int = 10, side: int = 20) -> np.ndarray:
-    mask = np.zeros((60, 80), np.uint8)
-    mask[top : top + side, left : left + side] = 1
-    return mask
-
-
-def bar(width: int) -> np.ndarray:
-    mask = np.zeros((60, 80), np.uint8)
-    mask[5:10, 5 : 5 + width] = 1
-    return mask
-
-
-def distances(prediction: np.ndarray, truth: np.ndarray) -> list[float]:
-    """HD95 and ASSD."""
-    labelled = np.ones_like(truth)
-    return [METRICS[name].part_and_whole(prediction, truth, labelled)[0] for name in ("hd95", "assd")]
-
-
 def scores(last_row: int) -> dict[str, Any]:
     """Scores of classes 0, 1, 2 of which the label has 0 and 1, where the prediction's last row is of a class."""
     label = torch.zeros(8, 8, dtype=torch.long)
@@ -135,7 +116,6 @@ def exported_means() -> list[bool]:
     return [bool((over_mask == 0).all()), torch.allclose(over_bins, F.adaptive_avg_pool2d(x, 3), atol=1e-6)]
 
 
-EMPTY = np.zeros((60, 80), np.uint8)  # its diagonal is 100
 COSINE, SINE = math.cos(math.pi / 6), math.sin(math.pi / 6)
 CORNERS = [60, 20, 60 + 40 * COSINE, 20 + 40 * SINE, 60 + 40 * COSINE - 10 * SINE, 20 + 40 * SINE + 10 * COSINE]
 CORNERS += [60 - 10 * SINE, 20 + 10 * COSINE]
@@ -149,11 +129,6 @@ ROWS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "a hole": (lambda folder: labelme_areas(folder, ("cat", LARGE), ("_background_", INNER)), [300]),
     "two points": (lambda _: areas((SQUARE, (10, 10, 30, 30))), [100]),
     "a soft edge": (lambda _: brush_with_soft_edge(), 3),
-    "touching": (lambda _: distances(square_mask(10), square_mask(30)), [20, 10.5]),
-    "far and unequal": (lambda _: distances(square_mask(10), square_mask(50, 20, 1)), [40.792, 31.381]),
-    "a bar too long": (lambda _: distances(bar(44), bar(40)), [3.35, 0.2]),
-    "one empty": (lambda _: distances(EMPTY, square_mask(10)), [100, 100]),
-    "both empty": (lambda _: distances(EMPTY, EMPTY), [0, 0]),
     "an absent class": (lambda _: scores(last_row=0)["miou"], 75),
     "an absent class, predicted": (lambda _: scores(last_row=2)["miou"], 75),
     "a turned box": (lambda _: turned_box(), CORNERS),

@@ -83,7 +83,7 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
     ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet", "model.encoder.backbone": "encoder/vgg16"}),
     ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "coco/symnet"}),
     ("isic", "hsnet", "resnet50", {"test.protocol": "isic/isic", LR: "model/hsnet"}),
-    ("isaid5i", "insid3", "dinov3_vitl16", {"model.components": "model/insid3"}),
+    ("fss1000", "insid3", "dinov3_vitl16", {"model.components": "model/insid3"}),
 ]
 
 
@@ -409,7 +409,7 @@ def test_words_that_stand_for_no_config_are_refused_in_one_line(words: tuple, pa
     assert "\n" not in message and all(part in message for part in parts), message
 
 
-@pytest.mark.parametrize("words", [("coco", "pocket"), ("coco", "symnet"), ("isaid5i", "hsnet")])
+@pytest.mark.parametrize("words", [("coco", "pocket"), ("coco", "symnet")])
 def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
     of_lite0 = to_dict(read("split1", *words, "lite0"))
     for net in ("lite1", "lite2"):

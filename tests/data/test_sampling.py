@@ -119,6 +119,23 @@ def test_more_ways_add_classes_with_legal_supports() -> None:
             assert set(way.supports) <= set(images.candidates[way.class_id].tolist())
 
 
+@pytest.mark.parametrize("shots", [1, 2])
+def test_a_query_has_its_references_in_turn(shots: int) -> None:
+    images = random_list(0)
+    sampler = EpisodeSampler(images, "class_in_turn", shots, 0, references=4)
+    keys = [sampler(number) for number in range(40)]
+    assert [sampler(number) for number in reversed(range(40))] == keys[::-1]
+    queries = [(keys[start].query, keys[start].class_id) for start in range(0, 40, 4)]
+    assert [(key.query, key.class_id) for key in keys] == [query for query in queries for _ in range(4)]
+    assert queries == [(key.query, key.class_id) for key in map(replace(sampler, references=1), range(10))]
+    for start, (query, class_id) in zip(range(0, 40, 4), queries, strict=True):
+        candidates = set(images.candidates[class_id].tolist()) - {query}
+        a_round = keys[start : start + min(4, len(candidates) // shots)]
+        drawn = [row for key in a_round for row in key.supports]
+        assert len(set(drawn)) == len(drawn) == shots * len(a_round)
+        assert {row for key in keys[start : start + 4] for row in key.supports} <= candidates
+
+
 def test_a_class_that_every_image_shows_cannot_be_absent() -> None:
     images = random_list(0)
     with pytest.raises(UserError, match=r"protocols.p on the list: absent = 0.5, but every image shows class 1"):

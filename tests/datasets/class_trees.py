@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from annotations.shapes import encoded
-from datasets.recipes import deepglobe, suim
+from datasets.recipes import deepglobe
 from datasets.recipes.recipe import read_table
 from util.files import REPOSITORY
 from util.files.images import read_mask
@@ -122,23 +122,6 @@ def deepglobe_cut(root: Path, form: str, prepared: Path) -> Path:
         if form != "Deepglobe":
             tile = tile.replace("_sat_", "_mask_")
         save_grey(masks / f"{tile}.png", read_mask(prepared / "masks" / f"{name}.png") > 0, "RGB")
-    return root
-
-
-def suim_tree(root: Path, coloured: bool) -> Path:
-    """Write two photos of SUIM, with masks of colours (BMP) or in a folder for each class, one of which is empty."""
-    for seed in range(2):
-        stem = f"d_r_{seed}_"
-        save_photo(root / "images" / f"{stem}.jpg", seed)
-        colours = np.zeros((SIDE, SIDE, 3), np.uint8)
-        colours[:10] = 255 * np.array(suim.CODES["FV"])
-        colours[20:30] = 255 * np.array(suim.CODES["RO" if seed else "WR"])
-        if coloured:
-            save(root / "masks" / f"{stem}.bmp", colours)
-            continue
-        for name, code in suim.CODES.items():
-            mask = (colours == 255 * np.array(code)).all(2)
-            save_grey(root / "masks" / name / f"{stem}.bmp", mask)
     return root
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from datasets.recipes import fss1000, isic
 from datasets.recipes.recipe import classes_of, read_table
 from tests.datasets import class_trees as trees
-from tests.datasets.class_trees import SIDE, runs, save, save_photo, save_reduced
+from tests.datasets.class_trees import SIDE, runs, save, save_photo
 from tests.datasets.printed import assert_done, assert_refused, list_lines, masks_digest
 from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
@@ -49,7 +49,7 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_folder_without_photos_is_named(made: Made, tmp_path: Path) -> None:
-    assert_refused(made("suim", tmp_path / "gone"), f"--root {tmp_path / 'gone'}: no photo of suim was found")
+    assert_refused(made("isic", tmp_path / "gone"), f"--root {tmp_path / 'gone'}: no photo of isic was found")
 
 
 def assert_ids_of_fss(out: Path, part: str, ids: range) -> None:
@@ -123,13 +123,6 @@ def test_deepglobe_in_all_layouts(made: Made, tmp_path: Path) -> None:
         other = tmp_path / f"data_{form}"
         assert_done(made("deepglobe", trees.deepglobe_cut(tmp_path / form, form, out), "--out", other))
         assert (masks_digest(other), sorted(list_lines(other))) == (digest, lines)
-
-
-@pytest.mark.parametrize("coloured", [False, True])
-def test_suim(made: Made, tmp_path: Path, coloured: bool) -> None:
-    assert_done(made("suim", trees.suim_tree(tmp_path / "raw", coloured)), "test: 4, published 3859: differs")
-    names = sorted(name for name, _, _ in list_lines(tmp_path / "data"))
-    assert names == ["FV/d_r_0_", "FV/d_r_1_", "RO/d_r_1_", "WR/d_r_0_"]
 
 
 def test_a_folder_of_other_files_is_left_alone(made: Made, tmp_path: Path) -> None:
@@ -209,64 +202,6 @@ def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None
     index = load_index(data, "test", progress=False)
     images = list_of_tests(index, Fold.of(data), data)
     assert images.digest != list_of_tests(index, Fold.of(five_shots), five_shots).digest
-
-
-def write_isaid(root: Path, form: str) -> None:
-    """Write two patches of each split; the mask of the first one of val has an id that no class has."""
-    folders = {"img_dir": ("img_dir/{}", "ann_dir/{}"), "semantic_png": ("{}/images", "{}/semantic_png")}[form]
-    for part in ("train", "val"):
-        photos, masks = (root / folder.format(part) for folder in folders)
-        for number, value in enumerate((16 if part == "val" else 0, 15)):
-            name = f"P000{number}_0_896_0_896"
-            save_photo(photos / f"{name}.png", number)
-            save(masks / f"{name}_instance_color_RGB.png", np.full((SIDE, SIDE), value, np.uint8))
-
-
-def test_grey_palettes_of_isaid_that_a_program_reduced_are_refused(made: Made, tmp_path: Path) -> None:
-    write_isaid(tmp_path / "iSAID", "img_dir")
-    for path in (tmp_path / "iSAID/ann_dir").rglob("*.png"):
-        values = np.minimum(read_mask(path), 15)
-        values[:4] = 0
-        save_reduced(path, values, np.repeat(range(256), 3).tolist())
-    assert_refused(
-        made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually stands for 15"
-    )
-    assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.parametrize("form", ["img_dir", "semantic_png"])
-def test_isaid(made: Made, tmp_path: Path, form: str) -> None:
-    root = tmp_path / "iSAID"
-    out = tmp_path / "data"
-    write_isaid(root, form)
-    assert_refused(made("isaid5i", root), "holds the value 16; class ids are 0 to 15")
-    assert not (out / "lists").exists()
-    mask = out / "masks/val/P0001_0_896_0_896.png"
-    assert_done(made("isaid5i", root, "--skip-bad"), "test: 1, published 6363: differs")
-    assert mask.exists()
-    shutil.rmtree(out / "masks")
-    again = made("isaid5i", root, "--skip-bad")
-    assert_done(again, "fold 2: no published test list (lists/isaid5i/val_fold2.txt)")
-    assert mask.exists()
-
-
-@pytest.mark.parametrize(
-    ("fold", "content", "lines"),
-    [
-        (2, "P0001_0_896_0_896__15\nP0009_0_896_0_896__15\n", 2),
-        (
-            0,
-            "val/images/P0001_0_896_0_896.png val/semantic_png/P0001_0_896_0_896_instance_color_RGB.png\n",
-            1,
-        ),
-    ],
-)
-def test_published_lists_of_isaid_are_counted(made: Made, tmp_path: Path, fold: int, content: str, lines: int) -> None:
-    write_isaid(tmp_path / "iSAID", "img_dir")
-    (tmp_path / "lists/isaid5i").mkdir(parents=True)
-    (tmp_path / f"lists/isaid5i/val_fold{fold}.txt").write_text(content)
-    done = made("isaid5i", tmp_path / "iSAID", "--skip-bad")
-    assert_done(done, f"fold {fold}: published test list of {lines} lines, 1 of them with their patches")
 
 
 def perseg_tree(root: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from util.evaluate.mask_metrics import METRICS
+from util.evaluate.mask_metrics import METRICS, Metric
 from util.evaluate.metrics import class_counts, class_scores, episode_records, episode_scores
 
 NOVEL = (2, 5)
@@ -92,68 +92,16 @@ def test_class_scores_equal_a_recount():
     assert scores["miou"] == pytest.approx(sum(expected.values()) / 3)
 
 
-def disc(radius: float, x: int = 32) -> np.ndarray:
-    rows, columns = np.mgrid[:64, :64]
-    return ((rows - 32) ** 2 + (columns - x) ** 2 <= radius**2).astype(np.uint8)
-
-
-def surface_of(mask: np.ndarray) -> np.ndarray:
-    """Coordinates of the pixels of a mask with a direct neighbour outside."""
-    padded = np.pad(mask, 1)
-    around = [np.roll(padded, shift, axis)[1:-1, 1:-1] for axis in (0, 1) for shift in (-1, 1)]
-    return np.argwhere((mask == 1) & (np.min(around, axis=0) == 0))
-
-
-@pytest.mark.parametrize("pair", [(disc(20), disc(14)), (disc(10, 12), disc(10, 40)), (disc(5), disc(5))])
-def test_surface_distances_equal_all_pairs(pair: tuple[np.ndarray, np.ndarray]):
-    surface, other_surface = (surface_of(mask) for mask in pair)
-    apart = np.linalg.norm(surface[:, None] - other_surface[None], axis=-1)
-    directed = apart.min(1), apart.min(0)
-    labelled = np.ones_like(pair[0])
-    expected = max(np.percentile(values, 95) for values in directed)
-    assert METRICS["hd95"].part_and_whole(*pair, labelled) == (pytest.approx(expected, abs=1e-5), 1)
-    expected = np.concatenate(directed).mean()
-    assert METRICS["assd"].part_and_whole(*pair, labelled) == (pytest.approx(expected, abs=1e-5), 1)
-
-
-@pytest.mark.parametrize("metric, worst, best", [("hd95", 100, 0), ("assd", 100, 0), ("cldice", 0, 1)])
-def test_empty_masks_have_the_worst_distance_beside_a_mask_and_the_best_beside_each_other(metric, worst, best):
-    labelled = np.ones((60, 80), np.uint8)  # its diagonal is 100
-    empty = np.zeros_like(labelled)
-    mask = labelled.copy()
-    count = METRICS[metric].part_and_whole
-    assert count(mask, empty, labelled) == count(empty, mask, labelled) == (worst, 1)
-    assert count(empty, empty, labelled) == count(mask, mask, labelled) == (best, 1)
-
-
-def test_centreline_dice_of_a_line_of_which_half_is_predicted():
-    """The centreline of a bar: half of its skeleton is in the predicted half, whose skeleton is in the bar."""
-    bar = np.zeros((21, 200), np.uint8)
-    bar[8:13] = 1
-    half = bar.copy()
-    half[:, 100:] = 0
-    value, _ = METRICS["cldice"].part_and_whole(half, bar, np.ones_like(bar))
-    assert value == pytest.approx(2 / 3, abs=0.02)
-
-
-def test_centreline_dice_is_the_same_from_all_sides():
-    """Two small blocks, for which one skeleton each gives 0 to 1 depending on the side."""
-    mask, true = np.zeros((2, 12, 15), np.uint8)
-    mask[6:9, 5:7] = true[5:8, 5:8] = 1
-    turned = [(np.rot90(mask, quarters), np.rot90(true, quarters)) for quarters in range(4)]
-    mirrored = [(first[:, ::-1], second[:, ::-1]) for first, second in turned]
-    values = {METRICS["cldice"].part_and_whole(*pair, np.ones_like(pair[0])) for pair in turned + mirrored}
-    assert len(values) == 1 and values.pop()[0] == pytest.approx(0.5345, abs=1e-4)
-
-
-def test_a_mean_of_episodes_is_averaged_within_its_class_first():
+def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pytest.MonkeyPatch):
+    missed = Metric("missed px", lambda mask, true, labelled: (float((true > mask).sum()), 1), scale=1)
+    monkeypatch.setitem(METRICS, "missed", missed)
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1
     predictions = [label, torch.zeros_like(label), label]
     records = []
     for n, (c, prediction) in enumerate(zip((2, 2, 5), predictions)):
-        records.append(episode_records(n, torch.tensor([c]), prediction, label, ["hd95"]))
-    scores = episode_scores(torch.cat(records).numpy(), 6, ["hd95"])
-    assert scores["hd95"] == pytest.approx((50 + 0) / 2)  # class 2: 0 and the diagonal of 100
-    assert scores["per_class_hd95"] == pytest.approx({"2": 50, "5": 0})
+        records.append(episode_records(n, torch.tensor([c]), prediction, label, ["missed"]))
+    scores = episode_scores(torch.cat(records).numpy(), 6, ["missed"])
+    assert scores["missed"] == pytest.approx((200 + 0) / 2)  # class 2: 0 and the whole object of 400 pixels
+    assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})
     assert scores["miou"] == pytest.approx((50 + 100) / 2)

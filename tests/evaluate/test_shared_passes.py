@@ -21,6 +21,7 @@ OTHER = {  # another value of every setting, by what it decides
         "draw": "hsnet",
         "ways": 2,
         "absent": 0.5,
+        "references": 2,
     },
     LIST: {"list_file": "val.txt"},  # whose digest tells
     VIEW: {"input": "letterbox", "side": 97, "smooth": True},

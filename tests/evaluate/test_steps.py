@@ -1,4 +1,4 @@
-"""Steps of a test beyond one pass: the mean of masks, the edges of the photo, and what results say of them."""
+"""The edges of the photo in tests, and what results say of them."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from model.contract import FewShotModel
 from tests.evaluate.quick import lines
 from tests.helpers.close import close
 from util.config.read import read_config
@@ -16,7 +14,7 @@ from util.data.episodes import TrialDataset, collate
 from util.evaluate import refine
 from util.evaluate.jobs import TestJob, build_test_jobs
 from util.evaluate.refine import refined
-from util.evaluate.steps import MeanOfMasks, WithEdges
+from util.evaluate.steps import WithEdges
 from util.evaluate.testing import test as score
 from util.run.data import trials
 from util.run.processes import ProcessGroup
@@ -25,7 +23,6 @@ pytestmark = pytest.mark.train
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
-EVERYTHING = ("test.fuse=masks", "test.edges=true", "data.shot=2")
 
 
 @pytest.fixture
@@ -39,49 +36,18 @@ def config(mini_yaml):
     return make
 
 
-@pytest.mark.parametrize(("model", "protocol"), [("hdmnet", "symnet"), ("prototype", "ssp")])
-def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
-    data = trials_of(build_test_jobs(config(model, "data.shot=2"), WORLD, (protocol,))[0])
-    (job,) = build_test_jobs(config(model), WORLD, (protocol,))
-    network = job.prepared.network.eval()
-    numbers = [0] if data.one_by_one else [0, 1]
-    both = collate([data[n] for n in numbers]).episode
-    first = one_shot_prediction(network, data, numbers, support=0)
-    second = one_shot_prediction(network, data, numbers, support=1)
-    with torch.inference_mode():
-        output = MeanOfMasks(network)(both)
-    assert torch.allclose(output.logits.exp(), (first + second) / 2, atol=1e-6)
-    assert not torch.allclose(first, second, atol=1e-6)
-
-
 def trials_of(job: TestJob) -> TrialDataset:
     """Return the episodes of a job's first seed."""
     test = job.test
     return trials(test.run.context, test.samplers[0], test.view, (test.scored_on,))
 
 
-def one_shot_prediction(network: FewShotModel, data: TrialDataset, numbers: list[int], support: int) -> Tensor:
-    """Return a network's probabilities for episodes by one of their supports."""
-    episodes = [data[n].episode for n in numbers]
-    for episode in episodes:
-        episode.support = episode.support[support : support + 1]
-        episode.support_label = episode.support_label[support : support + 1]
-    return network(collate(episodes)).logits.softmax(1)
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "name"),
-    [
-        ("prototype", EVERYTHING, "symnet_masks_edges_quick"),
-        ("hdmnet", ("test.fuse=masks", "data.shot=2"), "symnet_masks_untrained_quick"),
-    ],
-)
-def test_the_store_changes_no_count(config, tmp_path: Path, capfd, *, model: str, options: tuple, name: str) -> None:
-    overrides = ("test.batch=1", "test.episodes=6", *options)
-    folder = tmp_path / f"runs/tiny/test_2shot/{name}"
-    score(config(model, *overrides, "test.cache_gib=0"))
+def test_the_store_changes_no_count(config, tmp_path: Path, capfd) -> None:
+    overrides = ("test.batch=1", "test.episodes=6", "test.edges=true", "data.shot=2")
+    folder = tmp_path / "runs/tiny/test_2shot/symnet_edges_quick"
+    score(config("prototype", *overrides, "test.cache_gib=0"))
     expected = lines(folder)
-    score(config(model, *overrides, "test.cache_gib=1"))
+    score(config("prototype", *overrides, "test.cache_gib=1"))
     assert lines(folder) == expected
     printed = "".join(capfd.readouterr())
     from_store = re.search(r"seed 0: (\d+) supports from the store", printed)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from util.data.lists.manifest import Manifest
+from util.evaluate.mask_metrics import boundary_counts, register_metric
 from util.evaluate.schema import MANIFEST, RESULT, SCHEMA, check_result, over_seeds
 
+register_metric("hd95", "HD95 px", scale=1, smaller_is_better=True)(boundary_counts)  # two of a user's own
+register_metric("cldice", "clDice %")(boundary_counts)
 CLASSES = (1, 2, 3)
 BAMS_TRACK = {"encoder_data": "ImageNet-1k", "text": False, "training": "in-domain", "novel_photos": "removed"}
 TITLES = {"symnet": "Sym-Net", "prototype": "prototype baseline"}
@@ -39,14 +42,14 @@ def result(**changes: Any) -> dict[str, Any]:
     scores = {"miou": 50.0, "fb_iou": 70.0}
     fold, model, dataset = (changes.get(k, d) for k, d in (("fold", 0), ("model", "symnet"), ("dataset", "pascal")))
     text = {"input": "letterbox 473 x 473", "text": "word2vec", "checkpoint": "best.pth", "device": "cpu (2 threads)"}
-    switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch"), False)
+    switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch", "edges"), False)
     empty = {**dict.fromkeys(("list_note", "draw_note", "weights_mark"), "")}
-    empty |= {key: [] for key in ("averaged", "training", "trained_otherwise", "left_out")}
+    empty |= {key: [] for key in ("training", "trained_otherwise", "left_out")}
     unknown = dict.fromkeys(("encoder_licence", "calibration", "replayed", "trained_with", "whole_list"))
     unknown |= dict.fromkeys(("whole_content", "photos_trained_on", "photos_listed"))
     content = {
         **{"schema": SCHEMA, "protocol": "bam", "protocol_settings": ENTRY, "input_side": 473, "scored_on": "square"},
-        **{**text, **switches, **empty, **unknown, "classes_without_episodes": 0, "passes": 1, "episodes": 1000},
+        **{**text, **switches, **empty, **unknown, "classes_without_episodes": 0, "episodes": 1000},
         **{"seeds": [0], "shot": 1, "dataset": dataset, "fold": fold, "folds": 4, "fold_rule": "contiguous"},
         **{"novel": {"1": "aeroplane"}, "size": 473, "min_pixels": 2048, "exclude_novel": True},
         **{"model": model, "method": TITLES[model], "backbone": "resnet50", "encoder": "ResNet-50"},

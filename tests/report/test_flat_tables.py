@@ -93,10 +93,10 @@ def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(le
 OTHER_TESTS = {
     "replay": {"replayed": "episodes.jsonl"},
     "quick": {"quick_look": True},
-    "edges": {"averaged": ["edges"]},
+    "edges": {"edges": True},
     "last": {"weights_mark": "last"},
     "foreign a.pth": {"weights_mark": "foreign", "checkpoint": "a.pth"},
-    "edges; replay; quick": {"averaged": ["edges"], "replayed": "episodes.jsonl", "quick_look": True},
+    "edges; replay; quick": {"edges": True, "replayed": "episodes.jsonl", "quick_look": True},
 }
 
 

@@ -5,7 +5,7 @@ Configs are plain data, merged, as checkpoints and results hold them.
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from model.decides import Decides
 from model.parts.with_encoder import WithEncoderSettings
@@ -70,6 +70,6 @@ def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:
         return WithEncoderSettings if method is None else method.Settings  # of a method from outside, perhaps
     if get_origin(kind) is dict:  # of sections by the user's names
         return get_args(kind)[1]
-    hint = hints_of(kind).get(name) if is_dataclass(kind) else None
+    hint = hints_of(cast(type, kind)).get(name) if is_dataclass(kind) else None
     kinds = [hint, *get_args(hint)]
     return hint if get_origin(hint) is dict else next(filter(is_dataclass, kinds), None)

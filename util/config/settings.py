@@ -13,7 +13,6 @@ from model.contract import ModelSettings
 from model.decides import Decides
 from util.config.optimizers import unknown_optimizer
 
-EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 DRAW_NEEDS = {  # the rules of published draws
@@ -25,7 +24,6 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "stretch": ["letterbox", "original"],
     "original": ["original"],
 }
-MASKS = "masks"  # the value of test.fuse that uses every support alone
 # What a setting of a protocol chooses (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -213,6 +211,9 @@ class ProtocolSettings:
     # shows, and N - 1 others of the fold, drawn alike, which it may show or not. Each has K supports, in which pixels
     # of the other ways are ignored. Other classes of the query are background
     ways: int = bounded(1, 1, 254, chooses=EPISODES)
+    # Episodes of a query that follow each other, each with other supports: the class's candidates in turn, in an order
+    # of the query's own, again in a new order when fewer than K are left
+    references: int = bounded(1, 1, chooses=EPISODES)
     # Share of the episodes whose query is replaced by an image of the list without a pixel of the class. Then the
     # presence score is scored too, and the mask is empty where it is below its threshold (test.py --calibrate)
     absent: float = bounded(0.0, 0, 1, chooses=EPISODES)
@@ -262,6 +263,8 @@ class ProtocolSettings:
             yield "supports", "needs query: pairs, one way and absent 0"
         if self.episodes is None and self.query != "pairs":
             yield "episodes", f"does not go with query: {self.query}; give a number"
+        if self.references > 1 and not (self.one_class and self.draw == "own" and self.supports == "distinct"):
+            yield "references", "needs draw: own, supports: distinct, one way and absent 0"
         if self.side is not None and self.input == "original":
             yield "side", "has no effect with input: original; leave it null"
         if not self._fits_draw():
@@ -285,12 +288,7 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class TestSettings:
-    """The protocol and the weights of a test.
-
-    By ``fuse`` the network sees every support alone, and the probabilities are averaged. Such a number is not the
-    protocol's own: results, tables and folder names are marked, and say how many passes of the network an episode took.
-    Validations during training and predict.py never average.
-    """
+    """The protocol and the weights of a test."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
@@ -309,30 +307,11 @@ class TestSettings:
     # GiB of each process's (GPU's) memory for what the method keeps of images that come again in other episodes
     # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
     cache_gib: float | Literal["auto"] = bounded("auto", 0)
-    # features: the network takes all K supports in one pass, as it was trained for K shots; masks: a one-shot network
-    # takes each support alone (K x passes); its weights are those of the run's 1-shot training
-    fuse: Literal["features", "masks"] = "features"
-    edges: bool = False  # move the edges of masks to those of the query's photo, of any model (docs/evaluation.md)
+    edges: bool = False  # move the edges of masks to those of the query's photo, a step that results state
     allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
     trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
     data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
-    metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, hd95, assd, cldice (docs/evaluation.md)
-
-    def steps(self, shots: int) -> list[str]:
-        """Return in words all steps of a test beyond the protocol's one pass of K shots; [] if there are none.
-
-        The masks of a single support are those of the protocol itself.
-        """
-        steps = list[str]()
-        if self.fuse == MASKS and shots > 1:
-            steps.append(MASKS)
-        if self.edges:
-            steps.append(EDGES)
-        return steps
-
-    def passes(self, shots: int) -> int:
-        """Return how often the network runs for an episode of K shots."""
-        return shots if self.fuse == MASKS else 1
+    metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from util.data.draws import draw_episodes
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT, REFERENCE = range(7)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
@@ -69,8 +69,9 @@ class EpisodeSampler:
     The query rule ``sequential`` takes the list in order and starts again at its end; ``shuffle`` takes it in a new
     random order each epoch (training); ``random`` draws with replacement; ``pairs`` takes the (image, class) pairs of
     the list in order, ``shuffled_pairs`` in a new random order each epoch; ``class_then_query`` draws a class, then one
-    of its images; ``class_in_turn`` takes the classes in turn. The other ways come after everything else of the episode
-    has been drawn, so that an episode's first class and its supports are those of the same number with one way.
+    of its images; ``class_in_turn`` takes the classes in turn. With ``references`` a rule is asked once for so many
+    episodes. The other ways come after everything else of the episode has been drawn, so that an episode's first class
+    and its supports are those of the same number with one way.
     """
 
     images: ImageList
@@ -81,9 +82,12 @@ class EpisodeSampler:
     first: bool = False  # whether a class's first K images are the supports of all its episodes, and no queries (pairs)
     ways: int = 1
     absent: float = 0.0  # share of the episodes whose query becomes an image of the list without a pixel of the class
+    references: int = 1  # episodes in a row of one query, each with other supports
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
+        if self.references > 1:
+            return self._with_reference(number)
         random = random_stream(self.seed, EPISODE, number)
         query, class_id = self._query(number, random)
         supports = self._supports(query, class_id, random)
@@ -93,6 +97,20 @@ class EpisodeSampler:
             if random.random() < self.absent:
                 query = int(random.choice(self.without[class_id]))
         return EpisodeKey(number, query, class_id, supports, others)
+
+    def _with_reference(self, number: int) -> EpisodeKey:
+        """Return an episode whose supports are next in a random order of its query's candidates.
+
+        Each round of ``len(candidates) // K`` episodes has an order of its own, in which no support comes twice.
+        """
+        question, reference = divmod(number, self.references)
+        query, class_id = self._query(question, random_stream(self.seed, EPISODE, question))
+        rows = self.images.candidates[class_id]
+        candidates = rows[rows != query]
+        turn, place = divmod(reference, len(candidates) // self.shots)
+        order = random_stream(self.seed, REFERENCE, question, turn).permutation(candidates)
+        supports = order[place * self.shots :][: self.shots]
+        return EpisodeKey(number, query, class_id, tuple(supports.tolist()))
 
     @cached_property
     def without(self) -> dict[int, np.ndarray]:

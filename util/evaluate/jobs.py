@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from util.config.settings import EPISODES, MASKS, Config
+from torch import nn
+
+from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.steps import with_steps
+from util.evaluate.steps import WithEdges
 from util.evaluate.test import Shared, Test
 from util.files.errors import UserError, nearest
 from util.run.device import precision_of_test
@@ -82,8 +84,6 @@ def build_test_jobs(
         names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
-    if config.test.fuse == MASKS and max(different_shots) == 1:
-        raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
     shared = Shared()
     jobs = list[TestJob]()
     for shot, name in itertools.product(different_shots, names):
@@ -111,7 +111,6 @@ def _check_names(config: Config, protocols: Sequence[str]) -> None:
 
 def _job(test: Test, world: ProcessGroup) -> TestJob:
     """Return the job of a test: its list is read, its episodes are chosen, its network is on the device."""
-    _check_options(test)
     with world.rank_zero_first():  # which may build an index
         _ = test.images
     _ = test.samplers
@@ -124,18 +123,11 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
     return TestJob(test=test, prepared=prepared, calibration=calibration)
 
 
-def _check_options(test: Test) -> None:
-    """Refuse (UserError) a protocol that does not go with the method or with the options of the test."""
-    protocol = test.protocol
-    options = test.config.test
-    if protocol.absent > 0 and options.passes(test.shot) > 1:
-        reason = "its presence scores are calibrated for one pass of the network as trained"
-        raise UserError(f"protocol {test.name}: {reason}; leave out test.fuse")
-
-
 def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
-    """Return the network of a test on the device of this process, with the steps that the test adds."""
-    network = with_steps(test.loaded.network, test.config.test.steps(test.shot))
+    """Return the network of a test on the device of this process, with the photos' edges by ``test.edges``."""
+    network: nn.Module = test.loaded.network
+    if test.config.test.edges:
+        network = WithEdges(network)
     precision = precision_of_test(test.config, world.device)
     return prepare_network(network, world.device, precision, test.config.run.compile)
 

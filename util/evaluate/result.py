@@ -21,7 +21,7 @@ from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.test import Test, origin_of
-from util.evaluate.titles import MADE_FROM_MASKS, draw_text, steps_text
+from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.run.context import RunContext
 from util.run.data import photos_listed
 from util.run.device import describe
@@ -41,8 +41,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "protocol_settings": asdict(test.protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
-        "averaged": config.test.steps(test.shot),
-        "passes": config.test.passes(test.shot),
+        "edges": config.test.edges,
         "dataset": data.name,
         "model": config.model.name,
         "backbone": config.model.backbone(),
@@ -173,7 +172,7 @@ def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
         "supports": supports,
         **({"ways": ways} if ways > 1 else {}),
         **{key: result[key] for key in ("list", "weights", "quick_look")},
-        "averaged": steps_text(result),
+        "edges": result["edges"],
         "precision": result["precision"],
     }
 

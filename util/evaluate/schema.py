@@ -102,8 +102,7 @@ class Result(TypedDict):
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
-    averaged: list[str]  # test.fuse, edges in words; empty for the protocol's single pass
-    passes: int  # passes of the network per episode
+    edges: bool  # whether masks have the edges of the photos, a step beyond the protocol (test.edges)
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one

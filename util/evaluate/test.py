@@ -29,7 +29,7 @@ from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
-from util.run.context import network_config, with_data
+from util.run.context import with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.device import precision_asked_of_test
 from util.run.input_size import label_kind, view_of
@@ -197,8 +197,7 @@ class Test:
     def loaded(self) -> Loaded:
         """The network with its weights, one for all tests of a command with this number of shots and this side."""
         side = self.view.side or None
-        context = replace(self.run.context, config=network_config(self.config))  # of one shot by ``test.fuse: masks``
-        return self.shared.once(("network", self.shot, side), lambda: Loaded(*load_weights(context, side)))
+        return self.shared.once(("network", self.shot, side), lambda: Loaded(*load_weights(self.run.context, side)))
 
     def calibration(self, precision: str | None = None) -> Calibration | None:
         """Return the calibration of its weights, where the protocol asks whether queries show their class.
@@ -215,8 +214,8 @@ class Test:
     def folder(self) -> Path:
         """The folder of its result: ``test[_5shot]/<protocol>``.
 
-        A result of other weights than the run's best, of other seeds or another number of episodes, or of several
-        passes per episode goes to a folder beside it whose name says so. A quick look beside one of other settings has
+        A result of other weights than the run's best, of other seeds or another number of episodes, or with the photos'
+        edges goes to a folder beside it whose name says so. A quick look beside one of other settings has
         a folder of its own, with a digest of its settings.
         """
         folder = self.run.folder("test") / self._folder_name
@@ -230,11 +229,11 @@ class Test:
 
     @property
     def _folder_name(self) -> str:
-        """The protocol, and marks of what departs from the best weights, a single pass and the protocol's episodes."""
+        """The protocol, and marks of what departs from its episodes, the best weights and the network's own masks."""
         weights_mark = self.run.weights_origin
         if weights_mark == FOREIGN:  # many such files are called best.pth
             weights_mark += f"-{_digest(os.path.relpath(self.run.weights, self.config.run.folder))}"
-        marks = [self.name, *self.config.test.steps(self.shot), weights_mark]
+        marks = [self.name, "edges" if self.config.test.edges else "", weights_mark]
         seeds = self.config.test.seeds
         if self.replayed:
             marks.append("replay")

@@ -8,7 +8,7 @@ from util.data.draws import OWN
 from util.data.lists.files import is_published
 from util.evaluate.schema import FINAL, NOT_STATED, Track
 
-AVERAGED = "beyond the protocol"
+BEYOND = "beyond the protocol"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
@@ -70,8 +70,8 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
         reasons[_seeds_scored(result)] = ""
     if result["replayed"]:
         reasons["replay"] = Path(result["replayed"]).name
-    if result["averaged"]:
-        reasons[AVERAGED] = steps_text(result)
+    if result["edges"]:
+        reasons[BEYOND] = "edges"
     return reasons
 
 
@@ -96,14 +96,6 @@ def _seeds_scored(result: dict[str, Any]) -> str:
     if set(seeds) < set(wanted):
         return f"{len(seeds)} of {len(wanted)} seeds"
     return "other seeds than the protocol's"
-
-
-def steps_text(result: dict[str, Any]) -> str:
-    """Return a test's steps beyond the protocol and their cost, such as 'masks, 5 passes'; '' without such steps."""
-    if not result["averaged"]:
-        return ""
-    passes = f"{result['passes']} passes" if result["passes"] > 1 else f"{result['passes']} pass"
-    return f"{', '.join(result['averaged'])}, {passes}"
 
 
 def protocol_title(result: dict[str, Any]) -> str:

@@ -23,7 +23,6 @@ from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import StageTask, stage_in
 from util.report.show import show
 from util.report.verify import changed_since
-from util.run.context import network_config
 from util.run.run import OWN, Run, StageFolder
 
 
@@ -53,7 +52,7 @@ class Experiment:
     @cached_property
     def training(self) -> Run:
         """The run of its training, at the number of shots of its network."""
-        return Run(network_config(self.source))
+        return Run(self.source)
 
     @property
     def trains(self) -> bool:

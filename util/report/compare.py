@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.evaluate.schema import (
     FINAL,
@@ -196,16 +195,16 @@ def read_scored(path: Path, output: str) -> Scored:
     file = _manifest_of(path)
     manifest = read_manifest(file)
     header = manifest.header
-    steps = header.get("averaged") or ""
-    if output == NETWORK and EDGES not in steps:  # without edges the prediction is the network's
+    has_edges = bool(header.get("edges"))
+    if output == NETWORK and not has_edges:
         output = FINAL
     if output != FINAL:  # the prediction alone has edges
-        steps = steps.replace(f"{EDGES}, ", "").removeprefix("1 pass")
+        has_edges = False
     for line, episode in zip(manifest.lines, manifest.episodes):
         check_output(f"{file}:{line}", output, episode.get("outputs", {}))
     return Scored(
         file=file,
-        note=_scoring_text(header, steps),
+        note=_scoring_text(header, has_edges),
         origin=Origin.of(kept_json(file.with_name(RESULT))),
         draw=header.get("episodes", ""),
         input_side=header.get("input_side"),
@@ -225,12 +224,16 @@ def _manifest_of(path: Path) -> Path:
     return results[0].parent / MANIFEST
 
 
-def _scoring_text(header: dict[str, Any], steps: str) -> str:
-    """Return how a manifest's episodes were scored; ``steps``: what the test did beyond its protocol."""
+def _scoring_text(header: dict[str, Any], has_edges: bool) -> str:
+    """Return how a manifest's episodes were scored; ``has_edges``: whether the masks have the photos' edges."""
     protocol = header.get("protocol", "unknown")
     if "fold_rule" in header:
         protocol += f" ({header['fold_rule']} folds)"
-    words = [protocol, f"scored on {SCORED_ON.get(str(header.get('scored_on')), 'unknown')}", steps]
+    words = [
+        protocol,
+        f"scored on {SCORED_ON.get(str(header.get('scored_on')), 'unknown')}",
+        "edges" if has_edges else "",
+    ]
     if header.get("quick_look"):
         words.append("QUICK LOOK")
     precision = header.get("precision", "float32")  # older manifests do not say it

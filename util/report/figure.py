@@ -107,7 +107,7 @@ def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
 @styled()
 def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     """Return a chart of the mIoU of each output over the number of scored episodes."""
-    figure, axes = _chart(4.6, title)
+    figure, axes = chart(4.6, title)
     shown = {name: curve for name, curve in curves.items() if name != ALL_FOREGROUND}
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
@@ -128,7 +128,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     classes = [name for name in class_names(result).values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place
     bar_places = (len(outputs) + 1) * len(classes)
-    figure, axes = _chart(1.3 + 0.17 * bar_places, title(result))
+    figure, axes = chart(1.3 + 0.17 * bar_places, title(result))
     middle = (len(outputs) - 1) / 2
     for j, (name, ious) in enumerate(outputs.items()):
         places = np.arange(len(classes)) + (j - middle) * thickness
@@ -141,7 +141,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def _chart(height: float, title: str) -> tuple[Figure, Axes]:
+def chart(height: float, title: str) -> tuple[Figure, Axes]:
     """Return an empty chart, its height in inches."""
     from matplotlib.figure import Figure
 

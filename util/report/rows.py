@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from model.decides import Decides
 from util.config.same import deciding
 from util.evaluate.schema import MIOU, NOT_STATED, Track
-from util.evaluate.titles import AVERAGED, departures, protocol_title, seen_text, steps_text, track_text
+from util.evaluate.titles import BEYOND, departures, protocol_title, seen_text, track_text
 from util.files.errors import UserError, nearest
 from util.files.yaml_text import read_yaml
 from util.report.result_table import class_score_titles, class_scores
@@ -104,13 +104,13 @@ def cell_key(result: Result) -> CellKey:
 
 
 def row_name(result: Result) -> str:
-    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
+    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, edges."""
     method = f"{result['method']} {result['encoder']}".strip()
     name = ", ".join(filter(None, [method, _further_words(result)]))
     if weights := _weights_text(result):
         name += f" ({weights})"
-    if result["averaged"]:
-        name += f", {steps_text(result)}"
+    if result["edges"]:
+        name += ", edges"
     return name
 
 
@@ -270,7 +270,7 @@ class Trainings:
     def doubts(self, place: Any) -> tuple[str, ...]:
         """Return the reasons why a cell is not the protocol's number."""
         results = self.at(place)
-        reasons = [reason for result in results for reason in departures(result) if reason != AVERAGED]
+        reasons = [reason for result in results for reason in departures(result) if reason != BEYOND]
         if self.repeated or results is self.results:
             reasons.append(self._difference)
             reasons += self._other_data

@@ -356,8 +356,7 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
     expected_shots = network.task.shots
     if holds == needs and shots not in (None, expected_shots):
         fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
-        also = "test.fuse=masks takes a network of one shot"
-        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}; {also}"
+        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
     return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
 

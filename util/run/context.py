@@ -9,7 +9,7 @@ import numpy as np
 from model.contract import FewShotModel
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.settings import MASKS, Config
+from util.config.settings import Config
 from util.data.words import text
 from util.files.errors import UserError
 
@@ -55,8 +55,3 @@ def make_run_context(config: Config) -> RunContext:
 def with_data(config: Config, **changes: Any) -> Config:
     """Return the config with some data settings changed, such as the number of shots."""
     return replace(config, data=replace(config.data, **changes))
-
-
-def network_config(config: Config) -> Config:
-    """Return the config of the network that a test runs: one shot where ``test.fuse`` is ``masks``."""
-    return with_data(config, shot=1) if config.test.fuse == MASKS else config

@@ -212,7 +212,7 @@ def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolS
     if protocol.draw != OWN:
         length = protocol.number(context.config.data.fold) or len(images.pairs)
         return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed, length)
-    return replace(sampler, ways=protocol.ways, absent=protocol.absent)
+    return replace(sampler, ways=protocol.ways, absent=protocol.absent, references=protocol.references)
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:

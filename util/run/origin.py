@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -37,7 +37,7 @@ class Origin:
         """Return the facts that are known by their names."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def differences(self, other: Origin, skip: tuple[str, ...] = ()) -> list[str]:
+    def differences(self, other: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
         """Return in words which facts are known of both and not equal, but for some that do not count here."""
         said = []
         for fact in fields(self):

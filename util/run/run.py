@@ -19,7 +19,7 @@ from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run import checkpoint
-from util.run.context import RunContext, make_run_context, network_config, with_data
+from util.run.context import RunContext, make_run_context, with_data
 from util.run.origin import Origin
 
 log = logging.getLogger("symnet")
@@ -126,7 +126,7 @@ class Run:
         It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights.
         """
         model_class = class_of(self.config.model)
-        folder = Run(network_config(self.config)).folder("meta")
+        folder = self.folder("meta")
         if model_class.shots_share_weights and not folder.exists():
             return Run(with_data(self.config, shot=1)).folder("meta")
         return folder

@@ -51,7 +51,7 @@ def test_edits_are_drawn_over_annotations_and_all_can_be_undone(
     page.do("annotations", path=str(annotated))
     page.draw("annotated.png", {**BOX, "points": [[0, 0], [5, 5]]})
     assert read_mask(tmp_path / "out/examples/masks/annotated.png")[2, 2] == 1
-    page.do("use_as_example", photo="annotated.png")
+    page.do("use_as_example", photo="annotated.png", value=1)
     page.draw(photos[0].name)
     assert not page.row("annotated.png")["example"]
     assert not page.row(photos[0].name)["example"]

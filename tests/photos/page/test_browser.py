@@ -197,7 +197,7 @@ def check_layout(coins: Tab) -> None:
 def test_an_object_is_annotated_found_corrected_and_downloaded(coins: Tab, served: Page) -> None:
     check_layout(coins)
     coins.drag(COIN, (COIN[0] + 4, COIN[1]))
-    coins.says("coins_1.jpg is an example now")
+    coins.says("coins_1.jpg is an example of")
     coins.press("Segment")
     coins.says("1 of 1 photos segmented")
     coins.open("coins_2.jpg")
@@ -224,7 +224,7 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     corner = (COIN[0] - COIN_RADIUS, COIN[1] - COIN_RADIUS)
     coins.choose("Click")
     coins.click(COIN)
-    coins.says("coins_1.jpg is an example now")
+    coins.says("coins_1.jpg is an example of")
     assert tools_of(served, "coins_1.jpg") == ["outline"]
     coins.click(COIN, key="Shift")
     coins.says("coins_1.jpg is no example any more")
@@ -233,7 +233,7 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     coins.click(corner)
     coins.says("The box is empty")
     coins.drag(corner, (COIN[0] + COIN_RADIUS, COIN[1] + COIN_RADIUS))
-    coins.says("coins_1.jpg is an example now")
+    coins.says("coins_1.jpg is an example of")
     assert {*tools_of(served, "coins_1.jpg")} == {"outline"}
     coins.press("Clear annotation")
     coins.says("coins_1.jpg is no example any more")
@@ -255,7 +255,7 @@ def test_classes_are_imported_renamed_added_and_removed(coins: Tab, served: Page
         coins.expect("#classes").to_contain_text(name, timeout=PATIENCE)
     assert served.classes() == ["coin", "pièce"]
     coins.draw_by_keys()
-    coins.says("coins_1.jpg is an example now")
+    coins.says("coins_1.jpg is an example of")
     assert [(edit["tool"], edit["value"]) for edit in served.edits("coins_1.jpg")] == [("brush", 2)]
     coins.press("Remove class")
     coins.says("pièce is removed")

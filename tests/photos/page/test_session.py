@@ -29,7 +29,7 @@ def test_the_example_segments_the_other_photos(page: Page, tmp_path: Path) -> No
     page.do("click", photo="coins_3.jpg", x=90.0, y=40.0, value=1, before=page.row("coins_3.jpg")["drawn"])
     page.do("box", photo="coins_3.jpg", points=[[60, 30], [120, 80]], value=1, before=page.row("coins_3.jpg")["drawn"])
     assert {edit["tool"] for edit in page.edits("coins_3.jpg")} == {"box", "outline"}
-    page.do("use_as_example", photo="coins_4.jpg")
+    page.do("use_as_example", photo="coins_4.jpg", value=1)
     assert page.do("segment").startswith("2 of 2 photos")  # again, but for what has a verdict
     assert page.do("segment").startswith(NONE_LEFT)
     assert (read_mask(tmp_path / "out/coins_3_mask.png")[IN_BOX] == 1).all()
@@ -221,3 +221,19 @@ def test_a_damaged_session_is_named(start, page: Page, photos: list[Path], tmp_p
     ):
         start()
     assert file.read_text() == content
+
+
+def test_an_example_teaches_what_was_meant(segmented: Page, tmp_path: Path) -> None:
+    """Of a segmented photo the selected class and those accepted, a class without an example, and none rejected."""
+    mask = tmp_path / "out/examples/masks/a.png"
+    segmented.do("add_class", name="zebra")
+    note = segmented.draw("a.jpg", {**BOX, "value": 2})
+    assert note.startswith("a.jpg is an example of zebra (") and "object" not in note
+    assert np.unique(read_mask(mask)).tolist() == [0, 2]
+    assert "example" not in segmented.draw("c.jpg", {**BOX, "value": 2})  # a correction
+    assert segmented.do("use_as_example", photo="c.jpg", value=2).startswith("c.jpg is an example of zebra (")
+    segmented.judge("a.jpg", "rejected")
+    segmented.do("judge", photo="a.jpg", verdict="rejected", value=2)
+    assert not mask.exists() and not segmented.row("a.jpg")["example"]
+    segmented.judge("a.jpg", "")
+    assert np.unique(read_mask(mask)).tolist() == [0, 2]

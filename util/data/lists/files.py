@@ -21,7 +21,6 @@ from util.files.photos import IMAGE_SUFFIXES
 from util.files.pickles import load_plain
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
-MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
 COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 
@@ -139,7 +138,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
     second = others[0]
     if second.isdecimal():
         return [(_stem(first), int(second))]
-    if _stem(first) == _stem(second).removesuffix(MASK_ENDING):
+    if _stem(first) == _stem(second):
         return [(_stem(first), None)]
     return None
 
