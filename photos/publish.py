@@ -37,8 +37,8 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
     UserError: the weights are no file of this project, ``out`` exists, or float16 does not hold a value.
     """
     source = Path(weights.source)
-    content = checkpoint.read(source) if source.is_file() else {}
-    if not checkpoint.is_own(content):
+    content = checkpoint.read(source).entries if source.is_file() else {}
+    if not content:
         raise UserError(f"{source}: no checkpoint of this project; publish one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
@@ -63,8 +63,8 @@ def _halve(content: dict[str, Any], weights: Weights) -> Weights:
 
     It is the digest of the weights as they are loaded, that of other results and calibrations.
     """
-    content["weights"] = checkpoint.halved(checkpoint.weights_of(content), weights.source)
-    content.pop("ema", None)
+    whole = {**content["weights"], **content.pop("ema", {})}
+    content["weights"] = checkpoint.halved(whole, weights.source)
     loaded = dict[str, Tensor]()
     for name, tensor in content["weights"].items():
         loaded[name] = tensor.float() if tensor.is_floating_point() else tensor

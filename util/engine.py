@@ -384,11 +384,11 @@ def _settings_of(config: str | Path, overrides: list[str]) -> Config:
 
 def _settings_in_checkpoint(weights: str, overrides: list[str]) -> Config:
     """Return the settings in a checkpoint."""
-    content = checkpoint.read(weights)
-    if not checkpoint.is_own(content):
+    config = checkpoint.read(weights).config
+    if config is None:
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    return from_dict(content["config"], weights, overrides)
+    return from_dict(config, weights, overrides)
 
 
 def _check_side(side: int, settings: Config) -> None:

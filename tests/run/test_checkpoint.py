@@ -20,6 +20,7 @@ from tests.helpers import spawned
 from util.config.read import read_config, to_dict
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.context import make_run_context
 from util.run.network import build_model
 from util.run.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
@@ -85,7 +86,7 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
     checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
-    load_checkpoint(context, other, "meta", path)
+    load_checkpoint(context, other, "meta", checkpoint.read(path))
     assert not torch.equal(before, model.decoder.head.classify.weight)
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     for override, expected in {
@@ -95,7 +96,7 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
         "model.encoder.output_stride=16": "output_stride = None, this run has 16",
     }.items():
         with pytest.raises(UserError, match=expected):
-            load_checkpoint(tiny(override)[0], other, "meta", path)
+            load_checkpoint(tiny(override)[0], other, "meta", checkpoint.read(path))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     context, other = tiny(override)
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, other, "meta", tmp_path / "plain.pth")
+        load_checkpoint(context, other, "meta", checkpoint.read(tmp_path / "plain.pth"))
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 
@@ -134,14 +135,14 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
         files.append("ddp.pth")
     for name in files:
         other = Wrapped(part)
-        checkpoint.load_state(other, checkpoint.read(tmp_path / name), name)
+        checkpoint.load_state(other, checkpoint.read(tmp_path / name))
         torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
 def test_weights_that_do_not_fit_name_two_tensors_that_do_not_meet(tmp_path: Path):
-    content = {"format": checkpoint.FORMAT, "weights": Wrapped("net").net.state_dict()}
+    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={})
     with pytest.raises(UserError) as refusal:
-        checkpoint.load_state(Wrapped("net"), content, "x.pth")
+        checkpoint.load_state(Wrapped("net"), stored)
     assert ": the file has 0.weight, the model net.0.weight; check model.name" in str(refusal.value)
     assert "tensors" not in str(refusal.value)
 
@@ -187,7 +188,7 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
 )
 def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    weights = checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth"))
+    weights = checkpoint.read(tmp_path / "a.pth").weights
     torch.testing.assert_close(weights, STATE, rtol=0, atol=0)
 
 
@@ -232,7 +233,7 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
         assert refused in str(caught.value)
     else:
         content = checkpoint.read(tmp_path / "a.pth")
-        assert checkpoint.weights_of(content).keys() == STATE.keys()
+        assert content.weights.keys() == STATE.keys()
     assert not made.exists()
 
 
@@ -245,8 +246,9 @@ NOW = {"stage": "meta", "config": CONFIG, "list": "list", "text": "vectors", "co
 NOW |= {"precision": "float32"}
 
 
-def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    return {"format": "sym-net/1", **NOW, "config": CONFIG | (config or {}), "progress": {"step": 4}, **changes}
+def saved(config: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
+    content = {**NOW, "config": CONFIG | (config or {}), "progress": {"step": 4}, "weights": {}, **changes}
+    return Checkpoint.of(content, Path(LAST))
 
 
 def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
@@ -262,32 +264,32 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
-    torch.save(saved(weights={}), tmp_path / PREVIOUS)
-    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+    checkpoint.save(tmp_path / PREVIOUS, saved().entries)
+    assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
     (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
-    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+    assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
 
 
 SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2}}}}
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("stored", "reason"),
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
         (saved(list="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
-        (saved(format="other"), "holds weights only"),
+        (Checkpoint(Path(LAST), {}), "holds weights only"),
         (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),
         (saved({"model": {"name": "symnet", "shots": 5}}), "model.shots = 5, now 1"),
         (saved({"model": {"name": "symnet", "shots": None}}), "model.shots = None, now 1"),
         (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
     ],
 )
-def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
-        check_continues(content, NOW, tmp_path / LAST, allow_changes=False)
+def test_what_is_not_this_run_is_refused(stored: Checkpoint, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"{LAST}: .*{reason}"):
+        check_continues(stored, NOW, allow_changes=False)
 
 
 @pytest.mark.parametrize(
@@ -299,17 +301,17 @@ def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any]
     ],
 )
 def test_the_precision_that_was_computed_in_is_compared(
-    tmp_path: Path, asked: str | None, begun: str, resumed: str, is_refused: bool
+    asked: str | None, begun: str, resumed: str, is_refused: bool
 ) -> None:
     now = NOW | {"precision": resumed}
     content = saved({"run": {**CONFIG["run"], "precision": asked}}, precision=begun)
     reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
     with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
-        check_continues(content, now, tmp_path / LAST, allow_changes=False)
-    check_continues(content, now, tmp_path / LAST, allow_changes=True)
+        check_continues(content, now, allow_changes=False)
+    check_continues(content, now, allow_changes=True)
 
 
-def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
+def test_settings_that_decide_nothing_or_are_allowed_may_change() -> None:
     elsewhere = {
         "run": {"seed": 1, "folder": "other"},
         "base_stage": {"epochs": 2},
@@ -317,5 +319,5 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) 
     }
     older = {"run": {"folder": "runs"}}  # written before a setting existed
     for config in ({}, elsewhere, older):
-        check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)
-    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)
+        check_continues(saved(config), NOW, allow_changes=False)
+    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, allow_changes=True)

@@ -141,7 +141,7 @@ def test_every_command_knows_it(mine: Path) -> None:
     assert [rank.code for rank in spawned.start_ranks(2, REPOSITORY / "train.py", mine / "mine.yaml")] == [0, 0]
     meta = Run(config).folder("meta")
     assert "mine_plain" in json.loads((meta / "metrics.json").read_text())["epochs"][0]["losses"]
-    assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth")["code"].keys()
+    assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth").entries["code"].keys()
     spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
     (path,) = meta.parent.glob("test/*/result.json")
     result = json.loads(path.read_text())

@@ -80,15 +80,15 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
     if not finished and not files.begun:
         return task
     try:
-        content = checkpoint.read(files.path / BEST) if finished else files.newest()
-        facts = checkpoint.training_of(content)[-1]
+        stored = checkpoint.read(files.path / BEST) if finished else files.newest()
+        facts = stored.facts.training[-1]
         state = f"step {facts['step']} of {facts['steps']}"
         left = 1 - facts["step"] / facts["steps"]
         if finished:
             stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-            state = ", ".join(["finished", *stated, *run.shared(content)])
+            state = ", ".join(["finished", *stated, *run.shared(stored)])
             left = 0.0
-        refusal = cannot_take(run, task.stage, files.path, content, finished)
+        refusal = cannot_take(run, task.stage, stored, finished)
         return replace(task, state=state, left=left, refusal=refusal)
     except UserError as error:
         problem = str(error)

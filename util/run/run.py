@@ -19,6 +19,7 @@ from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.context import RunContext, make_run_context, with_data
 from util.run.origin import Origin
 
@@ -66,8 +67,8 @@ class StageFolder:
         """The overrides that its training was begun, or last continued, with."""
         return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
 
-    def newest(self) -> dict[str, Any]:
-        """Return the content of the last checkpoint, else of the one before; UserError if neither can be read."""
+    def newest(self) -> Checkpoint:
+        """Return the last checkpoint, else of the one before; UserError if neither can be read."""
         try:
             return checkpoint.read(self.path / LAST)
         except UserError as error:
@@ -198,12 +199,13 @@ class Run:
         """Return the settings of model, and of data, of a checkpoint that differ from the run's and may be taken."""
         sections = ("data.", "model.") if takes_data else ("model.",)
         now = to_dict(self.config)
-        content = checkpoint.read(source)
-        of_training = self.training_differences(content)
+        stored = checkpoint.read(source)
+        of_training = self.training_differences(stored)
+        of_others = differences(stored.config or {}, now, Decides.IDENTITY)
         settings = {}
-        for key in of_training.keys() - differences(content.get("config", {}), now, Decides.IDENTITY):
-            if key.startswith(sections) and find(now, key, ...) is not ...:
-                settings[key], _ = of_training[key]
+        for key, (theirs, _) in of_training.items():
+            if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
+                settings[key] = theirs
         return settings
 
     def _with(self, options: list[str], place: Path) -> Run:
@@ -216,19 +218,19 @@ class Run:
             print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.source, [*kept, *self.config.given]))
 
-    def training_differences(self, content: dict[str, Any]) -> Differences:
-        """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
+    def training_differences(self, stored: Checkpoint) -> Differences:
+        """Return what ``differing`` does of every stage of a checkpoint's weights."""
         found: Differences = {}
-        for training in checkpoint.training_of(content):
+        for training in stored.facts.training:
             stage = training["stage"]
-            found |= self.differing({**content["config"], f"{stage}_stage": training["settings"]}, stage)
+            found |= self.differing({**(stored.config or {}), f"{stage}_stage": training["settings"]}, stage)
         return found
 
-    def shared(self, content: dict[str, Any]) -> list[str]:
+    def shared(self, stored: Checkpoint) -> list[str]:
         """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
-        if content["stage"] != "base":
+        if stored.config is None or stored.stage != "base":
             return []
-        found = self.differing(content["config"], "meta")
+        found = self.differing(stored.config, "meta")
         return in_words({key: pair for key, pair in found.items() if key.startswith(("data.", "run."))})
 
     def differing(self, before: dict[str, Any], stage: str) -> Differences:
@@ -243,26 +245,26 @@ class Run:
         return differences(before, to_dict(self.config), Decides.WEIGHTS, skip)
 
 
-def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
+def check_continues(stored: Checkpoint, state: dict[str, Any], allow_changes: bool) -> None:
     """Refuse a checkpoint that this training does not continue.
 
     Args:
-        content: of the checkpoint.
+        stored: the checkpoint.
         state: the entries of this run's checkpoints beside weights and progress.
-        path: of the checkpoint, for messages.
         allow_changes: whether settings, precision and the method's code may be others.
 
     Raises:
         UserError: it is of another length, batch, list or photos, of other settings or another precision, or no
             training.
     """
-    if not checkpoint.is_own(content):
+    path = stored.path
+    if not stored.is_own:
         raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
-    if other := Origin.of(content).differences(Origin.of(state), skip=("code",) * allow_changes):
+    if other := stored.facts.origin.differences(Origin.of(state), skip=("code",) * allow_changes):
         fix = "restore them, or start again with --overwrite"
         raise UserError(f"{path}: was trained with {', '.join(other)} than those of today; {fix}")
     other_stage = "meta_stage" if state["stage"] == "base" else "base_stage"
-    found = differences(_as_computed(content), _as_computed(state), Decides.WEIGHTS, (other_stage,))
+    found = differences(_as_computed(stored.entries), _as_computed(state), Decides.WEIGHTS, (other_stage,))
     if not found or allow_changes:
         return
     shown, others = in_words(found)[:5], len(found) - 5

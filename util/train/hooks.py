@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -213,7 +213,7 @@ def finish(training: Training) -> None:
             (training.folder.path / PREVIOUS).unlink(missing_ok=True)
     best = training.folder.path / BEST
     if training.world.is_main and best.exists():  # so that copies of it say so, too
-        checkpoint.save(best, {**checkpoint.read(best), "finished": True})
+        checkpoint.save(best, {**checkpoint.read(best).entries, "finished": True})
     write_metrics(training, finished=True)
 
 
@@ -256,12 +256,13 @@ def resume(training: Training, allow_changes: bool) -> None:
 
     UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
-    path = training.folder.path / LAST
-    content = StageFolder(training.folder.path).newest()
-    check_continues(content, training.state, path, allow_changes)
+    stored = StageFolder(training.folder.path).newest()
+    check_continues(stored, training.state, allow_changes)
+    path = stored.path
+    content = stored.entries
     if changed := differences(content["config"], training.state["config"], Decides.NOTHING):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    checkpoint.load_state(training.prepared.network, {**content, "ema": {}}, str(path))
+    checkpoint.load_state(training.prepared.network, replace(stored, weights=content["weights"]))
     try:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])

@@ -22,7 +22,7 @@ from util.data.lists.image_list import ImageList
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.run import checkpoint
-from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
+from util.run.checkpoint import Checkpoint, Facts, Stored, checkpoint_bytes, free_bytes
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
 from util.run.folder import RunFolder
@@ -191,11 +191,11 @@ def _kept_file(
 
 
 def _checkpoint_facts(
-    run: Run, name: str, network: Trainable, images: ImageList, start: dict[str, Any]
+    run: Run, name: str, network: Trainable, images: ImageList, start: Checkpoint | None
 ) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage (``start``)."""
-    photos_of_start = checkpoint.photos_of(start) if start else frozenset()
-    photos = None if photos_of_start is None else checkpoint.photos_text(images.photos | photos_of_start)
+    before = Facts(photos=frozenset()) if start is None else start.facts
+    photos = None if before.photos is None else checkpoint.photos_text(images.photos | before.photos)
     return {
         "licence": encoder_licence(run.config.model.encoder, network),
         "stage": name,
@@ -203,7 +203,7 @@ def _checkpoint_facts(
         "list": images.digest,
         "content": images.files_digest,
         "photos": photos,
-        "base": checkpoint.training_of(start),
+        "base": before.training,
         "text": run.context.text_digest,
         "code": code_of(type(network)),
     }
