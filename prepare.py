@@ -1,11 +1,11 @@
-"""Prepare data and weights: ``python prepare.py COMMAND``, such as ``pascal``, ``weights`` or ``check``."""
+"""Prepare data: ``python prepare.py COMMAND``, such as ``pascal``, ``custom`` or ``check``."""
 
 from util import requirements
 
 if __name__ == "__main__":
     requirements.check()
 
-from datasets import custom, embeddings, weights
+from datasets import custom, embeddings
 from datasets.make import MakeCommand
 from datasets.recipes import recipes
 from util import cli
@@ -14,7 +14,7 @@ from util.train import check
 
 COMMANDS = {
     **{name: MakeCommand(recipe) for name, recipe in recipes().items()},
-    **{"embeddings": embeddings, "weights": weights, "mini": mini, "custom": custom, "check": check},
+    **{"embeddings": embeddings, "mini": mini, "custom": custom, "check": check},
 }
 
 

@@ -74,9 +74,9 @@ def command() -> int:
     if options.command == "figure":
         print(*_figure(options), sep="\n")
     elif options.command == "figures":
-        from util.report.show import show
+        from util.report.show import show_results
 
-        show(find_results(options.runs), options.figures, options.format)
+        show_results(find_results(options.runs), options.figures, options.format)
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
     elif options.into:

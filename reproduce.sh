@@ -2,11 +2,11 @@
 # sh reproduce.sh DATASET NET GPUS [options]
 #
 # Trains and tests all models, folds and shots of one table, skipping what is done (run it again after an interruption),
-# and ends with the table and every model's paired difference to the first.
+# and ends with the table.
 #
 #   DATASET   such as pascal, coco, mini
 #   NET       the encoder, such as resnet50
-#   GPUS      of this machine, a process each; 0 is the CPU, on which two trainings or tests run at a time
+#   GPUS      of this machine, a process each; 0 is the CPU
 #
 #   --models symnet,ssp   methods, or files of your own as of train.sh, in one table; default MODEL in the environment,
 #                         else symnet

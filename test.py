@@ -10,33 +10,46 @@ from pathlib import Path
 
 from util import cli
 from util.config import command_line
+from util.config.tree import override
 from util.evaluate.calibrate import calibrate
 from util.evaluate.kept import parse_kinds
 from util.evaluate.testing import test
 from util.files.errors import UserError
+from util.files.launcher import place_of_process
+from util.report import figure
+from util.report.table import add_format
+from util.run.arguments import check_processes, read_words
 from util.run.run import Run
 
 
 def command() -> None:
-    """Parse, build, call."""
+    """Parse, build, call; show the results as ``report.py figures`` does."""
     options = _options()
+    words = read_words(options)
+    if words.checkpoint:
+        options.overrides.insert(0, override("test.checkpoint", words.checkpoint))
     config = Run(command_line.read(options)).with_checkpoint_config().config
     options.overrides = config.given
-    if command_line.show(options):
+    if command_line.print_config_if_asked(options):
         return
+    check_processes(words)
     if options.calibrate:
         for name in ("manifest", "protocol", "save_images", "shot"):
             if getattr(options, name):
                 raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
         calibrate(config)
         return
-    test(
+    paths = test(
         config,
         protocols=cli.comma_separated(options.protocol),
         shots=options.shot,
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),
     )
+    if place_of_process().rank == 0:
+        from util.report.show import show_results  # whose packages take a second
+
+        show_results([*paths], options.figures, options.format)
 
 
 def _options() -> Namespace:
@@ -53,6 +66,8 @@ def _options() -> Namespace:
     )
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
+    add("--figures", choices=figure.SUFFIXES, default="png", help="format of curves, bars and pictures; default png")
+    add_format(parser)
     return parser.parse_args()
 
 

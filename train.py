@@ -1,16 +1,54 @@
-"""Meta-train a model in episodes of the fold's base classes: ``python train.py config/<dataset>/<file>.yaml``."""
+"""Train the base stage where it is lacking, then the meta stage: ``python train.py config/<dataset>/<file>.yaml``."""
 
 from util import requirements
 
 if __name__ == "__main__":
     requirements.check()
 
-from functools import partial
+from argparse import Namespace
 
 from util import cli
-from util.train import stages
+from util.config import command_line
+from util.files.launcher import nodes
+from util.run.arguments import check_processes, read_words
+from util.train.stages import dry_run, train
+from util.train.state import Asked
 
-command = partial(stages.command, "meta", __doc__)
+
+def command() -> int:
+    """Parse, build, call; return the exit code."""
+    options = _options()
+    words = read_words(options)
+    if command_line.print_config_if_asked(options):
+        return 0
+    asked = Asked(
+        resume=options.resume,
+        overwrite=options.overwrite,
+        allow_changes=options.allow_changes,
+        checkpoint=options.checkpoint or words.checkpoint,
+        stage=options.stage,
+    )
+    config = command_line.read(options)
+    if options.dry_run:
+        return dry_run(config, asked, processes=max(words.gpus or 1, 1) * nodes())
+    check_processes(words)
+    return train(config, asked)
+
+
+def _options() -> Namespace:
+    parser = command_line.parser(__doc__)
+    add = parser.add_argument
+    add("--stage", choices=("base", "meta"), help="this stage alone; default each that is lacking")
+    add("--checkpoint", help="base-stage checkpoint that the meta stage starts from, instead of this run's own")
+    folder = parser.add_mutually_exclusive_group()
+    folder.add_argument("--resume", action="store_true", help="continue from the last checkpoint, or begin")
+    folder.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
+    text = "resume although settings that decide the result were changed"
+    add("--allow-changes", action="store_true", help=text)
+    text = "print every stage with its state, steps and disk space, and every error that would stop it; train nothing"
+    add("--dry-run", action="store_true", help=text)
+    return parser.parse_args()
+
 
 if __name__ == "__main__":
     cli.main(command, training=True)

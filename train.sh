@@ -10,6 +10,7 @@
 #   text vectors   a name, or a file
 #   checkpoint     of a base stage, in place of the run's own
 #
+#   --stage STAGE        base or meta alone
 #   --resume             continue from the last checkpoint, with the options that the run was begun with
 #   --overwrite          start again, discarding the run there
 #   --allow-changes      resume although settings that decide the result were changed
@@ -29,4 +30,4 @@ case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 python3 -m util.requirements || exit
-exec python3 -m util.launch.launch train "$@"
+exec python3 -m util.launch.torchrun train "$@"

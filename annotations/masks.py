@@ -64,6 +64,17 @@ def names_beside(masks: Path) -> MaskNames | None:
     return None
 
 
+def names_in(given: Path) -> MaskNames:
+    """Return the names that an option gives: those of a file, or the words themselves with commas, from value 1 on.
+
+    UserError: as ``read_names``, or a name is there twice.
+    """
+    if given.exists() or given.suffix:
+        return read_names(given)
+    names = [name.strip() for name in str(given).split(",") if name.strip()]
+    return MaskNames(_names_of_values([*enumerate(names, 1)], given), given)
+
+
 def read_names(path: Path) -> MaskNames:
     """Return the names in a file: one per line from value 1 on, or each with its value or colour, or CVAT's label map.
 

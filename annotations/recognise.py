@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from annotations import coco, labelme, labelstudio, results, yolo
+from annotations import coco, cutout, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions, Say
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_in, masks_of_set
@@ -19,6 +19,7 @@ COCO = "coco"
 YOLO = "yolo"
 LABELME = "labelme"
 LABELSTUDIO = "labelstudio"
+CUTOUT = "cutout"  # which is written alone
 RESULTS = "results"
 MASKS = "masks"
 # of a path, and the folder of photos where named
@@ -34,6 +35,7 @@ WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     YOLO: yolo.write,
     LABELME: labelme.write,
     LABELSTUDIO: labelstudio.write,
+    CUTOUT: cutout.write,
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``mask_files.pairs``
 KEYS = {  # of JSON files; the first that is found tells

@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
     ground = "all that is no object is background, where masks have 255 there"
     parser.add_argument("--unknown-is-background", action="store_true", help=ground)
-    parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
+    parser.add_argument("--classes", type=Path, metavar="NAMES", help="cat,dog or names.txt, a name per line")
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
     parser.add_argument("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
@@ -152,6 +152,8 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
     words = ["unknown is background"] if options.unknown_is_background else []
+    if options.classes is not None and not options.classes.is_file():
+        words.append(str(options.classes))
     return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
 
 

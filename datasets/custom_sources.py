@@ -17,7 +17,7 @@ from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, check_unique, names_beside, read_names
+from annotations.masks import MaskNames, check_case, check_unique, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
 from annotations.remarks import is_unknown
@@ -44,7 +44,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    named = {*read_names(options.classes).classes.values()} if options.classes else set()
+    named = {*names_in(options.classes).classes.values()} if options.classes else set()
     are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
     if folders and not are_of_photos:
         return _from_class_folders(options, folders)
@@ -80,7 +80,7 @@ def _from_class_ids(options: argparse.Namespace, masks: dict[Path, Path], known:
 
 def _needs_names(masks: Path) -> str:
     """Return the refusal of masks without names of their classes."""
-    names = "--classes names.txt, one class per line, the first is id 1"
+    names = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
     if parts := parts_of_set(masks):
         return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}"
     fix = "or a folder of masks for each class, <class>/photo.png"
@@ -101,7 +101,7 @@ def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], clas
 def names_of(options: argparse.Namespace) -> MaskNames | None:
     """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
     if options.classes is not None:
-        return read_names(options.classes)
+        return names_in(options.classes)
     _, mask_folder = folders_in(options.masks, options.images)
     known = names_beside(mask_folder)
     if known is None or known.colours is None:
@@ -269,8 +269,8 @@ def _digest_of(photo: Path) -> bytes:
 
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
-    """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [*read_names(path).classes.values()]
+    """Return the classes that ``--classes`` gives; UserError: one is not ``known``, so that it is no ``kind``."""
+    classes = [*names_in(path).classes.values()]
     for name in classes:
         if name not in known:
             raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from annotations import recognise
+from annotations.masks import names_in
 from annotations.region import classes_in
 from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import Example, parse_example
@@ -98,15 +99,19 @@ def add_examples(parser: argparse.ArgumentParser) -> None:
     add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
     add(
         "--classes",
-        type=comma_separated,
+        type=_class_names,
         default=(),
         metavar="NAMES",
-        help="classes of --supports to take, with commas",
+        help="classes of --supports to take: cat,dog or names.txt, a name per line",
     )
     shots = "examples of a class, of each of --supports"
     add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
     value = "of the object in masks; default all but black"
     add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
+
+
+def _class_names(text: str) -> tuple[str, ...]:
+    return tuple(names_in(Path(text)).classes.values())
 
 
 def examples_of(options: argparse.Namespace) -> tuple[list[Example], dict[int, str]]:

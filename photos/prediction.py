@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from annotations.shapes import encoded
 from photos.examples import check_class_name
 from util.engine import Calibration, without_specks
-from util.files import content_digest, state_of, write_atomically
+from util.files import content_digest, file_word, state_of, write_atomically
 from util.files.errors import UserError
 from util.files.images import write_mask
 from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
@@ -170,9 +169,7 @@ class Prediction:
             write_picture(overlay_path, shown)
             write_picture(path.parent / THUMBNAILS / overlay_path.name, at_most(shown, THUMBNAIL_SIDE))
             record |= {"mask": mask.name, "overlay": overlay_path.name}
-        rows = self.summary()
-        for row in rows:
-            row["runs"] = encoded(self.mask == row["value"])
+        rows = self.summary(masks=True)
         if instances:
             self._add_instances(rows)
         if pictures:
@@ -213,8 +210,11 @@ class Prediction:
             return overlay(self.image, self.mask, PREDICTION_COLOUR)
         return class_map(self.image, self.mask)
 
-    def summary(self) -> list[dict[str, Any]]:
-        """Return a dictionary of each class: name, value in the mask, presence, pixels, share of the photo, box, score.
+    def summary(self, masks: bool = False) -> list[dict[str, Any]]:
+        """Return a dictionary of each class: name, value in the mask, presence, pixels, parts, share, box, score.
+
+        ``parts`` is the number of connected parts, ``share`` that of the photo. With ``masks`` there are ``runs`` too,
+        the mask as COCO's run lengths, which JSON can hold.
 
         The score is the probability that the mask overlaps the object by half; without a calibration, and of base
         classes, the mean probability of its pixels. Box and score are None for a class without pixels.
@@ -223,6 +223,7 @@ class Prediction:
         for value, (name, presence) in enumerate(zip(self.names, self._presences()), 1):
             inside = self.mask == value
             pixels = int(inside.sum())
+            parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)[0] - 1
             box = score = None
             if pixels:
                 left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
@@ -233,10 +234,13 @@ class Prediction:
                 "value": value,
                 "presence": None if presence is None else round(presence, DIGITS),
                 "pixels": pixels,
+                "parts": parts,
                 "share": round(pixels / inside.size, DIGITS),
                 "box": box,
                 "score": score,
             }
+            if masks:
+                row["runs"] = encoded(inside)
             rows.append(row)
         return rows
 
@@ -281,11 +285,6 @@ def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:
 def percent(share: float) -> str:
     """Return a share in percent with two digits, as in ``31 %``."""
     return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
-
-
-def file_word(name: str) -> str:
-    """Return what stands for a class in the names of files."""
-    return re.sub(r"[^\w-]+", "_", name)
 
 
 def file_facts(query: Path) -> dict[str, Any] | None:

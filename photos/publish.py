@@ -103,7 +103,6 @@ def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        base="python train_base.py FOLDER/config.json\n" if method.has_base_stage else "",
         results=_results(run, weights) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,

@@ -51,7 +51,7 @@ OF_CLASS: dict[str, Any] = {
     **{"name": str, "value": int, "pixels": int, "share": float, "box": list[int] | None},
     **{"score": float | None, "presence": float | None, "runs": dict},
 }
-COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "score", "presence", "error")
+COLUMNS = ("photo", "class", "shown", "review", "pixels", "parts", "share", *BOX, "score", "presence", "error")
 
 
 def own_record(path: Path) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import arguments_of, find_config, source_of
+from util.config.compose import find_config, source_of
 from util.config.read import read_config
-from util.launch import launch, reproduce
+from util.launch import benchmark, reproduce
+from util.run.arguments import read_words
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
@@ -34,8 +35,8 @@ DOCUMENTS = sorted(
 RUN = {REPOSITORY / f"{name}.md" for name in RUN_IN_A_COPY}
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SCRIPT = re.compile(r"(?:\bpython|\bsh) (\w+\.(?:py|sh))\b")
-MODULE = re.compile(r"\bpython -m ((?:util|photos|benchmark|tests)[\w.]*)")
-FOLDERS = "annotations|benchmark|config|docs|model|tests|util"
+MODULE = re.compile(r"\bpython -m ((?:util|photos|tests)[\w.]*)")
+FOLDERS = "annotations|config|docs|model|tests|util"
 PATH = re.compile(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 # Files, data sets and a method that a reader makes.
@@ -178,19 +179,6 @@ def _check(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command.program not in ("sh", "python") or is_known or is_of_reader, "this command is not known"
 
 
-def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of train.sh and test.sh."""
-    if command.names_what_readers_make:
-        return
-    source, _, options = launch.parse(command.arguments, trains=command.script == "train.sh")
-    if command.script == "train.sh":
-        asked = _options(lambda: launch.train(source, 0, options), monkeypatch)
-    else:
-        _, words = launch._asked_of_test(options)
-        asked = _options(importlib.import_module("test").command, monkeypatch, *arguments_of(source), *words)
-    read_config(source, asked.overrides)
-
-
 def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _options(reproduce.main, monkeypatch, *command.arguments)
     models = asked.models or command.environment.get("MODEL") or "symnet"
@@ -199,9 +187,12 @@ def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def _check_script(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of train.py, train_base.py and test.py."""
-    script = importlib.import_module(command.script.removesuffix(".py"))
+    """Of train.py and test.py, and of the shell scripts of these names."""
+    if command.names_what_readers_make:
+        return
+    script = importlib.import_module(command.script.partition(".")[0])
     asked = _options(script.command, monkeypatch, *command.arguments)
+    read_words(asked)
     if not any(word.startswith("runs/") for word in asked.config):
         command_line.read(asked)
 
@@ -226,16 +217,15 @@ def _check_report(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _check_module(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ``python -m``; of all modules only the benchmark has options."""
-    if command.arguments[0] == "benchmark":
-        _options(importlib.import_module("benchmark").command, monkeypatch, *command.arguments[1:])
+    if command.arguments[0] == "util.launch.benchmark":
+        _options(benchmark.command, monkeypatch, *command.arguments[1:])
 
 
 CHECKS = {
-    ("sh", "train.sh"): _check_launch,
-    ("sh", "test.sh"): _check_launch,
+    ("sh", "train.sh"): _check_script,
+    ("sh", "test.sh"): _check_script,
     ("sh", "reproduce.sh"): _check_reproduce,
     ("python", "train.py"): _check_script,
-    ("python", "train_base.py"): _check_script,
     ("python", "test.py"): _check_script,
     ("python", "prepare.py"): _check_prepare,
     ("python", "predict.py"): _check_predict,

@@ -91,7 +91,9 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 def test_version_help_and_mistakes(installed: Installed) -> None:
     (version,) = re.findall('^version = "(.*?)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
-    said = installed.run("python", "-c", "import symnet; print(symnet.__version__)").stdout
+    said = installed.run(
+        "python", "-c", "import symnet; assert 'Segmenter' in dir(symnet); print(symnet.__version__)"
+    ).stdout
     assert said == f"{version}\n"
     assert installed.run("symnet", "predict", "--version").stdout == f"Sym-Net {version}\n"
     assert installed.run("symnet", "train", "--help").stdout.startswith("symnet train EXPERIMENT DATASET GPUS")

@@ -101,20 +101,6 @@ def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Ca
     return read
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of both training scripts for a run folder that is already in use."""
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
-    group.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
-    text = "resume although settings that decide the result were changed"
-    parser.add_argument("--allow-changes", action="store_true", help=text)
-
-
-def add_start(parser: argparse.ArgumentParser) -> None:
-    """Add the option of the weights that a meta stage starts from."""
-    parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
-
-
 def main(command: Callable[[], int | None], training: bool = False) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 

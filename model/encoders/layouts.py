@@ -92,8 +92,23 @@ def _bare(backbone: str, stem: str) -> Encoder:
 def describe(state: dict[str, Tensor], named: str = "") -> str:
     """Return the encoder of a state dict in words, for messages; ``named`` is the backbone that is looked for."""
     matched = recognise(state, named if named.startswith(TIMM) else None)
-    unknown = f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
-    return unknown if matched is None else in_words(spec_of(matched[0]), matched[1])
+    if matched is None:
+        return f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
+    return in_words(spec_of(matched[0]), matched[1])
+
+
+def _settings_for(state: dict[str, Tensor]) -> str:
+    """Return the settings that take a file of another encoder; "" if it fits none."""
+    matched = recognise(state)
+    if matched is None:
+        return ""
+    backbone, stem, found = matched
+    settings = [f"backbone={backbone}"]
+    if len(spec_of(backbone).stems) > 1:
+        settings.append(f"stem={stem}")
+    if found.missing:
+        settings.append("partial=true")
+    return "; to take it: " + " ".join(f"--set model.encoder.{setting}" for setting in settings)
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -114,9 +129,8 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         wrong += matched.inside
     if wrong or not matched.given:
         which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
-        raise ModelMismatch(
-            f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}"
-        )
+        problem = f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}"
+        raise ModelMismatch(f"{problem}{_settings_for(state)}")
     expected = encoder.state_dict()
     for name, tensor in matched.given.items():
         _check_numbers(name, tensor, expected[name])

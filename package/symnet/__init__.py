@@ -24,6 +24,10 @@ if not (_HERE / "util").is_dir():  # in a clone, which has the houses in its roo
     sys.meta_path.insert(0, Finder())
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """Return what needs torch, or a file, only where it is asked for."""
     if name == "__version__":

@@ -47,7 +47,7 @@ def _run(name: str, arguments: list[str]) -> None:
     first_option = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     module = LAUNCHED.get(name, name)
     if name in ("train", "test") and first_option >= ARGUMENTS_OF_LAUNCH:
-        module = "util.launch.launch"
+        module = "util.launch.torchrun"
         arguments = [name, *arguments]
     sys.argv = [f"symnet {name}", *arguments]
     runpy.run_module(f"symnet.{module}", run_name="__main__")

@@ -7,14 +7,14 @@ from types import CodeType
 
 HOUSES = ("annotations", "datasets", "model", "photos", "util")
 LAUNCHED = {"reproduce": "util.launch.reproduce", "demo": "util.launch.demo"}  # commands that are shell scripts alone
-SCRIPTS = ("train", "test", "report", "prepare", "predict", "benchmark", "train_base")  # the others are modules
+SCRIPTS = ("train", "test", "report", "prepare", "predict")  # the others are modules
 COMMANDS = (*SCRIPTS, *LAUNCHED)
 
 _house = "(?:{})".format("|".join(HOUSES))
 _command = r"({}|\{{action\}})".format("|".join(COMMANDS))
 _IMPORT_OF_HOUSE = re.compile(rf"^(\s*)import ({_house})$", re.MULTILINE)
 _IMPORT = re.compile(rf"^(\s*(?:from|import) )({_house}(?:\.\w+)* (?:import|as) )", re.MULTILINE)
-_TYPED = re.compile(rf"(?:\b(?:python3?|sh) )?(?<![\w/.-]){_command}\.(?:py|sh)\b|\bpython -m {_command}\b")
+_TYPED = re.compile(rf"(?:\b(?:python3?|sh) )?(?<![\w/.-]){_command}\.(?:py|sh)\b")
 _REQUIREMENTS = re.compile(r"-r requirements-(\w+)\.txt")
 _PAGE = re.compile(r"(?<=[ (])(?:docs/\w+|initmodel/README|README)\.md\b")  # of the clone alone
 
@@ -30,7 +30,7 @@ def with_commands(text: str) -> str:
 
     It says ``symnet train`` for ``sh train.sh`` and ``train.py``, extras for requirements, and where pages are.
     """
-    text = _TYPED.sub(lambda found: f"symnet {found[1] or found[2]}", text)
+    text = _TYPED.sub(lambda found: f"symnet {found[1]}", text)
     text = _PAGE.sub(r"\g<0> in the repository", text)
     return _REQUIREMENTS.sub(r"symnet[\1]", text)
 

@@ -24,6 +24,8 @@ from torch.overrides import TorchFunctionMode
 
 from photos import options
 from photos.command import NO_EXAMPLE
+from photos.encoded_class import EncodedClass
+from photos.examples import file_names
 from photos.export import run
 from photos.segmenter import Segmenter
 from util.cli import Parser
@@ -210,11 +212,17 @@ def _facts_of(segmenter: Segmenter) -> dict[str, Any]:
     model = segmenter.model
     calibration = segmenter.calibration
     return {
-        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "input", "precision")},
+        **{key: segmenter.facts[key] for key in ("model", "input", "precision")},
+        "checkpoint": Path(model.source).name,
         **model.export_facts(),
-        "classes": [{"name": known.name, "supports": known.sources} for known in segmenter.classes],
+        "classes": [_class_facts(known) for known in segmenter.classes],
         "calibration": None if calibration is None else calibration.for_export(),
     }
+
+
+def _class_facts(known: EncodedClass) -> dict[str, Any]:
+    """Return the name of a class and its examples, without this machine's folders."""
+    return {"name": known.name, "supports": [file_names(source) for source in known.sources]}
 
 
 def _tensor_facts(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:

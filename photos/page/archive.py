@@ -5,7 +5,6 @@ its top, each other format in a folder; YOLO's has the photos too, since its pro
 """
 
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from annotations import recognise
 from annotations.results import REJECTED
+from photos.examples import file_names
 from photos.page.photo import Photo
 from photos.prediction import THUMBNAILS, Prediction, paths_of
 from photos.results import PICTURES, Results, own_record
@@ -95,7 +95,7 @@ class Archive:
 
     def _write_format(self, kind: str, results: Results) -> None:
         """Write one of the other formats, in which photos have the names of their files alone."""
-        if kind == recognise.YOLO:
+        if kind in (recognise.YOLO, recognise.CUTOUT):  # which read or hold the photos
             queries = [photo.path for photo in self.photos]
         else:
             folder = kind if kind == recognise.LABELME else "photos"  # of labelme beside its file
@@ -124,10 +124,5 @@ def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
     if "supports" in public:
         public["supports"] = {}
         for class_name, sources in record["supports"].items():
-            public["supports"][class_name] = [_file_names(source) for source in sources]
+            public["supports"][class_name] = [file_names(source) for source in sources]
     return public
-
-
-def _file_names(source: str) -> str:
-    """Return a support's source, ``photo:annotation``, without folders."""
-    return re.sub(r"[^:]*[/\\]", "", source)

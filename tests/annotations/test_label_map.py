@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotations.masks import read_names
+from annotations.masks import names_in, read_names
 from datasets.custom_sources import from_masks
 from datasets.make import run_jobs
 from photos.examples import parse_example
@@ -174,3 +174,12 @@ def test_one_mask_of_a_support_is_one_object_in_any_colours(tmp_path: Path, mask
 def test_a_name_may_begin_with_the_mark_of_comments(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("#classes\n# of pets\ncat\n#x\n# a comment\ndog\n")
     assert read_names(tmp_path / "names.txt").names == {1: "cat", 2: "#x", 3: "dog"}
+
+
+def test_names_are_words_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\nred dog\n")
+    for given in (Path("cat, red dog"), tmp_path / "names.txt"):
+        assert names_in(given).classes == {1: "cat", 2: "red dog"}
+    assert names_in(Path("cat")).classes == {1: "cat"}
+    with pytest.raises(UserError, match="cannot read"):
+        names_in(Path("other.txt"))

@@ -101,7 +101,7 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("train.py", path, "--overwrite", "--set", "data.train_list=gone.txt"),
         ("train.py", path, "--overwrite", "--set", "model.encoder.weights=gone.pth"),
         ("train.py", path, "--overwrite", "--set", "meta_stage.epoch=1"),
-        ("train_base.py", path),
+        ("train.py", path, "--stage", "base"),
         ("test.py", path, "--set", f"test.checkpoint={damaged}"),
         ("test.py", path, "--set", "test.checkpoint=gone.pth"),
         ("test.py", path, "--protocol", "symnett"),

@@ -39,7 +39,7 @@ from util.files.errors import UserError
 from util.train.check import experiments
 
 CONFIGS = REPOSITORY / "config"
-SCRIPTS = ("benchmark", "predict", "prepare", "report", "test", "train", "train_base")
+SCRIPTS = ("predict", "prepare", "report", "test", "train")
 ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
 
 
@@ -72,13 +72,9 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
     ("coco", "ssp", "resnet50", {"data.fold_rule": "coco/ssp", "data.classes": "coco/coco"}),
     ("coco", "ssp", "resnet101", {LR: "coco/ssp", "model.encoder.weights": "encoder/resnet101"}),
     ("coco", "hsnet", "resnet101", {LR: "coco/hsnet", "model.encoder.weights": "model/hsnet"}),
-    ("pascal", "ssp", "lite0", {LR: "pascal/ssp_lite0", "data.size": "pascal/lite0"}),
-    (
-        "pascal",
-        "ssp",
-        "lite1",
-        {LR: "pascal/ssp", "data.size": "pascal/ssp", "model.encoder.backbone": "encoder/lite1"},
-    ),
+    ("pascal", "ssp", "lite0", {LR: "pascal/ssp", "data.size": "pascal/lite0", "test.seeds": "pascal/pascal"}),
+    ("mini", "ssp", "resnet10", {"meta_stage.epochs": "mini/mini", "model.encoder.weights": "mini/mini"}),
+    ("mini", "symnet_plus", "lite1", {"meta_stage.views": "mini/mini", "model.encoder.backbone": "encoder/lite1"}),
     ("coco", "ssp", "lite1", {LR: "coco/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
     ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet", "model.encoder.backbone": "encoder/vgg16"}),
     ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "coco/symnet"}),
@@ -155,7 +151,7 @@ def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
 
 def test_a_file_has_a_run_and_a_base_stage_of_its_own(configs: Path) -> None:
     mine, other, third = (configs / f"pascal/{name}.yaml" for name in ("mine", "other", "third"))
-    shutil.copy(configs / "pascal/hdmnet_lite0.yaml", mine)
+    mine.write_text("base: [hdmnet.yaml, ../encoder/lite0.yaml]")
     run = read_config(mine).run
     assert (run.name, run.base_folder) == ("mine", None)
     other.write_text('base: mine.yaml\nrun: {base_folder: "runs/{dataset}_split{fold}/base"}')
@@ -167,7 +163,7 @@ def test_a_file_has_a_run_and_a_base_stage_of_its_own(configs: Path) -> None:
 @pytest.mark.parametrize("word", ["mine", "mine.yaml", "{folder}/mini/mine.yaml", "{folder}/mini/mine"])
 def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
     mine = configs / "mini/mine.yaml"
-    mine.write_text("base: bam.yaml")
+    mine.write_text("base: [mini.yaml, ../model/bam.yaml]")
     assert find_config(word.format(folder=configs), "mini").resolve() == mine
 
 
@@ -185,7 +181,7 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
     ],
 )
 def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, part: str) -> None:
-    (configs / "mini/mine.yaml").write_text("base: bam.yaml")
+    (configs / "mini/mine.yaml").write_text("base: [mini.yaml, ../model/bam.yaml]")
     with pytest.raises(UserError) as caught:
         find_config(words[0].format(folder=configs), *words[1:])
     assert part in str(caught.value)
@@ -195,7 +191,7 @@ def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, p
 def test_a_file_says_what_the_third_rule_does(configs: Path, ending: str) -> None:
     composed = read("split2", "mini", "ssp", "lite1")
     mine = configs / "mini/mine.yaml"
-    mine.write_text(f"base: [ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
+    mine.write_text(f"base: [mini{ending}, ../model/ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
     assert read_config(mine) == replace(composed, run=replace(composed.run, name="mine"))
 
 
@@ -203,7 +199,7 @@ def test_a_file_says_what_the_third_rule_does(configs: Path, ending: str) -> Non
 def test_names_of_the_environment_give_way_to_a_file(
     configs: Path, experiment: str, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    (configs / "mini/mine.yaml").write_text("base: bam.yaml")
+    (configs / "mini/mine.yaml").write_text("base: [mini.yaml, ../model/bam.yaml]")
     monkeypatch.setenv("MODEL", "ssp")
     assert find_config(experiment, "mini", "ssp").stem == "mine"
     assert source_named(["config/mini/mine.yaml"], "ssp", None) == Path("config/mini/mine.yaml")
@@ -214,14 +210,15 @@ def test_names_of_the_environment_give_way_to_a_file(
     assert captured.out == "" and captured.err.count(note) == 2
 
 
+SSP = "mini.yaml, ../model/ssp.yaml"
 OF_RUNS = [  # words; the file of their run's name, and its content
     (("split1", "pascal"), "pascal/pascal_split1_resnet50", "base: symnet.yaml"),
     (("split1", "coco", None, "lite0"), "coco/coco_split1_lite0", "base: [symnet.yaml, ../encoder/lite0.yaml]"),
-    (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", "base: ssp.yaml"),
+    (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", f"base: [{SSP}, ../encoder/resnet10.yaml]"),
     (
         ("split1", "mini", "ssp", "timm/test_resnet"),
         "mini/mini_split1_ssp_timm-test_resnet",
-        "base: [ssp.yaml, ../encoder/timm.yaml]\nmodel: {encoder: {backbone: timm/test_resnet}}",
+        f"base: [{SSP}, ../encoder/timm.yaml]\nmodel: {{encoder: {{backbone: timm/test_resnet}}}}",
     ),
     (("split1", "mini", "sam3"), "mini/mini_split1_sam3", "base: [mini.yaml, ../model/sam3.yaml]"),
 ]
@@ -302,35 +299,37 @@ def test_a_config_of_bam_is_recognised(configs: Path, sections: str) -> None:
         read_config(mine)
 
 
-def test_the_second_rule_takes_the_file_of_method_and_encoder(configs: Path) -> None:
-    before = read("split2", "mini", "ssp", "lite0")
-    (configs / "mini/ssp_lite0.yaml").write_text("base: [ssp.yaml, ../encoder/lite0.yaml]\nmeta_stage: {epochs: 9}")
-    after = read("split2", "mini", "ssp", "lite0")
-    assert after == replace(before, meta_stage=replace(before.meta_stage, epochs=9))
-
-
 def test_what_a_file_changes_with_an_encoder_comes_with_its_heirs(configs: Path) -> None:
-    """Only where the encoder's file comes later, and of encoders that are there."""
+    """Of encoders that are there, unless another encoder comes later."""
     mine = configs / "mini/mine.yaml"
     mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite0: {meta_stage: {epochs: 9}}")
     heir = configs / "mini/heir.yaml"
-    for encoder, epochs in (("lite0", 9), ("lite1", 9), ("resnet10", 20)):
-        heir.write_text(f"base: [mine.yaml, ../encoder/{encoder}.yaml]")
-        assert read_config(heir).meta_stage.epochs == epochs
+    for bases, epochs in (
+        ("mine, E/lite0", 9),
+        ("mine, E/lite1", 9),
+        ("E/lite0, mine", 9),
+        ("mine, E/lite0, E/vgg16", 4),
+    ):
+        heir.write_text(f"base: [{bases.replace('E/', '../encoder/')}]")
+        assert read_config(heir).meta_stage.epochs == epochs, bases
     mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite00: {meta_stage: {epochs: 9}}")
     with pytest.raises(UserError, match=r"mine.yaml:3: encoders.lite00: no such encoder; did you mean 'lite0'\?"):
         read_config(heir)
 
 
-def test_what_a_file_changes_with_an_encoder_of_its_base_counts(configs: Path) -> None:
-    """Unless a later encoder replaces it."""
-    change = "encoders: {resnet10: {meta_stage: {epochs: 8}}}"
-    recipe = configs / "mini/ssp.yaml"
-    recipe.write_text(f"base: [mini.yaml, ../model/ssp.yaml, ../encoder/resnet10.yaml]\n{change}")
-    assert [read("split0", "mini", "ssp", net).meta_stage.epochs for net in ("resnet10", "lite0")] == [8, 20]
+def test_what_a_file_changes_with_a_method_comes_after_both(configs: Path) -> None:
+    """Whichever is first; methods on it have it too, and its changes with an encoder come last."""
+    section = "methods:\n  symnet: {run: {seed: 9}, encoders: {lite0: {meta_stage: {epochs: 7}}}}"
+    (configs / "mini/mine.yaml").write_text(f"base: mini.yaml\n{section}")
     heir = configs / "mini/heir.yaml"
-    heir.write_text(f"base: [hsnet.yaml]\n{change}")
-    assert read_config(heir).meta_stage.epochs == 8
+    for bases in (["mine", "M/symnet"], ["M/symnet", "mine"], ["mine", "M/symnet_plus"]):
+        names = ", ".join(bases).replace("M/", "../model/")
+        heir.write_text(f"base: [{names}, ../encoder/lite0.yaml]")
+        config = read_config(heir)
+        assert (config.run.seed, config.meta_stage.epochs, config.meta_stage.views) == (9, 7, 2), bases
+    (configs / "mini/mine.yaml").write_text(f"base: mini.yaml\n{section.replace('symnet', 'simnet')}")
+    with pytest.raises(UserError, match=r"mine.yaml:3: methods.simnet: no such method; did you mean 'symnet'\?"):
+        read_config(heir)
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
@@ -428,7 +427,7 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> N
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args(["--print-config", *words, *overrides])
-    assert command_line.show(options)
+    assert command_line.print_config_if_asked(options)
     text = capsys.readouterr().out
     (tmp_path / "copy.yaml").write_text(text)
     config = command_line.read(options)
@@ -442,7 +441,7 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:
     words = ["--print-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
-    command_line.show(command_line.parser(None).parse_args(words))
+    command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
     lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
     source = {setting.partition(":")[0]: place for setting, _, place in lines}
     names = {setting.strip(): place for setting, _, place in lines}
@@ -461,7 +460,7 @@ def test_what_is_there_is_listed(capsys) -> None:
         command_line.parser(None).parse_args(["--list"])
     output = capsys.readouterr().out
     assert ended.value.code == 0 and "MODEL: abcdfss, bam, " in output and "NET: dinov2_vits14, " in output
-    own = ".*pascal_split0_resnet50, .*ssp, ssp_lite0, symnet, "
+    own = ".*pascal_split0_resnet50, .*ssp, symnet, "
     assert re.search(f"^  pascal, split0 to split3: {own}", output, re.MULTILINE)
     assert re.search("^  voc, split0: none$", output, re.MULTILINE)
 
@@ -471,7 +470,7 @@ def test_what_is_there_is_listed(capsys) -> None:
     [
         (["split1"], "cannot read this config"),
         (["split1", "pascal", "4"], "name a YAML file, or an experiment and a data set"),
-        (["config/mini/symnet.yaml", "--net", "vgg16"], "leave out --net vgg16"),
+        (["config/mini/mini_demo.yaml", "--net", "vgg16"], "leave out --net vgg16"),
         (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
     ],
 )
@@ -499,7 +498,7 @@ def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: 
 
 def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """It can parse what runs before the check: 3.7 is the oldest whose grammar ``ast`` knows."""
-    for script in (*ENTRY_POINTS, "hubconf.py", "util/__init__.py", "util/requirements.py"):
+    for script in (*ENTRY_POINTS, "util/__init__.py", "util/requirements.py"):
         if script.endswith(".py"):
             ast.parse((REPOSITORY / script).read_text(), feature_version=(3, 7))
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
@@ -529,14 +528,16 @@ def test_a_file_of_the_working_folder_has_bases_of_the_project(tmp_path: Path, m
     """Where the project is an installed package, ``train mine mini`` takes config/mini/mine.yaml there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config/mini").mkdir(parents=True)
-    (tmp_path / "config/mini/mine.yaml").write_text("base: [ssp.yaml, ../encoder/lite0.yaml]\ndata: {size: 97}\n")
-    (tmp_path / "config/mini/mini_split2_lite0.yaml").write_text("base: symnet_lite0.yaml\ndata: {fold: 2, size: 97}\n")
-    (tmp_path / "config/mini/ssp_lite0.yaml").write_text("base: mine.yaml\n")
+    bases = "base: [mini.yaml, ../model/{}.yaml, ../encoder/lite0.yaml]"
+    (tmp_path / "config/mini/mine.yaml").write_text(f"{bases.format('ssp')}\ndata: {{size: 97}}\n")
+    content = f"{bases.format('symnet')}\ndata: {{fold: 2, size: 97}}\n"
+    (tmp_path / "config/mini/mini_split2_lite0.yaml").write_text(content)
+    (tmp_path / "config/mini/ssp.yaml").write_text("base: mine.yaml\n")
     assert find_config("split2", "mini", None, "lite0") == Path("config/mini/mini_split2_lite0.yaml")
     assert [read("split2", "mini", method, "lite0").data.size for method in ("symnet", "ssp")] == [97, 97]
     found = find_config("mine", "mini")
     assert found == Path("config/mini/mine.yaml")
     config = read_config(found)
     assert config.data.size == 97 and config.model.backbone() == "timm/tf_efficientnet_lite0"
-    assert read_config("config/mini/ssp.yaml").data.size == 81  # the project's
-    assert read_config(find_config("config/mini/ssp.yaml", "mini")).data.size == 81
+    assert read_config("config/mini/mini_demo.yaml").data.size == 193  # the project's
+    assert read_config(find_config("config/mini/mini_demo.yaml", "mini")).data.size == 193

@@ -11,7 +11,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
 
-MINI = REPOSITORY / "config/mini/symnet.yaml"
+MINI = REPOSITORY / "config/mini/mini_demo.yaml"
 
 
 def write_config(folder: Path, text: str, name: str = "run.yaml", base: Path | None = MINI) -> Path:
@@ -102,7 +102,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("data: {classes: [cat, [dog]]}\n", 2, "data.classes[1]", "text"),
     ("test: {seeds: [1, 2.5]}\n", 2, "test.seeds[1]", "a whole number"),
     ("run: {precision: float16}\n", 2, "run.precision", "float32, tf32"),
-    ("data: {size: 470}\n", 2, "data.size = 470", "8k + 1", "nearest: 465, 473"),
+    ("data: {size: 470}\n", 2, "data.size = 470", "16k + 1", "nearest: 465, 481"),
     ("data: {size: 25}\n", 2, "data.size = 25", "at least 33"),
     ("data: {folds: 3}\n", 2, "data.folds = 3", "divide the number of classes, 8"),
     (
@@ -121,7 +121,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("test: {protocol: symnett}\n", 2, "test.protocol = 'symnett'", "did you mean 'symnet'?"),
     ("test: {seeds: []}\n", 2, "test.seeds"),
     ("model: {encoder: {backbone: resnet51}}\n", 2, "model.encoder.backbone = 'resnet51'", "did you mean 'resnet"),
-    ("model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n", 2, "model.scales = [12, 6, 3, 2]", "start at 13"),
+    ("model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n", 2, "model.scales = [12, 6, 3, 2]", "start at 7"),
     ("model: {correlation: {kind: conv4d}}\n", 2, "model.correlation = {'kind': 'conv4d'}", "one of pooled, conv4d"),
 ]
 

@@ -123,7 +123,6 @@ OF_METHODS = {
         "meta_stage": {"validate_seed": None},
     },
     "split1 mini hdmnet resnet10": {"base_stage": {"images": "fold", "validate_episodes": 500, "patience": 0}},
-    "split1 coco insid3 lite0": {"data": {"size": 473}},
     "split3 coco symnet vgg16": {"model": {"scales": None}, "protocols.symnet": {"episodes": 5000}},
     "split3 pascal symnet vgg16": {"protocols.symnet": {"episodes": 1000, "query": "sequential"}},
     "split0 isic ssp resnet50": {"test": {"protocol": "crossdomain"}},

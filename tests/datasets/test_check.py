@@ -11,6 +11,7 @@ import torch
 
 from tests.datasets.printed import assert_done
 from tests.helpers.paths import REPOSITORY
+from util.config.compose import find_config, methods
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.index import load_index
@@ -60,7 +61,7 @@ def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
     for text in (
         "0 of 1 experiments can be run",
         f"python prepare.py mini --out {tmp_path / 'nowhere'}",
-        "python prepare.py weights resnet18",
+        "--set model.encoder.weights=torchvision",
     ):
         assert text in outcome.output
 
@@ -96,7 +97,7 @@ def few_configs(project: Path) -> Path:
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = check.experiments()
-    assert len(paths) == 76
+    assert len(paths) == 4 * len(methods())
     monkeypatch.setattr(check, "experiments", lambda: [*paths[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
     for text in ("0 of 3 experiments can be run", "MISSING config", "MISSING data data/mini"):
@@ -121,7 +122,7 @@ def on_mini(mini_root: Path, few_configs: Path, monkeypatch: pytest.MonkeyPatch)
 def test_experiment_and_data_set_name_a_config(prepare, on_mini: list[str], mini_root: Path) -> None:
     command = f"NET=resnet10 sh train.sh split2 mini 0 --set data.root={mini_root} --set "
     assert command in prepare(*on_mini).output
-    assert "--model" in prepare("check", "config/mini/symnet.yaml", "--model", "ssp").error
+    assert "--model" in prepare("check", "config/mini/mini_demo.yaml", "--model", "ssp").error
 
 
 @pytest.mark.parametrize(("name", "net"), [("bam", "timm/test_vit"), ("symnet_plus", "resnet10")])
@@ -147,7 +148,7 @@ def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(shared: Path,
 
 def test_a_list_file_of_others_is_counted(prepare, on_mini: list[str], mini_root: Path, tmp_path: Path) -> None:
     changes = [f"data.root={mini_root}", "data.min_pixels=100", f"data.cache={tmp_path}"]
-    data = read_config(REPOSITORY / "config/mini/prototype.yaml", [*changes, "data.fold=2"]).data
+    data = read_config(find_config("split2", "mini", "prototype"), changes).data
     images = MAKERS["test"](load_index(data, "test"), Fold.of(data), data)
     names = [images.index.names[row] for row in images.queries][1:]
     file = tmp_path / "list.txt"

@@ -83,7 +83,7 @@ def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_
         (("--folds", 9), "fold_classes must name"),
         (("--images", "nowhere"), "does not exist"),
         (("--masks", "nowhere"), "does not exist"),
-        (("--classes", "nowhere"), "cannot read the class names"),
+        (("--classes", "nowhere.txt"), "cannot read the class names"),
     ],
 )
 def test_bad_input_is_one_line_and_no_config(

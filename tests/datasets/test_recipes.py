@@ -19,7 +19,7 @@ from tests.datasets import class_trees as trees
 from tests.datasets.class_trees import SIDE, runs, save, save_photo
 from tests.datasets.printed import assert_done, assert_refused, list_lines, masks_digest
 from tests.helpers.outcome import Outcome
-from tests.helpers.paths import REPOSITORY
+from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
 from util.data.lists.image_list import test_list as list_of_tests
@@ -277,5 +277,5 @@ def test_tables_of_published_classes_and_a_number_of_episodes_by_fold() -> None:
     assert len(read_table("pascal_part/classes.csv")) == 56
     assert len(read_table("lvis92i/classes.csv")) == 920
     episodes = "protocols.matcher.episodes=[2500, 959, 2500, 2500]"
-    config = read_config(REPOSITORY / "config/pascal/multiprototype_lite0.yaml", ["data.fold=1", episodes])
+    config = read_config(find_config("split1", "pascal", "multiprototype"), [episodes])
     assert config.protocols["matcher"].number(config.data.fold) == 959

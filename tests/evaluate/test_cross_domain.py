@@ -8,10 +8,10 @@ import pytest
 
 from tests.datasets import class_trees as trees
 from tests.helpers.outcome import run_script
+from tests.helpers.scored import score
 from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.engine import SHIPPED
-from util.evaluate.testing import test as run_test
 from util.files.errors import UserError
 from util.report.paper_table import table
 from util.run import checkpoint
@@ -40,7 +40,7 @@ def test_a_test_on_a_prepared_set_and_its_table(
         "protocols.crossdomain.side=33",
         "protocols.crossdomain.episodes=4",
     ]
-    (result,) = run_test(read_config(find_config("split0", "chestxray", "prototype", "resnet10"), overrides))
+    (result,) = score(read_config(find_config("split0", "chestxray", "prototype", "resnet10"), overrides))
     stated = (result["protocol"], result["novel"], result["list_images"])
     assert stated == ("crossdomain", {"1": "lung"}, 5)
     file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"

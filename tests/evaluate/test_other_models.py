@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from model.registry import models
+from tests.helpers.scored import score
+from tests.helpers.trained import train_base, train_meta
 from util.config.compose import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
-from util.evaluate.testing import test as score
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.context import make_run_context, with_data
@@ -26,7 +27,6 @@ from util.run.network import build_model
 from util.run.processes import ProcessGroup
 from util.run.run import Run
 from util.run.weights import TRAINING_FREE, load_checkpoint
-from util.train.stages import train_base, train_meta
 
 CLASSES = {name: models()[name] for name in methods() if name in models() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size
@@ -57,8 +57,8 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) ->
     short = config(model)
     cls = CLASSES[model]
     if cls.has_base_stage:
-        assert train_base(short, resume=False, overwrite=False) == 0
-    assert train_meta(short, resume=False, overwrite=False) == 0
+        assert train_base(short) == 0
+    assert train_meta(short) == 0
     check_training(short)
     check_results(short, model)
     if cls.shots_share_weights:

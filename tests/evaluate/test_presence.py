@@ -12,7 +12,9 @@ import yaml
 
 from tests.evaluate.quick import PROTOTYPE, lines
 from tests.helpers.close import close
+from tests.helpers.scored import score
 from tests.model.small import drawn_episode, small_model
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.evaluate.calibrate import Collected, FoundMask, calibrate, fit_logistic
 from util.evaluate.calibration import (
@@ -27,7 +29,6 @@ from util.evaluate.calibration import (
     sigmoid,
 )
 from util.evaluate.schema import MANIFEST, RESULT, read_result
-from util.evaluate.testing import test as score
 from util.files.errors import UserError
 from util.files.typecheck import convert
 from util.report.result_table import score_table
@@ -190,7 +191,7 @@ CALIBRATED = sorted(path.stem.removesuffix("_lite0") for path in SHIPPED.glob("*
 @pytest.mark.parametrize(("model", "other"), list(zip(CALIBRATED, reversed(CALIBRATED))))
 def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Path, caplog) -> None:
     """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
-    path = f"config/pascal/{model}_lite0.yaml"
+    path = find_config("split0", "pascal", model, "lite0")
     sizes = ["run.folder=/no/folder", "data.size=33"]
     context = make_run_context(read_config(path, sizes))
     network = build_model(context.config, context.text_width)

@@ -1,13 +1,12 @@
 """Protocols share a pass of the network, and features of images, only where no setting that decides them differs."""
 
 from dataclasses import field, fields, make_dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.helpers.paths import REPOSITORY
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import EPISODES, LIST, NUMBER, SCORE, VIEW, ProtocolSettings
 from util.evaluate.jobs import passes
@@ -51,7 +50,7 @@ def test_every_setting_states_what_it_decides(what: str) -> None:
 
 
 def _view(protocol: ProtocolSettings) -> Any:
-    return view_of(read_config(Path(REPOSITORY, "config/mini/ssp.yaml")), protocol)
+    return view_of(read_config(find_config("split0", "mini", "ssp")), protocol)
 
 
 def test_no_setting_is_without_that_statement() -> None:

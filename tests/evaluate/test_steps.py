@@ -9,13 +9,13 @@ import torch
 
 from tests.evaluate.quick import lines
 from tests.helpers.close import close
+from tests.helpers.scored import score
 from util.config.read import read_config
 from util.data.episodes import TrialDataset, collate
 from util.evaluate import refine
 from util.evaluate.jobs import TestJob, build_test_jobs
 from util.evaluate.refine import refined
 from util.evaluate.steps import WithEdges
-from util.evaluate.testing import test as score
 from util.run.data import trials
 from util.run.processes import ProcessGroup
 

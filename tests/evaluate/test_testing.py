@@ -9,6 +9,7 @@ import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from tests.helpers import spawned
+from tests.helpers.scored import score
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config
@@ -19,7 +20,6 @@ from util.evaluate import testing
 from util.evaluate.evaluate import run_pass
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test
-from util.evaluate.testing import test as score
 from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.report.compare import compare

@@ -10,10 +10,10 @@ import predict  # noqa: F401
 import prepare  # noqa: F401
 import test  # noqa: F401
 import train  # noqa: F401
-import train_base  # noqa: F401
 from model import registry
 from tests.helpers import narrow  # noqa: F401
-from util import cli, page  # noqa: F401
+from util import cli  # noqa: F401
+from util.files import pages  # noqa: F401
 
 registry.models()
 torch.set_num_threads(1)

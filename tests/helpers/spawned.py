@@ -118,13 +118,13 @@ def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:
 
 
 def fork_scripts() -> None:
-    """Let the launcher fork the scripts that it starts; for ``before``, in a process where all is imported already."""
-    launch = importlib.import_module("util.launch.launch")
-    launch._run_alone = _fork
+    """Let ``reproduce.sh`` fork its commands; for ``before``, in a process where all is imported already."""
+    experiments = importlib.import_module("util.launch.experiments")
+    experiments.run_to_end = _fork
 
 
-def _fork(words: list[str]) -> int:
-    """Run ``python script ...`` in a fork of this process and return its exit code."""
+def _fork(words: list[str], environment: dict[str, str]) -> int:
+    """Run ``python ...`` in a fork of this process and return its exit code."""
     child = multiprocessing.get_context("fork").Process(target=_become, args=(words[1:],))
     child.start()
     child.join()
@@ -132,12 +132,19 @@ def _fork(words: list[str]) -> int:
 
 
 def _become(words: list[str]) -> None:
+    """Be ``python`` with words that name a script, or a module of the launcher after ``-m``."""
     sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
+    if words[0] != "-m":
+        runpy.run_path(words[0], run_name="__main__")
+        return
+    sys.argv = words[1:]
+    cli.heed_stops()
+    cli.main(importlib.import_module(words[1]).main)
 
 
 def _run(words: list[str], folder: str, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     """Become the script: its streams, its words, its environment."""
+    assert {*PRELOAD} <= sys.modules.keys(), f"an import of {PRELOAD} fails, of which multiprocessing says nothing"
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -145,12 +152,6 @@ def _run(words: list[str], folder: str, environment: dict[str, str], before: Cal
     sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
     os.environ.update(environment)
     os.chdir(REPOSITORY)
-    sys.argv = words
     if before is not None:
         before()
-    if words[0] == "-m":  # a launcher; run as a copy it would not be what ``before`` has changed
-        sys.argv = words[1:]
-        cli.heed_stops()
-        cli.main(importlib.import_module(words[1]).main)
-    else:
-        runpy.run_path(words[0], run_name="__main__")
+    _become(words)

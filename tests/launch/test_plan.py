@@ -1,25 +1,21 @@
-"""The plan of ``reproduce.sh --dry-run``: stages and memory, and all that stops it."""
+"""The plan of ``reproduce.sh --dry-run``: stages, and all that stops it."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.paths import REPOSITORY
 from tests.launch.conftest import as_options
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.files.errors import EXIT_USER_ERROR
-from util.launch.plan import training_pass
-from util.launch.reproduce import memory_problem
-from util.launch.tasks import StageTask
 from util.run import checkpoint
 from util.run.run import LAST
-from util.train.benchmark_pass import BenchmarkPass
 
 
 def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tmp_path: Path, typed):
     """On a machine without eight GPUs; a base stage is there, begun with other settings."""
     base = tmp_path / "runs/mini_split0_resnet10/base"
-    config = to_dict(read_config(REPOSITORY / "config/mini/symnet.yaml", ["base_stage.epochs=9"]))
+    config = to_dict(read_config(find_config("split0", "mini"), ["base_stage.epochs=9"]))
     content = {"stage": "base", "config": config, "weights": {}, "schedule": {"steps": 40}, "progress": {"step": 10}}
     checkpoint.save(base / LAST, content)
     before = sorted((tmp_path / "runs").rglob("*"))
@@ -54,15 +50,3 @@ def check_plan(lines: list[str]) -> None:
 def row_of_plan(line: str) -> list[str]:
     """Return the cells of a row, without config and disk."""
     return [cell.strip() for cell in line.split("|")[2:7]]
-
-
-def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = read_config(mini_yaml("ssp"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    case = training_pass(StageTask(config, "meta", 1, Path()))
-    assert case.batch == 2 and memory_problem(case, "cpu") == ""
-
-    def full(*_: object) -> None:
-        raise MemoryError("1 GiB")
-
-    monkeypatch.setattr(BenchmarkPass, "run", full)
-    assert "meta_stage.batch" in memory_problem(case, "cpu")

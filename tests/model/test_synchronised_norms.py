@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.registry import build
 from tests.helpers.narrow import NARROW
 from util.run.network import prepare_network, synchronise_norms
+from util.run.processes import ProcessGroup
 
 
 @pytest.mark.parametrize("learns", [True, False])
@@ -51,7 +52,7 @@ def _gradients(learner: nn.Module, images: torch.Tensor) -> dict[str, torch.Tens
 def _write_gradients_of_a_share(rank: int, folder: Path, images: torch.Tensor, device: torch.device) -> None:
     """Be one of two processes on one GPU, which NCCL does not serve; write the gradients, which both exchange."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    prepared = prepare_network(_a_network(device), device, processes=2)
+    prepared = prepare_network(_a_network(device), device, trained_by=ProcessGroup(rank, 2, device))
     gradients = _gradients(prepared.learner, images.chunk(2)[rank].to(device))
     torch.save(gradients, folder / f"{rank}.pt")
     distributed.destroy_process_group()

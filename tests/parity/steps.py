@@ -33,10 +33,10 @@ from util.data.words.text import read_vectors
 from util.run.folder import RunFolder
 from util.run.network import build_model, prepare_network
 from util.run.processes import join
-from util.train import hooks
+from util.train import bookkeeping
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import train
+from util.train.trainer import run_steps
 
 FOLDER = SHARED / "parity/steps"
 RUNS = ("bam_meta", "bam_base", "hdmnet_meta", "symnet_meta")  # whole, in float64
@@ -192,8 +192,8 @@ def _first_step(
         network.freeze_norms()
     with join("cpu", "the stage") as world:
         optimizers = build_optimizers(network.param_groups(), settings.optimizers)
-        training = hooks.Training(
-            prepared=prepare_network(network, world.device, "float32", False, processes=1),
+        training = bookkeeping.Training(
+            prepared=prepare_network(network, world.device),
             optimizers=optimizers,
             ema=EMA(network, settings.ema_decay),
             stage=settings,
@@ -209,7 +209,7 @@ def _first_step(
                 parameter.requires_grad_(False)  # now that the optimisers have it
         batches = iter([batch])
         try:
-            train(training, batches, None, seed=0)
+            run_steps(training, batches, None, seed=0)
         except StopIteration:  # there is no second batch
             assert training.progress.step == 1
     return noted, training.progress.totals["total"]

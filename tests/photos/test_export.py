@@ -173,6 +173,8 @@ def _check_precision(folder: Path, output: str, precision: str) -> None:
     assert f"in {precision}, its probabilities differ from those of predict.py" in output
     facts = read_json(folder / "export.json", "", "")
     assert facts["precision"] == precision
+    places = [facts["checkpoint"], *(source for known in facts["classes"] for source in known["supports"])]
+    assert not any("/" in place for place in places)
     assert facts["difference"] <= {"float32": exporting.MAX_DIFFERENCE, "bf16": exporting.MAX_IN_HALF}[precision]
 
 

@@ -40,6 +40,7 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
     assert far_cat.score == pytest.approx(prediction.probability[0, 0, 3], abs=1e-6)
     with pytest.raises(UserError):
         prediction.save(tmp_path)
+    assert [row["parts"] for row in prediction.summary()] == [2, 1]
     record, mask, *_ = prediction.save(tmp_path, "frame.1")
     assert mask.name == "frame.1_mask.png" and mask.is_file()
     runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]

@@ -1,20 +1,16 @@
 """Plain rows: one a result, one an episode, whose columns and sums are those of the result."""
 
 import csv
-import re
-import statistics
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import counts
 from util.evaluate.mask_metrics import METRICS, Metric
 from util.files.errors import UserError
 from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, add_to_file, episode_table, result_table
 
 # Output and score of the rows of a table, for each number of shots
-FIGURES = [("final", "miou"), ("network", "miou"), ("final", "fb_iou")]
 
 
 def rows_of(table) -> list[dict[str, str]]:
@@ -129,63 +125,6 @@ def test_a_file_with_a_short_line_is_left_as_it_is(leave, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="line 3 has 1 cells"):
         add_to_file(table, file)
     assert file.read_text() == content
-
-
-def kept_results(**wanted: str) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the rows of ``results/pascal.csv`` with some values, by method, run, fold, shots and output."""
-    with (REPOSITORY / "results/pascal.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if wanted.items() <= row.items()]
-    return {(row["method"], row["run"], row["fold"], row["shot"], row["output"]): row for row in rows}
-
-
-def documented(*headings: str) -> list[list[str]]:
-    """Return the cells of the rows of the table of ``docs/results.md`` whose header has these columns."""
-    for block in (REPOSITORY / "docs/results.md").read_text().split("\n\n"):
-        header, *rows = map(markdown_cells, block.splitlines())
-        if {*headings} <= {*header}:
-            return rows[1:]
-    raise AssertionError(f"docs/results.md: no table with the columns {headings}")
-
-
-def markdown_cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("|")[1:-1]]
-
-
-def numbers(cell: str) -> list[str]:
-    return re.findall(r"\d+\.\d", cell)
-
-
-def test_the_documented_figures_of_four_folds_are_those_of_the_file():
-    found = kept_results(encoder="EfficientNet-Lite0", method="Pocket", mark="edges")
-    places = [(shot, *place) for shot in ("1", "5") for place in FIGURES]
-    for cells, (shot, output, score) in zip(documented("fold 0", "fold 3", "mean"), places, strict=True):
-        names = [("Pocket", f"pascal_split{fold}_pocket_lite0", str(fold), shot, output) for fold in range(4)]
-        values = [found[name][score] for name in names]
-        assert cells[1:5] == values
-        mean = statistics.mean(map(float, values))
-        assert float(numbers(cells[5])[0]) == pytest.approx(mean, abs=0.0501)  # of values with more digits
-
-
-def test_the_documented_figures_of_longer_trainings_are_those_of_the_file():
-    found = kept_results(method="Pocket", fold="0")
-    for encoder, _, seed, one_shot, five_shot in documented("`NET=`", "steps", "seed", "1-shot", "5-shot"):
-        name = encoder.strip("`")
-        run = f"pascal_split0_pocket_{name}" + (f"_seed{seed}" if name == "lite0" else "")
-        output = "final" if name == "lite0" else "network"  # lite2 was tested with edges
-        scores = [found["Pocket", run, "0", shot, output]["miou"] for shot in ("1", "5")]
-        assert [one_shot, five_shot] == scores
-
-
-def test_the_documented_figures_of_methods_are_those_of_the_file():
-    every = kept_results(encoder="EfficientNet-Lite0", fold="0", shot="1", precision="float32")
-    plain = [row for row in every.values() if row["mark"] in ("", "quick")]
-    known = {row["method"].removesuffix(" baseline"): row for row in plain}
-    rows = documented("method", "px", "mIoU", "minus SSP")
-    for method, _, _, miou, *_ in rows:
-        row = known.pop(method.partition(" (")[0].removesuffix(" baseline"))
-        assert row["miou"] == miou
-    assert len(rows) > 10
-    assert not known
 
 
 @pytest.mark.parametrize("made", [result_table, episode_table])

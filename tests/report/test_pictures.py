@@ -17,18 +17,18 @@ from PIL import Image
 from model.baselines.prototype import PrototypeBaseline
 from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
+from tests.helpers.scored import score
 from util.config.settings import Config
 from util.evaluate.evaluate import FINAL
 from util.evaluate.kept import Kept, KeptPredictions, read_predictions
 from util.evaluate.metrics import iou_of
 from util.evaluate.schema import read_result
 from util.evaluate.test import Test
-from util.evaluate.testing import test as score
 from util.files.errors import UserError
 from util.report import pictures as module
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 from util.report.pictures import draw_episodes, side_by_side
-from util.report.show import show
+from util.report.show import show_results
 from util.run.processes import ProcessGroup
 
 EPISODES = {0: 40, 7: 25}
@@ -130,7 +130,7 @@ def config(mini_yaml):
 def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: Path, capsys):
     score(config(PROTOTYPE, "test.pictures=2"), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
-    show([folder / "result.json"])
+    show_results([folder / "result.json"])
     height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
     assert height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
     check_page(folder / "pictures", lines(folder))
@@ -148,7 +148,7 @@ def test_results_whose_photos_are_gone_keep_their_tables(config, mini_root: Path
     score(config(PROTOTYPE, "test.pictures=1", f"data.root={root}", *FEW))
     path = tmp_path / "runs/tiny/test/symnet_quick/result.json"
     shutil.rmtree(root)
-    show([path])
+    show_results([path])
     output = capsys.readouterr().out
     assert "| final" in output and "protocol" not in output
     assert f"no pictures of episodes: {root}" in output

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
+from tests.helpers.scored import score
 from util.config.read import read_config
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.test import Test
-from util.evaluate.testing import test as score
 from util.evaluate.titles import title
 from util.report.paper_table import table
 from util.report.result_table import protocol_table

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers import spawned
+from tests.helpers.trained import train_meta
 from util.config.read import read_config
 from util.data.lists.index import load_index
 from util.evaluate.evaluate import run_pass
@@ -20,7 +21,6 @@ from util.run.context import make_run_context
 from util.run.data import images_for_test, validation_episodes
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
-from util.train.stages import train_meta
 
 SSP = "ssp"
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite(long, last: Path) -> None:
     config = read_config(long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}}, data={"workers": 1}))
     before = {*active_children()}  # of other tests
     with pytest.raises(UserError, match=r"^step .*not finite.*learning rate") as caught:
-        train_meta(config, resume=False, overwrite=False)
+        train_meta(config)
     assert not last.exists() or loadable(last)
     assert caught.tb and {*active_children()} <= before  # the error that is kept keeps no loader process
 
@@ -126,6 +126,6 @@ def test_two_runs_at_once_into_one_folder(long, last: Path) -> None:
     spawned.wait_for(last.exists, first)
     for overwrite, said in ((True, "another run is writing here"), (False, "--resume")):
         with pytest.raises(UserError, match=said):
-            train_meta(read_config(path), resume=False, overwrite=overwrite)
+            train_meta(read_config(path), overwrite=overwrite)
     first.signal(signal.SIGINT)
     assert first.code == 130 and loadable(last)

@@ -15,6 +15,7 @@ from model.registry import models
 from model.tensors.mask import Mask
 from model.tensors.ops import bin_means
 from tests.model.small import drawn_episode, small_model
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.run import device
@@ -149,7 +150,7 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
 ) -> None:
     a_card(monkeypatch, capability)
     changes = [] if asked is None else [f"run.precision={asked}"]
-    config = read_config("config/mini/ssp.yaml", changes)
+    config = read_config(find_config("split0", "mini", "ssp"), changes)
     assert device.precision_of_training(config, place) == training
     assert device.precision_of_test(config, place) == test
     in_fp16 = read_config(config.source, [*changes, "test.precision=fp16"])

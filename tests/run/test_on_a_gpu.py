@@ -10,28 +10,28 @@ from PIL import Image
 
 from photos import Segmenter
 from tests.helpers.narrow import NARROW
+from tests.helpers.scored import score
+from tests.helpers.trained import train_stage
 from util.config.read import read_config
 from util.config.settings import Config
 from util.evaluate.calibrate import calibrate
-from util.evaluate.testing import test as run_test
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.train import hooks
-from util.train.stages import train_stage
+from util.train import bookkeeping
 
 pytestmark = pytest.mark.train
 
 
 def interrupt_at_once(monkeypatch) -> None:
     """Let a training have its signal before its first step."""
-    enter = hooks.Interrupt.__enter__
+    enter = bookkeeping.Interrupt.__enter__
 
     def at_once(self):
         enter(self)
         self.requested = True
         return self
 
-    monkeypatch.setattr(hooks.Interrupt, "__enter__", at_once)
+    monkeypatch.setattr(bookkeeping.Interrupt, "__enter__", at_once)
 
 
 def on_cpu(path: Path) -> bool:
@@ -66,15 +66,15 @@ def waits_in(gpu, *places: str) -> dict[str, int]:
 def test_both_stages_their_resumption_tests_and_predictions(
     path: Path, tmp_path: Path, mini_root: Path, gpu, monkeypatch
 ):
-    assert train_stage("base", read_config(path), resume=False, overwrite=False) == 0
+    assert train_stage("base", read_config(path)) == 0
     with monkeypatch.context() as patched:
         interrupt_at_once(patched)
-        assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 130
+        assert train_stage("meta", read_config(path)) == 130
     if gpu:
         gpu.waits.clear()
-    assert train_stage("meta", read_config(path), resume=True, overwrite=False) == 0
+    assert train_stage("meta", read_config(path), resume=True) == 0
     if gpu:  # one wait for the one step that was left
-        waits = waits_in(gpu, "util/train/trainer", "util/train/hooks")
+        waits = waits_in(gpu, "util/train/trainer", "util/train/bookkeeping")
         assert sum(waits.values()) == 1, waits
     folder = tmp_path / "runs/tiny/meta"
     assert on_cpu(folder / "best.pth")
@@ -91,17 +91,17 @@ def check_tests(path: Path, gpu) -> None:
 
     if gpu:
         gpu.waits.clear()
-    (result,) = run_test(config("test.metrics=[boundary_iou]", "test.pictures=0"))
+    (result,) = score(config("test.metrics=[boundary_iou]", "test.pictures=0"))
     if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
         waits = waits_in(gpu, "util/evaluate/evaluate")
         assert sum(waits.values()) <= 6, waits
     tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
     assert result["precision"] == "float32" and result["per_seed"]
-    run_test(config("test.cache_gib=0.1"))
-    run_test(config("test.edges=true", "run.precision=bf16"))
-    run_test(config("test.edges=true"), protocols=["presence"])
-    run_test(config(), protocols=["2way"])
+    score(config("test.cache_gib=0.1"))
+    score(config("test.edges=true", "run.precision=bf16"))
+    score(config("test.edges=true"), protocols=["presence"])
+    score(config(), protocols=["2way"])
 
 
 def check_prediction(weights: Path, mini_root: Path) -> None:
@@ -131,8 +131,8 @@ def test_pocket(mini_yaml, gpu) -> None:
         model={"encoder": {"backbone": NARROW, "weights": None}},
         meta_stage=SHORT,
     )
-    assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 0
-    (result,) = run_test(read_config(path))
+    assert train_stage("meta", read_config(path)) == 0
+    (result,) = score(read_config(path))
     bf16 = "bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert (result["training"][0]["precision"], result["precision"]) == (bf16, "float32")
 
@@ -145,6 +145,6 @@ def test_fp16_and_calibration(mini_yaml, gpu) -> None:
         model={"encoder": {"backbone": "timm/test_resnet", "weights": None}},
         data={"shot": 2},
     )
-    assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 0
+    assert train_stage("meta", read_config(path)) == 0
     with contextlib.suppress(UserError):  # a network of two steps tells nothing apart
         calibrate(read_config(path, ["test.episodes=6"]))

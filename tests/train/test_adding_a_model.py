@@ -13,19 +13,19 @@ import yaml
 import model
 from model import contract, registry
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.scored import score
+from tests.helpers.trained import train_meta
 from util.config import compose
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import Config
-from util.evaluate.testing import test as score
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.network import build_model
 from util.run.run import Run
 from util.run.weights import fill_encoder
-from util.train import hooks
+from util.train import bookkeeping
 from util.train.optim import build_optimizers
-from util.train.stages import train_meta
 
 CODE = '''
 """A toy: two pixel-wise layers, weighed by the supports' mean colour."""
@@ -133,13 +133,13 @@ def test_a_model_of_one_file_and_one_yaml_trains_resumes_and_is_tested(toy: Path
     """In fp16, whose scale a checkpoint keeps, with two optimisers and clipped gradients; it dies after an epoch."""
     config = read_config(toy, ["run.precision=fp16", "meta_stage.clip_grad_norm=1.0"])
     before = build_model(config, text_width=0).state_dict()
-    assert train_meta(config, resume=False, overwrite=False) == 0
+    assert train_meta(config) == 0
     folder = Run(config).folder("meta")
     unbroken = weights_of(folder)
     unchanged = {name for name, tensor in unbroken.items() if torch.equal(tensor, before[name])}
     assert unchanged == {name for name in unbroken if name.startswith("still")}
     die_after_an_epoch(config, monkeypatch)
-    assert train_meta(config, resume=True, overwrite=False) == 0
+    assert train_meta(config, resume=True) == 0
     torch.testing.assert_close(weights_of(folder), unbroken, rtol=0, atol=0)
     assert json.loads((folder / "metrics.json").read_text())["finished"]
     (result,) = score(config)
@@ -149,9 +149,9 @@ def test_a_model_of_one_file_and_one_yaml_trains_resumes_and_is_tested(toy: Path
 def die_after_an_epoch(config: Config, monkeypatch) -> None:
     """Train anew to the end of the first epoch, whose checkpoint holds the state of the optimisers."""
     with monkeypatch.context() as patched:
-        patched.setattr(hooks, "patience_spent", lambda training: training.progress.step == 2 and 1 / 0)
+        patched.setattr(bookkeeping, "patience_spent", lambda training: training.progress.step == 2 and 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            train_meta(config, resume=False, overwrite=True)
+            train_meta(config, overwrite=True)
     content = checkpoint.read(Run(config).folder("meta") / "last.pth").entries
     assert content["optimizers"]["main"]["state"] and content["optimizers"]["other"]["state"]
     assert content["scaler"]["scale"] > 1

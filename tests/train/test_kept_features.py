@@ -8,6 +8,7 @@ import torch
 
 from model.episode import Episode
 from tests.helpers.close import all_close
+from tests.helpers.trained import train_meta
 from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
@@ -18,7 +19,6 @@ from util.run.data import meta_stage_data
 from util.run.processes import ProcessGroup
 from util.run.run import LAST, Run
 from util.train import stages
-from util.train.stages import train_meta
 
 pytestmark = pytest.mark.train
 ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}
@@ -43,7 +43,7 @@ def config(mini_yaml):
 
 def weights_after(config) -> dict[str, torch.Tensor]:
     """Return the weights after the training of a config."""
-    assert train_meta(config, resume=False, overwrite=False) == 0
+    assert train_meta(config) == 0
     return checkpoint.read(Run(config).folder("meta") / LAST).entries["weights"]
 
 
@@ -89,4 +89,4 @@ REFUSED |= {"model.encoder.learn.parts=[4]": "meta_stage.views has no effect: SC
 @pytest.mark.parametrize("override", REFUSED)
 def test_settings_that_cannot_keep_features_are_refused(config, override: str) -> None:
     with pytest.raises(UserError, match=REFUSED[override]):
-        train_meta(config("refused", override, model="sccan", cache_gib=1.0), resume=False, overwrite=False)
+        train_meta(config("refused", override, model="sccan", cache_gib=1.0))

@@ -25,9 +25,9 @@ from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup
 from util.run.run import BEST, LAST, METRICS
-from util.train import hooks
+from util.train import bookkeeping
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import train
+from util.train.trainer import run_steps
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
@@ -77,7 +77,7 @@ class Run:
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
         network = Line()
-        self.training = hooks.Training(
+        self.training = bookkeeping.Training(
             prepared=prepare_network(network, WORLD.device),
             optimizers=build_optimizers(network.param_groups(), settings.optimizers),
             ema=EMA(network, settings.ema_decay),
@@ -106,12 +106,12 @@ class Run:
         )
         validate = self._validate if self.training.stage.validate_every else None
         with closing(self.training.folder), suppress(Stopped):
-            train(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
+            run_steps(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
         return self
 
     def resume(self) -> Run:
         """Train on from the last checkpoint."""
-        hooks.resume(self.training, allow_changes=False)
+        bookkeeping.resume(self.training, allow_changes=False)
         return self.fit()
 
     @property
@@ -169,7 +169,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, b
 
     def score(step: int) -> float:
         if step == 12:
-            watch = hooks.Watch(run.training, batches_left)
+            watch = bookkeeping.Watch(run.training, batches_left)
             for batch in range(5):
                 validated_batches.append(batch)
                 if batch == 1:
@@ -222,7 +222,7 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
 def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: signal.Handlers) -> None:
     restored = signal.signal(signal.SIGHUP, before)
     try:
-        with hooks.Interrupt() as interrupt:
+        with bookkeeping.Interrupt() as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.requested == (before != signal.SIG_IGN) and signal.getsignal(signal.SIGHUP) == before
     finally:

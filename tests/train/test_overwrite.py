@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.run import checkpoint, run_folder
+from util.run import checkpoint
+from util.run import folder as run_folder
 from util.run.run import BEST, Run
-from util.train.stages import train_meta
 
 pytestmark = pytest.mark.train
 
@@ -28,7 +29,7 @@ REPLACED = {"test/own", "test/own_last", "test_5shot/own"}
 def test_tests_of_replaced_weights_are_in_no_table(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the command is killed as soon as the first file of the training has gone."""
     run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
-    assert train_meta(run.config, resume=False, overwrite=False) == 0
+    assert train_meta(run.config) == 0
     photos = checkpoint.read(run.folder("meta") / BEST).facts.photos
     index = load_index(run.config.data, "train")
     assert photos and photos <= {index.photo_digest(row) for row in range(len(index))}
@@ -42,6 +43,6 @@ def test_tests_of_replaced_weights_are_in_no_table(mini_yaml, tmp_path: Path, mo
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(run_folder, "_delete", killed)
-        train_meta(run.config, resume=False, overwrite=True)
+        train_meta(run.config, overwrite=True)
     assert {name for name in STATED if (folder / name / DISCARDED).exists()} == REPLACED
     assert {name for name in STATED if (folder / name / RESULT).exists()} == STATED.keys() - REPLACED

@@ -9,17 +9,17 @@ import pytest
 from model import contract, registry
 from model.contract import FewShotModel, Output, register
 from model.ssp.ssp import SSP
+from tests.helpers.scored import score
+from tests.helpers.trained import train_meta
 from util.config.compose import find_config
 from util.config.read import from_dict, read_config, to_dict
 from util.evaluate.schema import RESULT, read_results
 from util.evaluate.test import Test
-from util.evaluate.testing import test as score
 from util.report.rows import row_name
 from util.report.verify import DIFFERS, checks_of
 from util.run import checkpoint
 from util.run.network import build_model
 from util.run.run import Run
-from util.train.stages import train_meta
 
 SHORT = {"epoch_length": 8, "validate_episodes": 2}
 FAST = {"episodes": 2, "seeds": [0], "pictures": 0}
@@ -63,7 +63,7 @@ def test_a_subclass_is_what_trains_and_what_is_tested(mini_yaml, monkeypatch: py
     path = mini_yaml("ssp", meta_stage=SHORT, test=FAST)
     config = read_config(path, ["model.name=ssp_dim", "run.name=dim"])
     assert type(build_model(config, text_width=0)) is Dim
-    assert train_meta(config, resume=False, overwrite=False) == 0
+    assert train_meta(config) == 0
     folder = Run(config).folder("meta")
     assert "method: SSP (ssp_dim), model.name ssp_dim, class Dim of" in "\n".join(
         (folder / "log.txt").read_text().splitlines()[:2]

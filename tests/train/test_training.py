@@ -17,6 +17,7 @@ from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.trained import train_base, train_meta, train_stage
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
@@ -27,7 +28,7 @@ from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
 from util.run.run import BEST, Run
 from util.run.weights import fill_encoder, init_network
-from util.train import hooks, stages
+from util.train import bookkeeping, stages
 from util.train.check import prepare_command
 from util.train.optim import EMA, WARM_UP, StepSchedule
 from util.train.trainer import optimiser_step
@@ -50,11 +51,11 @@ def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_
     for name in ("meta_stage_data", "base_stage_data"):
         monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
-    with pytest.raises(UserError, match=rf"base/best.pth: the base stage's .* python train_base.py {path}"):
-        stages.train_meta(read_config(path), resume=False, overwrite=False)
+    with pytest.raises(UserError, match=r"base/best.pth: the base stage's .*--stage base"):
+        train_meta(read_config(path))
     config = read_config(mini_yaml(model=GONE))
     with pytest.raises(UserError, match=r"gone.pth: these weights do not exist; .*initmodel/README.md .* NET=lite0"):
-        stages.train_base(config, resume=False, overwrite=False)
+        train_base(config)
     other = read_config(mini_yaml("ssp", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini \d"):
         init_network(Run(other), "meta", resume=False)
@@ -106,7 +107,7 @@ def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, mon
         network = WithNorm(config.model, model.task)
         monkeypatch.setattr(stages, "init_network", lambda *_: (network, "", {}))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert stages.train_stage(stage, config, resume=False, overwrite=False) == 0
+    assert train_stage(stage, config) == 0
     after = weights(tmp_path / f"runs/tiny/{stage}/last.pth")
     norms = {name.removesuffix(".running_mean") for name in before if name.endswith(".running_mean")}
     changed = {name.rpartition(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
@@ -199,13 +200,13 @@ def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -
     assert sorted(chain(*whole)) == list(range(5 * batch))
 
 
-def a_training(precision: str, clip: float | None) -> hooks.Training:
+def a_training(precision: str, clip: float | None) -> bookkeeping.Training:
     """Return a training of two weights over two optimisers, whose gradients are 3 and 4 times the inputs."""
     network = TwoWeights()
     prepared = prepare_network(network, torch.device("cpu"), precision)
     stage = StageSettings({}, AugmentSettings(), clip_grad_norm=clip)
     optimizers = {name: torch.optim.SGD([getattr(network, name)], lr=1.0) for name in ("a", "b")}
-    return hooks.Training(
+    return bookkeeping.Training(
         prepared=prepared,
         optimizers=optimizers,
         ema=EMA(network, 0),

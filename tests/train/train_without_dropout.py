@@ -9,6 +9,7 @@ from util.config.read import read_config
 from util.run import weights
 from util.run.run import Run
 from util.train import stages as training
+from util.train.state import Asked
 
 
 def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, dict]:
@@ -20,4 +21,4 @@ def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, dict]:
 
 if __name__ == "__main__":
     training.init_network = build_without_dropout  # there is no base stage
-    sys.exit(training.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))
+    sys.exit(training.train(read_config(sys.argv[1]), Asked(stage="meta")))

@@ -94,7 +94,7 @@ def read(options: argparse.Namespace) -> Config:
     return read_config(named(options, options.config), options.overrides)
 
 
-def show(options: argparse.Namespace) -> bool:
+def print_config_if_asked(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
         config, tree = read_with_sources(named(options, options.config), options.overrides)

@@ -3,13 +3,13 @@
 ``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the first of
 
 1. ``config/pascal/<run>.yaml``, by the name of its run: ``pascal_split2_<method>_<net>``, for Sym-Net without method,
-2. ``config/pascal/<method>_<net>.yaml``,
-3. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
-4. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
+2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
+3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
 The first states its fold, method and encoder itself, as its name says them; else the fold comes last. A file names
-others as ``base``; its own values win. Values for one encoder alone stand under ``encoders: {<net>: ...}`` of a file:
-they are laid over that file, or over the encoder's where this comes later.
+others as ``base``; its own values win. Values for one encoder alone stand under ``encoders: {<net>: ...}`` of a file,
+those for one method under ``methods: {<method>: ...}``, which may have ``encoders`` too: they are laid over that file,
+or over the encoder's or method's where this comes later.
 """
 
 import argparse
@@ -21,23 +21,24 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from model.registry import models
 from util.config.tree import (
     ENCODERS,
-    Layer,
+    METHODS,
     Leaf,
     Tree,
     bases_of,
     fill,
     find,
     merge,
-    merged,
     nested,
     override_tree,
     parse_file,
     place_of,
     places,
+    settings_of,
     value_of,
     with_ending,
 )
@@ -53,6 +54,7 @@ OF_TIMM = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
+CHANGES = {"model": METHODS, "encoder": ENCODERS}  # a folder; the key of what other files change with its files
 BASE_FOLDER = "run.base_folder"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 LISTED = "--list prints what there is"
@@ -119,14 +121,11 @@ class Selection:
 
     @property
     def files(self) -> list[Path]:
-        """Its files, by the rules 2 to 4."""
+        """Its files, by the rules 2 and 3."""
         encoder = [config_folder() / "encoder" / f"{self.encoder}.yaml"] if self.encoder else []
-        of_both = self.file(f"{self.method}_{self.encoder}")
-        of_method = self.file(self.method)
-        if of_both.exists():
-            return [of_both]
-        if of_method.exists():
-            return [of_method, *encoder]
+        recipe = self.file(self.method)
+        if recipe.exists():
+            return [recipe, *encoder]
         return [data_file(self.dataset), method_file(self.method), *encoder]
 
     @property
@@ -346,8 +345,8 @@ def read_tree(source: Source) -> Tree:
     file, broken YAML, a key written twice, or a file that has the name of another run; it names the place.
     """
     if isinstance(source, Selection):
-        return merge(merged(_layers(source.files)), source.own_values)
-    tree = merged(_layers([source]))
+        return merge(_merged(source.files), source.own_values)
+    tree = _merged([source])
     run = selection_of(source)
     if run is not None:
         _check_name(source, tree, run)
@@ -390,23 +389,59 @@ def _check_name(path: Path, tree: Tree, run: Selection) -> None:
             )
 
 
-def _layers(files: Sequence[Path]) -> list[Layer]:
-    """Return the parts of a config, later ones winning: files after their bases, and what they change with encoders.
+@dataclass(frozen=True)
+class _Part:
+    """A part of a config: a file without its bases, or what a file changes with another."""
 
-    A file's changes with an encoder come after both; where the encoder is first, it counts if no other replaced it.
+    content: Tree
+    path: Path = Path()  # of a file
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of a file, such as encoder; '' for a change."""
+        return self.path.resolve().parent.name if self.path.name else ""
+
+    @property
+    def settings(self) -> Tree:
+        """Its values, without what is said about files."""
+        return settings_of(self.content, self.path)
+
+    def changes(self, key: str, name: str) -> list["_Part"]:
+        """Return what it changes with an encoder or a method of a name: nothing, or values; errors as below."""
+        if key not in self.content:
+            return []
+        changes = self.content[key]
+        _check_changes(changes, key, self.path)
+        return [_Part(changes[name])] if name in changes else []
+
+
+def _merged(files: Sequence[Path]) -> Tree:
+    """Return files, after their bases, with what they change with others, as one tree; later ones win."""
+    parts = [_Part(parse_file(path), path) for path in _with_bases(files, set())]
+    for folder, key in CHANGES.items():
+        parts = _with_changes(parts, folder, key)
+    return reduce(merge, [part.settings for part in parts], {})
+
+
+def _with_changes(parts: list[_Part], folder: str, key: str) -> list[_Part]:
+    """Return parts with what they change with files of a folder of configs: with encoders, or with methods.
+
+    A change comes after both. The other file is the last of its folder, or one that this extends.
     """
-    every = list(_with_bases(files, set()))
-    last = [path for path in every if _is_of_encoder(path)][-1:]
+    last = [part.path for part in parts if part.folder == folder][-1:]
     in_use = {path.resolve() for path in _with_bases(last, set())}
-    layers = list[Layer]()
-    for i, path in enumerate(every):
-        layers.append(path)
-        if _is_of_encoder(path):
-            layers += [change for earlier in every[:i] for change in _changes(earlier, path)]
-        else:
-            before = [encoder for encoder in every[:i] if encoder.resolve() in in_use]
-            layers += [change for encoder in before for change in _changes(path, encoder)]
-    return layers
+    out = list[_Part]()
+    names = list[str]()  # of files in use so far
+    for i, part in enumerate(parts):
+        out.append(part)
+        if part.folder != folder:
+            for name in names:
+                out += part.changes(key, name)
+        elif part.path.resolve() in in_use:
+            names.append(part.path.stem)
+            for earlier in parts[:i]:
+                out += earlier.changes(key, part.path.stem)
+    return out
 
 
 def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
@@ -419,34 +454,21 @@ def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
         yield path
 
 
-def _is_of_encoder(path: Path) -> bool:
-    return path.resolve().parent.name == "encoder"
-
-
-def _changes(path: Path, encoder: Path) -> list[Tree]:
-    """Return what a file changes with an encoder, which its file names: nothing, or values."""
-    changes = _changes_with_encoders(path)
-    return [changes[encoder.stem]] if encoder.stem in changes else []
-
-
 def _file_of_base(path: Path, base: str) -> Path:
     """Return where the base of a file lies: beside it, or for ``config/...`` also in the folder of configs."""
     beside = in_configs(path.parent / base)
     return beside if beside.exists() else in_configs(Path(base))
 
 
-def _changes_with_encoders(path: Path) -> dict[str, Tree]:
-    """Return what a file changes with an encoder, by its name; UserError: there is no such encoder, or no change."""
-    changes = parse_file(path).get(ENCODERS, {})
-    known = [*encoders(), TIMM] if changes else []
+def _check_changes(changes: Any, key: str, where: Path) -> None:
+    """Refuse (UserError) what a file changes with encoders or methods that are none, or in another form."""
     if not isinstance(changes, dict) or not all(isinstance(change, dict) for change in changes.values()):
-        form = "a section for each encoder, such as lite0: {data: {size: 353}}"
-        raise UserError(f"{path}: {ENCODERS}: must have {form}")
+        raise UserError(f"{where}: {key}: must have a section for each, such as lite0: {{data: {{size: 353}}}}")
+    known = [*encoders(), TIMM] if key == ENCODERS else methods()
     for name in changes:
         if name not in known:
-            where = next(places(changes[name]), path)
-            raise UserError(f"{where}: {ENCODERS}.{name}: no such encoder{nearest(name, known)}")
-    return changes
+            place = next(places(changes[name]), where)
+            raise UserError(f"{place}: {key}.{name}: no such {key.removesuffix('s')}{nearest(name, known)}")
 
 
 def encoder_of(tree: Tree) -> str | None:

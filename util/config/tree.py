@@ -1,7 +1,7 @@
 """A YAML file, or an override, as a tree of values that know where they were written."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 FIX = "name one under config/, or an experiment such as: split2 pascal --model ssp; --list prints what there is"
-ENCODERS = "encoders"  # a key of a file: what changes with an encoder, by its name
+ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
 OF_BAM = ("DATA", "TRAIN", "METHOD", "TEST_FINETUNE", "DISTRIBUTED")  # sections of configs of BAM's family
 
 
@@ -36,9 +36,6 @@ class Leaf:
 
     value: Any
     where: str
-
-
-Layer = Path | Tree  # of a config: a file, or values
 
 
 def flow(value: Any) -> str:
@@ -129,22 +126,16 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
-def merged(layers: Sequence[Layer]) -> Tree:
-    """Return files and trees as one tree, later ones winning, without what is said about files."""
-    out: Tree = {}
-    for layer in layers:
-        out = merge(out, content_of(layer) if isinstance(layer, Path) else layer)
-    return out
+def settings_of(content: Tree, path: Path) -> Tree:
+    """Return the settings of a file's content: without its bases, and without what it says about encoders and methods.
 
-
-def content_of(path: Path) -> Tree:
-    """Return the settings of one file: without its bases, and without what it says about encoders (``net`` is the one
-    where a command line names none)."""
-    about_files = ["base", ENCODERS]
+    ``net``, the encoder where a command line names none, is of the files of methods and data sets.
+    """
+    about_files = ["base", ENCODERS, METHODS]
     folder = path.parent
-    if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():  # of methods, of a data set
+    if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():
         about_files.append("net")
-    return {key: value for key, value in parse_file(path).items() if key not in about_files}
+    return {key: value for key, value in content.items() if key not in about_files}
 
 
 def bases_of(path: Path) -> list[str]:

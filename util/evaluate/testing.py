@@ -38,8 +38,8 @@ def test(
     manifest: Path | None = None,
     *,
     save_images: dict[str, int] | None = None,
-) -> list[dict[str, Any]]:
-    """Score the model over the episodes and seeds of each protocol; write and return the results.
+) -> dict[Path, dict[str, Any]]:
+    """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
     Args:
         protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
@@ -62,7 +62,7 @@ def test(
         for counted in _count(jobs, world, store):
             for job in counted:  # at once: a test that is killed later keeps this result
                 results[job] = _finish(job, folders[job], world)
-    return [results[job] for job in jobs]
+    return {folders[job].path / RESULT: results[job] for job in jobs}
 
 
 def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:

@@ -53,6 +53,11 @@ def number_of(name: str, default: int, least: int = 1) -> int:
     return int(text)
 
 
+def nodes() -> int:
+    """Return the number of machines that run a command together."""
+    return number_of("NNODES", 1)
+
+
 def is_first_of_machine() -> bool:
     """Return whether this process reports errors: all do but those that ``torchrun`` started beside a first one."""
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"

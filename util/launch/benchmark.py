@@ -1,193 +1,134 @@
-"""Measure the time (``speed``) or the peak memory (``memory``) of methods, in evaluation episodes and training steps.
+"""Measure time and peak memory of methods, in evaluation episodes and training steps, each in a fresh process.
 
-On a GPU ``speed`` tells how long a pass takes, how long the GPU is busy in it, its kernels and its memory.
-
-``NET`` in the environment is an encoder, such as resnet101; ``OMP_NUM_THREADS`` the threads of the CPU.
-
-Networks have random weights and images are noise with a brighter rectangle of an eighth of the image: costs depend on
-neither, but on the share of the image that the object covers. Every case runs in a fresh process.
+``NET`` in the environment is an encoder, such as resnet101; ``OMP_NUM_THREADS`` the threads of the CPU. Weights are
+random and images are noise with a brighter rectangle: costs depend on neither, but on the share that an object covers.
 """
 
 import argparse
-import contextlib
-import copy
 import os
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from functools import partial
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from model.contract import Trainable
-from model.encoders.resnet import ResNetEncoder
 from model.episode import Episode
-from model.parts.with_encoder import WithEncoder
-from model.registry import class_of, models
-from model.tensors.ops import normalise
+from model.registry import class_of
 from util import cli
 from util.config.command_line import add_overrides
-from util.config.compose import find_config
+from util.config.compose import find_config, has_encoder, methods
 from util.config.read import read_config
+from util.config.settings import Config
 from util.report.table import Table, add_format
 from util.run.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
-from util.run.network import prepare_network
-from util.train.benchmark_pass import BenchmarkPass
-from util.train.gradients import backward
+from util.run.network import build_model, prepare_network
+from util.train.trainer import backward
 
-BATCH = {"evaluation": [1], "training": [4]}  # sizes for each stage
-BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
-GPU = "speed on a GPU"
-REPEATS = 5  # measured rounds
-WARM_UP = 5  # passes, in which libraries choose their kernels
-COLUMNS = {
-    "speed": {"s": "seconds", "images": "units", "s of an image": "unit_seconds", "encoder, images": "encoder_units"},
-    GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
-    "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
-}
+BATCH = {"evaluation": 1, "training": 4}
+WARM_UP = 2  # passes, in which libraries choose their kernels
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pass of a network over a batch of episodes: a training step without the optimiser, or an evaluation."""
+
+    config: Config
+    stage: str  # of BATCH
+
+    def __str__(self) -> str:
+        config = self.config
+        method = " ".join(filter(None, (class_of(config.model).title, config.model.backbone())))
+        return f"{method}, {config.data.size} px, {config.data.shot}-shot {self.stage}, batch {BATCH[self.stage]}"
 
 
 def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
-    options = _options()
-    device = pick_device(options.device)
-    conditions = _conditions(device)
-    on_card = device.type == CUDA
-    what = GPU if on_card and options.what == "speed" else options.what
-    columns = COLUMNS[what]
+    parser = cli.Parser(prog="python -m util.launch.benchmark", description=__doc__)
+    parser.add_argument("--models", default="", help="such as symnet,ssp; default all with an encoder")
+    parser.add_argument("--shot", type=cli.numbers, default="1,5", help="of the evaluation episodes; default 1,5")
+    add_overrides(parser)
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
+    add_format(parser)
+    options = parser.parse_args()
     rows = []
-    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
+    for case in _cases(options):
         print(case, file=sys.stderr, flush=True)
         with get_context("spawn").Pool(1) as pool:  # inherits no memory
-            measured = pool.apply(MEASURES[what], (case, options))
-        rows.append([str(case), *(f"{measured[key]:.2f}" for key in columns.values())])
-    print("; ".join(f"{key} {value}" for key, value in conditions.items()))
-    print(format(Table(["case", *columns], rows), options.format))
+            milliseconds, mib = pool.apply(measured, (case, options.device))
+        rows.append([str(case), f"{milliseconds:.2f}", f"{mib:.1f}"])
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {describe(pick_device(options.device))}; {torch.__version__}")
+    print(format(Table(["case", "ms", "MiB above network and episodes"], rows), options.format))
     return 0
 
 
-def _options() -> argparse.Namespace:
-    parser = cli.Parser(prog="python -m benchmark", description=__doc__)
-    add = parser.add_argument
-    add("what", choices=["speed", "memory"])
-    add("--models", default="", help="such as symnet,ssp; default all with an encoder")
-    add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
-    add("--stages", nargs="+", choices=[*BATCH], default=[*BATCH], help="default both")
-    add_overrides(parser)
-    add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
-    add_format(parser)
-    return parser.parse_args()
-
-
-def _conditions(device: torch.device) -> dict[str, Any]:
-    """Return the conditions of a measurement, by name."""
-    facts = Path("/proc/cpuinfo")  # Linux
-    processor = re.search(r"model name\s*: (.*)", facts.read_text()) if facts.exists() else None
-    return {
-        "machine": f"{processor[1] if processor else platform.machine()}, {os.cpu_count()} cores",
-        "device": describe(device),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[BenchmarkPass]:
+def _cases(options: argparse.Namespace) -> list[Case]:
     """Return the cases of a command line, every config of them read."""
-    with_encoder = [name for name, kind in models().items() if issubclass(kind, WithEncoder)]
-    stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
-    cases = list[BenchmarkPass]()
-    for name in cli.comma_separated(options.models) or with_encoder:
+    cases = list[Case]()
+    for name in cli.comma_separated(options.models) or filter(has_encoder, methods()):
         source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
-        for stage, shot in stages_and_shots:
+        for stage, shot in [*(("evaluation", shot) for shot in options.shot), ("training", 1)]:
             config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])
-            trains = stage == "training"
-            is_possible = class_of(config.model).learns or not trains
-            if stage in options.stages and is_possible:
-                sizes = batches[stage]
-                cases += [BenchmarkPass(config, size, base=False, trains=trains) for size in sizes]
+            if class_of(config.model).learns or stage == "evaluation":
+                cases.append(Case(config, stage))
     return cases
 
 
-def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
-    """Set this process up as a command does, and return network, episodes and one pass over them."""
-    cli.configure_process(case.trains)
-    device = pick_device(options.device)
-    settings = case.config.run
-    network = case.network(device)
-    episode = case.episodes(device)
+def prepared(case: Case, device: torch.device) -> Callable[[], object]:
+    """Set this process up as a command does, and return one pass of a network over its batch."""
+    trains = case.stage == "training"
+    cli.configure_process(trains)
+    network = build_model(case.config, text_width=300 if class_of(case.config.model).reads_text else 0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
-
-    precision_of = precision_of_training if case.trains else precision_of_test
-    precision = precision_of(case.config, device)
-    prepared = prepare_network(network, device, precision, settings.compile)
-    scaler = torch.amp.GradScaler(device.type, enabled=prepared.precision == "fp16")
+    precision = (precision_of_training if trains else precision_of_test)(case.config, device)
+    ready = prepare_network(network.train(trains), device, precision, case.config.run.compile)
+    episodes = _episodes(case).to(device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def run() -> None:
-        network.train(case.trains)
-        if not case.trains:
-            with torch.inference_mode():
-                prepared.predict([episode])
-        else:
-            backward(prepared, scaler, episode, weight=1, last=True)
-        network.zero_grad(set_to_none=True)
-        network.eval()
+        if trains:
+            backward(ready, scaler, episodes, weight=1, last=True)
+            network.zero_grad(set_to_none=True)
+            return
+        with torch.inference_mode():
+            ready.predict([episodes])
 
-    return network, episode, run
+    return run
 
 
-def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
-    """Return seconds and units of an episode, the median over rounds in which all take turns.
-
-    A unit is one image through the method's encoder, a residual one as torchvision computes it: convolution, norm and
-    ReLU one after the other. ``encoder_units`` is the same image through the encoder as it is.
-    """
-    network, episode, run = prepared(case, options)
-    image = normalise(episode.query[:1])
-    encoder = getattr(network, "encoder", None)
-    passes: list[Callable[[], object]] = [run]
-    if encoder is not None:
-        unit = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
-        if isinstance(unit, ResNetEncoder):  # others are so already
-            unit = partial(_plain_map, unit)
-        passes += [torch.inference_mode()(lambda: encoder(image)), torch.inference_mode()(lambda: unit(image))]
-    times = np.full((REPEATS + 1, 3), np.nan)  # rounds; episode, encoder, unit
-    for round_times in times:
-        for i, one_pass in enumerate(passes):
-            round_times[i] = _seconds_of(one_pass)
-    times[:, 0] /= case.batch
-    episode_seconds, encoder_seconds, unit_seconds = times[1:].T  # without the first round, which warms up
-    return {
-        "seconds": float(np.median(episode_seconds)),
-        "units": float(np.median(episode_seconds / unit_seconds)),
-        "unit_seconds": float(np.median(unit_seconds)),
-        "encoder_units": float(np.median(encoder_seconds / unit_seconds)),
-    }
+def _episodes(case: Case) -> Episode:
+    """Return a batch of noise with a brighter rectangle as the object of each image."""
+    random = torch.Generator().manual_seed(0)
+    size = case.config.data.size
+    shape = BATCH[case.stage], case.config.data.shot + 1
+    labels = torch.zeros(*shape, size, size, dtype=torch.uint8)
+    labels[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+    images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
+    images += 100 * labels.unsqueeze(2)
+    ids = torch.ones(shape[0], dtype=torch.int64)
+    text = torch.randn(shape[0], 300, generator=random)
+    return Episode(
+        images[:, 0], labels[:, 0], images[:, 1:], labels[:, 1:], ids, ids, ids, labels[:, 0].clone(), text=text
+    )
 
 
-def _plain_map(encoder: Any, x: Tensor) -> Tensor:
-    """Return the map of a ResNet's last stage, computed layer by layer."""
-    x = encoder.stage(0)(x)
-    for number in range(1, encoder.last_stage + 1):
-        for block in encoder.stage(number):
-            shortcut = x if block.downsample is None else block.downsample(x)
-            x = F.relu(block.bn1(block.conv1(x)), inplace=True)
-            x = block.bn2(block.conv2(x))
-            if hasattr(block, "conv3"):
-                x = block.bn3(block.conv3(F.relu(x, inplace=True)))
-            x = F.relu(x.add_(shortcut), inplace=True)
-    return x
+def measured(case: Case, device_name: str) -> tuple[float, float]:
+    """Return milliseconds of a pass by episode, the median, and its peak of memory in MiB beside network and batch."""
+    device = pick_device(device_name)
+    run = prepared(case, device)
+    before, _ = _memory(device)
+    run()
+    _, peak = _memory(device)
+    times = [_seconds_of(run) for _ in range(WARM_UP + REPEATS)][WARM_UP:]
+    return 1e3 * float(np.median(times)) / BATCH[case.stage], peak - before
 
 
 def _seconds_of(call: Callable[[], object]) -> float:
@@ -199,55 +140,17 @@ def _seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
-    """Return milliseconds of a pass and of its kernels, by episode, their number, and the peak of memory in MiB."""
-    _, _, run = prepared(case, options)
-    for _ in range(WARM_UP):
-        run()
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    times = [_seconds_of(run) for _ in range(REPEATS)]
-    peak = torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        run()
-        torch.cuda.synchronize()
-    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    busy_ms = sum(kernel.device_time for kernel in kernels) / 1e3  # of microseconds
-    return {
-        "ms": 1e3 * float(np.median(times)) / case.batch,
-        "busy_ms": busy_ms / case.batch,
-        "kernels": float(len(kernels)),
-        "mib": peak / 2**20,
-    }
-
-
-def peak_memory(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
-    """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
-    _, episode, run = prepared(case, options)
-    if episode.query.is_cuda:
+def _memory(device: torch.device) -> list[float]:
+    """Return the MiB that are used and the most since the call before: of the process, or of torch on a GPU."""
+    if device.type == CUDA:
+        used = [torch.cuda.memory_allocated() / 2**20, torch.cuda.max_memory_allocated() / 2**20]
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 2**20
-        run()
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-        before = _mib_of_process("VmRSS")
-        run()
-        peak = _mib_of_process("VmHWM")
-    return {"mib": peak - before, "peak_mib": peak}
+        return used
+    facts = Path("/proc/self/status").read_text()  # Linux
+    used = [int(facts.partition(f"{name}:")[2].split()[0]) / 2**10 for name in ("VmRSS", "VmHWM")]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    return used
 
 
-def _mib_of_process(name: str) -> float:
-    """Return a figure of this process's memory as Linux names it."""
-    facts = Path("/proc/self/status").read_text()
-    kib = facts.partition(f"{name}:")[2].split()[0]
-    return int(kib) / 2**10
-
-
-MEASURES: dict[str, Callable[[BenchmarkPass, argparse.Namespace], dict[str, float]]] = {
-    "speed": seconds,
-    GPU: on_gpu,
-    "memory": peak_memory,
-}
+if __name__ == "__main__":
+    cli.main(command)

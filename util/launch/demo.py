@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from util import cli
 from util.config.command_line import add_overrides
+from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -28,7 +30,8 @@ from util.launch import program
 from util.report.pictures import draw_episodes
 from util.report.table import Table
 from util.run.run import BEST, Run
-from util.train.stages import train_base, train_meta
+from util.train.stages import train
+from util.train.state import Asked
 
 CONFIG = "config/mini/mini_demo.yaml"
 
@@ -43,16 +46,13 @@ def command() -> int:
     symnet, untrained, prototype = _configs(folder, options.overrides)
 
     generate(folder / "data", progress=lambda ids: ProgressBar(ids, desc="draw mini", unit="image"))
-    stages = {
-        "base stage: the base learner, over a frozen encoder": train_base,
-        "meta stage: episodes of base classes": train_meta,
-    }
-    for title, train in stages.items():
-        print(f"\n== {title} ==", flush=True)
-        if train(symnet, resume=False, overwrite=True):
-            return EXIT_INTERRUPTED
+    print(
+        "\n== base stage: the base learner, over a frozen encoder; meta stage: episodes of base classes ==", flush=True
+    )
+    if train(symnet, Asked(overwrite=True)):
+        return EXIT_INTERRUPTED
     print("\n== test on the novel classes ==", flush=True)
-    result, result_untrained, result_prototype = (test(config)[0] for config in (symnet, untrained, prototype))
+    result, result_untrained, result_prototype = map(_result, (symnet, untrained, prototype))
     scores = {
         "Sym-Net+": result["mean"][FINAL],
         "Sym-Net+, meta output alone": result["mean"]["meta"],
@@ -74,6 +74,12 @@ def command() -> int:
     return 0
 
 
+def _result(config: Config) -> dict[str, Any]:
+    """Test a config and return its result."""
+    (result,) = test(config).values()
+    return result
+
+
 def _configs(folder: Path, overrides: list[str]) -> tuple[Config, Config, Config]:
     """Return the configs of Sym-Net+, of the same untrained, and of the prototype baseline."""
     places = {"run.folder": folder, "data.root": folder / "data", "data.cache": folder / "cache"}
@@ -83,9 +89,8 @@ def _configs(folder: Path, overrides: list[str]) -> tuple[Config, Config, Config
     stride = to_dict(symnet)["model"]["encoder"]["output_stride"]
     same_maps = [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
     without_stages = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]
-    prototype = read_config(
-        "config/mini/prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
-    )
+    baseline = find_config("split0", "mini", "prototype", "lite0")
+    prototype = read_config(baseline, [*common, *same_maps, *without_stages, "run.name=prototype"])
     return symnet, untrained, prototype
 
 

@@ -1,29 +1,31 @@
-"""The experiments of one table, a training and a test each, and who does them."""
+"""The experiments of one table: a training and a test each, by the commands of these."""
 
 import os
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from model.decides import Decides
 from model.registry import class_of
-from util.config.compose import arguments_of
+from util import cli
+from util.config.compose import CHOICE, Selection
 from util.config.read import to_dict
 from util.config.same import differences
 from util.config.settings import Config
 from util.evaluate.result import of_test
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, deciding_scores
-from util.files.errors import Busy, UserError
-from util.launch.launch import RESUME, as_options, claim, run_script, train
-from util.launch.tasks import StageTask, stage_in
-from util.report.show import show
+from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
+from util.launch import torchrun
 from util.report.verify import changed_since
+from util.run.folder import claim
 from util.run.run import OWN, Run, StageFolder
+from util.train.state import StageTask, stage_of
 
 
 @dataclass(frozen=True)
@@ -68,44 +70,87 @@ class Experiment:
         return of_test(test, images)
 
     def run(self, gpus: int) -> int:
-        """Train and test where that is not done; return the exit code. Busy if another command does."""
+        """Train and test by their commands what is not done; return the exit code. Busy if another command does."""
+        title = f"== {self.config.run.name}, {self.config.data.shot}-shot"
         trains = self.trains
-        if trains:
-            source = self.source
-            print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
-            options = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
-            code = train(source.source, gpus, [*options, RESUME])
-            if code:
+        if not trains and not self.reason:
+            print(f"{title}: done ==", flush=True)
+            return 0
+        with claim(self.result.parent):
+            code = self._train(gpus) if trains else 0
+            reason = reason_to_test(self.config, self.result)  # another command may have done it since
+            if code or not reason:
                 return code
-        config = self.config
-        title = f"== {config.run.name}, {config.data.shot}-shot"
-        if trains or self.reason:
-            with claim(self.result.parent):
-                reason = reason_to_test(config, self.result)  # another command may have done it since
-                if reason:
-                    print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
-                    code = run_script("test", gpus, [*arguments_of(config.source), *as_options(config.given)])
-                    if not code:
-                        show([self.result])
-                    return code
-        print(f"{title}: done ==", flush=True)
-        return 0
+            print(f"{title}: test by {self.config.test.protocol} == ({reason})", flush=True)
+            return run_command("test", self.config, gpus, self.config.given)
 
-    def tasks(self, gpus: int) -> list[StageTask]:
+    def _train(self, gpus: int) -> int:
+        """Train by the command; return the exit code. Busy if another command does."""
+        source = self.source
+        print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
+        self._check_unclaimed()
+        given = [*source.given, f"data.shot={self.training.config.data.shot}"]
+        code = run_command("train", source, gpus, given, "--resume")
+        if code == EXIT_USER_ERROR:
+            self._check_unclaimed()  # two may have begun at once
+        return code
+
+    def _check_unclaimed(self) -> None:
+        """Raise Busy if another command trains one of its stages."""
+        for stage in self.training.stages:
+            with claim(self.training.folder(stage)):
+                pass
+
+    def tasks(self, processes: int) -> list[StageTask]:
         """Return the tasks of its training, if it has one, and of its test."""
         run = self.training
         folders = {"base": run.folder("base"), "meta": run.trained}
-        tasks = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
+        tasks = [stage_of(run, stage, processes, folder=folders[stage]) for stage in run.stages if self.learns]
         state = self.reason or "finished"
         left = 1.0 if self.reason else 0.0
-        return [*tasks, StageTask(self.config, "test", gpus, self.result, state, left)]
+        return [*tasks, StageTask(self.config, "test", processes, self.result, state, left)]
 
 
-def run_all(experiments: list[Experiment], gpus: int, verbose: bool = True) -> tuple[int, list[Experiment]]:
-    """Train and test what no other command works on; return the first exit code that is not 0, and what is left.
+def run_command(name: str, config: Config, gpus: int, overrides: list[str], *options: str) -> int:
+    """Run ``train.sh`` or ``test.sh`` of a config with overrides; return the exit code, see ``run_to_end``."""
+    source = config.source
+    arguments = source.arguments if isinstance(source, Selection) else [str(source), config.data.name]
+    experiment, dataset, *choice = arguments
+    settings = [word for text in overrides for word in ("--set", text)]
+    words = [name, experiment, dataset, str(gpus), *choice, *settings, *options]
+    environment = {key: value for key, value in os.environ.items() if key not in CHOICE}
+    return run_to_end([sys.executable, "-m", torchrun.__name__, *words], environment)
 
-    ``verbose``: which experiments another command works on is printed.
+
+def run_to_end(command: list[str], environment: dict[str, str] | None = None) -> int:
+    """Run a process to its end and return its exit code; the terminal sends it SIGINT, ``cli.STOPS`` are passed on.
+
+    After a signal the code is never 0: what would follow must not begin.
     """
+    signals = list[int]()
+    children = list[subprocess.Popen]()
+
+    def pass_on(number: int, _: object) -> None:
+        signals.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    for number in cli.STOPS:
+        signal.signal(number, pass_on)
+    child = subprocess.Popen(command, env=environment)
+    children.append(child)
+    while (code := child.poll()) is None:
+        try:
+            child.wait()
+        except KeyboardInterrupt:  # the child has got it too, and saves what it has
+            signals.append(signal.SIGINT)
+    cli.heed_stops()
+    ended_by_signal = -code in cli.STOPS or (signals and code == 0)
+    return EXIT_INTERRUPTED if ended_by_signal else code
+
+
+def run_all(experiments: list[Experiment], gpus: int) -> tuple[int, list[Experiment]]:
+    """Train and test what no other command works on; return the first exit code that is not 0, and what is left."""
     left = experiments
     progress = True
     while left and progress:
@@ -118,41 +163,9 @@ def run_all(experiments: list[Experiment], gpus: int, verbose: bool = True) -> t
                     return code, asked
             except Busy as error:
                 left.append(experiment)
-                if verbose:
-                    print(error, flush=True)
+                print(error, flush=True)
         progress = len(left) < len(asked)
     return 0, left
-
-
-def run_in_two(experiments: list[Experiment], log: Path) -> tuple[int, list[Experiment]]:
-    """Do as ``run_all`` on the CPU by two jobs, each on half of the cores; the output of the second is in ``log``.
-
-    A small network trains twice on two cores in little more time than once on one of them, or once on both.
-    """
-    half_of_cores = max(1, (os.cpu_count() or 1) // 2)
-    threads = os.environ.setdefault("OMP_NUM_THREADS", str(half_of_cores))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"two jobs of {threads} thread(s); the output of the second is in {log}", flush=True)
-
-    def second() -> None:
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        code, _ = run_all(experiments, 0, verbose=False)
-        sys.exit(code)
-
-    job = get_context("fork").Process(target=second)
-    job.start()
-    try:
-        code, left = run_all(experiments, 0, verbose=False)  # each passes over those of the other
-        if not code:
-            job.join()
-    finally:
-        job.terminate()
-        job.join()
-    if left and not code:
-        return run_all(left, 0)
-    return code, left
 
 
 def reason_to_test(config: Config, path: Path) -> str:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
 from model.registry import class_of
@@ -20,21 +19,18 @@ from util.config import command_line
 from util.config.compose import MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
-from util.files import kept_json, write_atomically
+from util.files import write_atomically
 from util.files.errors import UserError
-from util.launch.experiments import Experiment, run_all, run_in_two
-from util.launch.launch import check_gpus
-from util.launch.plan import disk_problem, plan, refuse, training_pass
-from util.launch.tasks import StageTask
-from util.report.compare import compare
+from util.files.launcher import nodes
+from util.launch.experiments import Experiment, run_all
 from util.report.paper_table import table
 from util.report.rows import check_mixture
 from util.report.table import FORMATS
-from util.run.device import CUDA, pick_device
-from util.run.processes import as_user_error
-from util.run.run import BEST, METRICS, Run
-from util.train.benchmark_pass import BenchmarkPass
+from util.run.arguments import check_gpus
+from util.run.device import CUDA
+from util.run.run import BEST, Run
 from util.train.check import Finding, Needs, lacking
+from util.train.plan import check_plan, plan, refuse
 
 
 def main() -> int:
@@ -43,25 +39,25 @@ def main() -> int:
     if not options.dry_run:
         check_gpus(options.gpus, ["reproduce.sh", *sys.argv[1:]])
     experiments, refused = experiments_of(options)
-    tasks = [task for experiment in experiments for task in experiment.tasks(options.gpus)]
+    processes = max(options.gpus, 1) * nodes()
+    tasks = [task for experiment in experiments for task in experiment.tasks(processes)]
     refused += _refusals_of_table(experiments)
     refused += lacking(needs_of(experiments))
     if options.dry_run:
         return plan(tasks, refused)
-    refused += [*(task.refusal for task in tasks), disk_problem(tasks)]
-    code = refuse([*refused, *lacking_memory(tasks)] if options.gpus else refused)
-    if code:
+    refused += [task.refusal for task in tasks]
+    if code := refuse(refused):
         return code
-    folder = Path(experiments[0].config.run.folder)
-    out = folder / f"{options.dataset}_{in_names(options.net)}_table"
-    code, left = _run(experiments, options.gpus, Path(f"{out}.log"))
+    check_plan(tasks)
+    code, left = run_all(experiments, options.gpus)
     if code:
         return code
     if left:
         names = ", ".join(f"{each.config.run.name} {each.config.data.shot}-shot" for each in left)
         print(f"left to other jobs: {names}; the last one to end prints the table", flush=True)
         return 0
-    _write_table(experiments, out)
+    folder = Path(experiments[0].config.run.folder)
+    _write_table(experiments, folder / f"{options.dataset}_{in_names(options.net)}_table")
     return 0
 
 
@@ -77,14 +73,6 @@ def _options() -> argparse.Namespace:
     command_line.add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true")
     return parser.parse_args()
-
-
-def _run(experiments: list[Experiment], gpus: int, log: Path) -> tuple[int, list[Experiment]]:
-    """Run experiments, on the CPU in two jobs if there are several; return the exit code and those left to others."""
-    to_test = [experiment for experiment in experiments if experiment.reason]
-    if not gpus and len(to_test) > 1:
-        return run_in_two(experiments, log)
-    return run_all(experiments, gpus)
 
 
 def _across_data_sets(experiments: list[Experiment]) -> bool:
@@ -104,28 +92,14 @@ def _refusals_of_table(experiments: list[Experiment]) -> list[str]:
 
 
 def _write_table(experiments: list[Experiment], out: Path) -> None:
-    """Print the table and the differences between methods, and keep the table in all formats."""
+    """Print the table, and keep it in all formats."""
     results = [experiment.result for experiment in experiments]
     whole = table(results, across=_across_data_sets(experiments))
-    minutes = _minutes_of_training(experiments)
-    if minutes:
-        whole.notes.append(f"Minutes of training: {minutes}.")
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
-    print("\n".join(["", str(whole), "", *_differences(experiments)]))
+    print(f"\n{whole}\n")
     print(f"saved as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
-
-
-def _minutes_of_training(experiments: list[Experiment]) -> str:
-    """Return the minutes of each training whose minutes are known, in words; '' for none."""
-    minutes_of_runs = dict[Path, str]()
-    for experiment in experiments:
-        if experiment.learns:
-            folder = experiment.training.trained
-            minutes = kept_json(folder / METRICS).get("minutes")
-            if minutes is not None:
-                minutes_of_runs[folder] = f"{folder.parent.name} {minutes:.1f}"
-    return ", ".join(minutes_of_runs.values())
+    print("report.py compare MINE BASELINE gives the paired difference of two tests", flush=True)
 
 
 def experiments_of(options: argparse.Namespace) -> tuple[list[Experiment], list[str]]:
@@ -230,56 +204,6 @@ def needs_of(experiments: list[Experiment]) -> list[Finding]:
             folders = (experiment.training.folder("base"), experiment.training.trained)
             made += tuple(f"weights {folder / BEST} for" for folder in folders)
     return findings
-
-
-def lacking_memory(tasks: list[StageTask]) -> list[str]:
-    """Return which settings to lower where a training step does not fit into the memory of a GPU."""
-    cases = dict[str, BenchmarkPass]()
-    for task in tasks:
-        if task.stage != "test" and task.left:
-            case = training_pass(task)
-            cases[str(case)] = case
-    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
-        return pool.map(memory_problem, cases.values(), chunksize=1)
-
-
-def memory_problem(case: BenchmarkPass, device_name: str = CUDA) -> str:
-    """Return which settings to lower if a pass of a case does not fit into the memory of a device, else ''."""
-    stage = "base_stage" if case.base else "meta_stage"
-    try:
-        with as_user_error(f"{stage}.batch or {stage}.size, or enlarge {stage}.accumulate"):
-            cli.configure_process(training=True)
-            device = pick_device(device_name)
-            case.run(case.network(device), case.episodes(device))
-    except UserError as error:
-        return f"{case}: {error}"
-    return ""
-
-
-def _differences(experiments: list[Experiment]) -> list[str]:
-    """Return texts that say how every model differs from the first on the same episodes, with tables."""
-    tested_alike = dict[tuple, dict[str, list[Experiment]]]()
-    for experiment in experiments:
-        data = experiment.config.data
-        by_method = tested_alike.setdefault((data.name, data.fold, data.shot), {})
-        by_method.setdefault(experiment.method, []).append(experiment)
-    texts = []
-    for (name, fold, shot), by_method in tested_alike.items():
-        (first_method, first), *others = by_method.items()
-        for method, second in others:
-            where = f"fold {fold}" if second[0].source.data.name == name else name
-            comparison = compare(*_pairs_of_results(second, first), names=(method, first_method))
-            title = f"{method} minus {first_method}, {where}, {shot}-shot"
-            texts.append(f"{title}\n\n{comparison}\n")
-    return texts
-
-
-def _pairs_of_results(first: list[Experiment], second: list[Experiment]) -> list[Path]:
-    """Return results of two methods in turn, a pair for each training seed; what learns nothing has one for all."""
-    paths = []
-    for i in range(max(len(first), len(second))):
-        paths += [first[i % len(first)].result, second[i % len(second)].result]
-    return paths
 
 
 if __name__ == "__main__":

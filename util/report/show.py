@@ -10,7 +10,7 @@ from util.report.pictures import draw_episodes
 from util.report.result_table import protocol_table, summary
 
 
-def show(paths: Sequence[Path], suffix: str = "png", form: str = "markdown") -> None:
+def show_results(paths: Sequence[Path], suffix: str = "png", form: str = "markdown") -> None:
     """Print the tables of results, draw their charts and the episodes that their tests kept, and print the files.
 
     A line says where photos of episodes are missing; several results of one run have a table of them all.

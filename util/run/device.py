@@ -1,5 +1,6 @@
 """Devices and their arithmetic; the only module that picks a device or a precision."""
 
+import gc
 import logging
 import os
 import re
@@ -212,6 +213,13 @@ def take_precision(precision: str, device: torch.device) -> None:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context of a forward pass at a resolved precision: automatic mixed precision in bf16 or fp16."""
     return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what a network that is no longer used held."""
+    gc.collect()
+    if device.type == CUDA:
+        torch.cuda.empty_cache()
 
 
 def compute_in_fixed_order() -> None:

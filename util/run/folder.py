@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,25 @@ class RunFolder:
             log.removeHandler(self._handler)
             self._handler.close()
             self._lock.close()
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder; Busy if one does.
+
+    The lock lies beside the folder, whose files a run may delete.
+    """
+    path = folder.with_name(f".{folder.name}.lock")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name"):
+        try:
+            yield
+        finally:
+            if not folder.exists():  # a refused run leaves nothing
+                path.unlink()
+                with suppress(OSError):
+                    folder.parent.rmdir()
+                    folder.parent.parent.rmdir()
 
 
 def _delete(entries: list[Path]) -> None:

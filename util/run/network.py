@@ -22,6 +22,7 @@ from util.config.settings import Config
 from util.files.errors import UserError
 from util.run.device import CUDA, autocast, take_precision
 from util.run.pretrained_parts import load_parts
+from util.run.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 
@@ -93,8 +94,7 @@ def prepare_network(
     device: torch.device,
     precision: str = "float32",
     compile: bool | str = False,
-    *,
-    processes: int = 1,
+    trained_by: ProcessGroup | None = None,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
@@ -105,17 +105,18 @@ def prepare_network(
         device: that it computes on.
         precision: one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process.
         compile: whether it is compiled, at the first call, or the mode of ``torch.compile``.
-        processes: that train it together; in evaluation 1, as each has its own batches.
+        trained_by: the processes that train it together; in evaluation each has its own batches.
     """
+    together = trained_by if trained_by is not None and trained_by.size > 1 else None
     take_precision(precision, device)
     network = network.to(device)
     if device.type == CUDA:  # else its convolutions lay their kernels anew in every call
         network.to(memory_format=_layout_on_gpu(precision))
-    if processes > 1 and device.type != "cpu":  # which has no SyncBatchNorm
-        synchronise_norms(network)
+    if together and device.type != "cpu":  # which has no SyncBatchNorm
+        synchronise_norms(network, together.group)
     if compile:
         _compile(network, mode=None if compile is True else compile)
-    learner = _distributed(network, device) if processes > 1 else network
+    learner = _distributed(network, together) if together else network
     return PreparedNetwork(network, learner, device, precision, compiled=bool(compile))
 
 
@@ -124,10 +125,11 @@ def _layout_on_gpu(precision: str) -> torch.memory_format:
     return torch.contiguous_format if precision == "float32" else MEMORY_FORMAT
 
 
-def _distributed(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataParallel:
     """Return the module whose backward pass exchanges a network's gradients between processes."""
-    on_gpu = device.type != "cpu"
-    learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
+    on_gpu = world.device.type != "cpu"
+    devices = [world.device] if on_gpu else None
+    learner = DistributedDataParallel(network, device_ids=devices, process_group=world.group)
     learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
     return learner
 
@@ -169,13 +171,16 @@ def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:
     return SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
 
 
-def synchronise_norms(network: nn.Module) -> None:
-    """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are."""
+def synchronise_norms(network: nn.Module, group: Any = None) -> None:
+    """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are.
+
+    ``group``: torch's of these processes; None: all.
+    """
     was_training = network.training
     network.train()  # frozen norms stay in evaluation
     for norm in network.modules():
         if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
             kind: Any = getattr(norm, "synchronised", None) or _synchronised_kind(norm)
             norm.__class__ = kind
-            vars(norm)["process_group"] = None
+            vars(norm)["process_group"] = group
     network.train(was_training)

@@ -1,12 +1,14 @@
 """The processes of a run: joining the group that ``torchrun`` started, communication, errors of the machine."""
 
+from __future__ import annotations
+
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -27,7 +29,10 @@ NO_PEER = (
 )
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
+WHOLE_STAGE = timedelta(days=365)  # that processes wait for a stage of which they are no part
 REPORTED = 5  # seconds until a process says that it waits for others to start
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ProcessGroup:
     rank: int
     size: int
     device: torch.device
+    group: Any = None  # torch's, for the calls of torch.distributed; None: that of all processes
 
     @property
     def is_main(self) -> bool:
@@ -46,7 +52,7 @@ class ProcessGroup:
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over processes (in place)."""
         if self.size > 1:
-            distributed.all_reduce(tensor)
+            distributed.all_reduce(tensor, group=self.group)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
@@ -54,7 +60,7 @@ class ProcessGroup:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value)
+        distributed.all_gather_object(values, value, group=self.group)
         return values
 
     @contextmanager
@@ -69,7 +75,36 @@ class ProcessGroup:
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:
-            distributed.barrier()
+            distributed.barrier(self.group)
+
+    def from_main(self, make: Callable[[], Made]) -> Made:
+        """Return what the main process makes, in all of them; so is its UserError, which each then raises."""
+        made: Made | UserError | None = None
+        if self.is_main:
+            try:
+                made = make()
+            except UserError as error:
+                if self.size == 1:
+                    raise
+                made = error
+        made = self.gather(made)[0]
+        if isinstance(made, UserError):
+            raise made
+        return made
+
+    @contextmanager
+    def first(self, count: int) -> Iterator[ProcessGroup | None]:
+        """Enter the context in which the first processes are a group of their own, None in the others.
+
+        At its end all wait for it, however long it takes.
+        """
+        if count >= self.size:
+            yield self
+            return
+        group = distributed.new_group(range(count), timeout=PATIENCE)
+        everybody: Any = distributed.new_group(backend="gloo", timeout=WHOLE_STAGE)
+        yield replace(self, size=count, group=group) if self.rank < count else None
+        distributed.barrier(group=everybody)
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""

@@ -78,7 +78,7 @@ def init_network(
         return network, fill_encoder(run.config, network), None
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        fix = f"train it first: python train_base.py {run.config.source}, or name one with --checkpoint"
+        fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
     load_checkpoint(context, network, "base", stored)
@@ -188,7 +188,7 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
     fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
     if backbone in downloadable():
         plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-        fix += f", or run python prepare.py weights {backbone} and add {plain}"
+        fix += f", or add {plain}, which downloads others"
     return fix
 
 

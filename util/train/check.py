@@ -42,16 +42,17 @@ from util.data.lists.files import is_published
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index
 from util.data.lists.published import MAKERS, published, whole
-from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, note_on_equal_rows, vectors_path
+from util.data.words.text import NAMES, NO_TEXT, class_vectors, note_on_equal_rows, vectors_path
 from util.files import project_path
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.parallel import usable_cores
-from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
+from util.run.checkpoint import checkpoint_bytes, free_bytes
 from util.run.device import gpu_count
 from util.run.fetch import RELEASES, SOURCES, TIMM, cached_file, check_cached, weights_url
 from util.run.network import build_model
-from util.run.run import Run, StageFolder
+from util.run.run import Run
 from util.run.weights import cannot_train, fill_encoder, fix_of_missing
+from util.train.plan import stored_by
 
 NOT_COMPARABLE = "it runs, but its numbers are not comparable with published ones"
 
@@ -188,10 +189,7 @@ def _command(source: Source, config: Config, overrides: list[str]) -> str:
         net = f"NET={selection.net} " if selection.net else ""
         script = f"sh {action}.sh split{selection.fold} {selection.dataset} {gpu_count()}"
         return f"{model}{net}{script}{settings}"
-    command = f"python {action}.py {source}{settings}"
-    if config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished:
-        return f"python train_base.py {source}{settings} && {command}"
-    return command
+    return f"python {action}.py {source}{settings}"
 
 
 def print_reports(reports: list[Report]) -> None:
@@ -402,13 +400,10 @@ def _networks(config: Config) -> Iterator[str]:
 
 def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
-    text_width = NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0
-    with torch.device("meta"):  # sizes without memory
-        network = build_model(config, text_width)
-    need = Stored.of(network, config.meta_stage).peak_bytes
+    need = stored_by(config, "meta").peak_bytes
     folders = [Run(config).folder("meta")]
     if config.base_stage is not None:
-        base = Stored.of(network.base_stage(), config.base_stage)
+        base = stored_by(config, "base")
         need = max(base.peak_bytes, need + base.final_bytes)
         folders.append(Run(config).folder("base"))
     free = free_bytes(config)

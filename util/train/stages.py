@@ -1,153 +1,262 @@
-"""The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
+"""A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import closing
-from dataclasses import asdict
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
 
 from model.code import code_of
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
-from model.registry import described
-from util import cli
-from util.config import command_line
+from model.registry import class_of, described
 from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.data.episodes import EpisodeDataset
-from util.data.lists.image_list import ImageList
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint, Facts, Stored, checkpoint_bytes, free_bytes
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
-from util.run.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
-from util.run.folder import RunFolder
+from util.run.device import (
+    compute_in_fixed_order,
+    describe,
+    episodes_at_once,
+    free_memory,
+    precision_of_training,
+)
+from util.run.folder import RunFolder, claim
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import join
-from util.run.run import OPTIONS, RUN, Run
-from util.run.weights import encoder_licence, init_network, initial_digest
-from util.train import hooks
+from util.run.processes import ProcessGroup, as_user_error, join
+from util.run.run import BEST, OPTIONS, RUN, Run
+from util.run.weights import encoder_licence, init_network, initial_digest, start_problem
+from util.train import bookkeeping
+from util.train.bookkeeping import Training, Validate, Watch
 from util.train.curves import Curves, check_writers
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KeptMaps, RecordFile, check_keeps_maps
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import train
+from util.train.plan import check_plan, plan
+from util.train.state import Asked, StageTask, stage_of
+from util.train.trainer import run_steps
 
 log = logging.getLogger("symnet")
 PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
 
 
-def command(stage: str, description: str | None) -> int:
-    """Run a stage, base or meta, as a command line asks, or print its config; return the exit code."""
-    parser = command_line.parser(description)
-    cli.add_training_options(parser)
-    if stage == "meta":
-        cli.add_start(parser)
-    options = parser.parse_args()
-    if command_line.show(options):
-        return 0
-    return train_stage(
-        stage,
-        command_line.read(options),
-        resume=options.resume,
-        overwrite=options.overwrite,
-        base=getattr(options, "checkpoint", None),
-        allow_changes=options.allow_changes,
+def train(config: Config, asked: Asked) -> int:
+    """Train the stages of a run that are lacking, one after the other, in this process; return the exit code.
+
+    Between two stages the memory of the first is freed, and a signal is answered.
+
+    UserError: the method learns nothing or has no such stage, a stage cannot go on from its state, another command
+    works on it (Busy), or what it needs is missing or wrong.
+    """
+    run, stages = _run_and_stages(config, asked)
+    with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
+        if run.config.run.deterministic:
+            compute_in_fixed_order()
+        world.from_main(partial(_refuse, run, stages, world.size, asked))
+        for stage in stages:
+            code = _train_claimed(run, stage, world, asked)
+            if code:
+                return code
+            free_memory(world.device)
+    return 0
+
+
+def dry_run(config: Config, asked: Asked, processes: int) -> int:
+    """Print what a training by so many processes on all machines would do, and all that would stop it; return its code.
+
+    UserError: as ``train``, before anything is looked at.
+    """
+    from util.train.check import Needs, lacking  # whose packages take a second
+
+    run, stages = _run_and_stages(config, asked)
+    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
+    needs = Needs().of(run.config)
+    starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
+    if not starts_from_encoder:
+        needs = [need for need in needs if not need.what.startswith("weights")]
+    refused = lacking(needs)
+    if asked.checkpoint:
+        refused.append(start_problem(run, asked.checkpoint))
+    return plan(tasks, refused)
+
+
+def _run_and_stages(config: Config, asked: Asked) -> tuple[Run, list[str]]:
+    """Return the run, of a training that continues with the options that it was begun with, and its stages."""
+    run = Run(config)
+    if not class_of(config.model).learns:
+        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    if asked.resume:
+        begun = "meta" if run.at("meta").started else "base"
+        run = run.with_training_options(asked.stage or begun)
+    if asked.stage is None:
+        return run, _lacking_stages(run, asked)
+    if asked.stage == "base" and asked.checkpoint:
+        raise UserError(f"{asked.checkpoint}: a meta stage starts from it; leave out --stage base")
+    if asked.stage not in run.stages:
+        has = " and ".join(run.stages)
+        title = class_of(config.model).title
+        raise UserError(f"{config.source}: {title} has the {has} stage alone; leave out --stage {asked.stage}")
+    return run, [asked.stage]
+
+
+def _lacking_stages(run: Run, asked: Asked) -> list[str]:
+    """Return the stages of a run, without the base stage where the meta stage needs none of its own.
+
+    A meta stage that continues holds all that it started from, and a base stage that is finished may say that it is
+    another one now.
+    """
+    stages = run.stages
+    continues = asked.resume and run.at("meta").begun
+    needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
+    return stages if needs_base or "meta" not in stages else ["meta"]
+
+
+def _refuse(run: Run, stages: list[str], processes: int, asked: Asked) -> None:
+    """Refuse (UserError), before the first stage, all that is known to stop one of them."""
+    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
+    for task in tasks:
+        if task.refusal:
+            raise UserError(task.refusal)
+    check_writers(run.config.run.loggers)
+    check_plan(tasks)
+
+
+def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
+    """Train a stage, while no other command can, in as many processes as it takes; return the exit code of all."""
+    with ExitStack() as claims:
+        task = world.from_main(partial(_begin, claims, run, stage, world.size, asked))
+        if task is None:
+            return 0
+        code = 0
+        with world.first(task.processes) as members:
+            if members is not None:
+                code = train_stage(run, task, members, asked)
+        return max(world.gather(code))
+
+
+def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked) -> StageTask | None:
+    """Claim the folder of a stage, print what is done there and return it; None: it is kept as it is.
+
+    Busy: another command works there. UserError: the stage cannot go on from its state.
+    """
+    folder = run.folder(stage)
+    claims.enter_context(claim(folder))
+    task = stage_of(run, stage, processes, asked)
+    if task.refusal:
+        raise UserError(task.refusal)
+    if stage == "base" and not task.left and not task.continues:
+        print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
+        return None
+    print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
+    return task
+
+
+def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
+    """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
+    key = f"{task.stage}_stage"
+    with as_user_error(f"{key}.batch, {key}.size or data.workers"):
+        start = _start(run, task, world, asked.checkpoint)
+        training = _training(run, task, world, start)
+        try:
+            if task.continues:
+                bookkeeping.resume(training, asked.allow_changes)
+            training.curves = _curves(training, run.config, task.continues)
+            _log_start(training, run.config, start)
+            finished = _train(training, run.config, start.data)
+        finally:
+            training.curves.close()
+            training.folder.close()
+        if finished and not world.any(training.interrupt.requested):
+            return 0
+        log.info("interrupted; train.sh and train.py continue with --resume")
+        return EXIT_INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a stage starts from."""
+
+    network: Trainable  # the base stage's part of a model, or the model
+    digest: str | None  # of the files that filled it, where they are known
+    base: Checkpoint | None  # of the base stage; None: there is none
+    notes: list[str]  # lines of the log
+    data: StageData
+
+
+def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Start:
+    """Return the network of a stage with the weights that it starts from, and its data; errors as both.
+
+    ``base``: a base stage's checkpoint, in place of the run's own.
+    """
+    model, note, stored = init_network(run, task.stage, task.continues, base)  # fails before photos are read
+    digest = None if base or task.continues else initial_digest(run, task.stage)
+    if task.stage == "base":
+        network: Trainable = model.base_stage()
+        data = base_stage_data(run.context, task.settings, world)
+    else:
+        network = model
+        data = meta_stage_data(run.context, world)
+    notes = [note, _freeze_norms(network, task.settings, f"{task.stage}_stage"), run.context.text_note]
+    return Start(network, digest, stored, notes, data)
+
+
+def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> Training:
+    """Return a training before its first step, its folder begun; UserError: settings do not fit."""
+    config = run.config
+    stage = task.settings
+    images = start.data.images
+    schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
+    precision = precision_of_training(config, world.device)
+    prepared = prepare_network(start.network, world.device, precision, config.run.compile, trained_by=world)
+    optimizers = build_optimizers(start.network.param_groups(), stage.optimizers)
+    ema = EMA(start.network, stage.ema_decay)
+    if stage.cache_gib is not None:
+        _keep_maps(config, task, world, start)
+    state = _checkpoint_facts(run, task.stage, start)
+    state["schedule"] = asdict(schedule)
+    state["precision"] = precision
+    if not task.continues:  # else the checkpoint knows
+        state["initial"] = start.digest
+    discard = None if task.continues else partial(_discard_tests, run, task.stage)
+    folder = RunFolder(task.folder, world.is_main, fresh=task.discards, at_start=discard)
+    return Training(
+        prepared=prepared,
+        optimizers=optimizers,
+        ema=ema,
+        stage=stage,
+        schedule=schedule,
+        state=state,
+        folder=folder,
+        world=world,
     )
 
 
-def train_stage(
-    name: str,
-    config: Config,
-    *,
-    resume: bool,
-    overwrite: bool,
-    base: str | None = None,
-    allow_changes: bool = False,
-) -> int:
-    """Run a stage, base or meta, and return the exit code.
-
-    Args:
-        name: of the stage.
-        config: of the run.
-        resume: continue from the newest checkpoint of the stage's folder.
-        overwrite: start again in a folder that is in use.
-        base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
-        allow_changes: resume although settings that decide the result were changed.
-
-    UserError: the model has no such stage, its folder is in use, or what it needs is missing or wrong.
-    """
-    key = f"{name}_stage"
-    with join(config.run.device, f"{key}.batch, {key}.size or data.workers") as world:
-        if config.run.deterministic:
-            compute_in_fixed_order()
-        run = Run(config)
-        if resume:
-            run = run.with_training_options(name)
-        config = run.config
-        context = run.context
-        stage = _stage_settings(config, name)
-        run.at(name).check_free(resume, overwrite)
-        check_writers(config.run.loggers)
-        model, note, start = init_network(run, name, resume, base)  # fails before photos are read
-        data = base_stage_data(context, stage, world) if name == "base" else meta_stage_data(context, world)
-        schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
-        network = model.base_stage() if name == "base" else model
-        notes = [note, _freeze_norms(network, stage, key), context.text_note]
-        prepared = prepare_network(
-            network,
-            world.device,
-            precision_of_training(config, world.device),
-            config.run.compile,
-            processes=world.size,
-        )
-        optimizers = build_optimizers(network.param_groups(), stage.optimizers)
-        ema = EMA(network, stage.ema_decay)
-        kept_file = _kept_file(run, stage, data, prepared, processes=world.size, overwrite=overwrite)
-        state = _checkpoint_facts(run, name, network, data.images, start)
-        if not resume:  # else the checkpoint knows
-            state["initial"] = None if base else initial_digest(run, name)
-        state["schedule"] = asdict(schedule)
-        state["precision"] = prepared.precision
-        discard = None if resume else partial(_discard_tests, run, name)
-        folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite, at_start=discard)
-        curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
-        training = hooks.Training(
-            prepared=prepared,
-            optimizers=optimizers,
-            ema=ema,
-            stage=stage,
-            schedule=schedule,
-            state=state,
-            folder=folder,
-            world=world,
-            curves=curves,
-        )
-        try:
-            if resume:
-                hooks.resume(training, allow_changes)
-            log.info("config: %s", files_of(config.source))
-            log.info("%s", described(config.model))
-            _describe(training, data.images, config.given)
-            _log_start(training, data.images, notes)
-            at_once = partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
-            validate = _validation(training, data, at_once)
-            with closing(_batches(training, data, kept_file)) as stream:
-                finished = train(training, stream, validate, config.run.seed)
-            if kept_file:
-                log.info("encoder: %s", kept_file)
-        finally:
-            curves.close()
-            folder.close()
-        return 0 if finished else EXIT_INTERRUPTED
+def _curves(training: Training, config: Config, continues: bool) -> Curves:
+    """Return the writers of the curves of a training, which replace points of steps that are done again."""
+    loggers = config.run.loggers if training.world.is_main else ()
+    resumed_at = training.progress.step + 1 if continues else None
+    return Curves(training.folder.path, loggers, training.state["config"], resumed_at)
 
 
-train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "meta")
+def _train(training: Training, config: Config, data: StageData) -> bool:
+    """Do the steps that are left and return whether all are done."""
+    device = training.world.device
+    at_once = partial(episodes_at_once, config.test.batch, device, config.data.shot + 1, config.data.size)
+    validate = _validation(training, data, at_once)
+    with closing(_batches(training, data)) as stream:
+        finished = run_steps(training, stream, validate, config.run.seed)
+    kept = getattr(training.prepared.network, "kept_maps", None)
+    if kept is not None:
+        log.info("encoder: %s", kept.file)
+    return finished
 
 
 def _discard_tests(run: Run, stage: str) -> None:
@@ -157,14 +266,6 @@ def _discard_tests(run: Run, stage: str) -> None:
         log.info("tests of the weights that were there, kept as %s and in no table: %d", DISCARDED, count)
 
 
-def _stage_settings(config: Config, name: str) -> StageSettings:
-    """Return the settings of a stage; UserError if the model has none."""
-    stage = config.base_stage if name == "base" else config.meta_stage
-    if stage is None:
-        raise UserError(f"{config.source}: this model has no base learner and so no base stage; run train.py")
-    return stage
-
-
 def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
     """Freeze a network's batch norms where its stage, the config's section ``key``, says so; return a note, or ''."""
     if not stage.freeze_norm:
@@ -172,70 +273,65 @@ def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
     return f"{key}.freeze_norm: freezes {network.freeze_norms()} batch norms that would have been trained"
 
 
-def _kept_file(
-    run: Run, stage: StageSettings, data: StageData, prepared: PreparedNetwork, *, processes: int, overwrite: bool
-) -> RecordFile | None:
-    """Return the file on the disk of the meta stage's folder that keeps the encoder's maps; None: none is to be kept.
+def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Start) -> None:
+    """Let the network of a meta stage keep its encoder's maps in a file on the disk of the stage's folder.
 
-    The processes share half of what the checkpoints leave of the disk at most.
+    The processes share half of what the checkpoints leave of the disk at most. UserError: see ``check_keeps_maps``.
     """
-    if stage.cache_gib is None:
-        return None
-    check_keeps_maps(cast(EpisodeDataset, data.training), cast(FewShotModel, prepared.network))
-    folder = run.folder("meta")
-    free = free_bytes(run.config) - Stored.of(cast(Trainable, prepared.network), stage).peak_bytes
-    if not overwrite:
-        free += checkpoint_bytes([folder])
-    gib = min(stage.cache_gib, max(free, 0) / 2 / GIB)
-    return RecordFile(folder, gib / processes)
+    network = cast(FewShotModel, start.network)
+    check_keeps_maps(cast(EpisodeDataset, start.data.training), network)
+    free = free_bytes(config) - Stored.of(network, task.settings).peak_bytes
+    if not task.discards:
+        free += checkpoint_bytes([task.folder])
+    gib = min(task.settings.cache_gib or 0, max(free, 0) / 2 / GIB)
+    cast(Method, network).kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 
-def _checkpoint_facts(
-    run: Run, name: str, network: Trainable, images: ImageList, start: Checkpoint | None
-) -> dict[str, Any]:
-    """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage (``start``)."""
-    before = Facts(photos=frozenset()) if start is None else start.facts
+def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
+    """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
+    images = start.data.images
+    before = Facts(photos=frozenset()) if start.base is None else start.base.facts
     photos = None if before.photos is None else checkpoint.photos_text(images.photos | before.photos)
     return {
-        "licence": encoder_licence(run.config.model.encoder, network),
-        "stage": name,
+        "licence": encoder_licence(run.config.model.encoder, start.network),
+        "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,
         "content": images.files_digest,
         "photos": photos,
         "base": before.training,
         "text": run.context.text_digest,
-        "code": code_of(type(network)),
+        "code": code_of(type(start.network)),
     }
 
 
-def _describe(training: hooks.Training, images: ImageList, options: list[str]) -> None:
-    """Write the config and the facts of a training into its folder, with the overrides that it was begun with."""
-    config = training.state["config"]
+def _log_start(training: Training, config: Config, start: Start) -> None:
+    """Write config and facts of a training into its folder, with the overrides that it was begun with, and log them."""
+    world = training.world
+    images = start.data.images
+    device = describe(world.device)
+    precision = training.prepared.precision
+    log.info("config: %s", files_of(config.source))
+    log.info("%s", described(config.model))
     facts = {
         "images": len(images.queries),
         "list": images.digest,
         "list_source": images.source,
         "list_note": images.note,
-        "device": describe(training.world.device),
-        "precision": training.prepared.precision,
-        OPTIONS: options,
-        RUN: config["run"]["name"],
+        "device": device,
+        "precision": precision,
+        OPTIONS: config.given,
+        RUN: config.run.name,
     }
-    training.folder.describe(config, **facts)
-
-
-def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) -> None:
-    """Log the notes on a training's start, and where it runs."""
-    world = training.world
-    for note in filter(None, notes):
+    training.folder.describe(training.state["config"], **facts)
+    for note in filter(None, start.notes):
         log.info("%s", note)
     stage = training.state["stage"]
-    place = f"{describe(world.device)} in {training.prepared.precision}"
+    place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
 
 
-def _batches(training: hooks.Training, data: StageData, kept_file: RecordFile | None) -> Generator[Any, None, None]:
+def _batches(training: Training, data: StageData) -> Generator[Any, None, None]:
     """Return the batches of the steps that are left to this process."""
     schedule = training.schedule
     world = training.world
@@ -247,13 +343,10 @@ def _batches(training: hooks.Training, data: StageData, kept_file: RecordFile | 
         processes=world.size,
         parts=training.stage.accumulate,
     )
-    network = training.prepared.network
-    if kept_file:
-        cast(Method, network).kept_maps = KeptMaps(kept_file)
     return batches(data.training, numbers, data.workers, world.device)
 
 
-def _validation(training: hooks.Training, data: StageData, at_once: Callable[[], int]) -> hooks.Validate | None:
+def _validation(training: Training, data: StageData, at_once: Callable[[], int]) -> Validate | None:
     """Return the validation of a stage, of ``at_once`` examples a batch; None where none is wanted or possible."""
     if not training.stage.validate_every:
         return None
@@ -264,7 +357,7 @@ def _validation(training: hooks.Training, data: StageData, at_once: Callable[[],
 
 
 def _validate(
-    training: hooks.Training, data: StageData, at_once: Callable[[], int], network: PreparedNetwork, step: int
+    training: Training, data: StageData, at_once: Callable[[], int], network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     world = training.world
@@ -273,7 +366,7 @@ def _validate(
     batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
     board = Scoreboard(len(data.held_out_classes))
     examples = Examples(8)
-    watch = hooks.Watch(training, length // world.size // batch_of_dataset)
+    watch = Watch(training, length // world.size // batch_of_dataset)
     observers: list[Observer] = [board, examples, watch]
     run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
     scores, _ = board.gather(world)

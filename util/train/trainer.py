@@ -4,22 +4,24 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from util.files.progress import ProgressBar
 from util.run.loading import part_weights
-from util.train import hooks
-from util.train.gradients import backward
+from util.run.network import PreparedNetwork
+from util.train import bookkeeping
+from util.train.bookkeeping import Interrupted, Training, Validate
 from util.train.optim import OptimizersAsOne, set_learning_rates
 
 log = logging.getLogger("symnet")
 
 
-def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Validate | None, seed: int) -> bool:
+def run_steps(training: Training, batches: Iterator[Any], validate: Validate | None, seed: int) -> bool:
     """Train to the end and return True; False: interrupted, with a checkpoint to resume from.
 
     There are ``accumulate`` batches for each of the steps that are left. ``validate`` scores the network after the
@@ -31,9 +33,9 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
     world = training.world
     training.prepared.network.train()
     bar = ProgressBar(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
-    with training.interrupt as interrupt, bar, suppress(hooks.Interrupted):
-        hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
-        while progress.step < schedule.steps and not hooks.patience_spent(training):
+    with training.interrupt as interrupt, bar, suppress(Interrupted):
+        bookkeeping.end_epoch(training, validate)  # the run may have ended between a step and its validation
+        while progress.step < schedule.steps and not bookkeeping.patience_spent(training):
             rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
             parts = [next(batches) for _ in range(stage.accumulate)]
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
@@ -41,23 +43,23 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
             losses = optimiser_step(training, parts)
             progress.step += 1
             training.ema.update(progress.step)
-            hooks.record(training, losses, rates, bar)
+            bookkeeping.record(training, losses, rates, bar)
             if interrupt.agreed:
-                hooks.save(training)
+                bookkeeping.save(training)
                 break
-            hooks.end_epoch(training, validate)
+            bookkeeping.end_epoch(training, validate)
             is_save_due = time.monotonic() - training.saved_at > stage.save_minutes * 60
             if is_save_due and not progress.on_record:
-                hooks.save(training)
+                bookkeeping.save(training)
         else:
-            hooks.finish(training)
+            bookkeeping.finish(training)
             return True
     world.wait()  # no process ends before the checkpoint is written: its end may end all others
-    log.info("interrupted after step %d; train.sh, train_base.py and train.py continue with --resume", progress.step)
+    log.info("interrupted after step %d", progress.step)
     return False
 
 
-def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
+def optimiser_step(training: Training, parts: list[Any]) -> dict[str, Tensor]:
     """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
 
     Parts weigh by their examples. In fp16 gradients that overflow leave the step out, which ``progress.skipped``
@@ -75,7 +77,30 @@ def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tens
     return means
 
 
-def _step(training: hooks.Training) -> None:
+def backward(
+    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, weight: float, last: bool
+) -> dict[str, Tensor]:
+    """Return the losses of a part of a batch, and add its share to the gradients.
+
+    Args:
+        prepared: the network.
+        scaler: of losses in fp16.
+        batch: the part.
+        weight: of the part in the batch.
+        last: whether it is the last part, after which processes sum their gradients.
+    """
+    learner: Any = prepared.learner
+    synchronising: AbstractContextManager[None] = nullcontext()
+    if isinstance(learner, DistributedDataParallel) and not last:  # the last sums over processes
+        synchronising = learner.no_sync()
+    with synchronising:
+        with prepared.autocast():
+            losses = learner(batch).losses
+        scaler.scale(weight * sum(losses.values())).backward()
+    return losses
+
+
+def _step(training: Training) -> None:
     """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
     scaler = training.scaler
     together: Any = OptimizersAsOne(training.optimizers.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,19 +9,20 @@ from pathlib import Path
 
 import torch
 
+from model.registry import class_of
 from util.config.compose import files_of
 from util.config.settings import Config
 from util.data.lists.published import published, whole
+from util.data.words.text import NAME_VECTOR_WIDTH
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
-from util.launch.tasks import StageTask
 from util.report.table import Table
 from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.run.context import with_data
 from util.run.data import epoch_length, listed_for_training
 from util.run.input_size import view_of
-from util.train.benchmark_pass import BenchmarkPass
+from util.run.network import build_model
 from util.train.optim import StepSchedule
+from util.train.state import StageTask
 
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
 NOTHING = Stored(peak_bytes=0, final_bytes=0)
@@ -53,10 +53,13 @@ def plan(tasks: list[StageTask], refused: list[str]) -> int:
     return refuse([*(task.refusal for task in tasks), *refused, *errors, problem])
 
 
-def disk_problem(tasks: list[StageTask]) -> str:
-    """Return why the trainings among tasks do not fit on the disk; '' if they do, or if a stage cannot be described."""
-    stages, _ = planned([task for task in tasks if task.stage != "test" and task.left > 0])
-    return _disk(tasks[0].config, stages)[1] if stages else ""
+def check_plan(tasks: list[StageTask]) -> None:
+    """Refuse (UserError) trainings that cannot be described, or that do not fit on the disk."""
+    stages, errors = planned([task for task in tasks if task.stage != "test" and task.left > 0])
+    if stages:
+        errors.append(_disk(tasks[0].config, stages)[1])
+    for error in filter(None, errors):
+        raise UserError(error)
 
 
 def _disk(config: Config, trainings: list[PlannedStage]) -> tuple[str, str]:
@@ -123,10 +126,9 @@ def _planned_training(task: StageTask, known: dict[str, Stored]) -> PlannedStage
     """
     config = task.config
     stage = task.settings
-    is_base = task.stage == "base"
     length = _length(task)
     schedule = _schedule(task, length)
-    shots = "" if is_base else f", {config.data.shot}-shot"
+    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
     parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
     cells = [
         f"{config.run.name}{shots}",
@@ -136,20 +138,19 @@ def _planned_training(task: StageTask, known: dict[str, Stored]) -> PlannedStage
         str(config.stage_size(stage)),
         f"{schedule.batch / task.processes:.3g}{parts} x {task.processes}",
     ]
-    one_pass = training_pass(task)
-    key = repr((config.model, str(one_pass)))
+    key = repr((config.model, config.data, stage))
     if key not in known:
-        with torch.device("meta"):  # sizes without memory
-            known[key] = Stored.of(one_pass.network(torch.device("meta")), stage)
+        known[key] = stored_by(config, task.stage)
     return PlannedStage(cells, known[key], task.note, task.folder, trains=task.left > 0)
 
 
-def training_pass(task: StageTask) -> BenchmarkPass:
-    """Return the pass of a training over one part of a batch; UserError: the batch is too small."""
-    stage = task.settings
-    batch = _schedule(task, 0).batch / task.processes / stage.accumulate
-    sized = with_data(task.config, size=task.config.stage_size(stage))
-    return BenchmarkPass(sized, math.ceil(batch), base=task.stage == "base", trains=True)
+def stored_by(config: Config, stage: str) -> Stored:
+    """Return the bytes of the checkpoints of a stage, base or meta."""
+    text_width = NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0
+    with torch.device("meta"):  # sizes without memory
+        model = build_model(config, text_width)
+        network = model.base_stage() if stage == "base" else model
+    return Stored.of(network, getattr(config, f"{stage}_stage"))
 
 
 def _schedule(task: StageTask, length: int) -> StepSchedule:

@@ -1,4 +1,4 @@
-"""The hooks beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
+"""What is done beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -68,7 +69,7 @@ class Training:
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
     folder: RunFolder  # of checkpoints and records; only the main process writes
     world: ProcessGroup
-    curves: Curves = field(default_factory=Curves)
+    curves: Curves = field(default_factory=lambda: Curves(Path(), (), {}))
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)
@@ -274,7 +275,6 @@ def resume(training: Training, allow_changes: bool) -> None:
         raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
     training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
     training.progress = Progress(**content["progress"])
-    training.curves.resumed_at = training.progress.step + 1
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
 
 

@@ -1,12 +1,10 @@
-"""The tasks of a command: stages of trainings and tests, with their processes, their state and what is left of them."""
+"""The stages of trainings and the tests of a command: their processes, their state and what is left of them."""
 
-from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
-from util.files.launcher import number_of
 from util.run import checkpoint
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import cannot_take
@@ -15,9 +13,15 @@ from util.train.optim import least_batch
 NOT_BEGUN = "not begun"
 
 
-def nodes() -> int:
-    """Return the number of machines that run a command together."""
-    return number_of("NNODES", 1)
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks of a training, beside its config."""
+
+    resume: bool = False  # the stages that were begun are continued
+    overwrite: bool = False  # what is there is discarded
+    allow_changes: bool = False  # settings that decide the result may have changed since
+    checkpoint: str | None = None  # of a base stage, in place of the run's own
+    stage: str | None = None  # base or meta alone; None: each that is lacking
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,13 @@ class StageTask:
 
     config: Config
     stage: str
-    gpus: int  # of every machine
+    processes_asked: int  # of all machines
     folder: Path  # of its files
     state: str = NOT_BEGUN  # what has been done, in words
     left: float = 1.0  # the share of its work that is still to be done
     refusal: str = ""  # why it cannot go on from there
+    continues: bool = False  # whether it goes on from a checkpoint that is there
+    discards: bool = False  # whether it begins anew in a folder that is in use
 
     @property
     def settings(self) -> StageSettings:
@@ -38,39 +44,34 @@ class StageTask:
         return getattr(self.config, f"{self.stage}_stage")
 
     @property
-    def used(self) -> int:
-        """The GPUs of every machine that it takes: no more than the batch of a training stage can be split over."""
-        if self.stage == "test":
-            return self.gpus
-        least = least_batch(self.settings, f"{self.stage}_stage")
-        return min(self.gpus, max(self.settings.batch // least // nodes(), 1))
-
-    @property
     def processes(self) -> int:
-        """Its processes on all machines."""
-        return max(self.used, 1) * nodes()
+        """The processes that it takes: no more than the batch of a training stage can be split over."""
+        if self.stage == "test":
+            return self.processes_asked
+        least = least_batch(self.settings, f"{self.stage}_stage")
+        return min(self.processes_asked, max(self.settings.batch // least, 1))
 
     @property
     def note(self) -> str:
-        """Says if some GPUs are not used, as the batch cannot be split over all; '' if they are."""
-        if self.used == self.gpus:
+        """Says if some processes are not used, as the batch cannot be split over all; '' if they are."""
+        if self.processes == self.processes_asked:
             return ""
         batch = f"{self.stage}_stage.batch = {self.settings.batch}"
-        return f"{self.used} of {self.gpus} GPUs of every machine are used: {batch} is too small for more"
+        return f"{self.processes} of {self.processes_asked} processes are used: {batch} is too small for more"
 
 
-def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> StageTask:
+def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None, folder: Path | None = None) -> StageTask:
     """Return the task of a run's stage; it refuses what was trained otherwise than asked.
 
     Args:
-        folder: of the stage.
         run: the run, with the settings that are asked.
         stage: ``base`` or ``meta``.
-        gpus: of this machine, 0 for the CPU.
-        asked: the options of ``train.sh``, by which a training is kept, continued, or begun again.
+        processes: of all machines.
+        asked: by which a training is kept, continued, or begun again; None: no training is to be run.
+        folder: of the stage, where that is not the run's.
     """
-    files = StageFolder(folder)
-    task = _with_state(StageTask(run.config, stage, gpus, folder), run, files)
+    files = run.at(stage) if folder is None else StageFolder(folder)
+    task = _with_state(StageTask(run.config, stage, processes, files.path), run, files)
     return task if asked is None else _as_asked(task, run, files, asked)
 
 
@@ -97,20 +98,22 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
     return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
 
 
-def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Namespace) -> StageTask:
-    """Return a task as the options of ``train.sh`` change it; a finished base stage is kept if it can be."""
-    if task.stage == "base" and not task.left:
+def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
+    """Return a task as a command changes it; a finished base stage is kept if it can be, unless it alone is asked."""
+    if task.stage == "base" and not task.left and asked.stage is None:
         is_to_be_repeated = asked.overwrite and task.refusal and not run.config.run.base_folder
         return _begun_again(task) if is_to_be_repeated else task
     if asked.overwrite:
         return _begun_again(task)
+    continues = asked.resume and files.begun
     try:
-        files.check_free(asked.resume and files.begun, False)
+        files.check_free(continues, overwrite=False)
     except UserError as error:
         return replace(task, refusal=str(error))
-    return replace(task, refusal="") if asked.allow_changes else task
+    refusal = "" if asked.allow_changes else task.refusal
+    return replace(task, refusal=refusal, continues=continues)
 
 
 def _begun_again(task: StageTask) -> StageTask:
     state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
-    return replace(task, state=state, left=1.0, refusal="")
+    return replace(task, state=state, left=1.0, refusal="", discards=True)
