@@ -33,7 +33,7 @@ if [ "$1" = --lowest ]; then
     done
     "$python" -m util.requirements --python-alone
     install "$python" uv
-    sed "/^-r/d" requirements-dev.txt | grep pytest >"$environment/tests.txt"
+    grep pytest tests/requirements.txt >"$environment/tests.txt"
     "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --resolution lowest-direct \
         -r requirements.txt -r "$environment/tests.txt"
     run_tests "$quick" "$@"
@@ -47,7 +47,7 @@ if [ "$1" = --quick ]; then
 fi
 environment=.venv
 [ -x .venv/bin/python ] || python3 -m util.requirements --python-alone
-install python3 -r requirements-dev.txt
+install python3 -r tests/requirements.txt
 
 failed=""
 check() { # NAME COMMAND...

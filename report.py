@@ -1,4 +1,4 @@
-"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures``, ``figure``, ``verify``."""
+"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures``, ``figure``, ``verify``, ``page``"""
 
 from util import requirements
 
@@ -13,16 +13,14 @@ from pathlib import Path
 from util import cli
 from util.config.command_line import add_import
 from util.evaluate.schema import FINAL, find_results
-from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.figure import SUFFIXES, write_figure
-from util.report.flat_tables import add_to_file, episode_table, result_table
-from util.report.order import sort_by_column
+from util.report.frames import episode_rows, result_rows, sort_by_column
 from util.report.paper_table import class_table, protocols_shown, table
 from util.report.references import reference_figure, reference_table
 from util.report.table import Table, add_format
 
-PLAIN_ROWS = {"results": result_table, "episodes": episode_table, "references": reference_table}
+PLAIN_ROWS = {"results": result_rows, "episodes": episode_rows, "references": reference_table}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--rows", choices=("methods", "classes", *PLAIN_ROWS), default="methods", help=rows)
     order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
     tables.add_argument("--sort", metavar="NAME", help=order)
-    tables.add_argument("--into", type=Path, metavar="FILE.csv", help="with --rows results: add them to this file")
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
     charts = commands.add_parser(
         "figures", help="draw tables and pictures of all results below some folders, as test.sh does at its end"
@@ -48,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--episodes", type=whole, help=numbers)
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
+    verified = commands.add_parser("page", help="write the page of verified results beside their folder, docs/results")
+    verified.add_argument("folder", type=Path)
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
     for subparser in (comparison, tables):
         subparser.add_argument("--output", default=FINAL, help=outputs)
@@ -71,7 +70,11 @@ def command() -> int:
         from util.report.verify import verify  # the engine needs seconds to import
 
         return verify(options.runs, options.format)
-    if options.command == "figure":
+    if options.command == "page":
+        from util.report.verified import write_page
+
+        print(write_page(options.folder))
+    elif options.command == "figure":
         print(*_figure(options), sep="\n")
     elif options.command == "figures":
         from util.report.show import show_results
@@ -79,13 +82,6 @@ def command() -> int:
         show_results(find_results(options.runs), options.figures, options.format)
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
-    elif options.into:
-        if options.rows != "results":
-            raise UserError("--into: has no effect without --rows results; add it")
-        if options.sort:
-            raise UserError("--sort: a file of --into has an order of its own; leave out one of them")
-        (rows,) = _tables(options)
-        print(add_to_file(rows, options.into))
     else:
         tables = _tables(options)
         print("\n\n".join(format(each, options.format) for each in tables))
@@ -120,7 +116,7 @@ def _tables(options: argparse.Namespace) -> list[Table]:
         return [plain]
     make = class_table if options.rows == "classes" else table
     shown = protocols or protocols_shown(options.runs)
-    choices = {"published": options.published, "sort": options.sort}
+    choices = {"papers": options.published, "sort": options.sort}
     return [make(options.runs, options.output, name, **choices) for name in shown]
 
 

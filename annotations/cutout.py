@@ -18,12 +18,13 @@ def write(folder: Path, predictions: Predictions) -> None:
     With several objects of a class (``--instances``) their number follows. UserError: a photo cannot be read.
     """
     for photo in predictions.photos:
-        _write_objects(folder, photo)
+        if photo.objects:
+            _write_objects(folder, photo)
 
 
 def _write_objects(folder: Path, photo: PredictedPhoto) -> None:
     """Write the pictures of a photo's objects."""
-    image = read_image(photo.path) if photo.objects else None
+    image = read_image(photo.path)
     of_class = Counter(predicted.name for predicted in photo.objects)
     written = Counter[str]()
     for predicted in photo.objects:

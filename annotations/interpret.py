@@ -55,11 +55,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     photos = _without_lone_crowds(photos, categories, remarks)
     marked = {instance.category for photo in photos for instance in photo.instances}
     check_case((name for number, name in categories.items() if number in marked), annotations.source)
-    lines = remarks.lines()
-    if lines and not any(photo.instances for photo in photos):
-        fix = "give the objects outlines or boxes"
-        raise UserError(f"{annotations.source}: none of its entries shows an object: {'; '.join(lines)}; {fix}")
-
+    _check_shows_objects(photos, annotations)
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=tuple(photos), categories=classes))
     say = say or note
@@ -157,25 +153,38 @@ def _with_crowds_as_objects(photo: AnnotatedPhoto, categories: Set[int]) -> Anno
     return photo._replace(instances=tuple(instances))
 
 
+def _check_shows_objects(photos: list[AnnotatedPhoto], annotations: Annotations) -> None:
+    """Refuse (UserError) annotations of which nothing is an object, with the lines that say why."""
+    lines = annotations.remarks.lines()
+    if lines and not any(photo.instances for photo in photos):
+        fix = "give the objects outlines or boxes"
+        raise UserError(f"{annotations.source}: none of its entries shows an object: {'; '.join(lines)}; {fix}")
+
+
 def _with_fitting_sizes(annotations: Annotations) -> Annotations:
     """Return annotations with height and width of turned photos exchanged, where outlines tell that they are of those.
 
     Remarks say which photos that are, and which have outlines beyond their size. UserError: as ``_check_fits``.
     """
     photos = annotations.photos
-    beyond = [photo for photo in photos if not _fits(photo)]
-    witness = next((photo for photo in beyond if _fits(_exchanged(photo, annotations))), None)
+    beyond = {place: photo for place, photo in enumerate(photos) if not _fits(photo)}
+    witness = next((photo for photo in beyond.values() if _fits(_exchanged(photo, annotations))), None)
     if witness is not None:
-        # of the others only those that state their size in the same way
-        is_upright = _exchanged(witness, annotations).is_upright
-        turned = [_exchanged(photo, annotations) for photo in photos]
-        photos = tuple(new if new.is_upright == is_upright else old for new, old in zip(turned, photos))
-        _check_fits([photo for photo in photos if photo not in beyond], witness, annotations.source)
-        beyond = [photo for photo in beyond if photo in photos]
-    annotations.remarks.add_named(BEYOND, [photo.name for photo in beyond])
+        photos = _turned_like(witness, annotations)
+        beyond = {place: photo for place, photo in beyond.items() if photos[place] == photo}
+        changed_or_fitting = [photo for place, photo in enumerate(photos) if place not in beyond]
+        _check_fits(changed_or_fitting, witness, annotations.source)
+    annotations.remarks.add_named(BEYOND, [photo.name for photo in beyond.values()])
     changed = [new.name for new, old in zip(photos, annotations.photos) if _size(new) != _size(old)]
     annotations.remarks.add_named(EXCHANGED, changed)
     return replace(annotations, photos=photos)
+
+
+def _turned_like(witness: AnnotatedPhoto, annotations: Annotations) -> tuple[AnnotatedPhoto, ...]:
+    """Return the photos, with exchanged sides where they state their size in the same way as the ``witness``."""
+    is_upright = _exchanged(witness, annotations).is_upright
+    turned = [_exchanged(photo, annotations) for photo in annotations.photos]
+    return tuple(new if new.is_upright == is_upright else old for new, old in zip(turned, annotations.photos))
 
 
 def _fits(photo: AnnotatedPhoto) -> bool:

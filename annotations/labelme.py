@@ -54,8 +54,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     """
     files = files_below(path, SUFFIX) if path.is_dir() else [path]
     home = path if path.is_dir() else path.parent
-    root = folder or home
-    photo_files = cache(PhotoFiles)
+    places = _Places(home, folder)
     ids = CategoryIds()
     photos: list[AnnotatedPhoto] = []
     annotated: set[Path] = set()
@@ -66,19 +65,33 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
             if path.is_dir() and _is_of_others(content):
                 remarks.add(OTHER_JSON, file.name)
                 continue
-            image = photo or _stated_place(content["imagePath"], file, root)
-            if image is None:
-                near = [file.parent] if folder is None else []
-                near += [home_of(file, home, root), root]
-                places = [photo_files(place, folder is not None) for place in dict.fromkeys(near)]
-                image = _find(content["imagePath"], places, file)
+            image = photo or places.photo(content["imagePath"], file)
             height, width = _size(content, image)
             instances = _instances(content["shapes"], (height, width), ids, remarks)
-        photos.append(AnnotatedPhoto(os.path.relpath(image, root), height, width, instances))
+        photos.append(AnnotatedPhoto(os.path.relpath(image, places.root), height, width, instances))
         annotated.add(image.resolve())
     if path.is_dir() and folder is None:
-        remarks.add_named(NO_JSON_FILE, photo_files(path, False).names_beside(annotated))
-    return Annotations(tuple(photos), ids.names(), PhotoFiles(root, is_named=False), path, remarks)
+        remarks.add_named(NO_JSON_FILE, places.files(path, False).names_beside(annotated))
+    return Annotations(tuple(photos), ids.names(), PhotoFiles(places.root, is_named=False), path, remarks)
+
+
+class _Places:
+    """The places in which the photos of labelme's files are looked for."""
+
+    def __init__(self, home: Path, folder: Path | None):
+        self.home = home  # of the files
+        self.folder = folder  # of the photos, where it is given
+        self.root = folder or home
+        self.files = cache(PhotoFiles)
+
+    def photo(self, stated: str, file: Path) -> Path:
+        """Return the photo that a file states, found there or by its name; UserError: it is missing."""
+        image = _stated_place(stated, file, self.root)
+        if image is not None:
+            return image
+        near = [] if self.folder is not None else [file.parent]
+        folders = dict.fromkeys([*near, home_of(file, self.home, self.root), self.root])
+        return _find(stated, [self.files(place, self.folder is not None) for place in folders], file)
 
 
 def _is_of_others(content: Any) -> bool:

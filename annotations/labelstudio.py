@@ -110,19 +110,28 @@ def photos_of(
         file = None if photo_files is None else _file_of(name, photo_files)
         if file is not None:
             check_stated(file, height, width)
-        instances: list[Instance] = []
         is_lost = file is None and photo_files is not None
-        for labels, entry in _labelled(entries, remarks):
-            if is_lost and _is_painted(entry["value"]):  # its size is only stated
-                shapes = [Instance(0, (corners_of(0, 0, width, height),))]
-            else:
-                shapes = _shapes(entry, (height, width))
-            if not shapes:
-                remarks.add(OTHER_REGION, entry["type"])
-            for label in dict.fromkeys(labels):
-                instances += [instance._replace(category=ids[label]) for instance in shapes]
+        instances = _instances(entries, (height, width), is_lost, ids, remarks)
         photos.append(AnnotatedPhoto(name, height, width, tuple(instances)))
     return photos
+
+
+def _instances(
+    entries: list[dict[str, Any]], size: tuple[int, int], is_lost: bool, ids: CategoryIds, remarks: Remarks
+) -> list[Instance]:
+    """Return the instances of a photo's regions, each once for every label; of a lost photo, painted ones fill it."""
+    height, width = size
+    instances: list[Instance] = []
+    for labels, entry in _labelled(entries, remarks):
+        if is_lost and _is_painted(entry["value"]):  # its size is only stated
+            shapes = [Instance(0, (corners_of(0, 0, width, height),))]
+        else:
+            shapes = _shapes(entry, size)
+        if not shapes:
+            remarks.add(OTHER_REGION, entry["type"])
+        for label in dict.fromkeys(labels):
+            instances += [instance._replace(category=ids[label]) for instance in shapes]
+    return instances
 
 
 def _is_painted(value: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +76,15 @@ def masks_in(folder: Path) -> list[Path]:
     return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
+def _masks_of_parts(parts: list[Path]) -> dict[Path, list[Path]]:
+    """Return the masks of the parts of a set that have some; errors as ``masks_of_set``."""
+    masks_of_part: dict[Path, list[Path]] = {}
+    for part in parts:
+        if not is_named(part.name, OF_PHOTOS):
+            masks_of_part[part] = masks_of_set(folders_in(part)[1])
+    return {part: masks for part, masks in masks_of_part.items() if masks}
+
+
 def masks_of_set(folder: Path) -> list[Path]:
     """Return the masks in a folder; where it holds none, those in its parts, such as train and val.
 
@@ -84,16 +94,12 @@ def masks_of_set(folder: Path) -> list[Path]:
         return []
     if masks := masks_in(folder):
         return masks
-    masks_of_part: dict[Path, list[Path]] = {}
-    others: list[Path] = []
-    for entry in folders_of(folder):
-        if not _is_of_set(entry.name):
-            others.append(entry)
-        elif not is_named(entry.name, OF_PHOTOS) and (found := masks_of_set(folders_in(entry)[1])):
-            masks_of_part[entry] = found
+    entries = folders_of(folder)
+    masks_of_part = _masks_of_parts([entry for entry in entries if _is_of_set(entry.name)])
+    others = [entry for entry in entries if not _is_of_set(entry.name)]
     classes = [entry for entry in others if masks_in(folders_in(entry)[1])]
     if not classes or not masks_of_part:
-        return [mask for found in masks_of_part.values() for mask in found]
+        return list(chain.from_iterable(masks_of_part.values()))
     if [part.name.lower() for part in masks_of_part] == [VEHICLE]:
         return []
     part = next(iter(masks_of_part)).name

@@ -125,6 +125,13 @@ class Palettes:
                 raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
 
 
+def _names_from_0(known: MaskNames, first: int, last: int) -> UserError:
+    """Return the error of names whose first one seems to be that of 0."""
+    problem = f"no mask holds the value {last} of the last name, '{known.names[last]}', but 0 to {last - 1} are there"
+    fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
+    return UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
+
+
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) names that seem to begin with that of 0; lines say which no mask shows, and the unknown."""
     shown = frozenset[int]().union(*(mask.values for mask in facts))
@@ -132,16 +139,16 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")
     _check_skipped(shown, known)
     absent = {value: name for value, name in known.classes.items() if value not in shown}
-    if not absent or len(absent) == len(known.classes):
-        return
+    if 0 < len(absent) < len(known.classes):
+        _tell_absent(absent, shown, known)
+
+
+def _tell_absent(absent: dict[int, str], shown: frozenset[int], known: MaskNames) -> None:
+    """Tell the names that no mask shows; UserError: the first name seems to be that of 0."""
     first, last = min(known.names), max(known.names)
     counts_from_1 = not known.states_values and known.colours is None
     if counts_from_1 and [*absent] == [last] and 0 in shown:
-        problem = (
-            f"no mask holds the value {last} of the last name, '{known.names[last]}', but 0 to {last - 1} are there"
-        )
-        fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
-        raise UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
+        raise _names_from_0(known, first, last)
     first_line = f"; its first line, '{known.names[first]}', is the value 1" if counts_from_1 else ""
     note(f"{known.path}: left out, in no mask: {_named(absent)}{first_line}")
 

@@ -115,14 +115,20 @@ def _formats_in(folder: Path) -> dict[str, Path]:
     _, mask_folder = folders_in(folder)
     if formats or masks_in(mask_folder):
         return formats or {MASKS: folder}
+    return _formats_below(folder, refusals) or {MASKS: folder}
+
+
+def _formats_below(folder: Path, refusals: list[UserError]) -> dict[str, Path]:
+    """Return the formats of the files below a folder; UserError: there are none, no masks either, but others."""
     below = files_below(folder, labelme.SUFFIX)
     files, refusals_below = _files_of_formats([*below, *files_below(folder, XML_SUFFIX)[:1]])
     files.pop(RESULTS, None)  # of photos elsewhere
     formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
-    refusals += refusals_below
+    _, mask_folder = folders_in(folder)
+    refusals = [*refusals, *refusals_below]
     if refusals and not formats and not masks_of_set(mask_folder):
         raise refusals[0]
-    return formats or {MASKS: folder}
+    return formats
 
 
 def _files_of_formats(paths: list[Path]) -> tuple[dict[str, list[Path]], list[UserError]]:

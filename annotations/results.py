@@ -51,6 +51,14 @@ def mask_digest(runs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _verdict_of(row: dict[str, str], file: Path) -> tuple[tuple[str, str], Verdict]:
+    """Return photo and class of a row, and its verdict; UserError: a column is lacking, or another word."""
+    photo, name, word = row.get("photo"), row.get("class"), row.get("verdict")
+    if photo is None or name is None or word not in VERDICTS:
+        raise UserError(f"{file}: needs the columns photo, class, and verdict, accepted or rejected")
+    return (named(photo), name), Verdict(word, row.get("mask") or "")
+
+
 def verdicts_in(folder: Path) -> Verdicts:
     """Return the verdicts in a folder of results; whether each is on the mask there today ``Verdict.is_on`` tells.
 
@@ -62,16 +70,10 @@ def verdicts_in(folder: Path) -> Verdicts:
     latest = max((_saved(rows) for rows in tables), default="")
     verdicts: Verdicts = {}
     for file, rows in zip(files, tables, strict=True):
-        if _saved(rows) != latest:
-            continue
-        for row in rows:
-            photo, name = row.get("photo"), row.get("class")
-            word = row.get("verdict")
-            if photo is None or name is None or word not in VERDICTS:
-                raise UserError(f"{file}: needs the columns photo, class, and verdict, accepted or rejected")
-            key = named(photo), name
-            if word == REJECTED or key not in verdicts:
-                verdicts[key] = Verdict(word, row.get("mask") or "")
+        for row in rows if _saved(rows) == latest else ():
+            key, verdict = _verdict_of(row, file)
+            if verdict.word == REJECTED or key not in verdicts:
+                verdicts[key] = verdict
     if len(files) > 1 and not latest:
         print(
             f"note: {folder}: {len(files)} files of verdicts do not say when they were saved; {JOINED}", file=sys.stderr

@@ -45,6 +45,7 @@ class _Joined:
 
     photos: Path
     categories: dict[int, str]
+    ids: dict[str, int]  # by the categories' names
     annotated: list[AnnotatedPhoto]
     file_of_photo: dict[tuple[Path, str], Path]  # by its folder and its name there
 
@@ -62,12 +63,12 @@ class _Joined:
 
     def _id_of(self, name: str, number: int) -> int:
         """Return the id of a category in all files, its own ``number`` if that is free."""
-        for known, known_name in self.categories.items():
-            if known_name == name:
-                return known
+        if name in self.ids:
+            return self.ids[name]
         if number in self.categories:
             number = max(self.categories) + 1
         self.categories[number] = name
+        self.ids[name] = number
         return number
 
 
@@ -98,7 +99,7 @@ def read_parts(reader: Reader, files: Sequence[Path], root: Path, photos: Path |
     """
     root = beside(root)
     all_photos = photos or root
-    joined = _Joined(all_photos, {}, [], {})
+    joined = _Joined(all_photos, categories={}, ids={}, annotated=[], file_of_photo={})
     remarks = Remarks()
     for file in files:
         part = reader(file, home_of(file, root, all_photos))

@@ -46,6 +46,20 @@ KEY_POINTS = "a row is of key points: a box, then x, y and visibility of each; e
 UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
 
 
+def _only_data_file(folder: Path) -> Path:
+    """Return the data file in a folder; UserError: there is none, or several."""
+    data_files = data_files_in(folder)
+    if len(data_files) != 1:
+        raise UserError(f"{folder}: holds {len(data_files)} data files with the class names; name one of them")
+    return data_files[0]
+
+
+def _check_outlines(root: Path, row_counts: Counter[bool]) -> None:
+    """Refuse (UserError) a set all of whose rows look like key points; of outlines, some may look so."""
+    if row_counts[True] and not row_counts[False]:
+        raise UserError(f"{root}: {KEY_POINTS}")
+
+
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
 
@@ -53,10 +67,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
     """
     if path.is_dir():
-        data_files = data_files_in(path)
-        if len(data_files) != 1:
-            raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
-        path = data_files[0]
+        path = _only_data_file(path)
     names, root = read_data_file(path)
     files = _text_files(root)
     photo_files = PhotoFiles(folder or root)
@@ -71,8 +82,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         row_counts.update(_is_of_key_points(row) for row, _ in rows)
         instances = tuple(instance for _, instance in rows)
         photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
-    if row_counts[True] and not row_counts[False]:  # of outlines, some may look so
-        raise UserError(f"{root}: {KEY_POINTS}")
+    _check_outlines(root, row_counts)
     remarks = Remarks()
     remarks.add_named(NO_TEXT_FILE, photo_files.names_beside(annotated))
     categories = {number + 1: name for number, name in names.items()}

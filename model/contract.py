@@ -9,7 +9,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from model.decides import Decides
@@ -74,8 +73,6 @@ class Task:
 class Trainable(nn.Module):
     """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
-    norms_frozen = False  # whether ``freeze_norms`` was called
-
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the parts that never learn; they have no gradients and stay in evaluation mode under ``train()``."""
         return iter(())
@@ -91,28 +88,11 @@ class Trainable(nn.Module):
             part.requires_grad_(False)
             part.eval()
 
-    def freeze_norms(self) -> int:
-        """Freeze statistics, scale and shift of every batch norm; return how many would have been trained."""
-        self.norms_frozen = True
-        norms = self._batch_norms()
-        trained = 0
-        for norm in norms:
-            trained += any(p.requires_grad for p in norm.parameters(recurse=False))
-            norm.requires_grad_(False)
-            norm.eval()
-        return trained
-
-    def _batch_norms(self) -> list[_BatchNorm]:
-        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
-
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of all parts but the frozen ones."""
         super().train(mode)
         for part in self.frozen():
             part.eval()
-        if self.norms_frozen:
-            for norm in self._batch_norms():
-                norm.eval()
         return self
 
 
@@ -127,7 +107,6 @@ class FewShotModel(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     protocol: ClassVar[str] = "symnet"  # of its tests, where neither a recipe nor a data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
-    has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
@@ -137,7 +116,6 @@ class FewShotModel(Trainable):
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
-    for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
@@ -183,6 +161,11 @@ class FewShotModel(Trainable):
         it.
         """
         return competing([self(episode) for episode in episodes])
+
+    @classmethod
+    def has_base_stage(cls) -> bool:
+        """Return whether a base-learner stage precedes the meta stage."""
+        return False
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""

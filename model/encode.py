@@ -8,155 +8,63 @@ batches, queries come first, then shot by shot; and supports whose shots are the
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.contract import Task, competing
+from model.contract import FewShotModel, ParamGroup, Task, Trainable, competing
 from model.encoders.encoder import Features
-from model.encoders.needs import Needs
-from model.episode import Episode, EpisodeOfOriginalSizes, Output, Shot
-from model.mismatch import ModelMismatch
+from model.encoders.layouts import describe, encoder_part, load_encoder
+from model.encoders.learning import frozen_beside
+from model.encoders.needs import ANY_GRIDS, Grids, Needs, problem_of, stride_problem
+from model.encoders.registry import spec_of
+from model.encoders.settings import EncoderSettings, Learn, build_encoder
+from model.encoders.variant import ENCODER_STRIDE, USUAL, EncoderVariant
+from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, Shot
+from model.maps import IMAGE as IMAGE  # for methods, which import from here how images come to them
+from model.maps import Maps as Maps
+from model.maps import Passing
+from model.maps import Wants as Wants
+from model.maps import low_features as low_features
+from model.maps import mid_features as mid_features
 from model.parts.base_learner import BaseLearner
+from model.parts.base_stage import BaseStage
+from model.parts.layers import projection
 from model.parts.presence import presence_features, support_summary
-from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.tensors.layouts import with_gradient_in_layout
+from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.mask import Mask, computed_together
-from model.tensors.ops import resize
-
-IMAGE = -1  # stands for the image itself among the stages
-
-
-@dataclass(frozen=True)
-class Wants:
-    """The maps of the encoder that a method reads."""
-
-    stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
-    blocks: bool = False  # whether it also reads the maps inside the stages
-    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
-    masked_after: int | None = None
-    base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
-
 
 # Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
-Change = Callable[[Tensor], Tensor]  # from images to images
+class Method(FewShotModel):
+    """A method as its paper tells it, over one image encoder: ``support`` and ``predict``.
 
-
-class Maps:
-    """The maps of n images: ``maps[stage]``, the output of a stage (n, C, h, w), and those of the blocks inside."""
-
-    def __init__(
-        self,
-        stages: dict[int, Tensor],
-        blocks: Iterable[tuple[int, Tensor]] = (),
-        base_learner: BaseLearner | None = None,
-        method: str = "this method",
-    ):
-        self._stages = stages
-        self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
-        self._method = method  # which reads them, for messages
-        self._base_learner = base_learner
-        self._base: Tensor | None = None
-        self._is_past = False  # whether blocks came that nobody read
-        self._encode_changed: Callable[[Change], Maps] | None = None
-
-    @property
-    def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes.
-
-        ModelMismatch: the method does not declare it in ``wants``.
-        """
-        if self._base is None:
-            if self._base_learner is None:
-                raise self._undeclared("maps.base", "base_learner=True")
-            self._base = self._base_learner.hidden(self[HIGH])
-        return self._base
-
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists.
-
-        They come once, before ``maps[stage]`` is asked for, and are not changed: a test keeps those of the last query.
-        ModelMismatch: the method does not declare them in ``wants``.
-        """
-        assert not self._is_past, "read the blocks before the stages"
-        if not isinstance(self._blocks, Iterator) and not self._blocks:
-            raise self._undeclared("maps.blocks()", "blocks=True")
-        yield from self._blocks
-
-    def __getitem__(self, stage: int) -> Tensor:
-        if isinstance(self._blocks, Iterator):
-            for _ in self._blocks:
-                self._is_past = True  # the rest of the encoder
-        if stage not in self._stages:
-            raise self._undeclared(f"maps[{stage}]", f"stages=(..., {stage})")
-        x = self._stages[stage]
-        return with_gradient_in_layout(x) if x.requires_grad else x
-
-    def _undeclared(self, read: str, declared: str) -> ModelMismatch:
-        """Return the error of a method that reads what it did not declare, so that it was not computed."""
-        has = ", ".join(map(str, self._stages))
-        return ModelMismatch(
-            f"{self._method} reads {read}, and has stages {has}: declare it in wants: Wants({declared})"
-        )
-
-    def __len__(self) -> int:
-        return len(next(iter(self._stages.values())))
-
-    @property
-    def nbytes(self) -> int:
-        """The size of its tensors in bytes, of stages and the base learner."""
-        of_base = [] if self._base_learner is None else [self.base]
-        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
-
-    def of_changed(self, change: Change) -> "Maps":
-        """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
-        assert self._encode_changed is not None  # images of a training whose maps are kept have none
-        return self._encode_changed(change)
-
-    def rows(self, which: slice) -> "Maps":
-        """Return the maps of some of the images, of stages alone."""
-        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner, self._method)
-        encode = self._encode_changed
-        if encode is not None:
-            part._encode_changed = lambda change: encode(lambda images: change(images[which]))
-        return part
-
-    @staticmethod
-    def join(parts: "Sequence[Maps]") -> "Maps":
-        """Return the maps of several images, each of which can be read again."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-        stages = {}
-        for stage in first._stages:
-            stages[stage] = torch.cat([part._stages[stage] for part in parts])
-        blocks = []
-        for of_parts in zip(*(part._blocks for part in parts), strict=True):
-            stage, _ = of_parts[0]
-            blocks.append((stage, torch.cat([x for _, x in of_parts])))
-        out = Maps(stages, blocks, first._base_learner, first._method)
-        if first._base_learner is not None:
-            out._base = torch.cat([part.base for part in parts])
-        out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
-        return out
-
-
-class Method(WithEncoder):
-    """A method as its paper tells it: ``support`` and ``predict``."""
+    A subclass builds its other parts, then calls ``freeze``. Where it ``wants`` a base learner, encoder and base
+    learner come from a base stage and are frozen.
+    """
 
     wants: Wants = Wants()
+    variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
+    grids: ClassVar[Grids] = ANY_GRIDS  # how those of the stages have to fit together
+    size_rule = (ENCODER_STRIDE, 1)
+    encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     presence_of_maps: ClassVar[bool] = True  # False: the presence score has the method's own numbers, or none
     kept_maps: KeptMaps | None = None  # of a training whose images come again
+    settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: Any, task: Task):
-        self.last_stage = max(self.wants.stages)
         super().__init__(settings, task)
+        self.last_stage = max(self.wants.stages)
+        self.encoder = build_encoder(settings.encoder, self.last_stage, self.variant)
+        if self.wants.base_learner:
+            self.base_learner = BaseLearner(self.encoder.channels[HIGH], task.base_classes)
+
+    # The encoder: which fits, what of it learns, its weights.
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:
@@ -164,6 +72,90 @@ class Method(WithEncoder):
         stages = cls.wants.stages
         inside = [stage for stage in cls.variant.intermediate if cls.wants.blocks and stage <= max(stages)]
         return Needs(stages, tuple(inside), cls.grids, cls.variant)
+
+    @classmethod
+    def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
+        encoder: EncoderSettings = settings.encoder
+        needs = cls.needs(settings)
+        problem = problem_of(encoder.backbone, needs)
+        if problem is not None:
+            return "backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}"
+        problem = stride_problem(encoder.output_stride, needs, needs.spec(encoder.backbone))
+        return None if problem is None else ("output_stride", problem)
+
+    @classmethod
+    def rule(cls, settings: Any) -> tuple[int, int]:
+        """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
+        return settings.encoder.size_rule(cls.variant.output_stride) or cls.size_rule
+
+    @classmethod
+    def takes_any_size(cls, settings: Any) -> bool:
+        """Return whether method and encoder both take images of any height and width."""
+        return cls.any_size and spec_of(settings.encoder.backbone).any_size
+
+    @classmethod
+    def encoder_changes(cls, settings: Any) -> bool:
+        """Return whether the meta stage changes the maps of an image."""
+        return bool(settings.encoder.learn or cls.encoder_learns)
+
+    @property
+    def learn(self) -> Learn | None:
+        """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""
+        return self.settings.encoder.learn or self.encoder_learns
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the parts of the encoder that do not learn in the meta stage, and the base learner."""
+        learn = self.learn
+        yield from [self.encoder] if learn is None else frozen_beside(self.encoder, learn.parts, learn.depthwise)
+        if self.wants.base_learner:
+            yield self.base_learner
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
+        name = "meta" if self.wants.base_learner else "head"
+        groups = [ParamGroup(name, self.beside_encoder()), *self.encoder_group()]
+        return [group for group in groups if group.params]
+
+    def encoder_group(self) -> list[ParamGroup]:
+        """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
+        parameters = [p for p in self.encoder.parameters() if p.requires_grad]
+        return [ParamGroup("encoder", parameters, self.learn.lr_factor)] if self.learn and parameters else []
+
+    def beside_encoder(self) -> list[nn.Parameter]:
+        """Return the learnable parameters of all parts but the encoder."""
+        inside = {id(p) for p in self.encoder.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
+
+    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
+        """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
+        return load_encoder(self.encoder, encoder_part(state), partial)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the encoder of a state dict in words, and the number of base classes where there are some."""
+        encoder = describe(state, self.settings.encoder.backbone)
+        if not self.wants.base_learner:
+            return encoder
+        classifier = state.get("base_learner.classify.4.weight")
+        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
+        return f"{encoder} and {classes}"
+
+    @classmethod
+    def has_base_stage(cls) -> bool:
+        """Return whether a base-learner stage precedes the meta stage."""
+        return cls.wants.base_learner
+
+    def base_stage(self) -> Trainable:
+        """Return encoder and base learner as an ordinary segmentation network, which shares their tensors."""
+        base = self.settings.base
+        return BaseStage(self.encoder, self.base_learner, base.frozen_stages, base.head_lr_factor)
+
+    def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return the projections of the middle features of queries and of supports."""
+        channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
+        return projection(channels), projection(channels)
+
+    # How images come to it.
 
     @property
     def supports_enter_as_queries(self) -> bool:
@@ -272,26 +264,26 @@ class Method(WithEncoder):
 
     def _maps(self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
         """Return the maps of queries, or of supports with their mask; ``read_again``: blocks, too, several times."""
-        base_learner = getattr(self, "base_learner", None) if self.wants.base_learner else None
         if self.kept_maps is not None and self.training:
             kept = self.kept_maps(image_n3hw, mask, self._features)
-            blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
-            return Maps(kept.stage, blocks_kept, base_learner, self.title)
-        images = self.encoder.normalise(image_n3hw)
-        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner, self.title)
-        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)), method=self.title)
-        return maps
+            blocks = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
+            return Maps(kept.stage, blocks, base_learner=self._read_base_learner)
+        return self.maps_of(self.encoder.normalise(image_n3hw), mask, read_again)
 
-    def _stages_and_blocks(
-        self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False
-    ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
-        """Return what ``Maps`` has of normalised images."""
+    def maps_of(self, normalised_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
+        """Return the maps of images as they enter the encoder, such as changed ``maps.images``; see ``_maps``."""
         if not self.wants.blocks:
-            every = self._encoded(image_n3hw, mask).stage
-            return {stage: every[stage] for stage in self.wants.stages}, ()
-        stages: dict[int, Tensor] = {}
-        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
-        return stages, [*blocks] if read_again else blocks
+            every = self._encoded(normalised_n3hw, mask).stage
+            stages = {stage: every[stage] for stage in self.wants.stages}
+            return Maps(stages, (), normalised_n3hw, self._read_base_learner)
+        stages = {}
+        blocks = Passing(self.encoder.steps(stages, normalised_n3hw, intermediate=True))
+        return Maps(stages, [*blocks] if read_again else blocks, normalised_n3hw, self._read_base_learner)
+
+    @property
+    def _read_base_learner(self) -> Any:
+        """The base learner whose map is read; None: none is."""
+        return self.base_learner if self.wants.base_learner else None
 
     def encode_images(self, image_n3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
@@ -337,25 +329,13 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
     return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
 
 
-def mid_features(maps: Maps) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    return torch.cat([maps[MID], low_features(maps)], dim=1)
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-def low_features(maps: Maps) -> Tensor:
-    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
-    grid = maps[MID].shape[-2:]
-    return resize(maps[LOW], grid)
-
-
-AnyShot = TypeVar("AnyShot", bound=Shot)
-
-
-def joined_on_gpu(shots: Sequence[AnyShot], episode: Episode) -> Sequence[AnyShot]:
+def joined_on_gpu(shots: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
     """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
-    if computed_together(episode.query):
-        return [type(shots[0]).join(shots)]
-    return shots
+    first = shots[0].tensors()[0]
+    return [type(shots[0]).join(shots)] if computed_together(first) else shots
 
 
 def split(shot: Shot, count: int) -> list[Shot]:

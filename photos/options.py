@@ -37,6 +37,11 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", help=checkpoint)
     config = "a YAML file, or words such as 'split0 pascal --model insid3'; default: the config in the checkpoint"
     add("--config", help=config)
+    add(
+        "--model",
+        help="a method that needs no training, in place of --config: insid3, multiprototype, probe, prototype",
+    )
+    add("--net", help="its encoder, such as dinov2_vits14; default lite0, whose weights are here")
     add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
     side = "of the network's input; default as trained"
@@ -59,12 +64,22 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
 
 
+def config_of(options: argparse.Namespace) -> str | None:
+    """Return the config that a command line names: --config, or one of --model and --net; UserError: it names both."""
+    words = [f"--{name} {getattr(options, name)}" for name in ("model", "net") if getattr(options, name)]
+    if options.net and not options.model:
+        refuse_option("net", "--model")
+    if words and options.config:
+        raise UserError(f"--config: does not go with {words[0]}; leave one of them out")
+    return " ".join(["split0 pascal", *words]) if words else options.config
+
+
 def segmenter_of(options: argparse.Namespace, examples: Sequence[Example], device: str | None = None) -> Segmenter:
     """Return the segmenter of examples, on a device where one is named; UserError: as it, or of --vectors."""
     segmenter = Segmenter(
         options.checkpoint,
         examples,
-        config=options.config,
+        config=config_of(options),
         overrides=options.overrides,
         side=options.resize,
         tile=options.tile,

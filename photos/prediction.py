@@ -60,7 +60,8 @@ class Prediction:
         mask: (H, W) uint8, 0 is background.
         probability: (classes, H, W) float32, which sum to 1 with the background's; with a calibration those of a photo
             that shows the class.
-        presence: the probability that the photo shows each class; None without a calibration.
+        presence: the probability that the photo shows each class; None without a calibration, and of a class that is
+            drawn.
         min_presence: the presence score below which a class has no pixel; None without a calibration.
         own_threshold: the network's own ``threshold`` of a pixel's probability beside the background's.
         photo: its file, where it has one.
@@ -70,7 +71,7 @@ class Prediction:
     names: list[str]
     mask: np.ndarray
     probability: np.ndarray
-    presence: list[float] | None = None
+    presence: Sequence[float | None] | None = None
     min_presence: float | None = None
     own_threshold: float = EVEN
     calibration: Calibration | None = None  # of the scores
@@ -83,7 +84,7 @@ class Prediction:
         image: np.ndarray,
         names: list[str],
         margins: np.ndarray,
-        presence: list[float] | None = None,
+        presence: Sequence[float | None] | None = None,
         calibration: Calibration | None = None,
         *,
         decision: Decision = Decision(),
@@ -102,7 +103,7 @@ class Prediction:
         min_presence = None
         if calibration is not None and presence is not None:
             min_presence = calibration.threshold if decision.min_presence is None else decision.min_presence
-            is_shown = np.array([score >= min_presence for score in presence])
+            is_shown = np.array([score is None or score >= min_presence for score in presence])
             margins = np.where(is_shown[:, None, None], margins, -np.inf)
         mask = _decide(margins, probability, decision)
         own_threshold = EVEN if calibration is None else calibration.own_threshold
@@ -119,9 +120,9 @@ class Prediction:
             pixels = self.calibration.score(presence, pixels)
         return round(float(pixels), DIGITS)
 
-    def _presences(self) -> list[float | None]:
+    def _presences(self) -> Sequence[float | None]:
         """Return ``presence``, None for each class where there is none."""
-        return [*self.presence] if self.presence else [None] * len(self.names)
+        return self.presence or [None] * len(self.names)
 
     def instances(self) -> list[Part]:
         """Return the connected parts of each class, the largest first, with name, box, area, score and mask.

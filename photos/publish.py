@@ -21,7 +21,7 @@ from util.evaluate.schema import NOT_STATED, RESULT, read_result
 from util.evaluate.titles import title
 from util.files import kept_json, made_aside, write_atomically
 from util.files.errors import UserError
-from util.report.result_table import score_table
+from util.report.one_result import score_table
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT
 from util.run.pretrained_parts import hub

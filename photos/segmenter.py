@@ -40,7 +40,7 @@ class Segmenter:
         supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; a
             dictionary of such lists for several classes.
         config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
-        overrides: settings to change, such as ``["test.precision=bf16"]``.
+        overrides: settings to change, such as ``["run.precision=bf16"]``.
         side: of the network's square input in pixels; default as trained.
         tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default a GPU if there is one.
@@ -265,7 +265,7 @@ class Segmenter:
         prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
         return replace(prediction, photo=photo.file, facts=self.facts)
 
-    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> list[float] | None:
+    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> Sequence[float | None] | None:
         """Return those of the classes, from their margins (n, H, W) float32; None without a calibration."""
         if self.calibration is None:
             return None

@@ -134,7 +134,7 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         if model.encoder.backbone in (SMALL, "resnet18"):
             content["model"] = {"encoder": {"backbone": NARROW, "weights": None}}
         stage = {"epochs": 1, "batch": 4, "validate_every": 1, "validate_episodes": 4}
-        if model_class.has_base_stage:
+        if model_class.has_base_stage():
             content["base_stage"] = {**stage, "size": 33}
         if model_class.learns:
             content["meta_stage"] = dict(stage)

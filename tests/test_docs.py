@@ -30,7 +30,9 @@ from util.run.arguments import read_words
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
-    p for form in ("*.md", "docs/**/*.md", "initmodel/*.md", "lists/**/*.md") for p in REPOSITORY.glob(form)
+    p
+    for form in ("*.md", "docs/**/*.md", "initmodel/*.md", "lists/**/*.md", ".github/CONTRIBUTING.md")
+    for p in REPOSITORY.glob(form)
 )
 RUN = {REPOSITORY / f"{name}.md" for name in RUN_IN_A_COPY}
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")

@@ -36,7 +36,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "pip install fastapi": "downloads; check.sh installs it",
     "uvicorn service:app": "serves until it is stopped; the application is called below",
     "curl -F": "asks that server",
-    "pip install -r requirements-export.txt": "downloads",
+    "pip install onnx": "downloads",
     "python predict.py export": "tests/photos/test_export.py does",
     "python runs/cup_export/run.py": "the same",
     "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",
@@ -89,7 +89,7 @@ BASE = [
 ]  # of lines without ``MODEL=``: Sym-Net's; Mine has none
 TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
-    *("data.size=49", "data.min_pixels=100", "test.pictures=0"),
+    *("data.size=49", "data.min_pixels=100"),
     *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
     *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
     *(f"meta_stage.{setting}" for setting in STAGE),

@@ -19,7 +19,7 @@ from tests.helpers.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
 HOUSES = {"annotations", "datasets", "model", "photos", "util"}
-TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b|requirements-\w+\.txt")
+TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b")
 PAGE_OF_CLONE = re.compile(r"[ (](?:\w+/)?\w+\.md\b(?! in the repository)")  # the package holds none of docs/
 SEGMENT = """
 from symnet import Segmenter
@@ -154,7 +154,7 @@ imports: [mine.py]
 model: {name: ssp_of_mine}
 data: {root: ROOT, text: none, size: 65, min_pixels: 50}
 meta_stage: {epochs: 1, epoch_length: 4, validate_every: 0}
-test: {episodes: 2, pictures: 0}
+test: {episodes: 2}
 """
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel
+from model.encode import Method
 from model.episode import IGNORE, Episode, NamedEpisode
 from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
-from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, models
 from model.tensors.mask import fixed_shapes
 from util.config.compose import source_of
@@ -66,6 +66,7 @@ OUTLOOK = (
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
 NAME_IT = "; write --support CLASS=PHOTO:ANNOTATION"
+MATERIALS = "probe"  # name of the method that segments materials, on another network's encoder
 KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
@@ -174,7 +175,7 @@ class LoadedMethod:
     @property
     def has_encoder(self) -> bool:
         """Whether it is a method over an encoder of images."""
-        return isinstance(self.network, WithEncoder)
+        return isinstance(self.network, Method)
 
     def calibration(self) -> Calibration | None:
         """Return the calibration of these weights; None if there is none."""
@@ -196,14 +197,13 @@ class LoadedMethod:
         """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
-        settings["test"]["precision"] = None
         decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
 
     def export_facts(self) -> dict[str, Any]:
         """Return what another program must know to make the input of an exported graph."""
         mean = std = None
-        if isinstance(self.network, WithEncoder):
+        if isinstance(self.network, Method):
             mean, std = self.network.encoder.normalisation()
         return {
             "licence_of_encoder_weights": self.weights.encoder_licence,
@@ -315,14 +315,14 @@ class LoadedMethod:
         return ClassText(name, 0, table[1:].mean(0), note)
 
     def for_materials(self) -> "LoadedMethod":
-        """Return the method ``for_materials``, on the encoder of this one."""
-        network = cast(WithEncoder, self.network)
-        name, method = next((name, cls) for name, cls in models().items() if cls.for_materials)
-        made: Any = method.Settings(name=name, encoder=network.settings.encoder)  # type: ignore[call-arg]
+        """Return the method ``MATERIALS``, on the encoder of this one."""
+        network = cast(Method, self.network)
+        method = models()[MATERIALS]
+        made: Any = method.Settings(name=MATERIALS, encoder=network.settings.encoder)  # type: ignore[call-arg]
         settings = cast(TrainingFreeSettings, made)
         settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
         run = Run(replace(with_data(self.run.config, text=NO_TEXT), model=settings))
-        other = cast(WithEncoder, build_model(run.config, 0, self.view.side))
+        other = cast(Method, build_model(run.config, 0, self.view.side))
         other.encoder = network.encoder
         other.to(self.device).eval()
         return replace(self, run=run, network=other)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 OLDEST_PYTHON = (3, 10)
 PACKAGES = (
-    "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy skimage matplotlib simplejpeg timm safetensors"
+    "torch torchvision numpy pandas cv2 PIL yaml tensorboardX tqdm gensim scipy skimage matplotlib simplejpeg timm "
+    "safetensors"
 )
 
 

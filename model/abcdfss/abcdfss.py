@@ -16,7 +16,7 @@ pixels, and those that a shear brings in, are background.
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class ABCDFSS(Method):
         """Return the maps of images in all views."""
         views = [maps]
         for shear in self.shears:
-            views.append(maps.of_changed(partial(_sheared, degrees=shear)))
+            views.append(self.maps_of(_sheared(maps.images, degrees=shear)))
         of_views = []
         for view in views:
             of_views.append([block.float() for _, block in view.blocks()])

@@ -1,7 +1,7 @@
 """BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
 
 Read ``BAM.support`` and ``BAM.predict``. Base learner, shots' weights and ensemble are in ``model/parts/``
-(``base_learner.py``, ``with_base_learner.py``), because other methods have them too.
+(``base_learner.py``, ``base_stage.py``), because other methods have them too.
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.bam.published import LAYOUT
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Wants, low_features, mid_features
-from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.encode import Maps, Method, Wants, low_features, mid_features
+from model.encoders.needs import ONE_GRID
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.base_learner import Ensemble, gram, gram_distance
-from model.parts.layers import WIDTH
+from model.parts.base_learner import Ensemble, ShotWeights, corrected, gram, gram_distance, own_class
+from model.parts.base_stage import WithBaseSettings
+from model.parts.layers import HEAD_DROPOUT, WIDTH
 from model.parts.prototype import object_directions, prior
 from model.parts.with_encoder import HIGH, MID
 from model.tensors.mask import Mask
@@ -39,7 +40,7 @@ class BAMShot(Shot):
 
 
 @register("bam")
-class BAM(WithBaseLearner):
+class BAM(Method):
     """The published method; every module below is one of its ideas."""
 
     Settings = BAMSettings
@@ -47,9 +48,14 @@ class BAM(WithBaseLearner):
     protocol = "bam"
     published = LAYOUT
     wants = Wants(masked_after=MID, base_learner=True)  # f4_k = stage 4 of (f3_k m_k)
+    grids = ONE_GRID
+    reads_base_labels = True
 
     def __init__(self, settings: BAMSettings, task: Task):
         super().__init__(settings, task)
+        self.project_query, self.project_support = self.projections()
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
+        self.shot_weights = ShotWeights(task.shots)
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
@@ -83,6 +89,11 @@ class BAM(WithBaseLearner):
         # The meta learner, and its correction by the base learner.
         feature = self.project_query(mid_features(maps))  # X_q, (B, 256, h, w)
         meta = self.decoder(F.relu(self.fuse(feature, prototype, prior_mask)))
-        output = self.corrected(episode, meta, base_logits, scene)
+        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
+        output = corrected(final, meta, base_logits, episode, self.training)
         output.maps["prior"] = prior_mask[:, 0].detach()
         return output
+
+    def shots_of(self, state: dict[str, Tensor]) -> int:
+        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
+        return self.shot_weights.trained_for(state)

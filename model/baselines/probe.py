@@ -49,7 +49,6 @@ class Probe(OnCells):
 
     Settings = ProbeSettings
     title = "linear probe"
-    for_materials = True
     never_compiled = ("_heads",)
     cannot_export = "it is fitted to the supports by an optimiser"
     settings: ProbeSettings

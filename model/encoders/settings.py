@@ -20,7 +20,7 @@ class Learn:
 
 @dataclass
 class EncoderSettings:
-    """Which encoder, and its start; ``WithEncoder`` declares what fits a method."""
+    """Which encoder, and its start; ``Method`` declares what fits it."""
 
     # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
     backbone: str = field(default="resnet50", metadata={"decides": Decides.IDENTITY})

@@ -20,13 +20,14 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import IMAGE, Maps, Wants, low_features, mid_features
+from model.encode import IMAGE, Maps, Method, Wants, low_features, mid_features
+from model.encoders.needs import ONE_GRID
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
 from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
-from model.kinds.with_base_learner import WithBaseLearner, WithBaseSettings
-from model.parts.base_learner import Ensemble, gram, gram_distance
-from model.parts.layers import WIDTH, pointwise
+from model.parts.base_learner import Ensemble, ShotWeights, corrected, gram, gram_distance, own_class
+from model.parts.base_stage import WithBaseSettings
+from model.parts.layers import HEAD_DROPOUT, WIDTH, pointwise
 from model.parts.prototype import COSINE_EPS, greatest_cosine
 from model.parts.with_encoder import HIGH
 from model.tensors.mask import Mask, Positions, positions_of
@@ -69,7 +70,7 @@ class HDMNetShot(Shot):
 
 
 @register("hdmnet")
-class HDMNet(WithBaseLearner):
+class HDMNet(Method):
     """The published method; every module below is one of its ideas."""
 
     Settings = HDMNetSettings
@@ -77,11 +78,16 @@ class HDMNet(WithBaseLearner):
     protocol = "hdmnet"
     published = LAYOUT
     wants = Wants(masked_after=IMAGE, base_learner=True)
+    grids = ONE_GRID
+    reads_base_labels = True
     settings: HDMNetSettings
 
     def __init__(self, settings: HDMNetSettings, task: Task):
+        super().__init__(settings, task)
+        self.project_query, self.project_support = self.projections()
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
         # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
-        super().__init__(settings, task, weights_in_shot_order=False)
+        self.shot_weights = ShotWeights(task.shots, in_shot_order=False)
         self.merge_query = pointwise(2 * WIDTH + SIMILARITIES, CHANNELS)
         self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()
@@ -151,7 +157,8 @@ class HDMNet(WithBaseLearner):
             fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))
             correlation.append(logits)
         meta = self.decoder(fused)
-        output = self.corrected(episode, meta, base_logits, scene)
+        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
+        output = corrected(final, meta, base_logits, episode, self.training)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher
@@ -166,6 +173,10 @@ class HDMNet(WithBaseLearner):
         f4 = objects.padded(f4_nchw.flatten(2).transpose(1, 2))
         h5, f4 = (F.normalize(rows.float(), dim=2, eps=COSINE_EPS) for rows in (h5, f4))
         return h5, f4
+
+    def shots_of(self, state: dict[str, Tensor]) -> int:
+        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
+        return self.shot_weights.trained_for(state)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""

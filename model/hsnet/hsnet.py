@@ -2,8 +2,14 @@
 
 Read ``HSNet.support`` and ``HSNet.predict``. Levels 2 to 4 are the stages of the encoder, which is frozen. A level
 stacks the correlations of its t blocks as channels: C_l (n, t, R, R', h, w), the support's dimensions first. A position
-outside the support's mask correlates with nothing, so C_l is 0 there; only the window around the object is computed. 4D
-convolutions reduce the support's dimensions of each level from R, R' to r, r', then mix the levels.
+outside the support's mask correlates with nothing, so C_l is 0 there; only the window around the object is computed,
+never the whole. In plain form, of normalised maps q (B, C, h, w) and s (B, C, R, R') with mask m:
+
+    masked = s * m                                             # (B, C, R, R')
+    cosine = einsum("bcxy,bcij->bxyij", masked, q)             # of one block, (B, R, R', h, w)
+    C_l = stack([cosine of each block], dim=1).clamp(min=0)    # (B, t, R, R', h, w)
+
+4D convolutions reduce the support's dimensions of each level from R, R' to r, r', then mix the levels.
 
 Shape letters: B queries, K shots, n supports (of one shot B, of all K B), t blocks of a level, m positions of an
 object, C channels, R R' the support's grid or a window of it, r r' what strides leave, h w the query's, S image side.
@@ -83,7 +89,7 @@ class HSNet(Method):
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
         shot_logits = []  # of one shot each, on a GPU of all at once, (n, 2, S, S)
-        for shot in joined_on_gpu(shots, episode):
+        for shot in joined_on_gpu(shots):
             squeezed = self.squeeze(query, shot.directions, shot.row_of)  # (n, 128, h_2, w_2)
             decoded = self.decoder(squeezed, episode.query.shape[-2:])
             shot_logits.append(decoded.float())

@@ -93,8 +93,8 @@ class INSID3(OnCells):
         """Return the basis of the positions in the images of maps, of a size (H, W)."""
 
         def blank() -> Tensor:
-            black = maps.of_changed(lambda images: self.encoder.normalise(torch.zeros_like(images[:1])))
-            return self.compared(black)[0]
+            black = self.encoder.normalise(torch.zeros_like(maps.images[:1]))
+            return self.compared(self.maps_of(black))[0]
 
         return self.bases.of(size, self.encoder, blank)
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.episode import Episode
+from model.episode import Episode, Output
 from model.parts.layers import HEAD_DROPOUT
+from model.parts.loss import mask_loss
 from model.tensors.mask import Positions, shapes_are_fixed
-from model.tensors.ops import bin_means, in_float32, resize
+from model.tensors.ops import bin_means, in_float32, logits_at, resize
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
@@ -167,6 +168,11 @@ class ShotWeights(nn.Module):
             score = torch.zeros_like(score).scatter(1, order, score)
         return score.softmax(dim=1)
 
+    def trained_for(self, state: dict[str, Tensor]) -> int:
+        """Return the number of shots that a method's state dict was trained for."""
+        mix = state.get("shot_weights.mix.0.weight")
+        return 1 if mix is None else mix.shape[1]
+
 
 class Ensemble(nn.Module):
     """Correct the meta prediction by the scene difference (g) and the probability of base classes."""
@@ -192,3 +198,20 @@ class Ensemble(nn.Module):
         background, foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)
         background = self.background(torch.cat([background, base], dim=1))
         return torch.cat([background, foreground], dim=1)
+
+
+def corrected(final_b2hw: Tensor, meta_b2hw: Tensor, base_bnhw: Tensor, episode: Episode, training: bool) -> Output:
+    """Return the output of logits on a grid, that of the ensemble, the meta learner and the base learner (BAM).
+
+    They come at the image's size, in training with the cross-entropies of each.
+    """
+    final, meta, base = (logits_at(x, episode.query.shape[-2:]) for x in (final_b2hw, meta_b2hw, base_bnhw))
+    output = Output(final, base, extra={"meta": meta})
+    if training:
+        assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
+        output.losses = {
+            "main": mask_loss(final, episode.query_label),
+            "meta": mask_loss(meta, episode.query_label),
+            "base": mask_loss(base, episode.query_base_label),
+        }
+    return output

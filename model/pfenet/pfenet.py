@@ -74,7 +74,7 @@ class PFENet(Method):
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of all parts; the encoder's is training where its batch norms are to follow the batches."""
         super().train(mode)
-        if self.settings.train_encoder_norms and not self.norms_frozen:
+        if self.settings.train_encoder_norms:
             self.encoder.train(mode)
         return self
 

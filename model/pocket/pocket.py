@@ -100,7 +100,7 @@ class Pocket(Method):
         views = view_of(levels, mask.label)
         close = None if self.training else closeup(mask.label)
         if close is not None:
-            enlarged = self.levels(maps.of_changed(close.of), self.base_classes.classify)
+            enlarged = self.levels(self.maps_of(close.of(maps.images)), self.base_classes.classify)
             views = together([views, view_of(enlarged, close.label)], dim=1)
         presence = None if self.training else support_summary(levels.of_encoder, mask.foreground)
         return PocketShot(views, levels.classes, levels.fine, mask.label, presence=presence)

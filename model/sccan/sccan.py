@@ -96,7 +96,7 @@ class SCCAN(Method):
         query_f4 = maps[HIGH]
         batch = len(query_f4)
         priors = []  # (n B, 1, G, G) of n shots
-        for shot in joined_on_gpu(shots, episode):
+        for shot in joined_on_gpu(shots):
             queries = joined([query_f4] * (len(shot) // batch))
             priors.append(pseudo_mask(queries, shot.f4, shot.mask))
         prior = mean_over_shots(by_shot(joined(priors), batch))  # P, (B, 1, G, G)

@@ -97,8 +97,8 @@ class SSP(Method):
         own = self_support(query, guess)  # SSFP (B, C), SSBP (B, C), ASBP (B, C, h, w)
         first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = similarity(query, first_fg, first_bg)  # sim_1, (B, 2, h, w)
-        plain = resize(first, size)  # out1, without refinement, (B, 2, H, W)
-        output = Output(plain)
+        first_logits = resize(first, size)  # out1, without refinement, (B, 2, H, W)
+        output = Output(first_logits)
 
         # The refinement: once more, from the positions at which sim_1 is confident.
         if self.settings.refine:
@@ -108,27 +108,29 @@ class SSP(Method):
             second_fg = w0 * support_fg + w1 * first_fg + w2 * new_fg  # FP_2, (B, C)
             second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * new_bg  # BP_2, (B, C, h, w)
             second = similarity(query, second_fg, second_bg)  # sim_2, (B, 2, h, w)
-            output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
+            output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": first_logits})
 
         if self.training:
-            output.losses = self._losses(output, query, shots, episode)
+            output.losses = {"plain": mask_loss(first_logits, episode.query_label)}
+            if self.settings.refine:
+                output.losses["refined"] = mask_loss(output.logits, episode.query_label)
+            output.losses |= _self_support_losses(query, shots, episode)
         return output
 
-    def _losses(self, output: Output, query: Tensor, shots: Sequence[SSPShot], episode: Episode) -> dict[str, Tensor]:
-        """Return the losses of the rounds, and of query and shots by prototypes from their own labels."""
-        label = episode.query_label
-        losses = {"plain": mask_loss(output.extra.get("plain", output.logits), label)}  # of out1
-        if self.settings.refine:
-            losses["refined"] = mask_loss(output.logits, label)
-        of_query = similarity(query, *prototypes(query, Mask(label)))  # by its true object and background
-        losses["self_support"] = mask_loss(of_query, label)
-        of_shots = []
-        for shot in shots:
-            assert shot.feature is not None  # in training
-            of_shots.append(similarity(shot.feature, shot.foreground, shot.background))
-        labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # (B, K, H, W) to (K B, H, W)
-        losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(of_shots), labels)
-        return losses
+
+def _self_support_losses(query: Tensor, shots: Sequence[SSPShot], episode: Episode) -> dict[str, Tensor]:
+    """Return the losses of query and shots by prototypes from their own labels."""
+    label = episode.query_label
+    of_query = similarity(query, *prototypes(query, Mask(label)))  # by its true object and background
+    of_shots = []
+    for shot in shots:
+        assert shot.feature is not None  # in training
+        of_shots.append(similarity(shot.feature, shot.foreground, shot.background))
+    labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # (B, K, H, W) to (K B, H, W)
+    return {
+        "self_support": mask_loss(of_query, label),
+        "support": SUPPORT_LOSS * mask_loss(torch.cat(of_shots), labels),
+    }
 
 
 def prototypes(feature_bchw: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:

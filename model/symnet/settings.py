@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.kinds.with_base_learner import WithBaseSettings
+from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import default_scales
 
 

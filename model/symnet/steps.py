@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.encode import joined_on_gpu
 from model.episode import Batch
 from model.tensors.mask import Mask, Positions, inside
 from model.tensors.ops import FALLBACK, choose, in_float32, joined, mean_over, min_max, resize
@@ -73,9 +74,9 @@ def _clamped_products(query_bchw: Tensor, direction_nmc: Tensor) -> Tensor:
 class PooledCorrelation(nn.Module):
     """The published head: one map per intermediate feature map, the mean over support positions inside the mask.
 
-    Each call receives one intermediate feature map of a query as the encoder produces it, and returns the part of its
-    correlation that is kept, without gradient. ``squeeze`` reduces each stage's kept parts; ``out_counts`` are the
-    numbers of maps that it gives. Another head has other ``weights``, and overrides both.
+    Of each intermediate feature map of a query the part of its correlation that is kept is found as the encoder
+    produces the map, without gradient. ``squeeze`` reduces each stage's kept parts; ``out_counts`` are the numbers of
+    maps that it gives. Another head has other ``weights``, and overrides both.
     """
 
     def __init__(self, intermediate_counts: dict[int, int]):
@@ -103,6 +104,14 @@ class PooledCorrelation(nn.Module):
         amounts = positions.inside.sum(1).clamp(min=1)
         rows = positions.places.shape[1]
         return (1 / amounts).view(-1, 1, 1).expand(-1, rows, 1)
+
+    def of_query(self, blocks: Iterable[tuple[int, Tensor]], objects: Sequence[ObjectMaps]) -> dict[int, Tensor]:
+        """Return stage -> (B, n, h, w), of a query's blocks with the objects of K shots; a plain mean over shots."""
+        groups = joined_on_gpu(objects)
+        kept: dict[int, list[Tensor]] = defaultdict(list)
+        for stage, block in blocks:
+            kept[stage].append(self(block, groups, stage, number=len(kept[stage])))
+        return self.squeeze(kept)
 
     def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMaps], stage: int, number: int) -> Tensor:
         """Return the correlation of a stage's map of that number, (B, k, h, w) float32; see ``correlation``."""

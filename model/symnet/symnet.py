@@ -2,7 +2,7 @@
 
 Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior, query
 prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
-learner and ensemble are BAM's (``WithBaseLearner``). Steps beyond the paper are in ``symnet_plus.py``.
+learner and ensemble are BAM's (``model/parts/base_learner.py``). Steps beyond the paper are in ``symnet_plus.py``.
 
 The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
@@ -13,19 +13,18 @@ side, N base classes, T numbers of a word vector.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Wants, joined_on_gpu, mid_features
-from model.kinds.with_base_learner import WithBaseLearner
-from model.parts.base_learner import Ensemble, gram, gram_distance, own_class
-from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
+from model.encode import Maps, Method, Wants, mid_features
+from model.encoders.needs import ONE_GRID
+from model.parts.base_learner import Ensemble, ShotWeights, gram, gram_distance, own_class
+from model.parts.layers import HEAD_DROPOUT, WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
 from model.symnet.correlation4d import Conv4dCorrelation
@@ -52,7 +51,7 @@ class SymNetShot(Shot):
 
 
 @register("symnet")
-class SymNet(WithBaseLearner):
+class SymNet(Method):
     """The published method; each attribute is one of its ideas, and a subclass may override each step."""
 
     Settings = SymNetSettings
@@ -60,12 +59,17 @@ class SymNet(WithBaseLearner):
     published = LAYOUT
     reads_text = True
     wants = Wants(blocks=True, base_learner=True)
+    grids = ONE_GRID
+    reads_base_labels = True
     shot_type = SymNetShot  # what ``support`` returns
     foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
+        self.project_query, self.project_support = self.projections()
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
+        self.shot_weights = ShotWeights(task.shots)
         self.align = steps.TextAlignment(WIDTH, task.text_width)
         self.correlation = HEADS[settings.correlation](self.encoder.intermediate_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
@@ -95,12 +99,10 @@ class SymNet(WithBaseLearner):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The hyper-correlation: every block of the query with the supports' objects, a plain mean over shots.
-        objects = [shot.objects for shot in joined_on_gpu(shots, episode)]
-        correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
-        for stage, block in maps.blocks():
-            number = len(correlation[stage])  # of the block within its stage
-            correlation[stage].append(self.correlation(block, objects, stage, number))
-        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
+        correlation = self.correlation.of_query(
+            maps.blocks(), [shot.objects for shot in shots]
+        )  # stage -> (B, t, h, w)
+        hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.
         grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C_2, C_2)
@@ -152,3 +154,7 @@ class SymNet(WithBaseLearner):
     def _final(self, shots: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
         """Return the final logits (B, 2, h, w); ``inputs``: meta and base logits, e, the own class or None."""
         return self.ensemble(*inputs)
+
+    def shots_of(self, state: dict[str, Tensor]) -> int:
+        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
+        return self.shot_weights.trained_for(state)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from photos import Prediction, Segmenter, check_supports
+    from util.report.frames import results
 
-__all__ = ["Prediction", "Segmenter", "__version__", "check_supports"]
+__all__ = ["Prediction", "Segmenter", "__version__", "check_supports", "results"]
 __version__: str
 
 _HERE = Path(__file__).resolve().parent
@@ -32,6 +33,8 @@ def __getattr__(name: str) -> object:
     """Return what needs torch, or a file, only where it is asked for."""
     if name == "__version__":
         return import_module("symnet.util.cli").version()
+    if name == "results":
+        return import_module("symnet.util.report.frames").results
     if name in __all__:
         return getattr(import_module("symnet.photos"), name)
     raise AttributeError(f"module 'symnet' has no attribute '{name}'")

@@ -16,9 +16,8 @@ PACKAGE = Path("package/symnet")
 DATA = ("config", "lists")
 HEADS = ("train.sh", "test.sh", "reproduce.sh")  # whose heads are the help of these commands
 WEIGHTS = "initmodel/pocket_lite0_voc.safetensors"  # an initmodel/ may hold many more
-EXTRAS = ("requirements.txt", "requirements-export.txt", "requirements-foundation.txt")
 TEXTS = (".py", ".sh", ".yaml", ".md")
-PROJECT = ("pyproject.toml", "README.md", "LICENSE", *EXTRAS)
+PROJECT = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt")
 
 
 def build_wheel(wheel_directory: str, config_settings: object = None, metadata_directory: object = None) -> str:

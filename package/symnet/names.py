@@ -15,7 +15,6 @@ _command = r"({}|\{{action\}})".format("|".join(COMMANDS))
 _IMPORT_OF_HOUSE = re.compile(rf"^(\s*)import ({_house})$", re.MULTILINE)
 _IMPORT = re.compile(rf"^(\s*(?:from|import) )({_house}(?:\.\w+)* (?:import|as) )", re.MULTILINE)
 _TYPED = re.compile(rf"(?:\b(?:python3?|sh) )?(?<![\w/.-]){_command}\.(?:py|sh)\b")
-_REQUIREMENTS = re.compile(r"-r requirements-(\w+)\.txt")
 _PAGE = re.compile(r"(?<=[ (])(?:docs/\w+|initmodel/README|README)\.md\b")  # of the clone alone
 
 
@@ -28,11 +27,10 @@ def with_imports(text: str) -> str:
 def with_commands(text: str) -> str:
     """Return a text as it is for users of the package.
 
-    It says ``symnet train`` for ``sh train.sh`` and ``train.py``, extras for requirements, and where pages are.
+    It says ``symnet train`` for ``sh train.sh`` and ``train.py``, and where pages are.
     """
     text = _TYPED.sub(lambda found: f"symnet {found[1]}", text)
-    text = _PAGE.sub(r"\g<0> in the repository", text)
-    return _REQUIREMENTS.sub(r"symnet[\1]", text)
+    return _PAGE.sub(r"\g<0> in the repository", text)
 
 
 class Finder(MetaPathFinder):

@@ -154,7 +154,7 @@ def export(arguments: list[str]) -> int:
     segmenter = options.segmenter_of(parsed, examples, device="cpu")
     precision = segmenter.model.precision
     if format_name == "onnx" and precision != "float32":
-        raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")
+        raise UserError(f"--format onnx: takes float32 and not {precision}; add --set run.precision=float32")
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, out, format_name)
@@ -165,9 +165,10 @@ def export(arguments: list[str]) -> int:
 
 def _check_packages() -> None:
     """Refuse (UserError) ONNX where a package that it needs is not installed."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    names = "onnx", "onnxscript", "onnxruntime"
+    for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--format onnx: {name} is not installed; pip install -r requirements-export.txt")
+            raise UserError(f"--format onnx: {name} is not installed; pip install {' '.join(names)}")
 
 
 def allowed_difference(segmenter: Segmenter) -> float:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from annotations import recognise
-from annotations.results import REJECTED
 from photos.examples import file_names
-from photos.page.photo import Photo
-from photos.prediction import THUMBNAILS, Prediction, paths_of
+from photos.page.files import Files
+from photos.page.state import Photo, State
+from photos.prediction import THUMBNAILS, paths_of
 from photos.results import PICTURES, Results, own_record
 from util.files import link, writable, write_atomically
 
@@ -24,12 +24,13 @@ STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
 
 
 class Archive:
-    """A zip in the making, in a folder beside it; ``method`` is the name of the network's, for records."""
+    """A zip in the making, in a folder beside it; ``facts`` are those of the network's results, for records."""
 
-    def __init__(self, path: Path, formats: Sequence[str], method: str):
+    def __init__(self, path: Path, formats: Sequence[str], files: Files, facts: dict[str, Any]):
         self.path = path
         self.formats = formats
-        self.method = method
+        self.files = files
+        self.facts = facts
         self.aside = path.with_name("packing")
         self.photos: list[Photo] = []
         self.names: dict[str, None] = {}  # of all classes
@@ -44,40 +45,35 @@ class Archive:
             shutil.rmtree(self.aside, ignore_errors=True)
             raise
 
-    def add(self, photo: Photo) -> None:
+    def add(self, state: State, photo: Photo) -> None:
         """Add a photo's result as the page shows it; of an example without one, its mask.
 
         UserError: the photo cannot be read, or the result cannot be written.
         """
-        is_rejected = REJECTED in photo.verdicts.values()
-        if photo.names and not is_rejected:
+        if photo.found:
             names = photo.names
             record = self._link_result(photo)
         else:
-            prediction = photo.prediction()
+            prediction = self.files.prediction(state, photo)
             names = prediction.names
-            record = self._write_result(photo, prediction)
+            paths = paths_of(self.aside / PICTURES, Path(photo.path).stem, names)
+            prediction.write(paths, {**self.facts, **self.files.facts(state, photo)})
+            record = own_record(paths[0])
         content = json.dumps(_public(record, photo.name), indent=2) + "\n"
-        write_atomically(self.aside / PICTURES / f"{photo.path.stem}.json", content)
+        write_atomically(self.aside / PICTURES / f"{Path(photo.path).stem}.json", content)
         self.photos.append(photo)
         self.names |= dict.fromkeys(names)
 
     def _link_result(self, photo: Photo) -> dict[str, Any]:
         """Link the pictures of a photo's result, and return its record."""
         made = self.aside / PICTURES
-        record_file, mask, overlay, *probabilities = photo.files()
-        _, *targets = paths_of(made, photo.path.stem, photo.names)
+        record_file, mask, overlay, *probabilities = self.files.of_result(photo, photo.names)
+        _, *targets = paths_of(made, Path(photo.path).stem, photo.names)
         for source, target in zip((mask, overlay, *probabilities), targets, strict=True):
             link(source, target)
         thumbnail = f"{THUMBNAILS}/{overlay.name}"
-        link(photo.results.out / thumbnail, made / thumbnail)
+        link(self.files.results.out / thumbnail, made / thumbnail)
         return own_record(record_file)
-
-    def _write_result(self, photo: Photo, prediction: Prediction) -> dict[str, Any]:
-        """Write a result that the page does not hold in this form, and return its record."""
-        paths = paths_of(self.aside / PICTURES, photo.path.stem, prediction.names)
-        prediction.write(paths, {"model": self.method, **photo.facts()})
-        return own_record(paths[0])
 
     def write(self) -> None:
         """Write the formats and the zip, in place of an earlier one; WriteError: there is no space."""
@@ -86,7 +82,7 @@ class Archive:
             if kind != PICTURES:
                 self._write_format(kind, results)
         for photo in self.photos:
-            results.judge(self.aside / PICTURES / f"{photo.path.stem}.json", photo.verdicts)
+            results.judge(self.aside / PICTURES / f"{Path(photo.path).stem}.json", photo.verdicts)
         results.write_summary({})
         if results.verdicts:
             results.write_verdicts()
@@ -96,10 +92,10 @@ class Archive:
     def _write_format(self, kind: str, results: Results) -> None:
         """Write one of the other formats, in which photos have the names of their files alone."""
         if kind in (recognise.YOLO, recognise.CUTOUT):  # which read or hold the photos
-            queries = [photo.path for photo in self.photos]
+            queries = [Path(photo.path) for photo in self.photos]
         else:
             folder = kind if kind == recognise.LABELME else "photos"  # of labelme beside its file
-            queries = [self.aside / folder / photo.path.name for photo in self.photos]
+            queries = [self.aside / folder / Path(photo.path).name for photo in self.photos]
         results.write_format(kind, self.aside / kind, queries, queries[0].parent)
 
     def _zip(self, path: Path) -> None:

@@ -4,9 +4,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from photos.page.photo import Photo
 from util.files.errors import UserError, one_line
 from util.files.parallel import attempt
 from util.run.processes import as_user_error
@@ -15,10 +14,9 @@ from util.run.processes import as_user_error
 class Work(NamedTuple):
     """One piece of work."""
 
-    photos: list[Photo]
-    each: Callable[[Photo], None]
-    finish: Callable[[], Any]
-    notes: list[str]  # for the user
+    photos: list[str]  # their names in the page
+    each: Callable[[str], None]
+    finish: Callable[[int, list[str]], str]  # of the number that were done, and of errors: a line for the user
 
 
 class Progress(NamedTuple):
@@ -31,9 +29,10 @@ class Progress(NamedTuple):
 
 
 class Background:
-    """The work under way."""
+    """The work under way; ``failed`` is told of each photo and why it could not be done, "" if it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[str, str], None]) -> None:
+        self.failed = failed
         self.is_stopped = False
         self.thread = threading.Thread()
         self.note = ""  # on the last piece of work
@@ -53,30 +52,28 @@ class Background:
         self.thread.start()
 
     def _run(self, word: str, prepare: Callable[[], Work]) -> None:
-        start = time.monotonic()
-        errors: list[str] = []
-        done = 0
         try:
             with as_user_error("the number of example photos, the photos' size, --resize or --tile"):
-                work = prepare()
-                planned = len(work.photos)
-                for done, photo in enumerate(work.photos, 1):
-                    photo.error = str(attempt(work.each, photo) or "")
-                    if photo.error:
-                        errors.append(photo.error)
-                    photo.touch()
-                    seconds = (time.monotonic() - start) / done * (planned - done)
-                    self.state = Progress(word, done, planned, seconds)
-                    if self.is_stopped:
-                        break
-                work.finish()
-            summary = f"no photo is left to be {word}"
-            if planned:
-                summary = f"{done - len(errors)} of {planned} photos {word}"
-            self.note = "; ".join([summary, *work.notes, *errors[:3]])
+                self.note = self._done(word, prepare())
         except Exception as error:
             self.note = line_of(error)
         self.state = None
+
+    def _done(self, word: str, work: Work) -> str:
+        """Do a piece of work and return a line on it."""
+        start = time.monotonic()
+        errors: list[str] = []
+        done, planned = 0, len(work.photos)
+        for done, photo in enumerate(work.photos, 1):
+            error = str(attempt(work.each, photo) or "")
+            self.failed(photo, error)
+            if error:
+                errors.append(error)
+            seconds = (time.monotonic() - start) / done * (planned - done)
+            self.state = Progress(word, done, planned, seconds)
+            if self.is_stopped:
+                break
+        return work.finish(done, errors)
 
 
 def line_of(error: Exception) -> str:

@@ -2,14 +2,12 @@
 //
 // What is drawn becomes an event of the canvas: "edit", or "ask" for what the network is to outline.
 
-import { current, element, isWaiting, say, state, tool } from "./state.js";
+import { current, element, say, state, tool } from "./state.js";
 
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
-const UNKNOWN = 3; // radii of a point's ring, in which pixels are unknown
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export const canvas = document.querySelector("canvas");
-export const photo = new Image(), layer = new Image();
 const context = canvas.getContext("2d");
 const paint = document.createElement("canvas"), pen = paint.getContext("2d"); // the layer and the edits, opaque
 const fingers = new Map();
@@ -52,7 +50,7 @@ function move(dx, dy) {
 function trace(edit) {
   const isLine = ["brush", "eraser"].includes(edit.tool) && edit.points.length > 1;
   pen.globalCompositeOperation = edit.tool === "eraser" || !edit.value ? "destination-out" : "source-over";
-  pen.fillStyle = pen.strokeStyle = (state.classes[edit.value - 1] || [])[1] || "#000";
+  pen.fillStyle = pen.strokeStyle = (state.classes.find(([value]) => value === edit.value) || [])[2] || "#000";
   pen.lineWidth = 2 * edit.radius;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
@@ -67,10 +65,9 @@ function trace(edit) {
   else pen.fill();
 }
 
-function ring([x, y], length, dashed, scale) {
+function ring([x, y], length, scale) {
   for (const [colour, width] of [["#000", 3], ["#fff", 1.5]]) {
     context.beginPath();
-    context.setLineDash(dashed ? [6 / scale, 4 / scale] : []);
     context.strokeStyle = colour;
     context.lineWidth = width / scale;
     context.arc(x, y, length, 0, 2 * Math.PI);
@@ -83,31 +80,28 @@ export function draw() {
   canvas.width = paint.width = canvas.clientWidth * sharp;
   canvas.height = paint.height = canvas.clientHeight * sharp;
   if (!current.scene || !canvas.width) return;
-  const scale = scaleOf(), all = drawn ? [...current.edits, drawn] : current.edits;
+  const scale = scaleOf(), all = drawn ? [...current.pending, drawn] : current.pending;
   for (const one of [pen, context]) {
     one.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
     one.rect(0, 0, current.scene.width, current.scene.height);
     one.clip();
   }
   pen.imageSmoothingEnabled = false;
-  if (layer.complete && layer.naturalWidth) pen.drawImage(layer, 0, 0, current.scene.width, current.scene.height);
+  if (current.layer) pen.drawImage(current.layer, 0, 0, current.scene.width, current.scene.height);
   all.forEach(trace);
-  if (photo.complete && photo.naturalWidth) context.drawImage(photo, 0, 0, current.scene.width, current.scene.height);
+  if (current.picture) context.drawImage(current.picture, 0, 0, current.scene.width, current.scene.height);
   context.save();
   context.resetTransform();
   context.globalAlpha = Number(element("opacity").value);
   context.drawImage(paint, 0, 0);
   context.restore();
-  for (const edit of all)
-    if (edit.tool === "point") edit.points.forEach((point) => ring(point, UNKNOWN * edit.radius, true, scale));
-  if (cross) ring(cross, ["box", "click"].includes(tool()) ? 4 / scale : Math.max(radius(), 2 / scale), false, scale);
+  if (cross) ring(cross, ["box", "click"].includes(tool()) ? 4 / scale : Math.max(radius(), 2 / scale), scale);
 }
 
 const tell = (kind, detail) => canvas.dispatchEvent(new CustomEvent(kind, { detail }));
 
 function begin([x, y], event) {
   const value = current.value;
-  if (isWaiting()) return;
   if (tool() === "click") tell("ask", { action: "click", x, y, value: event.shiftKey ? 0 : value });
   else drawn = { tool: tool(), value, radius: radius(), points: tool() === "box" ? [[x, y], [x, y]] : [[x, y]] };
   if (drawn && drawn.tool === "point") end();

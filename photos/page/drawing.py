@@ -25,6 +25,7 @@ POINT: Final = "point"
 OUTLINE: Final = "outline"
 MAX_CLASS = 254  # a value of masks; 255 is unknown
 MAX_RADIUS = 2**14  # OpenCV draws lines of twice this width
+CRUMB = 0.02  # share of a part of a mask
 FARTHEST = 2**17  # pixels between a place and the photo's corner
 
 
@@ -106,15 +107,24 @@ def _draw_stroke(label: np.ndarray, edit: Edit) -> None:
         cv2.circle(label, end.tolist(), radius, value, thickness=cv2.FILLED)
 
 
-def edits_without(value: int, edits: Sequence[Edit]) -> list[Edit]:
-    """Return edits without those of a class, the values above it one less; what the eraser did remains."""
-    remaining: list[Edit] = []
-    for edit in edits:
-        if edit["tool"] == ERASER or edit["value"] != value:
-            remaining.append({**edit, "value": edit["value"] - (edit["value"] > value)})
-    return remaining
+def without_crumbs(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return a mask ``after`` edits, both (H, W) uint8, without what they left of a part of the mask ``before``.
 
-
-def is_empty(label: np.ndarray) -> bool:
-    """Return whether a mask shows no class."""
-    return bool(np.isin(label, (0, IGNORE)).all())
+    That is what has less than ``CRUMB`` of the part that was cut, and nothing that was drawn.
+    """
+    out = after.copy()
+    for value in np.unique(before[before != after]):
+        if value in (0, IGNORE):
+            continue
+        was = before == value
+        whole = cv2.connectedComponents(was.astype(np.uint8))[1]
+        count, left = cv2.connectedComponents((after == value).astype(np.uint8))
+        whole_of_left = np.zeros(count, np.int64)
+        whole_of_left[left[was]] = whole[was]
+        whole_sizes = np.bincount(whole.ravel())[whole_of_left]
+        sizes = np.bincount(left.ravel(), minlength=count)
+        has_drawn = np.bincount(left[~was], minlength=count) > 0
+        is_crumb = (whole_of_left > 0) & (sizes < CRUMB * whole_sizes) & ~has_drawn
+        is_crumb[0] = False
+        out[is_crumb[left]] = 0
+    return out

@@ -1,29 +1,91 @@
-"""``page/session.json``: the photos, classes and sliders of a session."""
+"""``page/session.json``: the state of a session, as it is written and read; also one of the version before."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from photos.page.drawing import MAX_CLASS
-from util.files import read_json
+from photos.examples import UNNAMED
+from photos.page.drawing import checked_edits
+from photos.page.files import PAGE, Files, shown_in
+from photos.page.state import Photo, Rule, State, Step, add_photos
+from photos.results import own_record
+from util.files import kept_json, read_json, write_atomically
 from util.files.errors import UserError
+from util.files.images import read_mask
 from util.files.typecheck import Misfit, convert
 
-
-@dataclass
-class Kept:
-    """The content of ``session.json``."""
-
-    photos: list[str] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list, metadata={"length": (0, MAX_CLASS)})
-    rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})  # of the sliders
+FIX = "remove it: annotations and results stay, photos can be opened again"
 
 
-def read_kept(file: Path) -> Kept:
-    """Return the content of a session's file, of a new session where there is none; UserError if it is damaged."""
-    if not file.exists():
-        return Kept()
-    fix = "remove it: annotations and results stay, photos can be opened again"
+def write_state(file: Path, state: State) -> None:
+    """Write a state."""
+    write_atomically(file, json.dumps(state, default=vars))
+
+
+def read_state(file: Path, files: Files, errors: dict[str, str]) -> State:
+    """Return the state in a file, a new one where there is none, with the results that are in the folder today.
+
+    Args:
+        file: of the state.
+        files: of the photos.
+        errors: takes a line for each photo whose edits are left out, by its name.
+
+    UserError: the file is damaged.
+    """
+    content = read_json(file, "this state of the page", FIX) if file.exists() else {"classes": []}
     try:
-        return convert(Kept, read_json(file, "this state of the page", fix), "")
-    except Misfit as misfit:
-        raise UserError(f"{file}: this state of the page is damaged ({misfit}); {fix}") from None
+        if isinstance(content, dict) and isinstance(content.get("photos"), list):
+            state = _of_version_before(content, files)
+        else:
+            state = convert(State, content, "")
+    except (Misfit, TypeError, KeyError, UserError) as misfit:
+        raise UserError(f"{file}: this state of the page is damaged ({misfit}); {FIX}") from None
+    records = (own_record(path) for path in sorted(files.results.out.glob("*.json")))
+    state = add_photos(state, [Photo(record["query"]) for record in records if record])
+    photos = {name: _today(photo, files, errors) for name, photo in state.photos.items()}
+    classes = list(state.classes)
+    for photo in photos.values():
+        classes += [name for name in photo.names if name not in classes]
+    return replace(state, photos=photos, classes=classes or [UNNAMED])
+
+
+def _today(photo: Photo, files: Files, errors: dict[str, str]) -> Photo:
+    """Return a photo with its result and the verdicts on it as files state them; edits that cannot be drawn are out."""
+    found = files.found(photo)
+    names = [] if found is None else [*found.names, *found.drawn]
+    verdicts = {name: files.results.verdict(photo.path, name) for name in names}
+    given = {name: verdict for name, verdict in verdicts.items() if verdict}
+    try:
+        checked_edits([edit for step in photo.steps for edit in step.edits])
+    except UserError as error:
+        errors[photo.name] = f"{photo.name}: {error}; its edits are left out"
+        photo = replace(photo, steps=[], undone=[])
+    return replace(photo, found=found, verdicts=given)
+
+
+def _of_version_before(content: dict[str, Any], files: Files) -> State:
+    """Return the state of the version that kept edits in a file of each photo."""
+    threshold, min_presence = [*content["rule"], None, None][:2]
+    state = State(
+        classes=content["classes"],
+        rule=Rule(threshold, min_presence),
+    )
+    return add_photos(state, [_photo_of_version_before(state, Photo(path), files) for path in content["photos"]])
+
+
+def _photo_of_version_before(state: State, photo: Photo, files: Files) -> Photo:
+    kept = kept_json(files.results.out / PAGE / "edits" / f"{Path(photo.path).stem}.json")
+    _, example = files.example(photo)
+    taught = kept.get("taught") or (shown_in(state, read_mask(example)) if example.is_file() else [])
+    beneath = files.beneath(photo)
+    found = files.found(photo)
+    rule = Rule() if found is None else found.rule
+    return replace(
+        photo,
+        steps=[Step([edit]) for edit in kept.get("edits", [])],
+        taught=taught,
+        annotated=kept.get("photo"),
+        rule=rule,
+        beneath=list(state.classes) if beneath.is_file() else None,
+    )

@@ -1,18 +1,22 @@
 // A grid of photos, and the photo that is open. An action is sent to the server; what follows from it comes with the
-// next look at the state, also from other windows.
+// next look at the state, also from other windows. The address names photo, filter, order and tool.
 
-import { cancel, canvas, clearCross, draw, drawByKey, fit, layer, photo, zoom } from "./canvas.js";
-import { explain, post, request, upload } from "./server.js";
-import { current, element, isWaiting, say, state } from "./state.js";
+import { cancel, canvas, clearCross, draw, drawByKey, fit, zoom } from "./canvas.js";
+import { explain, filesIn, post, request, upload, uploading } from "./server.js";
+import { className, current, element, plural, say, state, tool } from "./state.js";
 
 const LOOK = 1000; // ms between two looks at the state
+const FORMATS = { png: "PNG masks", coco: "COCO", yolo: "YOLO", labelstudio: "Label Studio", cutout: "Cut-outs" };
 
 const grid = element("grid");
 let rows = new Map(), tiles = new Map(); // of all photos, by name
-let isSending = false;
-const pending = new Map(); // edits to be sent, by the name of the photo, one after the other
+let turn = Promise.resolve(); // of the last of the edits, which are sent one after the other
+let asked = 0; // questions to the network that are not answered
+const judged = []; // names of photos, for Undo
 
-const percent = (number) => `${Number((100 * number).toPrecision(2))} %`;
+function percent(share) {
+  return share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+}
 
 function made(tag, properties, ...children) {
   const out = Object.assign(document.createElement(tag), properties);
@@ -20,27 +24,26 @@ function made(tag, properties, ...children) {
   return out;
 }
 
-async function act(action, values = {}) {
+async function act(action, values = {}, kind = "") {
   const answer = await post(action, values);
-  if (!answer.error) say(answer.note);
+  if (!answer.error) say(answer.note, kind);
   await look();
   return !answer.error;
 }
 
 // The grid
 
-const presenceOf = (row) => row.presence[state.classes[current.value - 1][0]] ?? -1;
-const isFound = (row) =>
-  Object.entries(row.presence).some(([name, presence]) => {
-    const isShown = presence === null ? row.share[name] > 0 : presence >= (state.rule[1] ?? state.network_rule[1]);
-    return isShown && row.verdicts[name] !== "rejected";
-  });
+const least = () => Number(element("least").value); // as the slider stands
+const isFound = (row, name) => {
+  const presence = row.presence[name] ?? 1, isShown = row.share[name] > 0 || !row.fresh;
+  return isShown && presence >= (state.network_rule[1] === null ? 0 : least()) && row.verdicts[name] !== "rejected";
+};
 
-function statusOf(row) {
-  const all = Object.values(row.verdicts);
-  if (row.error) return "unread";
-  if (!all.length) return row.example ? "example" : "";
-  return all.includes("accepted") ? "accepted" : "rejected";
+function badgesOf(row) {
+  const words = new Set(Object.values(row.verdicts));
+  const badges = ["accepted", "rejected"].filter((word) => words.has(word));
+  if (row.example.length) badges.unshift("example");
+  return row.error ? ["unread"] : badges;
 }
 
 function tileOf(key) {
@@ -50,18 +53,28 @@ function tileOf(key) {
 }
 
 function fill(row) {
-  const tile = tiles.get(row.name), status = statusOf(row), [picture, title, facts] = tile.children;
+  const tile = tiles.get(row.name), [picture, title, facts] = tile.children, name = className();
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
-  title.replaceChildren(made("b", { className: status }, status === "unread" ? "not read" : status), row.name);
-  facts.textContent = presenceOf(row) < 0 ? "" : `${percent(presenceOf(row))} presence score`;
+  const badges = badgesOf(row).map((word) => made("b", { className: word }, word === "unread" ? "not read" : word));
+  title.replaceChildren(...badges, row.name);
+  const isMissing = row.found && !Object.keys(row.share).some((known) => isFound(row, known));
+  const presence = row.presence[name];
+  const score = presence === undefined || presence === null ? "" : `score ${percent(presence)}`;
+  facts.textContent = isMissing ? ["no mask", score].filter(Boolean).join(", ") : score;
+  tile.classList.toggle("none", isMissing);
   tile.title = row.error || row.name;
 }
 
 function arrange() {
-  const way = Number(element("order").value), show = element("show").value;
-  const kinds = (row) => ({ all: true, example: row.example, found: isFound(row), "to review": !row.fixed });
-  const shown = [...rows.values()].filter((row) => kinds(row)[show] ?? statusOf(row) === show);
-  const rank = (row) => (presenceOf(row) < 0 ? 2 : way * presenceOf(row)); // those without a score come last
+  const way = Number(element("order").value), show = element("show").value, name = className();
+  const isShown = {
+    all: () => true,
+    found: (row) => isFound(row, name),
+    "to review": (row) => !row.fixed,
+  };
+  const of = isShown[show] || ((row) => badgesOf(row).includes(show));
+  const rank = (row) => (row.presence[name] ?? null) === null ? 2 : way * row.presence[name]; // without a score: last
+  const shown = [...rows.values()].filter(of);
   if (way) shown.sort((a, b) => rank(a) - rank(b));
   const focused = document.activeElement;
   grid.replaceChildren(...shown.map((row) => tiles.get(row.name)));
@@ -82,13 +95,15 @@ async function look() {
   }
   state.photos.forEach((row) => rows.set(row.name, row));
   if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showLists();
+  if (JSON.stringify(before.about) !== JSON.stringify(state.about)) showWeights();
+  if (before.now < 0) restore();
+  showRules();
   state.photos.forEach(fill);
   if (state.whole || (before.job && !state.job)) arrange();
   if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
   if (!row) select([...rows.keys()][0] || "");
-  else if (had && had.changed !== row.changed && !isSending)
-    await load(!current.scene || current.scene.drawn !== row.drawn);
+  else if (had && had.changed !== row.changed) loadMask(row);
   show();
   return true;
 }
@@ -110,55 +125,53 @@ function wander(event) {
 // The photo that is open
 
 async function select(key) {
-  Object.assign(current, { name: key, scene: null, edits: [], cleared: [] });
+  Object.assign(current, { name: key, scene: null, picture: null, layer: null, pending: [] });
   clearCross();
-  canvas.ariaBusy = true;
-  if (key) await load(true);
+  show();
+  if (!key) return;
+  const place = `photo=${encodeURIComponent(key)}`, row = rows.get(key);
+  loadMask(row);
+  const answer = await request(`scene?${place}`);
+  if (key !== current.name) return;
+  canvas.hidden = Boolean(answer.error) && !answer.isLost;
+  if (answer.error) return;
+  current.scene = answer;
+  const picture = new Image();
+  picture.onload = () => {
+    if (key === current.name) current.picture = picture;
+    draw();
+  };
+  picture.onerror = explain;
+  picture.src = `picture?${place}&changed=${row.changed}`;
+  fit();
   show();
 }
 
-async function open(key) {
-  await select(key);
-  canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
-  canvas.scrollIntoView({ block: "nearest" });
+// Load the mask of the open photo; until it is there the earlier one is shown, and the edits that are not in it
+function loadMask(row) {
+  const layer = new Image(), sent = current.pending.filter((edit) => edit.isSent);
+  layer.onload = () => {
+    if (row.name !== current.name || rows.get(row.name)?.changed !== row.changed) return;
+    current.layer = layer;
+    current.pending = current.pending.filter((edit) => !sent.includes(edit));
+    draw();
+  };
+  layer.onerror = explain;
+  layer.src = `layer?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
 }
 
-async function load(withEdits) {
-  const key = current.name, place = `photo=${encodeURIComponent(key)}`;
-  layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
-  const answer = withEdits && (await request(`scene?${place}`));
-  if (!answer || key !== current.name) return;
-  canvas.ariaBusy = false;
-  canvas.hidden = Boolean(answer.error) && !answer.isLost;
-  if (answer.error) return;
-  const isNew = !current.scene;
-  Object.assign(current, { scene: answer, edits: answer.edits });
-  if (isNew) {
-    photo.src = `picture?${place}&changed=${rows.get(key).changed}`;
-    fit();
-  }
-  draw();
+async function open(key) {
+  if (key !== current.name) await select(key);
+  remember(true);
+  canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
+  canvas.scrollIntoView({ block: "nearest" });
 }
 
 function step(by) {
   const next = grid.children[[...grid.children].indexOf(tiles.get(current.name)) + by];
   if (!next) return;
   next.click();
-  grid.scrollTop = next.offsetTop - (grid.clientHeight - next.offsetHeight) / 2;
-}
-
-function undo() {
-  const { edits, cleared } = current;
-  if (edits.length) send(edits.slice(0, -1));
-  else if (cleared.length) send(cleared);
-  else say("Nothing is left to undo on this photo.");
-}
-
-function clear() {
-  const edits = current.edits;
-  if (!edits.length) return say("Nothing is left to clear on this photo.");
-  send([]);
-  current.cleared = edits;
+  next.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 async function download() {
@@ -167,40 +180,59 @@ async function download() {
   else say("The zip is not there any more: prepare it again.", "error");
 }
 
-async function ask({ action, ...values }) {
-  current.isAsking = canvas.ariaBusy = true;
-  say("The network is looking for the object ...");
-  try {
-    await act(action, { photo: current.name, ...values, before: current.scene.drawn });
-  } finally {
-    current.isAsking = canvas.ariaBusy = false;
-  }
+function inTurn(work) {
+  turn = turn.then(work);
+  return turn;
 }
 
-async function send(edits) {
-  if (isWaiting()) return;
-  Object.assign(current, { edits, cleared: [] });
-  pending.set(current.name, { photo: current.name, edits, before: current.scene.drawn });
-  draw();
-  if (isSending) return;
-  isSending = true;
-  while (pending.size) {
-    const [one] = pending.values();
-    pending.delete(one.photo);
-    const done = await act("draw", one), row = rows.get(one.photo), next = pending.get(one.photo);
-    if (done && row && next) next.before = row.drawn;
-    if (one.photo !== current.name || !row || next) continue;
-    if (done && current.scene && current.edits === one.edits) current.scene.drawn = row.drawn;
-    else await load(true);
-  }
-  isSending = false;
+function ask({ action, ...values }) {
+  const photo = current.name;
+  asked += 1;
+  if (["click", "box"].includes(action)) say("The network is looking for the object ...");
+  show();
+  return inTurn(async () => {
+    const answer = await post(action, { photo, ...values });
+    asked -= 1;
+    if (!answer.error) say(answer.note);
+    await look();
+  });
 }
+
+function send(edit) {
+  const photo = current.name;
+  current.pending.push(edit);
+  draw();
+  return inTurn(async () => {
+    const { tool, value, radius, points } = edit;
+    const answer = await post("draw", { photo, edit: { tool, value, radius, points } });
+    edit.isSent = true;
+    if (answer.error) current.pending = current.pending.filter((one) => one !== edit);
+    else if (answer.note) say(answer.note);
+    await look();
+  });
+}
+
+// Filter, order, tool and photo in the address, a new entry for Back where that is a new photo
+function remember(isNew) {
+  const values = { photo: current.name, show: element("show").value, order: element("order").value, tool: tool() };
+  const address = `#${new URLSearchParams(values)}`;
+  if (address !== location.hash) history[isNew ? "pushState" : "replaceState"](null, "", address);
+}
+
+function restore() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  for (const id of ["show", "order"]) element(id).value = kept.get(id) || element(id).options[0].value;
+  const radio = [...document.querySelectorAll("[name=tool]")].find((one) => one.value === kept.get("tool"));
+  if (radio) radio.checked = true;
+  if (rows.has(kept.get("photo")) && kept.get("photo") !== current.name) select(kept.get("photo"));
+}
+
+// What is shown of the state
 
 function showLists() {
-  current.value = Math.min(current.value, state.classes.length);
-  current.cleared = []; // the classes may have other numbers now
-  const chips = state.classes.map(([name, colour], i) => {
-    const radio = made("input", { type: "radio", name: "class", value: i + 1, checked: i + 1 === current.value });
+  if (!state.classes.some(([value]) => value === current.value)) current.value = state.classes[0][0];
+  const chips = state.classes.map(([value, name, colour]) => {
+    const radio = made("input", { type: "radio", name: "class", value, checked: value === current.value });
     const chip = made("label", {}, radio, made("i"), name);
     chip.children[1].style.background = colour;
     return chip;
@@ -209,48 +241,82 @@ function showLists() {
   if (element("formats").firstChild) return; // what is ticked remains
   const isTicked = (kind) => ["png", "coco"].includes(kind);
   const box = (kind) => made("input", { type: "checkbox", value: kind, checked: isTicked(kind) });
-  element("formats").replaceChildren(...state.formats.map((kind) => made("label", {}, box(kind), kind)));
+  element("formats").replaceChildren(
+    ...state.formats.map((kind) => made("label", {}, box(kind), FORMATS[kind] || kind)),
+  );
 }
 
-function show() {
-  const row = rows.get(current.name), all = [...rows.values()];
-  document.body.classList.toggle("none", !current.name);
-  reach();
-  for (const tile of grid.children) tile.toggleAttribute("aria-current", false);
-  if (row) tiles.get(current.name).setAttribute("aria-current", "true");
-  const of = (status) => all.filter((one) => statusOf(one) === status).length;
-  const segmented = all.filter((one) => one.found).length;
-  const photos = `${all.length} photo${all.length === 1 ? "" : "s"}`;
-  element("count").textContent = `${photos}, ${segmented} segmented, ${of("accepted")} accepted`;
-  element("hint").textContent = document.querySelector("[name=tool]:checked").dataset.hint;
-  const classes = Object.entries(row ? row.share : {}).map(([name, share]) => {
-    const presence = row.presence[name] === null ? "" : `, presence score ${percent(row.presence[name])}`;
-    const verdict = row.verdicts[name] ? `, ${row.verdicts[name]}` : "";
-    return `${name}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
-  });
-  element("about").textContent = row ? `${[row.error || current.name, ...classes].join("; ")}.` : "";
-  document.querySelector("[data-do=use_as_example]").setAttribute("aria-pressed", String(Boolean(row && row.example)));
-  element("title").textContent = state.title;
-  const [verb, done, planned, left] = state.job || [], [bar, line] = element("job").children;
-  element("job").hidden = !state.job;
-  [bar.max, bar.value] = [planned || 1, done || 0];
-  const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
-  line.textContent = planned ? `${done} of ${planned} ${verb}${left ? `, ${time} left` : ""}` : "preparing";
+function showWeights() {
+  const { title, outlook, command } = state.about;
+  const lines = [`${title}.`, outlook ? `On other objects: ${outlook}.` : "No accuracy was measured here."];
+  const better = command ? [made("p", {}, "With more accurate weights (3.8 GB):"), made("code", {}, command)] : [];
+  element("weights").replaceChildren(made("p", {}, lines.join(" ")), ...better);
+}
+
+function showRules() {
   for (const [i, id] of ["threshold", "least"].entries()) {
     const input = element(id), now = String(state.rule[i] ?? state.network_rule[i]);
     input.parentElement.hidden = state.network_rule[i] === null;
     if (input.dataset.now !== now) input.value = input.dataset.now = now;
     input.nextElementSibling.textContent = percent(Number(input.value));
   }
-  element("rules").hidden = !segmented;
+}
+
+function showCounts() {
+  const all = [...rows.values()], name = className();
+  const searched = all.filter((row) => row.found && name in row.share);
+  const found = searched.filter((row) => isFound(row, name)).length;
+  const counts = [plural(all.length)];
+  if (searched.length) counts.push(`${found} of ${searched.length} show${searched.length > 1 ? "" : "s"} ${name}`);
+  const accepted = all.filter((row) => badgesOf(row).includes("accepted")).length;
+  if (accepted) counts.push(`${accepted} accepted`);
+  element("count").textContent = counts.join(", ");
+  element("rules").hidden = !all.some((row) => row.found);
+}
+
+function showPhoto() {
+  const row = rows.get(current.name);
+  const classes = Object.entries(row?.share || {}).map(([name, share]) => {
+    const presence = row.presence[name] === null ? "" : `, score ${percent(row.presence[name])}`;
+    const verdict = row.verdicts[name] ? `, ${row.verdicts[name]}` : "";
+    return `${name}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
+  });
+  const hint = document.querySelector("[name=tool]:checked").dataset.hint.replaceAll("CLASS", className());
+  const facts = row ? `${[row.error || current.name, ...classes].join("; ")}.` : "";
+  element("about").replaceChildren(made("b", {}, facts), ` ${hint}`);
+  const isTaught = Boolean(row && row.example.includes(className()));
+  document.querySelector("[data-do=use_as_example]").setAttribute("aria-pressed", String(isTaught));
+}
+
+function showJob() {
+  const [verb, done, planned, left] = uploading.planned
+    ? ["uploading", uploading.done + 1, uploading.planned]
+    : state.job || [];
+  const [bar, line] = element("job").children;
+  element("job").hidden = !verb;
+  [bar.max, bar.value] = [planned || 1, done || 0];
+  const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
+  const count = verb === "uploading" ? `uploading ${done} of ${planned}` : `${done} of ${planned} ${verb}`;
+  line.textContent = planned ? `${count}${left ? `, ${time} left` : ""}` : "preparing";
+}
+
+function show() {
+  document.body.classList.toggle("none", !current.name);
+  reach();
+  for (const tile of grid.children) tile.toggleAttribute("aria-current", false);
+  tiles.get(current.name)?.setAttribute("aria-current", "true");
+  canvas.ariaBusy = asked > 0 || Boolean(current.name && !current.scene);
   element("archive").hidden = !state.archive;
+  showCounts();
+  showPhoto();
+  showJob();
   draw();
 }
 
 // Keys and buttons
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey) return event.key === "z" && run("undo");
+  if (event.ctrlKey || event.metaKey) return { z: () => run("undo"), y: () => run("redo") }[event.key]?.();
   if (event.altKey) return false;
   const letter = event.key.toUpperCase().replace("=", "+"), digit = element("classes").children[event.key - 1];
   const isMeant = (one) => one.title === letter && one.checkVisibility();
@@ -267,22 +333,22 @@ document.onkeydown = (event) => {
 
 const path = () => ({ path: element("path").value });
 
-// Do something with a class by the name that is entered, which is no longer needed then
-async function byName(action, values = {}) {
-  const name = element("name").value, isDone = await act(action, { ...values, name });
-  if (isDone && element("name").value === name) element("name").value = "";
+// Do something with a class by the name in a field, which is no longer needed then
+async function byName(action, field, values = {}) {
+  const name = element(field).value, isDone = await act(action, { ...values, name });
+  if (isDone && element(field).value === name) element(field).value = "";
   return isDone;
 }
 
 const RUNS = {
-  pick_files: () => element("files").click(),
+  pick_photos: () => element("photos").click(),
+  pick_annotations: () => element("annotations").click(),
   open: () => act("open", path()),
   annotations: () => act("annotations", path()),
-  add_class: async () => (await byName("add_class")) && element("classes").lastChild.click(),
-  rename_class: () => byName("rename_class", { value: current.value }),
+  add_class: async () => (await byName("add_class", "name")) && element("classes").lastChild.click(),
+  rename_class: () => byName("rename_class", "new_name", { value: current.value }),
   remove_class: () => {
-    const [title] = state.classes[current.value - 1];
-    const question = `Remove the class "${title}" and its annotations on all photos? This cannot be undone.`;
+    const question = `Remove the class "${className()}" and its annotations on all photos? This cannot be undone.`;
     if (confirm(question)) act("remove_class", { value: current.value });
   },
   remove: () => {
@@ -290,8 +356,9 @@ const RUNS = {
     const question = `Remove ${current.name} from this page? ${kept}`;
     if (confirm(question)) act("remove", { photo: current.name });
   },
-  undo,
-  clear,
+  undo: () => ask({ action: "undo" }),
+  redo: () => ask({ action: "redo" }),
+  clear: () => ask({ action: "clear" }),
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),
@@ -299,26 +366,40 @@ const RUNS = {
   reset_rule: () => slide(null, null),
   pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
   download,
-  stop: () => act("stop"),
+  stop: () => (uploading.planned ? (uploading.planned = 0) : act("stop")),
   samples: () => act("samples"),
+  use_as_example: () => act("use_as_example", { photo: current.name, value: current.value }),
+  accepted: () => judge("accepted"),
+  rejected: () => judge("rejected"),
+  "": async () => {
+    const photo = judged.pop() || current.name;
+    if (await act("judge", { photo, verdict: "", value: current.value })) open(photo);
+  },
+  segment: () => act("segment", { photo: current.name }),
 };
 
 async function judge(verdict) {
-  const isDone = await act("judge", { photo: current.name, verdict, value: current.value });
-  if (isDone && verdict) step(1);
+  const photo = current.name;
+  if (!(await act("judge", { photo, verdict, value: current.value }, verdict))) return;
+  judged.push(photo);
+  if (photo === current.name) step(1);
 }
 
 function run(action) {
-  if (action in RUNS) RUNS[action]();
-  else if (["accepted", "rejected", ""].includes(action)) judge(action);
-  else if (action === "use_as_example") act(action, { photo: current.name, value: current.value });
-  else act(action, { photo: current.name });
+  RUNS[action]();
   return true;
+}
+
+async function take(files, areAnnotations) {
+  await upload(files, areAnnotations, show);
+  await look();
 }
 
 document.onclick = (event) => {
   const button = event.target.closest("[data-do]");
   if (button) run(button.dataset.do);
+  const menu = event.target.closest(".menu");
+  for (const other of document.querySelectorAll(".menu[open]")) if (other !== menu) other.open = false;
 };
 document.onchange = async (event) => {
   if (event.target.name === "class") {
@@ -328,20 +409,36 @@ document.onchange = async (event) => {
   }
   if (event.target.tagName === "SELECT") arrange();
   if (event.target.type === "file") {
-    await upload([...event.target.files]);
+    const files = [...event.target.files].map((file) => [file.name, file]);
+    await take(files, event.target.id === "annotations");
     event.target.value = ""; // the same files may be selected again
   }
+  remember(false);
   cancel();
   look();
 };
+document.ondragover = (event) => {
+  event.preventDefault();
+  document.body.classList.add("drop");
+};
+document.ondragleave = () => document.body.classList.remove("drop");
+document.ondrop = async (event) => {
+  event.preventDefault();
+  document.body.classList.remove("drop");
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  take(await filesIn(entries), false);
+};
 document.onsubmit = (event) => event.preventDefault();
+window.onpopstate = restore;
 const slide = (threshold, min_presence) => act("slide", { threshold, min_presence });
 element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
 element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
-element("threshold").oninput = element("least").oninput = show;
-element("size").oninput = element("opacity").oninput = window.onresize = photo.onload = layer.onload = draw;
-photo.onerror = layer.onerror = explain;
-canvas.addEventListener("edit", (event) => send([...current.edits, event.detail]));
+element("threshold").oninput = element("least").oninput = () => {
+  showRules();
+  showCounts();
+};
+element("size").oninput = element("opacity").oninput = window.onresize = draw;
+canvas.addEventListener("edit", (event) => send(event.detail));
 canvas.addEventListener("ask", (event) => ask(event.detail));
 look();
 setInterval(() => document.hidden || look(), LOOK);

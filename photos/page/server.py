@@ -29,7 +29,7 @@ from annotations.annotation import content_errors
 from photos.command import HOST, PORT, SESSION
 from photos.options import MATERIAL, segmenter_of
 from photos.page.background import line_of
-from photos.page.photo import PREVIEW, jpeg
+from photos.page.files import PREVIEW, jpeg
 from photos.page.session import Session
 from util.files.errors import UserError
 
@@ -254,34 +254,34 @@ class Handler(QuietHandler):
             if not session.has_archive:
                 raise UserError("no zip is ready; press Prepare zip")
             return session.archive, BYTES
-        if path == "/picture":  # takes long, and nothing changes it
-            return jpeg(session.photos[query["photo"]].picture(PREVIEW)), "image/jpeg"
+        if path == "/state":
+            with content_errors("this request is damaged (", ")"):
+                since = int(query["since"])
+            return session.view(since), JSON
+        photo = query.get("photo", path)
+        if path == "/picture":
+            return jpeg(session.picture(photo, PREVIEW)), "image/jpeg"
+        if path == "/scene":
+            return session.scene(photo), JSON
         with session.lock:
-            if path == "/state":
-                with content_errors("this request is damaged (", ")"):
-                    since = int(query["since"])
-                return session.state(since), JSON
-            photo = session.photos[query.get("photo", path)]
-            if path == "/scene":
-                return photo.scene(), JSON
             if path == "/layer":
-                return photo.layer(), "image/png"
-            return jpeg(photo.thumbnail()), "image/jpeg"
+                return session.files.layer(session.state, session.state.photo(photo)), "image/png"
+            session.picture(photo, 1)  # notes why it cannot be read
+            return jpeg(session.files.thumbnail(session.state, session.state.photo(photo))), "image/jpeg"
 
     def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
         """Do one of the session's actions, and return its note."""
         session = self.server.session
         action = path.strip("/")
-        if action not in session.actions:
+        if action not in Session.ACTIONS:
             self.close_connection = True
             raise UserError(f"{action}: is no action of the page")
         body = self.body((JSON, BYTES))
         with content_errors("this request is damaged (", ")"):
-            values = {**query, "content": body} if action == "upload" else json.loads(body)
-            called = inspect.signature(session.actions[action]).bind(**values)
+            values = {**query, "content": body} if action.startswith("upload") else json.loads(body)
+            called = inspect.signature(getattr(session, action)).bind(**values)
         with session.lock:
-            note = session.actions[action](**called.arguments)
-            session.save()
+            note = getattr(session, action)(**called.arguments)
             return {"note": note or ""}, JSON
 
 

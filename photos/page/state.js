@@ -3,22 +3,18 @@
 export const state = { now: -1, out: "", classes: [], rule: [], network_rule: [] };
 export const current = {
   name: "", // of the photo that is open
-  scene: null, // its size and the number of its edits' last change
-  edits: [], // of its mask, in pixels of the photo (drawing.py)
-  cleared: [], // edits that "Clear annotation" removed, for Undo
+  scene: null, // its size
+  picture: null, // it, as an image
+  layer: null, // its mask, as an image
+  pending: [], // edits that the mask does not show yet, in pixels of the photo (drawing.py)
   value: 1, // the class
-  isAsking: false, // the network, about a click or a box
 };
 
 export const element = (id) => document.getElementById(id);
 export const tool = () => document.querySelector("[name=tool]:checked").value;
+export const className = () => (state.classes.find(([value]) => value === current.value) || [0, "object"])[1];
+export const plural = (count) => `${count} photo${count === 1 ? "" : "s"}`;
 
 export function say(text, kind = "") {
   [element("note").textContent, element("note").className] = [text, kind];
-}
-
-// Whether the network still looks, which changes the edits: says so
-export function isWaiting() {
-  if (current.isAsking) say("The network is still looking for the object: wait for its answer.");
-  return current.isAsking;
 }

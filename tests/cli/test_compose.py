@@ -14,7 +14,7 @@ import yaml
 
 from model import contract
 from model.contract import FewShotModel, ModelSettings
-from model.parts.with_encoder import WithEncoder
+from model.encode import Method
 from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
 from util import requirements
@@ -98,7 +98,7 @@ METHODS = [name for name in methods() if name not in ("gfsam", "sam3")]  # with 
 def test_every_method_takes_every_encoder_that_offers_what_it_needs(method: str) -> None:
     config = read("split2", "pascal", method, "resnet50")
     cls = class_of(config.model)
-    assert issubclass(cls, WithEncoder)
+    assert issubclass(cls, Method)
     for encoder in ("resnet10", "resnet50_plain", "resnet101", "swin_b", "vgg16"):
         source = find_config("split2", "pascal", method, encoder)
         other = replace(config.model.encoder, backbone=encoder.removesuffix("_plain"))

@@ -11,7 +11,7 @@ from tests.helpers import spawned
 from tests.helpers.paths import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "docs/first_hour.ipynb"
-OPTIONS = "--set run.device=cpu --set data.size=65 --set data.workers=0 --set test.pictures=2"
+OPTIONS = "--set run.device=cpu --set data.size=65 --set data.workers=0"
 TRAINING = "--set meta_stage.epochs=1 --set meta_stage.epoch_length=4 --set meta_stage.validate_every=0"
 SHORTER = {  # what a cell says, and what runs in its place
     'OPTIONS = ""\n': f'OPTIONS = "{OPTIONS}"\n',

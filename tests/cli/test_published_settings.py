@@ -27,7 +27,6 @@ USUAL: dict[str, Any] = {  # of a stage, where a row says nothing else
     "accumulate": 1,
     "ema_decay": 0,
     "clip_grad_norm": None,
-    "freeze_norm": False,
 }
 
 

@@ -12,7 +12,7 @@ from util.run.network import build_model
 
 PROTOTYPE = "prototype"
 SYMNET = "symnet"
-QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
+QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "batch": 1}
 FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
 
 

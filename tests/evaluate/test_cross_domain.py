@@ -36,7 +36,6 @@ def test_a_test_on_a_prepared_set_and_its_table(
         "run.device=cpu",
         "model.encoder.weights=null",
         "data.workers=0",
-        "test.pictures=1",
         "protocols.crossdomain.side=33",
         "protocols.crossdomain.episodes=4",
     ]

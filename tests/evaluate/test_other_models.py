@@ -32,7 +32,7 @@ CLASSES = {name: models()[name] for name in methods() if name in models() and na
 # with a base stage; shots that share weights; a class of its own; any size
 LEARNING = ("bam", "hsnet", "pocket", "ssp")
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
-FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
+FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0]}
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def config(mini_yaml):
 def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) -> None:
     short = config(model)
     cls = CLASSES[model]
-    if cls.has_base_stage:
+    if cls.has_base_stage():
         assert train_base(short) == 0
     assert train_meta(short) == 0
     check_training(short)

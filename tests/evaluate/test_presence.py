@@ -31,7 +31,7 @@ from util.evaluate.calibration import (
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.files.errors import UserError
 from util.files.typecheck import convert
-from util.report.result_table import score_table
+from util.report.one_result import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
 from util.run.checkpoint import digest_of
 from util.run.context import make_run_context
@@ -40,7 +40,7 @@ from util.run.run import TRAINING_FREE
 from util.run.weights import fill_encoder
 
 EPISODES = 40
-QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}
+QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0]}
 
 
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
@@ -108,7 +108,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(
     in_bf16 = find_calibration(read_config(path), TRAINING_FREE, plain["weights"], "bf16")
     assert in_bf16 == calibration
     assert f"{file}: was made in float32, this computes in bf16; make it again" in caplog.text
-    (result,) = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), ("presence",))
+    (result,) = score(read_config(path, ["test.batch=3"]), ("presence",))
     folder = tmp_path / "runs/tiny/test/presence_quick"
     check_result(folder, result, plain, calibration)
     check_decisions(lines(folder), result, calibration.threshold)

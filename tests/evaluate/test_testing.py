@@ -173,7 +173,7 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     assert read_result(folder / RESULT) == result
     assert "2-way 2-shot" in title(result)
     check_classes_of_two_ways([episode for episode in lines(folder) if episode["seed"] == 0], result)
-    (batched,) = score(config(PROTOTYPE, "data.shot=2", "test.batch=3", "test.cache_gib=1"), ("2way",))
+    (batched,) = score(config(PROTOTYPE, "data.shot=2", "test.batch=3"), ("2way",))
     assert batched["per_seed"] == result["per_seed"]
     (replayed,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file)
     assert replayed["per_seed"] == result["per_seed"]
@@ -289,7 +289,7 @@ def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def make(*more: str):
         protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}
-        path = mini_yaml(PROTOTYPE, test={"checkpoint": "none", "episodes": 5, "pictures": 0}, protocols=protocols)
+        path = mini_yaml(PROTOTYPE, test={"checkpoint": "none", "episodes": 5}, protocols=protocols)
         data = read_config(path).data
         index = load_index(data, "test", progress=False)
         pairs = novel_list(index, Fold.of(data), data).pairs[::-1][:5]

@@ -13,6 +13,7 @@ from photos.page.server import JSON, Handler, Server
 from photos.page.session import Session
 
 NONE_LEFT = "no photo is left to be segmented"
+SEGMENTED = " photos show "
 BOX = {"tool": "box", "value": 1, "radius": 2, "points": [[30, 20], [10, 5]]}
 IN_BOX = (slice(5, 20), slice(10, 30))  # the pixels of BOX
 
@@ -54,7 +55,7 @@ class Page:
         return self.get("state?since=-1")
 
     def classes(self) -> list[str]:
-        return [name for name, _ in self.state()["classes"]]
+        return [name for _, name, _ in self.state()["classes"]]
 
     def row(self, name: str) -> dict[str, Any]:
         """Return what the grid shows of a photo."""
@@ -62,10 +63,11 @@ class Page:
         return rows[name]
 
     def edits(self, name: str) -> list[dict[str, Any]]:
-        return self.get(f"scene?photo={name}")["edits"]
+        return self.session.state.photo(name).edits
 
     def draw(self, name: str, *edits: dict) -> str:
-        return self.do("draw", photo=name, edits=edits, before=self.row(name)["drawn"])
+        """Draw on a photo; return the last note."""
+        return [self.do("draw", photo=name, edit=edit) for edit in edits][-1]
 
     def judge(self, name: str, verdict: str) -> str:
         return self.do("judge", photo=name, verdict=verdict, value=1)

@@ -45,7 +45,7 @@ from util.train.state import Asked, StageTask, stage_of
 SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
 SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
 SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4, "meta_stage.epoch_length": 16}
-SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.pictures": 2, "test.seeds": [0]}
+SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.seeds": [0]}
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_no_more_processes_are_used_than_the_batch_has_parts_and_what_changes_is
     """Of 12 images in all a process takes two in the base stage, one episode in the meta stage."""
     for processes, stage, used in [(8, "base", 6), (8, "meta", 8), (1, "base", 1)]:
         assert task("pascal", "symnet", stage, processes).processes == used
-    assert "4 of 8 processes" in task("pascal", "ssp", "meta", 8).note
+    assert "take 4 GPUs" in task("pascal", "ssp", "meta", 8).note
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,11 @@ def experiments_of(folder: Path, *overrides: str, **words: object) -> tuple[list
 @pytest.mark.process
 def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_path: Path):
     settings = {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
-    settings |= {"data.size": 33, "data.min_pixels": 100, "model.encoder.weights": "null", "test.pictures": 0}
+    settings |= {
+        "data.size": 33,
+        "data.min_pixels": 100,
+        "model.encoder.weights": "null",
+    }
     settings |= {"protocols.bam.episodes": 4, "protocols.bam.seeds": [0]}
     words = ["mini", "resnet10", "0", "--shot", "1", "--protocol", "bam", *as_options(settings)]
 

@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from model.contract import FewShotModel, Task
+from model.encode import Method
 from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
-from model.parts.with_encoder import WithEncoder
 from model.registry import models
 from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of
 from util.run.pretrained_parts import load_parts
 
-WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, WithEncoder))
+WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, Method))
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33
 MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object

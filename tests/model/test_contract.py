@@ -25,7 +25,9 @@ IN_ORDER = {"sam3"}  # methods to which another order of the shots is another qu
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
 every_model = pytest.mark.parametrize("name", sorted(models()))
 every_learner = pytest.mark.parametrize("name", sorted(name for name, cls in models().items() if cls.learns))
-with_base_stage = pytest.mark.parametrize("name", sorted(name for name, cls in models().items() if cls.has_base_stage))
+with_base_stage = pytest.mark.parametrize(
+    "name", sorted(name for name, cls in models().items() if cls.has_base_stage())
+)
 place = torch.device("cpu")
 
 
@@ -111,7 +113,7 @@ def test_outputs_have_the_images_size_and_no_losses_in_evaluation(name: str) -> 
     for logits in (output.logits, *output.extra.values()):
         assert logits.shape == (BATCH, 2, *size)
         assert logits.isfinite().all()
-    assert (output.base_logits is not None) == built(name).has_base_stage
+    assert (output.base_logits is not None) == built(name).has_base_stage()
     if output.base_logits is not None:
         assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size)
         assert output.base_logits.isfinite().all()

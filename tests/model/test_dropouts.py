@@ -101,7 +101,7 @@ def test_the_dropouts_of_a_training_are_those_of_the_table(name: str) -> None:
     network = small_model(name, 1)
     episode = drawn_episode(name, 1, 2)
     assert dropouts_of(network, episode) == META_STAGE[name]
-    if network.has_base_stage:
+    if network.has_base_stage():
         base_label = episode.query_base_label
         assert isinstance(base_label, Tensor)
         assert dropouts_of(network.base_stage(), LabelledImages(episode.query, base_label)) == BASE_STAGE

@@ -141,7 +141,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: 
     with pytest.raises(ModelMismatch, match="no such folder, and the hub gave no network of this name") as error:
         load_from_hub("SamModel", "nobody/nothing")
     assert "\n" not in str(error.value)
-    with pytest.raises(ModelMismatch, match=r"needs NoSuchModel .* requirements-foundation.txt \(Python 3.11"):
+    with pytest.raises(ModelMismatch, match=r"needs NoSuchModel .* pip install 'transformers>=5' \(Python 3.11"):
         load_from_hub("NoSuchModel", str(folder))
     gated = mock.Mock(side_effect=OSError("You are trying to access a gated repo.\n403 Client Error."))
     monkeypatch.setattr(library.Sam3Model, "from_pretrained", gated)

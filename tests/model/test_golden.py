@@ -46,7 +46,7 @@ def numbers(case: str, backbone: str, device: str) -> dict[str, np.ndarray]:
         out |= {f"{shots}-shot {key}": values for key, values in of_shots.items()}
     if network.learns:
         out |= _of_meta_stage(network, episode)
-    if network.has_base_stage:
+    if network.has_base_stage():
         out |= _of_base_stage(network, episode)
     return out
 

@@ -182,5 +182,5 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
 
 def _levels_of_encoder(network: Pocket, image: Tensor) -> Tensor:
     """Return the levels but the learnt one side by side, (B, C, h, w)."""
-    levels = network.levels(network._maps(image), network.base_classifier)
+    levels = network.levels(network._maps(image), network.base_classes.classify)
     return torch.cat(levels.unit[:-1], dim=1)

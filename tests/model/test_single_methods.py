@@ -1,5 +1,6 @@
 """Steps of single methods: HDMNet's teacher, HSNet's vote and VGG-16, related methods."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
 from model.hsnet.hsnet import HSNet, vote
 from model.hsnet.settings import HSNetSettings
+from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
 from model.registry import related
 from tests.model.small import drawn_episode, small_model
@@ -33,7 +35,24 @@ def test_a_method_that_reads_what_it_did_not_declare_is_told_so(read, fix: str, 
     monkeypatch.setattr(network, "support", lambda maps, mask: read(maps))
     with pytest.raises(ModelMismatch) as caught:
         network(drawn_episode("ssp", 1, 1))
-    assert str(caught.value) == f"SSP {fix}"
+    assert str(caught.value) == f"the method {fix}"
+
+
+@pytest.mark.parametrize("read", [[], [3]])  # stages that are read at the first block
+def test_blocks_come_whatever_stages_were_read_before(read: list[int]) -> None:
+    stages: dict[int, torch.Tensor] = {}
+
+    def steps() -> Iterator[tuple[int, torch.Tensor]]:
+        for stage in (2, 3):
+            yield stage, torch.full((1,), stage)
+            stages[stage] = torch.full((1,), 10 * stage)
+
+    maps = Maps(stages, Passing(steps()))
+    found = []
+    for stage, block in maps.blocks():
+        found.append((stage, int(block)))
+        assert [int(maps[i]) for i in read] == [10 * i for i in read]
+    assert found == [(2, 2), (3, 3)] and int(maps[2]) == 20
 
 
 @pytest.mark.parametrize(

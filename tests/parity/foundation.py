@@ -25,7 +25,7 @@ TASK = Task(base_classes=1, shots=1, size=64, text_width=0)
 
 
 def require_transformers() -> Any:
-    return pytest.importorskip("transformers", reason="transformers is not installed: requirements-foundation.txt")
+    return pytest.importorskip("transformers", reason="transformers is not installed")
 
 
 @functools.cache

@@ -100,6 +100,8 @@ def deviations_of_step(run: str, folder: Path, bounds: Bounds = IN_FLOAT64) -> l
         name, row = own_rows.get(own, (own, {}))
         if "optim" in row and not _same_numbers(noted.optimizers.get(own), row["optim"]):
             found.append(f"{name}: optimiser {noted.optimizers.get(own)}, published {row['optim']}")
+        if own in noted.optimizers and "trained" not in row:
+            found.append(f"{name}: learns, and does not in the published loop")
         if "change" in row and not own.startswith(bounds.within):
             continue
         apart = _apart(name, after - start[own], row.get("change", (0.0, 0.0)))
@@ -188,8 +190,6 @@ def _first_step(
 
     Return what was noted, and its loss.
     """
-    if settings.freeze_norm:
-        network.freeze_norms()
     with join("cpu", "the stage") as world:
         optimizers = build_optimizers(network.param_groups(), settings.optimizers)
         training = bookkeeping.Training(
@@ -201,7 +201,7 @@ def _first_step(
             state={},
             folder=RunFolder(folder),
             world=world,
-            curves=Curves(folder, (), {}),
+            curves=Curves(),
         )
         noted = _noting(network, optimizers)
         for name, parameter in network.named_parameters():

@@ -20,7 +20,6 @@ from model.hdmnet.hdmnet import SHARPENED
 from model.hdmnet.transformer import to_tokens
 from model.hsnet import hsnet as hsnet_module
 from model.parts.loss import dice
-from model.parts.with_encoder import WithEncoder
 from model.sccan import attention
 from model.ssp import ssp
 from model.tensors.ops import foreground_mask, resize
@@ -61,7 +60,7 @@ def on_calls(module: ModuleType, name: str, note: Callable[[tuple, Any], object]
     mock.patch.object(module, name, noted).start()
 
 
-def on_encoded(network: WithEncoder, note: Callable[[Features], Any]) -> None:
+def on_encoded(network: Method, note: Callable[[Features], Any]) -> None:
     """Have ``note`` called with the features of all images that are asked for at a time."""
     encode_images = network.encode_images
 
@@ -84,7 +83,7 @@ def on_blocks(network: Method, note: Callable[[Features], Any]) -> None:
         for stage, block in blocks:
             features.intermediate.setdefault(stage, []).append(block)
         note(features)
-        return Maps(maps._stages, blocks, maps._base_learner)
+        return Maps(maps._stages, blocks, maps.images, maps._base_learner)
 
     network._maps = noted  # type: ignore[method-assign]
 

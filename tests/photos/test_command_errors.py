@@ -78,6 +78,8 @@ def test_marks(baseline: Path, example_texts: dict[str, str]) -> None:
         ({"min_presence": 0.5}, "--min-presence 0.5"),
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
+        ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),
+        ({"model": "insid3"}, "--config: does not go with --model insid3"),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
         ({"checkpoint": "some.pth"}, "some.pth: "),
     ],

@@ -101,7 +101,7 @@ def test_the_folder_gives_the_same_masks_elsewhere(
     export, weights: Path, supports: list[str], queries: list[Path], *, tmp_path: Path, name: str
 ) -> None:
     if name == "onnx":
-        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-export.txt)")
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     folder, _ = export(name)
     damaged = tmp_path / "damaged.jpg"
     damaged.write_text("")

@@ -70,7 +70,7 @@ def result(**changes: Any) -> dict[str, Any]:
     if "per_seed" not in changes:  # as if each class had the score of the mean
         one = {o: {**scores, "per_class": {"1": scores["miou"]}} for o, scores in content["mean"].items()}
         content["per_seed"] = [one for _ in content["seeds"]]
-    return check_result(over_seeds(content["per_seed"]) | content, "drawn")
+    return check_result(content | over_seeds(content["per_seed"]), "drawn")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.evaluate.titles import track_text
 from util.files.errors import UserError
 from util.report.paper_table import class_table, table
-from util.report.rows import PUBLISHED, published_rows
+from util.report.published import PUBLISHED, published
 
 OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
@@ -118,7 +118,7 @@ def test_folds_of_different_lists_have_no_mean(leave):
     lists = ["a" * 64, "a" * 64, "a" * 64, "b" * 64]
     for whole, has_mean in ((lists, False), ([*lists[:3], None], True), (["a" * 64] * 4, True)):
         folders = [leave(f"{fold}", fold=fold, whole_list=digest) for fold, digest in enumerate(whole)]
-        out = table(folders, published="none")
+        out = table(folders, papers="none")
         assert ("mean" in out.header, "fb_iou" in out.header or "FB-IoU" in " ".join(out.header)) == (has_mean,) * 2
         said = (
             "warning: no mean of Sym-Net ResNet-50, 1-shot: its folds are parts of different test lists (aaaaaaaa, bb"
@@ -128,12 +128,12 @@ def test_folds_of_different_lists_have_no_mean(leave):
 
 def test_other_photos_are_said(leave):
     of_folds = [leave(f"{fold}", fold=fold, whole_content=str(fold) * 64) for fold in range(4)]
-    assert "(folds tested on other photos or masks)" in str(table(of_folds, published="none"))
+    assert "(folds tested on other photos or masks)" in str(table(of_folds, papers="none"))
     beside = [leave("a"), leave("b", model="prototype", content="12" * 32)]
     said = "warning: pascal fold 0, 1-shot: other photos or masks (efefefef, 12121212)"
     for make in (table, class_table):
-        assert said in str(make(beside, published="none"))
-        assert "warning" not in str(make(beside[:1], published="none"))
+        assert said in str(make(beside, papers="none"))
+        assert "warning" not in str(make(beside[:1], papers="none"))
 
 
 def test_a_number_of_other_seeds_is_marked(leave):
@@ -327,12 +327,12 @@ def test_bold_is_the_best_of_an_encoder_in_the_direction_of_the_score(leave):
 
 def test_published_rows_can_be_chosen(leave):
     runs = full(leave)
-    chosen = text(runs, published="bam,HDMNet,")
+    chosen = text(runs, papers="bam,HDMNet,")
     assert "BAM ResNet-50" in chosen
     assert "SSP" not in chosen
-    assert "BAM" not in text(runs, published="none")
+    assert "BAM" not in text(runs, papers="none")
     with pytest.raises(UserError, match=r"--published bamm: .*'bam'"):
-        table([runs], published="bamm")
+        table([runs], papers="bamm")
     with pytest.raises(UserError, match="--output base"):  # whose classes are no novel ones
         class_table([runs], output="base")
 
@@ -341,7 +341,7 @@ def test_rows_are_named_by_weights_from_elsewhere_and_whole_networks(leave):
     def names(*weights: str) -> list[str]:
         marked = [{"weights_mark": "foreign", "checkpoint": f"{one}/best.pth"} for one in weights]
         runs = [leave(f"runs/{fold}", fold=fold, **facts) for fold, facts in enumerate(marked)]
-        return [row[0].partition(" (")[2] for row in table(runs, published="none").rows]
+        return [str(row[0]).partition(" (")[2] for row in table(runs, papers="none").rows]
 
     assert names("runs/a/meta", "runs/b/meta") == ["a/meta/best.pth)", "b/meta/best.pth)"]
     assert names(*(f"x_split{fold}/meta" for fold in range(4))) == ["x_split/meta/best.pth)"]  # folds share a row
@@ -368,12 +368,12 @@ def test_the_command_passes_over_other_folders_and_leaves_out_empty_columns(leav
 @pytest.fixture
 def runs_with_classes(leave) -> Path:
     """Leave the results of two methods on four folds with three classes each; the first's have a further metric."""
-    metric = {"boundary_iou": 20.0, "per_class_boundary_iou": {"1": 15.0, "2": 25.0}}
-    seeds = [{"final": {"miou": 50.0, "per_class": {"1": 40.0 - s, "2": 40.0 + s}, **metric}} for s in (1, 2)]
+    by_class = {"per_class_boundary_iou": {"1": 15.0, "2": 25.0}}
     for fold in range(4):
         changes = {"fold": fold, "novel": {"1": f"a&b{fold}", "2": f"c_{fold}", "3": "rare"}}
-        scores = {"final": {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + fold}}
-        runs = leave(f"runs/new{fold}", per_seed=seeds, seeds=[0, 1], mean=scores, **changes).parent
+        scores = {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + fold, **by_class}
+        seeds = [{"final": {**scores, "per_class": {"1": 40.0 - s, "2": 40.0 + s}}} for s in (1, 2)]
+        runs = leave(f"runs/new{fold}", per_seed=seeds, seeds=[0, 1], **changes).parent
         leave(f"runs/old{fold}", model="prototype", quick_look=fold == 0, **changes)
     return runs
 
@@ -384,7 +384,7 @@ def test_further_scores_have_columns(runs_with_classes: Path):
 
 
 def test_classes_have_rows(runs_with_classes: Path):
-    classes = class_table([runs_with_classes], published="none")
+    classes = class_table([runs_with_classes], papers="none")
     rows = list(csv.DictReader(io.StringIO(f"{classes:csv}")))
     assert [row["class"] for row in rows if row["fold"] == "1"] == ["a&b1", "c_1", "rare", "mean"]
     assert [row["1-shot Sym-Net ResNet-50"] for row in rows[4:8]] == ["38.5", "41.5", "-", "50.0"]
@@ -455,7 +455,6 @@ def test_plain_rows_are_sorted_by_a_column(pets, printed_table):
     [
         (["--sort", "catt"], "--sort catt: no class, score or column of this table; did you mean 'cat'"),
         (["--sort", "mio", "--rows", "results"], "--sort mio: no column of this table; did you mean 'miou'"),
-        (["--sort", "miou", "--rows", "results", "--into", "a.csv"], "--sort: a file of --into has an order"),
     ],
 )
 def test_what_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
@@ -478,7 +477,7 @@ def test_published_runs_stand_beside_the_classes_and_other_sides_are_a_warning(l
     name = next(name for name in rows[0] if "GF-SAM" in name)
     assert [row[name] for row in rows] == ["91.0", "49.0", "71.1"]
     assert "GF-SAM DINOv2-L + SAM-H, 1024 px: hsnet, quoted from Zhang" in str(classes)
-    assert "GF-SAM" not in str(class_table([run], published="BAM"))
+    assert "GF-SAM" not in str(class_table([run], papers="BAM"))
     assert "warning" not in str(classes)
     small = leave("runs/b", model="prototype", input_side=161, **fold)
     warning = "warning: different image sides (Sym-Net ResNet-50 473 px, prototype baseline ResNet-50 161 px)"
@@ -503,33 +502,33 @@ def test_results_of_other_draws_share_no_column(leave):
 
 
 @pytest.fixture(scope="module")
-def published() -> dict:
+def entries() -> dict:
     return yaml.safe_load(PUBLISHED.read_text())
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("rows", 0.11), ("foundation", 0.35)])  # the latter's means as printed
-def test_published_rows_are_whole(published: dict, kind: str, tolerance: float):
-    for row in published[kind]:
-        assert row["paper"] in published["papers"]
-        assert row["paper"] in published["tracks"]
+def test_published_rows_are_whole(entries: dict, kind: str, tolerance: float):
+    for row in entries[kind]:
+        assert row["paper"] in entries["papers"]
+        assert row["paper"] in entries["tracks"]
         assert ("fold_rule" in row) == (row["dataset"] == "coco")
         assert {1, 5} & row["miou"].keys()
         for *folds, mean in row["miou"].values():
             assert not folds or fmean(folds) == pytest.approx(mean, abs=tolerance), row
 
 
-def test_published_rows_are_of_data_sets_with_a_config(published: dict):
-    for row in published["rows"]:
+def test_published_rows_are_of_data_sets_with_a_config(entries: dict):
+    for row in entries["rows"]:
         assert row["miou"].keys() == {1, 5}
         assert (PUBLISHED.parents[2] / "config" / row["dataset"]).is_dir()
-    foundation = published["foundation"]
+    foundation = entries["foundation"]
     assert len({row["paper"] for row in foundation}) == 26
     assert {"lvis92i", "pascalpart", "pacopart", "fss1000", "coco", "perseg"} < {row["dataset"] for row in foundation}
-    assert len(published_rows("lvis92i", [1, 5], "interleaved")[0]) == 16
+    assert len(published("lvis92i", [1, 5], "interleaved")[0]) == 16
 
 
 def test_published_rows_have_tracks_of_their_own():
-    quoted, _ = published_rows("pascal", [1], "contiguous")
+    quoted, *_ = published("pascal", [1], "contiguous")
     tracks = {row.method: track_text(row.tracks) for row in quoted}
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

@@ -128,7 +128,7 @@ def config(mini_yaml):
 
 @pytest.mark.train
 def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: Path, capsys):
-    score(config(PROTOTYPE, "test.pictures=2"), save_images={"worst": 3, "best": 2, "random": 4})
+    score(config(PROTOTYPE), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     show_results([folder / "result.json"])
     height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
@@ -137,6 +137,10 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
         assert str(folder / name) in capsys.readouterr().out or name == "per_class.png"
+    manifest = folder / "episodes.jsonl"
+    manifest.write_text("\n".join(manifest.read_text().splitlines()[:2]) + "\n")
+    with pytest.raises(UserError, match=r"predictions\.zip: seed 0, episode 1 is not in episodes\.jsonl beside it"):
+        draw_episodes(folder / "result.json", "png")
     score(config())
     assert {path.suffix for path in folder.iterdir()} == {".json", ".jsonl", ".txt", ".yaml", ""}
 
@@ -145,7 +149,7 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
 def test_results_whose_photos_are_gone_keep_their_tables(config, mini_root: Path, tmp_path: Path, capsys) -> None:
     root = tmp_path / "data"
     shutil.copytree(mini_root, root)
-    score(config(PROTOTYPE, "test.pictures=1", f"data.root={root}", *FEW))
+    score(config(PROTOTYPE, f"data.root={root}", *FEW))
     path = tmp_path / "runs/tiny/test/symnet_quick/result.json"
     shutil.rmtree(root)
     show_results([path])

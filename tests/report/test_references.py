@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import ENTRY
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import UserError
 from util.report.figure import write_figure
@@ -49,7 +49,7 @@ def test_other_results_have_no_such_table(leave) -> None:
 
 
 def test_the_protocol_asks_each_query_with_each_reference() -> None:
-    protocol = read_config(REPOSITORY / "config/mini/ssp.yaml").protocols["references"]
+    protocol = read_config(find_config("split0", "mini", "ssp", "lite0")).protocols["references"]
     assert protocol.episodes == 100 * protocol.references
     assert not list(protocol.problems())
     assert [key for key, _ in replace(protocol, draw="pfenet").problems()] == ["references", "draw"]

@@ -13,8 +13,8 @@ from util.config.read import read_config
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.test import Test
 from util.evaluate.titles import title
+from util.report.one_result import protocol_table
 from util.report.paper_table import table
-from util.report.result_table import protocol_table
 from util.report.verify import AGREES, DIFFERS, checks_of, verify
 from util.run import checkpoint
 from util.run.run import Run

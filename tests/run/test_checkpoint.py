@@ -240,7 +240,7 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
 # --- what a training refuses to continue, and folders that a run must not overwrite ----------------------------------
 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
-CONFIG |= {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
+CONFIG |= {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
 NOW = {"stage": "meta", "config": CONFIG, "list": "list", "text": "vectors", "content": "of files", "schedule": PLAN}
 NOW |= {"precision": "float32"}
@@ -270,7 +270,7 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
 
 
-SLOWER = {"meta_stage": {"save_minutes": 10.0, "optimizers": {"main": {"lr": 0.2}}}}
+SLOWER = {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.2}}}}
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change() -> None:
     elsewhere = {
         "run": {"seed": 1, "folder": "other"},
         "base_stage": {"epochs": 2},
-        "meta_stage": {**CONFIG["meta_stage"], "save_minutes": 5.0},
+        "meta_stage": {**CONFIG["meta_stage"], "patience": 3},
     }
     older = {"run": {"folder": "runs"}}  # written before a setting existed
     for config in ({}, elsewhere, older):

@@ -23,7 +23,7 @@ from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
 
 SSP = "ssp"
-STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
+STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0.1, "validate_episodes": 1}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torchvision import models
 
 from model.mismatch import ModelMismatch
 from util.files.errors import UserError
-from util.run.fetch import download
+from util.run.fetch import download, print_download
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_a_damaged_file_in_torchs_cache_is_named(tmp_path: Path, monkeypatch, co
         return
     with pytest.raises(ModelMismatch, match="could not download resnet50"):  # as its name says, but no weights
         download("torchvision", "resnet50", "resnet50")
+
+
+def test_a_download_states_its_size_and_licence_before(capsys) -> None:
+    encoder = torch.nn.Linear(1000, 1000, bias=False)
+    encoder.licence = "apache-2.0"
+    print_download("package", encoder)
+    print_download("timm", encoder)
+    assert capsys.readouterr().err.splitlines() == [
+        "note: the encoder's weights come from timm: about 4 MB, once; licence: apache-2.0"
+    ]

@@ -153,9 +153,6 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
     config = read_config(find_config("split0", "mini", "ssp"), changes)
     assert device.precision_of_training(config, place) == training
     assert device.precision_of_test(config, place) == test
-    in_fp16 = read_config(config.source, [*changes, "test.precision=fp16"])
-    assert device.precision_of_training(in_fp16, place) == training
-    assert device.precision_of_test(in_fp16, place) == "fp16"
     device.fast_bf16.cache_clear()
 
 

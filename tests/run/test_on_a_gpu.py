@@ -49,12 +49,12 @@ def on_cpu(path: Path) -> bool:
 @pytest.fixture
 def path(mini_yaml) -> Path:
     """Return the config of a run of both stages on the GPU, of two steps each."""
-    meta = {"epoch_length": 8, "accumulate": 2, "ema_decay": 0.9, "save_minutes": 0, "validate_episodes": 2}
+    meta = {"epoch_length": 8, "accumulate": 2, "ema_decay": 0.9, "validate_every": 0.5, "validate_episodes": 2}
     return mini_yaml(
         run={"device": "cuda"},
         meta_stage=meta,
         base_stage={"epoch_length": 8, "validate_episodes": 2},
-        test={"episodes": 3, "batch": 2, "pictures": 2},
+        test={"episodes": 3, "batch": 2},
     )
 
 
@@ -91,14 +91,13 @@ def check_tests(path: Path, gpu) -> None:
 
     if gpu:
         gpu.waits.clear()
-    (result,) = score(config("test.metrics=[boundary_iou]", "test.pictures=0"))
+    (result,) = score(config("test.metrics=[boundary_iou]"))
     if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
         waits = waits_in(gpu, "util/evaluate/evaluate")
         assert sum(waits.values()) <= 6, waits
     tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
     assert result["precision"] == "float32" and result["per_seed"]
-    score(config("test.cache_gib=0.1"))
     score(config("test.edges=true", "run.precision=bf16"))
     score(config("test.edges=true"), protocols=["presence"])
     score(config(), protocols=["2way"])
@@ -127,7 +126,7 @@ def test_pocket(mini_yaml, gpu) -> None:
     path = mini_yaml(
         "pocket",
         run={"device": "cuda", "precision": "auto"},
-        test={"episodes": 4, "pictures": 1},
+        test={"episodes": 4},
         model={"encoder": {"backbone": NARROW, "weights": None}},
         meta_stage=SHORT,
     )

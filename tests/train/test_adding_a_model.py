@@ -83,7 +83,7 @@ meta_stage:
   batch: 4
   validate_episodes: 2
   optimizers: {{main: {{lr: 0.1}}, other: {{kind: adamw, lr: 0.01}}}}
-test: {{episodes: 2, seeds: [0], pictures: 0}}
+test: {{episodes: 2, seeds: [0]}}
 """
 
 

@@ -1,46 +1,14 @@
-"""Writers of curves by their names: their packages, and a writer of Weights & Biases as its package is called."""
+"""The curves of a training, as TensorBoard reads them."""
 
-import sys
 from pathlib import Path
 from struct import unpack
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from util.files.errors import UserError
 from util.train import curves
-from util.train.curves import Curves, TensorBoard, check_writers
+from util.train.curves import Curves
 from util.train.stages import points_of
-
-
-def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp_path: Path, monkeypatch) -> None:
-    runs = list[dict]()
-    points = list[tuple[dict, int]]()
-    run = SimpleNamespace(log=lambda values, step: points.append((values, step)), finish=lambda: None)
-    module = SimpleNamespace(init=lambda **options: runs.append(options) or run, Image=np.shape)
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    folder = tmp_path / "mine/meta"
-    folder.mkdir(parents=True)
-    for step in (1, 2):
-        writers = Curves(folder, ["tensorboard", "wandb"], {}, None if step == 1 else step)
-        writers.scalars("loss", {"main": 0.5}, step)
-        writers.image("validation/0", np.zeros((4, 5, 3), np.uint8), step)
-        writers.close()
-    first, second = runs
-    assert first["name"] == second["name"] == "mine/meta"
-    assert first["id"] == second["id"]
-    picture = {"validation/0": (4, 5, 3)}
-    assert points == [({"loss/main": 0.5}, 1), (picture, 1), ({"loss/main": 0.5}, 2), (picture, 2)]
-    assert list((folder / "tensorboard").iterdir())
-
-
-def test_a_writer_without_its_package_is_refused(monkeypatch) -> None:
-    check_writers(["tensorboard"])
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"run\.loggers: wandb is not installed"):
-        check_writers(["tensorboard", "wandb"])
 
 
 def events_of(folder: Path) -> list[Event]:
@@ -64,9 +32,9 @@ def test_curves_lose_no_step_of_a_killed_training(tmp_path: Path, monkeypatch) -
     for number, clock in enumerate((now, now, now + 9)):
         monkeypatch.setattr(curves.time, "time", lambda clock=clock: clock)
         first = number * 10 + 1
-        writer = TensorBoard(tmp_path, {}, first if number else None)
+        writer = Curves(tmp_path, first if number else None)
         for step in range(first, first + 13):  # three steps after the checkpoint
-            writer.scalars({"loss/main": number}, step)
+            writer.scalars("loss", {"main": number}, step)
         killed.append(writer)  # not closed
     points = [(e.step, e.summary.value[0].simple_value) for e in events_of(tmp_path) if e.HasField("summary")]
     assert points == [(step, min((step - 1) // 10, 2)) for step in range(1, 34)]
@@ -76,15 +44,15 @@ def test_curves_lose_no_step_of_a_killed_training(tmp_path: Path, monkeypatch) -
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_training_goes_on_without_curves_on_a_full_disk(tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO", "symnet")
-    writers = Curves(tmp_path, ["tensorboard"], {})
+    writers = Curves(tmp_path)
     writers.scalars("loss", {"main": 1.0}, 1)
     with Path("/dev/full").open("wb", buffering=0) as full:
-        (tensorboard,) = writers._writers
-        tensorboard._events._py_recordio_writer._writer = full
+        assert writers._events is not None
+        writers._events._py_recordio_writer._writer = full
         for step in (2, 3):
             writers.scalars("loss", {"main": 1.0}, step)
     writers.close()
-    assert "curves can no longer be written" in caplog.text and not writers._writers
+    assert "curves can no longer be written" in caplog.text and writers._events is None
 
 
 def test_a_validation_has_a_curve_of_each_class_by_its_name() -> None:

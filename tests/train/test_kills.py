@@ -19,8 +19,7 @@ pytestmark = [pytest.mark.process, pytest.mark.train]
 
 KILLS, MAX_STEPS = 10, 3
 LONGEST_WAIT = 0.1  # seconds
-STAGE = {"epochs": 2, "epoch_length": 72, "validate_every": 1, "validate_midway": True, "validate_episodes": 4}
-STAGE |= {"save_minutes": 0.0, "ema_decay": 0.9}
+STAGE = {"epochs": 2, "epoch_length": 72, "validate_every": 1 / 18, "validate_episodes": 1, "ema_decay": 0.9}
 
 
 def saves(folder: Path) -> int | None:

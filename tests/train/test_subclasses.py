@@ -22,7 +22,7 @@ from util.run.network import build_model
 from util.run.run import Run
 
 SHORT = {"epoch_length": 8, "validate_episodes": 2}
-FAST = {"episodes": 2, "seeds": [0], "pictures": 0}
+FAST = {"episodes": 2, "seeds": [0]}
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.trained import train_base, train_meta, train_stage
+from tests.helpers.trained import train_base, train_meta
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
@@ -93,26 +93,6 @@ class WithNorm(FewShotModel):
     def forward(self, episode: Episode) -> Output:
         logits = self.layers(episode.query.float() / 255)
         return Output(logits, losses={"main": mask_loss(logits, episode.query_label)} if self.training else {})
-
-
-@pytest.mark.train
-@pytest.mark.parametrize("stage", ["base", "meta"])
-def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, monkeypatch, stage: str) -> None:
-    settings = {"freeze_norm": True, "epoch_length": 2, "batch": 1}  # one image: a batch norm that learns refuses it
-    config = read_config(mini_yaml(**{f"{stage}_stage": settings}))
-    model = build_model(config, text_width=300)
-    if stage == "base":
-        network = model.base_stage()
-    else:
-        network = WithNorm(config.model, model.task)
-        monkeypatch.setattr(stages, "init_network", lambda *_: (network, "", {}))
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert train_stage(stage, config) == 0
-    after = weights(tmp_path / f"runs/tiny/{stage}/last.pth")
-    norms = {name.removesuffix(".running_mean") for name in before if name.endswith(".running_mean")}
-    changed = {name.rpartition(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert norms and changed, "the network has batch norms, and it was trained"
-    assert not norms & changed
 
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:

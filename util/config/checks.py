@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
-from model.parts.with_encoder import WithEncoder
+from model.encode import Method
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config, StageSettings
@@ -37,10 +37,10 @@ def _without_effect(config: Config) -> dict[str, str]:
     needless = {}
     if config.meta_stage.input == "stretch":
         needless["meta_stage.augment"] = "meta_stage.input is stretch"
-    if not cls.has_base_stage:
+    if not cls.has_base_stage():
         needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if issubclass(cls, WithEncoder) and cls.encoder_changes(config.model):
-        needless |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
+    if issubclass(cls, Method) and cls.encoder_changes(config.model):
+        needless["meta_stage.views"] = f"{cls.title}'s encoder learns"
     if encoder is not None and encoder.weights is None:
         needless["model.encoder.partial"] = "model.encoder.weights is null"
         needless["model.encoder.pretraining"] = "model.encoder.weights is null"
@@ -56,7 +56,7 @@ def _fitted(config: Config, written_keys: frozenset[str]) -> Config:
     """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
     model = config.model
     cls = class_of(model)
-    if issubclass(cls, WithEncoder) and cls.encoder_problem(model):
+    if issubclass(cls, Method) and cls.encoder_problem(model):
         return config
     changes = {}
     for key in ("data", "base_stage", "meta_stage"):
@@ -120,7 +120,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     cls = class_of(model)
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
-    if issubclass(cls, WithEncoder) and (problem := cls.encoder_problem(model)):
+    if issubclass(cls, Method) and (problem := cls.encoder_problem(model)):
         key, reason = problem
         yield f"model.encoder.{key}", reason
     yield from _stage_problems(config)
@@ -141,7 +141,7 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     data = config.data
     cls = class_of(config.model)
     yield from _of("data", folds.problems(data))
-    if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
+    if cls.has_base_stage() and not folds.teach_base_learners(vars(data)):
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
         yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
@@ -172,7 +172,7 @@ def _stage_problems(config: Config) -> Iterator[tuple[str, str]]:
 
 def _stages(config: Config) -> dict[str, StageSettings | None]:
     """Return the training stages of a method by the names of their sections; None: its section is missing."""
-    if class_of(config.model).has_base_stage:
+    if class_of(config.model).has_base_stage():
         return {"base_stage": config.base_stage, "meta_stage": config.meta_stage}
     return {"meta_stage": config.meta_stage}
 

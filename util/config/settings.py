@@ -156,16 +156,12 @@ class StageSettings:
     input: Literal["crop", "stretch"] = bounded("crop", stage="meta")
     batch: int = bounded(8, 1)  # of the whole run, whatever its processes
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
-    # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
-    freeze_norm: bool = False
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
-    # Fixed augmented views of each image and class; null: every episode has new ones
+    # Fixed augmented views of each image and class; null: every episode has new ones. A frozen encoder encodes each
+    # view once: its maps are kept on disk, as far as there is room (util/train/kept_features.py)
     views: int | None = bounded(None, 1, only=("input", "crop"), stage="meta")
-    # With views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
-    # once; 0 keeps none; at most half of the disk that checkpoints leave. The size changes no number
-    cache_gib: float | None = bounded(None, 0, stage="meta")
     # Epochs, such as 0.5; 0 = never. The last step is validated in any case
     validate_every: float = bounded(1.0, 0, decides=Decides.NOTHING)
     # After half of an epoch too, but the first
@@ -175,14 +171,10 @@ class StageSettings:
     # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice
     # of best.pth; or the file of another data set, config/fss1000/fss1000.yaml
     validate_on: str | None = bounded(None, stage="meta", decides=Decides.NOTHING)
-    validate_seed: int | None = bounded(
-        None, 0, stage="meta", decides=Decides.NOTHING
-    )  # default the first of the protocol
+    # Default: the first of the protocol
+    validate_seed: int | None = bounded(None, 0, stage="meta", decides=Decides.NOTHING)
     # Epochs without a better validation, after which a training ends; 0: never
     patience: int = bounded(0, 0, only=("validate_every", True), decides=Decides.NOTHING)
-    save_minutes: float = bounded(
-        10.0, 0, decides=Decides.NOTHING
-    )  # longest time between writes of the last checkpoint
 
 
 @dataclass(frozen=True)
@@ -297,16 +289,10 @@ class TestSettings:
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
     batch: int | Literal["auto"] = bounded("auto", 1)
-    # Of tests, calibrations, predictions and exports; null: run.precision, where null and auto are float32
-    precision: Literal["float32", "tf32", "bf16", "fp16"] | None = bounded(None, decides=Decides.SCORES)
     # Override the protocol's number for a quick look (marked as such)
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
-    pictures: int = bounded(8, 0)  # composed pictures of the first episodes
-    # GiB of each process's (GPU's) memory for what the method keeps of images that come again in other episodes
-    # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
-    cache_gib: float | Literal["auto"] = bounded("auto", 0)
     edges: bool = False  # move the edges of masks to those of the query's photo, a step that results state
     allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
     trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
@@ -324,7 +310,7 @@ class RunSettings:
     # Of the base stage; default <folder>/<name>/base. Models may share one
     base_folder: str | None = bounded(None, decides=Decides.NOTHING)
     device: str = bounded("auto", decides=Decides.NOTHING)  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
-    # Of trainings with their validations, and of tests where test.precision is null.
+    # Of trainings with their validations, and of tests, calibrations, predictions and exports.
     # float32: in full, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products round
     # operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of most
     # authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with loss
@@ -338,8 +324,6 @@ class RunSettings:
     )
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
-    # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed
-    loggers: list[Literal["tensorboard", "wandb"]] = bounded(["tensorboard"], decides=Decides.NOTHING)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ CLASS_NAMES: tuple[str, ...] = (
     *("striped disc", "dotted star", "checkered ring", "wavy cross"),
     *("veined leaf", "grainy gear", "scaly crescent", "brick blob"),
 )
-VERSION = 1  # raise when the same parameters draw other pixels
+VERSION = 2  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
 MIN_SIDE = 64  # px; below it the textures cannot be resolved, and no arrangement of objects may be found
 AREAS = {1: (0.09, 0.34), 2: (0.09, 0.20)}  # objects -> range of the share of the image that each covers
@@ -36,7 +36,9 @@ PATCH_RADII = (0.1, 0.26)
 SMALL_RADII = (0.02, 0.08)
 CLASS_HUES = tuple((k / 8, (k / 8 + 0.42) % 1) for k in (0, 3, 6, 1, 4, 7, 2, 5))  # two mean hues per class
 
-Field = np.ndarray  # float32, one value per pixel of the supersampled image or of one object in it
+TILE = 64  # side of a period of a texture in pixels
+
+Field = np.ndarray  # float32, one value per pixel of the image or of one object in it
 Rng = np.random.Generator
 
 
@@ -44,7 +46,7 @@ class PlacedObject(NamedTuple):
     """An object in the supersampled image (h, w)."""
 
     inside: np.ndarray  # bool (h, w)
-    u: Field  # its own coordinates of each pixel
+    u: Field  # its own coordinates of each pixel inside, about the unit circle
     v: Field
     radius: float  # in pixels
 
@@ -127,98 +129,77 @@ def _write_list(path: Path, ids: list[str]) -> None:
     path.write_text("".join(f"{image_id}\n" for image_id in ids))
 
 
-def _shape(label: int, u: Field, v: Field, rng: Rng) -> np.ndarray:
-    """Return whether (bool) object coordinates u, v lie inside an object of class `label`, about the unit circle."""
-    radius = np.hypot(u, v)
-    angle = np.arctan2(v, u)
-    match CLASS_NAMES[label - 1].split()[1]:
+def _outlines(kind: str, rng: Rng) -> list[np.ndarray]:
+    """Draw the outline of a shape about the unit circle, and that of its hole, if it has one: (n, 2) each."""
+    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    match kind:
         case "disc":
-            return np.hypot(u, v / rng.uniform(0.75, 1.0)) < 1
+            return [_polar(angle, 1) * (1, rng.uniform(0.75, 1))]
         case "star":
-            half = np.pi / rng.integers(5, 7)
-            inner = rng.uniform(0.45, 0.55)
-            fold = np.abs((angle + half) % (2 * half) - half)  # angle to the nearest tip
-            x = radius * np.cos(fold)
-            y = radius * np.sin(fold)
-            notch_x = inner * np.cos(half)  # the edge goes from the tip, (1, 0), to the notch
-            notch_y = inner * np.sin(half)
-            return (notch_x - 1) * y - notch_y * (x - 1) > 0
+            corners = 2 * int(rng.integers(5, 7))
+            return [_polar(np.arange(corners) * 2 * np.pi / corners, np.resize((1, rng.uniform(0.45, 0.55)), corners))]
         case "ring":
-            return (radius < 1) & (radius > rng.uniform(0.38, 0.5))
+            return [_polar(angle, 1), _polar(angle, rng.uniform(0.38, 0.5))]
         case "cross":
-            longer = np.maximum(np.abs(u), np.abs(v))
-            shorter = np.minimum(np.abs(u), np.abs(v))
-            return (longer < 0.92) & (shorter < rng.uniform(0.3, 0.38))
+            narrow, long = rng.uniform(0.3, 0.38), 0.92
+            arm = np.array([(narrow, narrow), (long, narrow), (long, -narrow)])
+            return [np.concatenate([arm, arm[:, ::-1] * (1, -1), -arm, arm[:, ::-1] * (-1, 1)])]
         case "leaf":
-            widest = rng.uniform(0.5, 0.62)
+            u, v = _polar(angle, 1).T
             taper = 1 - rng.uniform(0.15, 0.4) * u
-            half_width = widest * (1 - u**2) * taper
-            return np.abs(v) < half_width
+            return [np.stack((u, rng.uniform(0.5, 0.62) * v * abs(v) * taper), 1)]
         case "gear":
-            wave = np.sin(rng.integers(8, 12) * angle)
-            teeth = np.clip(3 * wave, -1, 1)
-            hole = rng.uniform(0.18, 0.28)
-            return (radius < 0.86 + 0.12 * teeth) & (radius > hole)
+            teeth = np.clip(3 * np.sin(rng.integers(8, 12) * angle), -1, 1)
+            return [_polar(angle, 0.86 + 0.12 * teeth), _polar(angle, rng.uniform(0.18, 0.28))]
         case "crescent":
-            to_bite = np.hypot(u - rng.uniform(0.5, 0.6), v)
-            return (radius < 1) & (to_bite > rng.uniform(0.68, 0.8))
+            bite = _polar(angle, rng.uniform(0.68, 0.8))
+            return [_polar(angle, 1), bite + np.array((rng.uniform(0.5, 0.6), 0))]
         case _:  # blob
-            outline = 0.78
-            waves = 0
-            for k in (2, 3, 4):
-                height = rng.uniform(0.04, 0.12)
-                phase = rng.uniform(0, 2 * np.pi)
-                waves = waves + height * np.cos(k * angle + phase)
-            return radius < outline + waves
+            waves = [rng.uniform(0.04, 0.12) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4)]
+            return [_polar(angle, 0.78 + sum(waves))]
 
 
-def _soft(wave: Field) -> Field:
-    return np.clip(0.5 + 2 * wave, 0, 1)
+def _polar(angle: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
+    return np.stack((np.cos(angle), np.sin(angle)), 1) * np.broadcast_to(radius, angle.shape)[:, None]
 
 
-def _texture(label: int, x: Field, y: Field, rng: Rng) -> Field:
-    """Return the weights in [0, 1] of the second colour at x, y, object coordinates in texture periods."""
-    match CLASS_NAMES[label - 1].split()[0]:
+def _painted(height: int, width: int, outlines: list[np.ndarray]) -> np.ndarray:
+    """Return which pixels (height, width) lie inside the first outline and outside the second, in (x, y) each."""
+    mask = np.zeros((height, width), np.uint8)
+    for value, outline in zip((1, 0), outlines):
+        cv2.fillPoly(mask, [outline.round().astype(np.int32)], value)
+    return mask > 0
+
+
+def _tile(kind: str, rng: Rng) -> np.ndarray:
+    """Draw one period of a texture, the weights of its second colour: (TILE, TILE) float32 in {0, 1}."""
+    half, quarter = TILE // 2, TILE // 4
+    y, x = np.mgrid[:TILE, :TILE]
+    tile = np.zeros((TILE, TILE), np.float32)
+    match kind:
         case "striped":
-            return _soft(np.sin(2 * np.pi * x))
+            tile[:, :half] = 1
         case "dotted":
-            row = np.floor(y)
-            shifted = (x + row / 2) % 1  # every second row by half a period
-            to_centre = np.hypot(shifted - 0.5, y - row - 0.5)
-            dot_radius = rng.uniform(0.3, 0.36)
-            return _soft(3 * (dot_radius - to_centre))
+            for place in (quarter, 3 * quarter):
+                cv2.circle(tile, (place, place), int(rng.integers(9, 13)), 1, -1)
         case "checkered":
-            return _soft(2 * np.sin(np.pi * x) * np.sin(np.pi * y))
+            tile[:half, :half] = tile[half:, half:] = 1
         case "wavy":
-            shifted = y + rng.uniform(0.28, 0.36) * np.sin(np.pi * x)
-            return _soft(np.sin(2 * np.pi * shifted))
+            shifted = y + TILE * rng.uniform(0.15, 0.2) * np.sin(2 * np.pi * x / TILE)
+            tile[shifted % TILE < half] = 1
         case "veined":
-            to_midrib = np.abs(y)
-            slanted = (x + rng.uniform(0.8, 1.1) * to_midrib) % 1
-            to_vein = np.minimum(np.abs(slanted - 0.5), to_midrib)
-            return _soft(4 * (0.15 - to_vein))
+            to_midrib = np.minimum(y, TILE - y)
+            tile[(to_midrib < 4) | ((x - to_midrib) % half < 6)] = 1
         case "grainy":
-            cells_per_period = 3
-            table = rng.beta(0.5, 0.5, (64, 64)).astype(np.float32)
-            i, j = (np.floor(cells_per_period * t).astype(int) % len(table) for t in (y, x))
-            return table[i, j]
+            tile[:] = np.kron(rng.integers(0, 2, (8, 8)), np.ones((TILE // 8, TILE // 8)))
         case "scaly":
-            x = 0.7 * x
-            y = 0.7 * y
-            row = np.floor(2 * y)
-            across = (x + row / 2) % 1 - 0.5
-            across_below = (x + row / 2 + 0.5) % 1 - 0.5
-            lower = np.hypot(across, y - (row + 1) / 2)  # to the centre of the scale on top
-            upper = np.hypot(across_below, y - row / 2)  # and of the scale that it overlaps
-            to_centre = np.where(lower < 0.5, lower, upper)
-            return np.clip(2 * to_centre, 0, 1) ** 3
+            to_centre = np.hypot(np.abs(x - half), np.minimum(y, half))
+            tile[to_centre > half - 6] = 1
         case _:  # brick
-            row = np.floor(1.1 * y)
-            shifted = (0.5 * x + row / 2) % 1
-            across = np.abs(shifted - 0.5) / 0.5
-            along = np.abs(1.1 * y - row - 0.5) / 1.1
-            mortar = np.minimum(across, along)
-            return _soft(5 * (mortar - 0.1))
+            tile[:] = 1
+            tile[::half] = tile[1::half] = tile[2::half] = tile[3::half] = 0
+            tile[:half, :4] = tile[half:, half : half + 4] = 0
+    return tile
 
 
 def _class_colours(label: int, rng: Rng) -> np.ndarray:
@@ -292,21 +273,18 @@ def _rotation(rng: Rng) -> np.ndarray:
 
 def _place(label: int, height: int, width: int, area: float, rng: Rng) -> PlacedObject:
     """Place one object at random in an image of height x width, so that it covers about ``area`` of it."""
-    shape_seed = int(rng.integers(2**31))  # the seed fixes the shape's own parameters
-    v, u = np.mgrid[-1.1:1.1:64j, -1.1:1.1:64j]
-    unit_area = 2.2**2 * _shape(label, u, v, np.random.default_rng(shape_seed)).mean()
+    outlines = _outlines(CLASS_NAMES[label - 1].split()[1], rng)
+    unit_area = _painted(64, 64, [32 + 28 * outline for outline in outlines]).sum() / 28**2
     wanted_radius = np.sqrt(area * height * width / unit_area)
     radius = min(wanted_radius, 0.56 * min(height, width))
     sides = np.array((width, height))
     margin = np.minimum(0.8 * radius, sides / 2)
     centre = rng.uniform(margin, sides - margin)
     stretch = np.exp(rng.uniform(-0.15, 0.15))
-    warp = _rotation(rng) @ np.diag((stretch, 1 / stretch)) @ _rotation(rng) / radius
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    right = x - centre[0]
-    below = y - centre[1]
-    u, v = ((a * right + b * below).astype(np.float32) for a, b in warp)
-    inside = _shape(label, u, v, np.random.default_rng(shape_seed))
+    warp = radius * _rotation(rng) @ np.diag((stretch, 1 / stretch)) @ _rotation(rng)
+    inside = _painted(height, width, [centre + outline @ warp.T for outline in outlines])
+    pixels = np.argwhere(inside)[:, ::-1] - centre
+    u, v = np.linalg.solve(warp, pixels.T).astype(np.float32)
     return PlacedObject(inside, u, v, float(radius))
 
 
@@ -367,15 +345,10 @@ def _classes_of(seed: int, number: int) -> np.ndarray:
 
 def _object_colours(label: int, placed: PlacedObject, rng: Rng) -> np.ndarray:
     """Return the colours (pixels, 3) inside an object with its texture and a lighting of its own."""
-    u = placed.u[placed.inside]
-    v = placed.v[placed.inside]
-    finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # texture period in supersampled pixels
-    period = float(np.clip(placed.radius * rng.uniform(0.2, 0.28), finest, coarsest))
-    scale = placed.radius / period
-    if CLASS_NAMES[label - 1] == "veined leaf":
-        shift_u, shift_v = 0.0, 0.0
-    else:
-        shift_u, shift_v = rng.uniform(0, 8, 2).tolist()
-    weight = _texture(label, u * scale + shift_u, v * scale + shift_v, rng)[:, None]
+    finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # half a period in supersampled pixels
+    period = 2 * float(np.clip(placed.radius * rng.uniform(0.2, 0.28), finest, coarsest))
+    tile = _tile(CLASS_NAMES[label - 1].split()[0], rng)
+    row, column = (np.floor(x * placed.radius / period * TILE).astype(int) % TILE for x in (placed.v, placed.u))
+    weight = tile[row, column][:, None]
     first, last = _class_colours(label, rng)
-    return ((1 - weight) * first + weight * last) * _light(u, v, rng)[:, None]
+    return ((1 - weight) * first + weight * last) * _light(placed.u, placed.v, rng)[:, None]

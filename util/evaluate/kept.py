@@ -29,7 +29,7 @@ from util.files.typecheck import convert
 from util.run.processes import ProcessGroup
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
-FIRST = "first"  # a kind of every test
+FIRST, FIRST_EPISODES = "first", 8  # a kind of every test, and how many there are
 INDEX = "episodes.json"
 FINAL_FILE = f"{FINAL}.png"
 MAPS = "maps"

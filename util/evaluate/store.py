@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +19,12 @@ OF_FREE = 0.5  # share of the free memory that is taken without a word, of a CPU
 OF_FREE_GPU = 0.25  # and of a GPU, whose passes take the most of it
 
 
-def shot_store(gib: float | Literal["auto"], device: torch.device, processes: int) -> "ShotStore | None":
-    """Return the store that ``test.cache_gib`` asks for, None for 0; ``processes`` of this machine share its memory."""
-    if isinstance(gib, str):
-        if device.type == CUDA:
-            gib = OF_FREE_GPU * torch.cuda.mem_get_info(device)[0] / GIB
-        else:
-            gib = OF_FREE * free_bytes() / processes / GIB
-    if not gib:
-        return None
-    if device.type != CUDA:
-        set_allocator(KEEP_ALL)
-    return ShotStore(gib)
+def shot_store(device: torch.device, processes: int) -> "ShotStore":
+    """Return a store in a device's free memory; ``processes`` of this machine share it."""
+    if device.type == CUDA:
+        return ShotStore(OF_FREE_GPU * torch.cuda.mem_get_info(device)[0] / GIB)
+    set_allocator(KEEP_ALL)
+    return ShotStore(OF_FREE * free_bytes() / processes / GIB)
 
 
 def by_query(sampler: Sampler, episodes: int) -> list[int]:

@@ -256,12 +256,10 @@ def origin_of(images: ImageList) -> Origin:
 
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect the scores of its test, its weights given."""
-    test = merged["test"]
-    protocol = test["protocol"]
+    protocol = merged["test"]["protocol"]
     of_test = {**merged, "protocols": {protocol: merged["protocols"][protocol]}}
     settings = deciding(of_test, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
-    settings["run"]["precision"] = precision_asked_of_test(merged["run"].get("precision"), test.get("precision"))
-    settings["test"].pop("precision", None)
+    settings["run"]["precision"] = precision_asked_of_test(merged["run"].get("precision"))
     return settings
 
 

@@ -17,7 +17,7 @@ from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.evaluate import run_pass
 from util.evaluate.jobs import TestJob, build_test_jobs, passes
-from util.evaluate.kept import FIRST, KeptPredictions
+from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, check_result
 from util.evaluate.store import ShotStore, shot_store
@@ -52,12 +52,11 @@ def test(
             compute_in_fixed_order()
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
         folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
-        wanted = {**(save_images or {}), FIRST: config.test.pictures}
-        if any(wanted.values()):
-            for job in jobs:
-                job.kept = KeptPredictions(wanted, job.test.episodes)
+        wanted = {**(save_images or {}), FIRST: FIRST_EPISODES}
+        for job in jobs:
+            job.kept = KeptPredictions(wanted, job.test.episodes)
         _announce(jobs, world)
-        store = shot_store(config.test.cache_gib, world.device, place_of_process().local_size)
+        store = shot_store(world.device, place_of_process().local_size)
         results = dict[TestJob, dict[str, Any]]()
         for counted in _count(jobs, world, store):
             for job in counted:  # at once: a test that is killed later keeps this result

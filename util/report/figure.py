@@ -22,7 +22,7 @@ from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.report.result_table import class_names, class_scores
+from util.report.one_result import class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
     outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, ALL_FOREGROUND)}
     scored = set().union(*outputs.values())
-    classes = [name for name in class_names(result).values() if name in scored]
+    classes = [name for name in result["novel"].values() if name in scored]
     thickness = 0.8 / len(outputs)  # of a class's place
     bar_places = (len(outputs) + 1) * len(classes)
     figure, axes = chart(1.3 + 0.17 * bar_places, title(result))

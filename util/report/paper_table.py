@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
+from math import isnan
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from util.evaluate.schema import (
     BASE,
     FINAL,
     MIOU,
     NETWORK,
-    NOT_STATED,
     check_output,
     over_seeds,
     read_results,
     smaller_is_better,
 )
-from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
-from util.files.errors import UserError
-from util.report.order import sorted_rows
-from util.report.result_table import DEVIATION, class_names, class_score_titles, score_titles
-from util.report.rows import (
-    CellKey,
-    Column,
-    OfClass,
-    Result,
-    Row,
-    cell_key,
-    check_mixture,
-    data_warnings,
-    measured_rows,
-    published_rows,
-    row_name,
-    trained_precision,
-)
-from util.report.table import Table
+from util.evaluate.titles import protocol_title, side_warning
+from util.files.errors import UserError, nearest
+from util.report.cells import MEAN, SECONDS, Column, best_of, measured, texts_of
+from util.report.one_result import DEVIATION, class_score_titles, score_titles
+from util.report.published import published
+from util.report.rows import CellKey, Result, Row, cell_key, check_mixture, data_warnings, row_name, trained_precision
+from util.report.table import Marked, Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
@@ -50,7 +43,7 @@ def table(
     protocol: str | None = None,
     *,
     across: bool = False,
-    published: str | None = None,
+    papers: str | None = None,
     sort: str | None = None,
 ) -> Table:
     """Return the table of all results below some paths; a column without a number is left out.
@@ -60,7 +53,7 @@ def table(
         output: name of the output whose scores are shown.
         protocol: only results of it; None: all.
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
-        published: papers whose rows are shown, with commas, or ``none``; default all.
+        papers: whose published rows are shown, with commas, or ``none``; default all.
         sort: the class, score or column by which methods stand, best first; default quoted rows, then measured ones.
 
     Raises:
@@ -68,29 +61,18 @@ def table(
             column, or nothing is called as ``sort``.
     """
     shown = Shown.of(paths, output, protocol, across)
-    place_key = "dataset" if across else "fold"
-    places: list[Any] = list(range(shown.first["folds"]))
-    quoted_from = shown.first["dataset"]
-    if across:
-        places = shown.distinct("dataset")
-        quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
-    quoted, left_out = shown.quoted(quoted_from, published)
-    rows = sorted_rows([*quoted, *measured_rows(shown.results, output, places, place_key)], sort)
-    columns = list(product(shown.shots, _columns(shown, places, place_key)))
-    filled = {column for row in rows for column in row.cells}
-    out = _as_table(rows, [column for column in columns if column in filled])
-    if sort is None:
-        out.ruled = {len(quoted)} - {0}
-    out.notes.insert(
-        0, f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."
-    )
+    methods = Methods.of(shown, papers, sort)
+    filled = {column for _, column in methods.found}
+    notes = [f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."]
+    out = _as_table(methods, [column for column in _columns(shown) if column in filled])
+    out.notes = notes + out.notes
     if not across:
         out.notes += shown.side_warning()
     out.notes += data_warnings(shown.results)
-    out.notes += [f"warning: {warning}." for row in rows for warning in row.warnings]
+    out.notes += [f"warning: {warning}." for row in methods.rows for warning in row.warnings]
     out.notes += [f"{MEASURED} {note}" for note in shown.notes()]
-    out.notes += [*left_out, *shown.left_out]
-    if not quoted_from:
+    out.notes += [*methods.left_out, *shown.left_out]
+    if not shown.quoted_from:
         out.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
 
@@ -101,6 +83,7 @@ class Shown:
 
     results: dict[Path, Result]
     output: str  # whose scores are shown
+    across: bool  # whether columns are data sets, and not folds
     left_out: list[str]  # notes on results of another fold
 
     @classmethod
@@ -117,7 +100,7 @@ class Shown:
             of_protocol = f" of protocol {protocol}" if protocol else ""
             others = "(replayed manifests and weights of another fold are left out)"
             raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {others}")
-        shown = cls(_best_of_cells(own, output), output, left_out)
+        shown = cls(_best_of_cells(own, output), output, across, left_out)
         protocols = shown.distinct("protocol")
         fix = "add " + " or ".join(f"--protocol {name}" for name in protocols)
         check_mixture(shown.results, across, fix if len(protocols) > 1 else "name fewer runs")
@@ -135,13 +118,21 @@ class Shown:
         """The numbers of shots, ascending."""
         return sorted(self.distinct("shot"))
 
+    @property
+    def places(self) -> list[Any]:
+        """All folds, or the data sets."""
+        return self.distinct("dataset") if self.across else list(range(self.first["folds"]))
+
+    @property
+    def quoted_from(self) -> str:
+        """The data set whose published rows stand beside the results; '' for none."""
+        if self.across:
+            return "crossdomain" if {*self.places} == CROSS_DOMAIN else ""
+        return self.first["dataset"]
+
     def distinct(self, key: str) -> list[Any]:
         """Return the values that results have under a key, each once, in the order of the results."""
         return list(dict.fromkeys(result[key] for result in self.results.values()))
-
-    def quoted(self, dataset: str, papers: str | None) -> tuple[list[Row], list[str]]:
-        """Return ``published_rows`` of a data set for these results."""
-        return published_rows(dataset, self.shots, self.first["fold_rule"], papers)
 
     def notes(self) -> list[str]:
         """Return a line for each result that says how its numbers were made."""
@@ -152,21 +143,182 @@ class Shown:
         return side_warning((row_name(result), result["input_side"]) for result in self.results.values())
 
 
-def _columns(shown: Shown, places: list[Any], place_key: str) -> list[Any]:
-    """Return what a number of shots may have columns of: places, scores of places, means over places, the time."""
-    present = sorted(shown.distinct(place_key))
-    scores = _further_scores(shown) if place_key == "fold" else []
-    place_scores: list[tuple[Any, str]] = []
-    if len(present) == 1 and len(places) > 1:
-        place_scores = list(product(present, scores))
-    return [*places, *place_scores, "mean", *scores, "seconds"]
+@dataclass(frozen=True)
+class Methods:
+    """The rows of a table, in their order, and all of their cells, of which tables choose."""
+
+    rows: list[Row]
+    cells: DataFrame  # with columns of ``Column``, row, value, spread, doubts, text and best
+    left_out: list[str]  # notes on published rows
+    quoted: int  # how many of the rows are published ones that stand before all others; 0 if they are sorted
+
+    @classmethod
+    def of(cls, shown: Shown, papers: str | None, sort: str | None, by_class: bool = False) -> Methods:
+        """Return the rows of results, and those of some papers, ``by_class`` only if they have classes.
+
+        Errors as of ``table``.
+        """
+        import pandas
+
+        quoted, numbers, left_out = published(shown.quoted_from, shown.shots, shown.first["fold_rule"], papers)
+        if by_class:
+            with_classes = [i for i, values in enumerate(numbers) if any(column.name for column in values)]
+            quoted = [quoted[i] for i in with_classes]
+            numbers = [numbers[i] for i in with_classes]
+        rows, cells = measured(shown.results, shown.output, shown.places, "dataset" if shown.across else "fold")
+        cells["row"] += len(quoted)
+        lines = [(i, *column, value, ()) for i, values in enumerate(numbers) for column, value in values.items()]
+        if lines:
+            names = ["row", *Column._fields, "value", "doubts"]
+            cells = pandas.concat([pandas.DataFrame(lines, columns=names), cells])
+        rows = quoted + rows
+        cells = cells.reset_index(drop=True)
+        cells = cells.assign(text=texts_of(cells), best=best_of(cells, rows))
+        if sort is None:
+            return cls(rows, cells, left_out, len(quoted))
+        order = _order(cells, rows, sort)
+        cells["row"] = cells["row"].map(order.index)
+        return cls([rows[i] for i in order], cells.sort_values("row", kind="stable"), left_out, 0)
+
+    @cached_property
+    def found(self) -> dict[tuple[int, Column], Any]:
+        """The cells, with the fields of the frame's columns, by the numbers of their rows and their columns."""
+        return {(c.row, Column(c.shot, c.place, c.score, c.name)): c for c in self.cells.itertuples(index=False)}
+
+    def cell(self, i: int, column: Column) -> Marked:
+        """Return the number of a row in a column with the mark of a doubt; a dash if there is none."""
+        cell = self.found.get((i, column))
+        if cell is None:
+            return Marked("-")
+        return Marked(cell.text, DOUBTFUL if cell.doubts else "", cell.best)
+
+    def cell_with_spread(self, i: int, column: Column) -> Marked:
+        """Return the number of a row in a column; if it is measured, with its spread and the mark of that too."""
+        cell = self.cell(i, column)
+        if self.rows[i].source or (i, column) not in self.found:
+            return cell
+        spread = self.found[i, column].spread
+        words = "" if isnan(spread) else f" +- {spread:.1f}"
+        return replace(cell, mark=words + MEASURED + cell.mark)
+
+    def doubts_of(self, i: int, column: Column) -> tuple[str, ...]:
+        """Return the reasons why the number of a row in a column is doubtful."""
+        return self.found[i, column].doubts if (i, column) in self.found else ()
+
+    def doubts(self, i: int) -> list[str]:
+        """Return the reasons why numbers of a row are doubtful, each once."""
+        of_row = self.cells.loc[self.cells["row"] == i, "doubts"]
+        return list(of_row.explode().dropna().unique())
+
+    def explained(self) -> tuple[dict[str, str], list[str]]:
+        """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
+        notes = []
+        if doubts := dict.fromkeys(reason for i in range(len(self.rows)) for reason in self.doubts(i)):
+            notes.append(f"{DOUBTFUL} ({', '.join(doubts)}) not to be quoted as the protocol's number of this method.")
+        tracks = list(dict.fromkeys(row.track for row in self.rows))
+        if len(tracks) == 1:
+            return {tracks[0]: ""}, [*notes, f"all: {tracks[0]}."]
+        letters = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
+        marks = {track: f" ({letter})" for track, letter in zip(tracks, letters)}
+        return marks, [*notes, *(f"{mark.strip()}: {track}." for track, mark in marks.items())]
 
 
-def _further_scores(shown: Shown) -> list[str]:
-    """Return the scores beside mIoU that columns are of."""
+def _order(cells: DataFrame, rows: list[Row], name: str) -> list[int]:
+    """Return the numbers of rows by their values in what is called ``name``, best first; those without one last.
+
+    Args:
+        cells: of all rows.
+        rows: in the order of their numbers.
+        name: a class, whose IoU decides, ``miou`` or another score, or a column such as ``fold 1``; of the fewest
+            shots, unless it says others (``5-shot fold 1``).
+
+    Raises:
+        UserError: nothing is called so.
+    """
+    *shot, wanted = name.lower().split("-shot ", maxsplit=1)
+    if shot:
+        cells = cells[cells["shot"].astype(str) == shot[0]]
+    names = [_name(cell).lower() for cell in cells.itertuples()]
+    measured_names = {name for name, i in zip(names, cells["row"]) if rows[i].source is None}
+    if wanted == MIOU and MIOU not in measured_names:  # published means are not of the folds that were measured
+        wanted = min((name for name in measured_names if re.fullmatch(r"fold \d+", name)), default=MIOU)
+    called = cells[[name == wanted for name in names]]
+    if called.empty:
+        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, {*names} - {''})}")
+    fewest = called[called["shot"] == called["shot"].min()]
+    values = fewest.drop_duplicates("row").sort_values("row").set_index("row")["value"]
+    ordered = values.sort_values(ascending=smaller_is_better(fewest["score"].iloc[0]), kind="stable")
+    return [*ordered.index, *(i for i in range(len(rows)) if i not in values.index)]
+
+
+def _name(cell: Any) -> str:
+    """Return what a cell's column is called: its class, its score, or its fold and, unless that is mIoU, its score."""
+    if cell.name:
+        return cell.name if cell.score == MIOU else ""
+    if cell.place == MEAN:
+        return cell.score
+    place = _heading(Column(cell.shot, cell.place, MIOU))
+    return place if cell.score == MIOU else f"{place} {cell.score}"
+
+
+def _columns(shown: Shown) -> list[Column]:
+    """Return what the table may have columns of: places, scores of places, means over places, the time."""
     means = [result["mean"][shown.output] for result in shown.results.values()]
-    further = set().union(*means) - {"miou", "fb_iou"}
-    return ["fb_iou", *sorted(further)]
+    further = ["fb_iou", *sorted(set().union(*means) - {MIOU, "fb_iou"})]
+    if shown.across:
+        further = []
+    columns: list[tuple[Any, str]] = [(place, MIOU) for place in shown.places]
+    present = shown.distinct("fold")
+    if len(present) == 1 and len(shown.places) > 1:
+        columns += product(present, further)
+    columns += [(MEAN, score) for score in (MIOU, *further, SECONDS)]
+    return [Column(shot, *column) for shot, column in product(shown.shots, columns)]
+
+
+def _heading(column: Column) -> str:
+    """Return the heading of a column below its number of shots."""
+    place = f"fold {column.place}" if isinstance(column.place, int) else str(column.place)
+    if column.score == MIOU:
+        return place
+    score = (score_titles() | {SECONDS: "s / episode"}).get(column.score, column.score).removesuffix(" %")
+    return score if column.place == MEAN else f"{place} {score}"
+
+
+def _as_table(methods: Methods, columns: list[Column]) -> Table:
+    """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
+    letters, notes = methods.explained()
+    sources = dict.fromkeys(row.source for row in methods.rows if row.source)
+    numbers = {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
+    rows: list[list[Any]] = []
+    for i, row in enumerate(methods.rows):
+        number = f" {numbers[row.source]}" if row.source else ""
+        leading = [Marked(row.method, number + letters[row.track]), row.protocol, row.parameters]
+        rows.append([*leading, *(methods.cell_with_spread(i, column) for column in columns)])
+    header = ["method", "protocol", "parameters M (learnt)", *map(_heading, columns)]
+    groups = ["", "", "", *(f"{column.shot}-shot" for column in columns)]
+    out = Table(header, rows, groups, ruled={methods.quoted} - {0})
+    out.facts = _facts(methods, dict(zip(out.headings()[3:], columns)))
+    seeds = dict.fromkeys(filter(None, out.facts.get("over", ())))
+    out.notes = [*notes, *(f"+-: {DEVIATION} over {words}." for words in seeds)]
+    out.notes += [f"{number} {source}." for source, number in numbers.items()]
+    return out
+
+
+def _facts(methods: Methods, columns: dict[str, Column]) -> dict[str, list[str]]:
+    """Return the columns that CSV has in place of marks and notes; ``columns`` are those of numbers by their names."""
+    facts = defaultdict[str, list[str]](list)
+    for i, row in enumerate(methods.rows):
+        doubts = methods.doubts(i)
+        facts["track"].append(row.track)
+        facts["origin"].append(("quoted" if row.source else "measured") + (f" ({', '.join(doubts)})" if doubts else ""))
+        facts["source"].append(row.source or "")
+        cells = {name: methods.found.get((i, column)) for name, column in columns.items()}
+        spreads = [f"{name} {cell.spread:.2f}" for name, cell in cells.items() if cell and not isnan(cell.spread)]
+        facts["standard deviation"].append("; ".join(spreads))
+        facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
+    if not any(facts["over"]):
+        del facts["standard deviation"], facts["over"]
+    return dict(facts)
 
 
 def class_table(
@@ -174,7 +326,7 @@ def class_table(
     output: str = FINAL,
     protocol: str | None = None,
     *,
-    published: str | None = None,
+    papers: str | None = None,
     sort: str | None = None,
 ) -> Table:
     """Return the IoU of each class: rows by fold, a column for each method and shots, also of published runs by class.
@@ -184,81 +336,49 @@ def class_table(
     if output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     shown = Shown.of(paths, output, protocol)
-    first = shown.first
-    quoted, _ = shown.quoted(first["dataset"], published)
-    quoted = [row for row in quoted if row.class_scores]
-    measured = measured_rows(shown.results, output, list(range(first["folds"])), place_key="fold")
-    rows = sorted_rows([*quoted, *measured], sort)
-    letters, explanations = _explained(rows)
-    columns = _class_columns(rows, shown.shots)
-    out = Table(["fold", "class"], [], ["", ""], facts={"mark": []})
-    for column in columns:
-        out.header.append(_class_heading(rows[column.row], column, letters))
-        out.groups.append(f"{column.shot}-shot")
+    methods = Methods.of(shown, papers, sort, by_class=True)
+    letters, explanations = methods.explained()
+    columns, headings = _class_columns(methods, shown.shots, letters)
+    out = Table(
+        ["fold", "class", *headings], [], ["", "", *(f"{shot}-shot" for shot, *_ in columns)], facts={"mark": []}
+    )
     for fold in sorted(shown.distinct("fold")):
-        if out.rows:
-            out.ruled.add(len(out.rows))
-        for name in _classes_of_fold(shown.results, fold):
-            _add_class_row(out, rows, columns, fold, name)
-        _add_class_row(out, rows, columns, fold)
-    out.notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
-    out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
+        out.ruled.add(len(out.rows))
+        of_fold = [result["novel"] for result in shown.results.values() if result["fold"] == fold]
+        for name in (*dict.fromkeys(name for novel in of_fold for name in novel.values()), ""):
+            places = [(i, Column(shot, fold, score, name)) for shot, i, score in columns]
+            _add_class(out, methods, places)
+    out.ruled -= {0}
+    out.notes = [
+        f"IoU % by {protocol_title(shown.first)}, {output} output, mean over seeds; mean: mIoU.",
+        *explanations,
+    ]
+    out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in methods.rows if row.source]
     out.notes += [*shown.side_warning(), *data_warnings(shown.results), *shown.notes(), *shown.left_out]
     return out
 
 
-class ClassColumn(NamedTuple):
-    """A column of the table of classes."""
-
-    shot: int
-    row: int  # of the method, among all rows
-    score: str  # of ``class_score_titles``
-
-    def cell(self, fold: int, name: str | None) -> Column:
-        """Return the cell of a class, or with None that of the fold's mean, in the row of the method."""
-        if name is not None:
-            return self.shot, OfClass(fold, name, self.score)
-        return self.shot, fold if self.score == MIOU else (fold, self.score)
-
-
-def _class_columns(rows: list[Row], shots: list[int]) -> list[ClassColumn]:
-    """Return the columns of the table of classes, for each number of shots and method the scores that it has."""
-    columns = []
-    for shot, (i, row), score in product(shots, enumerate(rows), class_score_titles()):
-        if (shot, score) in row.class_scores:
-            columns.append(ClassColumn(shot, i, score))
-    return columns
+def _class_columns(
+    methods: Methods, shots: list[int], letters: dict[str, str]
+) -> tuple[list[tuple[int, int, str]], list[str]]:
+    """Return the columns of the table of classes, (shots, row, score) that classes have, and their headings."""
+    titles = class_score_titles()
+    of_classes = {(column.shot, i, column.score) for i, column in methods.found if column.name}
+    columns = [each for each in product(shots, range(len(methods.rows)), titles) if each in of_classes]
+    headings = []
+    for _, i, score in columns:
+        row = methods.rows[i]
+        method = row.method + letters[row.track]
+        headings.append(method if score == MIOU else f"{method}, {titles[score]}")
+    return columns, headings
 
 
-def _class_heading(row: Row, column: ClassColumn, letters: dict[str, str]) -> str:
-    """Return a method with the mark of its track; then the score."""
-    method = row.method + letters[row.track]
-    return method if column.score == MIOU else f"{method}, {class_score_titles()[column.score]}"
-
-
-def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
-    """Return the names of all classes of the results of a fold, each once."""
-    of_fold = (result for result in results.values() if result["fold"] == fold)
-    return list(dict.fromkeys(name for result in of_fold for name in class_names(result).values()))
-
-
-def _add_class_row(out: Table, rows: list[Row], columns: list[ClassColumn], fold: int, name: str | None = None) -> None:
-    """Add the row of a class, or with None that of the fold's means, to the table of classes."""
-    number = len(out.rows)
-    texts = [str(fold), name or "mean"]
-    doubts = []
-    for column, heading in zip(columns, out.headings()[len(texts) :]):
-        place = number, len(texts)
-        cell = column.cell(fold, name)
-        row = rows[column.row]
-        if column.row in _best(rows, cell):
-            out.best.add(place)
-        if cell in row.cells and row.cells[cell].doubts:
-            out.marks[place] = DOUBTFUL
-            doubts.append(f"{heading}: {', '.join(row.cells[cell].doubts)}")
-        texts.append(row.text(cell))
-    out.rows.append(texts)
-    out.facts["mark"].append("; ".join(doubts))
+def _add_class(out: Table, methods: Methods, places: list[tuple[int, Column]]) -> None:
+    """Add the row of a class, or of a fold's means, to the table of classes; ``places`` are its cells'."""
+    _, first = places[0]
+    out.rows.append([str(first.place), first.name or "mean", *(methods.cell(*place) for place in places)])
+    doubts = zip(out.headings()[2:], (methods.doubts_of(*place) for place in places))
+    out.facts["mark"].append("; ".join(f"{heading}: {', '.join(why)}" for heading, why in doubts if why))
 
 
 def is_own_test(result: Result) -> bool:
@@ -298,114 +418,6 @@ def _leave_out_edges(result: Result) -> None:
     result["edges"] = False
     for scores in (result["mean"], result["deviation"], *result["per_seed"]):
         scores.setdefault(NETWORK, scores[FINAL])  # without edges the prediction is the network's
-
-
-def _as_table(rows: list[Row], columns: list[Column]) -> Table:
-    """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
-    letters, notes = _explained(rows)
-    sources = dict.fromkeys(row.source for row in rows if row.source)
-    numbers = {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
-    out = Table(["method", "protocol", "parameters M (learnt)"], [], ["", "", ""])
-    leading = len(out.header)
-    for shot, place in columns:
-        out.header.append(_heading(place))
-        out.groups.append(f"{shot}-shot")
-    for i, row in enumerate(rows):
-        out.rows.append([row.method, row.protocol, row.parameters, *map(row.text, columns)])
-        number = f" {numbers[row.source]}" if row.source else ""
-        out.marks[i, 0] = number + letters[row.track]
-    for j, column in enumerate(columns, start=leading):
-        out.best |= {(i, j) for i in _best(rows, column)}
-        out.marks |= {(i, j): _cell_mark(row, column) for i, row in enumerate(rows)}
-    names = out.headings()[leading:]
-    out.facts = _facts(rows, dict(zip(names, columns)))
-    seeds = dict.fromkeys(filter(None, out.facts.get("over", ())))
-    out.notes = [*notes, *(f"+-: {DEVIATION} over {words}." for words in seeds)]
-    out.notes += [f"{number} {source}." for source, number in numbers.items()]
-    return out
-
-
-def _cell_mark(row: Row, column: Column) -> str:
-    """Return what follows the number of a measured cell: its spread, and that it is measured or doubtful."""
-    if row.source or column not in row.cells:
-        return ""
-    cell = row.cells[column]
-    spread = "" if cell.spread is None else f" +- {cell.spread:.1f}"
-    return spread + MEASURED + (DOUBTFUL if cell.doubts else "")
-
-
-def _facts(rows: list[Row], columns: dict[str, Column]) -> dict[str, list[str]]:
-    """Return the columns that CSV has in place of marks and notes; ``columns`` are those of numbers by their names."""
-    facts = defaultdict[str, list[str]](list)
-    for row in rows:
-        origin = "quoted" if row.source else "measured"
-        doubts = f" ({', '.join(row.doubts)})" if row.doubts else ""
-        facts["track"].append(row.track)
-        facts["origin"].append(origin + doubts)
-        facts["source"].append(row.source or "")
-        facts["standard deviation"].append(_spreads_text(row, columns))
-        facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
-    if not any(facts["over"]):
-        del facts["standard deviation"], facts["over"]
-    return dict(facts)
-
-
-def _spreads_text(row: Row, columns: dict[str, Column]) -> str:
-    """Return the standard deviations of a row's cells with the names of their columns."""
-    spreads = []
-    for name, column in columns.items():
-        cell = row.cells.get(column)
-        if cell is not None and cell.spread is not None:
-            spreads.append(f"{name} {cell.spread:.2f}")
-    return "; ".join(spreads)
-
-
-def _heading(place: Any) -> str:
-    if isinstance(place, tuple):
-        fold, score = place
-        return f"fold {fold} {_heading(score)}"
-    if isinstance(place, int):
-        return f"fold {place}"
-    names = score_titles() | {"seconds": "s / episode"}
-    return names.get(place, place).removesuffix(" %")
-
-
-def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
-    """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
-    notes = []
-    if doubts := dict.fromkeys(reason for row in rows for reason in row.doubts):
-        notes.append(f"{DOUBTFUL} ({', '.join(doubts)}) not to be quoted as the protocol's number of this method.")
-    tracks = list(dict.fromkeys(row.track for row in rows))
-    if len(tracks) == 1:
-        return {tracks[0]: ""}, [*notes, f"all: {tracks[0]}."]
-    letters = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
-    marks = {track: f" ({letter})" for track, letter in zip(tracks, letters)}
-    return marks, [*notes, *(f"{mark.strip()}: {track}." for track, mark in marks.items())]
-
-
-def _best(rows: list[Row], column: Column) -> list[int]:
-    """Return the rows of a column's best cells, the largest or, of some scores, the smallest.
-
-    They are the best among at least two of one protocol, encoder and track, on the same episodes; others are not
-    comparable.
-    """
-    _, place = column
-    score = place[-1] if isinstance(place, tuple) else place
-    best_of = min if smaller_is_better(score) else max
-    groups = defaultdict[tuple, dict[int, float]](dict)
-    for i, row in enumerate(rows):
-        protocol = row.protocol.partition(" (")[0]
-        if column not in row.cells or protocol == NOT_STATED:
-            continue
-        drawn_here = DRAWN_HERE in row.protocol
-        group = groups[protocol, drawn_here, row.encoder, row.track, row.cells[column].doubts]
-        group[i] = float(row.text(column))
-    best = []
-    for values in groups.values():
-        if len(values) > 1:
-            best_value = best_of(values.values())
-            best += [i for i, value in values.items() if value == best_value]
-    return best
 
 
 def _note(path: Path, result: Result, output: str) -> str:

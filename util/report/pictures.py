@@ -64,13 +64,18 @@ def draw_episodes(path: Path, suffix: str) -> list[Path]:
         suffix: see ``write_figure``.
 
     Raises:
-        UserError: the photos are not there, or are not those of the episodes.
+        UserError: the photos are not there, or are not those of the episodes, or a kept one is not in the result.
     """
     file = path.with_name(PREDICTIONS)
     if not file.exists():
         return []
     kept = read_predictions(file)
     scored = ScoredEpisodes.of(path)
+    for predictions in kept:
+        if predictions.episode not in scored.rows:
+            seed, number = predictions.episode
+            of_result = f"seed {seed}, episode {number} is not in {MANIFEST} beside it"
+            raise UserError(f"{file}: {of_result}; score the run again with test.py")
     files = list[Path]()
     first = [predictions for predictions in kept if FIRST in predictions.kinds]
     if first:

@@ -11,17 +11,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from util.data.lists.manifest import read_manifest
 from util.evaluate.schema import FINAL, MANIFEST, check_output, counts_of, read_results
 from util.files.errors import UserError, one_line
-from util.files.yaml_text import read_yaml
 from util.report.figure import GRID_COLOUR, chart, styled
-from util.report.result_table import class_names
-from util.report.rows import PUBLISHED, row_name
+from util.report.published import published_entries
+from util.report.rows import row_name
 from util.report.table import Table
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Measured:
 def measured(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> list[Measured]:
     """Return what the results below some paths say of references, by method and number of shots.
 
-    Arguments as of ``result_table``. Queries that a quick look did not score with all references are left out.
+    Arguments as of ``result_rows``. Queries that a quick look did not score with all references are left out.
 
     Raises:
         UserError: there is no result of a protocol with references, or it lacks the output.
@@ -65,7 +64,7 @@ def measured(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = 
         references = result["protocol_settings"].get("references", 1)
         if references > 1:
             check_output(path, output, result["mean"])
-            ious = _ious(path.parent / MANIFEST, output, references, class_names(result))
+            ious = _ious(path.parent / MANIFEST, output, references, result["novel"])
             found.append(Measured(row_name(result), result["dataset"], result["shot"], ious))
     if not any(each.ious for each in found):
         fix = "score a run by one first: python test.py CONFIG --protocol references"
@@ -111,13 +110,9 @@ def reference_table(paths: list[Path], output: str = FINAL, protocols: Sequence[
             numbers = [f"{value:.1f}" for value in statistics(ious)]
             table.rows.append([each.method, str(each.shot), name, str(queries), str(references), *numbers])
     for dataset in sorted({each.dataset for each in every}):
-        for paper, variation in _published().get(dataset, {}).items():
+        for paper, variation in published_entries()["references"].get(dataset, {}).items():
             table.rows.append([f"{paper} (published)", "1", ALL, "-", "50", "-", "-", str(variation), "-", "-"])
     return table
-
-
-def _published() -> dict[str, Any]:
-    return read_yaml(PUBLISHED.read_text(encoding="utf-8"))["references"]
 
 
 @styled()

@@ -6,8 +6,8 @@ from pathlib import Path
 from util.evaluate.schema import read_result
 from util.files.errors import UserError
 from util.report.figure import draw_charts
+from util.report.one_result import protocol_table, summary
 from util.report.pictures import draw_episodes
-from util.report.result_table import protocol_table, summary
 
 
 def show_results(paths: Sequence[Path], suffix: str = "png", form: str = "markdown") -> None:

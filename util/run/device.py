@@ -178,13 +178,12 @@ def precision_of_training(config: Config, device: torch.device) -> str:
 
 def precision_of_test(config: Config, device: torch.device) -> str:
     """Return the precision of tests, calibrations, predictions and exports on a device: as that of a training."""
-    asked = precision_asked_of_test(config.run.precision, config.test.precision)
+    asked = precision_asked_of_test(config.run.precision)
     return "float32" if asked == "tf32" and not has_tf32(device) else asked
 
 
-def precision_asked_of_test(run: str | None, test: str | None) -> str:
-    """Return the precision that ``run.precision`` and ``test.precision`` ask of a test; float32 if they name none."""
-    asked = test or run
+def precision_asked_of_test(asked: str | None) -> str:
+    """Return the precision that ``run.precision`` asks of a test; float32 if it names none."""
     return "float32" if asked in (None, "auto") else asked
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
     raise ModelMismatch(
         f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null"
     )
+
+
+def print_download(source: str, encoder: Encoder) -> None:
+    """Print what a download by name brings where it is not here yet: its size and its licence."""
+    if source == PACKAGE:
+        return
+    size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
+    licence = licence_of(source, encoder) or "not known here"
+    text = f"note: the encoder's weights come from {source}: about {size / 1e6:.0f} MB, once; licence: {licence}"
+    print(text, file=sys.stderr)
 
 
 def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -29,7 +29,6 @@ NO_PEER = (
 )
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
-WHOLE_STAGE = timedelta(days=365)  # that processes wait for a stage of which they are no part
 REPORTED = 5  # seconds until a process says that it waits for others to start
 
 Made = TypeVar("Made")
@@ -91,20 +90,6 @@ class ProcessGroup:
         if isinstance(made, UserError):
             raise made
         return made
-
-    @contextmanager
-    def first(self, count: int) -> Iterator[ProcessGroup | None]:
-        """Enter the context in which the first processes are a group of their own, None in the others.
-
-        At its end all wait for it, however long it takes.
-        """
-        if count >= self.size:
-            yield self
-            return
-        group = distributed.new_group(range(count), timeout=PATIENCE)
-        everybody: Any = distributed.new_group(backend="gloo", timeout=WHOLE_STAGE)
-        yield replace(self, size=count, group=group) if self.rank < count else None
-        distributed.barrier(group=everybody)
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""

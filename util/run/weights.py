@@ -28,7 +28,7 @@ from util.run.checkpoint import Checkpoint, Facts
 from util.run.context import RunContext
 from util.run.data import listed_for_training
 from util.run.device import gpu_count
-from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of
+from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
 from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
@@ -74,7 +74,7 @@ def init_network(
     network = build_model(run.config, context.text_width)
     if resume:
         return network, "", None
-    if stage == "base" or not context.model_class.has_base_stage:
+    if stage == "base" or not context.model_class.has_base_stage():
         return network, fill_encoder(run.config, network), None
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
@@ -93,7 +93,7 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
     model_class = class_of(run.config.model)
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
-    if base is not None and not model_class.has_base_stage:
+    if base is not None and not model_class.has_base_stage():
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
 
 
@@ -158,7 +158,7 @@ def initial_digest(run: Run, stage: str) -> str | None:
     UserError: their file is missing or damaged.
     """
     encoder = run.config.model.encoder
-    if stage == "meta" and class_of(run.config.model).has_base_stage:
+    if stage == "meta" and class_of(run.config.model).has_base_stage():
         path: str | Path = run.folder("base") / BEST
     elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
         return None
@@ -209,6 +209,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
     path = None if start.weights in SOURCES else project_path(start.weights)
     try:
         if path is None:
+            print_download(start.weights, network.encoder)
             state = download(start.weights, start.backbone, network.encoder.torchvision)
         else:
             state = _stored_encoder(config, path)

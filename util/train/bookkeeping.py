@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -69,7 +68,7 @@ class Training:
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
     folder: RunFolder  # of checkpoints and records; only the main process writes
     world: ProcessGroup
-    curves: Curves = field(default_factory=lambda: Curves(Path(), (), {}))
+    curves: Curves = field(default_factory=Curves)
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)

@@ -168,7 +168,7 @@ def experiments() -> list[Source]:
         for method in methods():
             tree = read_tree(method_file(method))
             model = models()[value_of(tree, "model.name")]
-            if has_base_classes or not model.has_base_stage:
+            if has_base_classes or not model.has_base_stage():
                 names = [f"split{fold}" for fold in range(data.folds)]
                 sources += [find_config(name, dataset, method) for name in names]
     return sources
@@ -393,7 +393,7 @@ def _networks(config: Config) -> Iterator[str]:
         build_model(config, text_width=0)
         yield "complete"
     elif importlib.util.find_spec("transformers") is None:
-        raise UserError("the package transformers is absent: pip install -r requirements-foundation.txt")
+        raise UserError("the package transformers is absent: pip install 'transformers>=5'")
     else:
         yield "a run takes them from the hub's cache or downloads them (network needed)"
 

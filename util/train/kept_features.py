@@ -13,10 +13,9 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.encoders.encoder import Features
 from model.tensors.mask import Mask
-from util.data.episodes import EpisodeDataset
-from util.files.errors import UserError
 
 GIB, MIB = 2**30, 2**20
+KEPT_GIB = 12  # of disk at most, of half of what the checkpoints leave of it; no number depends on it
 
 
 class RecordFile:
@@ -112,17 +111,10 @@ class KeptMaps:
         return Features.join(parts).each(lambda x: x.to(image_n3ss.device))
 
 
-def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel) -> None:
-    """Refuse (UserError) to keep maps of views that are not fixed, or of an encoder that learns."""
+def is_frozen(model: FewShotModel) -> bool:
+    """Return whether a model has an encoder, none of which learns."""
     encoder = getattr(model, "encoder", None)
-    is_frozen = encoder is not None and not any(p.requires_grad for p in encoder.parameters())
-    fix = ""
-    if not is_frozen:
-        fix = f"{model.title} has none; set it to null"
-    elif dataset.views is None:
-        fix = "set meta_stage.views to their number"
-    if fix:
-        raise UserError(f"meta_stage.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
+    return encoder is not None and not any(p.requires_grad for p in encoder.parameters())
 
 
 def _key_of(image: Tensor, mask: Tensor | None) -> str:

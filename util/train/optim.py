@@ -96,9 +96,8 @@ class StepSchedule:
 
 
 def least_batch(stage: StageSettings, key: str) -> int:
-    """Return the least batch of a process: an image for every part, in the base stage two if batch norms learn."""
-    norms_learn = key == "base_stage" and not stage.freeze_norm
-    images = 2 if norms_learn else 1
+    """Return the least batch of a process: an image for every part, in the base stage, whose batch norms learn, two."""
+    images = 2 if key == "base_stage" else 1
     return images * stage.accumulate
 
 

@@ -14,8 +14,7 @@ from model.registry import class_of, described
 from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
-from util.config.settings import Config, StageSettings
-from util.data.episodes import EpisodeDataset
+from util.config.settings import Config
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.run import checkpoint
@@ -36,9 +35,9 @@ from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import encoder_licence, init_network, initial_digest, start_problem
 from util.train import bookkeeping
 from util.train.bookkeeping import Training, Validate, Watch
-from util.train.curves import Curves, check_writers
+from util.train.curves import Curves
 from util.train.examples import Examples
-from util.train.kept_features import GIB, KeptMaps, RecordFile, check_keeps_maps
+from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.plan import check_plan, plan
 from util.train.state import Asked, StageTask, stage_of
@@ -82,7 +81,7 @@ def dry_run(config: Config, asked: Asked, processes: int) -> int:
     starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
     if not starts_from_encoder:
         needs = [need for need in needs if not need.what.startswith("weights")]
-    refused = lacking(needs)
+    refused = [*lacking(needs), *(task.note for task in tasks if task.left)]
     if asked.checkpoint:
         refused.append(start_problem(run, asked.checkpoint))
     return plan(tasks, refused)
@@ -123,9 +122,8 @@ def _refuse(run: Run, stages: list[str], processes: int, asked: Asked) -> None:
     """Refuse (UserError), before the first stage, all that is known to stop one of them."""
     tasks = [stage_of(run, stage, processes, asked) for stage in stages]
     for task in tasks:
-        if task.refusal:
-            raise UserError(task.refusal)
-    check_writers(run.config.run.loggers)
+        if problem := task.refusal or (task.note if task.left else ""):
+            raise UserError(problem)
     check_plan(tasks)
 
 
@@ -135,11 +133,7 @@ def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> i
         task = world.from_main(partial(_begin, claims, run, stage, world.size, asked))
         if task is None:
             return 0
-        code = 0
-        with world.first(task.processes) as members:
-            if members is not None:
-                code = train_stage(run, task, members, asked)
-        return max(world.gather(code))
+        return max(world.gather(train_stage(run, task, world, asked)))
 
 
 def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked) -> StageTask | None:
@@ -168,7 +162,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         try:
             if task.continues:
                 bookkeeping.resume(training, asked.allow_changes)
-            training.curves = _curves(training, run.config, task.continues)
+            training.curves = _curves(training, task.continues)
             _log_start(training, run.config, start)
             finished = _train(training, run.config, start.data)
         finally:
@@ -204,7 +198,7 @@ def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     else:
         network = model
         data = meta_stage_data(run.context, world)
-    notes = [note, _freeze_norms(network, task.settings, f"{task.stage}_stage"), run.context.text_note]
+    notes = [note, run.context.text_note]
     return Start(network, digest, stored, notes, data)
 
 
@@ -218,7 +212,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
     prepared = prepare_network(start.network, world.device, precision, config.run.compile, trained_by=world)
     optimizers = build_optimizers(start.network.param_groups(), stage.optimizers)
     ema = EMA(start.network, stage.ema_decay)
-    if stage.cache_gib is not None:
+    if stage.views is not None and is_frozen(cast(FewShotModel, start.network)):
         _keep_maps(config, task, world, start)
     state = _checkpoint_facts(run, task.stage, start)
     state["schedule"] = asdict(schedule)
@@ -239,11 +233,10 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
     )
 
 
-def _curves(training: Training, config: Config, continues: bool) -> Curves:
-    """Return the writers of the curves of a training, which replace points of steps that are done again."""
-    loggers = config.run.loggers if training.world.is_main else ()
+def _curves(training: Training, continues: bool) -> Curves:
+    """Return the curves of a training, which replace points of steps that are done again."""
     resumed_at = training.progress.step + 1 if continues else None
-    return Curves(training.folder.path, loggers, training.state["config"], resumed_at)
+    return Curves(training.folder.path if training.world.is_main else None, resumed_at)
 
 
 def _train(training: Training, config: Config, data: StageData) -> bool:
@@ -266,24 +259,16 @@ def _discard_tests(run: Run, stage: str) -> None:
         log.info("tests of the weights that were there, kept as %s and in no table: %d", DISCARDED, count)
 
 
-def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
-    """Freeze a network's batch norms where its stage, the config's section ``key``, says so; return a note, or ''."""
-    if not stage.freeze_norm:
-        return ""
-    return f"{key}.freeze_norm: freezes {network.freeze_norms()} batch norms that would have been trained"
-
-
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Start) -> None:
     """Let the network of a meta stage keep its encoder's maps in a file on the disk of the stage's folder.
 
-    The processes share half of what the checkpoints leave of the disk at most. UserError: see ``check_keeps_maps``.
+    The processes share half of what the checkpoints leave of the disk at most.
     """
     network = cast(FewShotModel, start.network)
-    check_keeps_maps(cast(EpisodeDataset, start.data.training), network)
     free = free_bytes(config) - Stored.of(network, task.settings).peak_bytes
     if not task.discards:
         free += checkpoint_bytes([task.folder])
-    gib = min(task.settings.cache_gib or 0, max(free, 0) / 2 / GIB)
+    gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     cast(Method, network).kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 

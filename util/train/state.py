@@ -53,11 +53,12 @@ class StageTask:
 
     @property
     def note(self) -> str:
-        """Says if some processes are not used, as the batch cannot be split over all; '' if they are."""
+        """Says that the batch cannot be split over all processes, and what to do; '' if it can."""
         if self.processes == self.processes_asked:
             return ""
         batch = f"{self.stage}_stage.batch = {self.settings.batch}"
-        return f"{self.processes} of {self.processes_asked} processes are used: {batch} is too small for more"
+        fix = f"take {self.processes} GPUs in all for it (--stage {self.stage})"
+        return f"{batch} is too small for {self.processes_asked} processes: {fix}"
 
 
 def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None, folder: Path | None = None) -> StageTask:

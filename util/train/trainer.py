@@ -19,6 +19,7 @@ from util.train.bookkeeping import Interrupted, Training, Validate
 from util.train.optim import OptimizersAsOne, set_learning_rates
 
 log = logging.getLogger("symnet")
+SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 
 
 def run_steps(training: Training, batches: Iterator[Any], validate: Validate | None, seed: int) -> bool:
@@ -48,7 +49,7 @@ def run_steps(training: Training, batches: Iterator[Any], validate: Validate | N
                 bookkeeping.save(training)
                 break
             bookkeeping.end_epoch(training, validate)
-            is_save_due = time.monotonic() - training.saved_at > stage.save_minutes * 60
+            is_save_due = time.monotonic() - training.saved_at > SAVE_SECONDS
             if is_save_due and not progress.on_record:
                 bookkeeping.save(training)
         else:

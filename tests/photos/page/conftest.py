@@ -52,7 +52,7 @@ def segmented(page: Page, copies: list[Path]) -> Page:
     """Return a page on which b.jpg is an example, and a.jpg and c.jpg are segmented."""
     page.do("open", path=str(copies[0].parent))
     page.draw("b.jpg", BOX)
-    assert page.do("segment") == "2 of 2 photos segmented"
+    assert page.do("segment") == "2 of 2 photos show an object"
     return page
 
 
@@ -64,7 +64,7 @@ def reviewed(segmented: Page, mini_root: Path, tmp_path: Path) -> Page:
     segmented.judge("c.jpg", "rejected")
     photo = sorted((mini_root / "JPEGImages").iterdir())[3]
     segmented.do("open", path=str(shutil.copy(photo, tmp_path / "photos/d.jpg")))
-    assert segmented.do("segment") == "1 of 1 photos segmented"
+    assert segmented.do("segment") == "2 of 3 photos show an object"
     segmented.draw("d.jpg", BOX)
     segmented.do("slide", threshold=0.9, min_presence=None)
     return segmented

@@ -74,7 +74,7 @@ class Tab:
         self.expect("#note").to_contain_text(text, timeout=PATIENCE)
 
     def upload(self, *files: Path) -> None:
-        self.page.locator("#files").set_input_files([str(file) for file in files])
+        self.page.locator("#photos").set_input_files([str(file) for file in files])
 
     def open(self, name: str) -> None:
         """Open a photo of coins and wait until it is shown."""
@@ -156,7 +156,8 @@ def tab(request: pytest.FixtureRequest, chromium, served: Page, tmp_path: Path) 
     context = chromium.new_context(**(NARROW if is_narrow else WIDE))
     tab = Tab(context.new_page(), is_narrow)
     tab.page.goto(served.address)
-    tab.expect("#count").to_contain_text("0 photos", timeout=PATIENCE)
+    tab.expect("#classes").to_contain_text("object", timeout=PATIENCE)
+    tab.expect("#empty").to_contain_text("Press Segment")
     yield tab
     context.close()
     served.session.end()
@@ -186,7 +187,7 @@ def check_layout(coins: Tab) -> None:
     assert coins.page.evaluate("document.documentElement.scrollWidth") == coins.page.viewport_size["width"]
     if not coins.is_narrow:
         return
-    parts = ("[data-do=pick_files]", "#grid", "#tools", "canvas", "[data-do=segment]", "[data-do=pack]")
+    parts = ("[data-do=pick_photos]", "#grid", "#tools", "canvas", "[data-do=segment]", "[data-do=pack]")
     tops = [coins.page.locator(part).bounding_box()["y"] for part in parts]
     assert tops == sorted(tops)
     for target in coins.page.locator("button:visible, label:visible, select:visible").all():
@@ -199,7 +200,7 @@ def test_an_object_is_annotated_found_corrected_and_downloaded(coins: Tab, serve
     coins.drag(COIN, (COIN[0] + 4, COIN[1]))
     coins.says("coins_1.jpg is an example of")
     coins.press("Segment")
-    coins.says("1 of 1 photos segmented")
+    coins.says("1 of 1 photo shows an object")
     coins.open("coins_2.jpg")
     coins.click((20, 20))  # a dot of the brush
     coins.choose("Eraser")
@@ -235,7 +236,7 @@ def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page)
     coins.drag(corner, (COIN[0] + COIN_RADIUS, COIN[1] + COIN_RADIUS))
     coins.says("coins_1.jpg is an example of")
     assert {*tools_of(served, "coins_1.jpg")} == {"outline"}
-    coins.press("Clear annotation")
+    coins.press("Clear")
     coins.says("coins_1.jpg is no example any more")
     coins.press("Undo")
     coins.status("coins_1.jpg", "example")
@@ -245,18 +246,24 @@ def test_classes_are_imported_renamed_added_and_removed(coins: Tab, served: Page
     shape = {"label": "medal", "points": [[100, 20], [140, 60]], "shape_type": "rectangle"}
     file = tmp_path / "coins_2.json"
     file.write_text(json.dumps({"shapes": [shape], "imagePath": "coins_2.jpg"}))
-    coins.page.get_by_label("Path").fill(str(file))
-    coins.press("Import annotations")
-    coins.says("1 example photo")
+    coins.page.locator("#annotations").set_input_files(str(file))
+    coins.says("examples on 1 photo")
     coins.status("coins_2.jpg", "example")
-    for name, button in (("coin", "Rename class"), ("d'or & <i>", "Add class"), ("pièce", "Rename class")):
-        coins.page.get_by_label("Class name").fill(name)
+    long_name = 80 * "x"
+    coins.page.locator("#chip summary").click()
+    for name, button in (("coin", "Rename class"), (long_name, "Add class"), ("pièce", "Rename class")):
+        field = "New name" if button == "Rename class" else "Class name"
+        if field == "New name" and not coins.page.get_by_label(field).is_visible():
+            coins.page.locator("#chip summary").click()
+        coins.page.get_by_label(field).fill(name)
         coins.press(button)
         coins.expect("#classes").to_contain_text(name, timeout=PATIENCE)
+        assert coins.page.evaluate("document.documentElement.scrollWidth") == coins.page.viewport_size["width"]
     assert served.classes() == ["coin", "pièce"]
     coins.draw_by_keys()
     coins.says("coins_1.jpg is an example of")
     assert [(edit["tool"], edit["value"]) for edit in served.edits("coins_1.jpg")] == [("brush", 2)]
+    coins.page.locator("#chip summary").click()
     coins.press("Remove class")
     coins.says("pièce is removed")
     coins.expect("#classes").to_have_text("coin", timeout=PATIENCE)
@@ -271,7 +278,8 @@ def test_each_refused_request_is_shown(coins: Tab, tmp_path: Path) -> None:
     coins.choose("Click")
     coins.click(COIN, key="Shift")
     coins.says("there is no mask to remove")
-    refused = {"Add class": "a class name has", "Open folder": "enter the path", "Segment": "no photo is an example"}
+    coins.page.locator("summary", has_text="Server").click()
+    refused = {"Open photos": "enter the path", "Add class": "a class name has", "Segment": "no photo is an example"}
     for button, line in refused.items():
         coins.press(button)
         coins.says(line)

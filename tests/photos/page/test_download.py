@@ -12,7 +12,7 @@ from photos.results import FORMATS
 from tests.helpers.browser import Page, unpacked
 from util.files.images import read_mask
 
-PARTS = {"session.json", "lock", "edits", "beneath", "predictions.zip"}  # of the folder ``page``
+PARTS = {"session.json", "lock", "beneath", "predictions.zip"}  # of the folder ``page``
 
 
 @pytest.fixture

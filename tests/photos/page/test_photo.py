@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from photos import Prediction
-from photos.page.drawing import Edit, with_edits
-from photos.page.photo import mask_at
+from photos.page.drawing import Edit, with_edits, without_crumbs
+from photos.page.files import mask_at
 from util.evaluate.calibration import Calibration
 
 SHAPE = (40, 60)
@@ -71,3 +71,19 @@ def test_a_higher_threshold_takes_pixels_away(prediction: Prediction) -> None:
 def test_a_class_that_is_not_shown_has_no_pixels(prediction: Prediction) -> None:
     mask = mask_at(prediction.probability, prediction.own_threshold, [False, True])
     assert not (mask == 1).any()
+
+
+def test_what_a_cut_leaves_of_a_mask_goes_and_small_parts_that_nobody_cut_stay() -> None:
+    network = EMPTY.copy()
+    network[:30, :40] = 1
+    network[35:37, 50:52] = 1
+    cut = network.copy()
+    cut[2:4, :40] = 0
+    cut[:2, 5:40] = 0
+    cut[0, 30] = 1
+    assert network[0, 30] == 1
+    out = without_crumbs(network, cut)
+    assert not out[:4].any()
+    assert (out[4:] == network[4:]).all()
+    cut[38, 2] = 1
+    assert without_crumbs(network, cut)[38, 2] == 1  # drawn

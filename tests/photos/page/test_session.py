@@ -23,14 +23,14 @@ def test_the_example_segments_the_other_photos(page: Page, tmp_path: Path) -> No
     page.do("samples")
     page.do("add_class", name="unused")
     assert page.row("coins_1.jpg")["example"]
-    assert page.do("segment").startswith("4 of 4 photos segmented; unused: skipped")
+    assert page.do("segment").endswith("; unused: skipped, no photo is an example of it")
     page.judge("portrait.jpg", "accepted")
     page.draw("coins_3.jpg", BOX)
-    page.do("click", photo="coins_3.jpg", x=90.0, y=40.0, value=1, before=page.row("coins_3.jpg")["drawn"])
-    page.do("box", photo="coins_3.jpg", points=[[60, 30], [120, 80]], value=1, before=page.row("coins_3.jpg")["drawn"])
+    page.do("click", photo="coins_3.jpg", x=90.0, y=40.0, value=1)
+    page.do("box", photo="coins_3.jpg", points=[[60, 30], [120, 80]], value=1)
     assert {edit["tool"] for edit in page.edits("coins_3.jpg")} == {"box", "outline"}
     page.do("use_as_example", photo="coins_4.jpg", value=1)
-    assert page.do("segment").startswith("2 of 2 photos")  # again, but for what has a verdict
+    assert "photos show" in page.do("segment")  # again, but for what has a verdict
     assert page.do("segment").startswith(NONE_LEFT)
     assert (read_mask(tmp_path / "out/coins_3_mask.png")[IN_BOX] == 1).all()
     supports, _ = read_examples([str(tmp_path / "out/examples")])
@@ -59,42 +59,50 @@ def test_a_photo_from_which_all_is_removed_is_no_example(page: Page, copies: lis
     stroke = {"tool": "brush", "value": 1, "radius": 7, "points": [[20, 20], [31, 27]]}
     page.draw("b.jpg", stroke)
     assert page.row("b.jpg")["example"]
-    note = page.do("click", photo="b.jpg", x=25.0, y=24.0, value=0, before=page.row("b.jpg")["drawn"])
-    assert note == "b.jpg is no example any more: its annotation is empty"
+    note = page.do("click", photo="b.jpg", x=25.0, y=24.0, value=0)
+    assert note == "b.jpg is no example any more"
     assert not page.row("b.jpg")["example"]
-    page.draw("b.jpg", stroke)  # Undo
+    page.do("undo", photo="b.jpg")
     assert page.row("b.jpg")["example"]
 
 
 def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: Page, tmp_path: Path) -> None:
     before = reviewed.state()
     scene = reviewed.get("scene?photo=a.jpg")
-    assert [edit["tool"] for edit in scene["edits"]] == ["box"]
+    edits = reviewed.edits("a.jpg")
+    assert [edit["tool"] for edit in edits] == ["box"]
     assert (scene["height"], scene["width"]) == read_mask(tmp_path / "out/a_mask.png").shape
     reviewed.session.end()
     page = start()
     after = page.state()
     assert (after["rule"], after["classes"]) == (before["rule"], before["classes"])
     for old, new in zip(before["photos"], after["photos"], strict=True):
-        assert {**old, "changed": 0, "drawn": 0} == {**new, "changed": 0, "drawn": 0}
-    assert page.get("scene?photo=a.jpg") == scene | {"drawn": 0}
+        assert {**old, "changed": 0} == {**new, "changed": 0}
+    assert page.get("scene?photo=a.jpg") == scene
+    assert page.edits("a.jpg") == edits
     check_pictures(page)
     assert page.do("segment").startswith(NONE_LEFT)
 
 
-def test_a_session_of_an_earlier_version_goes_on(start, segmented: Page, tmp_path: Path) -> None:
-    before = segmented.edits("b.jpg")
+def test_a_session_of_the_version_before_goes_on(start, segmented: Page, tmp_path: Path) -> None:
+    edits = segmented.edits("b.jpg")
+    mask = read_mask(tmp_path / "out/a_mask.png")
     segmented.session.end()
-    out = tmp_path / "out"
-    (out / "examples").rename(out / "marked")
-    (out / "page/edits").rename(out / "page/marks")
-    file = out / "page/marks/b.json"
-    file.write_text(file.read_text().replace('"edits"', '"marks"'))
+    segmented.session._only.close()
+    file = tmp_path / "out/page/session.json"
+    photos = [str(tmp_path / "photos" / f"{name}.jpg") for name in "abc"]
+    content = {"photos": photos, "classes": ["object"], "rule": [None, None], "base": [], "keeps_base": False}
+    file.write_text(json.dumps(content))
+    of_photo = tmp_path / "out/page/edits/b.json"
+    of_photo.parent.mkdir()
+    of_photo.write_text(json.dumps({"edits": edits, "photo": None}))
     page = start()
-    assert page.row("b.jpg")["example"]
-    assert page.edits("b.jpg") == before
-    assert page.do("segment") == NONE_LEFT
-    assert not (out / "marked").exists()
+    assert page.row("b.jpg")["example"] == ["object"]
+    assert page.edits("b.jpg") == edits
+    assert page.do("segment").startswith(NONE_LEFT)
+    page.draw("a.jpg", BOX)
+    page.do("undo", photo="a.jpg")
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/a_mask.png"), mask)
 
 
 def test_results_without_scores_are_segmented_anew(start, segmented: Page, tmp_path: Path) -> None:
@@ -103,14 +111,8 @@ def test_results_without_scores_are_segmented_anew(start, segmented: Page, tmp_p
     file.write_text(file.read_text().replace('"score"', '"confidence"'))  # of an earlier version
     page = start()
     assert not page.row("a.jpg")["found"]
-    assert page.do("segment").startswith("1 of 1 photos segmented")
+    assert "photos show an object" in page.do("segment")
     assert page.do("pack", formats=["coco"]) == "3 of 3 photos packed"
-
-
-def test_a_folder_of_the_user_is_no_earlier_version(start, tmp_path: Path) -> None:
-    (tmp_path / "out/marked").mkdir(parents=True)
-    start()
-    assert (tmp_path / "out/marked").is_dir()
 
 
 def test_a_correction_is_undone_after_a_restart(start: Callable[[], Page], segmented: Page, tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_correction_is_undone_after_a_restart(start: Callable[[], Page], segme
     assert (read_mask(mask) != before).any()
     segmented.session.end()
     page = start()
-    page.do("draw", photo="a.jpg", edits=[], before=0)
+    page.do("undo", photo="a.jpg")
     np.testing.assert_array_equal(read_mask(mask), before)
     assert page.row("a.jpg")["verdicts"] == {"object": "accepted"}
 
@@ -171,7 +173,7 @@ def test_a_photo_that_was_replaced_is_looked_at_anew(
     content = json.loads((unpacked(segmented, tmp_path / "got") / "coco/instances.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["b.jpg"]
     assert content["annotations"]
-    assert segmented.do("segment") == "2 of 2 photos segmented; 2 photos replaced since, such as a.jpg: segmented anew"
+    assert segmented.do("segment").endswith("; 2 photos replaced since, such as a.jpg: segmented anew")
     assert not segmented.row("c.jpg")["verdicts"]
     assert segmented.do("segment") == NONE_LEFT
 
@@ -189,7 +191,7 @@ def test_a_photo_of_the_same_content_and_another_time_is_the_same(segmented: Pag
     shutil.rmtree(tmp_path / "photos")
     (tmp_path / "again").rename(tmp_path / "photos")
     assert segmented.do("segment") == NONE_LEFT
-    assert not segmented.session.photos["a.jpg"].is_result_outdated
+    assert not segmented.session.files.is_outdated(segmented.session.state.photo("a.jpg"))
 
 
 def test_nothing_is_accepted_that_was_not_looked_at(page: Page, copies: list[Path], tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def test_nothing_is_accepted_that_was_not_looked_at(page: Page, copies: list[Pat
     before = page.row("a.jpg")
     assert "a.jpg: was not segmented" in page.judge("a.jpg", "accepted")
     assert "press Segment" in page.judge("a.jpg", "rejected")
-    assert page.judge("a.jpg", "") == ""
+    assert page.judge("a.jpg", "") == "a.jpg: has no verdict"
     assert page.row("a.jpg") | {"changed": 0} == before | {"changed": 0}
     out = tmp_path / "out"
     assert not [*out.glob("*.json"), *out.glob("*.csv")]
@@ -206,7 +208,7 @@ def test_nothing_is_accepted_that_was_not_looked_at(page: Page, copies: list[Pat
 def test_an_example_can_be_accepted(page: Page, copies: list[Path], tmp_path: Path) -> None:
     page.do("open", path=str(tmp_path / "photos"))
     page.draw("b.jpg", BOX)
-    assert page.judge("b.jpg", "accepted") == ""
+    assert page.judge("b.jpg", "accepted") == "b.jpg is accepted"
     assert (read_mask(tmp_path / "out/b_mask.png")[IN_BOX] == 1).all()
 
 
@@ -237,3 +239,29 @@ def test_an_example_teaches_what_was_meant(segmented: Page, tmp_path: Path) -> N
     assert not mask.exists() and not segmented.row("a.jpg")["example"]
     segmented.judge("a.jpg", "")
     assert np.unique(read_mask(mask)).tolist() == [0, 2]
+
+
+def test_steps_are_undone_and_redone_and_a_click_refines_the_box_about_it(page: Page, copies: list[Path]) -> None:
+    page.do("open", path=str(copies[0]))
+    page.do("box", photo="b.jpg", points=[[10, 5], [30, 20]], value=1)
+    boxed = page.edits("b.jpg")
+    page.do("click", photo="b.jpg", x=20, y=12, value=1)
+    refined = page.edits("b.jpg")
+    assert refined != boxed
+    points = np.concatenate([edit["points"] for edit in refined])
+    assert (points >= [9, 4]).all() and (points <= [31, 21]).all()
+    page.do("undo", photo="b.jpg")
+    assert page.edits("b.jpg") == boxed
+    page.do("redo", photo="b.jpg")
+    assert page.edits("b.jpg") == refined
+    assert "nothing is left to redo" in page.do("redo", photo="b.jpg")
+
+
+def test_a_drawn_class_has_no_presence_score_and_goes_with_its_edits(segmented: Page, tmp_path: Path) -> None:
+    segmented.do("add_class", name="zebra")
+    segmented.draw("a.jpg", {**BOX, "value": 2})
+    assert segmented.row("a.jpg")["presence"]["zebra"] is None
+    segmented.do("undo", photo="a.jpg")
+    segmented.do("slide", threshold=0.4, min_presence=None)
+    label = segmented.session.label("a.jpg")
+    assert not (label == 2).any()

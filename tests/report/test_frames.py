@@ -1,14 +1,11 @@
 """Plain rows: one a result, one an episode, whose columns and sums are those of the result."""
 
-import csv
-from pathlib import Path
-
 import pytest
 
 from tests.report.conftest import counts
 from util.evaluate.mask_metrics import METRICS, Metric
 from util.files.errors import UserError
-from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, add_to_file, episode_table, result_table
+from util.report.frames import EPISODE_COLUMNS, RESULT_COLUMNS, episode_rows, result_rows, results
 
 # Output and score of the rows of a table, for each number of shots
 
@@ -21,18 +18,18 @@ def test_a_result_is_one_row(leave):
     runs = [
         leave(f"runs/{fold}", counts(1, 9, 0.5), fold=fold, environment={"commit": "0123456789"}) for fold in (1, 0)
     ]
-    first, second = rows_of(result_table(runs))
+    first, second = rows_of(result_rows(runs))
     assert list(first) == RESULT_COLUMNS
     assert (first["fold"], second["fold"]) == ("0", "1")
     wanted = {"method": "Sym-Net", "miou": "50.00", "precision": "float32", "commit": "01234567", "date": "2026-11-20"}
     assert {name: first[name] for name in wanted} == wanted
-    assert rows_of(result_table(runs, "meta"))[0]["miou"] == "55.00"
+    assert rows_of(result_rows(runs, "meta"))[0]["miou"] == "55.00"
 
 
 def test_an_episode_is_one_row_with_the_counts_of_its_file(leave):
     episodes = counts(1, 9, 0.5)
     run = leave("runs/a", episodes, novel={"1": "aeroplane"})
-    rows = rows_of(episode_table([run]))
+    rows = rows_of(episode_rows([run]))
     assert list(rows[0]) == EPISODE_COLUMNS
     for row, episode in zip(rows, episodes, strict=True):
         intersection, union, *_ = episode["outputs"]["final"]
@@ -46,7 +43,7 @@ def test_each_class_of_an_episode_is_a_row(leave):
     for episode in episodes:
         episode["others"] = [{"class": 9, "supports": ["other"]}]
         episode["outputs"]["final"] = [10, 20, 30, 60, 40, 80, 5000, 6000]
-    rows = rows_of(episode_table([leave("runs/b", episodes)]))
+    rows = rows_of(episode_rows([leave("runs/b", episodes)]))
     assert [(row["class"], row["iou"]) for row in rows[1::2]] == [("9", "50.00")] * 3
     assert rows[1]["supports"] == "other"
 
@@ -61,29 +58,10 @@ def test_further_metrics_of_episodes_are_columns_in_their_units(leave, monkeypat
         episode["width"] = {"final": [3, 2]}
     measured = leave("runs/a", episodes, config={"test": {"metrics": ["cldice", "hd95", "width", "removed"]}})
     plain = leave("runs/b", counts(1, 3, 0.5))
-    table = episode_table([measured, plain])
+    table = episode_rows([measured, plain])
     assert table.header == [*EPISODE_COLUMNS, "hd95", "cldice", "width"]
     assert [row[-3:] for row in table.rows[:2]] == [["7.50", "25.00", "1.50"], ["8.50", "25.00", "1.50"]]
     assert table.rows[-1][-3:] == ["", "", ""]
-
-
-def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(leave, tmp_path: Path):
-    file = tmp_path / "results/pascal.csv"
-    first, second = (leave(f"runs/{fold}", fold=fold) for fold in (0, 1))
-    assert add_to_file(result_table([first]), file).endswith("rows: 1, new: 1")
-    assert add_to_file(result_table([second]), file).endswith("rows: 2, new: 1")
-    again = leave("runs/0", mean={"final": {"miou": 60.0, "fb_iou": 70.0}}, date="2026-11-26T10:00:00+00:00")
-    assert add_to_file(result_table([again]), file).endswith("rows: 2, new: 0")
-    with file.open() as lines:
-        rows = list(csv.DictReader(lines))
-    assert [(row["fold"], row["miou"], row["date"]) for row in rows] == [
-        ("0", "60.00", "2026-11-26"),
-        ("1", "50.00", "2026-11-20"),
-    ]
-    file.write_text("fold,miou\n0,1\n")
-    with pytest.raises(UserError, match="has other columns"):
-        add_to_file(result_table([first]), file)
-    assert file.read_text() == "fold,miou\n0,1\n"
 
 
 OTHER_TESTS = {
@@ -96,38 +74,37 @@ OTHER_TESTS = {
 }
 
 
-def test_what_departs_from_the_own_test_is_a_row_of_its_own(leave, tmp_path: Path):
-    file = tmp_path / "results.csv"
+def test_what_departs_from_the_own_test_is_marked(leave):
     original = leave("runs/0", counts(1, 3, 0.5))
     others = [leave(f"runs/{mark}", counts(1, 3, 0.5), **changes) for mark, changes in OTHER_TESTS.items()]
-    add_to_file(result_table([original]), file)
-    assert add_to_file(result_table(others), file).endswith("rows: 7, new: 6")
-    marks = ["", *OTHER_TESTS]
-    with file.open() as lines:
-        assert sorted(row["mark"] for row in csv.DictReader(lines)) == sorted(marks)
-    first_episodes = [row for row in rows_of(episode_table([original, *others])) if row["number"] == "0"]
-    assert sorted(row["mark"] for row in first_episodes) == sorted(marks)
+    marks = sorted(["", *OTHER_TESTS])
+    assert sorted(row["mark"] for row in rows_of(result_rows([original, *others]))) == marks
+    first_episodes = [row for row in rows_of(episode_rows([original, *others])) if row["number"] == "0"]
+    assert sorted(row["mark"] for row in first_episodes) == marks
 
 
-@pytest.mark.parametrize("made", [result_table, episode_table])
+def test_every_score_is_a_line_of_a_frame(leave) -> None:
+    seeds = [{"final": {"miou": 50.0 + s, "fb_iou": 70.0, "per_class": {"1": 50.0 + s}}} for s in (0, 1)]
+    runs = [leave(f"runs/{fold}", fold=fold, per_seed=seeds, seeds=[0, 1]) for fold in (0, 1)]
+    scores = results([str(run) for run in runs])
+    assert len(scores) == 2 * 2 * 3
+    miou = scores[(scores["score"] == "miou") & (scores["class"] == "")]
+    assert miou.groupby(["row", "fold"])["value"].mean().to_dict() == dict.fromkeys(
+        [("Sym-Net ResNet-50", 0), ("Sym-Net ResNet-50", 1)], 50.5
+    )
+    assert set(scores.loc[scores["class"] == "aeroplane", "score"]) == {"miou"}
+    with pytest.raises(UserError, match="no result of protocol hsnt"):
+        results(runs, ["hsnt"])
+
+
+@pytest.mark.parametrize("made", [result_rows, episode_rows])
 def test_only_results_of_the_named_protocols_are_rows(leave, made):
     runs = [leave(f"runs/{name}", counts(1, 3, 0.5), protocol=name) for name in ("bam", "hsnet", "ssp")]
     protocols = {row["protocol"] for row in rows_of(made(runs, protocols=("ssp", "bam")))}
     assert protocols == {"bam", "ssp"}
 
 
-def test_a_file_with_a_short_line_is_left_as_it_is(leave, tmp_path: Path) -> None:
-    file = tmp_path / "results.csv"
-    table = result_table([leave("runs/0")])
-    add_to_file(table, file)
-    content = file.read_text() + "mine\n"
-    file.write_text(content)
-    with pytest.raises(UserError, match="line 3 has 1 cells"):
-        add_to_file(table, file)
-    assert file.read_text() == content
-
-
-@pytest.mark.parametrize("made", [result_table, episode_table])
+@pytest.mark.parametrize("made", [result_rows, episode_rows])
 def test_an_output_that_is_not_there_is_refused(leave, made):
     with pytest.raises(UserError, match="no output 'mta'; did you mean 'meta'"):
         made([leave("runs/a", counts(1, 3, 0.5))], "mta")

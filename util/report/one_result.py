@@ -78,7 +78,7 @@ def class_table(result: dict[str, Any]) -> Table:
             if output != BASE and (values := class_scores(result, output, score)):
                 columns[output if score == MIOU else f"{output}, {score_title}"] = values
     out = Table(["class, IoU %", *columns], [])
-    for name in class_names(result).values():
+    for name in result["novel"].values():
         texts = (f"{values[name]:.2f}" if name in values else "-" for values in columns.values())
         out.rows.append([name, *texts])
     return out
@@ -86,17 +86,12 @@ def class_table(result: dict[str, Any]) -> Table:
 
 def class_scores(result: dict[str, Any], output: str, score: str = MIOU) -> dict[str, float]:
     """Return a score, the IoU or a further metric, by the names of the classes with an episode: mean over seeds."""
-    names = class_names(result)
+    names = result["novel"]
     values_by_name: dict[str, list[float]] = {}
     for scores in result["per_seed"]:
         for class_id, value in scores[output].get(per_class(score), {}).items():
             values_by_name.setdefault(names.get(class_id, class_id), []).append(value)
     return {name: fmean(values) for name, values in values_by_name.items()}
-
-
-def class_names(result: dict[str, Any]) -> dict[str, str]:
-    """Return the scored classes of a result by id."""
-    return result["novel"]
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:

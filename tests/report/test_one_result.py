@@ -2,7 +2,7 @@
 
 from tests.report.conftest import ENTRY, result
 from util.evaluate.titles import classes_in_no_mean
-from util.report.result_table import class_table, protocol_table, score_table
+from util.report.one_result import class_table, protocol_table, score_table
 
 
 def test_a_deviation_over_test_seeds_says_of_how_many_images_it_is() -> None:

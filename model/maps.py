@@ -1,0 +1,149 @@
+"""The maps that a method reads of images: outputs of the encoder's stages, and those of the blocks inside them.
+
+Shape letters: n images, C channels, h w grid, H W image.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from model.mismatch import ModelMismatch
+from model.parts.base_learner import BaseLearner
+from model.parts.with_encoder import HIGH, LOW, MID
+from model.tensors.layouts import with_gradient_in_layout
+from model.tensors.ops import resize
+
+IMAGE = -1  # stands for the image itself among the stages
+Block = tuple[int, Tensor]  # stage, and the map (n, C, h, w) of a block inside it
+
+
+@dataclass(frozen=True)
+class Wants:
+    """The maps of the encoder that a method reads."""
+
+    stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
+    blocks: bool = False  # whether it also reads the maps inside the stages
+    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
+    masked_after: int | None = None
+    base_learner: bool = False  # whether it has a base learner, and reads its map, ``maps.base``
+
+
+class Passing:
+    """The blocks of images that pass the encoder: each is yielded as soon as it exists, once, and kept by nobody."""
+
+    def __init__(self, encoder_steps: Iterator[Block]):
+        self._coming = encoder_steps
+        self._waiting = deque[Block]()  # that came before somebody asked for them
+
+    def __iter__(self) -> "Passing":
+        return self
+
+    def __next__(self) -> Block:
+        return self._waiting.popleft() if self._waiting else next(self._coming)
+
+    def finish(self) -> None:
+        """Let the images pass the rest of the encoder."""
+        self._waiting.extend(self._coming)
+
+
+class Maps:
+    """The maps of n images: ``maps[stage]``, the output of a stage (n, C, h, w), and those of the blocks inside."""
+
+    def __init__(
+        self,
+        stages: dict[int, Tensor],
+        blocks: Sequence[Block] | Passing = (),
+        images: Tensor | None = None,
+        base_learner: BaseLearner | None = None,
+    ):
+        self._stages = stages  # ``Passing`` blocks add to them
+        self._blocks = blocks
+        self._images = images
+        self._base_learner = base_learner
+
+    @property
+    def images(self) -> Tensor:
+        """The normalised images, (n, 3, H, W); there are none where a training keeps maps."""
+        assert self._images is not None
+        return self._images
+
+    @cached_property
+    def base(self) -> Tensor:
+        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes.
+
+        ModelMismatch: the method does not declare it in ``wants``.
+        """
+        if self._base_learner is None:
+            raise self._undeclared("maps.base", "base_learner=True")
+        return self._base_learner.hidden(self[HIGH])
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; they come once.
+
+        They are not changed: a test keeps those of the last query. ModelMismatch: the method does not declare them in
+        ``wants``.
+        """
+        if not isinstance(self._blocks, Passing) and not self._blocks:
+            raise self._undeclared("maps.blocks()", "blocks=True")
+        yield from self._blocks
+
+    def __getitem__(self, stage: int) -> Tensor:
+        if stage not in self._stages and isinstance(self._blocks, Passing):
+            self._blocks.finish()
+        if stage not in self._stages:
+            raise self._undeclared(f"maps[{stage}]", f"stages=(..., {stage})")
+        x = self._stages[stage]
+        return with_gradient_in_layout(x) if x.requires_grad else x
+
+    def _undeclared(self, read: str, declared: str) -> ModelMismatch:
+        """Return the error of a method that reads what it did not declare, so that it was not computed."""
+        has = ", ".join(map(str, self._stages))
+        return ModelMismatch(f"the method reads {read}, and has stages {has}: declare it in wants: Wants({declared})")
+
+    def __len__(self) -> int:
+        return len(next(iter(self._stages.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its tensors in bytes, of stages and the base learner."""
+        of_base = [] if self._base_learner is None else [self.base]
+        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
+
+    def rows(self, which: slice) -> "Maps":
+        """Return the maps of some of the images, of stages alone."""
+        images = None if self._images is None else self._images[which]
+        stages = {stage: x[which] for stage, x in self._stages.items()}
+        return Maps(stages, images=images, base_learner=self._base_learner)
+
+    @staticmethod
+    def join(parts: "Sequence[Maps]") -> "Maps":
+        """Return the maps of several images, each of which can be read again."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        stages = {}
+        for stage in first._stages:
+            stages[stage] = torch.cat([part._stages[stage] for part in parts])
+        blocks = []
+        for of_parts in zip(*(part._blocks for part in parts), strict=True):
+            stage, _ = of_parts[0]
+            blocks.append((stage, torch.cat([x for _, x in of_parts])))
+        out = Maps(stages, blocks, torch.cat([part.images for part in parts]), first._base_learner)
+        if first._base_learner is not None:
+            out.base = torch.cat([part.base for part in parts])
+        return out
+
+
+def mid_features(maps: Maps) -> Tensor:
+    """Return [f3; f2] on f3's grid."""
+    return torch.cat([maps[MID], low_features(maps)], dim=1)
+
+
+def low_features(maps: Maps) -> Tensor:
+    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
+    grid = maps[MID].shape[-2:]
+    return resize(maps[LOW], grid)
