@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from model.decides import Decides
 from model.encoders.registry import spec_of
 from model.episode import Episode as Episode  # for methods, which import all that they exchange from here
 from model.episode import Output as Output
@@ -35,11 +36,10 @@ class ParamGroup:
 class ModelSettings:
     """Base of every model's settings dataclass: the method's name, and what the engine asks before a network exists."""
 
-    name: str = field(default="", kw_only=True)  # of the method; two methods may share one class of settings
+    # Of the method; two methods may share one class of settings
+    name: str = field(default="", kw_only=True, metadata={"decides": Decides.IDENTITY})
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
     pretraining = cast(Any, None)  # a field where the model has pretrained parts: the data that trained them
-    # Keys that a checkpoint must share.
-    identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
     @property
     def reads_names(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.read import from_checkpoint
+from util.config.read import from_dict
 from util.config.tree import flow
 from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.evaluate.schema import NOT_STATED, RESULT, read_result
@@ -37,12 +37,12 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
     UserError: the weights are no file of this project, ``out`` exists, or float16 does not hold a value.
     """
     source = Path(weights.source)
-    content = checkpoint.read(source) if source.is_file() else {}
-    if not checkpoint.is_own(content):
+    content = checkpoint.read(source).entries if source.is_file() else {}
+    if not content:
         raise UserError(f"{source}: no checkpoint of this project; publish one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
-    run = Run(from_checkpoint(content["config"], weights.source))
+    run = Run(from_dict(content["config"], weights.source))
     stage = StageFolder(source.parent)
     content["finished"] = content.get("finished", False) or stage.finished
     calibration = find_calibration(run.config, weights.source, weights.digest)
@@ -63,8 +63,8 @@ def _halve(content: dict[str, Any], weights: Weights) -> Weights:
 
     It is the digest of the weights as they are loaded, that of other results and calibrations.
     """
-    content["weights"] = checkpoint.halved(checkpoint.weights_of(content), weights.source)
-    content.pop("ema", None)
+    whole = {**content["weights"], **content.pop("ema", {})}
+    content["weights"] = checkpoint.halved(whole, weights.source)
     loaded = dict[str, Tensor]()
     for name, tensor in content["weights"].items():
         loaded[name] = tensor.float() if tensor.is_floating_point() else tensor

@@ -26,7 +26,7 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of, models
 from model.tensors.mask import fixed_shapes
 from util.config.compose import source_of
-from util.config.read import from_checkpoint, read_config, to_dict
+from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
 from util.data.images.views import BLOCK, OF_PHOTOS, View, channels_first
@@ -384,11 +384,11 @@ def _settings_of(config: str | Path, overrides: list[str]) -> Config:
 
 def _settings_in_checkpoint(weights: str, overrides: list[str]) -> Config:
     """Return the settings in a checkpoint."""
-    content = checkpoint.read(weights)
-    if not checkpoint.is_own(content):
+    config = checkpoint.read(weights).config
+    if config is None:
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    return from_checkpoint(content["config"], weights, overrides)
+    return from_dict(config, weights, overrides)
 
 
 def _check_side(side: int, settings: Config) -> None:

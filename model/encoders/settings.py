@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.registry import build, spec_of
 from model.encoders.variant import DILATIONS, LAST_STAGE, STAGE_STRIDES, USUAL, EncoderVariant
@@ -21,17 +22,19 @@ class Learn:
 class EncoderSettings:
     """Which encoder, and its start; ``Method`` declares what fits it."""
 
-    backbone: str = "resnet50"  # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
+    # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
+    backbone: str = field(default="resnet50", metadata={"decides": Decides.IDENTITY})
     # deep: three 3x3 convolutions (published checkpoints); plain: torchvision's 7x7; of ResNets alone
-    stem: Literal["deep", "plain"] = "deep"
+    stem: Literal["deep", "plain"] = field(default="deep", metadata={"decides": Decides.IDENTITY})
     # A file (torchvision layout, deep-stem layout, a base-stage checkpoint; float16 or float32), `torchvision`
     # (IMAGENET1K_V1), `torchvision_v2`, `timm` or `package` to find them by name, null for random values
-    weights: str | None = None
-    pretraining: str | None = None  # the data that a file's weights were trained on: results state it
-    partial: bool = (
-        False  # accept a file without some tensors; they start from random values and are counted in the log
-    )
-    output_stride: Literal[8, 16, 32] | None = None  # null: the method's own
+    weights: str | None = field(default=None, metadata={"decides": Decides.SCORES})
+    # The data that a file's weights were trained on: results state it
+    pretraining: str | None = field(default=None, metadata={"decides": Decides.SCORES})
+    # Accept a file without some tensors; they start from random values and are counted in the log
+    partial: bool = field(default=False, metadata={"decides": Decides.SCORES})
+    # Null: the method's own
+    output_stride: Literal[8, 16, 32] | None = field(default=None, metadata={"decides": Decides.IDENTITY})
     learn: Learn | None = None  # such as {parts: [4], lr_factor: 0.1}; null: nothing, or what the method says
 
     @property

@@ -95,14 +95,14 @@ def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
 
 def test_weights_of_another_data_set_need_its_name() -> None:
     trained = to_dict(read_config(find_config("split0", "pascal", "hsnet", "resnet50")))
-    content = {"format": checkpoint.FORMAT, "stage": "meta", "config": trained}
+    stored = checkpoint.Checkpoint(Path("best.pth"), {}, trained, "meta")
 
-    def check_identity(trained_on: str) -> None:
+    def check_fits(trained_on: str) -> None:
         here = read_config(find_config("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={trained_on}"])
-        checkpoint.check_identity(content, here, "meta", "best.pth")
+        checkpoint.check_fits(stored, here, "meta")
 
-    check_identity("pascal")
+    check_fits("pascal")
     for trained_on, expected in (("null", "isic"), ("coco", "coco")):
         fix = "to test weights of another data set: --set test.trained_on=pascal"
         with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {expected}; {fix}"):
-            check_identity(trained_on)
+            check_fits(trained_on)

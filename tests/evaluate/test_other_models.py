@@ -13,6 +13,7 @@ from util.config.compose import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
+from util.run import checkpoint
 from util.run.context import make_run_context, with_data
 from util.run.data import (
     base_stage_data,
@@ -165,4 +166,4 @@ def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path
     context = make_run_context(config(model))
     network = build_model(context.config, context.text_width)
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, network, "meta", path)
+        load_checkpoint(context, network, "meta", checkpoint.read(path))

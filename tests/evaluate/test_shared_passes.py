@@ -41,7 +41,7 @@ def passes_of(protocol: ProtocolSettings) -> int:
 
 @pytest.mark.parametrize("what", OTHER)
 def test_every_setting_states_what_it_decides(what: str) -> None:
-    assert PLAIN.deciding(what).keys() == OTHER[what].keys()
+    assert PLAIN.choosing(what).keys() == OTHER[what].keys()
     for key, value in OTHER[what].items():
         changed = replace(PLAIN, **{key: value})
         assert passes_of(changed) == (2 if what == EPISODES else 1)
@@ -56,5 +56,5 @@ def _view(protocol: ProtocolSettings) -> Any:
 def test_no_setting_is_without_that_statement() -> None:
     assert sum(map(len, OTHER.values())) == len(fields(ProtocolSettings))
     silent = make_dataclass("Silent", [("new", int, field(default=0))], bases=(ProtocolSettings,), frozen=True)
-    with pytest.raises(KeyError, match="decides"):
+    with pytest.raises(KeyError, match="chooses"):
         passes_of(silent())

@@ -152,7 +152,7 @@ def test_quick_looks_of_other_settings_do_not_overwrite_each_other(config):
 
 def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_is_scored(config, tmp_path: Path):
     path = new_checkpoint(config(SYMNET), tmp_path / "half/last.pth")
-    content = checkpoint.read(path) | {"schedule": {"steps": 8}, "progress": {"step": 2}}
+    content = checkpoint.read(path).entries | {"schedule": {"steps": 8}, "progress": {"step": 2}}
     name = next(name for name in content["weights"] if name.endswith("weight"))
     average = {name: content["weights"][name] + 1}
     checkpoint.save(path, content | {"ema": average})

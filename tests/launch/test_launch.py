@@ -281,7 +281,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
     assert stages.train(config, Asked()) == 0
     assert (run.folder("base") / BEST).stat().st_mtime_ns == before
     assert stage_of(run, "meta", 1).refusal == ""
-    assert checkpoint.read(run.weights)["finished"]
+    assert checkpoint.read(run.weights).facts.finished
 
     torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
     check_refused("other initial weights")
@@ -353,8 +353,8 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     assert f"base stage: {run}/base: not begun" in trained.stdout
     check_stage_folder(run / "base", "base")
     check_stage_folder(run / "meta", "meta")
-    meta = checkpoint.read(run / "meta" / BEST)["weights"]
-    for name, tensor in checkpoint.read(run / "base" / BEST)["weights"].items():  # frozen in the meta stage
+    meta = checkpoint.read(run / "meta" / BEST).entries["weights"]
+    for name, tensor in checkpoint.read(run / "base" / BEST).entries["weights"].items():  # frozen in the meta stage
         assert torch.equal(tensor, meta[name]), name
 
     given = {key: value for key, value in SHORT.items() if key.startswith("test.")}  # all else as in the training

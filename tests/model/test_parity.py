@@ -20,7 +20,7 @@ from tests.parity.drawn.cases import drawn_cases
 from tests.parity.steps import RUNS, SCCAN, deviations_of_step
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.run.checkpoint import load_state
+from util.run.checkpoint import Checkpoint, load_state
 from util.run.network import build_model
 
 # A case of five shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
@@ -98,7 +98,7 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
     with skip_init():
         config = read_config(find_config("split0", "pascal", model, BACKBONES.get(encoder, encoder)), settings)
         network = build_model(config, text_width=300 if model == "symnet" else 0)
-    load_state(network, state, "authors.pth")
+    load_state(network, Checkpoint.of_others(state, Path("authors.pth")))
     loaded = network.state_dict()
     renamed = models()[model].published.translate(state)
     counters = {key for key in loaded if key.endswith(COUNTER)}  # SCCAN's files have none

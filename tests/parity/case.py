@@ -1,5 +1,6 @@
 """One measured case of a published model through our own build of it: the same arrays in, the same names out."""
 
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,7 +15,7 @@ from tests.parity.watched import WATCHES, usual
 from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
-from util.run.checkpoint import load_state
+from util.run.checkpoint import Checkpoint, load_state
 from util.run.network import build_model
 
 RANDOM = (nn.Dropout, nn.Dropout2d)
@@ -42,7 +43,7 @@ def forward_case(
     fold = Fold.of(config.data)
     with skip_init():
         network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
-    load_state(network, state_dict, "the case")
+    load_state(network, Checkpoint.of_others(state_dict, Path("the case")))
     network.to(device).train(train)
     for module in network.modules():
         if isinstance(module, RANDOM if norms_train else (*RANDOM, nn.BatchNorm2d)):

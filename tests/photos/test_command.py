@@ -73,7 +73,7 @@ def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
     predict, make_checkpoint, model_yaml, example_texts: dict, tmp_path: Path
 ) -> None:
     with_config, without = make_checkpoint("ssp"), tmp_path / "b.pth"
-    torch.save({"state_dict": checkpoint.read(with_config)["weights"]}, without)
+    torch.save({"state_dict": checkpoint.read(with_config).weights}, without)
     words = ("--support", example_texts["box"], "--query", example_texts["box"].partition(":")[0], "--out")
     a, b = tmp_path / "a", tmp_path / "b"
     assert predict("--checkpoint", with_config, *words, a).code == 0

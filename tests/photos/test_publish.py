@@ -25,7 +25,7 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     folder = tmp_path / "published"
     words = ("publish", "--checkpoint", weights, "--out", folder)
     assert predict(*words).code == 0
-    before, after = checkpoint.read(weights), Segmenter.from_pretrained(folder, device="cpu").model
+    before, after = checkpoint.read(weights).entries, Segmenter.from_pretrained(folder, device="cpu").model
     assert checkpoint.digest_of(before["weights"]) == after.weights.digest
     config = read_config(folder / "config.json")
     assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
@@ -38,7 +38,7 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
 def test_half_precision_rounds_the_weights(predict, weights: Path, tmp_path: Path) -> None:
     assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
     network = Segmenter(tmp_path / "half", device="cpu").model.network
-    whole = checkpoint.read(weights)["weights"]
+    whole = checkpoint.read(weights).weights
     for name, tensor in network.state_dict().items():
         rounded = whole[name].half().float() if whole[name].is_floating_point() else whole[name]
         assert torch.equal(tensor, rounded)
@@ -53,7 +53,7 @@ def test_half_precision_keeps_the_calibration(predict, weights: Path, tmp_path: 
 
 def _key(weights: Path) -> str:
     """Return what binds a calibration to a checkpoint."""
-    content = checkpoint.read(weights)
+    content = checkpoint.read(weights).entries
     return key_of(from_dict(content["config"], "weights"), checkpoint.digest_of(content["weights"]))
 
 

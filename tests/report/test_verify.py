@@ -127,7 +127,7 @@ def test_photos_that_were_trained_on_are_said(mini_yaml, tmp_path: Path, capsys)
     seen = [images.index.names[row] for row in images.queries[:2]]
     (lists / "train.txt").write_text((lists / "train.txt").read_text() + "".join(f"{name}\n" for name in seen))
     path = new_checkpoint(config, Run(config).folder("meta") / "best.pth")
-    content = checkpoint.read(path)
+    content = checkpoint.read(path).entries
     for photos, said in [
         (None, [LISTED]),
         ([], []),
@@ -146,7 +146,7 @@ def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
     """A short training of the run's own folder does not pass for the config's."""
     config = quick_config(mini_yaml, SYMNET)
     path = new_checkpoint(config, Run(config).folder("meta") / "best.pth")
-    stored = checkpoint.read(path)
+    stored = checkpoint.read(path).entries
     stored["config"]["meta_stage"]["epochs"] += 1
     checkpoint.save(path, stored)
     (result,) = score(quick_config(mini_yaml, SYMNET, "test.checkpoint=best"))

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from model.contract import FewShotModel, ModelSettings, Task
 from tests.helpers import spawned
-from util.config.compose import find_config
-from util.config.former import without_former
-from util.config.read import from_checkpoint, read_config, to_dict
+from util.config.read import read_config, to_dict
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.context import make_run_context
 from util.run.network import build_model
 from util.run.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
@@ -87,7 +86,7 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
     checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
-    load_checkpoint(context, other, "meta", path)
+    load_checkpoint(context, other, "meta", checkpoint.read(path))
     assert not torch.equal(before, model.decoder.head.classify.weight)
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     for override, expected in {
@@ -97,7 +96,7 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
         "model.encoder.output_stride=16": "output_stride = None, this run has 16",
     }.items():
         with pytest.raises(UserError, match=expected):
-            load_checkpoint(tiny(override)[0], other, "meta", path)
+            load_checkpoint(tiny(override)[0], other, "meta", checkpoint.read(path))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     context, other = tiny(override)
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, other, "meta", tmp_path / "plain.pth")
+        load_checkpoint(context, other, "meta", checkpoint.read(tmp_path / "plain.pth"))
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 
@@ -136,14 +135,14 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
         files.append("ddp.pth")
     for name in files:
         other = Wrapped(part)
-        checkpoint.load_state(other, checkpoint.read(tmp_path / name), name)
+        checkpoint.load_state(other, checkpoint.read(tmp_path / name))
         torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
 def test_weights_that_do_not_fit_name_two_tensors_that_do_not_meet(tmp_path: Path):
-    content = {"format": checkpoint.FORMAT, "weights": Wrapped("net").net.state_dict()}
+    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={})
     with pytest.raises(UserError) as refusal:
-        checkpoint.load_state(Wrapped("net"), content, "x.pth")
+        checkpoint.load_state(Wrapped("net"), stored)
     assert ": the file has 0.weight, the model net.0.weight; check model.name" in str(refusal.value)
     assert "tensors" not in str(refusal.value)
 
@@ -189,7 +188,7 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
 )
 def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    weights = checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth"))
+    weights = checkpoint.read(tmp_path / "a.pth").weights
     torch.testing.assert_close(weights, STATE, rtol=0, atol=0)
 
 
@@ -234,7 +233,7 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
         assert refused in str(caught.value)
     else:
         content = checkpoint.read(tmp_path / "a.pth")
-        assert checkpoint.weights_of(content).keys() == STATE.keys()
+        assert content.weights.keys() == STATE.keys()
     assert not made.exists()
 
 
@@ -243,11 +242,13 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
 CONFIG |= {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
-NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "content": "of files", "schedule": PLAN}
+NOW = {"stage": "meta", "config": CONFIG, "list": "list", "text": "vectors", "content": "of files", "schedule": PLAN}
+NOW |= {"precision": "float32"}
 
 
-def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    return {"format": "sym-net/1", **NOW, "config": CONFIG | (config or {}), "progress": {"step": 4}, **changes}
+def saved(config: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
+    content = {**NOW, "config": CONFIG | (config or {}), "progress": {"step": 4}, "weights": {}, **changes}
+    return Checkpoint.of(content, Path(LAST))
 
 
 def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
@@ -263,67 +264,54 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
-    torch.save(saved(weights={}), tmp_path / PREVIOUS)
-    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+    checkpoint.save(tmp_path / PREVIOUS, saved().entries)
+    assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
     (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
-    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
-
-
-def test_a_training_that_states_sizes_alone_continues_with_a_line(tmp_path: Path, caplog) -> None:
-    """As versions wrote them that compared no content."""
-    older = {key: value for key, value in saved().items() if key != "content"} | {"photos": "sizes"}
-    check_continues(older, NOW, tmp_path / LAST, allow_changes=False)
-    assert f"{tmp_path / LAST}: does not state the content of its photos" in caplog.text
-    check_continues(saved(), NOW, tmp_path / LAST, allow_changes=False)
-    assert caplog.text.count("does not state") == 1
+    assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
 
 
 SLOWER = {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.2}}}}
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("stored", "reason"),
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
-        (saved(data="other"), "another list"),
+        (saved(list="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
-        (saved(format="other"), "holds weights only"),
+        (Checkpoint(Path(LAST), {}), "holds weights only"),
         (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),
         (saved({"model": {"name": "symnet", "shots": 5}}), "model.shots = 5, now 1"),
         (saved({"model": {"name": "symnet", "shots": None}}), "model.shots = None, now 1"),
         (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
     ],
 )
-def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
-        check_continues(content, NOW, tmp_path / LAST, allow_changes=False)
+def test_what_is_not_this_run_is_refused(stored: Checkpoint, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"{LAST}: .*{reason}"):
+        check_continues(stored, NOW, allow_changes=False)
 
 
 @pytest.mark.parametrize(
     ("asked", "begun", "resumed", "is_refused"),
     [
         ("auto", "bf16", "float32", True),  # on another processor
-        ("bf16", None, "float32", True),  # of an older checkpoint, which says what was asked
-        ("auto", None, "float32", False),  # the same, and nobody knows
         ("bf16", "bf16", "bf16", False),
         (None, "float32", "float32", False),
     ],
 )
 def test_the_precision_that_was_computed_in_is_compared(
-    tmp_path: Path, asked: str | None, begun: str | None, resumed: str, is_refused: bool
+    asked: str | None, begun: str, resumed: str, is_refused: bool
 ) -> None:
     now = NOW | {"precision": resumed}
-    content = saved({"run": {**CONFIG["run"], "precision": asked}})
-    if begun is not None:
-        content["precision"] = begun
+    content = saved({"run": {**CONFIG["run"], "precision": asked}}, precision=begun)
     reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
     with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
-        check_continues(content, now, tmp_path / LAST, allow_changes=False)
-    check_continues(content, now, tmp_path / LAST, allow_changes=True)
+        check_continues(content, now, allow_changes=False)
+    check_continues(content, now, allow_changes=True)
 
 
-def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
+def test_settings_that_decide_nothing_or_are_allowed_may_change() -> None:
     elsewhere = {
         "run": {"seed": 1, "folder": "other"},
         "base_stage": {"epochs": 2},
@@ -331,72 +319,5 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) 
     }
     older = {"run": {"folder": "runs"}}  # written before a setting existed
     for config in ({}, elsewhere, older):
-        check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)
-    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)
-
-
-def test_a_former_setting_is_left_out_unless_it_is_one_of_the_data_with_another_value(tiny, tmp_path: Path) -> None:
-    context, model = tiny()
-    config = to_dict(context.config)
-
-    def read_with(rotate: float, mask_suffix: str) -> dict[str, Any]:
-        augment = {**config["meta_stage"]["augment"], "rotate": rotate}
-        stage = {**config["meta_stage"], "batch_per": "run", "log_steps": 5, "augment": augment}
-        data = {**config["data"], "mask_suffix": mask_suffix, "train_fold_list": "a.txt"}
-        before = {**config, "data": data, "meta_stage": stage}
-        content = {"stage": "meta", "config": before, "weights": model.state_dict()}
-        checkpoint.save(tmp_path / "old.pth", content)
-        return checkpoint.read(tmp_path / "old.pth")["config"]
-
-    assert "rotate" not in read_with(10.0, ".png")["meta_stage"]["augment"]
-    assert read_with(45.0, ".png")["meta_stage"]["augment"]["rotate"] == 45.0
-    assert from_checkpoint(read_with(45.0, ".png"), "old").meta_stage == context.config.meta_stage
-    with pytest.raises(UserError, match=r"unknown key 'data\.mask_suffix'"):
-        from_checkpoint(read_with(10.0, ".gif"), "old")
-
-
-@pytest.mark.parametrize(
-    ("correlation", "is_read"),
-    [
-        ({"kind": "conv4d", "support_grid": None}, True),
-        ({"kind": "conv4d", "support_grid": 8}, True),
-        ({"kind": "conv4d", "support_grid": 16}, False),
-    ],
-)
-def test_a_former_section_of_sym_nets_correlation_is_its_kind(correlation: dict, is_read: bool) -> None:
-    today = to_dict(read_config(find_config("split0", "mini"), ["model.correlation=conv4d"]))
-    before = {**today, "model": {**today["model"], "correlation": correlation}}
-    stored = without_former(before)
-    if is_read:
-        assert stored == today
-    else:
-        with pytest.raises(UserError, match=r"model\.correlation = .* is not one of pooled, conv4d"):
-            from_checkpoint(stored, "old.pth")
-
-
-@pytest.mark.parametrize(
-    ("augment", "is_read"),
-    [
-        ({"pad": "black", "pad_at": "end"}, True),
-        ({"pad": "mean", "pad_at": "around"}, True),
-        ({"pad": "black", "pad_at": "around", "fit": "stretch"}, True),  # nothing is padded
-        ({"pad": "black", "pad_at": "around"}, False),
-        ({"pad": "mean", "pad_at": "end"}, False),
-    ],
-)
-def test_a_former_place_of_padding_is_left_out_where_todays_is_the_same(augment: dict, is_read: bool) -> None:
-    assert ("pad_at" not in without_former({"augment": augment})["augment"]) == is_read
-
-
-@pytest.mark.parametrize(
-    ("before", "today"),
-    [
-        ({"kind": "sgd", "nesterov": True}, {"kind": "nesterov"}),
-        ({"kind": "sgd", "nesterov": False}, {"kind": "sgd"}),
-        ({"device": "cpu", "graphs": "auto"}, {"device": "cpu"}),
-        ({"rotate_probability": 0, "blur_probability": 0.0, "flip_probability": 0.5}, {"changes": ["flip"]}),
-        (dict.fromkeys(("rotate_probability", "blur_probability", "flip_probability"), 0.3), None),  # stays
-    ],
-)
-def test_a_former_setting_becomes_the_one_that_says_it_today(before: dict, today: dict | None) -> None:
-    assert without_former({"part": before})["part"] == (before if today is None else today)
+        check_continues(saved(config), NOW, allow_changes=False)
+    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, allow_changes=True)

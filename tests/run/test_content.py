@@ -78,7 +78,7 @@ def test_tensors_larger_than_their_file_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", {"w": torch.ones(1).expand(2**26)})
     assert "its tensors have 268435456 bytes, more than the file" in refusal(path)
     shared = torch.ones(2**18)
-    assert len(checkpoint.read(saved(tmp_path / "b.pth", {"w": shared, "tied": shared}))) == 2
+    assert len(checkpoint.read(saved(tmp_path / "b.pth", {"w": shared, "tied": shared})).weights) == 2
 
 
 def test_an_archive_that_is_larger_unpacked_is_refused_before(tmp_path: Path, monkeypatch) -> None:
@@ -102,7 +102,7 @@ def test_many_types_are_named_in_one_pass(zipped: bool, tmp_path: Path, monkeypa
     loads = []
     load = torch.load
     monkeypatch.setattr(torch, "load", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
-    assert torch.equal(checkpoint.weights_of(checkpoint.read(path))["layer.weight"], WEIGHTS["layer.weight"])
+    assert torch.equal(checkpoint.read(path).weights["layer.weight"], WEIGHTS["layer.weight"])
     assert len(loads) == 1
     monkeypatch.setattr(content, "MAX_LOOKS", 1000)
     assert "it names 30" in refusal(path)
@@ -133,7 +133,7 @@ def test_a_header_of_safetensors_without_a_checkpoint_is_one_line(header: str, t
     save_file(WEIGHTS, tmp_path / "a.safetensors", {"content": header})
     refusal(tmp_path / "a.safetensors")
     save_file(WEIGHTS, tmp_path / "b.safetensors", {"content": json.dumps({"note": 1})})
-    assert checkpoint.weights_of(checkpoint.read(tmp_path / "b.safetensors")).keys() == WEIGHTS.keys()
+    assert checkpoint.read(tmp_path / "b.safetensors").weights.keys() == WEIGHTS.keys()
 
 
 def test_a_key_of_tuples_that_hold_each_other_is_refused_before_it_is_hashed(tmp_path: Path, monkeypatch) -> None:

@@ -47,7 +47,7 @@ def last(tmp_path: Path) -> Path:
 
 def loadable(last: Path) -> int:
     """Return the step of the last checkpoint, whose weights must be finite."""
-    content = checkpoint.read(last)
+    content = checkpoint.read(last).entries
     assert all(w.isfinite().all() for w in content["weights"].values())
     return content["progress"]["step"]
 

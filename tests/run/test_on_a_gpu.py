@@ -78,7 +78,7 @@ def test_both_stages_their_resumption_tests_and_predictions(
         assert sum(waits.values()) == 1, waits
     folder = tmp_path / "runs/tiny/meta"
     assert on_cpu(folder / "best.pth")
-    assert checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
+    assert checkpoint.read(folder / "last.pth").entries["progress"]["step"] == 2
     check_tests(path, gpu)
     check_prediction(folder / "best.pth", mini_root)
 

@@ -104,7 +104,7 @@ def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.read(folder / "last.pth")["weights"]
+    return checkpoint.read(folder / "last.pth").entries["weights"]
 
 
 def test_a_model_gets_an_optimiser_for_each_name_of_its_groups(toy: Path) -> None:
@@ -152,6 +152,6 @@ def die_after_an_epoch(config: Config, monkeypatch) -> None:
         patched.setattr(bookkeeping, "patience_spent", lambda training: training.progress.step == 2 and 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_meta(config, overwrite=True)
-    content = checkpoint.read(Run(config).folder("meta") / "last.pth")
+    content = checkpoint.read(Run(config).folder("meta") / "last.pth").entries
     assert content["optimizers"]["main"]["state"] and content["optimizers"]["other"]["state"]
     assert content["scaler"]["scale"] > 1

@@ -12,7 +12,7 @@ from model import contract, registry
 from tests.helpers import spawned
 from tests.helpers.paths import REPOSITORY
 from util.config.optimizers import OPTIMIZERS
-from util.config.read import from_checkpoint, read_config, to_dict
+from util.config.read import from_dict, read_config, to_dict
 from util.evaluate.mask_metrics import METRICS
 from util.files.errors import UserError
 from util.run import checkpoint
@@ -123,13 +123,13 @@ def test_an_import_that_fails_is_one_line(mine: Path, entry: str, code: str, sai
 
 def test_no_checkpoint_imports_and_it_says_what_to_name(mine: Path) -> None:
     content = to_dict(read_config(mine / "mine.yaml"))
-    assert registry.class_of(from_checkpoint(content, "a.pth").model).title == "SSP (ssp_of_mine)"  # known by now
+    assert registry.class_of(from_dict(content, "a.pth").model).title == "SSP (ssp_of_mine)"  # known by now
     del contract.MODELS["ssp_of_mine"]
     sys.modules.pop("mine", None)
     with pytest.raises(
         UserError, match=r"a.pth: model.name = 'ssp_of_mine' is not a model.* it was made with .*mine.py"
     ):
-        from_checkpoint(content, "a.pth")
+        from_dict(content, "a.pth")
     assert "mine" not in sys.modules
 
 
@@ -141,7 +141,7 @@ def test_every_command_knows_it(mine: Path) -> None:
     assert [rank.code for rank in spawned.start_ranks(2, REPOSITORY / "train.py", mine / "mine.yaml")] == [0, 0]
     meta = Run(config).folder("meta")
     assert "mine_plain" in json.loads((meta / "metrics.json").read_text())["epochs"][0]["losses"]
-    assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth")["code"].keys()
+    assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth").entries["code"].keys()
     spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
     (path,) = meta.parent.glob("test/*/result.json")
     result = json.loads(path.read_text())

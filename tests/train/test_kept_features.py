@@ -44,7 +44,7 @@ def config(mini_yaml):
 def weights_after(config) -> dict[str, torch.Tensor]:
     """Return the weights after the training of a config."""
     assert train_meta(config) == 0
-    return checkpoint.read(Run(config).folder("meta") / LAST)["weights"]
+    return checkpoint.read(Run(config).folder("meta") / LAST).entries["weights"]
 
 
 @pytest.mark.parametrize("model", ["dcama", "pfenet"])

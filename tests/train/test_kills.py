@@ -42,7 +42,7 @@ def train_and_kill(path: Path, folder: Path, moments: random.Random) -> None:
 
 def check_equal(path: Path, expected: Path) -> None:
     """Compare the weights and the history of two checkpoints."""
-    content, expected_content = checkpoint.read(path), checkpoint.read(expected)
+    content, expected_content = checkpoint.read(path).entries, checkpoint.read(expected).entries
     for name, tensor in expected_content["weights"].items():
         assert torch.equal(content["weights"][name], tensor), name
     assert content["progress"]["history"] == expected_content["progress"]["history"]
@@ -58,7 +58,7 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
     for _ in range(KILLS):
         train_and_kill(path, folder, moments)
         if saves(folder):
-            steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
+            steps.append(checkpoint.read(folder / LAST).entries["progress"]["step"])
     assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
     part = (folder / LAST).read_bytes()[:999]

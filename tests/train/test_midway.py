@@ -83,7 +83,13 @@ class Run:
             ema=EMA(network, settings.ema_decay),
             stage=settings,
             schedule=schedule,
-            state={"stage": "meta", "config": CONFIG, "data": "numbers", "schedule": asdict(schedule)},
+            state={
+                "stage": "meta",
+                "config": CONFIG,
+                "list": "numbers",
+                "precision": "float32",
+                "schedule": asdict(schedule),
+            },
             folder=RunFolder(folder),
             world=WORLD,
         )
@@ -113,7 +119,7 @@ class Run:
         return {k: v for k, v in json.loads((self.folder / METRICS).read_text()).items() if k != "minutes"}
 
     def weights(self, name: str) -> list[list[float]]:
-        return [w.tolist() for w in checkpoint.read(self.folder / name)["weights"].values()]
+        return [w.tolist() for w in checkpoint.read(self.folder / name).entries["weights"].values()]
 
     def outcome(self) -> tuple[dict[str, Any], list[list[float]], list[list[float]]]:
         """Return all that it leaves: its record, its best and its last weights."""
@@ -136,10 +142,10 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     ]
     last = checkpoint.read(run.folder / LAST)
     average = run.training.ema.average["layer.weight"]
-    assert not torch.equal(last["weights"]["layer.weight"], average)
-    assert torch.equal(checkpoint.weights_of(last)["layer.weight"], average)
+    assert not torch.equal(last.entries["weights"]["layer.weight"], average)
+    assert torch.equal(last.weights["layer.weight"], average)
     best = checkpoint.read(run.folder / BEST)
-    assert best["finished"] and "ema" not in best
+    assert best.facts.finished and "ema" not in best.entries
 
 
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
@@ -173,7 +179,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, b
 
     run = Run(tmp_path / "run", score)
     run.fit()
-    last_step = checkpoint.read(run.folder / LAST)["progress"]["step"]
+    last_step = checkpoint.read(run.folder / LAST).entries["progress"]["step"]
     second = Run(tmp_path / "run", lambda step: -step).resume()
     if heard:
         assert (validated_batches, last_step, second.validated[0]) == ([0, 1], 12, 12)
@@ -203,7 +209,7 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
     }
     end = 12 * BATCH if where == "after" else float("inf")
     first = Run(tmp_path / "run", score, end).fit()
-    stopped = checkpoint.read(first.folder / LAST)["progress"]
+    stopped = checkpoint.read(first.folder / LAST).entries["progress"]
     assert stopped["step"] == (13 if where == "signal" else 12)
     assert stopped["totals"]  # the sums of half an epoch
     second = Run(tmp_path / "run", scores.get).resume()

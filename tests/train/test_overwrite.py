@@ -30,7 +30,7 @@ def test_tests_of_replaced_weights_are_in_no_table(mini_yaml, tmp_path: Path, mo
     """Also if the command is killed as soon as the first file of the training has gone."""
     run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
     assert train_meta(run.config) == 0
-    photos = checkpoint.photos_of(checkpoint.read(run.folder("meta") / BEST))
+    photos = checkpoint.read(run.folder("meta") / BEST).facts.photos
     index = load_index(run.config.data, "train")
     assert photos and photos <= {index.photo_digest(row) for row in range(len(index))}
     folder = tmp_path / "runs/tiny"

@@ -70,7 +70,7 @@ def test_a_subclass_is_what_trains_and_what_is_tested(mini_yaml, monkeypatch: py
     )
     losses = json.loads((folder / "metrics.json").read_text())["epochs"][0]["losses"]
     assert {name for name in losses if name.startswith("dim_")}
-    assert checkpoint.read(folder / "best.pth")["config"]["model"]["name"] == "ssp_dim"
+    assert checkpoint.read(folder / "best.pth").entries["config"]["model"]["name"] == "ssp_dim"
     score(config)
     plain = read_config(path, ["run.name=plain", f"test.checkpoint={folder / 'best.pth'}"])
     score(plain)

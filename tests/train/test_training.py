@@ -38,7 +38,7 @@ GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.read(path)["weights"]
+    return checkpoint.read(path).entries["weights"]
 
 
 def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_yaml, monkeypatch) -> None:

@@ -8,16 +8,14 @@ from model.contract import FewShotModel
 from model.registry import models
 from util.config.checks import checked
 from util.config.compose import Source, completed, in_configs, name_of, read_tree
-from util.config.former import without_former
 from util.config.imports import with_imports
 from util.config.place import placed
-from util.config.settings import Config, DataSettings, TestSettings
+from util.config.settings import Config, DataSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
 
 IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
-OF_TRAINING = ("base_stage", "meta_stage")  # sections of a config
 
 
 def read_config(source: str | Source, overrides: list[str] | None = None) -> Config:
@@ -39,18 +37,6 @@ def read_with_sources(source: str | Source, overrides: list[str] | None = None) 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
     """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above."""
     return _configure(with_places(content, origin), Path(origin), overrides)[0]
-
-
-def from_checkpoint(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
-    """Return the configuration in a checkpoint as ``from_dict``; former settings of training and tests are left out.
-
-    They decide neither what the weights are nor how they are used.
-    """
-    known = {field.name for field in dataclasses.fields(TestSettings)}
-    test = {key: value for key, value in content.get("test", {}).items() if key in known}
-    data = {key: value for key, value in content.get("data", {}).items() if key != "train_fold_list"}
-    training = {key: without_former(content[key], of_any_value=True) for key in OF_TRAINING if key in content}
-    return from_dict({**content, **training, "data": data, "test": test}, origin, overrides)
 
 
 def read_data(path: str | Path) -> DataSettings:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.contract import ModelSettings
+from model.decides import Decides
 from util.config.optimizers import unknown_optimizer
 
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
-IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 DRAW_NEEDS = {  # the rules of published draws
     "hsnet": "needs query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
     "pfenet": "needs query: sequential, supports: distinct, one way and absent 0",
@@ -24,7 +24,7 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "stretch": ["letterbox", "original"],
     "original": ["original"],
 }
-# What a setting of a protocol decides (``ProtocolSettings``)
+# What a setting of a protocol chooses (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
 
@@ -38,8 +38,8 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
         others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
             the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
-            only one that has the setting; ``harmless``, whether a training continues with another value to the same
-            weights; ``decides``, see ``ProtocolSettings``.
+            only one that has the setting; ``decides``, see ``Decides``, default what the section's own field does;
+            ``chooses``, see ``ProtocolSettings``.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -67,24 +67,27 @@ def _leads_away(name: str | None) -> str | None:
 class DataSettings:
     """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
 
-    name: str = field(metadata={"problem": _leads_away})  # in results, caches and vectors; other weights are refused
-    root: str
-    train_list: str | None  # null: a data set for tests
+    # In results, caches and vectors; other weights are refused
+    name: str = field(metadata={"problem": _leads_away, "decides": Decides.IDENTITY})
+    root: str = field(metadata={"decides": Decides.SCORES})
+    train_list: str | None = field(metadata={"decides": Decides.SCORES})  # null: a data set for tests
     test_list: str | None
-    classes: list[str] = field(metadata={"length": (1, None)})
-    validation_list: str | None = None  # of other images that the meta stage is validated on; null: test_list
+    classes: list[str] = field(metadata={"length": (1, None), "decides": Decides.IDENTITY})
+    # Of other images that the meta stage is validated on; null: test_list
+    validation_list: str | None = bounded(None, decides=Decides.NOTHING)
     # indices: a mask per image, whose pixels are class ids; binary: one per image and class (util/data/lists/index.py)
     mask_form: Literal["indices", "binary"] = "indices"
-    images: str = "JPEGImages"  # a name of a list is the photo <images>/<name><image_suffix>
-    masks: str = "SegmentationClassAug"  # and the mask <masks>/<name>.png
-    image_suffix: str = ".jpg"
-    folds: int = bounded(4, 1)
+    # A name of a list is the photo <images>/<name><image_suffix> and the mask <masks>/<name>.png
+    images: str = bounded("JPEGImages", decides=Decides.SCORES)
+    masks: str = bounded("SegmentationClassAug", decides=Decides.SCORES)
+    image_suffix: str = bounded(".jpg", decides=Decides.SCORES)
+    folds: int = bounded(4, 1, decides=Decides.IDENTITY)
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
-    fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
-    fold_classes: list[list[str]] | None = None
+    fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = bounded("contiguous", decides=Decides.IDENTITY)
+    fold_classes: list[list[str]] | None = bounded(None, decides=Decides.IDENTITY)
     class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
-    fold: int = bounded(0, 0)
+    fold: int = bounded(0, 0, decides=Decides.IDENTITY)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
     min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
@@ -92,12 +95,14 @@ class DataSettings:
     shot: int = bounded(1, 1)  # K, annotated supports per episode
     # Class-name vectors: initmodel/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
     # deterministic vectors made from the names (no meaning, no file needed)
-    text: str = "word2vec"
-    cache: str = "cache"  # folder of the index of class areas, which is rebuilt when the masks change
+    text: str = bounded("word2vec", decides=Decides.SCORES)
+    # Folder of the index of class areas, which is rebuilt when the masks change
+    cache: str = bounded("cache", decides=Decides.NOTHING)
     # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many
     # GiB of disk, at 4 bytes a pixel (VOC 4; COCO 84: not kept); 0 = never
-    decoded_gib: float = bounded(8.0, 0)
-    workers: int = bounded(4, 0)  # loader processes per process, at most one a core; 0 loads in the process itself
+    decoded_gib: float = bounded(8.0, 0, decides=Decides.NOTHING)
+    # Loader processes per process, at most one a core; 0 loads in the process itself
+    workers: int = bounded(4, 0, decides=Decides.NOTHING)
 
 
 @dataclass(frozen=True)
@@ -158,24 +163,25 @@ class StageSettings:
     # view once: its maps are kept on disk, as far as there is room (util/train/kept_features.py)
     views: int | None = bounded(None, 1, only=("input", "crop"), stage="meta")
     # Epochs, such as 0.5; 0 = never. The last step is validated in any case
-    validate_every: float = bounded(1.0, 0, harmless=True)
+    validate_every: float = bounded(1.0, 0, decides=Decides.NOTHING)
     # After half of an epoch too, but the first
-    validate_midway: bool = bounded(False, only=("validate_every", True), harmless=True)
-    validate_episodes: int = bounded(1000, 1, harmless=True)  # of a validation (base stage: images)
+    validate_midway: bool = bounded(False, only=("validate_every", True), decides=Decides.NOTHING)
+    validate_episodes: int = bounded(1000, 1, decides=Decides.NOTHING)  # of a validation (base stage: images)
     # null: classes of data.validation_list, else the test list's novel ones (published); base: without a
     # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice
     # of best.pth; or the file of another data set, config/fss1000/fss1000.yaml
-    validate_on: str | None = bounded(None, stage="meta", harmless=True)
-    validate_seed: int | None = bounded(None, 0, stage="meta", harmless=True)  # default the first of the protocol
+    validate_on: str | None = bounded(None, stage="meta", decides=Decides.NOTHING)
+    # Default: the first of the protocol
+    validate_seed: int | None = bounded(None, 0, stage="meta", decides=Decides.NOTHING)
     # Epochs without a better validation, after which a training ends; 0: never
-    patience: int = bounded(0, 0, only=("validate_every", True), harmless=True)
+    patience: int = bounded(0, 0, only=("validate_every", True), decides=Decides.NOTHING)
 
 
 @dataclass(frozen=True)
 class ProtocolSettings:
     """The rules of a test, an entry of ``protocols``: choice of episodes, input of the network, and scored labels.
 
-    Each field states what it ``decides``, by which tests share passes of the network and features of images: EPISODES
+    Each field states what it ``chooses``, by which tests share passes of the network and features of images: EPISODES
     of a seed on a list, the LIST, the VIEW of an image (``view_of``), the NUMBER of episodes and seeds, or the SCORE.
     """
 
@@ -184,47 +190,47 @@ class ProtocolSettings:
     # (image, class) pairs, min_pixels of the class in each. class_then_query: draw a class, then one of its images.
     # class_in_turn: episode i is of class i mod the number of classes, and one of its images is drawn
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random"] = bounded(
-        "sequential", decides=EPISODES
+        "sequential", chooses=EPISODES
     )
     # distinct: K different images; with_replacement: drawn one by one, one may occur twice. Never the query. first,
     # with query: pairs: the class's first K images in the list's order, which are no queries
-    supports: Literal["distinct", "with_replacement", "first"] = bounded("distinct", decides=EPISODES)
+    supports: Literal["distinct", "with_replacement", "first"] = bounded("distinct", chooses=EPISODES)
     # Whose random numbers choose the episodes. hsnet, pfenet: those of the published runs (util/data/draws.py); on
     # their list (lists/published.yaml) the episodes are the published ones, on others `drawn here`, as every result
     # states. own: those of this project; an episode depends on its number alone
-    draw: Literal["own", "hsnet", "pfenet"] = bounded("own", decides=EPISODES)
+    draw: Literal["own", "hsnet", "pfenet"] = bounded("own", chooses=EPISODES)
     # N, classes of an episode that compete with each other and with the background: the drawn one, which the query
     # shows, and N - 1 others of the fold, drawn alike, which it may show or not. Each has K supports, in which pixels
     # of the other ways are ignored. Other classes of the query are background
-    ways: int = bounded(1, 1, 254, decides=EPISODES)
+    ways: int = bounded(1, 1, 254, chooses=EPISODES)
     # Episodes of a query that follow each other, each with other supports: the class's candidates in turn, in an order
     # of the query's own, again in a new order when fewer than K are left
-    references: int = bounded(1, 1, decides=EPISODES)
+    references: int = bounded(1, 1, chooses=EPISODES)
     # Share of the episodes whose query is replaced by an image of the list without a pixel of the class. Then the
     # presence score is scored too, and the mask is empty where it is below its threshold (test.py --calibrate)
-    absent: float = bounded(0.0, 0, 1, decides=EPISODES)
+    absent: float = bounded(0.0, 0, 1, chooses=EPISODES)
     # A file of (image, class) pairs in place of the list made from the masks; below lists/ a published one. That is
     # taken if it and all its photos are there and its classes are the fold's; otherwise the pairs are made from the
     # masks, with a warning. Every result states which. null: always from the masks
-    list_file: str | None = bounded(None, decides=LIST)
+    list_file: str | None = bounded(None, chooses=LIST)
     # For each seed; a list has a number for each fold; null, with query: pairs: every pair once
-    episodes: int | list[int] | None = bounded(1000, 1, decides=NUMBER)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated, decides=NUMBER)
+    episodes: int | list[int] | None = bounded(1000, 1, chooses=NUMBER)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated, chooses=NUMBER)
     # How the network sees images. letterbox: longer side to `side`, aspect kept, at the top left of a square; stretch:
     # to side x side, aspect not kept; original: nothing resized, one episode at a time
-    input: Literal["letterbox", "stretch", "original"] = bounded("letterbox", decides=VIEW)
+    input: Literal["letterbox", "stretch", "original"] = bounded("letterbox", chooses=VIEW)
     # Pixels; null is data.size. A model that does not take it gets the nearest side it takes (Sym-Net: 8k + 1, 401 for
     # 400) or, where that does not go either, data.size; the score stays on the entry's own labels. A model that takes
     # no images of any size gets its letterbox for `original`, scored on original labels. Every result states the input
-    side: int | None = bounded(None, 33, decides=VIEW)
-    smooth: bool = bounded(False, decides=VIEW)  # stretch with Pillow's averaging bilinear filter, not plain bilinear
+    side: int | None = bounded(None, 33, chooses=VIEW)
+    smooth: bool = bounded(False, chooses=VIEW)  # stretch with Pillow's averaging bilinear filter, not plain bilinear
     # letterbox: labels sized like the image; square: logits resized to a square of the longer original side, original
     # label at its top left, 255 elsewhere; original: logits resized to the original H x W
-    scored_on: Literal["letterbox", "square", "original"] = bounded("letterbox", decides=SCORE)
+    scored_on: Literal["letterbox", "square", "original"] = bounded("letterbox", chooses=SCORE)
 
-    def deciding(self, what: str) -> dict[str, Any]:
-        """Return the settings that decide one of EPISODES, LIST, VIEW, NUMBER, SCORE; KeyError: a field states none."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata["decides"] == what}
+    def choosing(self, what: str) -> dict[str, Any]:
+        """Return the settings that choose one of EPISODES, LIST, VIEW, NUMBER, SCORE; KeyError: a field states none."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata["chooses"] == what}
 
     def number(self, fold: int) -> int | None:
         """Return the number of a fold's episodes; None: every pair once."""
@@ -278,28 +284,32 @@ class TestSettings:
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    protocol: str = "symnet"  # an entry of `protocols`
+    protocol: str = bounded("symnet", decides=Decides.SCORES)  # an entry of `protocols`
     checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
     batch: int | Literal["auto"] = bounded("auto", 1)
-    episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
-    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
+    # Override the protocol's number for a quick look (marked as such)
+    episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
+    # Override the protocol's
+    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
     edges: bool = False  # move the edges of masks to those of the query's photo, a step that results state
     allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
     trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
     data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
-    metrics: list[str] = field(default_factory=list)  # boundary_iou, or your own (docs/evaluation.md)
+    metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """The device, the folder and the seed of a run."""
 
-    folder: str = "runs"  # runs are kept under <folder>/<name>/{base,meta,test}
-    name: str | None = bounded(None, problem=_leads_away)  # default: the name of the config file
-    base_folder: str | None = None  # of the base stage; default <folder>/<name>/base. Models may share one
-    device: str = "auto"  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
+    folder: str = bounded("runs", decides=Decides.NOTHING)  # runs are kept under <folder>/<name>/{base,meta,test}
+    # Default: the name of the config file
+    name: str | None = bounded(None, problem=_leads_away, decides=Decides.NOTHING)
+    # Of the base stage; default <folder>/<name>/base. Models may share one
+    base_folder: str | None = bounded(None, decides=Decides.NOTHING)
+    device: str = bounded("auto", decides=Decides.NOTHING)  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
     # Of trainings with their validations, and of tests, calibrations, predictions and exports.
     # float32: in full, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products round
     # operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of most
@@ -309,7 +319,9 @@ class RunSettings:
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
     # torch.compile: some minutes at the first batch; results agree up to rounding. Code that the compiler rejects runs
     # as it is, with a warning. A name is a mode of torch's
-    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
+    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = bounded(
+        False, decides=Decides.NOTHING
+    )
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
 
@@ -322,11 +334,11 @@ class Config:
     data: DataSettings
     model: ModelSettings
     meta_stage: StageSettings
-    test: TestSettings
-    protocols: dict[str, ProtocolSettings]
+    test: TestSettings = field(metadata={"decides": Decides.NOTHING})
+    protocols: dict[str, ProtocolSettings] = field(metadata={"decides": Decides.SCORES})
     base_stage: StageSettings | None = None  # None for a model without that stage
     # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers
-    imports: list[str] = field(default_factory=list)
+    imports: list[str] = bounded([], decides=Decides.NOTHING)
 
     source: Any = field(default=Path(), compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting

@@ -16,10 +16,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from model.decides import Decides
 from model.episode import Output
 from model.registry import class_of
 from model.tensors.ops import resize
 from util.config.read import to_dict
+from util.config.same import deciding
 from util.config.settings import Config
 from util.evaluate.schema import NETWORK
 from util.files import REPOSITORY, read_text
@@ -178,13 +180,10 @@ def logit(probability: float) -> float:
 
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
-    section = to_dict(config)["model"]
+    section = deciding(to_dict(config), Decides.WEIGHTS)["model"]
     model_class = class_of(config.model)
     if model_class.learns:
         section["presence"] = model_class.presence_read  # the inputs that it was made from
-    if isinstance(section.get("encoder"), dict):
-        start = ("weights", "pretraining", "partial")  # which the digest of the weights stands for
-        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in start}
     return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()
 
 

@@ -141,7 +141,7 @@ def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
     for job in jobs:
         test = job.test
         protocol = test.protocol
-        rule = tuple(protocol.deciding(EPISODES).values())
+        rule = tuple(protocol.choosing(EPISODES).values())
         if test.replayed:
             rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in test.samplers:

@@ -20,9 +20,8 @@ from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
-from util.evaluate.test import Test, facts_of
+from util.evaluate.test import Test, origin_of
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
-from util.run.checkpoint import FOLD
 from util.run.context import RunContext
 from util.run.data import photos_listed
 from util.run.device import describe
@@ -56,7 +55,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
         "code": code_of(class_of(config.model)),
         "config": to_dict(config),
-        **(facts_of(images) if images else {}),
+        **(origin_of(images).known() if images else {}),
     }
 
 
@@ -99,7 +98,6 @@ def _training(test: Test) -> dict[str, Any]:
     parameters, learnt_parameters = weights.parameters
     trained = weights.trained_with or {}
     is_in_domain = test.config.test.trained_on is None
-    differs = [key for key in FOLD if trained.get(key) != getattr(data, key)]
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
@@ -110,7 +108,7 @@ def _training(test: Test) -> dict[str, Any]:
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
         "track": track_of_weights(test.run.context, weights),
-        "fold_mismatch": is_in_domain and weights.trained_with is not None and bool(differs),
+        "fold_mismatch": is_in_domain and weights.fold_differs,
     }
 
 

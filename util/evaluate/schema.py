@@ -11,7 +11,6 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from util.config.former import without_former
 from util.config.place import RESULT, folder_and_name, run_of
 from util.data.lists.manifest import ways_of
 from util.evaluate.mask_metrics import METRICS
@@ -21,7 +20,6 @@ from util.files.typecheck import Misfit, convert
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
-OF_CONFIGS = ("config", "training", "trained_with", "protocol_settings")  # entries that hold settings
 MANIFEST = "episodes.jsonl"  # beside a result
 PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
 PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
@@ -33,9 +31,6 @@ ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foregrou
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
-SINCE = dict.fromkeys(  # entries that results of earlier versions lack: not known
-    ("whole_list", "whole_content", "photos_trained_on", "photos_listed", "code")
-)
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key, and one for its values by class.
@@ -131,12 +126,10 @@ class Result(TypedDict):
 
 
 def check_result(content: Any, source: object) -> dict[str, Any]:
-    """Return a result after checking it against the schema, with null for entries that earlier versions lack.
+    """Return a result after checking it against the schema.
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
-    if isinstance(content, dict):
-        content = {**SINCE, **content}
     try:
         convert(Result, content, "")
     except Misfit as misfit:
@@ -150,7 +143,7 @@ def read_result(path: Path) -> dict[str, Any]:
     run = run_of(path)
     if run is not None:
         _, result["run"] = folder_and_name(run, result["run"])
-    return {key: without_former(part) if key in OF_CONFIGS else part for key, part in result.items()}
+    return result
 
 
 def find_results(paths: list[Path]) -> list[Path]:

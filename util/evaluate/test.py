@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.contract import FewShotModel
+from model.decides import Decides
 from util.config.read import to_dict
-from util.config.settings import IRRELEVANT, Config, ProtocolSettings
+from util.config.same import deciding, differences
+from util.config.settings import Config, ProtocolSettings
 from util.data.draws import OWN, why_not_published
 from util.data.episodes import Sampler
 from util.data.images.views import View
@@ -118,7 +120,7 @@ class Test:
     @property
     def origin(self) -> Origin:
         """The data that it is scored on."""
-        return Origin.of_test(facts_of(self.images))
+        return origin_of(self.images)
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
@@ -220,8 +222,8 @@ class Test:
         if not self.quick_look:
             return folder
         with suppress(UserError, KeyError):  # nothing there
-            settings = deciding(to_dict(self.config))
-            if deciding(read_result(folder / RESULT)["config"]) != settings:
+            settings = deciding_scores(to_dict(self.config))
+            if differences(deciding_scores(read_result(folder / RESULT)["config"]), settings, Decides.SCORES):
                 return folder.with_name(f"{folder.name}-{_digest(json.dumps(settings, sort_keys=True))}")
         return folder
 
@@ -242,28 +244,23 @@ class Test:
         return "_".join(filter(None, marks))
 
 
-def facts_of(images: ImageList) -> dict[str, str]:
-    """Return the entries of a result that tell its list and photos, and those of all folds."""
-    return {
-        "list": images.digest,
-        "content": images.files_digest,
-        "whole_list": images.index.list_digest,
-        "whole_content": images.index.content_digest,
-    }
+def origin_of(images: ImageList) -> Origin:
+    """Return the data of a test, as its result tells them."""
+    return Origin(
+        list=images.digest,
+        content=images.files_digest,
+        whole_list=images.index.list_digest,
+        whole_content=images.index.content_digest,
+    )
 
 
-def deciding(merged: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a merged config that can affect the scores of its test."""
-    run = merged["run"]
-    test = merged["test"]
-    precision = precision_asked_of_test(run.get("precision"))
-    return {
-        "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
-        "model": merged["model"],
-        "run": {"precision": precision, "seed": run["seed"]},
-        "test": {key: test[key] for key in ("episodes", "seeds", "protocol", "metrics")},
-        "protocol": merged["protocols"][test["protocol"]],
-    }
+def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a merged config that can affect the scores of its test, its weights given."""
+    protocol = merged["test"]["protocol"]
+    of_test = {**merged, "protocols": {protocol: merged["protocols"][protocol]}}
+    settings = deciding(of_test, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
+    settings["run"]["precision"] = precision_asked_of_test(merged["run"].get("precision"))
+    return settings
 
 
 def _digest(text: str) -> str:

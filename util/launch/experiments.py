@@ -10,19 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.decides import Decides
 from model.registry import class_of
 from util import cli
 from util.config.compose import CHOICE, Selection
 from util.config.read import to_dict
+from util.config.same import differences
 from util.config.settings import Config
 from util.evaluate.result import of_test
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test, deciding
+from util.evaluate.test import Test, deciding_scores
 from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
 from util.launch import torchrun
 from util.report.verify import changed_since
 from util.run.folder import claim
-from util.run.run import OWN, Run, StageFolder, changed_settings
+from util.run.run import OWN, Run, StageFolder
 from util.train.state import StageTask, stage_of
 
 
@@ -172,20 +174,16 @@ def reason_to_test(config: Config, path: Path) -> str:
         return "no result yet"
     try:
         result = read_result(path)
-        scored = deciding(result["config"])
+        scored = deciding_scores(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
     test = Test.of(config)
     if result["weights_mark"] != test.run.weights_origin:
         return f"the result there is of {result['checkpoint']}"
-    asked = deciding(to_dict(config))
-    if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked
-        return f"the result there is in {result['precision']}"
-    metrics = asked["test"]["metrics"]
-    if set(metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
-        scored["test"]["metrics"] = metrics
-    different_settings = changed_settings(scored, asked)
-    if different_settings:
-        return f"the result there differs in {', '.join(different_settings[:3])}"
+    found = differences(scored, deciding_scores(to_dict(config)), Decides.SCORES)
+    if set(config.test.metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
+        found.pop("test.metrics", None)
+    if found:
+        return f"the result there differs in {', '.join([*found][:3])}"
     changed = changed_since(test, result)
     return f"the result there is of other code, data or weights: {changed}" if changed else ""

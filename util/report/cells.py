@@ -66,7 +66,7 @@ def _cells_of(row: Row, scores: DataFrame, results: list[Result], places: Sequen
     first = results[0]
     shot = first["shot"]
     kind, samples = _samples(scores)
-    whole_lists = one_of_each(map(Origin.of_test, results), "whole_list")
+    whole_lists = one_of_each(map(Origin.of, results), "whole_list")
     has_means = place_key != "fold" or len(whole_lists) < 2
     if not has_means:
         lists = ", ".join(whole_lists)

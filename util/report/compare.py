@@ -205,7 +205,7 @@ def read_scored(path: Path, output: str) -> Scored:
     return Scored(
         file=file,
         note=_scoring_text(header, has_edges),
-        origin=Origin.of_test(kept_json(file.with_name(RESULT))),
+        origin=Origin.of(kept_json(file.with_name(RESULT))),
         draw=header.get("episodes", ""),
         input_side=header.get("input_side"),
         label_side=header.get("label_side"),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from util.config.settings import IRRELEVANT
+from model.decides import Decides
+from util.config.same import deciding
 from util.evaluate.schema import NOT_STATED, Track
 from util.evaluate.titles import BEYOND, departures, protocol_title, seen_text, track_text
 from util.files.errors import UserError
@@ -154,8 +155,8 @@ def data_warnings(results: dict[Path, Result]) -> list[str]:
     for path, result in results.items():
         place = result["dataset"], result["fold"], result["shot"]
         first_path, first = firsts.setdefault(place, (path, result))
-        if Origin.of_test(result).differences(Origin.of_test(first), ["content"]):
-            shorts = one_of_each(map(Origin.of_test, (first, result)), "content")
+        shorts = one_of_each(map(Origin.of, (first, result)), "content")
+        if len(shorts) > 1:
             where = f"{result['dataset']} fold {result['fold']}, {result['shot']}-shot"
             lines.append(f"warning: {where}: other photos or masks ({', '.join(shorts)}): {first_path} and {path}")
     for path, result in results.items():
@@ -195,7 +196,7 @@ def differences_of(results: Sequence[Result], place_key: str, is_uneven: bool) -
         reasons.append("made with different settings")
     elif any(code != codes[0] for code in codes):
         reasons.append("made by different code of the method")
-    if place_key == "fold" and len(one_of_each(map(Origin.of_test, results), "whole_content")) > 1:
+    if place_key == "fold" and len(one_of_each(map(Origin.of, results), "whole_content")) > 1:
         reasons.append("folds tested on other photos or masks")
     return reasons
 
@@ -216,10 +217,7 @@ def trained_precision(result: Result) -> str:
 def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
     """Return how a result was trained and tested, but for precision, fold, seeds and the start of the encoder."""
     data = result["config"]["data"]
-    model = result["config"]["model"]
     learns = result["checkpoint"] != TRAINING_FREE
-    start = ("weights", "partial", "pretraining")
-    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
     stages = []
     for stage in result["training"]:
         settings = {key: value for key, value in stage["settings"].items() if key not in OF_FOLD}
@@ -228,7 +226,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
         "stages": stages,
         "training lists": _list_settings(result["trained_with"] or {}),
         "test lists": _list_settings(data) if place_key == "fold" else {},
-        "model": {**model, "encoder": encoder},
+        "model": deciding(result["config"], Decides.WEIGHTS)["model"],
         "fixed weights": "" if learns else result["weights"],
         "calibrated": result["calibration"] is not None,
         "size": result["size"],
@@ -239,10 +237,10 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
 
 def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
-    others = (*IRRELEVANT, *OF_FOLD, "root", "shot", "model", "precision")
+    others = (*OF_FOLD, "root", "shot", "model", "precision")
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     settings = {}
-    for key, value in data.items():
+    for key, value in deciding({"data": data}, Decides.SCORES)["data"].items():
         if key not in others:
             settings[key] = re.sub(fold, "{fold}", value) if isinstance(value, str) else value
     return settings

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.code import changed_code, code_of
-from util.config.read import from_checkpoint
+from util.config.read import from_dict
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest
 from util.evaluate.calibration import presence_scores
 from util.evaluate.mask_metrics import METRICS
@@ -153,7 +153,7 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def test_of(path: Path, result: Result) -> Test:
     """Return the test that repeats a result of this file, of the run that it lies in."""
-    config = from_checkpoint(result["config"], str(path))
+    config = from_dict(result["config"], str(path))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
@@ -190,8 +190,6 @@ def _difference(stated: Any, counted: dict[str, Any]) -> str:
     """Return in words the first number of (nested) scores that is not the one stated, '' if all are."""
     for key, value in counted.items():
         stated_value = stated.get(key)
-        if isinstance(value, dict) and stated_value is None:
-            continue  # results before December 2026 have further metrics of all classes together alone
         if isinstance(value, dict):
             if difference := _difference(stated_value, value):
                 return f"{key}: {difference}"
@@ -250,10 +248,11 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
 
 def _list_difference(result: Result, test: Test) -> str:
     """Return in words how a result's list is another today; '' if it is not."""
-    stated = Origin.of_test(result)
-    if stated.differences(test.origin, ["list"]):
-        return f"is {test.images.digest[:8]} today"
-    return "".join(f"has {other} today" for other in stated.differences(test.origin, ["content"]))
+    other = Origin.of(result).differences(test.origin)
+    if not other:
+        return ""
+    digest = f" ({test.images.digest[:8]})" if "another list" in other else ""
+    return f"is of {', '.join(other)}{digest} today"
 
 
 def _code_difference(result: Result, test: Test) -> str:

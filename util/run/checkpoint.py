@@ -1,13 +1,12 @@
 """Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
 
 A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
-``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
-photos and masks (``content``), of each of its ``photos`` and those of the base stage, of the text vectors (``text``)
-and of the weights at its ``start``, the training of the base stage (``base``), whether it is ``finished``, and the
-encoder's ``licence``. With EMA, ``best.pth`` holds the
-average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a
-prediction loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its
-header. A published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
+``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the facts of its ``Origin``, the digests of each of its
+``photos`` and those of the base stage, the training of the base stage (``base``), the ``precision`` that it was
+computed in, whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average alone,
+``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a prediction loads.
+A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its header. A
+published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,18 +23,19 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
+from model.decides import Decides
 from model.encoders.layouts import COUNTER
 from model.published import DDP_PREFIX
 from model.registry import published_layout, related
-from util.config.former import without_former
 from util.config.optimizers import OPTIMIZERS
 from util.config.read import to_dict
+from util.config.same import differences
 from util.config.settings import Config, StageSettings
-from util.config.tree import find
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, stand_in, write_atomically
 from util.files.errors import UserError
 from util.run.content import SAFETENSORS, load, reason
+from util.run.origin import Origin
 
 FORMAT = "sym-net/1"
 # what a checkpoint may hold beside config and weights
@@ -51,9 +51,59 @@ ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-OF_CONFIGS = ("config", "base")  # entries of a checkpoint with settings of its training, and of its base stage's
-FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
+FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a training states of itself; nothing of it is known of a file of others."""
+
+    origin: Origin = field(default_factory=Origin)
+    training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
+    photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
+    precision: str | None = None  # that it was computed in
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights that has been read: one of our own, or of others."""
+
+    path: Path
+    weights: dict[str, Tensor]  # by name, our own with their moving average; others' without the names of wrappers
+    config: dict[str, Any] | None = None  # merged, of the training; None: a file of others
+    stage: str | None = None  # meta or base
+    facts: Facts = field(default_factory=Facts)
+    entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
+    named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of this project."""
+        return self.config is not None
+
+    @classmethod
+    def of(cls, entries: dict[str, Any], path: Path) -> Checkpoint:
+        """Return one of our own by its entries."""
+        named = {**entries["weights"], **entries.get("ema", {})}
+        facts = Facts(
+            origin=Origin.of(entries),
+            training=_training_of(entries),
+            photos=_photos_in(entries.get("photos")),
+            precision=entries.get("precision"),
+            finished=entries.get("finished", False),
+        )
+        return cls(path, named, entries["config"], entries["stage"], facts, entries)
+
+    @classmethod
+    def of_others(cls, content: dict[str, Any], path: Path) -> Checkpoint:
+        """Return one of others by what the file holds."""
+        named = _named_tensors(content)
+        weights = named
+        while published_layout(weights) is None and (wrapper := _wrapper_of(weights)):
+            weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
+        return cls(path, weights, named=named)
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
@@ -90,7 +140,7 @@ def on_cpu(value: Any) -> Any:
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
     weights = {}
-    for name, tensor in weights_of(content).items():
+    for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
         weights[name] = tensor.clone(memory_format=torch.contiguous_format)
     rest = {key: value for key, value in content.items() if key not in ("weights", "optimizers", "ema", "scaler")}
     rest["progress"] = {"step": rest.get("progress", {}).get("step")}
@@ -113,8 +163,8 @@ def file_of(path: str | Path) -> Path:
     return path / MODEL if path.is_dir() else path
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """Return the content of a checkpoint, on the CPU: ours, an authors', or a plain state dict.
+def read(path: str | Path) -> Checkpoint:
+    """Return a checkpoint, on the CPU: ours, an authors', or a plain state dict.
 
     UserError: the file is missing, truncated, damaged, or not a file of tensors.
     """
@@ -130,11 +180,13 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: truncated, or not a checkpoint that can be loaded safely ({why}); copy it anew"
         ) from None
-    if isinstance(content, dict) and is_own(content):
+    if isinstance(content, dict) and content.get("format") == FORMAT:
         _check_own(content, path)
-        return {key: without_former(part) if key in OF_CONFIGS else part for key, part in content.items()}
-    if isinstance(content, dict) and weights_of(content):
-        return content
+        return Checkpoint.of(content, path)
+    if isinstance(content, dict):
+        stored = Checkpoint.of_others(content, path)
+        if stored.weights:
+            return stored
     entries = content if isinstance(content, dict) else {"the file": content}
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
@@ -154,27 +206,6 @@ def _check_own(content: dict[str, Any], path: Path) -> None:
     for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
         if not isinstance(tensor, Tensor):
             raise UserError(f"{path}: is a damaged checkpoint: '{name}' is no tensor; copy it anew")
-
-
-def is_own(content: dict[str, Any]) -> bool:
-    """Return whether a checkpoint says that it is of this project."""
-    return content.get("format") == FORMAT
-
-
-def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of the content that ``read`` returned.
-
-    Our own have their names, and come with their moving average; others' lose the names of wrappers.
-    """
-    if is_own(content):
-        return {**_tensors(content.get("weights")), **_tensors(content.get("ema"))}
-    state = _named_tensors(content)
-    while published_layout(state) is None:
-        wrapper = _wrapper_of(state)
-        if wrapper is None:
-            break
-        state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
-    return state
 
 
 def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
@@ -202,51 +233,40 @@ def _wrapper_of(names: Iterable[str]) -> str | None:
     return None
 
 
-def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return how the weights of a checkpoint were trained, stage by stage; empty where the file does not say.
+def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how the weights of a checkpoint were trained, stage by stage.
 
     Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
-    section of its config, and the precision that it was computed in, where it is known.
+    section of its config, and the precision that it was computed in.
     """
-    if not is_own(content):
-        return []
-    config = content["config"]
-    stage = content["stage"]
+    config = entries["config"]
+    stage = entries["stage"]
     settings = config[f"{stage}_stage"]
-    schedule = content.get("schedule", {})
+    schedule = entries.get("schedule", {})
     facts = {
         "stage": stage,
-        "step": content.get("progress", {}).get("step"),
+        "step": entries.get("progress", {}).get("step"),
         "steps": schedule.get("steps"),
         "batch": schedule.get("batch"),
-        "size": settings.get("size") or config["data"]["size"],
-        "seed": config["run"]["seed"],
-        "list": content.get("data"),
+        "size": settings.get("size") or config["data"].get("size"),
+        "seed": config["run"].get("seed"),
+        "list": entries.get("list"),
         "settings": settings,
+        "precision": entries.get("precision"),
     }
-    if "precision" in content:  # checkpoints before November 2026 know only what was asked
-        facts["precision"] = content["precision"]
-    return [*content.get("base", []), facts]
+    return [*entries.get("base", []), facts]
 
 
-def photos_of(content: dict[str, Any]) -> frozenset[str] | None:
-    """Return the digests of the contents of the photos that a checkpoint was trained on; None: it does not say them."""
-    text = content.get("photos") if is_own(content) else None
+def _photos_in(text: str | None) -> frozenset[str] | None:
+    """Return the digests of photos in the entry that ``photos_text`` returned."""
     if text is None:
         return None
     return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
 
 
 def photos_text(photos: Iterable[str]) -> str:
-    """Return the entry of a checkpoint that ``photos_of`` reads."""
+    """Return the entry of a checkpoint that tells the digests of its photos."""
     return "".join(sorted(photos))
-
-
-def precision_of(content: dict[str, Any]) -> str | None:
-    """Return the precision that one of our checkpoints was trained in; None: it says only that it was chosen there."""
-    asked = content["config"].get("run", {}).get("precision")
-    stated = None if asked == "auto" else asked
-    return content.get("precision", stated)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:
@@ -258,7 +278,7 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def check_identity(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
+def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
@@ -266,74 +286,63 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
     with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
 
     Args:
-        content: of the checkpoint; an authors' file has no config, its tensors decide.
+        stored: the checkpoint; an authors' file has no config, its tensors decide.
         config: of this run.
         stage: that the checkpoint must be of: base or meta.
-        source: the path for messages.
 
     Raises:
         UserError: names the first setting that differs.
     """
-    if not is_own(content):
+    if stored.config is None:
         return
-    refuse = partial(_other_identity, source, stage)
-    if content.get("stage") != stage:
-        raise refuse("stage", content.get("stage"), stage)
-    trained = content["config"]
+    if stored.stage != stage:
+        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    for key in _identity_keys(config, stage):
-        wanted = find(now, key)
-        given = find(trained, key, wanted)  # it may not state every key
-        if given != wanted:
-            raise refuse(key, given, wanted)
-    if stage == "meta":
-        name = trained["model"]["name"]
-        if not related(name, now["model"]["name"]):
-            raise refuse("model.name", name, now["model"]["name"])
+    found = differences(stored.config, now, Decides.IDENTITY, _of_any_value(config, stage))
+    name = found.get("model.name")
+    if name is not None and (stage == "base" or related(*name)):
+        del found["model.name"]
+    for key, (given, wanted) in found.items():
+        hint = _hint(key, given) if stage == "meta" else "; name a checkpoint of such a run"
+        raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}{hint}")
 
 
-def _identity_keys(config: Config, stage: str) -> list[str]:
-    """Return the settings, but for the model's name, that a checkpoint of a stage must share with a run."""
-    keys = ["data.name", *(f"model.{key}" for key in config.model.identity)]
-    if config.test.trained_on is None:
-        keys.append("data.classes")
-        if stage == "base" or not config.test.allow_fold_mismatch:
-            keys += [f"data.{key}" for key in FOLD]
-    return keys
+def _of_any_value(config: Config, stage: str) -> tuple[str, ...]:
+    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+    if config.test.trained_on is not None:
+        return ("data.classes", FOLD)
+    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
 
 
-def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) -> UserError:
-    """Return the error about a checkpoint that has another value of a setting than its use in a stage wants."""
-    hint = "; name a checkpoint of such a run"
-    if key == "stage":
-        return UserError(f"{source}: is of the {given} stage, one of the {wanted} stage is needed{hint}")
-    if stage == "meta" and key.removeprefix("data.") in FOLD:
-        hint = f"; {FOLD_HINT}"
-    elif stage == "meta" and key == "data.name":
-        hint = f"; to test weights of another data set: --set test.trained_on={given}"
-    return UserError(f"{source}: was trained with {key} = {given}, this run has {wanted}{hint}")
+def _hint(key: str, given: Any) -> str:
+    """Return how to go on with a checkpoint of the meta stage that has another value of a setting."""
+    if key.startswith(FOLD):
+        return f"; {FOLD_HINT}"
+    if key == "data.name":
+        return f"; to test weights of another data set: --set test.trained_on={given}"
+    return "; name a checkpoint of such a run"
 
 
-def load_state(network: nn.Module, content: dict[str, Any], source: str) -> None:
-    """Fill a network from a checkpoint's content, or from a state dict alone; every tensor must fit.
+def load_state(network: nn.Module, stored: Checkpoint) -> None:
+    """Fill a network from a checkpoint; every tensor must fit.
 
     The names of others' files may be those of the network, or of an authors' layout, within wrappers or not.
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
     expected = network.state_dict()
-    given = state = weights_of(content)
-    if not is_own(content):
-        named = _named_tensors(content)
-        published = getattr(network, "published", None)
-        if _without_counters(named) == _without_counters(expected):  # perhaps of a part that is called like a wrapper
-            given = named
-        elif published is not None:
-            given = published.translate(state) or state
+    given = stored.weights
+    published = getattr(network, "published", None)
+    if _without_counters(stored.named) == _without_counters(
+        expected
+    ):  # perhaps of a part that is called like a wrapper
+        given = stored.named
+    elif not stored.is_own and published is not None:
+        given = published.translate(given) or given
     if problem := _misfits(given, expected):
-        holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
-        raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
+        holds = _other(network, stored.weights, given) if isinstance(network, FewShotModel) else ""
+        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
     network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
 
 

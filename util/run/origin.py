@@ -1,60 +1,53 @@
-"""Digests of the data of a training or a test, and the names of those in which two trainings, or two tests, differ.
-
-An entry that one of them lacks is not known, and neither equal nor different.
-"""
+"""What decides a training or a test and is no setting: digests of its data, its code and its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 SHOWN = 8  # digits of a digest in messages
-OTHER = {  # facts, and what is said where they differ
-    "schedule": "other epochs, batch, processes or list",
-    "list": "another list",
-    "whole_list": "another whole list",
-    "content": "other photos or masks",
-    "whole_content": "other photos or masks in the whole list",
-    "text": "other text vectors",
-    "code": "other code of the method",
-    "start": "other initial weights",
-    "weights": "other weights",
-}
-OF_CHECKPOINTS = {
-    "schedule": "schedule",
-    "data": "list",
-    "content": "content",
-    "text": "text",
-    "start": "start",
-    "code": "code",
-}
-OF_RESULTS = ("list", "whole_list", "content", "whole_content", "weights")
+
+
+def _fact(differs: str) -> Any:
+    """Return the field of a fact; ``differs``: what is said where two know it, and it is not equal."""
+    return field(default=None, metadata={"differs": differs})
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The facts that are known, by their names in ``OTHER``."""
+    """Facts by their names in checkpoints and results; None: not known, and neither equal nor different."""
 
-    facts: Mapping[str, Any]
+    schedule: dict[str, int] | None = _fact("other epochs, batch, processes or list")
+    list: str | None = _fact("another list")
+    whole_list: str | None = _fact("another whole list")
+    content: str | None = _fact("other photos or masks")
+    whole_content: str | None = _fact("other photos or masks in the whole list")
+    text: str | None = _fact("other text vectors")
+    code: dict[str, str] | None = _fact("other code of the method")
+    initial: str | None = _fact("other initial weights")
+    weights: str | None = _fact("other weights")
 
     @classmethod
-    def of_training(cls, content: Mapping[str, Any]) -> Origin:
-        """Return that of a training, by the entries of its checkpoint, or those that it would write."""
-        return cls({name: content[key] for key, name in OF_CHECKPOINTS.items() if key in content})
+    def of(cls, entries: Mapping[str, Any]) -> Origin:
+        """Return that of a checkpoint or a result by its entries, or of those that it would have today."""
+        return cls(**{fact.name: entries.get(fact.name) or None for fact in fields(cls)})
 
-    @classmethod
-    def of_test(cls, result: Mapping[str, Any]) -> Origin:
-        """Return that of a test, by its result, or what is known of it."""
-        return cls({name: result[name] for name in OF_RESULTS if result.get(name) is not None})
+    def known(self) -> dict[str, Any]:
+        """Return the facts that are known by their names."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
-    def differences(self, other: Origin, among: Iterable[str] = OTHER) -> list[str]:
-        """Return in words which facts, of some or all, are known of both and not equal."""
-        shared = [name for name in among if name in self.facts and name in other.facts]
-        return [OTHER[name] for name in shared if self.facts[name] != other.facts[name]]
+    def differences(self, other: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
+        """Return in words which facts are known of both and not equal, but for some that do not count here."""
+        said = []
+        for fact in fields(self):
+            ours, theirs = getattr(self, fact.name), getattr(other, fact.name)
+            if fact.name not in skip and None not in (ours, theirs) and ours != theirs:
+                said.append(fact.metadata["differs"])
+        return said
 
 
 def one_of_each(origins: Iterable[Origin], fact: str) -> list[str]:
     """Return the values of a fact that some origins have, each once and short, as far as they are known."""
-    values = dict.fromkeys(str(origin.facts[fact])[:SHOWN] for origin in origins if fact in origin.facts)
-    return list(values)
+    values = filter(None, (getattr(origin, fact) for origin in origins))
+    return list(dict.fromkeys(value[:SHOWN] for value in values))

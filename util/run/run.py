@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.decides import Decides
 from model.registry import class_of
 from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
 from util.config.read import read_config, to_dict
-from util.config.settings import Config, StageSettings
+from util.config.same import Differences, differences, in_words
+from util.config.settings import Config
 from util.config.tree import find, override
 from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.context import RunContext, make_run_context, with_data
-from util.run.origin import OTHER, Origin
+from util.run.origin import Origin
 
 log = logging.getLogger("symnet")
 METRICS = "metrics.json"
@@ -30,17 +33,7 @@ FOREIGN = "foreign"
 ALLOW = "--allow-changes"
 # Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
 OPTIONS, RUN = "options", "run"
-OF_TESTS = ("test", "protocols")  # sections
 PRECISION = "run.precision"
-# Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
-HARMLESS = (
-    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile"),
-    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text"),
-    *("data.images", "data.masks", "data.image_suffix", "data.train_list"),
-    *("data.validation_list", "imports"),
-    *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
-)
-OF_STAGE = {field.name for field in fields(StageSettings) if field.metadata.get("harmless")}
 
 
 @dataclass(frozen=True)
@@ -74,8 +67,8 @@ class StageFolder:
         """The overrides that its training was begun, or last continued, with."""
         return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
 
-    def newest(self) -> dict[str, Any]:
-        """Return the content of the last checkpoint, else of the one before; UserError if neither can be read."""
+    def newest(self) -> Checkpoint:
+        """Return the last checkpoint, else of the one before; UserError if neither can be read."""
         try:
             return checkpoint.read(self.path / LAST)
         except UserError as error:
@@ -204,15 +197,15 @@ class Run:
 
     def _settings_of(self, source: Path, takes_data: bool) -> dict[str, Any]:
         """Return the settings of model, and of data, of a checkpoint that differ from the run's and may be taken."""
-        sections = ("data", "model") if takes_data else ("model",)
-        refused = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # if they differ
-        merged = to_dict(self.config)
+        sections = ("data.", "model.") if takes_data else ("model.",)
+        now = to_dict(self.config)
+        stored = checkpoint.read(source)
+        of_training = self.training_differences(stored)
+        of_others = differences(stored.config or {}, now, Decides.IDENTITY)
         settings = {}
-        for key, (trained, _) in self.training_differences(checkpoint.read(source)).items():
-            section, _, name = key.partition(".")
-            is_known = find(merged, key, ...) is not ...
-            if section in sections and name not in refused and is_known:
-                settings[key] = trained
+        for key, (theirs, _) in of_training.items():
+            if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
+                settings[key] = theirs
         return settings
 
     def _with(self, options: list[str], place: Path) -> Run:
@@ -225,118 +218,75 @@ class Run:
             print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.source, [*kept, *self.config.given]))
 
-    def training_differences(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
-        differences: dict[str, tuple[Any, Any]] = {}
-        for training in checkpoint.training_of(content):
+    def training_differences(self, stored: Checkpoint) -> Differences:
+        """Return what ``differing`` does of every stage of a checkpoint's weights."""
+        found: Differences = {}
+        for training in stored.facts.training:
             stage = training["stage"]
-            before = {**content["config"], f"{stage}_stage": training["settings"]}
-            differences |= self.differing(before, stage)
-        return differences
+            found |= self.differing({**(stored.config or {}), f"{stage}_stage": training["settings"]}, stage)
+        return found
 
-    def shared(self, content: dict[str, Any]) -> list[str]:
+    def shared(self, stored: Checkpoint) -> list[str]:
         """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
-        if content["stage"] != "base":
+        if stored.config is None or stored.stage != "base":
             return []
-        differences = self.differing(content["config"], "meta")
-        return as_texts({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
+        found = self.differing(stored.config, "meta")
+        return in_words({key: pair for key, pair in found.items() if key.startswith(("data.", "run."))})
 
-    def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
-        """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
+    def differing(self, before: dict[str, Any], stage: str) -> Differences:
+        """Return the settings that decide a stage's weights and differ from those of a training.
 
         A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
-        runs. ``before``: the merged config of the training, as its checkpoints hold it.
+        runs.
         """
-        of_others = ("data", "model", "run") if stage == "base" else ("data.shot", "data.rare_classes", PRECISION)
-        return _differing(before, to_dict(self.config), stage, (*HARMLESS, *of_others))
+        skip = ("base_stage", "data.shot", "data.rare_classes", PRECISION)
+        if stage == "base":
+            skip = ("meta_stage", "data.", "model.", "run.")
+        return differences(before, to_dict(self.config), Decides.WEIGHTS, skip)
 
 
-def as_texts(differing: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Return each of differing settings as a text, such as ``meta_stage.epochs = 1, now 100``."""
-    return [f"{key} = {old}, now {new}" for key, (old, new) in differing.items()]
-
-
-def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
+def check_continues(stored: Checkpoint, state: dict[str, Any], allow_changes: bool) -> None:
     """Refuse a checkpoint that this training does not continue.
 
     Args:
-        content: of the checkpoint.
+        stored: the checkpoint.
         state: the entries of this run's checkpoints beside weights and progress.
-        path: of the checkpoint, for messages.
-        allow_changes: whether settings and precision may be others.
+        allow_changes: whether settings, precision and the method's code may be others.
 
     Raises:
         UserError: it is of another length, batch, list or photos, of other settings or another precision, or no
             training.
     """
-    if not checkpoint.is_own(content):
+    path = stored.path
+    if not stored.is_own:
         raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
-    if "content" not in content:  # of a version that compared sizes
-        log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
-    origin = Origin.of_training(content)
-    among = [fact for fact in OTHER if not (fact == "code" and allow_changes)]
-    if other := origin.differences(Origin.of_training(state), among):
+    if other := stored.facts.origin.differences(Origin.of(state), skip=("code",) * allow_changes):
         fix = "restore them, or start again with --overwrite"
         raise UserError(f"{path}: was trained with {', '.join(other)} than those of today; {fix}")
-    differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
-    if not differences or allow_changes:
+    other_stage = "meta_stage" if state["stage"] == "base" else "base_stage"
+    found = differences(_as_computed(stored.entries), _as_computed(state), Decides.WEIGHTS, (other_stage,))
+    if not found or allow_changes:
         return
-    shown, others = as_texts(differences)[:5], len(differences) - 5
+    shown, others = in_words(found)[:5], len(found) - 5
     if others > 0:
         shown.append(f"and {others} more")
     changed = f"settings that decide the result were changed since ({'; '.join(shown)})"
     undo = "undo the change"
-    if [*differences] == [PRECISION]:  # perhaps another machine, not another setting
-        undo = f"go on as begun by --set {PRECISION}={differences[PRECISION][0]}"
+    if [*found] == [PRECISION]:  # perhaps another machine, not another setting
+        undo = f"go on as begun by --set {PRECISION}={found[PRECISION][0]}"
     raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
 
 
 def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
     config = content["config"]
-    run = {key: value for key, value in config.get("run", {}).items() if key != "precision"}
-    precision = checkpoint.precision_of(content)
-    if precision is not None:
-        run["precision"] = precision
-    return {**config, "run": run}
-
-
-def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the keys in which two configs differ, as ``section.key``."""
-    keys = []
-    for key in {**before, **now}:
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            keys += changed_settings(old, new, f"{prefix}{key}.")
-        elif old != new:
-            keys.append(f"{prefix}{key}")
-    return keys
-
-
-def _differing(
-    before: dict[str, Any], now: dict[str, Any], stage: str, harmless: tuple[str, ...]
-) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that decide the weights at a stage's end and differ; one that ``before`` lacks does not."""
-    differences: dict[str, tuple[Any, Any]] = {}
-    for key in changed_settings(before, now):
-        new = find(now, key)
-        if _decides(key, stage, harmless) and find(before, key, new) != new:
-            differences[key] = find(before, key), new
-    return differences
-
-
-def _decides(key: str, stage: str, harmless: tuple[str, ...]) -> bool:
-    """Return whether a setting decides the weights at a stage's end."""
-    section, _, name = key.partition(".")
-    if section.endswith("_stage"):
-        return section == f"{stage}_stage" and name not in OF_STAGE
-    return not any(key == end or key.startswith(f"{end}.") for end in harmless)
+    return {**config, "run": {**config["run"], "precision": content["precision"]}}
 
 
 def _training_options(folder: Path) -> dict[str, str]:
     """Return the options that the training in a folder was begun with, by their keys, but for those of tests."""
     options = {_key(text): text for text in StageFolder(folder).options}
-    return {key: text for key, text in options.items() if key.partition(".")[0] not in OF_TESTS}
+    return {key: text for key, text in options.items() if not key.startswith(("test.", "protocols."))}
 
 
 def _key(override: str) -> str:

@@ -1,7 +1,7 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +9,29 @@ from torch import Tensor, nn
 
 from model.code import changed_code, code_of
 from model.contract import FewShotModel, Trainable
+from model.decides import Decides
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
-from util.config.read import from_checkpoint, to_dict
-from util.config.settings import Config
+from util.config.read import to_dict
+from util.config.same import differences, in_words
+from util.config.settings import Config, DataSettings
 from util.files import project_path
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
+from util.files.typecheck import convert
 from util.run import checkpoint
 from util.run import run as runs
-from util.run.checkpoint import FOLD
+from util.run.checkpoint import Checkpoint, Facts
 from util.run.context import RunContext
 from util.run.data import listed_for_training
 from util.run.device import gpu_count
 from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
 from util.run.network import build_model
 from util.run.origin import Origin
-from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, as_texts
+from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,16 @@ class Weights:
     note: str  # a line for the log, such as the tensors of the encoder that stayed random
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     encoder_data: str | None  # the data that those weights were trained on, where it is known
-    training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
+    training: list[dict[str, Any]] = field(default_factory=list)  # of each stage
     photos: frozenset[str] | None = None  # digests of those that it was trained on; None: not known
     training_differences: list[str] = field(default_factory=list)  # what the training had otherwise, in words
+    fold_differs: bool = False  # whether it was trained on another fold
 
 
 def init_network(
     run: Run, stage: str, resume: bool, base: str | Path | None = None
-) -> tuple[FewShotModel, str, dict[str, Any]]:
-    """Return the model as a run's stage starts from it, a line for the log, and the content of the base stage's file.
+) -> tuple[FewShotModel, str, Checkpoint | None]:
+    """Return the model as a run's stage starts from it, a line for the log, and the base stage's checkpoint, if any.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
     base stage's checkpoint.
@@ -69,19 +73,18 @@ def init_network(
     context = run.context
     network = build_model(run.config, context.text_width)
     if resume:
-        return network, "", {}
+        return network, "", None
     if stage == "base" or not context.model_class.has_base_stage():
-        return network, fill_encoder(run.config, network), {}
+        return network, fill_encoder(run.config, network), None
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
-    content = load_checkpoint(context, network, "base", start)
-    is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()
-    refusal = trained_otherwise(run, "base", start.parent, content) if is_checked else ""
-    if refusal:
+    stored = checkpoint.read(start)
+    load_checkpoint(context, network, "base", stored)
+    if base is None and is_first_of_machine() and (refusal := cannot_take(run, "base", stored)):
         raise UserError(refusal)
-    return network, f"base stage: {start}", content
+    return network, f"base stage: {start}", stored
 
 
 def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
@@ -100,68 +103,68 @@ def start_problem(run: Run, base: str) -> str:
     context = RunContext(config, Fold.of(config.data), class_of(config.model), vectors=None)  # which it does not load
     try:
         _check_start(run, "meta", base)
-        load_checkpoint(context, build_model(config, text_width=1), "base", base)
+        load_checkpoint(context, build_model(config, text_width=1), "base", checkpoint.read(base))
     except UserError as error:
         return str(error)
     return ""
 
 
-def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
+def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
     """Return in words why a run does not take a training of a stage that is there; '' if it does.
 
-    It was trained with other settings; if it is finished, also on another list or other photos, with other text vectors
-    or from other initial weights, as far as today's are here to compare. A training that continues is asked for these
-    by ``check_continues``. A base stage with other settings of data and run, which runs share, has a list of its own.
+    It was trained with other settings; if it is finished, also with other data, code or initial weights than are here
+    today. A training that continues is asked for these by ``check_continues``.
 
     Args:
         run: that might take it.
         stage: base or meta.
-        folder: of the training.
-        content: of its checkpoint.
+        stored: its checkpoint.
         finished: whether the training is.
     """
-    differences = as_texts(run.differing(content["config"], stage))
+    if stored.config is None:
+        return ""
+    found = in_words(run.differing(stored.config, stage))
     if finished:
-        today = Origin.of_training(_entries_of_today(run, stage, content))
-        differences += [f"{other} than today's" for other in Origin.of_training(content).differences(today)]
-    if not differences:
+        skip = ("list", "content") if run.shared(stored) else ()
+        other = stored.facts.origin.differences(origin_today(run, stage), skip)
+        found += [f"{fact} than today's" for fact in other]
+    if not found:
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
     fix = f"undo the change, train it again with --overwrite, or {last}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
-    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {fix}"
+    return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
 
 
-def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Return entries of a checkpoint as a training of today would write them, as far as what they need is here."""
-    now: dict[str, Any] = {}
-    if not run.shared(content):
-        with suppress(UserError):
-            images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
-            now |= {"data": images.digest, "content": images.files_digest}
-    if stage == "meta":
-        with suppress(UserError):
-            now["text"] = run.context.text_digest
-        now["code"] = code_of(run.context.model_class)
-    if content.get("start"):
-        with suppress(UserError):
-            starts_from_base = stage == "meta" and run.context.model_class.has_base_stage()
-            base = run.folder("base") / BEST if starts_from_base else None
-            network, _, _ = init_network(run, stage, resume=False, base=base)
-            now["start"] = digest_of_start(network, stage)
-    return now
+def origin_today(run: Run, stage: str) -> Origin:
+    """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
+    now = Origin()
+    with suppress(UserError):
+        images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
+        now = replace(now, list=images.digest, content=images.files_digest)
+    with suppress(UserError):
+        now = replace(now, initial=initial_digest(run, stage))
+    if stage == "base":  # whose code, and text, are not those of one method
+        return now
+    with suppress(UserError):
+        now = replace(now, text=run.context.text_digest)
+    return replace(now, code=code_of(class_of(run.config.model)))
 
 
-def digest_of_start(network: FewShotModel, stage: str) -> str | None:
-    """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
-    has_base = stage == "meta" and network.has_base_stage()
-    encoder = network.settings.encoder
-    if not has_base and (encoder is None or encoder.weights is None or encoder.weights in SOURCES):
+def initial_digest(run: Run, stage: str) -> str | None:
+    """Return the digest of the tensors that a stage's training starts from; None: random, or of a known release.
+
+    UserError: their file is missing or damaged.
+    """
+    encoder = run.config.model.encoder
+    if stage == "meta" and class_of(run.config.model).has_base_stage():
+        path: str | Path = run.folder("base") / BEST
+    elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
         return None
-    prefixes = ("encoder.", "base_learner.") if has_base else "encoder."
-    loaded = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(prefixes)}
-    return checkpoint.digest_of(loaded)
+    else:
+        path = encoder.weights
+    return checkpoint.digest_of(checkpoint.read(path).weights)
 
 
 def cannot_train(config: Config) -> str:
@@ -229,14 +232,13 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
     """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
     if not path.exists():
         raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
-    content = checkpoint.read(path)
-    if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
-        trained = content["config"]["data"]
-        now = to_dict(config)["data"]
-        other = [f"{key} = {trained.get(key)}, now {now[key]}" for key in FOLD if trained.get(key) != now[key]]
-        if trained.get("name") == now["name"] and other:
-            raise UserError(f"{path}: this encoder was trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
-    return checkpoint.weights_of(content)
+    stored = checkpoint.read(path)
+    if stored.config is not None and not config.test.allow_fold_mismatch:
+        found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
+        if found and "data.name" not in found:
+            other = ", ".join(in_words(found))
+            raise UserError(f"{path}: this encoder was trained with {other}; {checkpoint.FOLD_HINT}")
+    return stored.weights
 
 
 def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
@@ -256,29 +258,33 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     run = Run(config)
     source = run.weights
     _check_source(run, source)
-    content = checkpoint.read(source) if isinstance(source, Path) else {}
-    trained = content["config"] if checkpoint.is_own(content) else None
-    other_classes = None if config.test.trained_on is None else _trained_classes(trained, str(source))
-    network = build_model(config, context.text_width, side, other_classes)
-    note = _fill(context, network, source, content)
-    differences = []
-    if trained is not None:
-        differences = _differences_of_training(run, content, Path(source).parent)
-    if differences:
-        note = f"the training had other settings: {'; '.join(differences)}"
+    stored = checkpoint.read(source) if isinstance(source, Path) else None
+    trained = None if stored is None else stored.config
+    base_classes = None if config.test.trained_on is None else _trained_classes(trained)
+    network = build_model(config, context.text_width, side, base_classes)
+    other: list[str] = []
+    if stored is None:
+        note = fill_encoder(config, network)
+        facts = Facts(photos=frozenset())
+    else:
+        load_checkpoint(context, network, "meta", stored)
+        other = _differences_of_training(run, stored)
+        note = _note(stored, config, other)
+        facts = stored.facts
     parameters = list(network.parameters())
-    learnt = [parameter for parameter in parameters if parameter.requires_grad] if content else []
+    learnt = [parameter for parameter in parameters if parameter.requires_grad] if stored else []
     return network, Weights(
         source=str(source),
-        trained_with=None if trained is None else _trained_with(content),
+        trained_with=_trained_with(trained, facts),
         digest=checkpoint.digest_of(network.state_dict()),
         parameters=(_size(parameters), _size(learnt)),
         note=note,
         encoder_licence=encoder_licence(config.model.encoder, network),
         encoder_data=_encoder_data(network, trained),
-        training=checkpoint.training_of(content),
-        photos=checkpoint.photos_of(content) if content else frozenset(),
-        training_differences=differences,
+        training=facts.training,
+        photos=facts.photos,
+        training_differences=other,
+        fold_differs=_of_other_fold(trained, config),
     )
 
 
@@ -296,28 +302,29 @@ def _check_source(run: Run, source: Path | str) -> None:
         raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
-def _trained_classes(trained: dict[str, Any] | None, source: str) -> int | None:
+def _of_other_fold(trained: dict[str, Any] | None, config: Config) -> bool:
+    """Return whether a training, if it is known, was on another fold than a config's."""
+    found = differences(trained or {}, to_dict(config), Decides.IDENTITY)
+    return any(key.startswith(checkpoint.FOLD) for key in found)
+
+
+def _trained_classes(trained: dict[str, Any] | None) -> int | None:
     """Return the number of base classes that weights learnt from, None if their training is not known."""
-    if trained is None:
-        return None
-    return len(Fold.of(from_checkpoint(trained, source).data).base)
+    return None if trained is None else len(Fold.of(convert(DataSettings, trained["data"], "data")).base)
 
 
-def _fill(context: RunContext, network: FewShotModel, source: Path | str, content: dict[str, Any]) -> str:
-    """Fill a network with what a test scores; return a line for the log; errors as ``load_weights``."""
-    if isinstance(source, str):
-        return fill_encoder(context.config, network)
-    load_checkpoint(context, network, "meta", source, content)
-    if not checkpoint.is_own(content):
-        return ""
-    changed = runs.changed_settings(content["config"]["model"], to_dict(context.config)["model"])
+def _note(stored: Checkpoint, config: Config, other: list[str]) -> str:
+    """Return a line for the log on what the training of weights had otherwise; '' if nothing, or it is not known."""
+    if other:
+        return f"the training had other settings: {'; '.join(other)}"
+    trained = {"model": (stored.config or {}).get("model", {})}
+    changed = differences(trained, to_dict(config), Decides.SCORES)
     return f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
 
 
-def _trained_with(content: dict[str, Any]) -> dict[str, Any]:
-    """Return data settings, model and precision of the training of one of our checkpoints."""
-    trained = content["config"]
-    return {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
+def _trained_with(trained: dict[str, Any] | None, facts: Facts) -> dict[str, Any] | None:
+    """Return data settings, model and precision of a training; None: it is not known."""
+    return trained and {**trained["data"], "model": trained["model"], "precision": facts.precision}
 
 
 def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
@@ -333,48 +340,41 @@ def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str 
     return pretraining_of(start.weights, encoder, start.pretraining)
 
 
-def _differences_of_training(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
+def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
     is_foreign = run.weights_origin == runs.FOREIGN
-    differing = run.training_differences(content)
+    differing = run.training_differences(stored)
     if is_foreign:  # another training has other settings; that it was of another method is said
         differing = {key: values for key, values in differing.items() if key == "model.name"}
-    differences = as_texts(differing)
-    if content.get("stage") == "meta" and "model.name" not in differing:
-        changed = changed_code(content.get("code", {}), code_of(run.context.model_class))
-        differences += [f"other code of {name}" for name in changed]
-    training = checkpoint.training_of(content)
-    if training and not content.get("finished") and not StageFolder(folder).finished:
-        step = training[-1]["step"]
-        steps = training[-1]["steps"]
-        if step != steps or not is_foreign:
-            differences.append(f"not finished (step {step} of {steps})")
-    return differences
+    found = in_words(differing)
+    if "model.name" not in differing:
+        changed = changed_code(stored.facts.origin.code, code_of(run.context.model_class))
+        found += [f"other code of {name}" for name in changed]
+    if stored.is_own and not stored.facts.finished and not StageFolder(stored.path.parent).finished:
+        last = stored.facts.training[-1]
+        if last["step"] != last["steps"] or not is_foreign:
+            found.append(f"not finished (step {last['step']} of {last['steps']})")
+    return found
 
 
-def load_checkpoint(
-    context: RunContext, network: FewShotModel, stage: str, path: str | Path, content: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Fill a model or its base stage's parts from a checkpoint; return the file's content.
+def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stored: Checkpoint) -> None:
+    """Fill a model or its base stage's parts from a checkpoint.
 
     Args:
         context: of the run.
         network: that is filled.
         stage: meta, for the whole model, or base.
-        path: of the checkpoint.
-        content: of the file, if it has been read.
+        stored: the checkpoint.
 
     Raises:
-        UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
+        UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    content = content or checkpoint.read(path)
-    checkpoint.check_identity(content, context.config, stage, str(path))
-    texts = Origin.of_training({"text": context.text_digest})
-    if stage == "meta" and (other := Origin.of_training(content).differences(texts)):
-        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}; set those")
+    checkpoint.check_fits(stored, context.config, stage)
+    if stage == "meta" and stored.facts.origin.differences(Origin(text=context.text_digest)):
+        asked = f"data.text = {context.config.data.text}"
+        raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
     target = network if stage == "meta" else network.base_stage()
-    checkpoint.load_state(target, content, str(path))
+    checkpoint.load_state(target, stored)
     if stage == "base":
         network.requires_grad_(True)
         network.freeze()
-    return content

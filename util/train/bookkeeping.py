@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from model.decides import Decides
 from util.cli import STOPS
+from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
@@ -24,7 +26,7 @@ from util.run import checkpoint
 from util.run.folder import RunFolder
 from util.run.network import PreparedNetwork
 from util.run.processes import ProcessGroup
-from util.run.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, changed_settings, check_continues
+from util.run.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
 from util.train.curves import Curves
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
@@ -211,7 +213,7 @@ def finish(training: Training) -> None:
             (training.folder.path / PREVIOUS).unlink(missing_ok=True)
     best = training.folder.path / BEST
     if training.world.is_main and best.exists():  # so that copies of it say so, too
-        checkpoint.save(best, {**checkpoint.read(best), "finished": True})
+        checkpoint.save(best, {**checkpoint.read(best).entries, "finished": True})
     write_metrics(training, finished=True)
 
 
@@ -254,12 +256,13 @@ def resume(training: Training, allow_changes: bool) -> None:
 
     UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
-    path = training.folder.path / LAST
-    content = StageFolder(training.folder.path).newest()
-    check_continues(content, training.state, path, allow_changes)
-    if changed := changed_settings(content["config"], training.state["config"]):
+    stored = StageFolder(training.folder.path).newest()
+    check_continues(stored, training.state, allow_changes)
+    path = stored.path
+    content = stored.entries
+    if changed := differences(content["config"], training.state["config"], Decides.NOTHING):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    checkpoint.load_state(training.prepared.network, {**content, "ema": {}}, str(path))
+    checkpoint.load_state(training.prepared.network, replace(stored, weights=content["weights"]))
     try:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])
@@ -269,7 +272,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         fix = "undo the changed settings, or start again with --overwrite"
         raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
-    training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("start", "photos")}}
+    training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
     training.progress = Progress(**content["progress"])
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
 

@@ -18,7 +18,7 @@ from util.config.settings import Config
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.run import checkpoint
-from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
+from util.run.checkpoint import Checkpoint, Facts, Stored, checkpoint_bytes, free_bytes
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.device import (
     compute_in_fixed_order,
@@ -32,7 +32,7 @@ from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup, as_user_error, join
 from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import digest_of_start, encoder_licence, init_network, start_problem
+from util.run.weights import encoder_licence, init_network, initial_digest, start_problem
 from util.train import bookkeeping
 from util.train.bookkeeping import Training, Validate, Watch
 from util.train.curves import Curves
@@ -180,7 +180,7 @@ class Start:
 
     network: Trainable  # the base stage's part of a model, or the model
     digest: str | None  # of the files that filled it, where they are known
-    base: dict[str, Any]  # the content of the base stage's checkpoint; empty: there is none
+    base: Checkpoint | None  # of the base stage; None: there is none
     notes: list[str]  # lines of the log
     data: StageData
 
@@ -190,8 +190,8 @@ def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
 
     ``base``: a base stage's checkpoint, in place of the run's own.
     """
-    model, note, content = init_network(run, task.stage, task.continues, base)  # fails before photos are read
-    digest = None if base or task.continues else digest_of_start(model, task.stage)
+    model, note, stored = init_network(run, task.stage, task.continues, base)  # fails before photos are read
+    digest = None if base or task.continues else initial_digest(run, task.stage)
     if task.stage == "base":
         network: Trainable = model.base_stage()
         data = base_stage_data(run.context, task.settings, world)
@@ -199,7 +199,7 @@ def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
         network = model
         data = meta_stage_data(run.context, world)
     notes = [note, run.context.text_note]
-    return Start(network, digest, content, notes, data)
+    return Start(network, digest, stored, notes, data)
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> Training:
@@ -218,7 +218,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
     state["schedule"] = asdict(schedule)
     state["precision"] = precision
     if not task.continues:  # else the checkpoint knows
-        state["start"] = start.digest
+        state["initial"] = start.digest
     discard = None if task.continues else partial(_discard_tests, run, task.stage)
     folder = RunFolder(task.folder, world.is_main, fresh=task.discards, at_start=discard)
     return Training(
@@ -275,16 +275,16 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Star
 def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
     images = start.data.images
-    photos_of_start = checkpoint.photos_of(start.base) if start.base else frozenset()
-    photos = None if photos_of_start is None else checkpoint.photos_text(images.photos | photos_of_start)
+    before = Facts(photos=frozenset()) if start.base is None else start.base.facts
+    photos = None if before.photos is None else checkpoint.photos_text(images.photos | before.photos)
     return {
         "licence": encoder_licence(run.config.model.encoder, start.network),
         "stage": stage,
         "config": to_dict(run.config),
-        "data": images.digest,
+        "list": images.digest,
         "content": images.files_digest,
         "photos": photos,
-        "base": checkpoint.training_of(start.base),
+        "base": before.training,
         "text": run.context.text_digest,
         "code": code_of(type(start.network)),
     }

@@ -7,7 +7,7 @@ from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.run import BEST, Run, StageFolder
-from util.run.weights import trained_otherwise
+from util.run.weights import cannot_take
 from util.train.optim import least_batch
 
 NOT_BEGUN = "not begun"
@@ -82,15 +82,15 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
     if not finished and not files.begun:
         return task
     try:
-        content = checkpoint.read(files.path / BEST) if finished else files.newest()
-        facts = checkpoint.training_of(content)[-1]
+        stored = checkpoint.read(files.path / BEST) if finished else files.newest()
+        facts = stored.facts.training[-1]
         state = f"step {facts['step']} of {facts['steps']}"
         left = 1 - facts["step"] / facts["steps"]
         if finished:
             stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-            state = ", ".join(["finished", *stated, *run.shared(content)])
+            state = ", ".join(["finished", *stated, *run.shared(stored)])
             left = 0.0
-        refusal = trained_otherwise(run, task.stage, files.path, content, finished)
+        refusal = cannot_take(run, task.stage, stored, finished)
         return replace(task, state=state, left=left, refusal=refusal)
     except UserError as error:
         problem = str(error)

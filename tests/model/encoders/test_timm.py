@@ -129,7 +129,7 @@ def test_a_local_file_of_timm_fills_all_of_the_encoder(backbone: str, tmp_path: 
     for name, write in (("x.pth", torch.save), ("x.safetensors", save_file)):
         encoder = encoder_of(backbone)
         write(state, tmp_path / name)
-        assert load_encoder(encoder, checkpoint.read(tmp_path / name), partial=False) == []
+        assert load_encoder(encoder, checkpoint.read(tmp_path / name).weights, partial=False) == []
         assert all(torch.equal(v, state[k]) for k, v in encoder.net.state_dict().items())
 
 

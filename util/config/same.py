@@ -1,0 +1,75 @@
+"""One question: do two configs differ in what decides a thing? What a setting decides stands beside it (``Decides``).
+
+Configs are plain data, merged, as checkpoints and results hold them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, cast, get_args, get_origin
+
+from model.decides import Decides
+from model.parts.with_encoder import WithEncoderSettings
+from model.registry import models
+from util.config.settings import Config
+from util.files.typecheck import hints_of
+
+Differences = dict[str, tuple[Any, Any]]  # key, as ``section.key`` -> (theirs, ours)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], what: Decides, skip: tuple[str, ...] = ()) -> Differences:
+    """Return the settings that decide a thing, or more, and differ; one that ``before`` lacks does not.
+
+    ``skip``: beginnings of keys that do not count here.
+    """
+    return dict(_changed(deciding(before, what, skip), deciding(now, what, skip)))
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for name, theirs in before.items():
+        ours = now.get(name)
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            yield from _changed(theirs, ours, f"{prefix}{name}.")
+        elif theirs != ours:
+            yield f"{prefix}{name}", (theirs, ours)
+
+
+def in_words(found: Differences) -> list[str]:
+    """Return each of some differences as a text, such as ``meta_stage.epochs = 1, now 100``."""
+    return [f"{key} = {theirs}, now {ours}" for key, (theirs, ours) in found.items()]
+
+
+def deciding(config: dict[str, Any], what: Decides, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the settings of a config that decide a thing, or more."""
+    return _deciding(config, Config, usual=Decides.WEIGHTS, what=what, skip=skip)
+
+
+def _deciding(
+    section: dict[str, Any], kind: Any, *, usual: Decides, what: Decides, skip: tuple[str, ...], prefix: str = ""
+) -> dict[str, Any]:
+    """Return the same of a section of a type; ``usual``: what a setting of it decides that states nothing."""
+    stated = {field.name: field.metadata.get("decides") for field in fields(kind)} if is_dataclass(kind) else {}
+    out = {}
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        decides = stated.get(name)
+        decides = usual if decides is None else decides
+        if key.startswith(skip):
+            continue
+        if isinstance(value, dict):
+            below = _type_of(kind, name, value)
+            out[name] = _deciding(value, below, usual=decides, what=what, skip=skip, prefix=f"{key}.")
+        elif decides >= what:
+            out[name] = value
+    return out
+
+
+def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:
+    """Return the type of a section below one of a type; None: it is not known."""
+    if kind is Config and name == "model":
+        method = models().get(str(section.get("name")))
+        return WithEncoderSettings if method is None else method.Settings  # of a method from outside, perhaps
+    if get_origin(kind) is dict:  # of sections by the user's names
+        return get_args(kind)[1]
+    hint = hints_of(cast(type, kind)).get(name) if is_dataclass(kind) else None
+    kinds = [hint, *get_args(hint)]
+    return hint if get_origin(hint) is dict else next(filter(is_dataclass, kinds), None)
