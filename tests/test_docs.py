@@ -52,7 +52,17 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 DECLARED = re.compile(r"\(\s*\"(--[\w-]+)\"")  # by argparse or a name for its add_argument
 SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yaml|py|sh)(\w+)")
 # Options of check.sh, argparse, pip, Slurm and a published program.
-OTHERS = {"--quick", "--lowest", "--help", "--index-url", "--array", "--nodes", "--kill-on-bad-exit", "--eposide"}
+OTHERS = {
+    "--quick",
+    "--lowest",
+    "--help",
+    "--index-url",
+    "--array",
+    "--nodes",
+    "--kill-on-bad-exit",
+    "--eposide",
+    "--sync-tensorboard",
+}
 
 
 def _anchors(document: Path) -> set[str]:

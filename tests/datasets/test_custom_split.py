@@ -109,7 +109,7 @@ def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare,
     photo = tmp_path / "photos/5.png"
     photo.unlink()
     photo.symlink_to("gone.png")
-    assert_done(prepare(*words, "--skip-bad"), "5.png: this image cannot be read", "caf")
+    assert_done(prepare(*words, "--skip-bad"), "5.png: this photo cannot be read", "caf")
     assert len(lists_of(project)["all"]) == 22
 
 
