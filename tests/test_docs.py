@@ -312,7 +312,7 @@ def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 _check(command, monkeypatch)
 
 
-def test_one_version():
+def test_one_version_is_stated_everywhere():
     """``pyproject.toml``, ``CITATION.cff`` and the newest entry of ``CHANGELOG.md`` state the same version and date."""
     version = re.search(r'^version = "([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text(), re.M).group(1)
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
@@ -332,5 +332,5 @@ def test_readme_leads_to_every_document():
     assert documents - {index.name} <= linked
 
 
-def test_the_page_of_python_names_is_that_of_the_docstrings():
+def test_the_api_page_equals_the_docstrings():
     assert api_page.PAGE.read_text() == api_page.page()

@@ -118,7 +118,7 @@ def little_memory() -> None:
 
 
 @pytest.mark.process
-def test_no_memory_left(long, tmp_path: Path) -> None:
+def test_exhausted_memory_is_one_line(long, tmp_path: Path) -> None:
     path = long(data={"size": 1025}, meta_stage=STAGE | {"epoch_length": 8, "batch": 8})
     (line,) = errors(spawned.run("train.py", path, before=little_memory, check=2))
     assert line.startswith("error: out of memory (") and "lower meta_stage.batch" in line
