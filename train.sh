@@ -8,7 +8,7 @@
 #   DATASET        such as pascal, coco, mini
 #   GPUS           how many of this machine, a process each; 0 is the CPU
 #   text vectors   a name, or a file
-#   checkpoint     of a base stage, in place of the run's own
+#   checkpoint     of a base stage, in place of the run's own; to continue a training write --resume
 #
 #   --stage STAGE        base or meta alone
 #   --resume             continue from the last checkpoint, with the options that the run was begun with
