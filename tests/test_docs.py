@@ -52,7 +52,17 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 DECLARED = re.compile(r"\(\s*\"(--[\w-]+)\"")  # by argparse or a name for its add_argument
 SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yaml|py|sh)(\w+)")
 # Options of check.sh, argparse, pip, Slurm and a published program.
-OTHERS = {"--quick", "--lowest", "--help", "--index-url", "--array", "--nodes", "--kill-on-bad-exit", "--eposide"}
+OTHERS = {
+    "--quick",
+    "--lowest",
+    "--help",
+    "--index-url",
+    "--array",
+    "--nodes",
+    "--kill-on-bad-exit",
+    "--eposide",
+    "--sync-tensorboard",
+}
 
 
 def _anchors(document: Path) -> set[str]:
@@ -302,7 +312,7 @@ def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 _check(command, monkeypatch)
 
 
-def test_one_version():
+def test_one_version_is_stated_everywhere():
     """``pyproject.toml``, ``CITATION.cff`` and the newest entry of ``CHANGELOG.md`` state the same version and date."""
     version = re.search(r'^version = "([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text(), re.M).group(1)
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
@@ -322,5 +332,5 @@ def test_readme_leads_to_every_document():
     assert documents - {index.name} <= linked
 
 
-def test_the_page_of_python_names_is_that_of_the_docstrings():
+def test_the_api_page_equals_the_docstrings():
     assert api_page.PAGE.read_text() == api_page.page()

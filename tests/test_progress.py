@@ -26,7 +26,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, interval: float, 
     return stream.getvalue().splitlines()
 
 
-def test_a_file_gets_the_last_state_of_a_short_loop_and_nothing_of_one_that_clears_its_bar(monkeypatch) -> None:
+def test_a_log_file_gets_a_bars_last_state_unless_the_bar_is_cleared(monkeypatch) -> None:
     (line,) = loop(monkeypatch, io.StringIO(), 3600, leave=True)
     assert line.startswith("images: 100%") and "30/30" in line and "\r" not in line
     assert loop(monkeypatch, io.StringIO(), 3600, leave=False) == []

@@ -100,7 +100,7 @@ OUTLINES_WITHOUT_AREA = [
 
 
 @pytest.mark.parametrize("shape", [*OUTLINES_WITHOUT_AREA, {"size": [H, W], "counts": [H * W]}])
-def test_what_has_no_area_covers_nothing(tmp_path: Path, shape: Any) -> None:
+def test_outlines_without_area_cover_nothing(tmp_path: Path, shape: Any) -> None:
     assert not _mask(_file(tmp_path, _mark(3, shape))).any()
 
 

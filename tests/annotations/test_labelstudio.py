@@ -62,7 +62,7 @@ def test_a_region_belongs_to_the_photo_that_it_names(tmp_path: Path, data: dict,
     assert int(support.read().label.sum()) == AREAS["cat"]
 
 
-def test_a_region_of_a_photo_that_its_task_lacks_is_refused(tmp_path: Path) -> None:
+def test_a_region_on_a_photo_outside_its_task_is_refused(tmp_path: Path) -> None:
     path = tasks(tmp_path, UPLOADED, {"result": [entry(CAT, "cat", to_name="other")]})
     assert "task 3: of its 2 photos, image, image2, none is 'other'" in refusal(path)
 
@@ -78,7 +78,7 @@ def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
     assert "JSON-MIN" in refusal(path)
 
 
-def test_masks_of_an_export_which_do_not_name_their_photos_are_refused(tmp_path: Path) -> None:
+def test_an_exports_masks_without_their_photos_names_are_refused(tmp_path: Path) -> None:
     photo(tmp_path / "photos/p0.jpg")
     mask = tmp_path / "masks/task-3-annotation-7-by-me@x.org-label-cat-0.png"
     mask.parent.mkdir()
@@ -147,7 +147,7 @@ def test_a_damaged_bitmask_is_refused(tmp_path: Path) -> None:
     assert "task 3: a mask is damaged" in refusal(path)
 
 
-def test_regions_without_a_label_and_of_other_tools_are_counted(tmp_path: Path, capsys) -> None:
+def test_unlabelled_regions_and_other_tools_regions_are_counted(tmp_path: Path, capsys) -> None:
     shape = entry(CAT, None, type="polygon")
     labels = entry(CAT, None, type="labels")  # the second entry of the same region
     labels["value"]["labels"] = ["cat"]

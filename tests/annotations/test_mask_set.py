@@ -203,7 +203,7 @@ REFUSED_NAMES = {
 
 
 @pytest.mark.parametrize("text", REFUSED_NAMES)
-def test_names_that_contradict_what_values_mean_are_refused(tmp_path: Path, text: str) -> None:
+def test_class_names_that_contradict_the_masks_values_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "names.txt").write_text(text)
     with pytest.raises(UserError) as caught:
         read_names(tmp_path / "names.txt")
@@ -283,7 +283,7 @@ def test_a_label_map_reads_reduced_palettes_by_their_colours(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("save", [Image.fromarray, whole(VOC)], ids=["grey", "palette"])
-def test_masks_of_255_beside_masks_of_class_ids_are_a_question(tmp_path: Path, save: Save) -> None:
+def test_masks_of_255_beside_class_ids_are_asked_about(tmp_path: Path, save: Save) -> None:
     masks = [save(ids((CAT, 1))), save(ids((CAT, 255)))]
     folder = write(tmp_path, masks, "cat")
     assert_refused(folder, "1 mask(s), such as p1.png, hold only 255")

@@ -109,7 +109,7 @@ BACK = "_background_"
         ([("cat", CAT), (BACK, (0, 0, WIDTH, HEIGHT))], CATS),  # no hole, but all of the photo
     ],
 )
-def test_labelmes_background_is_a_hole_in_what_lies_below(tmp_path: Path, shapes: list, expected: dict) -> None:
+def test_labelmes_background_cuts_a_hole_into_lower_shapes(tmp_path: Path, shapes: list, expected: dict) -> None:
     outlines = [shape(label, box) for label, box in shapes]
     assert areas(labelme_json(tmp_path, *outlines)) == expected
 
@@ -184,7 +184,7 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path, content: dict, said
         ("\n<!DOCTYPE html><html></html>", "a web page"),
     ],
 )
-def test_xml_and_what_stands_in_place_of_a_file_are_named(tmp_path: Path, content: str, said: str) -> None:
+def test_an_xml_file_and_a_pointer_file_are_named(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "a.json").write_text(content)
     assert f"a.json: is {said}" in refusal(tmp_path / "a.json")
 
@@ -200,7 +200,7 @@ def test_xml_and_what_stands_in_place_of_a_file_are_named(tmp_path: Path, conten
         ('path: "C:\\Users\\new\\pets"\nnames:\n- cat\n- "no"', {0: "cat", 1: "no"}),
     ],
 )
-def test_names_of_a_data_file_are_what_is_written(tmp_path: Path, text: str, names: dict[int, str]) -> None:
+def test_written_names_equal_the_data_files(tmp_path: Path, text: str, names: dict[int, str]) -> None:
     (tmp_path / "data.yaml").write_text(text)
     assert yolo.read_data_file(tmp_path / "data.yaml") == (names, tmp_path)
 

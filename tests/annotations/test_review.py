@@ -60,7 +60,7 @@ def test_a_verdict_is_on_the_mask_that_was_judged(results: Path, capsys) -> None
     assert "verdicts on masks that have changed since, which do not count: 1 (1 rejected)" in capsys.readouterr().err
 
 
-def test_verdicts_that_do_not_say_on_which_mask_they_are_count_and_are_counted(results: Path, capsys) -> None:
+def test_verdicts_without_their_masks_digest_are_taken_and_counted(results: Path, capsys) -> None:
     save(results, "a.png,cat,rejected", "b.png,cat,accepted")
     assert labelled(results) == "bc"
     assert "verdicts that do not say on which mask they are, which count: 2 (1 rejected)" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_of_several_files_the_one_that_was_saved_last_counts(results: Path) -> N
     assert labelled(results) == "ac"
 
 
-def test_of_several_files_that_do_not_say_when_they_were_saved_each_rejection_counts(results: Path, capsys) -> None:
+def test_rejections_of_all_undated_review_files_are_taken(results: Path, capsys) -> None:
     save(results, "a.png,cat,rejected", "b.png,cat,accepted")
     save(results, "a.png,cat,accepted", "b.png,cat,rejected", name="accepted (1).csv")
     assert labelled(results) == "c"

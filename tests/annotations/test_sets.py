@@ -144,7 +144,7 @@ def test_a_folder_of_xml_alone_is_named(tmp_path: Path) -> None:
     assert "annotations.xml: is XML of CVAT or PASCAL VOC, which cannot be read" in refusal(tmp_path)
 
 
-def test_masks_of_other_names_than_photos_are_named(tmp_path: Path) -> None:
+def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
     photo(tmp_path / "train" / PHOTO)
     index_mask(tmp_path / "train/a_mask.png", region(*BOXES.values()))
     assert "no mask has the name of a photo" in (line := refusal(tmp_path))
@@ -186,7 +186,7 @@ def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
     assert "the classes 'cat' and 'Cat' differ by upper and lower case alone" in refusal(folder)
 
 
-def test_a_category_of_no_object_may_have_the_name_of_another(tmp_path: Path) -> None:
+def test_an_unused_category_may_repeat_a_name(tmp_path: Path) -> None:
     photo(tmp_path / "p0.jpg")
     assert areas(coco_json(tmp_path, MARKS[0], names=("cat", "Cat"))) == {"cat": AREAS["cat"]}
     assert "the same id or name, 2 'cat ' and 'cat'" in refusal(coco_json(tmp_path, *MARKS, names=("cat", "cat ")))

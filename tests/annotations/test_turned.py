@@ -47,7 +47,7 @@ def test_outlines_beyond_the_stated_size_tell_its_form(tmp_path: Path, capsys, b
     assert "EXIF orientation" in capsys.readouterr().err
 
 
-def test_outlines_of_the_upright_photo_tell_the_form_of_all(tmp_path: Path) -> None:
+def test_one_unambiguous_outline_decides_whether_all_are_of_turned_photos(tmp_path: Path) -> None:
     path = turned(tmp_path, UPRIGHT, SQUARE)
     (_, dog), _ = read_examples([str(path)])
     assert dog.read().label[5:30, 5:30].all()

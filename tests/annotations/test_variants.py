@@ -69,7 +69,7 @@ def test_shapes_of_unknown_kinds_are_counted(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(("name", "unknown"), [("_background_", 0), ("__ignore__", 1440), ("void", 1440)])
-def test_names_of_background_and_of_the_unknown_are_no_classes(folder: Path, name: str, unknown: int) -> None:
+def test_the_names_of_background_and_unknown_are_no_classes(folder: Path, name: str, unknown: int) -> None:
     path = coco_json(folder, KNOWN, {"segmentation": [outline(DOG)]}, names=("cat", name))
     (support,), categories = read_examples([str(path)])
     assert categories == {1: "cat"}

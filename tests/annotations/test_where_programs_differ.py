@@ -138,6 +138,6 @@ ROWS: dict[str, tuple[Callable[[Path], Any], Any]] = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_this_side_of_a_row(tmp_path: Path, row: str) -> None:
+def test_our_side_of_each_row_of_where_programs_differ(tmp_path: Path, row: str) -> None:
     compute, expected = ROWS[row]
     assert compute(tmp_path) == pytest.approx(expected, abs=1e-3)

@@ -124,8 +124,10 @@ def test_pycocotools_reads_the_objects_of_cocos_json(
         assert isinstance(annotation["segmentation"], list) == polygons
 
 
-@pytest.mark.parametrize("kind", recognise.WRITERS)
-def test_what_is_written_is_read_again(photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in recognise.WRITERS if kind != "cutout"])  # for people alone
+def test_written_annotations_are_read_back(
+    photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path
+) -> None:
     out = str(tmp_path / "out")
     recognise.WRITERS[kind](tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
     recognised, _ = recognise.recognise(out)

@@ -1,4 +1,4 @@
-"""The commands of ``python -m benchmark`` on a small network: cases, numbers, JSON and mistakes."""
+"""The command ``python -m util.launch.benchmark`` on a small network: cases, numbers and mistakes."""
 
 import csv
 import sys
@@ -19,31 +19,21 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 @pytest.mark.benchmark
 @pytest.mark.process
-@pytest.mark.parametrize(("what", "stage"), [("speed", "training"), ("memory", "evaluation")])
-def test_a_case_is_measured(what: str, stage: str, monkeypatch, capsys) -> None:
-    words = what, "--models", "ssp", "--stages", stage, "--shot", "2", "--format", "csv"
-    assert _run(monkeypatch, *words, *SMALL) == 0
+def test_an_evaluation_and_a_training_step_are_measured(monkeypatch, capsys) -> None:
+    assert _run(monkeypatch, "--models", "ssp", "--shot", "2", "--format", "csv", *SMALL) == 0
     conditions, *table = capsys.readouterr().out.splitlines()
-    for name in ("machine", "device", "torch", "date"):
-        assert f"{name} " in conditions
-    (figures,) = csv.DictReader(table)
-    assert stage in figures.pop("case")
-    figures = {name: float(figure) for name, figure in figures.items()}
-    if what == "speed":
-        assert figures["images"] * figures["s of an image"] == pytest.approx(figures["s"], rel=0.5, abs=0.02)
-    else:
-        assert 0 <= figures["MiB above network and episode"] < figures["MiB of the process"]
+    assert "cores" in conditions
+    evaluation, training = csv.DictReader(table)
+    assert "2-shot evaluation, batch 1" in evaluation["case"] and "1-shot training, batch 4" in training["case"]
+    for row in (evaluation, training):
+        assert float(row["ms"]) > 0
+        assert float(row["MiB above network and episodes"]) >= 0
 
 
 @pytest.mark.parametrize(
     ("says", "words"),
-    {
-        "symnet": "--models symet",
-        "data.size": "--models dcama --set data.size=65",
-        "training": "--stages train",
-        "--shot": "--shot 0",
-    }.items(),
+    {"symnet": "--models symet", "data.size": "--models dcama --set data.size=65", "--shot": "--shot 0"}.items(),
 )
 def test_mistakes_are_refused(says: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=says):
-        _run(monkeypatch, "speed", *words.split())
+        _run(monkeypatch, *words.split())

@@ -48,7 +48,7 @@ def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> N
 
 
 @pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)
-def test_an_error_of_no_file_is_not_of_the_output(error: OSError, ended) -> None:
+def test_an_error_without_a_file_does_not_name_the_output(error: OSError, ended) -> None:
     def command() -> int:
         raise error
 

@@ -180,7 +180,7 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
         (("mine", "mini", None, "vgg16"), "mine.yaml: names its method and encoder itself; leave out --net vgg16"),
     ],
 )
-def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, part: str) -> None:
+def test_command_words_that_contradict_the_file_are_refused(configs: Path, words: tuple, part: str) -> None:
     (configs / "mini/mine.yaml").write_text("base: [mini.yaml, ../model/bam.yaml]")
     with pytest.raises(UserError) as caught:
         find_config(words[0].format(folder=configs), *words[1:])
@@ -188,7 +188,7 @@ def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, p
 
 
 @pytest.mark.parametrize("ending", ["", ".yaml"])
-def test_a_file_says_what_the_third_rule_does(configs: Path, ending: str) -> None:
+def test_an_own_file_gives_the_third_rules_config(configs: Path, ending: str) -> None:
     composed = read("split2", "mini", "ssp", "lite1")
     mine = configs / "mini/mine.yaml"
     mine.write_text(f"base: [mini{ending}, ../model/ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
@@ -262,7 +262,7 @@ def test_the_file_of_the_run_s_name_is_the_first(configs: Path, words: tuple, fi
         ("base: ../coco/symnet.yaml\ndata: {fold: 2}", "its name says data.name = pascal, its content coco (config/"),
     ],
 )
-def test_a_file_of_the_name_of_another_run_is_refused(configs: Path, content: str, says: str, by_path: bool) -> None:
+def test_a_file_named_like_another_run_is_refused(configs: Path, content: str, says: str, by_path: bool) -> None:
     mine = configs / "pascal/pascal_split2_vgg16.yaml"
     mine.write_text(content)
     with pytest.raises(UserError) as caught:
@@ -273,14 +273,14 @@ def test_a_file_of_the_name_of_another_run_is_refused(configs: Path, content: st
     assert message.startswith("config/pascal/pascal_split2_vgg16.yaml: ") and says in message and "\n" not in message
 
 
-def test_a_file_of_the_name_of_a_run_shares_its_base_stage(configs: Path) -> None:
+def test_a_file_named_like_a_run_shares_its_base_stage(configs: Path) -> None:
     mine = configs / "pascal/pascal_split1_symnet_plus_resnet50.yaml"
     mine.write_text("base: symnet_plus.yaml\ndata: {fold: 1}")
     for config in (read("split1", "pascal", "symnet_plus"), read_config(mine)):
         assert config.run.base_folder == "runs/pascal_split1_resnet50/base"
 
 
-def test_a_value_of_the_file_of_a_run_is_taken_as_it_is_or_refused(configs: Path) -> None:
+def test_a_runs_own_values_are_taken_or_refused(configs: Path) -> None:
     """As in every file that is named: only inherited sides become the nearest that a method takes."""
     (configs / "pascal/pascal_split0_resnet50.yaml").write_text("base: symnet.yaml\ndata: {size: 470}")
     with pytest.raises(UserError, match=r"pascal_split0_resnet50.yaml:2: data.size = 470 is not 8k"):
@@ -299,7 +299,7 @@ def test_a_config_of_bam_is_recognised(configs: Path, sections: str) -> None:
         read_config(mine)
 
 
-def test_what_a_file_changes_with_an_encoder_comes_with_its_heirs(configs: Path) -> None:
+def test_an_encoders_changes_are_inherited(configs: Path) -> None:
     """Of encoders that are there, unless another encoder comes later."""
     mine = configs / "mini/mine.yaml"
     mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite0: {meta_stage: {epochs: 9}}")
@@ -455,7 +455,7 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert "refine" in line
 
 
-def test_what_is_there_is_listed(capsys) -> None:
+def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         command_line.parser(None).parse_args(["--list"])
     output = capsys.readouterr().out
@@ -524,7 +524,9 @@ def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch:
     assert read_config("config/pascal/ssp.yaml").data.name == "pascal"  # as it is named in the project's folder
 
 
-def test_a_file_of_the_working_folder_has_bases_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_working_folder_may_have_a_project_file_as_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the project is an installed package, ``train mine mini`` takes config/mini/mine.yaml there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config/mini").mkdir(parents=True)

@@ -68,7 +68,7 @@ def test_files_that_are_no_mapping_in_yaml_are_refused_in_one_line(tmp_path: Pat
     assert str(path) in refusal(path)
 
 
-def test_a_config_without_base_lacks_its_sections_and_a_mistake_in_a_base_is_named_there(tmp_path: Path) -> None:
+def test_missing_sections_and_a_bases_mistake_are_named_in_their_files(tmp_path: Path) -> None:
     for text in ("data: {fold: 1}\n", ""):
         assert "is missing" in refusal(write_config(tmp_path, text, base=None))
     write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
@@ -143,7 +143,7 @@ def test_a_mistake_is_named_with_place_and_fix(tmp_path: Path, mistake: tuple) -
         ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
     ],
 )
-def test_rules_of_a_protocol_that_do_not_go_together_are_named(entry: str, key: str, part: str) -> None:
+def test_contradictory_rules_of_a_protocol_are_named(entry: str, key: str, part: str) -> None:
     message = refusal(MINI, [f"protocols.mine={entry}"])
     assert f"protocols.mine.{key} = " in message and part in message, message
 
@@ -167,7 +167,7 @@ DEAD = {  # settings that mean nothing beside the others of a config
 
 
 @pytest.mark.parametrize("name", DEAD)
-def test_what_means_nothing_is_refused(mini_yaml, name: str) -> None:
+def test_settings_without_effect_are_refused(mini_yaml, name: str) -> None:
     stage = {"optimizers": {"main": {"kind": "sgd", "schedule": "poly"}}}
     if "dcama" in name:
         stage = {"optimizers": {"main": {"kind": "adamw"}}, "validate_every": 0}
@@ -180,7 +180,7 @@ def test_the_allowed_values_are_listed_once(mini_yaml) -> None:
     assert refusal(mini_yaml(), ["data.mask_form=yyyyyy"]).endswith("is not one of indices, binary")
 
 
-def test_the_default_of_what_means_nothing_is_shown_as_yaml(mini_yaml) -> None:
+def test_the_default_for_a_setting_without_effect_is_shown_as_yaml(mini_yaml) -> None:
     assert refusal(mini_yaml(), ["model.encoder.pretraining=none"]).endswith("leave it at null")
 
 

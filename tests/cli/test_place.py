@@ -54,7 +54,7 @@ def test_a_moved_run_is_found_from_any_folder(run: Path, tmp_path: Path, monkeyp
         assert isinstance(weights, Path) and weights.samefile(place / "meta" / BEST)
 
 
-def test_what_a_command_line_says_of_the_run_wins(run: Path) -> None:
+def test_the_command_lines_words_win(run: Path) -> None:
     path = run / "meta/config.yaml"
     assert Run(read_config(path, ["run.name=again"])).folder("meta") == run.with_name("again") / "meta"
     assert Run(read_config(path, ["run.folder=other"])).folder("meta") == Path("other", run.name, "meta")

@@ -135,7 +135,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_a_photo_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_other(
+def test_only_a_replaced_photo_is_read_again_though_size_and_time_are_equal(
     tiny: DataSettings, read: list, in_place: bool
 ) -> None:
     first = _load(tiny)
@@ -157,7 +157,7 @@ def _save_uncompressed(path: Path, mask: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_a_mask_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_other(
+def test_only_a_replaced_mask_is_read_again_though_size_and_time_are_equal(
     tiny: DataSettings, read: list, in_place: bool
 ) -> None:
     for number in range(6):
@@ -180,7 +180,7 @@ def test_a_mask_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_othe
 FOLD = Fold(CLASSES, 3, 0, "contiguous")
 
 
-def test_a_copy_of_the_files_with_other_times_is_the_same_data_set(tiny: DataSettings, tmp_path: Path) -> None:
+def test_copied_files_with_other_times_are_the_same_data_set(tiny: DataSettings, tmp_path: Path) -> None:
     first = _load(tiny)
     shutil.copytree(tiny.root, tmp_path / "copy", copy_function=shutil.copyfile)
     copy = _load(replace(tiny, root=str(tmp_path / "copy")))
@@ -219,7 +219,7 @@ def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, array
     assert torch.equal(episode.query, expected.query)
 
 
-def test_the_digest_of_a_data_set_of_arrays_is_of_their_values(tiny: DataSettings, arrays: list) -> None:
+def test_an_array_data_sets_digest_follows_its_values(tiny: DataSettings, arrays: list) -> None:
     data = _settings_of_arrays(tiny)
     before = train_list(_load(data), FOLD, data).files_digest
     arrays[0][..., 0] += 1

@@ -178,7 +178,7 @@ def test_two_columns_keep_the_pixel_rule(tmp_path: Path, novel: ImageList, mini_
         ("{name} {shown}\n{name}\0 {shown}\n", ":2: holds a NUL"),
     ],
 )
-def test_what_is_no_list_of_the_data_is_named(tmp_path: Path, novel: ImageList, mini_data, content: str, place: str):
+def test_an_unknown_list_is_named(tmp_path: Path, novel: ImageList, mini_data, content: str, place: str):
     row, shown = novel.pairs[0]
     hidden = next(c for c in novel.classes if not novel.index.areas[row, c])
     path = tmp_path / "list.txt"
@@ -246,7 +246,7 @@ def test_pairs_of_a_published_list_that_a_mask_does_not_show_are_left_out(
     assert f"left out 1 of {len(novel.pairs) + 1} pairs" in images.note
 
 
-def test_a_training_list_joins_the_files_of_the_other_folds(tmp_path: Path, novel: ImageList, mini_data) -> None:
+def test_the_training_list_joins_the_other_folds_files(tmp_path: Path, novel: ImageList, mini_data) -> None:
     """Its photos with novel classes stay, whatever data.exclude_novel says."""
     index = novel.index
     for n in range(4):

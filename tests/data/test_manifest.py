@@ -38,7 +38,7 @@ def test_a_replay_gives_the_episodes_that_were_written(context, tmp_path: Path):
         assert digest(episodes, 3) == digest(sampler, 3)
 
 
-def test_the_digest_of_episodes_is_of_any_names() -> None:
+def test_the_episodes_digest_takes_any_file_names() -> None:
     """As JSON may write them, also those that are not in UTF-8."""
     digests = {digest_of_rows([{"query": name, "class": 1, "supports": [name]}]) for name in ("a", "\ud800", "\udcfc")}
     assert len(digests) == 3

@@ -129,7 +129,7 @@ def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, ori
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_masks_and_what_they_show_are_turned_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_photos_and_masks_are_turned_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
     path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
     mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
@@ -221,7 +221,7 @@ def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> 
     ids=["lfs", "annex", "web page"],
 )
 @pytest.mark.parametrize("read", [read_image, read_mask])
-def test_a_file_that_is_no_image_says_what_it_is(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
+def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=says):
         read(tmp_path / "a.png")
@@ -299,7 +299,7 @@ def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_many_stray_bytes_of_many_values_may_be_the_rest_of_damaged_pixels(tmp_path: Path, progressive: bool) -> None:
+def test_many_stray_bytes_are_taken_for_damaged_pixels(tmp_path: Path, progressive: bool) -> None:
     content, end = _jpeg_with_markers_in_exif(progressive)
     noise = np.random.default_rng(1).integers(1, 255, 300, np.uint8).tobytes()
     (tmp_path / "a.jpg").write_bytes(content + noise + end)

@@ -104,7 +104,7 @@ def _keys_of_ways(ways: int, shots: int = 2, episodes: int = 60) -> Iterator[tup
             yield images, sampler(number)
 
 
-def test_more_ways_keep_the_episode() -> None:
+def test_further_ways_keep_the_episodes_query_and_supports() -> None:
     for (_, one), (_, three) in zip(_keys_of_ways(1), _keys_of_ways(3), strict=True):
         assert replace(three, others=()) == one
         assert three.classes == [1, 2, 4]
@@ -177,7 +177,7 @@ def test_ways_are_numbered_in_labels(two_ways: TrialDataset) -> None:
         assert np.array_equal(two_ways[number].label["original"][0].numpy(), expected)
 
 
-def test_pixels_of_other_ways_are_ignored_in_supports(two_ways: TrialDataset) -> None:
+def test_other_ways_pixels_are_ignored_in_supports(two_ways: TrialDataset) -> None:
     shows_other = set()
     for number in range(20):
         trial = two_ways[number]

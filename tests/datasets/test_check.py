@@ -41,7 +41,7 @@ def config(mini_yaml, tmp_path: Path) -> Path:
     return Path(shutil.copy(path, tmp_path / "mini/mine.yaml"))
 
 
-def test_available_prerequisites(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_met_prerequisites_are_reported(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "whole", lambda name, file: 7 if file.endswith("train.txt") else 0)
     outcome = prepare("check", config)
     assert_done(outcome, f"ok      torch: {torch.__version__}", "ok      lists mini fold 0")
@@ -54,7 +54,7 @@ def test_available_prerequisites(prepare, config: Path, monkeypatch: pytest.Monk
     )
 
 
-def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
+def test_missing_prerequisites_are_named_with_their_commands(prepare, config: Path, tmp_path: Path) -> None:
     missing = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
     outcome = prepare("check", config, *missing)
     assert outcome.code == 2
@@ -138,7 +138,7 @@ def test_an_option_comes_before_the_environment(prepare, on_mini: list[str], mon
 
 
 @pytest.mark.parity
-def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(shared: Path, tmp_path: Path) -> None:
+def test_fold_0s_list_sizes_equal_a_count_of_all_pixels(shared: Path, tmp_path: Path) -> None:
     settings = [f"data.root={shared / 'data/VOC2012'}", f"data.cache={tmp_path}"]
     data = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", settings).data
     sizes = {part: len(make(load_index(data, part), Fold.of(data), data).queries) for part, make in MAKERS.items()}

@@ -102,7 +102,7 @@ def test_lists_and_masks_of_both_splits(prepare, words, out: Path, root: Path) -
             np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
 
 
-def test_a_journal_knows_what_was_done_from_the_same_sources(tmp_path: Path) -> None:
+def test_an_interrupted_preparation_skips_what_was_done_from_the_same_sources(tmp_path: Path) -> None:
     """Whatever times files have; a line that a kill has cut is of no job."""
     file = tmp_path / "made_from.txt"
     journal = Journal(file, "a")
@@ -227,7 +227,7 @@ def name_photos_as_2017(root: Path) -> dict[str, str]:
     return stems
 
 
-def test_photos_by_the_names_of_2017_serve_the_lists_of_2014(prepare, words, out: Path, root: Path) -> None:
+def test_photos_named_as_in_2017_serve_the_lists_of_2014(prepare, words, out: Path, root: Path) -> None:
     contents = {file.stem: file.read_bytes() for file in root.rglob("*.jpg")}
     stems = name_photos_as_2017(root)
     assert "is the download (--root); name another" in prepare("coco", "--root", root, "--out", root).error

@@ -80,7 +80,7 @@ def versions(folder: Path, photos: int) -> tuple[object, ...]:
     return words
 
 
-def test_versions_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path) -> None:
+def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path) -> None:
     words = versions(tmp_path, photos=12)
     single = tmp_path / "photos/0_jpg.png"  # not a version, though it begins alike
     save_photo(single, 99, (60, 60))

@@ -232,9 +232,7 @@ def contents(index: Index) -> set[bytes]:
     return {path.read_bytes() for path in index.images}
 
 
-def test_folders_of_classes_keep_every_class_of_a_photo(
-    prepare, project: Path, mini_root: Path, tmp_path: Path
-) -> None:
+def test_folders_by_class_keep_each_photos_classes(prepare, project: Path, mini_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "classes"
     truth = write_class_folders(root, mini_root)
     assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
@@ -254,7 +252,7 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
             assert np.array_equal(mask, new_ids[truth[stem]])
 
 
-def test_a_second_mask_of_a_class_and_one_of_another_size_are_named(
+def test_a_classs_second_mask_and_a_mask_of_another_size_are_named(
     prepare, project: Path, mini_root: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "classes"

@@ -79,7 +79,7 @@ def _with_copies() -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
+def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
     outcome = prepare(*annotated(tmp_path, source, _with_copies()))
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
     assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
@@ -109,7 +109,7 @@ def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare,
     photo = tmp_path / "photos/5.png"
     photo.unlink()
     photo.symlink_to("gone.png")
-    assert_done(prepare(*words, "--skip-bad"), "5.png: this image cannot be read", "caf")
+    assert_done(prepare(*words, "--skip-bad"), "5.png: this photo cannot be read", "caf")
     assert len(lists_of(project)["all"]) == 22
 
 
@@ -218,7 +218,7 @@ def test_a_class_of_three_photos_is_too_small_to_divide(prepare, project: Path, 
     assert "add photos (a class needs 4), leave classes out by --skip-rare N" in prepare(*words).error
 
 
-def test_photos_of_several_classes_keep_two_of_each_on_each_side() -> None:
+def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
     """A photo is moved only if no class that it shows would lack one then."""
     shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0], [0, 1], [0, 1]], bool)
     is_test = np.array([True, False, False, False, False, False])

@@ -96,7 +96,7 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("vectors_here")
-def test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
+def test_vectors_for_other_classes_are_refused(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table(3))
     with pytest.raises(UserError, match=r"word2vec_tiny\.pkl: .*3 rows.* needs 4"):
         class_vectors(_settings())
@@ -234,7 +234,7 @@ def test_vectors_that_are_much_larger_unpacked_are_refused(tmp_path: Path, monke
         read_vectors(tmp_path / "a.npz", CLASSES)
 
 
-def test_a_list_of_keys_in_each_other_is_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
+def test_deeply_nested_keys_are_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
     key = ("a",)
     for _ in range(8):
         key = (key, key)
@@ -330,7 +330,7 @@ def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str
     assert table[0] == pytest.approx(_unit(words["background"]), abs=1e-6)
 
 
-def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: Path) -> None:
+def test_class_names_that_the_vectors_lack_are_named_or_get_own_rows(tmp_path: Path) -> None:
     source = write_words(tmp_path / "glove.txt", words_of("background", "cat"))
     with pytest.raises(UserError, match="'garden gnome', 'stripe'"):
         build_vectors(source, ["garden gnome", "cat", "stripe"])
@@ -340,7 +340,7 @@ def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: 
     assert table[1] == pytest.approx(_unit(words_of("background", "cat")["cat"]), abs=1e-6)
 
 
-def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_vectors_are_found_by_the_settings(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr(text, "FOLDER", out)
     given = mini_words()

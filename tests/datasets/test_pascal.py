@@ -181,7 +181,7 @@ def test_a_file_of_matlab_that_is_much_larger_unpacked_is_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_a_file_of_matlab_with_a_part_of_an_unknown_kind_is_refused(compressed, tmp_path: Path, monkeypatch) -> None:
+def test_a_matlab_file_with_an_unknown_part_is_refused(compressed, tmp_path: Path, monkeypatch) -> None:
     content = {"GTcls": {"Segmentation": np.ones((3, 5)), "Names": np.array(["a", "bc"], object), "n": 1}}
     savemat(tmp_path / "a.mat", content, do_compression=compressed)
     assert read_mat(tmp_path / "a.mat")["GTcls"].Segmentation.shape == (3, 5)
@@ -190,7 +190,7 @@ def test_a_file_of_matlab_with_a_part_of_an_unknown_kind_is_refused(compressed, 
         read_mat(tmp_path / "a.mat")
 
 
-def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc: Path, sbd, out: Path) -> None:
+def test_a_voc_mask_added_later_replaces_sbds(prepare, voc: Path, sbd, out: Path) -> None:
     path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
     content = path.read_bytes()
     stat = path.stat()

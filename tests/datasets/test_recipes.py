@@ -125,7 +125,7 @@ def test_deepglobe_in_all_layouts(made: Made, tmp_path: Path) -> None:
         assert (masks_digest(other), sorted(list_lines(other))) == (digest, lines)
 
 
-def test_a_folder_of_other_files_is_left_alone(made: Made, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(made: Made, tmp_path: Path) -> None:
     root = trees.chest(tmp_path / "raw")
     file = tmp_path / "data/lists/mine.txt"
     file.parent.mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_perseg(made: Made, tmp_path: Path) -> None:
     assert len(list_lines(out)) == 4
 
 
-def test_every_photo_of_perseg_is_a_query_of_photo_00(made: Made, tmp_path: Path) -> None:
+def test_each_perseg_photo_is_a_query_with_photo_00_as_support(made: Made, tmp_path: Path) -> None:
     perseg_tree(tmp_path / "PerSeg")
     assert_done(made("perseg", tmp_path / "PerSeg"))
     data = read_data(tmp_path / "config/perseg/perseg.yaml")
@@ -263,7 +263,9 @@ def test_every_photo_of_perseg_is_a_query_of_photo_00(made: Made, tmp_path: Path
         (lambda d: (d / "Annotations/cat").rename(d / "Annotations/cow"), "cat"),
     ],
 )
-def test_perseg_refuses_what_is_not_whole(made: Made, tmp_path: Path, change: Callable[[Path], Any], told: str) -> None:
+def test_incomplete_perseg_folders_are_refused(
+    made: Made, tmp_path: Path, change: Callable[[Path], Any], told: str
+) -> None:
     perseg_tree(tmp_path / "PerSeg")
     change(tmp_path / "PerSeg/data")
     done = made("perseg", tmp_path / "PerSeg")
@@ -273,7 +275,7 @@ def test_perseg_refuses_what_is_not_whole(made: Made, tmp_path: Path, change: Ca
     assert not (tmp_path / "config/perseg").exists()
 
 
-def test_tables_of_published_classes_and_a_number_of_episodes_by_fold() -> None:
+def test_part_data_sets_have_published_classes_and_episodes_by_fold() -> None:
     assert len(read_table("pascal_part/classes.csv")) == 56
     assert len(read_table("lvis92i/classes.csv")) == 920
     episodes = "protocols.matcher.episodes=[2500, 959, 2500, 2500]"

@@ -60,7 +60,7 @@ def check_tables(file: Path, result: dict) -> None:
     assert "whole batches scored as the class of their first item [1]" in four_sets
 
 
-def test_configs_of_the_sets_and_what_cannot_learn_from_them() -> None:
+def test_data_sets_for_tests_alone_refuse_trainings() -> None:
     for name in ("fss1000", "isic", "chestxray", "deepglobe", "crossdomain"):
         config = read_config(find_config("split0", name, "hsnet"))
         if name != "fss1000":

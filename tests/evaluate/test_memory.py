@@ -53,7 +53,7 @@ def write_group(group: Path, files: tuple[str, str, str], limit: object, used: i
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_a_job_has_what_its_control_groups_leave(tmp_path: Path, name: str) -> None:
+def test_a_jobs_memory_is_what_its_control_groups_leave(tmp_path: Path, name: str) -> None:
     files, line, root, limited = GROUPS[name]
     proc = drawn_proc(tmp_path, line, root, "cgroup" if files is V1 else "cgroup2")
     groups = tmp_path / "groups"
@@ -77,7 +77,9 @@ def test_a_job_has_what_its_control_groups_leave(tmp_path: Path, name: str) -> N
         ({}, None),
     ],
 )
-def test_a_job_of_slurm_has_what_it_asked_for(tmp_path: Path, monkeypatch, variables: dict, job: int | None) -> None:
+def test_a_slurm_jobs_memory_is_what_it_asked_for(
+    tmp_path: Path, monkeypatch, variables: dict, job: int | None
+) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10

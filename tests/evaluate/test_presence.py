@@ -55,7 +55,7 @@ def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities()
     assert (sigmoid(-1e4), sigmoid(1e4)) == (0, 1)
 
 
-def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
+def test_presence_scores_equal_a_recount_by_pairs() -> None:
     random = np.random.default_rng(1)
     present = random.random(40) < 0.4
     ranks = random.integers(0, 12, 40)

@@ -56,7 +56,7 @@ def test_the_store_changes_no_count(config, tmp_path: Path, capfd, monkeypatch) 
     assert int(without) == 0 < int(from_store)
 
 
-def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(config) -> None:
+def test_edge_refinement_changes_each_classs_margin_and_keeps_the_networks(config) -> None:
     (job,) = build_test_jobs(config("prototype", "test.batch=2"), WORLD, ("2way",))
     data = trials_of(job)
     ways = collate([data[0], data[1]]).ways
@@ -75,7 +75,7 @@ def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(con
 
 
 @pytest.mark.process
-def test_edges_of_many_photos_are_the_same_from_processes_of_their_own(monkeypatch) -> None:
+def test_edges_refined_in_other_processes_are_the_same(monkeypatch) -> None:
     random = np.random.default_rng(0)
     photos = list(random.integers(0, 255, (refine.MANY, 30, 40, 3), np.uint8))
     margins = list(random.standard_normal((refine.MANY, 1, 30, 40), np.float32))

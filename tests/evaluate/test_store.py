@@ -103,7 +103,7 @@ def test_kept_shots_change_no_count_where_few_fit(run) -> None:
     assert len(nothing.kept) == 0
 
 
-def test_a_full_store_drops_what_was_used_longest_ago() -> None:
+def test_a_full_store_drops_the_least_recently_used_entry() -> None:
     store = ShotStore(0)
     store.use_for(None)
     store.kept = {row: torch.zeros(100) for row in (3, 1, 2)}  # 400 bytes each

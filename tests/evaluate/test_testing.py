@@ -141,7 +141,7 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
     assert not path.exists()
 
 
-def test_quick_looks_of_other_settings_do_not_overwrite_each_other(config):
+def test_quick_looks_with_different_settings_do_not_overwrite_each_other(config):
     looks = [("run.seed=2",), ("data.min_pixels=60",), ("run.seed=2", "test.episodes=6"), ()]
     results = [score(config(PROTOTYPE, *look))[0] for look in looks]
     folders = [folder_of(config(PROTOTYPE, *look), "symnet") for look in looks]
@@ -226,7 +226,7 @@ def test_a_checkpoint_or_an_encoder_of_another_fold_is_refused_unless_allowed(co
     score(config(PROTOTYPE, *encoder, "test.allow_fold_mismatch=true"))
 
 
-def test_weights_of_other_shots_say_so_before_the_first_is_scored(config, tmp_path: Path):
+def test_weights_trained_for_other_shots_are_told_before_the_first_episode(config, tmp_path: Path):
     trained = new_checkpoint(config(SYMNET, "data.shot=2"), tmp_path / "two.pth")
     with pytest.raises(UserError, match=r"trained with 2 shot\(s\), this network takes 1"):
         score(config(SYMNET, f"test.checkpoint={trained}"), shots=(2, 1))

@@ -33,7 +33,7 @@ def test_every_method_has_its_own_modules_and_those_of_the_contract(name: str) -
     assert all(module.startswith("model.") for module in code)
 
 
-def test_an_edit_changes_it_and_line_ends_and_the_package_do_not(folder: Path) -> None:
+def test_the_codes_digest_changes_with_an_edit_and_not_with_line_ends_or_the_package(folder: Path) -> None:
     cls = importlib.import_module("method_of_mine").Mine
     before = code_of(cls)
     assert {"method_of_mine", "helper_of_mine", "model.ssp.ssp"} <= before.keys()

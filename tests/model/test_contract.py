@@ -150,7 +150,7 @@ def test_the_presence_features_do_not_depend_on_objects_of_other_episodes() -> N
 
 
 @every_model
-def test_the_order_of_shots_matters_in_one_method_and_the_supports_do_in_all(name: str) -> None:
+def test_prediction_depends_on_the_supports_and_in_one_method_alone_on_their_order(name: str) -> None:
     episode, order = chosen(episode_of(name), slice(None)), [2, 0, 1]
     episode.support, episode.support_label = episode.support[:, order], episode.support_label[:, order]
     same = torch.allclose(predict(built(name), episode).logits, prediction_of(name).logits, **CLOSE)
@@ -160,7 +160,7 @@ def test_the_order_of_shots_matters_in_one_method_and_the_supports_do_in_all(nam
 
 
 @every_model
-def test_labels_of_the_query_do_not_leak_into_evaluation(name: str) -> None:
+def test_the_querys_label_does_not_change_its_prediction(name: str) -> None:
     episode = chosen(episode_of(name), slice(None))
     episode.query_label, episode.base_id = 1 - episode.query_label.clamp(max=1), torch.zeros_like(episode.base_id)
     if episode.query_base_label is not None:
@@ -245,7 +245,7 @@ def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
 
 @every_model
 @torch.no_grad()
-def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -> None:
+def test_shots_computed_one_image_at_a_time_give_the_same_prediction(name: str) -> None:
     network, episode = fresh_model(name), episode_of(name)
     want = scored_outputs(network.eval()(episode))
     shots = network.encode(episode.support.flatten(0, 1), episode.support_label.flatten(0, 1))
@@ -326,9 +326,7 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
 
 @pytest.mark.train
 @every_learner
-def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_batch(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_with_unequal_shares_average_to_the_batchs_losses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = fresh_model(name).train()
     without_dropout(network)
     episodes = drawn_episode(name, SHOTS, 3).to(place)

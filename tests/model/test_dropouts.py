@@ -97,7 +97,7 @@ def test_the_table_has_every_method_that_learns() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(META_STAGE))
-def test_the_dropouts_of_a_training_are_those_of_the_table(name: str) -> None:
+def test_each_method_drops_features_where_the_table_says(name: str) -> None:
     network = small_model(name, 1)
     episode = drawn_episode(name, 1, 2)
     assert dropouts_of(network, episode) == META_STAGE[name]

@@ -27,7 +27,7 @@ def _published_order(encoder: nn.Module, query: Tensor, supports: list[Tensor], 
     return high
 
 
-def test_norms_take_the_statistics_of_queries_then_of_each_shot_and_of_masked_maps(device: str) -> None:
+def test_batch_norms_see_the_queries_then_each_shot_then_masked_maps(device: str) -> None:
     network = small_model("pfenet", SHOTS, train_encoder_norms=True).to(device)
     episode = drawn_episode("pfenet", SHOTS, 2, size=network.task.size).to(device)
     with torch.no_grad():

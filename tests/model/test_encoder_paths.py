@@ -63,7 +63,7 @@ REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are othe
 
 
 @pytest.mark.parametrize("name", WITH_ENCODER)
-def test_an_encoder_is_refused_for_what_it_does_not_offer_and_for_nothing_else(name: str) -> None:
+def test_an_encoder_is_refused_only_where_it_lacks_what_the_method_needs(name: str) -> None:
     method = models()[name]
     backbones = ("resnet10", "vgg16", "swin_b", CONVOLUTIONS, TRANSFORMER)
     settings = {backbone: method.Settings(encoder=EncoderSettings(backbone)) for backbone in backbones}

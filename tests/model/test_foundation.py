@@ -90,7 +90,7 @@ def test_several_classes_compete(name: str) -> None:
 
 @BOTH
 @torch.no_grad()
-def test_photos_of_own_sizes_and_of_one_pixel(name: str) -> None:
+def test_photos_of_unequal_sizes_and_of_one_pixel_are_predicted(name: str) -> None:
     network, square = small_model(name, 2), drawn_episode(name, 2, 1, size=60)
     support = [square.support[:, 0, :, :40], square.support[:, 1, :, :1, :33]]
     label = [square.support_label[:, 0, :40], torch.ones_like(square.support_label[:, 1, :1, :33])]
@@ -124,7 +124,7 @@ def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     assert network._prompt(mug, 0)[0, 0, 0] == words["visual"]
 
 
-def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_cannot_be_loaded_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library, folder = require_transformers(), tmp_path / "dino"
     shutil.copytree(saved("Dinov2Model"), folder)
     state = load_file(folder / "model.safetensors")

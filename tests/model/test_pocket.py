@@ -77,7 +77,7 @@ def test_a_small_object_beside_it_changes_nothing_for_a_large_one() -> None:
     torch.testing.assert_close(fixed, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_what_is_kept_of_a_support_serves_alone_among_others_and_for_several_queries() -> None:
+def test_a_kept_support_serves_alone_among_others_and_for_several_queries() -> None:
     network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
     episode.support_label[:] = 0
     episode.support_label[0, 0, 5:-5, 5:-5] = 1

@@ -30,7 +30,7 @@ from tests.model.varied import bare_encoder
         ),
     ],
 )
-def test_a_method_that_reads_what_it_did_not_declare_is_told_so(read, fix: str, monkeypatch) -> None:
+def test_a_method_that_reads_an_undeclared_map_is_refused(read, fix: str, monkeypatch) -> None:
     network = small_model("ssp", 1)
     monkeypatch.setattr(network, "support", lambda maps, mask: read(maps))
     with pytest.raises(ModelMismatch) as caught:

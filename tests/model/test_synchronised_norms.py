@@ -59,7 +59,7 @@ def _write_gradients_of_a_share(rank: int, folder: Path, images: torch.Tensor, d
 
 
 @pytest.mark.process
-def test_the_gradients_of_two_processes_are_those_of_the_whole_batch(device: str, tmp_path: Path) -> None:
+def test_two_processes_have_the_whole_batchs_gradients(device: str, tmp_path: Path) -> None:
     """Norms whose statistics were of each process's images alone would give others."""
     if device == "cpu" or not torch.version.cuda or not torch._C._cuda_getDeviceCount():
         pytest.skip("needs a GPU: the CPU has no synchronised norms")

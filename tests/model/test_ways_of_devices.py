@@ -65,7 +65,7 @@ def norm_of(tensors: list[Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", sorted(WAITS))
-def test_every_way_gives_the_same_numbers(name: str) -> None:
+def test_a_pretended_gpu_and_fixed_shapes_give_the_same_numbers(name: str) -> None:
     network, episode = small_model(name, SHOTS, **CHEAP.get(name, {})), drawn_episode(name, SHOTS, EPISODES)
     without_dropout(network)  # all shots at once draw in another order
     ways: list[tuple[Callable[[], AbstractContextManager[object]], torch.device]] = [(pretend_cuda, GPU)]

@@ -47,7 +47,7 @@ def refused(predict, baseline: Path, example_texts: dict[str, str], photos, tmp_
     return run
 
 
-def test_marks(baseline: Path, example_texts: dict[str, str]) -> None:
+def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: dict[str, str]) -> None:
     """The last two mark nothing, and vanish at the network's input."""
     segmenter = Segmenter(config=baseline, device="cpu")
     photo = example_texts["box"].partition(":")[0]
@@ -84,7 +84,9 @@ def test_marks(baseline: Path, example_texts: dict[str, str]) -> None:
         ({"checkpoint": "some.pth"}, "some.pth: "),
     ],
 )
-def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
+def test_options_of_predict_that_do_not_fit_are_refused(
+    refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch
+) -> None:
     drawn.coco(tmp_path / "set")
     path = drawn.masks(tmp_path / "one") / "a.png"
     Image.fromarray(drawn.region(drawn.CAT)).save(path)

@@ -212,7 +212,9 @@ def test_a_file_that_differs_is_removed(predict, baseline_words, tmp_path: Path,
         (("--out", "{file}2"), "no example"),
     ],
 )
-def test_refusals(predict, baseline_words, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+def test_an_export_that_cannot_work_is_refused_and_writes_nothing(
+    predict, baseline_words, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
     file, full = tmp_path / "file", tmp_path / "full"
     full.mkdir()
     for path in (file, full / "photo.jpg"):

@@ -39,7 +39,7 @@ def test_names_that_are_no_networks_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_own_photos_with_two_classes(name: str, example_texts: dict, photos: list[Path]) -> None:
+def test_two_classes_compete_in_own_photos(name: str, example_texts: dict, photos: list[Path]) -> None:
     net = ",".join(networks_of(models()[name]))
     path = find_config("split0", "pascal", name, net)
     overrides = ["data.size=97", *(EASY if name == "sam3" else ())]

@@ -85,7 +85,7 @@ def test_results_comparisons_and_curves_have_one_miou(scored):
         ("runs/mine", "runs/mine/test", "mine minus test"),
     ],
 )
-def test_the_difference_is_named_by_what_differs_in_the_folders(leave, first: str, second: str, minus: str):
+def test_a_difference_is_named_by_the_words_in_which_the_folders_differ(leave, first: str, second: str, minus: str):
     episodes = counts(5, 9, 0.6)
     runs = [leave(name, episodes) / MANIFEST for name in (first, second)]
     compared = compare(*runs)
@@ -144,7 +144,7 @@ def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
     assert "significant" in str(compare(alike[0] / "episodes.jsonl", alike[1]))
 
 
-def test_other_image_sides_are_a_warning_and_other_labels_no_verdict(leave):
+def test_unequal_image_sides_warn_and_unequal_labels_give_no_verdict(leave):
     def run(name: str, **header) -> Path:
         path = leave(name, counts(5, 60, 0.6))
         (path / MANIFEST).write_text(Manifest({**HEADER, **header}, counts(5, 60, 0.6)).text())

@@ -52,7 +52,7 @@ def test_numbers_stand_in_their_columns(leave):
     assert (ours["1-shot FB-IoU"], bam["5-shot fold 0"]) == ("61.5", "-")
 
 
-def test_rows_say_what_their_numbers_are_of(leave):
+def test_rows_name_method_encoder_and_settings(leave):
     runs = full(leave)
     ours, bam = cells(runs, "Sym-Net ResNet-50"), cells(runs, "BAM ResNet-50")
     assert (ours["parameters M (learnt)"], ours["1-shot s / episode"]) == ("23.4 (4.6)", "1.2")
@@ -136,7 +136,7 @@ def test_other_photos_are_said(leave):
         assert "warning" not in str(make(beside[:1], papers="none"))
 
 
-def test_a_number_of_other_seeds_is_marked(leave):
+def test_a_number_from_other_seeds_is_marked(leave):
     runs = leave("seeds/a", protocol_settings={**ENTRY, "seeds": [0, 1, 2]}, other_seeds=True).parent
     printed = text(runs)
     assert "50.0*?" in printed
@@ -158,7 +158,7 @@ def test_a_number_of_other_seeds_is_marked(leave):
         ({"track": {**BAMS_TRACK, "train_shot": 1, "novel_photos": "kept"}}, "track .*removed.*kept"),
     ],
 )
-def test_what_no_column_and_no_row_may_mix_is_refused(leave, changes: dict, what: str):
+def test_results_that_no_column_or_row_may_mix_are_refused(leave, changes: dict, what: str):
     leave("runs/a", fold=0)
     with pytest.raises(UserError, match=what):
         table([leave("runs/b", **({"fold": 1} | changes)).parent])
@@ -264,7 +264,7 @@ def test_folds_made_with_different_settings_are_marked(leave, change):
         ),
     ],
 )
-def test_what_was_computed_in_different_precisions_is_marked(leave, change: dict, said: str) -> None:
+def test_results_of_different_precisions_are_marked(leave, change: dict, said: str) -> None:
     """The folds of a mean in the mean."""
     alike = {"training": [STAGE | {"precision": "float32"}]} if "training" in change else {}
     runs = full(leave, **alike)
@@ -313,7 +313,7 @@ def test_one_training_has_the_deviation_of_its_test_seeds(leave):
         assert said in printed
 
 
-def test_bold_is_the_best_of_an_encoder_in_the_direction_of_the_score(leave):
+def test_an_encoders_best_score_is_bold(leave):
     for run, miou, hd95, encoder in (("a", 40, 9, "ResNet-50"), ("b", 50, 20, "ResNet-50"), ("c", 90, 1, "VGG-16")):
         scores = {"final": {"miou": float(miou), "fb_iou": 70.0, "hd95": float(hd95)}}
         facts = {"run": f"other_split0_resnet50_{run}", "encoder": encoder, "dataset": "other"}
@@ -352,7 +352,7 @@ def test_rows_are_named_by_weights_from_elsewhere_and_whole_networks(leave):
     assert "--models" not in printed.partition("measured here")[0]
 
 
-def test_the_command_passes_over_other_folders_and_leaves_out_empty_columns(leave, tmp_path, monkeypatch, capsys):
+def test_folders_without_results_and_empty_columns_are_left_out(leave, tmp_path, monkeypatch, capsys):
     own, others = leave("runs/a", dataset="pets"), tmp_path / "photos"
     others.mkdir()
     monkeypatch.setattr(sys, "argv", ["report", "table", str(own), str(others), "--format", "csv"])
@@ -457,7 +457,7 @@ def test_plain_rows_are_sorted_by_a_column(pets, printed_table):
         (["--sort", "mio", "--rows", "results"], "--sort mio: no column of this table; did you mean 'miou'"),
     ],
 )
-def test_what_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
+def test_a_column_that_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
     with pytest.raises(UserError, match=said):
         printed_table(pets, *words)
 
@@ -469,7 +469,7 @@ def test_the_notes_of_a_csv_are_beside_it(runs_with_classes: Path, printed_table
         assert "? (quick look" in beside
 
 
-def test_published_runs_stand_beside_the_classes_and_other_sides_are_a_warning(leave):
+def test_published_class_scores_stand_beside_ours_with_a_warning_on_image_sides(leave):
     fold = {"novel": {"1": "aeroplane", "2": "bicycle"}, "fold": 0}
     run = leave("runs/a", **fold)
     classes = class_table([run])
@@ -491,7 +491,7 @@ def test_a_mixture_of_protocols_names_the_options_that_part_it(leave) -> None:
         table(runs)
 
 
-def test_results_of_other_draws_share_no_column(leave):
+def test_results_of_different_draws_share_no_column(leave):
     entry = {**ENTRY, "draw": "pfenet"}
     notes = {"": "published episodes", "the list of 9 images is not that of the published runs": "drawn here"}
     runs = [leave(f"runs/{i}", fold=i, protocol_settings=entry, draw_note=note) for i, note in enumerate(notes)]

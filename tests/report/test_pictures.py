@@ -92,7 +92,7 @@ def test_kept_predictions_are_read_as_written(tmp_path: Path) -> None:
         ({"episode": [0, 0]}, "kinds' is missing"),
     ],
 )
-def test_an_index_of_other_types_is_refused(tmp_path: Path, row: dict, problem: str) -> None:
+def test_an_index_with_wrong_types_is_refused(tmp_path: Path, row: dict, problem: str) -> None:
     path = tmp_path / "predictions.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("episodes.json", json.dumps([row]))
@@ -131,8 +131,8 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
     score(config(PROTOTYPE), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     show_results([folder / "result.json"])
-    height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
-    assert height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
+    height = len(np.array(Image.open(folder / "episodes.png")))  # of eight rows of panels
+    assert height == 8 * (CAPTION + PANEL_HEIGHT + GAP)
     check_page(folder / "pictures", lines(folder))
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
@@ -214,7 +214,7 @@ def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.train
-def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_path: Path, monkeypatch) -> None:
+def test_methods_are_compared_on_equal_episodes(mini_yaml, tmp_path: Path, monkeypatch) -> None:
     folders = []
     for name in (SYMNET, PROTOTYPE):
         folders.append(scored_folder(quick_config(mini_yaml, name, f"run.name={name[:-5]}")))
@@ -248,7 +248,7 @@ def check_caption(caption: str, method: str, folder: Path, number: int) -> None:
 
 
 @pytest.mark.train
-def test_what_cannot_stand_beside_is_refused(mini_yaml, tmp_path: Path) -> None:
+def test_results_that_cannot_be_compared_are_refused(mini_yaml, tmp_path: Path) -> None:
     folders = []
     for fold in (0, 1):
         config = quick_config(mini_yaml, PROTOTYPE, f"run.name=fold{fold}", f"data.fold={fold}", *FEW)

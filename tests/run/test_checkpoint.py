@@ -139,7 +139,7 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
         torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
-def test_weights_that_do_not_fit_name_two_tensors_that_do_not_meet(tmp_path: Path):
+def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
     stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={})
     with pytest.raises(UserError) as refusal:
         checkpoint.load_state(Wrapped("net"), stored)
@@ -210,7 +210,7 @@ def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path, content: Any)
         ("/annex/objects/SHA256E-s1--0.pth\n", "a pointer of git-annex, not the file"),
     ],
 )
-def test_what_stands_in_place_of_weights_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_a_pointer_file_in_place_of_weights_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=f"{name}: is {said}"):
         checkpoint.read(tmp_path / name)
@@ -287,7 +287,7 @@ SLOWER = {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.2}}}}
         (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
     ],
 )
-def test_what_is_not_this_run_is_refused(stored: Checkpoint, reason: str) -> None:
+def test_another_runs_checkpoint_is_refused(stored: Checkpoint, reason: str) -> None:
     with pytest.raises(UserError, match=rf"{LAST}: .*{reason}"):
         check_continues(stored, NOW, allow_changes=False)
 

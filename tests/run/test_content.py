@@ -108,7 +108,7 @@ def test_many_types_are_named_in_one_pass(zipped: bool, tmp_path: Path, monkeypa
     assert "it names 30" in refusal(path)
 
 
-def test_what_may_take_any_memory_is_not_loaded(tmp_path: Path) -> None:
+def test_files_that_may_take_any_memory_are_not_loaded(tmp_path: Path) -> None:
     assert "it would load builtins.bytearray" in refusal(saved(tmp_path / "a.pth", {**WEIGHTS, "x": bytearray(3)}))
 
 
@@ -136,7 +136,7 @@ def test_a_header_of_safetensors_without_a_checkpoint_is_one_line(header: str, t
     assert checkpoint.read(tmp_path / "b.safetensors").weights.keys() == WEIGHTS.keys()
 
 
-def test_a_key_of_tuples_that_hold_each_other_is_refused_before_it_is_hashed(tmp_path: Path, monkeypatch) -> None:
+def test_nested_tuples_as_a_key_are_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
     key: Any = ("a",)
     for _ in range(8):
         key = (key, key)

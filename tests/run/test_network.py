@@ -124,7 +124,7 @@ LOST = [
 
 
 @pytest.mark.parametrize(("error", "said"), [*ERRORS, *((error, "another process") for error in LOST)])
-def test_errors_of_the_machine_are_a_line_of_their_own(error: Exception, said: str) -> None:
+def test_the_machines_errors_are_one_line(error: Exception, said: str) -> None:
     with pytest.raises(UserError, match=said) as raised, as_user_error("it"):
         raise error
     assert type(raised.value) is (PeerLost if error in LOST else UserError)
@@ -281,7 +281,7 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
 
 
 @pytest.mark.compile
-def test_what_the_compiler_cannot_take_runs_as_it_is(batch: LabelledImages, monkeypatch) -> None:
+def test_a_network_that_cannot_be_compiled_runs_uncompiled(batch: LabelledImages, monkeypatch) -> None:
     compile_module = nn.Module.compile
 
     def refuse(*_: object) -> None:

@@ -121,7 +121,7 @@ def test_an_import_that_fails_is_one_line(mine: Path, entry: str, code: str, sai
         read_config(mine / "mine.yaml")
 
 
-def test_no_checkpoint_imports_and_it_says_what_to_name(mine: Path) -> None:
+def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path) -> None:
     content = to_dict(read_config(mine / "mine.yaml"))
     assert registry.class_of(from_dict(content, "a.pth").model).title == "SSP (ssp_of_mine)"  # known by now
     del contract.MODELS["ssp_of_mine"]
@@ -135,7 +135,7 @@ def test_no_checkpoint_imports_and_it_says_what_to_name(mine: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.train
-def test_every_command_knows_it(mine: Path) -> None:
+def test_every_command_prints_the_version(mine: Path) -> None:
     """Train in two processes with loader processes; test the config that the run keeps; verify the result."""
     config = read_config(mine / "mine.yaml")
     assert [rank.code for rank in spawned.start_ranks(2, REPOSITORY / "train.py", mine / "mine.yaml")] == [0, 0]

@@ -49,7 +49,7 @@ def test_a_config_keeps_the_name_of_a_subclass(subclass, name: str) -> None:
 
 
 @pytest.mark.train
-def test_a_subclass_is_what_trains_and_what_is_tested(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_subclass_is_trained_and_tested(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contract, "MODELS", registry.models())
 
     @register("ssp_dim")

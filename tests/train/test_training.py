@@ -41,7 +41,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read(path).entries["weights"]
 
 
-def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_yaml, monkeypatch) -> None:
+def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
     command = prepare_command(config.data)
     assert command == "python prepare.py mini --out nowhere"
@@ -61,7 +61,7 @@ def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_
         init_network(Run(other), "meta", resume=False)
 
 
-def test_tensors_that_a_partial_file_lacks_are_counted(mini_yaml, tmp_path: Path) -> None:
+def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) -> None:
     file = tmp_path / "partial.pth"
     encoder = {"backbone": NARROW, "stem": "plain", "weights": str(file), "partial": True}
     config = read_config(mini_yaml("ssp", model={"encoder": encoder}))
@@ -72,7 +72,7 @@ def test_tensors_that_a_partial_file_lacks_are_counted(mini_yaml, tmp_path: Path
     assert re.fullmatch(rf"encoder: {file}, {counted}", fill_encoder(config, network))
 
 
-def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
+def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> None:
     config = read_config(path := mini_yaml())
     weights = build_model(config, text_width=300).base_stage().state_dict()
     content = {"stage": "base", "config": to_dict(config), "weights": weights}
@@ -158,7 +158,7 @@ def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     return numbers
 
 
-def test_parts_of_accumulated_batches_cover_the_episodes_of_whole_ones() -> None:
+def test_accumulated_batches_cover_the_same_episodes() -> None:
     assert numbers_of_steps(range(5)) == numbers_of_steps(range(5), parts=4) == list(range(40))
 
 
@@ -235,7 +235,7 @@ def test_parts_weigh_by_their_examples() -> None:
     assert losses["main"] == 0
 
 
-def test_parts_of_all_processes_have_their_share_of_the_batch() -> None:
+def test_each_process_has_its_share_of_an_accumulated_batch() -> None:
     numbers = [[*training_numbers(0, 1, batch=7, rank=rank, processes=2, parts=2)] for rank in range(2)]
     sizes = [len(first) + len(second) for first, second in zip(*numbers, strict=True)]
     assert part_weights(7, 2, 2) == [size / 7 for size in sizes] == [3 / 7, 4 / 7]

@@ -115,9 +115,9 @@ def _started(loader: DataLoader) -> Iterator[Any]:
     except BaseException as error:
         for process in {*multiprocessing.active_children()} - before:  # which would delay the exit by a minute
             process.kill()
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError | EOFError):  # EOF: of the process that forks them
             raise
-        problem = f"the loader processes cannot be started ({error.strerror or error})"
+        problem = f"the loader processes cannot be started ({getattr(error, 'strerror', None) or error})"
         raise UserError(f"{problem}: lower data.workers, or set it to 0", local=True) from None
 
 

@@ -70,7 +70,7 @@ def test_a_method_trains_two_steps_on_an_encoder_of_ones_own(plain_stack: Module
     assert network.eval()(episode).logits.isfinite().all()
 
 
-def test_methods_take_it_for_what_it_offers(plain_stack: ModuleType) -> None:
+def test_methods_accept_an_own_encoder_by_what_it_offers(plain_stack: ModuleType) -> None:
     settings = EncoderSettings("plain_stack")
     problems = {
         name: models()[name].encoder_problem(models()[name].Settings(encoder=settings)) for name in WITH_ENCODER

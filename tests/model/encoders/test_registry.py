@@ -38,7 +38,7 @@ def check_places(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit"])
-def test_a_network_of_timm_declares_what_belongs_to_no_stage(name: str) -> None:
+def test_a_timm_network_declares_its_parts_outside_the_stages(name: str) -> None:
     with torch.device("meta"):
         check_places(build(name, "plain"))
 

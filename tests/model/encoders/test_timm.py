@@ -38,7 +38,7 @@ def encoder_of(backbone: str, **settings: Any):
 
 @pytest.mark.parametrize("backbone", [TRANSFORMER, DINOV2, DINOV3])
 @torch.no_grad()
-def test_stages_of_a_transformer_are_groups_of_blocks_after_its_norm(backbone: str) -> None:
+def test_a_transformers_stages_are_groups_of_blocks_after_its_norm(backbone: str) -> None:
     encoder = encoder_of(backbone)
     patch, depth = spec_of(backbone).patch, len(encoder.net.blocks)
     image = torch.randn(1, 3, 4 * patch, 4 * patch)
@@ -61,7 +61,7 @@ def test_a_network_with_one_output_stride_keeps_it() -> None:
     assert (settings.size_rule(8), settings.size_rule(32), settings.grid(64)) == ((32, 0), None, 4)
 
 
-def test_layers_after_the_end_of_a_stage_are_no_blocks_of_it() -> None:
+def test_a_stages_blocks_end_where_the_stage_ends() -> None:
     encoder = encoder_of("timm/ghostnet_050", output_stride=32)
     assert encoder.facts.blocks[4] == {"blocks.7.0": 80}
     assert encoder.intermediate_counts == dict.fromkeys((1, 2, 3, 4), 1)
@@ -123,7 +123,7 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("backbone", [CONVOLUTIONS, PATCHES, TRANSFORMER, LITE])
-def test_a_local_file_of_timm_fills_all_of_the_encoder(backbone: str, tmp_path: Path) -> None:
+def test_a_local_timm_file_fills_the_whole_encoder(backbone: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = timm.create_model(backbone[5:]).state_dict()
     for name, write in (("x.pth", torch.save), ("x.safetensors", save_file)):

@@ -110,7 +110,7 @@ def test_weights_of_another_encoder_are_refused_by_a_message_that_names_both(cas
     assert all(words in str(caught.value) for words in WRONG[case])
 
 
-def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
+def test_both_spellings_of_swins_tensors_are_read() -> None:
     with torch.device("meta"):
         encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=DCAMA.variant)
     own, theirs, timm = encoder.state_dict(), {}, {}
