@@ -221,7 +221,7 @@ def test_a_checkpoint_or_an_encoder_of_another_fold_is_refused_unless_allowed(co
     assert not same_fold["fold_mismatch"]
     assert title(same_fold).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
     encoder = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
-    with pytest.raises(UserError, match="this encoder was trained with fold = 0, now 1"):
+    with pytest.raises(UserError, match=r"this encoder was trained with data\.fold = 0, now 1; its base"):
         score(config(PROTOTYPE, *encoder))
     score(config(PROTOTYPE, *encoder, "test.allow_fold_mismatch=true"))
 

@@ -229,7 +229,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
         content = photo.read_bytes()
         change_silently(photo)
         assert "other photos or masks" in reason_to_test(config, path)
-        assert checks_of(path, read_result(path))["list"] == (DIFFERS, "has other photos or masks today")
+        assert checks_of(path, read_result(path))["list"] == (DIFFERS, "is of other photos or masks today")
         photo.write_bytes(content)  # the content of before, of another time
         assert reason_to_test(config, path) == ""
     shutil.rmtree(root)

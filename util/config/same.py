@@ -57,7 +57,9 @@ def _deciding(
             continue
         if isinstance(value, dict):
             below = _type_of(kind, name, value)
-            out[name] = _deciding(value, below, usual=decides, what=what, skip=skip, prefix=f"{key}.")
+            part = _deciding(value, below, usual=decides, what=what, skip=skip, prefix=f"{key}.")
+            if part or (not value and decides >= what):  # else nothing of it counts
+                out[name] = part
         elif decides >= what:
             out[name] = value
     return out

@@ -248,7 +248,7 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
 
 def _list_difference(result: Result, test: Test) -> str:
     """Return in words how a result's list is another today; '' if it is not."""
-    other = Origin.of(result).differences(test.origin)
+    other = Origin.of(result).differences(test.origin, skip=("whole_list", "whole_content"))
     if not other:
         return ""
     digest = f" ({test.images.digest[:8]})" if "another list" in other else ""
