@@ -29,7 +29,7 @@ def run(command):
     if command.startswith("prepare.py"):
         return in_a_process(command)
     words = [sys.executable, *shlex.split(command)]
-    assert _fork(words) == 0, command
+    assert _fork(words, {}) == 0, command
 """
 
 
