@@ -1,10 +1,10 @@
-"""What a setting decides: ``decides`` in the metadata of its field."""
+"""Each setting states in its field's metadata, as ``decides``, whether it decides scores, weights or neither."""
 
 from enum import IntEnum
 
 
 class Decides(IntEnum):
-    """What differs where a setting does; each decides what those before it do, too."""
+    """The results that differ where a setting does; each value includes those before it."""
 
     NOTHING = 0  # but where, how fast, and what is shown
     SCORES = 1  # of a test; of weights it decides nothing that their digests do not tell

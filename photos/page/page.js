@@ -227,7 +227,7 @@ function restore() {
   if (rows.has(kept.get("photo")) && kept.get("photo") !== current.name) select(kept.get("photo"));
 }
 
-// What is shown of the state
+// The state's visible part
 
 function showLists() {
   if (!state.classes.some(([value]) => value === current.value)) current.value = state.classes[0][0];

@@ -157,7 +157,7 @@ class Session:
         state = state or self.state
         return self.files.label(state, state.photo(name), is_judged=False)
 
-    # What the browser looks at
+    # The browser's view of the state
 
     def view(self, since: int) -> dict[str, Any]:
         """Return what the browser shows, of the photos, by name, those that changed since a number.

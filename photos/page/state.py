@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Step:
-    """What the user has drawn at once, and takes back at once."""
+    """The edits that the user draws, and takes back, in one step."""
 
     edits: list[Edit] = field(default_factory=list)
     instead: Literal["", "last", "all"] = ""  # the earlier steps whose place it takes

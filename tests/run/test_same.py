@@ -1,4 +1,4 @@
-"""What two configs differ in: settings that decide the thing that is asked, and none that decide less."""
+"""Two configs differ in settings that decide the thing that is asked, and in none that decides less."""
 
 import pytest
 

@@ -24,7 +24,7 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "stretch": ["letterbox", "original"],
     "original": ["original"],
 }
-# What a setting of a protocol chooses (``ProtocolSettings``)
+# Values of a protocol's settings (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
 

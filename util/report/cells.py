@@ -20,7 +20,7 @@ SECONDS = "seconds"  # the score of a test's time for an episode
 
 
 class Column(NamedTuple):
-    """What numbers of several methods that can be compared have in common."""
+    """The terms that numbers share when methods can be compared by them."""
 
     shot: int
     place: Any  # a fold, a data set, or ``MEAN``

@@ -57,7 +57,7 @@ FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores
 
 @dataclass(frozen=True)
 class Facts:
-    """What a training states of itself; nothing of it is known of a file of others."""
+    """The facts that a training states of itself; all are unknown where the file is another program's."""
 
     origin: Origin = field(default_factory=Origin)
     training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``

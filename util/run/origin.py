@@ -1,4 +1,4 @@
-"""What decides a training or a test and is no setting: digests of its data, its code and its weights."""
+"""Digests of data, code and weights, which decide a training or a test beside its settings."""
 
 from __future__ import annotations
 

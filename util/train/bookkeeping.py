@@ -1,4 +1,4 @@
-"""What is done beside the steps of a training: records, validations, checkpoints, patience, Ctrl-C."""
+"""A training's work beside its steps: records, validations, checkpoints, patience, Ctrl-C."""
 
 from __future__ import annotations
 

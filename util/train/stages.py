@@ -176,7 +176,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
 
 @dataclass(frozen=True)
 class Start:
-    """What a stage starts from."""
+    """The network, the weights and the data that a stage starts from."""
 
     network: Trainable  # the base stage's part of a model, or the model
     digest: str | None  # of the files that filled it, where they are known

@@ -15,7 +15,7 @@ NOT_BEGUN = "not begun"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command asks of a training, beside its config."""
+    """The options of a training's command, beside its config."""
 
     resume: bool = False  # the stages that were begun are continued
     overwrite: bool = False  # what is there is discarded
