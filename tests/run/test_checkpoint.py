@@ -285,6 +285,7 @@ SLOWER = {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.2}}}}
         (saved({"model": {"name": "symnet", "shots": 5}}), "model.shots = 5, now 1"),
         (saved({"model": {"name": "symnet", "shots": None}}), "model.shots = None, now 1"),
         (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
+        (saved(precision=None), "run.precision = None, now float32.*undo the change, .*--allow-changes"),
     ],
 )
 def test_another_runs_checkpoint_is_refused(stored: Checkpoint, reason: str) -> None:

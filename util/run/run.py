@@ -272,15 +272,16 @@ def check_continues(stored: Checkpoint, state: dict[str, Any], allow_changes: bo
         shown.append(f"and {others} more")
     changed = f"settings that decide the result were changed since ({'; '.join(shown)})"
     undo = "undo the change"
-    if [*found] == [PRECISION]:  # perhaps another machine, not another setting
-        undo = f"go on as begun by --set {PRECISION}={found[PRECISION][0]}"
+    begun, _ = found.get(PRECISION, (None, None))
+    if begun and len(found) == 1:  # perhaps another machine, not another setting
+        undo = f"go on as begun by --set {PRECISION}={begun}"
     raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
 
 
 def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
     config = content["config"]
-    return {**config, "run": {**config["run"], "precision": content["precision"]}}
+    return {**config, "run": {**config["run"], "precision": content.get("precision")}}
 
 
 def _training_options(folder: Path) -> dict[str, str]:
