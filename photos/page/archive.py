@@ -14,12 +14,15 @@ from typing import Any
 
 from annotations import recognise
 from photos.examples import file_names
+from photos.page.background import Work
 from photos.page.files import Files
 from photos.page.state import Photo, State
+from photos.page.writer import WrittenState
 from photos.prediction import THUMBNAILS, paths_of
 from photos.results import PICTURES, Results, own_record
 from util.files import link, writable, write_atomically
 
+DOWNLOAD = "predictions.zip"  # in the folder of the session
 STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
 
 
@@ -122,3 +125,29 @@ def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
         for class_name, sources in record["supports"].items():
             public["supports"][class_name] = [file_names(source) for source in sources]
     return public
+
+
+def packing(session: WrittenState, formats: Sequence[str], photos: Sequence[Photo]) -> Work:
+    """Return the work of packing some photos, without those whose files were replaced."""
+    facts = session.segmenter.without_classes().facts
+    archive = Archive(session.file.with_name(DOWNLOAD), formats, session.files, facts)
+
+    def add(name: str) -> None:
+        with session.lock, archive.removed_on_error():
+            photo = session.state.photo(name)
+            if photo.found and not session.files.is_current(session.state, photo):
+                session.write_result(name)
+            archive.add(session.state, session.state.photo(name))
+
+    def finish(done: int, errors: list[str]) -> str:
+        with archive.removed_on_error():
+            if not session.work.is_stopped:
+                archive.write()
+                session.archive = archive.path
+        session.write_summary()
+        return "; ".join([f"{done - len(errors)} of {len(current)} photos packed", *notes, *errors[:3]])
+
+    outdated = [photo.name for photo in photos if session.files.is_outdated(photo)]
+    notes = [f"{name}: skipped, its file was replaced; press Segment" for name in outdated]
+    current = [photo.name for photo in photos if photo.name not in outdated]
+    return Work(current, add, finish)

@@ -1,13 +1,19 @@
 """The work of Segment: photos are segmented by the examples of a session."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from photos.example_files import MAX_SHOTS
 from photos.examples import Support
+from photos.page.background import Work
 from photos.page.files import Files
-from photos.page.state import Photo, State
+from photos.page.state import Photo, State, forgotten
+from photos.page.writer import WrittenState
 from photos.photo_files import read_photo
 from photos.segmenter import Segmenter
+from photos.support_check import for_materials, material_hint
 from util.files.palette import IGNORE
 
 UNSURE = 0.6  # presence score below which a mask is to be looked at first
@@ -61,3 +67,47 @@ def photos_of(number: int) -> str:
 def article(name: str) -> str:
     """Return the article before a class."""
     return "an" if name[:1].casefold() in "aeiou" else "a"
+
+
+def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool) -> Work:
+    """Return the work of segmenting those of some photos that are neither fixed nor segmented by these examples."""
+    with session.lock:
+        state = session.state
+        segmenter = with_examples(session.segmenter, session.files, state)
+    hint = material_hint(segmenter)
+    if is_material:
+        segmenter = for_materials(segmenter)
+    facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+
+    def segment(name: str) -> None:
+        prediction = segmenter(Path(state.photos[name].path))
+        with session.lock:
+            photo = session.state.photos.get(name)
+            if photo is not None and not photo.is_fixed:
+                session.take_result(photo, prediction, facts)
+
+    def finish(done: int, errors: list[str]) -> str:
+        session.write_summary()
+        lines = [found_line(session.state) if waiting else "no photo is left to be segmented"]
+        if len(errors) or done < len(waiting):
+            lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
+        return "; ".join([*lines, *notes, *errors[:3]])
+
+    notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
+    if hint and not is_material:
+        notes.append(hint)
+    notes += _forget_replaced(session, photos)
+    with session.lock:
+        waiting = [name for name in photos if is_waiting(session.state.photos[name], facts["inputs"])]
+    return Work(waiting, segment, finish)
+
+
+def _forget_replaced(session: WrittenState, photos: Sequence[str]) -> list[str]:
+    """Remove the results of photos whose files were replaced, and return a note if there are any."""
+    replaced = [name for name in photos if session.files.is_outdated(session.state.photos[name], of_example=False)]
+    for name in replaced:
+        with session.lock:
+            session.change(name, forgotten)
+    if not replaced:
+        return []
+    return [f"{photos_of(len(replaced))} replaced since, such as {replaced[0]}: segmented anew"]

@@ -31,6 +31,7 @@ from photos.options import MATERIAL, segmenter_of
 from photos.page.background import line_of
 from photos.page.files import PREVIEW, jpeg
 from photos.page.session import Session
+from photos.page.view import has_archive, picture, scene, view
 from util.files.errors import UserError
 
 INDEX = "page.html"
@@ -251,22 +252,22 @@ class Handler(QuietHandler):
         if name in FILES:
             return Path(__file__).with_name(name).read_bytes(), FILES[name]
         if path == "/download":
-            if not session.has_archive:
+            if not has_archive(session):
                 raise UserError("no zip is ready; press Prepare zip")
             return session.archive, BYTES
         if path == "/state":
             with content_errors("this request is damaged (", ")"):
                 since = int(query["since"])
-            return session.view(since), JSON
+            return view(session, since), JSON
         photo = query.get("photo", path)
         if path == "/picture":
-            return jpeg(session.picture(photo, PREVIEW)), "image/jpeg"
+            return jpeg(picture(session, photo, PREVIEW)), "image/jpeg"
         if path == "/scene":
-            return session.scene(photo), JSON
+            return scene(session, photo), JSON
         with session.lock:
             if path == "/layer":
                 return session.files.layer(session.state, session.state.photo(photo)), "image/png"
-            session.picture(photo, 1)  # notes why it cannot be read
+            picture(session, photo, 1)  # notes why it cannot be read
             return jpeg(session.files.thumbnail(session.state, session.state.photo(photo))), "image/jpeg"
 
     def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:

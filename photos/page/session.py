@@ -1,16 +1,9 @@
-"""The session of a page: its actions, which change the state, and the files that follow it.
+"""The session of a page: its actions, which change the state and return notes; each runs alone (``lock``)."""
 
-Each action runs alone (``lock``), and what it changes passes through ``_take``, which alone writes.
-"""
-
-import shlex
 import shutil
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,32 +11,28 @@ from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
 from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import UNNAMED, Example
-from photos.page import kept
 from photos.page import state as changes
-from photos.page.archive import Archive
-from photos.page.background import Background, Work
+from photos.page.archive import packing
 from photos.page.drawing import BOX, BRUSH, OUTLINE, Edit, checked_edits
-from photos.page.files import EXAMPLES, PAGE, Files, shown_in
+from photos.page.files import PAGE, shown_in
 from photos.page.regions import part_to_remove, region_at, region_in_box
-from photos.page.segmentation import found_line, is_waiting, photos_of, with_examples
-from photos.page.state import MAX_PHOTOS, Photo, Rule, State, Step, forgotten
+from photos.page.segmentation import photos_of, segmentation
+from photos.page.state import MAX_PHOTOS, Photo, Rule, State, Step
+from photos.page.writer import WrittenState
 from photos.photo_files import photos_in, read_photo
-from photos.prediction import Prediction, at_most, file_facts
-from photos.results import FORMATS, Results
+from photos.prediction import file_facts
+from photos.results import Results
 from photos.segmenter import Segmenter
-from photos.support_check import for_materials, material_hint
-from util.files import LONG_NAME, content_digest, lock, writable, write_atomically
+from util.files import LONG_NAME, content_digest, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, read_image, upright_size, write_mask
-from util.files.overlay import class_colour
+from util.files.images import header_of, read_image, write_mask
 from util.files.palette import IGNORE
 
 UPLOADS = "photos"  # folder
-DOWNLOAD = "predictions.zip"  # in the folder of the session
 
 
-class Session:
-    """A page's session in a folder of earlier work, of results, or a new one; actions return notes."""
+class Session(WrittenState):
+    """A page's session: a written state, and what the user can do with it."""
 
     ACTIONS = (
         *("samples", "open", "upload", "upload_annotations", "annotations", "remove"),
@@ -53,184 +42,9 @@ class Session:
     )
 
     def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
-        self.segmenter = segmenter
+        super().__init__(segmenter, out)
         self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
-        self.out = out
-        self.lock = threading.RLock()
-        self.archive: Path | None = None  # the download
-        self.errors: dict[str, str] = {}  # why a photo could not be read, by its name
-        self.changed: dict[str, int] = {}  # number of the last change of a photo, by its name
-        self.renewed = 0  # number of the last change of what is not of one photo
-        self.number = time.time_ns() // 1000  # of the last change; larger after a restart
-        results = Results(out, [])
-        results.check_folder()
-        self.file = out / PAGE / "session.json"
         self.imported = out / PAGE / "imported"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        self.files = Files(results, segmenter)
-        self.work = Background(self.note_error)
-        self.state = kept.read_state(self.file, self.files, self.errors)
-        self.renew()
-
-    # The state, and the files that follow it
-
-    def touch(self, *names: str) -> None:
-        """Note a change of photos."""
-        self.number += 1
-        self.changed |= dict.fromkeys(names, self.number)
-
-    def renew(self) -> None:
-        """Note a change of all."""
-        self.touch(*self.state.photos)
-        self.renewed = self.number
-
-    def note_error(self, name: str, error: str) -> None:
-        """Note why a photo cannot be read, "" where it can."""
-        if error != self.errors.get(name, ""):
-            self.errors[name] = error
-            self.touch(name)
-
-    def _take(self, after: State) -> None:
-        """Make a state the present one: write it, and the files of the photos that it changes."""
-        before, self.state = self.state, after
-        kept.write_state(self.file, after)
-        for name, photo in after.photos.items():
-            earlier = before.photos.get(name)
-            if earlier is not None and earlier is not photo:
-                self._write(earlier, name)
-        for name in before.photos.keys() - after.photos.keys():
-            self.files.write_example(after, replace(before.photos[name], taught=[]))
-        if before.classes != after.classes or [*before.photos] != [*after.photos]:
-            self.renew()
-        elif before.rule != after.rule:
-            loose = [name for name, photo in after.photos.items() if photo.found and not photo.is_fixed]
-            self.touch(*loose)
-
-    def _write(self, before: Photo, name: str) -> None:
-        """Write the result, the verdicts and the example of a photo that was changed."""
-        photo = self.state.photos[name]
-        if before.found and not photo.found:
-            self.files.results.judge(self.files.of_result(before, ())[0], dict.fromkeys(before.names, ""))
-            self.files.of_result(before, ())[0].unlink(missing_ok=True)
-        is_first = photo.found is None and bool(photo.verdicts)
-        if is_first or before.rejected != photo.rejected or not self.files.is_current(self.state, photo):
-            self.write_result(name)
-        photo = self.state.photos[name]
-        if before.verdicts or photo.verdicts:
-            self.files.write_verdicts(photo)
-        self.files.write_example(self.state, photo)
-        self.touch(name)
-
-    def write_result(self, name: str) -> None:
-        """Write the result of a photo as it is now."""
-        photo = self.files.keep_beneath(self.state.photos[name])
-        facts = {} if photo.found else self.segmenter.without_classes().facts
-        try:
-            found = self.files.write_result(self.state, photo, facts)
-        except BaseException:
-            self._keep(replace(photo, found=self.files.found(photo)))
-            raise
-        self._keep(replace(photo, found=found))
-        self.files.write_verdicts(self.state.photos[name])
-
-    def take_result(self, photo: Photo, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write what the network found on a photo; earlier edits lie over it, and what is rejected remains so."""
-        found = self.files.write_prediction(photo, prediction, facts)
-        self._keep(replace(photo, found=found, beneath=None))
-        if photo.rejected or not self.files.is_current(self.state, self.state.photos[photo.name]):
-            self.write_result(photo.name)
-        self.files.write_verdicts(self.state.photos[photo.name])
-
-    def change(self, name: str, function: Callable[[Photo], Photo]) -> None:
-        """Change a photo."""
-        self._take(replace(self.state, photos={**self.state.photos, name: function(self.state.photo(name))}))
-
-    def _keep(self, photo: Photo) -> None:
-        """Keep what became of a photo's files, which nothing else follows."""
-        self.state = replace(self.state, photos={**self.state.photos, photo.name: photo})
-        self.touch(photo.name)
-        kept.write_state(self.file, self.state)
-
-    def label(self, name: str, state: State | None = None) -> np.ndarray:
-        """Return the mask of a photo with the classes that are rejected, (H, W) uint8."""
-        state = state or self.state
-        return self.files.label(state, state.photo(name), is_judged=False)
-
-    # The browser's view of the state
-
-    def view(self, since: int) -> dict[str, Any]:
-        """Return what the browser shows, of the photos, by name, those that changed since a number.
-
-        All are there where their list changed.
-        """
-        state = self.state
-        whole = self.renewed >= since
-        photos = sorted(state.photos.values(), key=lambda photo: photo.name.casefold())
-        now, self.number = self.number, self.number + 1
-        return {
-            "about": self._about(),
-            "out": str(self.out),
-            "now": now + 1,
-            "whole": whole,
-            "formats": FORMATS,
-            "rule": [state.rule.threshold, state.rule.min_presence],
-            "network_rule": [self.files.network_rule.threshold, self.files.network_rule.min_presence],
-            "job": self.work.state,
-            "note": self.work.note,
-            "archive": self.has_archive,
-            "photos": [self.row(photo) for photo in photos if whole or self.changed.get(photo.name, 0) >= since],
-            "classes": [[i, name, f"rgb{class_colour(i)}"] for i, name in enumerate(state.classes, 1) if name],
-        }
-
-    def row(self, photo: Photo) -> dict[str, Any]:
-        """Return what the browser shows of a photo in the grid."""
-        return {
-            "name": photo.name,
-            "found": bool(photo.found and photo.found.names),
-            "example": photo.teaches,
-            "fixed": photo.is_fixed,
-            "presence": photo.found.presence if photo.found else {},
-            "share": photo.found.share if photo.found else {},
-            "verdicts": photo.verdicts,
-            "error": self.errors.get(photo.name, ""),
-            "changed": self.changed.get(photo.name, 0),
-            "fresh": self.files.is_current(self.state, photo),
-        }
-
-    def _about(self) -> dict[str, str]:
-        """Return what the weights are, what they can do with other objects, and a command that does better."""
-        model = self.segmenter.model
-        folders = [str(Path(photo.path).parent) for photo in self.state.photos.values()]
-        query = max(folders, key=folders.count, default="my_photos")
-        options = {"--supports": self.out / EXAMPLES, "--query": query, "--out": f"{self.out}_gfsam"}
-        words = " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items())
-        is_measured = bool(model.outlook(None))
-        return {
-            "title": f"{model.title}, {Path(model.source).name}",
-            "outlook": model.outlook(None).partition(";")[0],
-            "command": f"python predict.py --config 'split0 pascal --model gfsam' {words}" if is_measured else "",
-        }
-
-    def scene(self, name: str) -> dict[str, int]:
-        """Return the size of a photo."""
-        height, width = upright_size(*header_of(Path(self.state.photo(name).path)))
-        return {"height": height, "width": width}
-
-    def picture(self, name: str, side: int) -> np.ndarray:
-        """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
-        path = self.state.photo(name).path
-        try:
-            return at_most(read_photo(path), side)
-        except UserError as error:
-            line = str(error).replace(path, name)
-            self.note_error(name, line)
-            raise UserError(line) from None
-
-    @property
-    def has_archive(self) -> bool:
-        """Whether there is a download."""
-        return self.archive is not None and self.archive.is_file()
 
     # Photos
 
@@ -246,7 +60,7 @@ class Session:
         self.files.results.names = self.state.names
         self.files.results.check([Path(photo.path) for photo in after.photos.values()], again=True)
         added = len(after.photos) - len(self.state.photos)
-        self._take(after)
+        self.take(after)
         note = f"{photos_of(added)} added"
         skipped = len(paths) - added
         return f"{note}, {skipped} skipped: photos of these names are open, or {MAX_PHOTOS} in all" if skipped else note
@@ -288,7 +102,7 @@ class Session:
 
     def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
-        self._take(changes.remove_photo(self.state, photo))
+        self.take(changes.remove_photo(self.state, photo))
         return f"{photo} is removed"
 
     # Annotations of other programs
@@ -318,7 +132,7 @@ class Session:
         finally:
             if uploaded:
                 shutil.rmtree(self.imported)
-        self._take(after)
+        self.take(after)
         photos = {example.photo for example in examples}
         return "; ".join([f"examples on {photos_of(len(photos))}", *notes])
 
@@ -366,18 +180,18 @@ class Session:
 
     def add_class(self, name: str) -> None:
         """Add a class."""
-        self._take(changes.add_class(self.state, name))
+        self.take(changes.add_class(self.state, name))
 
     def rename_class(self, value: int, name: str) -> None:
         """Rename a class."""
         self.work.check_idle()
-        self._take(changes.rename_class(self.state, value, name))
+        self.take(changes.rename_class(self.state, value, name))
 
     def remove_class(self, value: int) -> str:
         """Remove a class."""
         self.work.check_idle()
         name = self.state.class_of(value)
-        self._take(changes.remove_class(self.state, value))
+        self.take(changes.remove_class(self.state, value))
         return f"{name} is removed"
 
     # Edits
@@ -398,7 +212,7 @@ class Session:
         before = self.state.photo(name)
         shown = shown_in(after, self.label(name, after))
         after = changes.teach(after, name, changes.drawn_on(after.photo(name), before), shown)
-        self._take(after)
+        self.take(after)
         return self._taught(before, name)
 
     def _taught(self, before: Photo, name: str) -> str:
@@ -430,7 +244,7 @@ class Session:
         """Make a photo an example of a class, and of those that are accepted on it; or take all of that back."""
         before = self.state.photo(photo)
         shown = shown_in(self.state, self.files.label(self.state, before))
-        self._take(changes.use_as_example(self.state, photo, value, shown))
+        self.take(changes.use_as_example(self.state, photo, value, shown))
         return self._taught(before, photo)
 
     def click(self, photo: str, x: float, y: float, value: int) -> str:
@@ -476,13 +290,13 @@ class Session:
         target = self.state.photo(photo)
         if verdict and self.files.is_outdated(target):
             raise UserError(f"{photo}: its file was replaced; press Segment")
-        self._take(after)
+        self.take(after)
         words = {ACCEPTED: "is accepted", REJECTED: f"shows no {self.state.class_of(value)}", "": "is to be reviewed"}
         return f"{photo} {words[verdict]}"
 
     def slide(self, threshold: float | None, min_presence: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
-        self._take(replace(self.state, rule=Rule(threshold, min_presence)))
+        self.take(replace(self.state, rule=Rule(threshold, min_presence)))
 
     # Work on many photos
 
@@ -497,49 +311,7 @@ class Session:
         self.files.results.names = self.state.names
         self.files.results.check([Path(known.path) for known in photos.values()], again=True)
         names = sorted(photos, key=lambda name: name != photo)
-        self.work.start("segmented", lambda: self._segmentation(names))
-
-    def _segmentation(self, photos: Sequence[str]) -> Work:
-        """Return the work of segmenting those of some photos that are neither fixed nor segmented by these examples."""
-        with self.lock:
-            state = self.state
-            segmenter = with_examples(self.segmenter, self.files, state)
-        hint = material_hint(segmenter)
-        if self.is_material:
-            segmenter = for_materials(segmenter)
-        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
-
-        def segment(name: str) -> None:
-            prediction = segmenter(Path(state.photos[name].path))
-            with self.lock:
-                photo = self.state.photos.get(name)
-                if photo is not None and not photo.is_fixed:
-                    self.take_result(photo, prediction, facts)
-
-        def finish(done: int, errors: list[str]) -> str:
-            self.write_summary()
-            lines = [found_line(self.state) if waiting else "no photo is left to be segmented"]
-            if len(errors) or done < len(waiting):
-                lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
-            return "; ".join([*lines, *notes, *errors[:3]])
-
-        notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
-        if hint and not self.is_material:
-            notes.append(hint)
-        notes += self._forget_replaced(photos)
-        with self.lock:
-            waiting = [name for name in photos if is_waiting(self.state.photos[name], facts["inputs"])]
-        return Work(waiting, segment, finish)
-
-    def _forget_replaced(self, photos: Sequence[str]) -> list[str]:
-        """Remove the results of photos whose files were replaced, and return a note if there are any."""
-        replaced = [name for name in photos if self.files.is_outdated(self.state.photos[name], of_example=False)]
-        for name in replaced:
-            with self.lock:
-                self.change(name, forgotten)
-        if not replaced:
-            return []
-        return [f"{photos_of(len(replaced))} replaced since, such as {replaced[0]}: segmented anew"]
+        self.work.start("segmented", lambda: segmentation(self, names, self.is_material))
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of all results, and of examples, in some formats."""
@@ -550,35 +322,7 @@ class Session:
         photos = [photo for photo in self.state.photos.values() if photo.found or photo.teaches]
         if all(self.files.is_outdated(photo) for photo in photos):
             raise UserError("nothing to download: annotate a photo, and press Segment")
-        self.work.start("packed", lambda: self._packing(formats, photos))
-
-    def _packing(self, formats: Sequence[str], photos: Sequence[Photo]) -> Work:
-        """Return the work of packing some photos, without those whose files were replaced."""
-        archive = Archive(self.file.with_name(DOWNLOAD), formats, self.files, self.segmenter.without_classes().facts)
-
-        def add(name: str) -> None:
-            with self.lock, archive.removed_on_error():
-                photo = self.state.photo(name)
-                if photo.found and not self.files.is_current(self.state, photo):
-                    self.write_result(name)
-                archive.add(self.state, self.state.photo(name))
-
-        def finish(done: int, errors: list[str]) -> str:
-            with archive.removed_on_error():
-                if not self.work.is_stopped:
-                    archive.write()
-                    self.archive = archive.path
-            self.write_summary()
-            return "; ".join([f"{done - len(errors)} of {len(current)} photos packed", *notes, *errors[:3]])
-
-        outdated = [photo.name for photo in photos if self.files.is_outdated(photo)]
-        notes = [f"{name}: skipped, its file was replaced; press Segment" for name in outdated]
-        current = [photo.name for photo in photos if photo.name not in outdated]
-        return Work(current, add, finish)
-
-    def write_summary(self) -> None:
-        """Write the table and the review of the results."""
-        self.files.results.write_summary({})
+        self.work.start("packed", lambda: packing(self, formats, photos))
 
     def stop(self) -> None:
         """End the work in the background after the present photo."""

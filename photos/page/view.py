@@ -1,0 +1,95 @@
+"""The browser's view of a session's state: the photos that changed, and a photo's size and pixels."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from photos.page.files import EXAMPLES
+from photos.page.state import Photo
+from photos.page.writer import WrittenState
+from photos.photo_files import read_photo
+from photos.prediction import at_most
+from photos.results import FORMATS
+from util.files.errors import UserError
+from util.files.images import header_of, upright_size
+from util.files.overlay import class_colour
+
+
+def view(session: WrittenState, since: int) -> dict[str, Any]:
+    """Return what the browser shows, of the photos, by name, those that changed since a number.
+
+    All are there where their list changed.
+    """
+    state = session.state
+    whole = session.renewed >= since
+    photos = sorted(state.photos.values(), key=lambda photo: photo.name.casefold())
+    now, session.number = session.number, session.number + 1
+    return {
+        "about": _about(session),
+        "out": str(session.out),
+        "now": now + 1,
+        "whole": whole,
+        "formats": FORMATS,
+        "rule": [state.rule.threshold, state.rule.min_presence],
+        "network_rule": [session.files.network_rule.threshold, session.files.network_rule.min_presence],
+        "job": session.work.state,
+        "note": session.work.note,
+        "archive": has_archive(session),
+        "photos": [row(session, photo) for photo in photos if whole or session.changed.get(photo.name, 0) >= since],
+        "classes": [[i, name, f"rgb{class_colour(i)}"] for i, name in enumerate(state.classes, 1) if name],
+    }
+
+
+def row(session: WrittenState, photo: Photo) -> dict[str, Any]:
+    """Return what the browser shows of a photo in the grid."""
+    return {
+        "name": photo.name,
+        "found": bool(photo.found and photo.found.names),
+        "example": photo.teaches,
+        "fixed": photo.is_fixed,
+        "presence": photo.found.presence if photo.found else {},
+        "share": photo.found.share if photo.found else {},
+        "verdicts": photo.verdicts,
+        "error": session.errors.get(photo.name, ""),
+        "changed": session.changed.get(photo.name, 0),
+        "fresh": session.files.is_current(session.state, photo),
+    }
+
+
+def _about(session: WrittenState) -> dict[str, str]:
+    """Return what the weights are, what they can do with other objects, and a command that does better."""
+    model = session.segmenter.model
+    folders = [str(Path(photo.path).parent) for photo in session.state.photos.values()]
+    query = max(folders, key=folders.count, default="my_photos")
+    options = {"--supports": session.out / EXAMPLES, "--query": query, "--out": f"{session.out}_gfsam"}
+    words = " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items())
+    is_measured = bool(model.outlook(None))
+    return {
+        "title": f"{model.title}, {Path(model.source).name}",
+        "outlook": model.outlook(None).partition(";")[0],
+        "command": f"python predict.py --config 'split0 pascal --model gfsam' {words}" if is_measured else "",
+    }
+
+
+def scene(session: WrittenState, name: str) -> dict[str, int]:
+    """Return the size of a photo."""
+    height, width = upright_size(*header_of(Path(session.state.photo(name).path)))
+    return {"height": height, "width": width}
+
+
+def picture(session: WrittenState, name: str, side: int) -> np.ndarray:
+    """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
+    path = session.state.photo(name).path
+    try:
+        return at_most(read_photo(path), side)
+    except UserError as error:
+        line = str(error).replace(path, name)
+        session.note_error(name, line)
+        raise UserError(line) from None
+
+
+def has_archive(session: WrittenState) -> bool:
+    """Whether there is a download."""
+    return session.archive is not None and session.archive.is_file()
