@@ -27,7 +27,7 @@ from datasets.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 from datasets.recipes import recipes
 from datasets.recipes.recipe import Plan, config_text
 from util.cli import comma_separated, within
-from util.config.compose import begin_own_configs
+from util.config.folder import begin_own_configs
 from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow

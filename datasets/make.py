@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count
-from util.config.compose import begin_own_configs
+from util.config.folder import begin_own_configs
 from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, state_of, write_atomically
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, header_of, read_image, write_mask

@@ -19,19 +19,8 @@ from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import (
-    Selection,
-    begin_own_configs,
-    config_folder,
-    data_sets,
-    files_of,
-    find_config,
-    methods,
-    name_of,
-    read_tree,
-    selection_of,
-    source_named,
-)
+from util.config.compose import Selection, files_of, find_config, name_of, read_tree, selection_of, source_named
+from util.config.folder import begin_own_configs, config_folder, data_sets, methods
 from util.config.read import read_config, to_dict
 from util.config.tree import place_of
 from util.files import write_atomically

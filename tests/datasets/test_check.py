@@ -11,7 +11,8 @@ import torch
 
 from tests.datasets.printed import assert_done
 from tests.helpers.paths import REPOSITORY
-from util.config.compose import find_config, methods
+from util.config.compose import find_config
+from util.config.folder import methods
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.index import load_index

@@ -9,7 +9,7 @@ import torch
 from model.registry import models
 from tests.helpers.scored import score
 from tests.helpers.trained import train_base, train_meta
-from util.config.compose import MAIN_METHOD, methods
+from util.config.folder import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError

@@ -7,21 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import (
-    CHOICE,
-    NAMES,
-    OF_TIMM,
-    OWN,
-    Source,
-    add_choice,
-    data_file,
-    data_sets,
-    encoders,
-    files_of,
-    methods,
-    read_tree,
-    source_named,
-)
+from util.config.compose import CHOICE, NAMES, OF_TIMM, Source, add_choice, files_of, read_tree, source_named
+from util.config.folder import OWN, data_file, data_sets, encoders, methods
 from util.config.imports import import_named
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config

@@ -16,20 +16,29 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 from model.registry import models
+from util.config.folder import (
+    MAIN_METHOD,
+    OWN,
+    TIMM,
+    config_folder,
+    data_file,
+    data_sets,
+    encoders,
+    in_configs,
+    method_file,
+    methods,
+)
+from util.config.parts import merged
 from util.config.tree import (
-    ENCODERS,
-    METHODS,
     Leaf,
     Tree,
-    bases_of,
     fill,
     find,
     merge,
@@ -37,49 +46,21 @@ from util.config.tree import (
     override_tree,
     parse_file,
     place_of,
-    places,
-    settings_of,
     value_of,
     with_ending,
 )
-from util.files import REPOSITORY, files_below, link
 from util.files.errors import UserError, nearest
 from util.files.launcher import is_first_of_machine
 
-OWN = Path("config")  # in the working folder
-MAIN_METHOD = "symnet"  # not part of its runs' names
 USUAL_NET = "resnet50"
-TIMM = "timm"  # the name of the file for all networks of timm
 OF_TIMM = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
-CHANGES = {"model": METHODS, "encoder": ENCODERS}  # a folder; the key of what other files change with its files
 BASE_FOLDER = "run.base_folder"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 LISTED = "--list prints what there is"
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
-
-
-def config_folder() -> Path:
-    """Return the folder of all configs: that of the working folder if it has one, else the project's."""
-    return OWN if (OWN / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
-
-
-def in_configs(path: Path) -> Path:
-    """Return where a file ``config/...`` lies: in the working folder, or where that lacks it, in the project."""
-    return config_folder() / path.relative_to(OWN) if path.is_relative_to(OWN) and not path.exists() else path
-
-
-def begin_own_configs() -> None:
-    """Let the working folder have a folder of all configs: links to those of the project, in real folders.
-
-    A clone has it already; where the project is an installed package, a data set of one's own begins it.
-    """
-    project = config_folder()
-    if project != OWN:
-        for path in files_below(project):
-            link(path, OWN / path.relative_to(project))
 
 
 @dataclass(frozen=True)
@@ -213,31 +194,6 @@ def in_names(net: str) -> str:
     return net.replace("/", "-")
 
 
-def data_file(dataset: str) -> Path:
-    """Return the file of a data set."""
-    return config_folder() / dataset / f"{dataset}.yaml"
-
-
-def method_file(method: str) -> Path:
-    """Return the file of a method, which is for every data set."""
-    return config_folder() / "model" / f"{method}.yaml"
-
-
-def data_sets() -> list[str]:
-    """Return the names of all data sets."""
-    return sorted(path.stem for path in config_folder().glob("*/*.yaml") if path.stem == path.parent.name)
-
-
-def methods() -> list[str]:
-    """Return the names of all methods."""
-    return sorted(path.stem for path in config_folder().glob("model/*.yaml"))
-
-
-def encoders() -> list[str]:
-    """Return the names of all encoders but timm's."""
-    return sorted(path.stem for path in config_folder().glob("encoder/*.yaml") if path.stem != TIMM)
-
-
 def has_encoder(method: str) -> bool:
     """Return whether the settings of a method's file have an encoder, which ``NET`` names; true if there is no such."""
     return "encoder" in _settings_of(method, default="encoder")
@@ -345,8 +301,8 @@ def read_tree(source: Source) -> Tree:
     file, broken YAML, a key written twice, or a file that has the name of another run; it names the place.
     """
     if isinstance(source, Selection):
-        return merge(_merged(source.files), source.own_values)
-    tree = _merged([source])
+        return merge(merged(source.files), source.own_values)
+    tree = merged([source])
     run = selection_of(source)
     if run is not None:
         _check_name(source, tree, run)
@@ -387,88 +343,6 @@ def _check_name(path: Path, tree: Tree, run: Selection) -> None:
             raise UserError(
                 f"{path}: its name says {key} = {wanted}, {content}: set it in this file, or rename the file"
             )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of a config: a file without its bases, or what a file changes with another."""
-
-    content: Tree
-    path: Path = Path()  # of a file
-
-    @property
-    def folder(self) -> str:
-        """The name of the folder of a file, such as encoder; '' for a change."""
-        return self.path.resolve().parent.name if self.path.name else ""
-
-    @property
-    def settings(self) -> Tree:
-        """Its values, without what is said about files."""
-        return settings_of(self.content, self.path)
-
-    def changes(self, key: str, name: str) -> list["_Part"]:
-        """Return what it changes with an encoder or a method of a name: nothing, or values; errors as below."""
-        if key not in self.content:
-            return []
-        changes = self.content[key]
-        _check_changes(changes, key, self.path)
-        return [_Part(changes[name])] if name in changes else []
-
-
-def _merged(files: Sequence[Path]) -> Tree:
-    """Return files, after their bases, with what they change with others, as one tree; later ones win."""
-    parts = [_Part(parse_file(path), path) for path in _with_bases(files, set())]
-    for folder, key in CHANGES.items():
-        parts = _with_changes(parts, folder, key)
-    return reduce(merge, [part.settings for part in parts], {})
-
-
-def _with_changes(parts: list[_Part], folder: str, key: str) -> list[_Part]:
-    """Return parts with what they change with files of a folder of configs: with encoders, or with methods.
-
-    A change comes after both. The other file is the last of its folder, or one that this extends.
-    """
-    last = [part.path for part in parts if part.folder == folder][-1:]
-    in_use = {path.resolve() for path in _with_bases(last, set())}
-    out = list[_Part]()
-    names = list[str]()  # of files in use so far
-    for i, part in enumerate(parts):
-        out.append(part)
-        if part.folder != folder:
-            for name in names:
-                out += part.changes(key, name)
-        elif part.path.resolve() in in_use:
-            names.append(part.path.stem)
-            for earlier in parts[:i]:
-                out += earlier.changes(key, part.path.stem)
-    return out
-
-
-def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
-    """Yield files, each after its bases; one that several name as their base has the first of its places."""
-    for path in files:
-        if path.resolve() in done:
-            continue
-        done.add(path.resolve())
-        yield from _with_bases([_file_of_base(path, base) for base in bases_of(path)], done)
-        yield path
-
-
-def _file_of_base(path: Path, base: str) -> Path:
-    """Return where the base of a file lies: beside it, or for ``config/...`` also in the folder of configs."""
-    beside = in_configs(path.parent / base)
-    return beside if beside.exists() else in_configs(Path(base))
-
-
-def _check_changes(changes: Any, key: str, where: Path) -> None:
-    """Refuse (UserError) what a file changes with encoders or methods that are none, or in another form."""
-    if not isinstance(changes, dict) or not all(isinstance(change, dict) for change in changes.values()):
-        raise UserError(f"{where}: {key}: must have a section for each, such as lite0: {{data: {{size: 353}}}}")
-    known = [*encoders(), TIMM] if key == ENCODERS else methods()
-    for name in changes:
-        if name not in known:
-            place = next(places(changes[name]), where)
-            raise UserError(f"{place}: {key}.{name}: no such {key.removesuffix('s')}{nearest(name, known)}")
 
 
 def encoder_of(tree: Tree) -> str | None:

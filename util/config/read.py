@@ -7,7 +7,8 @@ from typing import Any
 from model.contract import FewShotModel
 from model.registry import models
 from util.config.checks import checked
-from util.config.compose import Source, completed, in_configs, name_of, read_tree
+from util.config.compose import Source, completed, name_of, read_tree
+from util.config.folder import in_configs
 from util.config.imports import with_imports
 from util.config.place import placed
 from util.config.settings import Config, DataSettings

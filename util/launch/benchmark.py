@@ -22,7 +22,8 @@ from model.episode import Episode
 from model.registry import class_of
 from util import cli
 from util.config.command_line import add_overrides
-from util.config.compose import find_config, has_encoder, methods
+from util.config.compose import find_config, has_encoder
+from util.config.folder import methods
 from util.config.read import read_config
 from util.config.settings import Config
 from util.report.table import Table, add_format

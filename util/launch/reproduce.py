@@ -16,7 +16,8 @@ from pathlib import Path
 from model.registry import class_of
 from util import cli
 from util.config import command_line
-from util.config.compose import MAIN_METHOD, encoder_of, file_of, find_config, in_names, methods, read_tree
+from util.config.compose import encoder_of, file_of, find_config, in_names, read_tree
+from util.config.folder import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files import write_atomically

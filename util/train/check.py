@@ -22,18 +22,8 @@ import torch
 from model.contract import FewShotModel
 from model.registry import class_of, models
 from util.config import command_line
-from util.config.compose import (
-    MAIN_METHOD,
-    Source,
-    data_file,
-    data_sets,
-    files_of,
-    find_config,
-    method_file,
-    methods,
-    read_tree,
-    selection_of,
-)
+from util.config.compose import Source, files_of, find_config, read_tree, selection_of
+from util.config.folder import MAIN_METHOD, data_file, data_sets, method_file, methods
 from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
