@@ -142,7 +142,7 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
     with pytest.raises(UserError, match=r"predictions\.zip: seed 0, episode 1 is not in episodes\.jsonl beside it"):
         draw_episodes(folder / "result.json", "png")
     score(config())
-    assert {path.suffix for path in folder.iterdir()} == {".json", ".jsonl", ".txt", ".yaml", ""}
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".jsonl", ".txt", ".yaml", ".zip", ""}  # no picture
 
 
 @pytest.mark.train
