@@ -1,22 +1,24 @@
 """Meta-train with every dropout off, so that one process and several draw nothing different; from random weights."""
 
 import sys
+from pathlib import Path
 
 from torch import nn
 
 from tests.model.small import without_dropout
 from util.config.read import read_config
 from util.run import weights
+from util.run.checkpoint import Checkpoint
 from util.run.run import Run
 from util.train import stages as training
 from util.train.state import Asked
 
 
-def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, dict]:
-    """Return the model with all dropout probabilities 0."""
+def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, Checkpoint]:
+    """Return the model with all dropout probabilities 0, as if a base stage had filled nothing of it."""
     model = weights.build_model(run.config, run.context.text_width)
     without_dropout(model)
-    return model, "", {}
+    return model, "", Checkpoint(Path("nothing"), {})
 
 
 if __name__ == "__main__":

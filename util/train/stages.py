@@ -191,7 +191,9 @@ def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     ``base``: a base stage's checkpoint, in place of the run's own.
     """
     model, note, stored = init_network(run, task.stage, task.continues, base)  # fails before photos are read
-    digest = None if base or task.continues else initial_digest(run, task.stage)
+    digest = None
+    if not base and not task.continues:
+        digest = initial_digest(run, task.stage) if stored is None else checkpoint.digest_of(stored.weights)
     if task.stage == "base":
         network: Trainable = model.base_stage()
         data = base_stage_data(run.context, task.settings, world)
