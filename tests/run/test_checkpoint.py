@@ -20,7 +20,7 @@ from tests.helpers import spawned
 from util.config.read import read_config, to_dict
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.checkpoint import Checkpoint
+from util.run.checkpoint import Checkpoint, checkpoint_bytes
 from util.run.context import make_run_context
 from util.run.network import build_model
 from util.run.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
@@ -322,3 +322,11 @@ def test_settings_that_decide_nothing_or_are_allowed_may_change() -> None:
     for config in ({}, elsewhere, older):
         check_continues(saved(config), NOW, allow_changes=False)
     check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, allow_changes=True)
+
+
+def test_the_bytes_of_checkpoints_count_a_linked_file_once_and_a_vanished_one_not(tmp_path: Path) -> None:
+    best = tmp_path / "best.pth"
+    best.write_bytes(bytes(1000))
+    (tmp_path / "last.pth").hardlink_to(best)
+    (tmp_path / "vanished.pth").symlink_to(tmp_path / "nowhere")  # listed, and without a file: as between two replacements
+    assert checkpoint_bytes([tmp_path]) == 1000

@@ -10,6 +10,7 @@ published folder holds such a file as ``MODEL``, for which it stands wherever a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -398,9 +399,15 @@ def free_bytes(config: Config) -> int:
 
 
 def checkpoint_bytes(folders: Iterable[Path]) -> int:
-    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
-    stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
-    sizes = {stat.st_ino: stat.st_size for stat in stats}
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names.
+
+    Another process may replace a checkpoint meanwhile: a file that is gone by now has no bytes.
+    """
+    sizes = {}
+    for file in (file for folder in folders for file in folder.glob("*.pth")):
+        with contextlib.suppress(FileNotFoundError):
+            stat = file.stat()
+            sizes[stat.st_ino] = stat.st_size
     return sum(sizes.values())
 
 
