@@ -328,5 +328,5 @@ def test_the_bytes_of_checkpoints_count_a_linked_file_once_and_a_vanished_one_no
     best = tmp_path / "best.pth"
     best.write_bytes(bytes(1000))
     (tmp_path / "last.pth").hardlink_to(best)
-    (tmp_path / "vanished.pth").symlink_to(tmp_path / "nowhere")  # listed, and without a file: as between two replacements
+    (tmp_path / "vanished.pth").symlink_to(tmp_path / "nowhere")  # as between two replacements
     assert checkpoint_bytes([tmp_path]) == 1000
