@@ -17,11 +17,11 @@ from model.code import changed_code, code_of
 from util.config.read import from_dict
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest
 from util.evaluate.calibration import presence_scores
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
-from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.report.table import Table
@@ -84,15 +84,15 @@ def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
     checks = files_agree(path, result)
     try:
-        test = test_of(path, result)
-        _ = test.images, test.view
+        evaluation = evaluation_of(path, result)
+        _ = evaluation.images, evaluation.view
     except UserError as error:
         return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
-    checks["list"] = _check(lambda: _list_difference(result, test))
-    checks["draw"] = _check_draw(result, test, same_list=checks["list"][0] == AGREES)
-    checks["code"] = _check_code(result, test)
-    checks["weights"] = _check(lambda: _weights_difference(result, test))
-    checks["training photos"] = _check_seen(result, test)
+    checks["list"] = _check(lambda: _list_difference(result, evaluation))
+    checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
+    checks["code"] = _check_code(result, evaluation)
+    checks["weights"] = _check(lambda: _weights_difference(result, evaluation))
+    checks["training photos"] = _check_seen(result, evaluation)
     return checks
 
 
@@ -105,32 +105,32 @@ def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[st
     return (DIFFERS if reason else AGREES), reason
 
 
-def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
+def _check_draw(result: Result, evaluation: Evaluation, same_list: bool) -> tuple[str, str]:
     """Return outcome and reason of the check that the protocol draws the episodes of the result from its list."""
     if result["replayed"] is not None:
         return UNCHECKED, "a replay has no draw of its own"
     if not same_list:
         return UNCHECKED, "the list is another one"
-    drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
+    drawn = (digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"])
     outcome, reason = _check(lambda: _digest_difference(result, drawn))
     if outcome == AGREES:
         reason = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     return outcome, reason
 
 
-def _check_code(result: Result, test: Test) -> tuple[str, str]:
+def _check_code(result: Result, evaluation: Evaluation) -> tuple[str, str]:
     """Return outcome and reason of the check that the method's modules are those of the result."""
     if not result["code"]:
         return UNCHECKED, "the result does not state its code"
-    return _check(lambda: _code_difference(result, test))
+    return _check(lambda: _code_difference(result, evaluation))
 
 
-def _check_seen(result: Result, test: Test) -> tuple[str, str]:
+def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
     """Return outcome and reason of the check that the result says which test photos are in the training list too."""
     try:
         today = {
-            "photos_listed": photos_listed(test.images, test.config.data),
-            "photos_trained_on": photos_trained_on(test),
+            "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
+            "photos_trained_on": photos_trained_on(evaluation),
         }
     except UserError as error:
         return UNCHECKED, str(error)
@@ -151,27 +151,27 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     return list(by_seed.values())
 
 
-def test_of(path: Path, result: Result) -> Test:
+def evaluation_of(path: Path, result: Result) -> Evaluation:
     """Return the test that repeats a result of this file, of the run that it lies in."""
     config = from_dict(result["config"], str(path))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
-    return Test.of(config, result["protocol"], result["shot"])
+    return Evaluation.of(config, result["protocol"], result["shot"])
 
 
-def changed_since(test: Test, result: Result) -> str:
+def changed_since(evaluation: Evaluation, result: Result) -> str:
     """Return in words what of a result's code, list, photos, weights or calibration is another today; '' if unknown.
 
     The test is the one that would be scored today.
     """
-    if reason := _code_difference(result, test):
+    if reason := _code_difference(result, evaluation):
         return reason
     with suppress(UserError):  # no data
-        if reason := _list_difference(result, test):
+        if reason := _list_difference(result, evaluation):
             return f"its list {reason}"
     with suppress(UserError):  # no weights
-        return _weights_difference(result, test)
+        return _weights_difference(result, evaluation)
     return ""
 
 
@@ -246,26 +246,26 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""
 
 
-def _list_difference(result: Result, test: Test) -> str:
+def _list_difference(result: Result, evaluation: Evaluation) -> str:
     """Return in words how a result's list is another today; '' if it is not."""
-    other = Origin.of(result).differences(test.origin, skip=("whole_list", "whole_content"))
+    other = Origin.of(result).differences(evaluation.origin, skip=("whole_list", "whole_content"))
     if not other:
         return ""
-    digest = f" ({test.images.digest[:8]})" if "another list" in other else ""
+    digest = f" ({evaluation.images.digest[:8]})" if "another list" in other else ""
     return f"is of {', '.join(other)}{digest} today"
 
 
-def _code_difference(result: Result, test: Test) -> str:
-    changed = changed_code(result["code"], code_of(test.run.context.model_class))
+def _code_difference(result: Result, evaluation: Evaluation) -> str:
+    changed = changed_code(result["code"], code_of(evaluation.run.context.model_class))
     return f"other code of {', '.join(changed)} today" if changed else ""
 
 
-def _weights_difference(result: Result, test: Test) -> str:
-    weights = test.loaded.weights
+def _weights_difference(result: Result, evaluation: Evaluation) -> str:
+    weights = evaluation.loaded.weights
     if weights.digest != result["weights"]:
         return f"{weights.source} holds {weights.digest[:8]} today"
     if weights.training != result["training"]:
         return "their training is not the one that the result states"
-    calibration = test.calibration()
+    calibration = evaluation.calibration()
     facts = None if calibration is None else calibration.facts()
     return "" if facts == result["calibration"] else "their calibration is another one today"
