@@ -22,6 +22,7 @@ from util.evaluate.mask_metrics import METRICS
 from util.evaluate.steps import WithEdges
 from util.evaluate.test import Shared, Test
 from util.files.errors import UserError, nearest
+from util.run.checkpoint import Checkpoint
 from util.run.device import precision_of_test
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup
@@ -64,6 +65,8 @@ def build_test_jobs(
     protocols: Sequence[str] = (),
     shots: Sequence[int] = (),
     manifest: Path | None = None,
+    *,
+    stored: Checkpoint | None = None,
 ) -> list[TestJob]:
     """Return the jobs of a command, weights loaded and episodes chosen.
 
@@ -74,6 +77,7 @@ def build_test_jobs(
             model and data are logged and omitted; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
+        stored: the checkpoint, where it was read already.
 
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
@@ -84,7 +88,7 @@ def build_test_jobs(
         names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
-    shared = Shared()
+    shared = Shared(stored)
     jobs = list[TestJob]()
     for shot, name in itertools.product(different_shots, names):
         test = Test.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
@@ -94,6 +98,7 @@ def build_test_jobs(
             if not every:
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
+    shared.stored = None  # its tensors are the networks' now
     if not jobs:
         raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return jobs

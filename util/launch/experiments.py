@@ -22,8 +22,8 @@ from util.evaluate.schema import RESULT, read_result
 from util.evaluate.test import Test, deciding_scores
 from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
 from util.launch import torchrun
-from util.report.verify import changed_since
 from util.run.folder import claim
+from util.run.origin import Origin
 from util.run.run import OWN, Run, StageFolder
 from util.train.state import StageTask, stage_of
 
@@ -185,5 +185,8 @@ def reason_to_test(config: Config, path: Path) -> str:
         found.pop("test.metrics", None)
     if found:
         return f"the result there differs in {', '.join([*found][:3])}"
-    changed = changed_since(test, result)
-    return f"the result there is of other code, data or weights: {changed}" if changed else ""
+    changed = Origin.of(result).differences(test.origin)
+    with suppress(UserError):  # no weights
+        if not changed and test.calibration_facts != result["calibration"]:
+            changed = ["another calibration"]
+    return f"the result there is of {', '.join(changed)}" if changed else ""

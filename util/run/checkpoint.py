@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from model.published import DDP_PREFIX
 from model.registry import published_layout, related
 from util.config.optimizers import OPTIMIZERS
 from util.config.read import to_dict
-from util.config.same import differences
+from util.config.same import Differences, differences
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, stand_in, write_atomically
@@ -63,7 +63,6 @@ class Facts:
     origin: Origin = field(default_factory=Origin)
     training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
     photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
-    precision: str | None = None  # that it was computed in
     finished: bool = False
 
 
@@ -89,10 +88,9 @@ class Checkpoint:
         """Return one of our own by its entries."""
         named = {**entries["weights"], **entries.get("ema", {})}
         facts = Facts(
-            origin=Origin.of(entries),
+            origin=replace(Origin.of(entries), weights=None),
             training=_training_of(entries),
             photos=_photos_in(entries.get("photos")),
-            precision=entries.get("precision"),
             finished=entries.get("finished", False),
         )
         return cls(path, named, entries["config"], entries["stage"], facts, entries)
@@ -279,7 +277,7 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
+def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
@@ -291,29 +289,30 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
         config: of this run.
         stage: that the checkpoint must be of: base or meta.
 
+    Returns:
+        The settings that may differ, and do.
+
     Raises:
         UserError: names the first setting that differs.
     """
     if stored.config is None:
-        return
+        return {}
     if stored.stage != stage:
         raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    found = differences(stored.config, now, Decides.IDENTITY, _of_any_value(config, stage))
-    name = found.get("model.name")
-    if name is not None and (stage == "base" or related(*name)):
-        del found["model.name"]
-    for key, (given, wanted) in found.items():
-        hint = _hint(key, given) if stage == "meta" else "; name a checkpoint of such a run"
-        raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}{hint}")
-
-
-def _of_any_value(config: Config, stage: str) -> tuple[str, ...]:
-    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+    may_differ: tuple[str, ...] = ()
     if config.test.trained_on is not None:
-        return ("data.classes", FOLD)
-    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
+        may_differ = ("data.classes", FOLD)
+    elif stage == "meta" and config.test.allow_fold_mismatch:
+        may_differ = (FOLD,)
+    found = differences(stored.config, now, Decides.IDENTITY)
+    for key, (given, wanted) in found.items():
+        is_related = key == "model.name" and (stage == "base" or related(given, wanted))
+        if not is_related and not key.startswith(may_differ):
+            hint = _hint(key, given) if stage == "meta" else "; name a checkpoint of such a run"
+            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}{hint}")
+    return found
 
 
 def _hint(key: str, given: Any) -> str:
