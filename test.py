@@ -12,8 +12,8 @@ from util import cli
 from util.config import command_line
 from util.config.tree import override
 from util.evaluate.calibrate import calibrate
+from util.evaluate.evaluate import evaluate
 from util.evaluate.kept import parse_kinds
-from util.evaluate.testing import test
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
 from util.report import figure
@@ -40,7 +40,7 @@ def command() -> None:
                 raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
         calibrate(config)
         return
-    paths = test(
+    paths = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),
         shots=options.shot,

@@ -14,7 +14,7 @@ from tests.helpers import spawned
 from tests.helpers.trained import train_meta
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.evaluate.evaluate import run_pass
+from util.evaluate.passes import run_pass
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.context import make_run_context

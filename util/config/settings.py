@@ -279,10 +279,8 @@ class ProtocolSettings:
 
 
 @dataclass(frozen=True)
-class TestSettings:
+class EvaluationSettings:
     """The protocol and the weights of a test."""
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     protocol: str = bounded("symnet", decides=Decides.SCORES)  # an entry of `protocols`
     checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
@@ -334,7 +332,7 @@ class Config:
     data: DataSettings
     model: ModelSettings
     meta_stage: StageSettings
-    test: TestSettings = field(metadata={"decides": Decides.NOTHING})
+    test: EvaluationSettings = field(metadata={"decides": Decides.NOTHING})
     protocols: dict[str, ProtocolSettings] = field(metadata={"decides": Decides.SCORES})
     base_stage: StageSettings | None = None  # None for a model without that stage
     # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers

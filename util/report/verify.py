@@ -16,11 +16,11 @@ from model.code import code_of
 from util.config.read import from_dict
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest
 from util.evaluate.calibration import presence_scores
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
-from util.evaluate.test import Test
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.report.table import Table
@@ -83,17 +83,17 @@ def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
     checks = files_agree(path, result)
     try:
-        test = test_of(path, result)
-        _ = test.images, test.view
+        evaluation = evaluation_of(path, result)
+        _ = evaluation.images, evaluation.view
     except UserError as error:
         return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
-    checks["list"] = _compare(result, Origin(list=test.images.digest, content=test.images.files_digest))
-    checks["draw"] = _check_draw(result, test, same_list=checks["list"][0] == AGREES)
+    checks["list"] = _compare(result, Origin(list=evaluation.images.digest, content=evaluation.images.files_digest))
+    checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
     checks["code"] = UNCHECKED, "the result does not state its code"
     if result["code"]:
-        checks["code"] = _compare(result, Origin(code=code_of(test.run.context.model_class)))
-    checks["weights"] = _check_weights(result, test)
-    checks["training photos"] = _check_seen(result, test)
+        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.context.model_class)))
+    checks["weights"] = _check_weights(result, evaluation)
+    checks["training photos"] = _check_seen(result, evaluation)
     return checks
 
 
@@ -106,13 +106,13 @@ def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[st
     return (DIFFERS if reason else AGREES), reason
 
 
-def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
+def _check_draw(result: Result, evaluation: Evaluation, same_list: bool) -> tuple[str, str]:
     """Return outcome and reason of the check that the protocol draws the episodes of the result from its list."""
     if result["replayed"] is not None:
         return UNCHECKED, "a replay has no draw of its own"
     if not same_list:
         return UNCHECKED, "the list is another one"
-    drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
+    drawn = (digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"])
     outcome, reason = _check(lambda: _digest_difference(result, drawn))
     if outcome == AGREES:
         reason = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
@@ -125,11 +125,11 @@ def _compare(result: Result, today: Origin) -> tuple[str, str]:
     return (DIFFERS if other else AGREES), ", ".join(other)
 
 
-def _check_weights(result: Result, test: Test) -> tuple[str, str]:
+def _check_weights(result: Result, evaluation: Evaluation) -> tuple[str, str]:
     """Return outcome and reason of the check of weights, their training and their calibration."""
     try:
-        weights = test.loaded.weights
-        calibration = test.calibration_facts
+        weights = evaluation.loaded.weights
+        calibration = evaluation.calibration_facts
     except UserError as error:
         return UNCHECKED, str(error)
     outcome, reason = _compare(result, Origin(weights=weights.digest, training=weights.training))
@@ -138,12 +138,12 @@ def _check_weights(result: Result, test: Test) -> tuple[str, str]:
     return outcome, reason
 
 
-def _check_seen(result: Result, test: Test) -> tuple[str, str]:
+def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
     """Return outcome and reason of the check that the result says which test photos are in the training list too."""
     try:
         today = {
-            "photos_listed": photos_listed(test.images, test.config.data),
-            "photos_trained_on": photos_trained_on(test),
+            "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
+            "photos_trained_on": photos_trained_on(evaluation),
         }
     except UserError as error:
         return UNCHECKED, str(error)
@@ -164,13 +164,13 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     return list(by_seed.values())
 
 
-def test_of(path: Path, result: Result) -> Test:
+def evaluation_of(path: Path, result: Result) -> Evaluation:
     """Return the test that repeats a result of this file, of the run that it lies in."""
     config = from_dict(result["config"], str(path))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
-    return Test.of(config, result["protocol"], result["shot"])
+    return Evaluation.of(config, result["protocol"], result["shot"])
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:

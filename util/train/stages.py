@@ -15,7 +15,7 @@ from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
+from util.evaluate.passes import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint, Facts, Stored, checkpoint_bytes, free_bytes

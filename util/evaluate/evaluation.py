@@ -62,13 +62,11 @@ class Shared:
 
 
 @dataclass(frozen=True, eq=False)
-class Test:
-    """A test as its config names it, made by ``Test.of``; what needs data or weights is read when it is asked for.
+class Evaluation:
+    """A test as its config names it, made by ``Evaluation.of``; data and weights are read when they are asked for.
 
     UserError, of each part: protocol, manifest, checkpoint or data are missing or do not fit.
     """
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     config: Config  # of this test alone: ``test.protocol`` and ``data.shot`` are its own
     name: str  # of its protocol
@@ -91,7 +89,7 @@ class Test:
         replayed: Path | None = None,
         progress: bool = False,
         shared: Shared | None = None,
-    ) -> Test:
+    ) -> Evaluation:
         """Return the test of a config by a protocol, default ``test.protocol``, of K shots, default ``data.shot``."""
         name = name or config.test.protocol
         shot = shot or config.data.shot
@@ -275,8 +273,8 @@ def origin_of(images: ImageList) -> Origin:
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect the scores of its test, its weights given."""
     protocol = merged["test"]["protocol"]
-    of_test = {**merged, "protocols": {protocol: merged["protocols"][protocol]}}
-    settings = deciding(of_test, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
+    with_its_protocol = {**merged, "protocols": {protocol: merged["protocols"][protocol]}}
+    settings = deciding(with_its_protocol, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
     settings["run"]["precision"] = precision_asked_of_test(merged["run"].get("precision"))
     return settings
 
