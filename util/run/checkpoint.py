@@ -170,15 +170,7 @@ def read(path: str | Path) -> Checkpoint:
     path = file_of(path)
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
-    try:
-        content = load(path)
-    except Exception as error:  # torch raises many kinds for damaged files
-        if other := stand_in(path):
-            raise UserError(f"{path}: is {other}") from None
-        why = reason(error)[:160]
-        raise UserError(
-            f"{path}: truncated, or not a checkpoint that can be loaded safely ({why}); copy it anew"
-        ) from None
+    content = _content(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         _check_own(content, path)
         return Checkpoint.of(content, path)
@@ -189,6 +181,17 @@ def read(path: str | Path) -> Checkpoint:
     entries = content if isinstance(content, dict) else {"the file": content}
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
+
+
+def _content(path: Path) -> Any:
+    """Return what a file holds; UserError: it is truncated, damaged, or stands for another one."""
+    try:
+        return load(path)
+    except Exception as error:  # torch raises many kinds for damaged files
+        if other := stand_in(path):
+            raise UserError(f"{path}: is {other}") from None
+        why = f"truncated, or not a checkpoint that can be loaded safely ({reason(error)[:160]})"
+        raise UserError(f"{path}: {why}; copy it anew") from None
 
 
 def _check_own(content: dict[str, Any], path: Path) -> None:
@@ -301,27 +304,29 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
         raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    may_differ: tuple[str, ...] = ()
-    if config.test.trained_on is not None:
-        may_differ = ("data.classes", FOLD)
-    elif stage == "meta" and config.test.allow_fold_mismatch:
-        may_differ = (FOLD,)
     found = differences(stored.config, now, Decides.IDENTITY)
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(may_differ):
-            hint = _hint(key, given) if stage == "meta" else "; name a checkpoint of such a run"
-            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}{hint}")
+        if not is_related and not key.startswith(_may_differ(config, stage)):
+            hint = _hint(key, given, stage)
+            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
     return found
 
 
-def _hint(key: str, given: Any) -> str:
-    """Return how to go on with a checkpoint of the meta stage that has another value of a setting."""
-    if key.startswith(FOLD):
-        return f"; {FOLD_HINT}"
-    if key == "data.name":
-        return f"; to test weights of another data set: --set test.trained_on={given}"
-    return "; name a checkpoint of such a run"
+def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
+    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+    if config.test.trained_on is not None:
+        return ("data.classes", FOLD)
+    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
+
+
+def _hint(key: str, given: Any, stage: str) -> str:
+    """Return how to go on with a checkpoint of a stage that has another value of a setting."""
+    if stage == "meta" and key.startswith(FOLD):
+        return FOLD_HINT
+    if stage == "meta" and key == "data.name":
+        return f"to test weights of another data set: --set test.trained_on={given}"
+    return "name a checkpoint of such a run"
 
 
 def load_state(network: nn.Module, stored: Checkpoint) -> None:
@@ -351,13 +356,16 @@ def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     missing = [name for name in _without_counters(expected) if name not in given]
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
-        name = missing[0]
-        alike = next((other for other in unknown if name.endswith(other) or other.endswith(name)), unknown[0])
-        return f"the file has {alike}, the model {name}"
+        return f"the file has {_most_alike(missing[0], unknown)}, the model {missing[0]}"
     if missing or unknown:
         return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
     problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
     return next(filter(None, problems), "")
+
+
+def _most_alike(name: str, others: list[str]) -> str:
+    """Return the first of some names that is another one with a part before it, or without; else the first."""
+    return next((other for other in others if name.endswith(other) or other.endswith(name)), others[0])
 
 
 def _without_counters(names: Iterable[str]) -> dict[str, None]:

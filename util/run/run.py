@@ -195,16 +195,22 @@ class Run:
         if isinstance(source, str) or not source.exists():
             return self, None
         is_own = self.weights_origin in ("", "last")
-        overrides = _training_options(source.parent) if is_own else {}
         stored = checkpoint.read(source)
-        takes_data = is_own or self.config.test.trained_on is None
-        sections = ("data.", "model.") if takes_data else ("model.",)
+        sections = ("data.", "model.") if is_own or self.config.test.trained_on is None else ("model.",)
+        options = self._options_of(stored, sections)
+        if is_own:
+            options |= _training_options(source.parent)
+        return self._with([*options.values()], source.parent if is_own else source), stored
+
+    def _options_of(self, stored: Checkpoint, sections: tuple[str, ...]) -> dict[str, str]:
+        """Return, by their keys, the overrides to the settings of a checkpoint's sections that a test may take."""
         now = to_dict(self.config)
         of_others = differences(stored.config or {}, now, Decides.IDENTITY)
+        options = {}
         for key, (trained, _) in self.training_differences(stored).items():
             if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
-                overrides.setdefault(key, override(key, trained))
-        return self._with([*overrides.values()], source.parent if is_own else source), stored
+                options[key] = override(key, trained)
+        return options
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""

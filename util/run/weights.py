@@ -131,16 +131,22 @@ def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True)
         may_differ = runs.OF_RUNS if stage == "base" else runs.OF_TESTS
     found = in_words(differences(stored.config, to_dict(run.config), Decides.WEIGHTS, (other_stage, *may_differ)))
     if finished:
-        of_others = ("list", "content") if run.shared(stored) else ()
-        found += stored.facts.origin.differences(origin_today(run, stage), of_others)
+        found += stored.facts.origin.differences(
+            origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
+        )
     if not found:
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
     fix = f"undo the change, train it again with --overwrite, or {last}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
-    others = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return f"{stored.path.parent}: the {stage} stage was trained with {', '.join([*found[:SHOWN], *others])}; {fix}"
+    return f"{stored.path.parent}: the {stage} stage was trained with {shown(found)}; {fix}"
+
+
+def shown(found: list[str]) -> str:
+    """Return the first of some differences on one line, and how many more there are."""
+    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return ", ".join([*found[:SHOWN], *more])
 
 
 def origin_today(run: Run, stage: str) -> Origin:
