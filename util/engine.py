@@ -61,8 +61,8 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "masks of objects outside the 20 trained classes overlap them by 28 % on average; SAM-type weights do better: "
-    "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
+    "a class that these weights were not trained on has masks of 28 % IoU on average: look at each. gfsam is better by "
+    "its paper: --config 'split0 pascal --model gfsam' (downloads 3.8 GB; not tried here; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
@@ -292,20 +292,17 @@ class LoadedMethod:
         that class's, else that of the word in ``vectors``, a file of word vectors, else the mean over the data set's
         classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
         """
-        data, table = self.run.config.data, self.run.context.vectors
+        data = self.run.config.data
+        table = self.run.context.vectors
         class_id = _class_id(name, data.classes)
         if table is None:
             lacks_name = name is None and self.run.config.model.reads_names
             return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
         if class_id:
             return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
-        if vectors is not None and name:
-            vector = find_row(vectors, name)
-            if vector is not None:
-                if len(vector) != table.shape[1]:
-                    sizes = f"{len(vector)} numbers, this model was trained with {table.shape[1]}"
-                    raise UserError(f"{vectors}: has vectors of {sizes}")
-                return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
+        vector = _word_vector(vectors, name, width=table.shape[1])
+        if vector is not None:
+            return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
         if name is None:
             why, fix = UNNAMED, NAME_IT
         elif vectors is None:
@@ -397,6 +394,16 @@ def _check_side(side: int, settings: Config) -> None:
     if side != sides[0] or side != cls.nearest_side(side, settings.model):
         near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
         raise UserError(f"--resize {side}: the model does not take this side; {near}")
+
+
+def _word_vector(vectors: Path | None, word: str | None, width: int) -> np.ndarray | None:
+    """Return the vector (T,) of a word in a file, None if it has none; UserError: T is not the width."""
+    if vectors is None or not word:
+        return None
+    vector = find_row(vectors, word)
+    if vector is not None and len(vector) != width:
+        raise UserError(f"{vectors}: has vectors of {len(vector)} numbers, this model was trained with {width}")
+    return vector
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> bytes:
