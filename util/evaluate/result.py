@@ -13,9 +13,9 @@ from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
 from util.data.draws import why_not_published
-from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
+from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION

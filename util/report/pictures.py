@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import Subset
 
 from model.tensors.ops import resize
-from util.data.images.views import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
+from util.data.views import numbered
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions

@@ -12,7 +12,7 @@ import torch
 from model.registry import class_of
 from util.config.compose import files_of
 from util.config.settings import Config
-from util.data.lists.published import published, whole
+from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
