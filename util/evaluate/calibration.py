@@ -18,7 +18,6 @@ from torch import Tensor
 
 from model.decides import Decides
 from model.episode import Output
-from model.registry import class_of
 from model.tensors.ops import resize
 from util.config.read import to_dict
 from util.config.same import deciding
@@ -181,9 +180,6 @@ def logit(probability: float) -> float:
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = deciding(to_dict(config), Decides.WEIGHTS)["model"]
-    model_class = class_of(config.model)
-    if model_class.learns:
-        section["presence"] = model_class.presence_read  # the inputs that it was made from
     return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()
 
 

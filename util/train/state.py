@@ -100,10 +100,9 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
 
 
 def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
-    """Return a task as a command changes it; a finished base stage is kept if it can be, unless it alone is asked."""
-    if task.stage == "base" and not task.left and asked.stage is None:
-        is_to_be_repeated = asked.overwrite and task.refusal and not run.config.run.base_folder
-        return _begun_again(task) if is_to_be_repeated else task
+    """Return a task as a command changes it."""
+    if _is_kept(task, run, asked):
+        return task
     if asked.overwrite:
         return _begun_again(task)
     continues = asked.resume and files.begun
@@ -113,6 +112,13 @@ def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> St
         return replace(task, refusal=str(error))
     refusal = "" if asked.allow_changes else task.refusal
     return replace(task, refusal=refusal, continues=continues)
+
+
+def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
+    """Return whether a stage is a finished base stage that stays, unless it alone is asked, or has to be repeated."""
+    if task.stage != "base" or task.left or asked.stage is not None:
+        return False
+    return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
 
 
 def _begun_again(task: StageTask) -> StageTask:
