@@ -183,7 +183,8 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     """Return the episodes of a seed with their counts, from the records of each output."""
     evaluation = scoring.evaluation
     names = evaluation.images.index.names
-    presence = scoring.boards[seed].presence
+    decisions = scoring.boards[seed].presence
+    presence = {} if decisions is None else decisions.records
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
     by_episode = {}
     for name, records in outputs.items():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from util.data.lists.manifest import read_manifest, ways_of
+from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.schema import (
     FINAL,
     MANIFEST,
@@ -17,7 +17,6 @@ from util.evaluate.schema import (
     RESULT,
     SCORED_ON,
     check_output,
-    counts_of,
     find_results,
     mean_iou,
 )
