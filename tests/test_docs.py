@@ -62,12 +62,13 @@ PROGRAMS = {
     **{"report.py": report.command, "util.launch.benchmark": benchmark.command},
 }
 WITHOUT_OPTIONS = ("check.sh", "demo.sh", "pytest", "tests.helpers.api_page", "venv")
-# Options of check.sh, argparse, pip, Slurm and a published program.
+# Options of check.sh, argparse, pip, uv, Slurm and a published program.
 OTHERS = {
     "--quick",
     "--lowest",
     "--help",
     "--index-url",
+    "--from",
     "--array",
     "--nodes",
     "--kill-on-bad-exit",
