@@ -269,3 +269,14 @@ def test_a_drawn_class_has_no_presence_score_and_goes_with_its_edits(segmented: 
     segmented.do("slide", threshold=0.4, min_presence=None)
     label = segmented.session.label("a.jpg")
     assert not (label == 2).any()
+
+
+def test_what_another_window_changed_is_not_overwritten_unseen(segmented: Page) -> None:
+    seen = segmented.row("a.jpg")["changed"]
+    segmented.draw("a.jpg", BOX)
+    for action, values in (("undo", {}), ("clear", {}), ("judge", {"verdict": "accepted", "value": 1})):
+        assert "a.jpg: was changed meanwhile" in segmented.do(action, photo="a.jpg", seen=seen, **values)
+    assert segmented.edits("a.jpg") == [BOX]
+    assert not segmented.row("a.jpg")["verdicts"]
+    segmented.do("undo", photo="a.jpg", seen=segmented.row("a.jpg")["changed"])
+    assert segmented.edits("a.jpg") == []
