@@ -12,8 +12,8 @@ from util import cli
 from util.config import command_line
 from util.config.tree import override
 from util.evaluate.calibrate import calibrate
+from util.evaluate.evaluate import evaluate
 from util.evaluate.kept import parse_kinds
-from util.evaluate.testing import test
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
 from util.report import figure
@@ -28,7 +28,8 @@ def command() -> None:
     words = read_words(options)
     if words.checkpoint:
         options.overrides.insert(0, override("test.checkpoint", words.checkpoint))
-    config = Run(command_line.read(options)).with_checkpoint_config().config
+    run, stored = Run(command_line.read(options)).as_tested()
+    config = run.config
     options.overrides = config.given
     if command_line.print_config_if_asked(options):
         return
@@ -39,12 +40,13 @@ def command() -> None:
                 raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
         calibrate(config)
         return
-    paths = test(
+    paths = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),
         shots=options.shot,
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),
+        stored=stored,
     )
     if place_of_process().rank == 0:
         from util.report.show import show_results  # whose packages take a second

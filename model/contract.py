@@ -112,10 +112,9 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
-    presence_read: ClassVar[str] = "likeness of each support"  # by the presence score; a calibration fits one such text
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
-    cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
+    shapes_follow_values: ClassVar[bool] = False  # whether no graph of fixed sizes computes the method
     # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts

@@ -36,6 +36,7 @@ from model.parts.layers import projection
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.mask import Mask, computed_together
+from model.tensors.ops import by_shot, joined
 
 # Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
@@ -336,6 +337,15 @@ def joined_on_gpu(shots: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
     """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
     first = shots[0].tensors()[0]
     return [type(shots[0]).join(shots)] if computed_together(first) else shots
+
+
+def of_each_shot(compute: Callable[[AnyBatch], Tensor], shots: Sequence[AnyBatch], batch: int) -> Tensor:
+    """Return what ``compute`` returns for each of K shots of B supports by itself, (B, K, ...).
+
+    It gets n supports and returns (n, ...): those of one shot on a CPU, on a GPU those of all shots, shot after shot.
+    """
+    results = [compute(shot) for shot in joined_on_gpu(shots)]
+    return by_shot(joined(results), batch)
 
 
 def split(shot: Shot, count: int) -> list[Shot]:

@@ -128,10 +128,16 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
     """Write the results of queries, and ``keep`` those that are complete; return the exit code."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
     waiting = queries.readable
+    kept = 0
     if keep:
         waiting = results.waiting(waiting, facts)
-        done = len(queries.readable) - len(waiting)
-        print(f"{results.out}: {done} of {len(queries.readable)} results are complete and stay")
+        kept = len(queries.readable) - len(waiting)
+        print(f"{results.out}: {kept} of {len(queries.readable)} results are complete and stay")
+        others = sum(results.is_of_other_facts(query, facts) for query in waiting)
+        if others:
+            print(
+                f"{results.out}: {others} results were made with other examples, weights or options, and are replaced"
+            )
     asked = len(waiting) + len(queries.failed)
     predictions = segmenter.many(waiting, unread=queries.failed)
     bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
@@ -151,7 +157,8 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
         print(line)
     failed = len(queries.failed)
     problem = f"; {failed} could not be segmented" if failed else ""
-    print(f"{results.out}: {written} of {asked} photos segmented on {segmenter.model.place}{problem}")
+    stay = f"; {kept} results stay" if kept else ""
+    print(f"{results.out}: {written} of {asked} photos segmented on {segmenter.model.place}{stay}{problem}")
     return EXIT_USER_ERROR if failed else 0
 
 

@@ -92,6 +92,12 @@ def _verdicts_today(out: Path) -> Verdicts:
     return fitting
 
 
+def _was_made_with_others(record: dict[str, Any], query: Path, facts: dict[str, Any]) -> bool:
+    """Return whether one of the facts of a photo's result is another one or lacks."""
+    expected = {**facts, "query": str(query)}
+    return any(key not in record or record[key] != value for key, value in expected.items())
+
+
 class Results:
     """A folder of results.
 
@@ -205,7 +211,9 @@ class Results:
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
         for path in (*of_formats, *paths):
             if path.exists():
-                raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
+                raise UserError(
+                    f"{path}: this result exists already; name another --out, or add --resume or --overwrite"
+                )
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
@@ -216,15 +224,17 @@ class Results:
         """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
         path, *pictures = self.paths(query)
         record = own_record(path)
-        for key, value in {**facts, "query": str(query)}.items():
-            if key not in record or record[key] != value:
-                return False
-        if not is_same_file(record["query_file"], query):
+        if not record or _was_made_with_others(record, query, facts) or not is_same_file(record["query_file"], query):
             return False
         if PICTURES not in self.formats:
             return True
         shapes = {getattr(attempt(read_image, file), "shape", ())[:2] for file in pictures}  # () of a damaged one
         return "mask" in record and shapes == {(record["height"], record["width"])}
+
+    def is_of_other_facts(self, query: Path, facts: dict[str, Any]) -> bool:
+        """Return whether a query has a result that was made with other facts."""
+        record = own_record(self.paths(query)[0])
+        return bool(record) and _was_made_with_others(record, query, facts)
 
     def is_reviewed(self, query: Path) -> bool:
         """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""

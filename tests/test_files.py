@@ -3,7 +3,9 @@
 import errno
 import os
 import pwd
+import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.annotations.drawn import photo
-from util.files import files_below, link, made_aside, named, own_name, paths_below, writable, write_atomically
-from util.files.errors import WriteError
+from util.files import files_below, link, lock, made_aside, named, own_name, paths_below, writable, write_atomically
+from util.files.errors import Busy, UserError, WriteError
 from util.files.pages import Html, data_of_script, html_of
 from util.files.photos import photos_below
 
@@ -119,6 +121,31 @@ def test_where_no_link_can_be_made_there_are_copies(tmp_path: Path, monkeypatch,
     for target in (out / "images", photos / "more/b.jpg"):
         with pytest.raises(WriteError, match="another file is in the way"):
             link(photos, target)
+
+
+def test_the_lock_of_a_folder_goes_when_the_folder_is_made_or_refused(tmp_path: Path, monkeypatch) -> None:
+    locks = tmp_path / "temporary"
+    locks.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(locks))
+    with made_aside(tmp_path / "out", "marker") as folder:
+        assert len(names(locks)) == 1
+        (folder / "marker").touch()
+    assert names(locks) == []
+    with pytest.raises(UserError, match="holds other files"), made_aside(tmp_path / "out", "another"):
+        pass
+    assert names(locks) == []
+
+
+def test_a_lock_that_was_let_go_before_it_is_taken_is_none(tmp_path: Path, monkeypatch) -> None:
+    def lock_late(path: Path, refusal: str) -> TextIO:
+        file = lock(path, refusal)
+        path.unlink()  # as the command before does at its end
+        return file
+
+    monkeypatch.setattr("util.files.lock", lock_late)
+    with pytest.raises(Busy, match="another command is making it"), made_aside(tmp_path / "out", "marker"):
+        pass
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_user_without_a_name(tmp_path: Path, monkeypatch) -> None:

@@ -38,6 +38,7 @@ from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.context import with_data
 from util.run.device import HALF, autocast, describe, pick_device, precision_of_test
 from util.run.network import build_model, check_finite, prepare_network
@@ -60,8 +61,8 @@ __all__ = [
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = (
-    "masks of objects outside the 20 trained classes overlap them by 28 % on average; SAM-type weights do better: "
-    "python predict.py --config 'split0 pascal --model gfsam' ... (3.8 GB; docs/predict.md)"
+    "a class that these weights were not trained on has masks of 28 % IoU on average: look at each. gfsam is better by "
+    "its paper: --config 'split0 pascal --model gfsam' (downloads 3.8 GB; not tried here; docs/predict.md)"
 )
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
@@ -291,20 +292,17 @@ class LoadedMethod:
         that class's, else that of the word in ``vectors``, a file of word vectors, else the mean over the data set's
         classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
         """
-        data, table = self.run.config.data, self.run.context.vectors
+        data = self.run.config.data
+        table = self.run.context.vectors
         class_id = _class_id(name, data.classes)
         if table is None:
             lacks_name = name is None and self.run.config.model.reads_names
             return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
         if class_id:
             return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
-        if vectors is not None and name:
-            vector = find_row(vectors, name)
-            if vector is not None:
-                if len(vector) != table.shape[1]:
-                    sizes = f"{len(vector)} numbers, this model was trained with {table.shape[1]}"
-                    raise UserError(f"{vectors}: has vectors of {sizes}")
-                return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
+        vector = _word_vector(vectors, name, width=table.shape[1])
+        if vector is not None:
+            return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
         if name is None:
             why, fix = UNNAMED, NAME_IT
         elif vectors is None:
@@ -352,14 +350,15 @@ def load_method(
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
     if config is not None:
-        settings = _settings_of(config, overrides)
+        run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:
-        settings = _settings_in_checkpoint(str(weights), overrides)
-    run, data = Run(settings), settings.data
+        stored = checkpoint.read(str(weights))
+        run = Run(_settings_in(stored, str(weights), overrides))
+    settings, data = run.config, run.config.data
     side = side or data.size
     _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
-    network, loaded = load_weights(run.context, side)
+    network, loaded = load_weights(run.context, side, stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
@@ -377,18 +376,12 @@ def load_method(
     )
 
 
-def _settings_of(config: str | Path, overrides: list[str]) -> Config:
-    """Return the settings of a config, with those of its checkpoint's training."""
-    return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
-
-
-def _settings_in_checkpoint(weights: str, overrides: list[str]) -> Config:
-    """Return the settings in a checkpoint."""
-    config = checkpoint.read(weights).config
-    if config is None:
+def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Config:
+    """Return the settings in a checkpoint, which is called ``weights``."""
+    if stored.config is None:
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    return from_dict(config, weights, overrides)
+    return from_dict(stored.config, weights, overrides)
 
 
 def _check_side(side: int, settings: Config) -> None:
@@ -401,6 +394,16 @@ def _check_side(side: int, settings: Config) -> None:
     if side != sides[0] or side != cls.nearest_side(side, settings.model):
         near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
         raise UserError(f"--resize {side}: the model does not take this side; {near}")
+
+
+def _word_vector(vectors: Path | None, word: str | None, width: int) -> np.ndarray | None:
+    """Return the vector (T,) of a word in a file, None if it has none; UserError: T is not the width."""
+    if vectors is None or not word:
+        return None
+    vector = find_row(vectors, word)
+    if vector is not None and len(vector) != width:
+        raise UserError(f"{vectors}: has vectors of {len(vector)} numbers, this model was trained with {width}")
+    return vector
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> bytes:

@@ -31,6 +31,7 @@ from model.tensors.mask import Mask
 from model.tensors.ops import in_float32
 from model.tensors.transfers import to_cpu, to_device
 
+RATE = 0.01  # learning rate of a head
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis
 SEED = 2  # of the shears
@@ -45,7 +46,6 @@ class ABCDFSSSettings(WithEncoderSettings):
     """ABCDFSS's settings."""
 
     steps: int = field(default=25, metadata={"low": 0})  # of SGD, for each head
-    rate: float = field(default=0.01, metadata={"low": 0})  # learning rate
     # Of a map that a step contrasts with all others, drawn anew in each; 0: all (published)
     positions: int = field(default=0, metadata={"low": 0})
 
@@ -73,7 +73,7 @@ class ABCDFSS(Method):
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     wants = Wants(stages=(HIGH,), blocks=True)
     never_compiled = ("_score",)
-    cannot_export = "its heads are fitted to each episode"
+    shapes_follow_values = True
     settings: ABCDFSSSettings
 
     def __init__(self, settings: ABCDFSSSettings, task: Task):
@@ -177,7 +177,7 @@ class ABCDFSS(Method):
         pairs = pairs.clone()
         masks = masks.clone()
         head = _new_head(pairs.shape[3], random, pairs.device)
-        optimizer = torch.optim.SGD(head.parameters(), self.settings.rate)
+        optimizer = torch.optim.SGD(head.parameters(), RATE)
         for positions in self._positions_of_steps(masks.shape[3], random, pairs.device):
             loss = pairs.new_zeros(())
             for images in (slice(0, 1), slice(1, None)):  # the query, then the supports

@@ -5,7 +5,6 @@ The idea is FSSDINO's (arXiv:2602.07550); the start of k-means and the rules are
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from model.tensors.ops import in_float32
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
 ROUNDS = 20  # of k-means, at most
-Rule = Literal["max_mean", "max"]
 
 
 @dataclass
@@ -29,8 +27,6 @@ class MultiPrototypeSettings(TrainingFreeSettings):
     """The method's settings."""
 
     k: int = field(default=5, metadata={"low": 1})  # centres of a class and of the background
-    # Score of a class at a pixel. max_mean: largest cosine to a centre of it times the mean one; max: largest cosine
-    rule: Rule = "max_mean"
 
 
 @dataclass
@@ -48,7 +44,7 @@ class MultiPrototype(OnCells):
 
     Settings = MultiPrototypeSettings
     title = "multi-prototype baseline"
-    cannot_export = "the points that it clusters depend on the supports' content"
+    shapes_follow_values = True
     settings: MultiPrototypeSettings
 
     def support(self, maps: Maps, mask: Mask) -> CellsShot:
@@ -68,7 +64,7 @@ class MultiPrototype(OnCells):
         scores = []
         for item, query in enumerate(self.compared(maps)):
             centres = [spherical_kmeans(of_class[item], self.settings.k) for of_class in points]
-            scores.append(class_scores(query, centres, size, self.settings.rule))
+            scores.append(class_scores(query, centres, size))
         logits = torch.stack(scores)
         return Output(logits, presence_features=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
 
@@ -91,10 +87,10 @@ def points_of(shots: Sequence[Sequence[CellsShot]]) -> list[list[Tensor]]:
 
 
 @in_float32
-def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:
+def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     """Return the score of each class at every pixel, (N + 1, H, W) float32; ``ABSENT`` for a class without centres.
 
-    It is the largest cosine to a centre (k', C) of the class, times the mean one for ``max_mean``, after resizing.
+    It is the largest cosine to a centre (k', C) of the class times the mean one, after resizing.
     """
     scores = []
     for centres_kc in centres:
@@ -103,10 +99,7 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
             continue
         cosines_khw = torch.einsum("kc,chw->khw", centres_kc, query_chw)
         cosines = resize_cells(cosines_khw[None], size)[0]  # (k', H, W)
-        score = cosines.amax(0)
-        if rule == "max_mean":
-            score = score * cosines.mean(0)
-        scores.append(score)
+        scores.append(cosines.amax(0) * cosines.mean(0))
     return torch.stack(scores)
 
 

@@ -22,6 +22,7 @@ from model.tensors.mask import Mask
 from model.tensors.ops import in_float32
 from model.tensors.transfers import to_cpu, to_device
 
+PENALTY = 0.3  # on half of the squared weights of features of mean 0 and mean square 1, beside the mean cross entropy
 STEP = 8  # between the pixels by which images are told apart
 LEAST_TOTAL = 1e-6  # that the cells of a class are divided by at least
 
@@ -31,8 +32,6 @@ class ProbeSettings(TrainingFreeSettings):
     """The probe's settings."""
 
     stage: int | list[int] = field(default_factory=lambda: [3, 4], metadata={"low": 2, "high": 4, "length": (1, 3)})
-    # On the squared weights of features of mean 0 and mean square 1, beside the mean cross entropy
-    penalty: float = field(default=0.3, metadata={"low": 0})
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Probe(OnCells):
     Settings = ProbeSettings
     title = "linear probe"
     never_compiled = ("_heads",)
-    cannot_export = "it is fitted to the supports by an optimiser"
+    shapes_follow_values = True
     settings: ProbeSettings
 
     def support(self, maps: Maps, mask: Mask) -> ProbeShot:
@@ -82,7 +81,7 @@ class Probe(OnCells):
         for item in range(len(shots[0][0])):
             pixels_of, labels, features = ([part[item] for part in parts] for parts in zip(*on_cpu, strict=True))
             joint = joint_labels(numbers, pixels_of, labels)
-            heads.append(fit(list(zip(features, joint, strict=True)), len(episodes), self.settings.penalty))
+            heads.append(fit(list(zip(features, joint, strict=True)), len(episodes)))
         device = shots[0][0].feature.device
         weights = torch.stack([head.weight for head in heads])
         biases = torch.stack([head.bias for head in heads])
@@ -126,8 +125,8 @@ def joint_labels(numbers: Sequence[int], pixels: Sequence[Tensor], labels: Seque
     return joint
 
 
-def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float) -> LinearHead:
-    """Return the head of least mean cross entropy over the cells plus penalty / 2 times the squared weights.
+def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int) -> LinearHead:
+    """Return the head of least mean cross entropy over the cells plus ``PENALTY`` / 2 times the squared weights.
 
     Supports are features (C, h, w) and a label map (H, W). Background and classes count alike, however many cells show
     them. The weights of the penalty act on features of mean 0 and mean square 1; the head has both built in. Without a
@@ -147,7 +146,7 @@ def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float)
     variance = (importance @ (x_nc - mean).square()).mean()
     deviation = variance.sqrt().clamp(min=1e-6)
     standardised = (x_nc - mean) / deviation
-    weight, bias = logistic(standardised, y_nt, y_nt.shape[1], penalty=penalty, steps=200, tolerance=1e-6)
+    weight, bias = logistic(standardised, y_nt, y_nt.shape[1], penalty=PENALTY, steps=200, tolerance=1e-6)
     weight = weight / deviation
     bias = bias - weight @ mean
     features = supports[0][0]

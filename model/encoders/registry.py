@@ -11,6 +11,8 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+import torch
+
 from model.encoders.encoder import Encoder
 from model.encoders.lite import LiteEncoder, is_lite
 from model.encoders.residual import SMALL
@@ -20,6 +22,7 @@ from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts
 from model.encoders.variant import DEEP, LAST_STAGE, PLAIN, STAGE_STRIDES, USUAL, EncoderVariant
 from model.encoders.vgg import VGGEncoder
+from model.mismatch import ModelMismatch
 from model.tables import add_once
 
 
@@ -119,7 +122,34 @@ def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, varian
     encoder: Encoder = family(backbone, stem, last_stage, variant)
     encoder.title = in_words(spec, stem)
     encoder.torchvision = spec.torchvision
+    if not family.__module__.startswith(f"{__package__}."):  # tests do so for those that are written here
+        with torch.no_grad():
+            _check_offers(encoder, spec, variant, f"encoder '{backbone}' ({family.__name__} of {family.__module__})")
     return encoder
+
+
+def _check_offers(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant, name: str) -> None:
+    """Refuse (ModelMismatch) an encoder whose maps of a small image are not those that its class and its spec state."""
+    device = next(encoder.parameters()).device
+    if device.type == "meta":  # its names and shapes alone are asked for
+        return
+    side = spec.sides[0] if spec.sides else 2 * max(spec.grids) + 1
+    is_training = encoder.training
+    given = encoder.eval()(torch.zeros(1, 3, side, side, device=device), intermediate=True)
+    encoder.train(is_training)
+    for stage, channels in encoder.channels.items():
+        stride = spec.stride(stage, variant.output_stride)
+        cells = -(-side // stride) if spec.rounds_up else side // stride
+        stated = (channels, cells, cells)
+        found = tuple(given.stage[stage].shape[1:]) if stage in given.stage else "nothing"
+        if found != stated:
+            what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
+            raise ModelMismatch(f"{name}: {what}; correct grids= in register_encoder, or channels in the class")
+        count = encoder.intermediate_counts.get(stage, 0)
+        blocks = len(given.intermediate[stage])
+        if blocks != count or (not count and stage in spec.blocks and stage in variant.intermediate):
+            what = f"{count} maps are stated inside stage {stage}, and steps() yields {blocks}"
+            raise ModelMismatch(f"{name}: {what}; correct intermediate_counts, or blocks= in register_encoder")
 
 
 def in_words(spec: EncoderSpec, stem: str) -> str:

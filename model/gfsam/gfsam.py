@@ -50,7 +50,7 @@ class GFSAM(Foundation):
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)
-    cannot_export = "the points and masks that it compares depend on the photos"
+    shapes_follow_values = True
 
     def __init__(self, settings: GFSAMSettings, task: Task, *networks: nn.Module):
         super().__init__(settings, task, *networks)

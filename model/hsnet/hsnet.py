@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants, joined_on_gpu
+from model.encode import Maps, Method, Wants, of_each_shot
 from model.encoders.needs import PYRAMID
 from model.hsnet.published import LAYOUT
 from model.hsnet.settings import STRIDES, VARIANT, HSNetSettings
@@ -33,7 +33,7 @@ from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.mask import Mask, touched
-from model.tensors.ops import by_shot, in_float32, resize
+from model.tensors.ops import in_float32, resize
 from model.tensors.windows import known_spans
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
@@ -88,20 +88,19 @@ class HSNet(Method):
             query[level].append(unit(block.float(), dim=1))
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
-        shot_logits = []  # of one shot each, on a GPU of all at once, (n, 2, S, S)
-        for shot in joined_on_gpu(shots):
+        def logits_of(shot: HSNetShot) -> Tensor:
             squeezed = self.squeeze(query, shot.directions, shot.row_of)  # (n, 128, h_2, w_2)
-            decoded = self.decoder(squeezed, episode.query.shape[-2:])
-            shot_logits.append(decoded.float())
-        logits = torch.cat(shot_logits)  # shot after shot, (K B, 2, S, S)
+            return self.decoder(squeezed, episode.query.shape[-2:]).float()  # (n, 2, S, S)
+
+        logits = of_each_shot(logits_of, shots, len(episode.query))  # (B, K, 2, S, S)
 
         losses = {}
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             is_object = (episode.query_label == 1).repeat(len(shots), 1, 1)  # (K B, S, S)
-            losses = {"main": mask_loss(logits, is_object)}
+            losses = {"main": mask_loss(logits.transpose(0, 1).flatten(0, 1), is_object)}
         if len(shots) == 1:
-            return Output(logits, losses=losses)
-        voted, votes = vote(by_shot(logits, len(episode.query)))  # of (B, K, 2, S, S)
+            return Output(logits[:, 0], losses=losses)
+        voted, votes = vote(logits)
         return Output(voted, maps={"votes": votes / len(shots)}, losses=losses)
 
 

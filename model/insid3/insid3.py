@@ -55,7 +55,7 @@ class INSID3(OnCells):
     title = "INSID3"
     never_compiled = ("_segment", "_basis")
     _segment = staticmethod(segment)
-    cannot_export = "its clusters depend on the query's content"
+    shapes_follow_values = True
     settings: INSID3Settings
 
     def __init__(self, settings: INSID3Settings, task: Task):

@@ -80,7 +80,6 @@ class Pocket(Method):
     reads_base_labels = True
     shots_share_weights = True
     presence_of_maps = False
-    presence_read = "likeness of each support at the encoder's levels"
     grids, variant = ONE_GRID, VARIANT
     wants = Wants(blocks=True)
     settings: PocketSettings

@@ -69,7 +69,7 @@ class SAM3(Foundation):
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     never_compiled = ("forward",)
-    cannot_export = "the instances that SAM 3 finds depend on the photos"
+    shapes_follow_values = True
     settings: SAM3Settings
 
     def __init__(self, settings: SAM3Settings, task: Task, network: nn.Module, tokenizer: Any):

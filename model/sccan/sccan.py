@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Method, joined_on_gpu, low_features
+from model.encode import Maps, Method, low_features, of_each_shot
 from model.encoders.variant import EncoderVariant
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
@@ -26,7 +26,7 @@ from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
-from model.tensors.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
+from model.tensors.ops import in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
@@ -93,13 +93,9 @@ class SCCAN(Method):
     def predict(self, maps: Maps, shots: Sequence[SCCANShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the Dice loss ``main``."""
         # The prior of the object, an attention over each shot.
-        query_f4 = maps[HIGH]
-        batch = len(query_f4)
-        priors = []  # (n B, 1, G, G) of n shots
-        for shot in joined_on_gpu(shots):
-            queries = joined([query_f4] * (len(shot) // batch))
-            priors.append(pseudo_mask(queries, shot.f4, shot.mask))
-        prior = mean_over_shots(by_shot(joined(priors), batch))  # P, (B, 1, G, G)
+        query_f4 = maps[HIGH]  # (B, C, h, w)
+        priors = of_each_shot(lambda shot: pseudo_mask(query_f4, shot.f4, shot.mask), shots, len(query_f4))
+        prior = mean_over_shots(priors)  # P, (B, 1, G, G)
 
         # The shots' mean.
         support_feature = mean_over_shots(torch.stack([shot.feature for shot in shots], dim=1))  # X_s, (B, 256, G, G)
@@ -148,27 +144,31 @@ def dice_loss(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def pseudo_mask(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1gg: Tensor) -> Tensor:
-    """Return the prior of one shot, (B, 1, G, G): an attention-weighted mean of its mask, stretched to 0..1.
+def pseudo_mask(query_f4_bchw: Tensor, support_f4_nchw: Tensor, mask_n1gg: Tensor) -> Tensor:
+    """Return the prior of n supports, (n, 1, G, G): an attention-weighted mean of its mask, stretched to 0..1.
+
+    The supports are of one shot or of more, shot after shot, each shot with one for every query.
 
     The attention of a query position is softmax(cos(q, k)) over all positions of the support. It is nearly uniform and
     the result close to the mean of the mask; the stretching makes it a prior: 0 everywhere where the mask is empty,
     rounding errors where it is 1 everywhere, as published. The query's features stay on their own grid, the support's
     are resized to the mask's. Some queries at a time are processed, so that the whole matrix never exists.
     """
-    size, grid = query_f4_bchw.shape[-2:], mask_b1gg.shape[-2:]
-    query_blc = query_f4_bchw.flatten(2).transpose(1, 2)
-    key_bcm = resize(support_f4_bchw, grid).flatten(2)
-    value_bm1 = mask_b1gg.flatten(2).transpose(1, 2)
-    key_length = torch.linalg.vector_norm(key_bcm, dim=1, keepdim=True)  # (B, 1, M)
-    batch, positions = len(query_blc), key_bcm.shape[2]
-    rows = max(MAX_SCORES // (batch * positions), 1)
+    size = query_f4_bchw.shape[-2:]
+    grid = mask_n1gg.shape[-2:]
+    supports = len(support_f4_nchw)
+    query_nchw = joined([query_f4_bchw] * (supports // len(query_f4_bchw)))
+    query_nlc = query_nchw.flatten(2).transpose(1, 2)
+    key_ncm = resize(support_f4_nchw, grid).flatten(2)
+    value_nm1 = mask_n1gg.flatten(2).transpose(1, 2)
+    key_length = torch.linalg.vector_norm(key_ncm, dim=1, keepdim=True)  # (n, 1, M)
+    rows = max(MAX_SCORES // (supports * key_ncm.shape[2]), 1)
     means = []
-    for query in query_blc.split(rows, dim=1):
-        cosine = torch.bmm(query, key_bcm)
+    for query in query_nlc.split(rows, dim=1):
+        cosine = torch.bmm(query, key_ncm)
         query_length = torch.linalg.vector_norm(query, dim=2, keepdim=True)
         cosine /= query_length * key_length + EPS
-        means.append(torch.bmm(cosine.softmax(2), value_bm1))
-    mean_bl = torch.cat(means, dim=1).squeeze(2)
-    prior_bhw = min_max(mean_bl, EPS).unflatten(1, size)
-    return resize(prior_bhw.unsqueeze(1), grid)
+        means.append(torch.bmm(cosine.softmax(2), value_nm1))
+    mean_nl = torch.cat(means, dim=1).squeeze(2)
+    prior_nhw = min_max(mean_nl, EPS).unflatten(1, size)
+    return resize(prior_nhw.unsqueeze(1), grid)

@@ -15,7 +15,7 @@ Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,15 @@ class SymNetShot(Shot):
     prototype: Tensor  # p_k, (n, 256)
     on_object: Tensor  # X_k m_k, (n, 256, h, w)
     feature: Tensor | None  # X_k, (n, 256, h, w), in training
+
+
+class DecoderInputs(NamedTuple):
+    """What the decoder reads."""
+
+    feature: Tensor  # X_q, (B, 256, h, w)
+    prototype: Tensor  # r, (B, 256)
+    hyper: Tensor  # H, (B, 48, h, w)
+    prior: Tensor  # P, (B, 1, h, w)
 
 
 @register("symnet")
@@ -99,9 +108,8 @@ class SymNet(Method):
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The hyper-correlation: every block of the query with the supports' objects, a plain mean over shots.
-        correlation = self.correlation.of_query(
-            maps.blocks(), [shot.objects for shot in shots]
-        )  # stage -> (B, t, h, w)
+        objects = [shot.objects for shot in shots]
+        correlation = self.correlation.of_query(maps.blocks(), objects)  # stage -> (B, t, h, w)
         hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.
@@ -123,11 +131,13 @@ class SymNet(Method):
         query_vector = self.align(query_feature * prior, text, query_prototypes.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r, (B, 256)
 
-        # The four-scale decoder, and the ensemble with the base learner; subclasses also read maps, shots and weight.
-        predictions, auxiliary = self._decode(maps, shots, weight, query_feature, prototype, hyper, prior)
+        # The four-scale decoder, and the ensemble with the base learner.
+        inputs = DecoderInputs(query_feature, prototype, hyper, prior)
+        predictions, auxiliary = self._decode(inputs, maps, shots, weight)  # (B, 2, h, w) by name, of every scale
         base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
         spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
-        final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, spared)  # (B, 2, h, w)
+        meta = predictions["meta"]
+        final = self._final(meta, base_logits, scene_distance, spared, shots=shots, weight=weight)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
         output = Output(
@@ -145,15 +155,24 @@ class SymNet(Method):
         return output
 
     def _decode(
-        self, maps: Maps, shots: Sequence[Any], weight: Tensor, *inputs: Tensor
+        self, inputs: DecoderInputs, maps: Maps, shots: Sequence[Any], weight: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return two-class logits (B, 2, h, w) by name, and in training each scale's; ``inputs``: X_q, r, H, P."""
+        """Return the logits ``meta``, and in training each scale's; other steps read the rest."""
         meta, auxiliary = self.decoder(*inputs)
         return {"meta": meta}, auxiliary
 
-    def _final(self, shots: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
-        """Return the final logits (B, 2, h, w); ``inputs``: meta and base logits, e, the own class or None."""
-        return self.ensemble(*inputs)
+    def _final(
+        self,
+        meta: Tensor,
+        base_logits: Tensor,
+        scene_distance: Tensor,
+        spared: Tensor | None,
+        *,
+        shots: Sequence[Any],
+        weight: Tensor,
+    ) -> Tensor:
+        """Return the final logits (B, 2, h, w), of the ensemble; another step reads shots and their weights."""
+        return self.ensemble(meta, base_logits, scene_distance, spared)
 
     def shots_of(self, state: dict[str, Tensor]) -> int:
         """Return the number of shots that a state dict was trained for, whose weights are learnt."""

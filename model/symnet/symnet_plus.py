@@ -7,7 +7,7 @@ conv4d``.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from model.parts.with_encoder import HIGH, LOW, MID
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
 from model.symnet.settings import SymNetSettings
 from model.symnet.steps import MAP_CHANNELS
-from model.symnet.symnet import SymNet, SymNetShot
+from model.symnet.symnet import DecoderInputs, SymNet, SymNetShot
 from model.tensors.mask import Mask
 from model.tensors.ops import FOREGROUND_CHANNEL, in_float32, masked_mean, mean_over_shots, resize
 
@@ -115,11 +115,11 @@ class SymNetPlus(SymNet):
         return shot
 
     def _decode(
-        self, maps: Maps, shots: Sequence[SymNetPlusShot], weight: Tensor, *inputs: Tensor
+        self, inputs: DecoderInputs, maps: Maps, shots: Sequence[SymNetPlusShot], weight: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
-            return super()._decode(maps, shots, weight, *inputs)
+            return super()._decode(inputs, maps, shots, weight)
         prototypes = torch.stack([cast(Tensor, shot.prototypes) for shot in shots], dim=1)  # (B, K, 2, C)
         predictions = self.match(mid_features(maps), prototypes, weight)
         match = predictions["match"]
@@ -127,14 +127,22 @@ class SymNetPlus(SymNet):
         decoded, auxiliary = self.decoder(*inputs, foreground_b1hw)
         return {**predictions, "meta": decoded.float() + self.match.share * match}, auxiliary
 
-    def _final(self, shots: Sequence[SymNetPlusShot], weight: Tensor, *inputs: Any) -> Tensor:
+    def _final(
+        self,
+        meta: Tensor,
+        base_logits: Tensor,
+        scene_distance: Tensor,
+        spared: Tensor | None,
+        *,
+        shots: Sequence[SymNetPlusShot],
+        weight: Tensor,
+    ) -> Tensor:
         """Return the final logits; ``likelihood`` replaces the published ensemble."""
         if self.settings.calibration == "none":
-            return super()._final(shots, weight, *inputs)
-        meta, base_logits, _, own_class = inputs
-        means = [shot_means(cast(Sampled, shot.sampled), own_class) for shot in shots]  # (B, 2, N + 1) each
+            return super()._final(meta, base_logits, scene_distance, spared, shots=shots, weight=weight)
+        means = [shot_means(cast(Sampled, shot.sampled), spared) for shot in shots]  # (B, 2, N + 1) each
         of_supports = means_over_shots(torch.stack(means, dim=1), weight)
-        return with_likelihood(meta, base_logits, of_supports, own_class)
+        return with_likelihood(meta, base_logits, of_supports, spared)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

@@ -182,9 +182,10 @@ def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
     UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the network's.
     """
     model = segmenter.model
-    if model.network.cannot_export is not None:
+    if model.network.shapes_follow_values:
+        reason = "a graph has fixed shapes, and those of this method depend on the photos' content"
         remedy = "" if segmenter.presence_by is None else "; leave out --adapt material to export the network"
-        raise UserError(f"{model.title}: cannot be exported: {model.network.cannot_export}{remedy}")
+        raise UserError(f"{model.title}: cannot be exported: {reason}{remedy}")
     query = segmenter.classes[0].images[0, :1].clone().roll(model.view.side // 3, -1)  # (1, 3, S, S)
     expected = outputs_of(segmenter.scores(query))
     file = f"query.{format_name}"

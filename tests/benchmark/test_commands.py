@@ -8,19 +8,19 @@ import pytest
 from util.files.errors import UserError
 from util.launch.benchmark import command
 
-SMALL = ("--device", "cpu", "--set", "data.size=65")
+SMALL = ("--set", "run.device=cpu", "--set", "data.size=65")
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmark", *words])
     monkeypatch.setenv("NET", "resnet18")
-    return command()
+    command()
 
 
 @pytest.mark.benchmark
 @pytest.mark.process
 def test_an_evaluation_and_a_training_step_are_measured(monkeypatch, capsys) -> None:
-    assert _run(monkeypatch, "--models", "ssp", "--shot", "2", "--format", "csv", *SMALL) == 0
+    _run(monkeypatch, "--models", "ssp", "--shot", "2", "--format", "csv", *SMALL)
     conditions, *table = capsys.readouterr().out.splitlines()
     assert "cores" in conditions
     evaluation, training = csv.DictReader(table)

@@ -332,7 +332,9 @@ def test_a_default_stands_once(path: Path) -> None:
 
 
 def test_the_name_of_a_run_is_no_file() -> None:
-    with pytest.raises(UserError, match=r"ssp_resnet101.yaml: cannot read .*; --list prints what there is"):
+    with pytest.raises(
+        UserError, match=r"ssp_resnet101.yaml: cannot read .*; python train.py --list prints what there is"
+    ):
         read_config("config/pascal/pascal_split0_ssp_resnet101.yaml")
 
 

@@ -16,7 +16,7 @@ from tests.data.drawn import drawn_label, noise, seeded
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.images.views import RULES, View
-from util.evaluate.evaluate import Scoreboard
+from util.evaluate.passes import Scoreboard
 from util.files.images import read_image, read_mask
 from util.run import data as run_data
 from util.run.context import make_run_context

@@ -9,7 +9,7 @@ import pytest
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import EPISODES, LIST, NUMBER, SCORE, VIEW, ProtocolSettings
-from util.evaluate.jobs import passes
+from util.evaluate.scoring import passes
 from util.run.input_size import view_of
 
 PLAIN = ProtocolSettings(input="stretch", side=81)
@@ -31,12 +31,14 @@ OTHER = {  # another value of every setting, by what it decides
 
 def passes_of(protocol: ProtocolSettings) -> int:
     """Return the number of passes of a protocol and a plain one on one list, of one seed."""
-    jobs: list[Any] = []
+    scorings: list[Any] = []
     for each in (PLAIN, protocol):
         images = SimpleNamespace(digest="one")
-        test = SimpleNamespace(protocol=each, samplers={0: None}, shot=1, view="one", images=images, replayed=None)
-        jobs.append(SimpleNamespace(test=test))
-    return len(passes(jobs))
+        evaluation = SimpleNamespace(
+            protocol=each, samplers={0: None}, shot=1, view="one", images=images, replayed=None
+        )
+        scorings.append(SimpleNamespace(evaluation=evaluation))
+    return len(passes(scorings))
 
 
 @pytest.mark.parametrize("what", OTHER)

@@ -6,7 +6,7 @@ import torch
 
 from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
-from util.evaluate.evaluate import Scoreboard, run_pass
+from util.evaluate.passes import Scoreboard, run_pass
 from util.evaluate.store import GIB, ShotStore
 from util.run.context import make_run_context
 from util.run.data import images_for_test, validation_episodes

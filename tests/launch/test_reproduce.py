@@ -28,8 +28,8 @@ from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.data.mini import generate
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test
 from util.files.errors import EXIT_USER_ERROR
 from util.launch import experiments, reproduce
 from util.launch.experiments import Experiment, reason_to_test
@@ -132,13 +132,13 @@ def test_all_that_stops_an_experiment_is_said_before_anything_is_done(tmp_path: 
 @pytest.fixture
 def done_run(mini_yaml, tmp_path: Path):
     """Return a config of a model that learns, its meta folder and its result, as a finished run leaves them."""
-    config = Test.of(read_config(mini_yaml()), "bam", 1).config
+    config = Evaluation.of(read_config(mini_yaml()), "bam", 1).config
     meta, result = Run(config).folder("meta"), Run(config).folder("test") / "bam" / RESULT
     meta.mkdir(parents=True)
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
-    images = Test.of(config).images
+    images = Evaluation.of(config).images
     lists = {"list": images.digest, "content": images.files_digest}
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
@@ -152,7 +152,7 @@ def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_r
     overrides = ["data.min_pixels=7", "data.exclude_novel=false", "protocols.bam.smooth=true", "test.seeds=[3]"]
     for override in (*overrides, "test.episodes=20", "run.precision=bf16"):
         key = override.partition("=")[0].removeprefix("protocols.bam.")
-        assert key in reason_to_test(Test.of(read_config(config.source, [override]), "bam", 1).config, result)
+        assert key in reason_to_test(Evaluation.of(read_config(config.source, [override]), "bam", 1).config, result)
     for mark, said in (("foreign", "other.pth"), ("", "")):  # the own weights may have lain elsewhere
         content = json.loads(result.read_text()) | {"checkpoint": "other.pth", "weights_mark": mark}
         result.write_text(json.dumps(content))
@@ -185,13 +185,13 @@ def test_a_result_of_other_code_is_scored_again(done_run):
         assert not Experiment("symnet", config, config).reason
     result.write_text(json.dumps(content | {"code": today | {"model.symnet.steps": "0"}}))
     reason = Experiment("symnet", config, config).reason
-    assert reason.endswith("is of other code, data or weights: other code of model.symnet.steps today")
+    assert reason == "the result there is of other code of the method (model.symnet.steps)"
     assert checks_of(result, read_result(result))["code"][0] == DIFFERS
 
 
 def photos_of_test(config: Config) -> list[str]:
     """Return the names of the photos of a test's list."""
-    images = Test.of(config).images
+    images = Evaluation.of(config).images
     return [images.index.names[row] for row in images.queries]
 
 
@@ -210,12 +210,12 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     draw(1)
     path = mini_yaml("prototype", model={"encoder": {"backbone": NARROW}})
     config = read_config(path, [f"data.root={root}", f"model.encoder.weights={encoder}", "test.episodes=4"])
-    config = Test.of(config, "presence", 1).config
-    path = Test.of(config).folder / RESULT
+    config = Evaluation.of(config, "presence", 1).config
+    path = Evaluation.of(config).folder / RESULT
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
     draw(2)
-    assert "training-free holds" in reason_to_test(config, path)
+    assert "other weights" in reason_to_test(config, path)
     score(config, ["presence"])
     key = key_of(config, read_result(path)["weights"])
     presence_weights = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
@@ -229,12 +229,13 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
         content = photo.read_bytes()
         change_silently(photo)
         assert "other photos or masks" in reason_to_test(config, path)
-        assert checks_of(path, read_result(path))["list"] == (DIFFERS, "is of other photos or masks today")
+        outcome, said = checks_of(path, read_result(path))["list"]
+        assert outcome == DIFFERS and "other photos or masks (" in said
         photo.write_bytes(content)  # the content of before, of another time
         assert reason_to_test(config, path) == ""
     shutil.rmtree(root)
     generate(root, 12, 16, 64, 9)
-    assert "its list is" in reason_to_test(config, path)
+    assert "another list" in reason_to_test(config, path)
 
 
 def change_silently(file: Path) -> None:
@@ -289,7 +290,8 @@ def tested(done_run):
     (meta / ENVIRONMENT).write_text(json.dumps({"options": options}))
 
     def take(*given: str) -> Config:
-        return Run(read_config(config.source, [*given])).with_checkpoint_config().config
+        run, _ = Run(read_config(config.source, [*given])).as_tested()
+        return run.config
 
     return take
 

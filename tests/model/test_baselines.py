@@ -38,7 +38,7 @@ def test_classes_share_the_background_of_all_supports() -> None:
     objects = [shot.features[shot.is_object] for shot in shots]
     centres = [spherical_kmeans(points, network.settings.k) for points in (background, *objects)]
     query = network.compared(network._maps(one.query))[0]
-    torch.testing.assert_close(logits[0], class_scores(query, centres, one.query.shape[-2:], "max_mean"))
+    torch.testing.assert_close(logits[0], class_scores(query, centres, one.query.shape[-2:]))
 
 
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:

@@ -25,7 +25,7 @@ from model.tensors.ops import foreground_mask
 from tests.helpers.close import all_close
 from tests.model.seeded import seed_weights
 from tests.model.small import drawn_episode, small_model
-from util.evaluate.evaluate import scored_outputs
+from util.evaluate.passes import scored_outputs
 
 GRID = (5, 6)
 SIDES = (30, 38)  # of labels, whose objects cover some cells of the grid in part
@@ -131,6 +131,8 @@ def test_the_pooled_correlation(seed: int, shots: int) -> None:
     given = head(query, groups, stage=3, number=1)
     assert_close(given[:, 0], np.mean(want, axis=0))
     assert not given[0].any() and given[1].any()
+    of_one_query = head(query[1:], [group.part(slice(1, 2)) for group in groups], stage=3, number=1)  # by convolutions
+    assert_close(of_one_query, given[1:])
     squeezed = head.squeeze({2: [query], 3: [given, given + 1]})
     assert torch.equal(squeezed[3], torch.cat([given, given + 1], dim=1)) and head.out_counts == {2: 1, 3: 2}
 

@@ -129,6 +129,14 @@ def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: 
     assert resume() == "1 of 2"
 
 
+def test_resume_says_how_many_results_it_replaces(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
+    words = (*baseline_words, "--query", photos[0], "--out", tmp_path / "out")
+    replaced = "1 results were made with other examples, weights or options, and are replaced"
+    assert replaced not in predict(*words).output
+    assert replaced in predict(*words, "--resize", "81", "--resume").output
+    assert replaced not in predict(*words, "--resize", "81", "--resume").output
+
+
 def test_results_that_lack_or_are_damaged_are_resumed(
     predict, resume, baseline_words, photos: list[Path], tmp_path: Path
 ) -> None:

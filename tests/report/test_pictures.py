@@ -19,11 +19,11 @@ from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
 from tests.helpers.scored import score
 from util.config.settings import Config
-from util.evaluate.evaluate import FINAL
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import Kept, KeptPredictions, read_predictions
 from util.evaluate.metrics import iou_of
+from util.evaluate.passes import FINAL
 from util.evaluate.schema import read_result
-from util.evaluate.test import Test
 from util.files.errors import UserError
 from util.report import pictures as module
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
@@ -237,7 +237,7 @@ def test_methods_are_compared_on_equal_episodes(mini_yaml, tmp_path: Path, monke
 def scored_folder(config: Config) -> Path:
     """Test a config and return the folder of the result."""
     score(config)
-    return Test.of(config, "symnet").folder
+    return Evaluation.of(config, "symnet").folder
 
 
 def check_caption(caption: str, method: str, folder: Path, number: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from tests.helpers.scored import score
 from util.config.read import read_config
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
-from util.evaluate.test import Test
 from util.evaluate.titles import title
 from util.report.one_result import protocol_table
 from util.report.paper_table import table
@@ -122,7 +122,7 @@ def test_photos_that_were_trained_on_are_said(mini_yaml, tmp_path: Path, capsys)
     root = read_config(mini_yaml()).data.root
     data = shutil.copytree(root, tmp_path / "data")
     config = quick_config(mini_yaml, SYMNET, f"data.root={data}", "test.checkpoint=best", *FEW)
-    images = Test.of(config).images
+    images = Evaluation.of(config).images
     lists = data / "ImageSets/Segmentation"
     seen = [images.index.names[row] for row in images.queries[:2]]
     (lists / "train.txt").write_text((lists / "train.txt").read_text() + "".join(f"{name}\n" for name in seen))

@@ -1,14 +1,17 @@
 """Loader processes that cannot pass a batch on: a line with the cause, where the main process would wait for ever."""
 
 import errno
+import gc
 import multiprocessing
 import resource
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +72,8 @@ def test_a_loader_process_that_cannot_be_started_takes_the_others_along(monkeypa
         started.append(process)
         start(process)
 
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)  # "Exception ignored in"
     monkeypatch.setattr(BaseProcess, "start", start_first)
     monkeypatch.setattr(loading, "usable_cores", lambda: 2)
     stream = batches(Photos(), [[0], [1]], 2, torch.device("cpu"))
@@ -76,6 +81,9 @@ def test_a_loader_process_that_cannot_be_started_takes_the_others_along(monkeypa
         next(stream)
     started[0].join(10)
     assert started[0].exitcode == -signal.SIGKILL
+    del stream
+    gc.collect()
+    assert not printed
 
 
 def test_no_room_for_shared_memory() -> None:

@@ -351,7 +351,7 @@ def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, 
     assert of_sides <= MOST_GRAPHS.get(compiled_method, FEW_GRAPHS)
     is_compiled = compiled_method not in NEVER_COMPILED
     assert (of_sides > 0) == is_compiled == ("run.compile has no effect" not in caplog.text)
-    assert of_sizes[-1] - of_sizes[0] <= (MORE_GRAPHS if plain.cannot_export else 0)
+    assert of_sizes[-1] - of_sizes[0] <= (MORE_GRAPHS if plain.shapes_follow_values else 0)
 
 
 def step_of(network: nn.Module, episode: Episode) -> None:

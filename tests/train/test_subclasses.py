@@ -13,8 +13,8 @@ from tests.helpers.scored import score
 from tests.helpers.trained import train_meta
 from util.config.compose import find_config
 from util.config.read import from_dict, read_config, to_dict
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import RESULT, read_results
-from util.evaluate.test import Test
 from util.report.rows import row_name
 from util.report.verify import DIFFERS, checks_of
 from util.run import checkpoint
@@ -74,7 +74,7 @@ def test_a_registered_subclass_is_trained_and_tested(mini_yaml, monkeypatch: pyt
     score(config)
     plain = read_config(path, ["run.name=plain", f"test.checkpoint={folder / 'best.pth'}"])
     score(plain)
-    check_results(*(Test.of(each).folder / RESULT for each in (config, plain)))
+    check_results(*(Evaluation.of(each).folder / RESULT for each in (config, plain)))
 
 
 def check_results(path: Path, of_plain: Path) -> None:

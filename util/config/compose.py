@@ -37,6 +37,7 @@ from util.config.folder import (
 )
 from util.config.parts import merged
 from util.config.tree import (
+    LISTED,
     Leaf,
     Tree,
     fill,
@@ -59,7 +60,6 @@ LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
 BASE_FOLDER = "run.base_folder"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
-LISTED = "--list prints what there is"
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
 

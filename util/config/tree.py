@@ -25,7 +25,8 @@ RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_i
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
-FIX = "name one under config/, or an experiment such as: split2 pascal --model ssp; --list prints what there is"
+LISTED = "python train.py --list prints what there is"
+FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
 ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
 OF_BAM = ("DATA", "TRAIN", "METHOD", "TEST_FINETUNE", "DISTRIBUTED")  # sections of configs of BAM's family
 

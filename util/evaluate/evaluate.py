@@ -1,222 +1,169 @@
-"""The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
+"""The test command: any protocols and numbers of shots of one model in one run, each with a result of its own."""
 
-from collections import ChainMap, defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from model.episode import IGNORE, LabelledImages, Output
-from model.tensors.ops import resize
-from util.data.episodes import Trial
-from util.evaluate import metrics
-from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
-from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, NETWORK
-from util.evaluate.store import ShotStore, by_query
-from util.files.progress import ProgressBar
-from util.run.loading import batches, evaluation_numbers
-from util.run.network import PreparedNetwork, check_finite
-from util.run.processes import ProcessGroup
+from model.registry import described
+from util.config.compose import files_of
+from util.config.place import DISCARDED
+from util.config.read import to_dict
+from util.config.settings import Config
+from util.data.draws import PFENET
+from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
+from util.evaluate.passes import run_pass
+from util.evaluate.result import manifest_of, result_of
+from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, check_result
+from util.evaluate.scoring import Scoring, passes, scorings_of
+from util.evaluate.store import ShotStore, shot_store
+from util.evaluate.titles import score_line
+from util.files.launcher import place_of_process
+from util.run.checkpoint import Checkpoint
+from util.run.data import trials
+from util.run.device import compute_in_fixed_order, describe, episodes_at_once
+from util.run.folder import RunFolder
+from util.run.processes import ProcessGroup, join
 
-# Takes number, records and predictions by output, and maps of an episode.
-Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
-WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
-
-
-class PresenceRecord(NamedTuple):
-    """The presence of an episode's class, as a test counts it."""
-
-    present: bool  # whether the query shows the class
-    score: float
-    shown: bool  # whether the final mask shows it
+log = logging.getLogger("symnet")
 
 
-class Observer(Protocol):
-    """Sees every batch of a pass that this process scores: counts, inputs of a calibration, pictures."""
-
-    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
-        """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
-
-
-def scored_outputs(output: Output) -> dict[str, Tensor]:
-    """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
-    base = {} if output.base_logits is None else {BASE: output.base_logits}
-    return {FINAL: output.logits, **output.extra, **base}
-
-
-@dataclass(eq=False)
-class Scoreboard:
-    """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
-
-    classes: int  # of the data set
-    scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
-    episodes: int | None = None  # only episodes with a number below it count; None counts all
-    keep: Keep | None = None  # called for every counted episode
-    asks_presence: bool = False  # whether queries may lack their class, so that the presence score is scored too
-    calibration: Calibration | None = None  # of the network; masks of queries below its threshold are empty
-    further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
-    # what is counted: presence by the episode's number; records of each episode by output
-    presence: dict[int, PresenceRecord] = field(default_factory=dict)
-    records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
-
-    def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
-        """Count one batch; ``numbers`` are those of its episodes.
-
-        Each output is resized to the label's size, alone, so that its batch does not affect it, and counted there.
-        """
-        if isinstance(batch, LabelledImages):
-            logits = output.logits
-            self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
-            return
-        for item, number in enumerate(numbers):
-            if self.episodes is None or number < self.episodes:
-                self._add_episode(number, item, batch, output)
-
-    def _add_episode(self, number: int, item: int, trial: Trial, output: Output) -> None:
-        """Count the episode of a number, which is an item of a batch."""
-        scored_on = self.scored_on or next(iter(trial.label))
-        label = trial.label[scored_on][item]
-        predictions = {}
-        for name, logits in scored_outputs(output).items():
-            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
-        if self.asks_presence:
-            inputs = presence_inputs_in(output, item, trial.shown[item])
-            self._decide(number, predictions, label, inputs)
-        class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
-        self._count_classes(number, class_id_n, predictions, label)
-        if output.base_logits is not None and trial.base_label:
-            channels = output.base_logits.shape[1]
-            base_label = trial.base_label[scored_on][item]
-            self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
-        if self.keep is not None:
-            records = {name: records_so_far[-1] for name, records_so_far in self.records.items()}
-            maps = {name: values[item] for name, values in output.maps.items()}
-            self.keep(number, records, predictions, maps)
-
-    def _count_classes(self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor) -> None:
-        """Record an episode's counts of every output but the base learner's, and of the reference."""
-        counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
-        if len(class_id_n) == 1:
-            counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
-        for name, prediction in counted.items():
-            records = metrics.episode_records(number, class_id_n, prediction, label_hw, self.further)
-            self.records[name].append(records)
-
-    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
-        """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
-        mask = predictions[FINAL]
-        is_present = (label_hw == 1).any()
-        is_visible = ((mask[0] > 0) & (label_hw != IGNORE)).any()  # pixels in the padding do not count
-        *values, present, visible = torch.cat([inputs, torch.stack([is_present, is_visible])]).tolist()
-        score = values[0]  # without a calibration: the largest quantile of the margin
-        if self.calibration is not None:
-            score = self.calibration.presence(np.array(values, np.float32))
-            predictions[WITHOUT_PRESENCE] = mask
-            if score < self.calibration.threshold:
-                for name in {FINAL, NETWORK} & predictions.keys():
-                    predictions[name] = torch.zeros_like(mask)
-                visible = 0.0
-        self.presence[number] = PresenceRecord(bool(present), score, bool(visible))
-
-    def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-        """Return the scores of every output, and the records of its episodes, of all processes together.
-
-        Records are sorted by number, then by class. ``presence`` then is of all episodes.
-        """
-        counted_here = {name: torch.cat(parts).cpu().numpy() for name, parts in self.records.items()}
-        base_here = torch.stack(self.base).sum(0).cpu().numpy() if self.base else None
-        gathered = world.gather((counted_here, base_here, self.presence))
-        records_by_rank, base_by_rank, presence_by_rank = zip(*gathered)
-
-        records = _joined_records(records_by_rank)
-        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
-        base_counts = [counts for counts in base_by_rank if counts is not None]
-        if base_counts:
-            scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
-            for name in (WITHOUT_PRESENCE, ALL_FOREGROUND):
-                if name in scores:
-                    scores[name] = scores.pop(name)  # comes last
-        self.presence = dict(sorted(ChainMap(*presence_by_rank).items()))
-        if self.asks_presence:
-            present, presence_score, shown = zip(*self.presence.values())
-            scores[FINAL] |= presence_scores(present, presence_score, shown)
-        return scores, records
-
-
-def _joined_records(records_by_rank: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return every output's records of all processes, sorted by the episode's number, then by class."""
-    by_output = defaultdict[str, list[np.ndarray]](list)
-    for records_of_rank in records_by_rank:
-        for name, records in records_of_rank.items():
-            by_output[name].append(records)
-    joined = {}
-    for name, parts in by_output.items():
-        records = np.concatenate(parts)
-        order = np.argsort(records[:, metrics.NUMBER], kind="stable")
-        joined[name] = records[order]
-    return joined
-
-
-@torch.inference_mode()
-def run_pass(
-    prepared: PreparedNetwork,
-    dataset: Any,
-    episodes: int,
-    observers: Sequence[Observer],
-    world: ProcessGroup,
+def evaluate(
+    config: Config,
+    protocols: Sequence[str] = (),
+    shots: Sequence[int] = (),
+    manifest: Path | None = None,
     *,
-    title: str,
-    batch: int = 1,
-    workers: int = 0,
-    store: ShotStore | None = None,
-) -> None:
-    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
-
-    The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
+    save_images: dict[str, int] | None = None,
+    stored: Checkpoint | None = None,
+) -> dict[Path, dict[str, Any]]:
+    """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
     Args:
-        prepared: the network, which is left in its mode (training or evaluation).
-        dataset: gives a ``Trial`` or ``LabelledImages`` by number.
-        episodes: the number of items.
-        observers: each gets every batch that this process scores.
-        world: the processes; each runs over its share of the numbers.
-        title: the label of the progress bar.
-        batch: episodes at once; images of their original sizes come one by one, whatever it is.
-        workers: of the loader.
-        store: of this network and this data set's view; supports that it holds are not encoded again. Episodes of a
-            class and of a query follow each other, so that few images are needed at a time; no count depends on it.
+        protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
+        shots: numbers of supports; none means ``data.shot``.
+        manifest: a file of episodes to replay.
+        save_images: kind (worst, best, random) -> number of episodes whose predictions are kept for pictures.
+        stored: the checkpoint, where it was read already.
     """
-    network: Any = prepared.network
-    was_training = network.training
-    network.eval()
-    if getattr(dataset, "one_by_one", False):
-        batch = 1
-    order = range(episodes) if store is None else by_query(dataset.sampler, episodes)
-    numbers = evaluation_numbers(order, batch, world.rank, world.size)
-    bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
-    with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
-        for numbers_of_batch, item in zip(numbers, loaded, strict=True):
-            output = _predict(prepared, item, store)
-            is_end = numbers_of_batch is numbers[0] or numbers_of_batch is numbers[-1]
-            if is_end or numbers_of_batch[0] % 100 == 0:
-                check_finite(output)
-            for observer in observers:
-                observer.add(numbers_of_batch, item, output)
-            bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))
-    network.train(was_training)
+    with join(config.run.device, "test.batch, data.size or data.workers") as world:
+        if config.run.deterministic:
+            compute_in_fixed_order()
+        scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
+        folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
+        wanted = {**(save_images or {}), FIRST: FIRST_EPISODES}
+        for scoring in scorings:
+            scoring.kept = KeptPredictions(wanted, scoring.evaluation.episodes)
+        _announce(scorings, world)
+        store = shot_store(world.device, place_of_process().local_size)
+        results = dict[Scoring, dict[str, Any]]()
+        for counted in _count(scorings, world, store):
+            for scoring in counted:  # at once: a test that is killed later keeps this result
+                results[scoring] = _finish(scoring, folders[scoring], world)
+    return {folders[scoring].path / RESULT: results[scoring] for scoring in scorings}
 
 
-def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: ShotStore | None) -> Output:
-    """Return the network's output for a batch; supports of a trial come from the store, where there is one."""
-    if not isinstance(batch, Trial):
-        return prepared.predict([batch])
-    if store is None:
-        return prepared.predict(batch.ways)
-    with prepared.autocast():
-        episodes = store.fill(batch)
-    return prepared.predict(episodes)
+def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
+    """Log config, method, what is scored (weights, protocol, list, episodes, seeds), notes of weights, the device."""
+    config = scorings[0].evaluation.config
+    log.info("config: %s", files_of(config.source))
+    log.info("%s", described(config.model))
+    for evaluation in (scoring.evaluation for scoring in scorings):
+        sizes = ", ".join(f"{n} episodes" for n in sorted(set(evaluation.episodes.values())))
+        images = len(evaluation.images.queries)
+        seeds = list(evaluation.samplers)
+        log.info(
+            "test %s by %s: %d images, %s, seeds %s",
+            evaluation.loaded.weights.source,
+            evaluation.name,
+            images,
+            sizes,
+            seeds,
+        )
+    for note in dict.fromkeys(scoring.evaluation.loaded.weights.note for scoring in scorings):
+        if note:
+            log.info("%s", note)
+    place = f"{describe(world.device)} in {scorings[0].prepared.precision}"  # one for all
+    log.info("on %s, processes: %d", place, world.size)
+
+
+def _count(scorings: list[Scoring], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[Scoring]]:
+    """Run the network over all episodes; yield, after each pass, the tests whose episodes are all counted by then."""
+    for seed, members in passes(scorings):
+        _run_shared_pass(members, seed, world, store)
+        yield [scoring for scoring in members if scoring.boards.keys() == scoring.evaluation.samplers.keys()]
+
+
+def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, store: ShotStore | None) -> None:
+    """Run the network once over the episodes of a seed and count them for each of the tests."""
+    started = time.monotonic()
+    first = scorings[0].evaluation
+    prepared = scorings[0].prepared
+    scored_on = tuple(dict.fromkeys(scoring.evaluation.scored_on for scoring in scorings))
+    longest = max(scoring.evaluation.episodes[seed] for scoring in scorings)
+    first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
+    backwards = first.protocol.draw == PFENET
+    data = trials(first.run.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
+    names = [scoring.evaluation.name for scoring in scorings]
+    for scoring in scorings:
+        scoring.boards[seed] = scoring.scoreboard(seed)
+        scoring.shared_with = sorted({*scoring.shared_with, *names} - {scoring.evaluation.name})
+    if store is not None:
+        store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
+    title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
+    side = first.view.side or first.config.data.size
+    images_per_episode = first.shot * first.protocol.ways + 1
+    batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
+    run_pass(
+        prepared,
+        data,
+        longest,
+        [scoring.boards[seed] for scoring in scorings],
+        world,
+        title=title_of_bar,
+        batch=batch,
+        workers=first.config.data.workers,
+        store=store,
+    )
+    if store is not None:
+        log.info("%s: %s", title_of_bar, store)
+    for scoring in scorings:
+        scoring.batch = batch
+        scoring.seconds += time.monotonic() - started
+
+
+def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> dict[str, Any]:
+    """Sum a test over processes; write its result, its episodes and the predictions that were kept."""
+    per_seed = list[dict[str, Any]]()
+    records = list[dict[str, np.ndarray]]()
+    for seed in scoring.evaluation.samplers:
+        scores_of_seed, records_of_seed = scoring.boards[seed].gather(world)
+        per_seed.append(scores_of_seed)
+        records.append(records_of_seed)
+    if scoring.kept is not None:
+        scoring.kept.gather(world)
+    result = check_result(result_of(scoring, per_seed, world), folder.path / RESULT)
+    if world.is_main:
+        _remove_earlier(folder.path)
+        folder.write_text(MANIFEST, manifest_of(scoring, records, result).text())
+        folder.describe(to_dict(scoring.evaluation.config))
+        if scoring.kept is not None:
+            scoring.kept.write(folder.path / PREDICTIONS)
+        log.info("%s", score_line(result))
+        folder.write_json(RESULT, result)  # last: it never stands beside another test's files
+        log.info("result: %s", folder.path / RESULT)
+    folder.close()
+    return result
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the result of an earlier test, its predictions, and what was drawn of them."""
+    for pattern in (RESULT, DISCARDED, PREDICTIONS, *DRAWN):
+        for path in folder.glob(pattern):
+            path.unlink()
+    with suppress(OSError):  # it is not there, or holds other files
+        (folder / PICTURES).rmdir()

@@ -17,10 +17,10 @@ from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.words.text import NO_TEXT
-from util.evaluate.jobs import TestJob
+from util.evaluate.evaluation import Evaluation, origin_of
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
-from util.evaluate.test import Test, origin_of
+from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.run.context import RunContext
 from util.run.data import photos_listed
@@ -32,13 +32,13 @@ from util.run.run import TRAINING_FREE, UNTRAINED
 from util.run.weights import Weights
 
 
-def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
+def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result is known before its episodes are scored, and its list (None: no data)."""
-    config = test.config
+    config = evaluation.config
     data = config.data
     return {
-        "protocol": test.name,
-        "protocol_settings": asdict(test.protocol),
+        "protocol": evaluation.name,
+        "protocol_settings": asdict(evaluation.protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
         "edges": config.test.edges,
@@ -48,56 +48,56 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(test.run.weights),
-        "weights_mark": test.run.weights_origin,
+        "checkpoint": str(evaluation.run.weights),
+        "weights_mark": evaluation.run.weights_origin,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
-        "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
+        "draw_note": why_not_published(images, data, evaluation.protocol, config.test.seeds) if images else "",
         "code": code_of(class_of(config.model)),
         "config": to_dict(config),
         **(origin_of(images).known() if images else {}),
     }
 
 
-def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
-    """Return the result of a job in the form of ``util/evaluate/schema.py``."""
-    test = job.test
+def result_of(scoring: Scoring, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
+    """Return the result of a test in the form of ``util/evaluate/schema.py``."""
+    evaluation = scoring.evaluation
     return {
         "schema": SCHEMA,
-        **of_test(test, test.images),
-        **_procedure(job),
-        **_training(test),
-        **_list_and_episodes(test, per_seed),
+        **known_before(evaluation, evaluation.images),
+        **_procedure(scoring),
+        **_training(evaluation),
+        **_list_and_episodes(evaluation, per_seed),
         "per_seed": per_seed,
         **over_seeds(per_seed),
-        **_computation(job, world),
+        **_computation(scoring, world),
     }
 
 
-def _procedure(job: TestJob) -> dict[str, Any]:
-    """Return how a job scored its episodes."""
-    test = job.test
+def _procedure(scoring: Scoring) -> dict[str, Any]:
+    """Return how a test scored its episodes."""
+    evaluation = scoring.evaluation
     return {
-        "draw_note": test.draw_note,
-        "input": input_in_words(test.view, test.protocol.input, test.protocol.scored_on),
-        "input_side": test.view.side or None,
-        "scored_on": test.scored_on,
-        "quick_look": test.quick_look,
-        "other_seeds": test.replayed is None and list(test.samplers) != test.protocol.seeds,
-        "replayed": None if test.replayed is None else str(test.replayed),
-        "episodes": max(test.episodes.values()),
-        "seeds": list(test.samplers),
-        "calibration": None if job.calibration is None else job.calibration.facts(),
+        "draw_note": evaluation.draw_note,
+        "input": input_in_words(evaluation.view, evaluation.protocol.input, evaluation.protocol.scored_on),
+        "input_side": evaluation.view.side or None,
+        "scored_on": evaluation.scored_on,
+        "quick_look": evaluation.quick_look,
+        "other_seeds": evaluation.replayed is None and list(evaluation.samplers) != evaluation.protocol.seeds,
+        "replayed": None if evaluation.replayed is None else str(evaluation.replayed),
+        "episodes": max(evaluation.episodes.values()),
+        "seeds": list(evaluation.samplers),
+        "calibration": None if scoring.calibration is None else scoring.calibration.facts(),
     }
 
 
-def _training(test: Test) -> dict[str, Any]:
+def _training(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the weights of a test are, and how they were trained."""
-    data = test.config.data
-    weights = test.loaded.weights
+    data = evaluation.config.data
+    weights = evaluation.loaded.weights
     parameters, learnt_parameters = weights.parameters
     trained = weights.trained_with or {}
-    is_in_domain = test.config.test.trained_on is None
+    is_in_domain = evaluation.config.test.trained_on is None
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
@@ -107,55 +107,57 @@ def _training(test: Test) -> dict[str, Any]:
         "trained_with": weights.trained_with,
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
-        "track": track_of_weights(test.run.context, weights),
+        "track": track_of_weights(evaluation.run.context, weights),
         "fold_mismatch": is_in_domain and weights.fold_differs,
     }
 
 
-def _list_and_episodes(test: Test, per_seed: list[dict[str, Any]]) -> dict[str, Any]:
+def _list_and_episodes(evaluation: Evaluation, per_seed: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a test was scored on."""
-    images = test.images
-    names = test.config.data.classes
+    images = evaluation.images
+    names = evaluation.config.data.classes
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "novel": {str(c): names[c - 1] for c in sorted({*images.classes, *images.rare})},
         "list_images": len(images.queries),
-        "photos_trained_on": photos_trained_on(test),
-        "photos_listed": photos_listed(images, test.config.data),
+        "photos_trained_on": photos_trained_on(evaluation),
+        "photos_listed": photos_listed(images, evaluation.config.data),
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
         "left_out": [names[c - 1] for c in images.rare],
-        "episode_digests": [digest(sampler, test.episodes[seed]) for seed, sampler in test.samplers.items()],
+        "episode_digests": [
+            digest(sampler, evaluation.episodes[seed]) for seed, sampler in evaluation.samplers.items()
+        ],
         "manifest": MANIFEST,
     }
 
 
-def photos_trained_on(test: Test) -> int | None:
+def photos_trained_on(evaluation: Evaluation) -> int | None:
     """Return how many photos of a test its weights were trained on; None: they do not say on which."""
-    photos = test.loaded.weights.photos
-    return None if photos is None else len(photos & test.images.photos)
+    photos = evaluation.loaded.weights.photos
+    return None if photos is None else len(photos & evaluation.images.photos)
 
 
-def _computation(job: TestJob, world: ProcessGroup) -> dict[str, Any]:
-    """Return when, on what and how long a job was computed."""
+def _computation(scoring: Scoring, world: ProcessGroup) -> dict[str, Any]:
+    """Return when, on what and how long a test was computed."""
     return {
         "device": describe(world.device),
         "processes": world.size,
-        "precision": job.prepared.precision,
-        "batch": job.batch,
+        "precision": scoring.prepared.precision,
+        "batch": scoring.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "minutes": job.seconds / 60,
-        "shared_with": job.shared_with,
+        "minutes": scoring.seconds / 60,
+        "shared_with": scoring.shared_with,
         "environment": environment(),
     }
 
 
-def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
-    """Return every episode of a job with its counts, from each seed's records by output."""
-    test = job.test
-    label_side = test.view.label_side if test.scored_on == LETTERBOX else None
+def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+    """Return every episode of a test with its counts, from each seed's records by output."""
+    evaluation = scoring.evaluation
+    label_side = evaluation.view.label_side if evaluation.scored_on == LETTERBOX else None
     manifest = Manifest(_header(result, label_side))
-    for seed, outputs in zip(test.samplers, records, strict=True):
-        manifest.episodes += _episodes_of_seed(job, seed, outputs)
+    for seed, outputs in zip(evaluation.samplers, records, strict=True):
+        manifest.episodes += _episodes_of_seed(scoring, seed, outputs)
     return manifest
 
 
@@ -177,11 +179,12 @@ def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
     }
 
 
-def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return the episodes of a seed with their counts, from the records of each output."""
-    test = job.test
-    names = test.images.index.names
-    presence = job.boards[seed].presence
+    evaluation = scoring.evaluation
+    names = evaluation.images.index.names
+    decisions = scoring.boards[seed].presence
+    presence = {} if decisions is None else decisions.records
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
     by_episode = {}
     for name, records in outputs.items():
@@ -189,13 +192,13 @@ def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -
         by_episode[name] = np.split(records, firsts)
     episodes = []
     for place, number in enumerate(numbers.tolist()):
-        key = test.samplers[seed](number)
+        key = evaluation.samplers[seed](number)
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         if number in presence:
             episode["presence"] = presence[number].score
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
-        for column, metric in zip(count(FURTHER, 2), test.config.test.metrics):
+        for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)

@@ -15,22 +15,16 @@ from util.files.parallel import KEEP_ALL, set_allocator
 from util.run.device import CUDA
 
 GIB, MIB = 2**30, 2**20
-OF_FREE = 0.5  # share of the free memory that is taken without a word, of a CPU
-OF_FREE_GPU = 0.25  # and of a GPU, whose passes take the most of it
+FREE_SHARE = 0.5  # share of the free memory that is taken without a word, of a CPU
+FREE_SHARE_ON_GPU = 0.25  # and of a GPU, whose passes take the most of it
 
 
 def shot_store(device: torch.device, processes: int) -> "ShotStore":
     """Return a store in a device's free memory; ``processes`` of this machine share it."""
     if device.type == CUDA:
-        return ShotStore(OF_FREE_GPU * torch.cuda.mem_get_info(device)[0] / GIB)
+        return ShotStore(FREE_SHARE_ON_GPU * torch.cuda.mem_get_info(device)[0] / GIB)
     set_allocator(KEEP_ALL)
-    return ShotStore(OF_FREE * free_bytes() / processes / GIB)
-
-
-def by_query(sampler: Sampler, episodes: int) -> list[int]:
-    """Return the numbers below ``episodes`` class by class, those of one query in a row."""
-    keys = [sampler(number) for number in range(episodes)]
-    return sorted(range(episodes), key=lambda number: (keys[number].classes, keys[number].query))
+    return ShotStore(FREE_SHARE * free_bytes() / processes / GIB)
 
 
 @dataclass
@@ -66,6 +60,11 @@ class ShotStore:
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
+
+    def order(self, sampler: Sampler, episodes: int) -> list[int]:
+        """Return the numbers below ``episodes`` class by class, those of one query in a row."""
+        keys = [sampler(number) for number in range(episodes)]
+        return sorted(range(episodes), key=lambda number: (keys[number].classes, keys[number].query))
 
     def fill(self, trial: Trial) -> list[Episode]:
         """Return the episodes of a trial, way by way, with the shots of their supports; missing ones are made."""

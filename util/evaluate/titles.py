@@ -51,6 +51,11 @@ def score_line(result: dict[str, Any]) -> str:
 
 def departures(result: dict[str, Any]) -> dict[str, str]:
     """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
+    return _departures_of_weights(result) | _departures_of_episodes(result)
+
+
+def _departures_of_weights(result: dict[str, Any]) -> dict[str, str]:
+    """Return how the weights and their calibration differ from those that the config would give."""
     reasons = {}
     if result["fold_mismatch"]:
         reasons["weights of another fold"] = ""
@@ -63,6 +68,12 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
     calibrated_in = (result["calibration"] or {}).get("precision")
     if calibrated_in not in (None, result["precision"]):
         reasons["calibrated in another precision"] = calibrated_in or ""
+    return reasons
+
+
+def _departures_of_episodes(result: dict[str, Any]) -> dict[str, str]:
+    """Return how the episodes, and what is done with their masks, differ from the protocol."""
+    reasons = {}
     if result["quick_look"]:
         whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
         reasons["quick look"] = f"{result['episodes']}{whole} episodes"

@@ -164,6 +164,19 @@ def lock(path: Path, refusal: str) -> TextIO:
     return file
 
 
+@contextlib.contextmanager
+def _passing_lock(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock whose file is removed at the end of the block; errors as ``lock``."""
+    with lock(path, refusal) as file:
+        is_removed = os.fstat(file.fileno()).st_nlink == 0  # the one before was let go between opening and locking
+        if is_removed:
+            raise Busy(refusal)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def writable(text: str) -> str:
     """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8; ``named`` takes that back."""
     return text.encode("utf-8", "backslashreplace").decode()
@@ -350,7 +363,7 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
     """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir(), f"symnet-{os.getuid()}-{name}.lock")
-    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another folder"):
+    with _passing_lock(path, f"--out {out}: another command is making it; wait for its end, or name another folder"):
         refuse_other_files(out, marker)
         aside = out.with_name(f".{out.name}.making")
         lacking = [folder for folder in aside.parents if not folder.exists()]

@@ -53,8 +53,9 @@ class TooLarge(UserError):
 
 def closest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, '' if none is close."""
-    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    by_letters = {name.casefold(): name for name in sorted(known)}
+    close = difflib.get_close_matches(word.casefold(), by_letters, n=1, cutoff=0.5)
+    return f"; did you mean '{by_letters[close[0]]}'?" if close else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from util.files import stand_in, write_atomically
-from util.files.errors import TooLarge, UserError, note
+from util.files.errors import TooLarge, UserError, closest, note
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
     IGNORE,
@@ -224,7 +224,8 @@ def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
 def _problem(path: Path, error: Exception) -> str:
     """Return in words why an image file cannot be read, and the fix."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
-        return "does not exist; restore it or leave it out"
+        beside = (other.name for other in path.parent.glob("*"))
+        return f"does not exist{closest(path.name, beside) or '; restore it or leave it out'}"
     if cause := getattr(error, "strerror", None):  # of the system
         return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):

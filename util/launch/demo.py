@@ -20,9 +20,9 @@ from util.config.settings import Config
 from util.config.tree import override
 from util.data.lists.index import MASK_SUFFIX, list_of
 from util.data.mini import generate
-from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
+from util.evaluate.evaluate import evaluate
+from util.evaluate.passes import ALL_FOREGROUND, FINAL
 from util.evaluate.schema import RESULT
-from util.evaluate.testing import test
 from util.files.errors import EXIT_INTERRUPTED
 from util.files.images import read_mask
 from util.files.progress import ProgressBar
@@ -76,7 +76,7 @@ def command() -> int:
 
 def _result(config: Config) -> dict[str, Any]:
     """Test a config and return its result."""
-    (result,) = test(config).values()
+    (result,) = evaluate(config).values()
     return result
 
 

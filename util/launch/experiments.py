@@ -17,13 +17,13 @@ from util.config.compose import CHOICE, Selection
 from util.config.read import to_dict
 from util.config.same import differences
 from util.config.settings import Config
-from util.evaluate.result import of_test
+from util.evaluate.evaluation import Evaluation, deciding_scores
+from util.evaluate.result import known_before
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test, deciding_scores
 from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
 from util.launch import torchrun
-from util.report.verify import changed_since
 from util.run.folder import claim
+from util.run.origin import Origin
 from util.run.run import OWN, Run, StageFolder
 from util.train.state import StageTask, stage_of
 
@@ -39,7 +39,7 @@ class Experiment:
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
-        return Test.of(self.config).folder / RESULT
+        return Evaluation.of(self.config).folder / RESULT
 
     @cached_property
     def reason(self) -> str:
@@ -63,11 +63,11 @@ class Experiment:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        test = Test.of(self.config)
+        evaluation = Evaluation.of(self.config)
         images = None
         with suppress(UserError):  # no data, which another check reports
-            images = test.images
-        return of_test(test, images)
+            images = evaluation.images
+        return known_before(evaluation, images)
 
     def run(self, gpus: int) -> int:
         """Train and test by their commands what is not done; return the exit code. Busy if another command does."""
@@ -177,13 +177,16 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored = deciding_scores(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    test = Test.of(config)
-    if result["weights_mark"] != test.run.weights_origin:
+    evaluation = Evaluation.of(config)
+    if result["weights_mark"] != evaluation.run.weights_origin:
         return f"the result there is of {result['checkpoint']}"
     found = differences(scored, deciding_scores(to_dict(config)), Decides.SCORES)
     if set(config.test.metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
         found.pop("test.metrics", None)
     if found:
         return f"the result there differs in {', '.join([*found][:3])}"
-    changed = changed_since(test, result)
-    return f"the result there is of other code, data or weights: {changed}" if changed else ""
+    changed = [*Origin.of(result).differences(evaluation.origin)]
+    with suppress(UserError):  # no weights
+        if not changed and evaluation.calibration_facts != result["calibration"]:
+            changed.append("another calibration")
+    return f"the result there is of {', '.join(changed)}" if changed else ""

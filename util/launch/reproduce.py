@@ -8,7 +8,7 @@ Everything that would stop a later experiment is said before the first training.
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -31,7 +31,8 @@ from util.run.arguments import check_gpus
 from util.run.device import CUDA
 from util.run.run import BEST, Run
 from util.train.check import Finding, Needs, lacking
-from util.train.plan import check_plan, plan, refuse
+from util.train.dry_run import plan, refuse
+from util.train.plan import check_plan
 
 
 def main() -> int:
@@ -127,19 +128,26 @@ def _experiments_of_method(
     """Return a model's folds and shots; a training seed is part of their runs' names; errors as ``read_config``."""
     read = partial(_read, options, method, seed)
     first = read(options.dataset, 0, "data.shot=1")
-    if first.test.data_sets and options.folds:
-        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
     test_protocol = f"test.protocol={protocol or first.test.protocol}"
-    if first.test.data_sets:
-        return _experiments_across(read, method, first, options.shot, test_protocol)
+    if not first.test.data_sets:
+        folds = cli.comma_separated(options.folds or "") or range(first.data.folds)
+        return _experiments_of_folds(partial(read, options.dataset), method, folds, options.shot, test_protocol)
+    if options.folds:
+        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
+    return _experiments_across(read, method, first, options.shot, test_protocol)
+
+
+def _experiments_of_folds(
+    read: Callable[..., Config], method: str, folds: Sequence[object], shots: tuple[int, ...], test_protocol: str
+) -> list[Experiment]:
+    """Return a model's folds and shots, which share the 1-shot training where the model allows it."""
     experiments = []
-    for shot in options.shot:
-        for fold in cli.comma_separated(options.folds or "") or range(first.data.folds):
-            source = read(options.dataset, fold, f"data.shot={shot}")
-            if 1 in options.shot and _shares_training(source):
-                source = read(options.dataset, fold, "data.shot=1")  # whichever of both comes first
-            config = read(options.dataset, fold, f"data.shot={shot}", test_protocol)
-            experiments.append(Experiment(method, config, source))
+    for shot in shots:
+        for fold in folds:
+            source = read(fold, f"data.shot={shot}")
+            if 1 in shots and _shares_training(source):
+                source = read(fold, "data.shot=1")  # whichever of both comes first
+            experiments.append(Experiment(method, read(fold, f"data.shot={shot}", test_protocol), source))
     return experiments
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from util.data.lists.manifest import read_manifest, ways_of
+from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.schema import (
     FINAL,
     MANIFEST,
@@ -17,7 +17,6 @@ from util.evaluate.schema import (
     RESULT,
     SCORED_ON,
     check_output,
-    counts_of,
     find_results,
     mean_iou,
 )
@@ -179,7 +178,7 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Diff
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
-    return "significant: the interval excludes 0"
+    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
 
 
 def read_scored(path: Path, output: str) -> Scored:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from util.data.lists.manifest import read_manifest, ways_of
+from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.schema import (
     BASE,
@@ -17,7 +17,6 @@ from util.evaluate.schema import (
     MANIFEST,
     MIOU,
     check_output,
-    counts_of,
     per_class,
     read_results,
     smaller_is_better,

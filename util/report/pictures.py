@@ -17,11 +17,11 @@ from model.tensors.ops import resize
 from util.data.images.views import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
-from util.evaluate.evaluate import Scoreboard, run_pass
-from util.evaluate.jobs import build_test_jobs
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
+from util.evaluate.passes import Scoreboard, run_pass
 from util.evaluate.schema import BASE, FINAL, MANIFEST, PAGE, PICTURES, PREDICTIONS, find_results, read_result
-from util.evaluate.test import Test
+from util.evaluate.scoring import scorings_of
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError
@@ -40,7 +40,7 @@ from util.files.progress import ProgressBar
 from util.report.compare import SAME_EPISODES
 from util.report.figure import Panels, draw, write_figure
 from util.report.rows import row_name
-from util.report.verify import test_of
+from util.report.verify import evaluation_of
 from util.run.data import trials
 from util.run.device import pick_device
 from util.run.processes import ProcessGroup
@@ -119,7 +119,7 @@ class ScoredEpisodes:
     """The episodes of a result: their images, and what was scored of them."""
 
     title: str  # of the result
-    test: Test  # that replays them
+    test: Evaluation  # that replays them
     rows: dict[Episode, dict[str, Any]]  # of the manifest
 
     @classmethod
@@ -128,7 +128,7 @@ class ScoredEpisodes:
         result = read_result(path)
         manifest = path.with_name(MANIFEST)
         rows = {(row["seed"], row["number"]): row for row in read_manifest(manifest).episodes}
-        return cls(title(result), replace(test_of(path, result), replayed=manifest), rows)
+        return cls(title(result), replace(evaluation_of(path, result), replayed=manifest), rows)
 
     def key(self, episode: Episode) -> EpisodeKey:
         """Return an episode by the rows of its images."""
@@ -171,7 +171,7 @@ class ScoredEpisodes:
 class EpisodeDrawing:
     """Draws the images of one episode at the panels' size, with labels, predictions and maps on them."""
 
-    def __init__(self, test: Test, key: EpisodeKey):
+    def __init__(self, test: Evaluation, key: EpisodeKey):
         self.test = test
         self.key = key
         self.names = test.config.data.classes
@@ -283,11 +283,11 @@ def _scored_episodes(path: Path, result: dict, numbers: Sequence[int]) -> list[t
 
 def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:
     """Return the panels of a result's episodes, the prediction last."""
-    config = test_of(path, result).config
+    config = evaluation_of(path, result).config
     config = replace(config, run=replace(config.run, device="auto"))
     world = ProcessGroup(0, 1, pick_device("auto"))
-    (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
-    test = job.test
+    (scoring,) = scorings_of(config, world, manifest=path.parent / MANIFEST)
+    test = scoring.evaluation
     if test.loaded.weights.digest != result["weights"]:
         raise UserError(
             f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"
@@ -297,11 +297,10 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     board = Scoreboard(
         classes=len(config.data.classes),
         keep=partial(predictions.add, seed),
-        asks_presence=test.protocol.absent > 0,
-        calibration=job.calibration,
+        presence=scoring.decisions(),
     )
     data = Subset(trials(test.run.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
-    run_pass(job.prepared, data, len(episodes), [board], world, title=row_name(result))
+    run_pass(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))
     scored = replace(ScoredEpisodes.of(path), test=test)
     kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]
     return [scored.panels((seed, number), final) for number, final in zip(episodes, kept, strict=True)]

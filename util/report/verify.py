@@ -6,22 +6,21 @@ protocol draws from the list; list and weights are read again where data and che
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.code import changed_code, code_of
+from model.code import code_of
 from util.config.read import from_dict
-from util.data.lists.manifest import digest, digest_of_rows, read_manifest
-from util.evaluate.calibration import presence_scores
+from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores
+from util.evaluate.presence import presence_scores
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
-from util.evaluate.test import Test
+from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.report.table import Table
@@ -84,15 +83,17 @@ def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
     checks = files_agree(path, result)
     try:
-        test = test_of(path, result)
-        _ = test.images, test.view
+        evaluation = evaluation_of(path, result)
+        _ = evaluation.images, evaluation.view
     except UserError as error:
         return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
-    checks["list"] = _check(lambda: _list_difference(result, test))
-    checks["draw"] = _check_draw(result, test, same_list=checks["list"][0] == AGREES)
-    checks["code"] = _check_code(result, test)
-    checks["weights"] = _check(lambda: _weights_difference(result, test))
-    checks["training photos"] = _check_seen(result, test)
+    checks["list"] = _compare(result, Origin(list=evaluation.images.digest, content=evaluation.images.files_digest))
+    checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
+    checks["code"] = UNCHECKED, "the result does not state its code"
+    if result["code"]:
+        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.context.model_class)))
+    checks["weights"] = _check_weights(result, evaluation)
+    checks["training photos"] = _check_seen(result, evaluation)
     return checks
 
 
@@ -105,32 +106,44 @@ def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[st
     return (DIFFERS if reason else AGREES), reason
 
 
-def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
+def _check_draw(result: Result, evaluation: Evaluation, same_list: bool) -> tuple[str, str]:
     """Return outcome and reason of the check that the protocol draws the episodes of the result from its list."""
     if result["replayed"] is not None:
         return UNCHECKED, "a replay has no draw of its own"
     if not same_list:
         return UNCHECKED, "the list is another one"
-    drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
+    drawn = (digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"])
     outcome, reason = _check(lambda: _digest_difference(result, drawn))
     if outcome == AGREES:
         reason = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     return outcome, reason
 
 
-def _check_code(result: Result, test: Test) -> tuple[str, str]:
-    """Return outcome and reason of the check that the method's modules are those of the result."""
-    if not result["code"]:
-        return UNCHECKED, "the result does not state its code"
-    return _check(lambda: _code_difference(result, test))
+def _compare(result: Result, today: Origin) -> tuple[str, str]:
+    """Return outcome and reason of the check that facts of a result are those of today."""
+    other = Origin.of(result).differences(today)
+    return (DIFFERS if other else AGREES), ", ".join(other)
 
 
-def _check_seen(result: Result, test: Test) -> tuple[str, str]:
+def _check_weights(result: Result, evaluation: Evaluation) -> tuple[str, str]:
+    """Return outcome and reason of the check of weights, their training and their calibration."""
+    try:
+        weights = evaluation.loaded.weights
+        calibration = evaluation.calibration_facts
+    except UserError as error:
+        return UNCHECKED, str(error)
+    outcome, reason = _compare(result, Origin(weights=weights.digest, training=weights.training))
+    if outcome == AGREES and calibration != result["calibration"]:
+        return DIFFERS, "another calibration"
+    return outcome, reason
+
+
+def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
     """Return outcome and reason of the check that the result says which test photos are in the training list too."""
     try:
         today = {
-            "photos_listed": photos_listed(test.images, test.config.data),
-            "photos_trained_on": photos_trained_on(test),
+            "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
+            "photos_trained_on": photos_trained_on(evaluation),
         }
     except UserError as error:
         return UNCHECKED, str(error)
@@ -151,28 +164,13 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     return list(by_seed.values())
 
 
-def test_of(path: Path, result: Result) -> Test:
+def evaluation_of(path: Path, result: Result) -> Evaluation:
     """Return the test that repeats a result of this file, of the run that it lies in."""
     config = from_dict(result["config"], str(path))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
-    return Test.of(config, result["protocol"], result["shot"])
-
-
-def changed_since(test: Test, result: Result) -> str:
-    """Return in words what of a result's code, list, photos, weights or calibration is another today; '' if unknown.
-
-    The test is the one that would be scored today.
-    """
-    if reason := _code_difference(result, test):
-        return reason
-    with suppress(UserError):  # no data
-        if reason := _list_difference(result, test):
-            return f"its list {reason}"
-    with suppress(UserError):  # no weights
-        return _weights_difference(result, test)
-    return ""
+    return Evaluation.of(config, result["protocol"], result["shot"])
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
@@ -244,28 +242,3 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
         if stated != other:
             wrong.append(str(seed))
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""
-
-
-def _list_difference(result: Result, test: Test) -> str:
-    """Return in words how a result's list is another today; '' if it is not."""
-    other = Origin.of(result).differences(test.origin, skip=("whole_list", "whole_content"))
-    if not other:
-        return ""
-    digest = f" ({test.images.digest[:8]})" if "another list" in other else ""
-    return f"is of {', '.join(other)}{digest} today"
-
-
-def _code_difference(result: Result, test: Test) -> str:
-    changed = changed_code(result["code"], code_of(test.run.context.model_class))
-    return f"other code of {', '.join(changed)} today" if changed else ""
-
-
-def _weights_difference(result: Result, test: Test) -> str:
-    weights = test.loaded.weights
-    if weights.digest != result["weights"]:
-        return f"{weights.source} holds {weights.digest[:8]} today"
-    if weights.training != result["training"]:
-        return "their training is not the one that the result states"
-    calibration = test.calibration()
-    facts = None if calibration is None else calibration.facts()
-    return "" if facts == result["calibration"] else "their calibration is another one today"

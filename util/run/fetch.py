@@ -78,7 +78,7 @@ def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) 
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         text = str(error)
         reason = next(iter(text.strip().splitlines()), type(error).__name__)
-        fix = "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
+        fix = "bring the file to this machine and add --set model.encoder.weights=FILE (null: random values)"
         if any(word in text.lower() for word in ("gated", "401", "403")):
             fix = f"accept its licence on its page and log in there first, or {fix}"
         raise ModelMismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None

@@ -1,6 +1,5 @@
 """Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
 
-import multiprocessing
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ import cv2
 import torch
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from util.data.episodes import collate
 from util.files.errors import UserError
@@ -105,20 +105,25 @@ def batches(
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:
-    """Return the iterator of a loader, with its processes; after an error none of them remains.
-
-    UserError: the system starts no more of them.
-    """
-    before = {*multiprocessing.active_children()}
+    """Return the iterator of a loader, with its processes; UserError: the system starts no more of them."""
     try:
-        return iter(loader)
-    except BaseException as error:
-        for process in {*multiprocessing.active_children()} - before:  # which would delay the exit by a minute
-            process.kill()
-        if not isinstance(error, OSError | EOFError):  # EOF: of the process that forks them
-            raise
+        return _LoaderProcesses(loader) if loader.num_workers else iter(loader)
+    except (OSError, EOFError) as error:  # EOF: of the process that forks them
         problem = f"the loader processes cannot be started ({getattr(error, 'strerror', None) or error})"
         raise UserError(f"{problem}: lower data.workers, or set it to 0", local=True) from None
+
+
+class _LoaderProcesses(_MultiProcessingDataLoaderIter):
+    """The batches of loader processes, none of which remains where one of them cannot be started."""
+
+    def __init__(self, loader: DataLoader):
+        try:
+            super().__init__(loader)
+        except BaseException:
+            self._shutdown = True  # else torch would end what it has not made yet, and print that it failed
+            for process in getattr(self, "_workers", ()):  # which would delay the exit by a minute
+                process.kill()
+            raise
 
 
 def _start_worker(_: int) -> None:

@@ -77,7 +77,7 @@ class PreparedNetwork:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
-        is_fixed = self.compiled and getattr(self.network, "cannot_export", None) is None
+        is_fixed = self.compiled and not getattr(self.network, "shapes_follow_values", False)
         with autocast(self.device, self.precision), fixed_shapes() if is_fixed else nullcontext():
             yield
 

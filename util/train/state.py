@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from model.registry import class_of
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
 from util.run import checkpoint
@@ -61,6 +62,37 @@ class StageTask:
         return f"{batch} is too small for {self.processes_asked} processes: {fix}"
 
 
+def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
+    """Return the run, of a training that continues with the options that it was begun with, and its stages."""
+    run = Run(config)
+    if not class_of(config.model).learns:
+        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    if asked.resume:
+        begun = "meta" if run.at("meta").started else "base"
+        run = run.with_training_options(asked.stage or begun)
+    if asked.stage is None:
+        return run, _lacking_stages(run, asked)
+    if asked.stage == "base" and asked.checkpoint:
+        raise UserError(f"{asked.checkpoint}: a meta stage starts from it; leave out --stage base")
+    if asked.stage not in run.stages:
+        has = " and ".join(run.stages)
+        title = class_of(config.model).title
+        raise UserError(f"{config.source}: {title} has the {has} stage alone; leave out --stage {asked.stage}")
+    return run, [asked.stage]
+
+
+def _lacking_stages(run: Run, asked: Asked) -> list[str]:
+    """Return the stages of a run, without the base stage where the meta stage needs none of its own.
+
+    A meta stage that continues holds all that it started from, and a base stage that is finished may say that it is
+    another one now.
+    """
+    stages = run.stages
+    continues = asked.resume and run.at("meta").begun
+    needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
+    return stages if needs_base or "meta" not in stages else ["meta"]
+
+
 def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None, folder: Path | None = None) -> StageTask:
     """Return the task of a run's stage; it refuses what was trained otherwise than asked.
 
@@ -100,10 +132,9 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
 
 
 def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
-    """Return a task as a command changes it; a finished base stage is kept if it can be, unless it alone is asked."""
-    if task.stage == "base" and not task.left and asked.stage is None:
-        is_to_be_repeated = asked.overwrite and task.refusal and not run.config.run.base_folder
-        return _begun_again(task) if is_to_be_repeated else task
+    """Return a task as a command changes it."""
+    if _is_kept(task, run, asked):
+        return task
     if asked.overwrite:
         return _begun_again(task)
     continues = asked.resume and files.begun
@@ -113,6 +144,13 @@ def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> St
         return replace(task, refusal=str(error))
     refusal = "" if asked.allow_changes else task.refusal
     return replace(task, refusal=refusal, continues=continues)
+
+
+def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
+    """Return whether a stage is a finished base stage that stays, unless it alone is asked, or has to be repeated."""
+    if task.stage != "base" or task.left or asked.stage is not None:
+        return False
+    return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
 
 
 def _begun_again(task: StageTask) -> StageTask:

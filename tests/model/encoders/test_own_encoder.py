@@ -1,6 +1,7 @@
 """An encoder of one's own is one class of any module: methods train on it, and take it for what it offers."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,48 @@ def test_supports_are_masked_inside_it_and_its_weights_load(plain_stack: ModuleT
     assert network.load_encoder(encoder.state_dict(), partial=False) == []
     with pytest.raises(ModelMismatch, match="these are not weights of this encoder, Plain stack: it holds ResNet-10"):
         network.load_encoder(build("resnet10").state_dict(), partial=False)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        (
+            "grids=(4, 8, 16, 16)",
+            "grids=(4, 8, 16, 32)",
+            "stage 4 of a 65 px image is stated as (32, 3, 3) (channels, height, width), and is (32, 5, 5); ",
+        ),
+        ("4: 32}", "4: 48}", "stated as (48, 3, 3) (channels, height, width), and is (32, 3, 3); correct grids="),
+        (
+            "conv = nn",
+            "self.intermediate_counts[3] = 2; conv = nn",
+            "2 maps are stated inside stage 3, and steps() yields 1; correct intermediate_counts, or blocks=",
+        ),
+        (
+            "conv = nn",
+            "self.intermediate_counts = {}; conv = nn",
+            "0 maps are stated inside stage 2, and steps() yields 0; correct intermediate_counts, or blocks=",
+        ),
+    ],
+)
+def test_a_class_that_contradicts_its_spec_is_refused(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    module_of(tmp_path / "mylab_wrong.py", CODE.replace("plain_stack", "wrong_stack").replace(right, wrong))
+    try:
+        with pytest.raises(ModelMismatch, match=re.escape(message)) as caught:
+            build("wrong_stack")
+    finally:
+        del ENCODERS["wrong_stack"], sys.modules["mylab_wrong"]
+    assert str(caught.value).startswith("encoder 'wrong_stack' (PlainStack of mylab_wrong): ")
+
+
+def test_dcama_refuses_an_encoder_whose_channels_its_heads_cannot_share(tmp_path: Path) -> None:
+    module_of(tmp_path / "mylab_odd.py", CODE.replace("plain_stack", "odd_stack").replace("24", "20"))
+    try:
+        with pytest.raises(
+            ModelMismatch, match=r"backbone = odd_stack: stage 3 has 20 channels, .* 8 heads cannot share"
+        ):
+            seeded_model("dcama", 1, "odd_stack")
+    finally:
+        del ENCODERS["odd_stack"], sys.modules["mylab_odd"]
 
 
 def test_a_name_that_two_modules_register_is_refused_with_both(plain_stack: ModuleType, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from util.config.settings import Config
 from util.data.lists import files
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
-from util.evaluate import testing
-from util.evaluate.evaluate import run_pass
+from util.evaluate import evaluate
+from util.evaluate.evaluation import Evaluation
+from util.evaluate.passes import run_pass
 from util.evaluate.schema import RESULT, read_result
-from util.evaluate.test import Test
 from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.report.compare import compare
@@ -118,7 +118,7 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
             raise KeyboardInterrupt
         run_pass(*arguments, title=title, **options)
 
-    monkeypatch.setattr(testing, "run_pass", stop_before_two_shots)
+    monkeypatch.setattr(evaluate, "run_pass", stop_before_two_shots)
     with pytest.raises(KeyboardInterrupt):
         score(config(), shots=(1, 2))
     folder = tmp_path / "runs/tiny"
@@ -127,7 +127,7 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
 
 
 def folder_of(config: Config, protocol: str) -> Path:
-    return Test.of(config, protocol).folder
+    return Evaluation.of(config, protocol).folder
 
 
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
@@ -135,7 +135,7 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
     score(config(PROTOTYPE, *FEW))
     path = folder_of(config(PROTOTYPE, *FEW), "symnet") / RESULT
     assert path.exists()
-    monkeypatch.setattr(testing, "score_line", None)  # which fails as a full disk does
+    monkeypatch.setattr(evaluate, "score_line", None)  # which fails as a full disk does
     with pytest.raises(TypeError):
         score(config(PROTOTYPE, *FEW))
     assert not path.exists()

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from model.code import code_of
 from model.contract import FewShotModel
 from model.decides import Decides
 from util.config.read import to_dict
@@ -29,6 +30,7 @@ from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
+from util.run.checkpoint import Checkpoint
 from util.run.context import with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.device import precision_asked_of_test
@@ -46,9 +48,10 @@ class Loaded(NamedTuple):
 
 
 class Shared:
-    """The lists and networks that the tests of one command share, each made once."""
+    """The lists and networks that the tests of one command share, each made once, and a checkpoint that was read."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Checkpoint | None = None) -> None:
+        self.stored = stored
         self._made: dict[tuple, Any] = {}
 
     def once(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -59,13 +62,11 @@ class Shared:
 
 
 @dataclass(frozen=True, eq=False)
-class Test:
-    """A test as its config names it, made by ``Test.of``; what needs data or weights is read when it is asked for.
+class Evaluation:
+    """A test as its config names it, made by ``Evaluation.of``; data and weights are read when they are asked for.
 
     UserError, of each part: protocol, manifest, checkpoint or data are missing or do not fit.
     """
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     config: Config  # of this test alone: ``test.protocol`` and ``data.shot`` are its own
     name: str  # of its protocol
@@ -88,7 +89,7 @@ class Test:
         replayed: Path | None = None,
         progress: bool = False,
         shared: Shared | None = None,
-    ) -> Test:
+    ) -> Evaluation:
         """Return the test of a config by a protocol, default ``test.protocol``, of K shots, default ``data.shot``."""
         name = name or config.test.protocol
         shot = shot or config.data.shot
@@ -119,8 +120,14 @@ class Test:
 
     @property
     def origin(self) -> Origin:
-        """The data that it is scored on."""
-        return origin_of(self.images)
+        """What decides its scores today beside settings: code, data and weights, as far as they are here."""
+        now = Origin(code=code_of(self.run.context.model_class))
+        with suppress(UserError):
+            now = replace(now, list=self.images.digest, content=self.images.files_digest)
+        with suppress(UserError):
+            weights = self.loaded.weights
+            now = replace(now, weights=weights.digest, training=weights.training)
+        return now
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
@@ -197,7 +204,10 @@ class Test:
     def loaded(self) -> Loaded:
         """The network with its weights, one for all tests of a command with this number of shots and this side."""
         side = self.view.side or None
-        return self.shared.once(("network", self.shot, side), lambda: Loaded(*load_weights(self.run.context, side)))
+        return self.shared.once(("network", self.shot, side), lambda: self._load(side))
+
+    def _load(self, side: int | None) -> Loaded:
+        return Loaded(*load_weights(self.run.context, side, self.shared.stored))
 
     def calibration(self, precision: str | None = None) -> Calibration | None:
         """Return the calibration of its weights, where the protocol asks whether queries show their class.
@@ -209,6 +219,12 @@ class Test:
             return None
         weights = self.loaded.weights
         return find_calibration(self.config, weights.source, weights.digest, precision)
+
+    @property
+    def calibration_facts(self) -> dict[str, Any] | None:
+        """What a result says of the calibration of its weights; None: there is none, or it asks for none."""
+        calibration = self.calibration()
+        return None if calibration is None else calibration.facts()
 
     @property
     def folder(self) -> Path:
@@ -257,8 +273,8 @@ def origin_of(images: ImageList) -> Origin:
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect the scores of its test, its weights given."""
     protocol = merged["test"]["protocol"]
-    of_test = {**merged, "protocols": {protocol: merged["protocols"][protocol]}}
-    settings = deciding(of_test, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
+    with_its_protocol = {**merged, "protocols": {protocol: merged["protocols"][protocol]}}
+    settings = deciding(with_its_protocol, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
     settings["run"]["precision"] = precision_asked_of_test(merged["run"].get("precision"))
     return settings
 

@@ -1,4 +1,4 @@
-"""The jobs of a command: each protocol with each number of shots, its network, its counts, and which share a pass.
+"""The tests of a command: each protocol with each number of shots, its network, its counts, and which share a pass.
 
 Every mistake that a user can make is found here, before any episode is scored.
 """
@@ -17,11 +17,13 @@ from torch import nn
 from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
 from util.evaluate.calibration import Calibration
-from util.evaluate.evaluate import Scoreboard
+from util.evaluate.evaluation import Evaluation, Shared
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.steps import WithEdges
-from util.evaluate.test import Shared, Test
+from util.evaluate.passes import Scoreboard
+from util.evaluate.presence import Presence
+from util.evaluate.refine import WithEdges
 from util.files.errors import UserError, nearest
+from util.run.checkpoint import Checkpoint
 from util.run.device import precision_of_test
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup
@@ -30,12 +32,10 @@ log = logging.getLogger("symnet")
 
 
 @dataclass(eq=False)
-class TestJob:
+class Scoring:
     """A test on a device, and what has been counted of it."""
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
-
-    test: Test
+    evaluation: Evaluation
     prepared: PreparedNetwork  # for the view's image side
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
@@ -44,28 +44,33 @@ class TestJob:
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
+    def decisions(self) -> Presence | None:
+        """Return what decides whether queries show their class, where the protocol asks for it."""
+        return Presence(self.calibration) if self.evaluation.protocol.absent > 0 else None
+
     def scoreboard(self, seed: int) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
-        test = self.test
+        evaluation = self.evaluation
         return Scoreboard(
-            classes=len(test.config.data.classes),
-            scored_on=test.scored_on,
-            episodes=test.episodes[seed],
+            classes=len(evaluation.config.data.classes),
+            scored_on=evaluation.scored_on,
+            episodes=evaluation.episodes[seed],
             keep=None if self.kept is None else partial(self.kept.add, seed),
-            asks_presence=test.protocol.absent > 0,
-            calibration=self.calibration,
-            further=test.config.test.metrics,
+            presence=self.decisions(),
+            further=evaluation.config.test.metrics,
         )
 
 
-def build_test_jobs(
+def scorings_of(
     config: Config,
     world: ProcessGroup,
     protocols: Sequence[str] = (),
     shots: Sequence[int] = (),
     manifest: Path | None = None,
-) -> list[TestJob]:
-    """Return the jobs of a command, weights loaded and episodes chosen.
+    *,
+    stored: Checkpoint | None = None,
+) -> list[Scoring]:
+    """Return the tests of a command, weights loaded and episodes chosen.
 
     Args:
         config: of the command.
@@ -74,6 +79,7 @@ def build_test_jobs(
             model and data are logged and omitted; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
+        stored: the checkpoint, where it was read already.
 
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
@@ -84,19 +90,20 @@ def build_test_jobs(
         names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
-    shared = Shared()
-    jobs = list[TestJob]()
+    shared = Shared(stored)
+    scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
-        test = Test.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
+        evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
         try:
-            jobs.append(_job(test, world))
+            scorings.append(_scoring(evaluation, world))
         except UserError as error:
             if not every:
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
-    if not jobs:
+    shared.stored = None  # its tensors are the networks' now
+    if not scorings:
         raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
-    return jobs
+    return scorings
 
 
 def _check_names(config: Config, protocols: Sequence[str]) -> None:
@@ -109,41 +116,41 @@ def _check_names(config: Config, protocols: Sequence[str]) -> None:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
 
 
-def _job(test: Test, world: ProcessGroup) -> TestJob:
-    """Return the job of a test: its list is read, its episodes are chosen, its network is on the device."""
+def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
+    """Return a test on the device: its list is read, its episodes are chosen, its network is on the device."""
     with world.rank_zero_first():  # which may build an index
-        _ = test.images
-    _ = test.samplers
-    key = "prepared", test.shot, test.view.side
-    prepared = test.shared.once(key, lambda: _prepare(test, world))
-    calibration = test.calibration(prepared.precision)
-    if test.protocol.absent > 0 and calibration is None:
+        _ = evaluation.images
+    _ = evaluation.samplers
+    key = "prepared", evaluation.shot, evaluation.view.side
+    prepared = evaluation.shared.once(key, lambda: _prepare(evaluation, world))
+    calibration = evaluation.calibration(prepared.precision)
+    if evaluation.protocol.absent > 0 and calibration is None:
         fix = "make one: python test.py CONFIG --calibrate"
-        log.info("%s: these weights have no calibration, so every mask is shown; %s", test.name, fix)
-    return TestJob(test=test, prepared=prepared, calibration=calibration)
+        log.info("%s: these weights have no calibration, so every mask is shown; %s", evaluation.name, fix)
+    return Scoring(evaluation=evaluation, prepared=prepared, calibration=calibration)
 
 
-def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
+def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the photos' edges by ``test.edges``."""
-    network: nn.Module = test.loaded.network
-    if test.config.test.edges:
+    network: nn.Module = evaluation.loaded.network
+    if evaluation.config.test.edges:
         network = WithEdges(network)
-    precision = precision_of_test(test.config, world.device)
-    return prepare_network(network, world.device, precision, test.config.run.compile)
+    precision = precision_of_test(evaluation.config, world.device)
+    return prepare_network(network, world.device, precision, evaluation.config.run.compile)
 
 
-def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
-    """Return the fewest passes that cover every seed of every job: a seed, and jobs with its episodes and its inputs.
+def passes(scorings: list[Scoring]) -> list[tuple[int, list[Scoring]]]:
+    """Return the fewest passes that cover every seed of every test: a seed, and tests with its episodes and its inputs.
 
     Their numbers of episodes may differ: all begin with the same ones.
     """
-    groups = defaultdict[tuple, list[TestJob]](list)
-    for job in jobs:
-        test = job.test
-        protocol = test.protocol
+    groups = defaultdict[tuple, list[Scoring]](list)
+    for scoring in scorings:
+        evaluation = scoring.evaluation
+        protocol = evaluation.protocol
         rule = tuple(protocol.choosing(EPISODES).values())
-        if test.replayed:
+        if evaluation.replayed:
             rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
-        for seed in test.samplers:
-            groups[seed, test.shot, test.view, rule, test.images.digest].append(job)
+        for seed in evaluation.samplers:
+            groups[seed, evaluation.shot, evaluation.view, rule, evaluation.images.digest].append(scoring)
     return [(seed, members) for (seed, *_), members in groups.items()]

@@ -13,9 +13,8 @@ from tests.helpers.scored import score
 from util.config.read import read_config
 from util.data.episodes import TrialDataset, collate
 from util.evaluate import refine, store
-from util.evaluate.jobs import TestJob, build_test_jobs
-from util.evaluate.refine import refined
-from util.evaluate.steps import WithEdges
+from util.evaluate.refine import WithEdges, refined
+from util.evaluate.scoring import Scoring, scorings_of
 from util.run.data import trials
 from util.run.processes import ProcessGroup
 
@@ -36,17 +35,17 @@ def config(mini_yaml):
     return make
 
 
-def trials_of(job: TestJob) -> TrialDataset:
+def trials_of(scoring: Scoring) -> TrialDataset:
     """Return the episodes of a job's first seed."""
-    test = job.test
-    return trials(test.run.context, test.samplers[0], test.view, (test.scored_on,))
+    evaluation = scoring.evaluation
+    return trials(evaluation.run.context, evaluation.samplers[0], evaluation.view, (evaluation.scored_on,))
 
 
 def test_the_store_changes_no_count(config, tmp_path: Path, capfd, monkeypatch) -> None:
     overrides = ("test.batch=1", "test.episodes=6", "test.edges=true", "data.shot=2")
     folder = tmp_path / "runs/tiny/test_2shot/symnet_edges_quick"
     with monkeypatch.context() as patched:
-        patched.setattr(store, "OF_FREE", 0)  # it keeps nothing
+        patched.setattr(store, "FREE_SHARE", 0)  # it keeps nothing
         score(config("prototype", *overrides))
     expected = lines(folder)
     score(config("prototype", *overrides))
@@ -57,10 +56,10 @@ def test_the_store_changes_no_count(config, tmp_path: Path, capfd, monkeypatch) 
 
 
 def test_edge_refinement_changes_each_classs_margin_and_keeps_the_networks(config) -> None:
-    (job,) = build_test_jobs(config("prototype", "test.batch=2"), WORLD, ("2way",))
-    data = trials_of(job)
+    (scoring,) = scorings_of(config("prototype", "test.batch=2"), WORLD, ("2way",))
+    data = trials_of(scoring)
     ways = collate([data[0], data[1]]).ways
-    network = job.prepared.network.eval()
+    network = scoring.prepared.network.eval()
     with torch.inference_mode():
         before = network.forward_classes(ways).logits
         output = WithEdges(network).forward_classes(ways)
