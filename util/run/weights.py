@@ -25,7 +25,6 @@ from util.files.typecheck import convert
 from util.run import checkpoint
 from util.run import run as runs
 from util.run.checkpoint import Checkpoint, Facts
-from util.run.context import RunContext
 from util.run.data import listed_for_training
 from util.run.device import gpu_count
 from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
@@ -72,18 +71,17 @@ def init_network(
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
     _check_start(run, stage, base)
-    context = run.context
-    network = build_model(run.config, context.text_width)
+    network = build_model(run.config, run.text_width)
     if resume:
         return network, "", None
-    if stage == "base" or not context.model_class.has_base_stage():
+    if stage == "base" or not run.model_class.has_base_stage():
         return network, fill_encoder(run.config, network), None
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
-    load_checkpoint(context, network, "base", stored)
+    load_checkpoint(run, network, "base", stored)
     if base is None and is_first_of_machine() and (refusal := cannot_take(run, "base", stored)):
         raise UserError(refusal)
     return network, f"base stage: {start}", stored
@@ -102,10 +100,9 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
 def start_problem(run: Run, base: str) -> str:
     """Return why a run's meta stage cannot start from a base stage's checkpoint; '' if it can."""
     config = run.config
-    context = RunContext(config, Fold.of(config.data), class_of(config.model), vectors=None)  # which it does not load
     try:
         _check_start(run, "meta", base)
-        load_checkpoint(context, build_model(config, text_width=1), "base", checkpoint.read(base))
+        load_checkpoint(run, build_model(config, text_width=1), "base", checkpoint.read(base))
     except UserError as error:
         return str(error)
     return ""
@@ -160,7 +157,7 @@ def origin_today(run: Run, stage: str) -> Origin:
     if stage == "base":  # whose code, and text, are not those of one method
         return now
     with suppress(UserError):
-        now = replace(now, text=run.context.text_digest)
+        now = replace(now, text=run.text_digest)
     return replace(now, code=code_of(class_of(run.config.model)))
 
 
@@ -261,25 +258,22 @@ def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | 
     return licence_of(start.weights, encoder)
 
 
-def load_weights(
-    context: RunContext, side: int | None = None, stored: Checkpoint | None = None
-) -> tuple[FewShotModel, Weights]:
+def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> tuple[FewShotModel, Weights]:
     """Return the network of ``test.checkpoint``, and the record of its weights.
 
     Args:
-        context: of the run.
+        run: whose weights they are.
         side: of its images in pixels, default ``data.size``.
         stored: a checkpoint that was read already, taken if it is the one.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
-    config = context.config
-    run = Run(config)
+    config = run.config
     source = run.weights
     _check_source(run, source)
     if isinstance(source, str):
-        network = build_model(config, context.text_width, side)
+        network = build_model(config, run.text_width, side)
         note = fill_encoder(config, network)
         return network, _record(str(source), network, Facts(photos=frozenset()), note=note)
     if stored is None or stored.path != source:
@@ -287,8 +281,8 @@ def load_weights(
     base_classes = None
     if config.test.trained_on is not None and stored.config is not None:
         base_classes = len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
-    network = build_model(config, context.text_width, side, base_classes)
-    of_others = load_checkpoint(context, network, "meta", stored)
+    network = build_model(config, run.text_width, side, base_classes)
+    of_others = load_checkpoint(run, network, "meta", stored)
     other = _differences_of_training(run, stored)
     of_model = {"model": stored.config["model"]} if stored.config else {}
     changed = other or in_words(differences(of_model, to_dict(config), Decides.SCORES))
@@ -357,7 +351,7 @@ def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
         differing = {key: values for key, values in differing.items() if key == "model.name"}
     found = in_words(differing)
     if "model.name" not in differing:
-        found += stored.facts.origin.differences(Origin(code=code_of(run.context.model_class)))
+        found += stored.facts.origin.differences(Origin(code=code_of(run.model_class)))
     if stored.is_own and not stored.facts.finished and not StageFolder(stored.path.parent).finished:
         last = stored.facts.training[-1]
         if last["step"] != last["steps"] or not is_foreign:
@@ -365,11 +359,11 @@ def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
     return found
 
 
-def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:
+def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:
     """Fill a model or its base stage's parts from a checkpoint; return the settings that may differ, and do.
 
     Args:
-        context: of the run.
+        run: whose weights they are.
         network: that is filled.
         stage: meta, for the whole model, or base.
         stored: the checkpoint.
@@ -377,14 +371,14 @@ def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stor
     Raises:
         UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    found = checkpoint.check_fits(stored, context.config, stage)
+    found = checkpoint.check_fits(stored, run.config, stage)
     if stage == "base":
         checkpoint.load_state(network.base_stage(), stored)
         network.requires_grad_(True)
         network.freeze()
         return found
-    if stored.facts.origin.differences(Origin(text=context.text_digest)):
-        asked = f"data.text = {context.config.data.text}"
+    if stored.facts.origin.differences(Origin(text=run.text_digest)):
+        asked = f"data.text = {run.config.data.text}"
         raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
     checkpoint.load_state(network, stored)
     return found
