@@ -13,7 +13,7 @@ from model.decides import Decides
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
-from model.registry import class_of
+from model.registry import class_of, related
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import to_dict
 from util.config.same import Differences, differences, in_words
@@ -32,6 +32,8 @@ from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
 
+FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
+FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
 SHOWN = 5  # differences of a training in a message
 
 
@@ -246,7 +248,7 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
-            raise UserError(f"{path}: this encoder was trained with {other}; {checkpoint.FOLD_HINT}")
+            raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
     return stored.weights
 
 
@@ -293,7 +295,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         trained=stored.config,
         note=f"the training had other settings: {'; '.join(changed)}" if changed else "",
     )
-    fold_differs = any(key.startswith(checkpoint.FOLD) for key in of_others)
+    fold_differs = any(key.startswith(FOLD) for key in of_others)
     return network, replace(weights, training_differences=other, fold_differs=fold_differs)
 
 
@@ -371,7 +373,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
     Raises:
         UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    found = checkpoint.check_fits(stored, run.config, stage)
+    found = _check_fits(stored, run.config, stage)
     if stage == "base":
         checkpoint.load_state(network.base_stage(), stored)
         network.requires_grad_(True)
@@ -382,3 +384,52 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
         raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
     checkpoint.load_state(network, stored)
     return found
+
+
+def _check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
+    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
+
+    The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
+    the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
+    with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
+
+    Args:
+        stored: the checkpoint; an authors' file has no config, its tensors decide.
+        config: of this run.
+        stage: that the checkpoint must be of: base or meta.
+
+    Returns:
+        The settings that may differ, and do.
+
+    Raises:
+        UserError: names the first setting that differs.
+    """
+    if stored.config is None:
+        return {}
+    if stored.stage != stage:
+        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
+    now = to_dict(config)
+    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
+    found = differences(stored.config, now, Decides.IDENTITY)
+    for key, (given, wanted) in found.items():
+        is_related = key == "model.name" and (stage == "base" or related(given, wanted))
+        if not is_related and not key.startswith(_may_differ(config, stage)):
+            hint = _hint(key, given, stage)
+            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
+    return found
+
+
+def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
+    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+    if config.test.trained_on is not None:
+        return ("data.classes", FOLD)
+    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
+
+
+def _hint(key: str, given: Any, stage: str) -> str:
+    """Return how to go on with a checkpoint of a stage that has another value of a setting."""
+    if stage == "meta" and key.startswith(FOLD):
+        return FOLD_HINT
+    if stage == "meta" and key == "data.name":
+        return f"to test weights of another data set: --set test.trained_on={given}"
+    return "name a checkpoint of such a run"
