@@ -29,7 +29,7 @@ from util.config.compose import source_of
 from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.images.views import BLOCK, OF_PHOTOS, View, channels_first
+from util.data.views import BLOCK, OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.data.words.vectors import find_row
 from util.evaluate.calibration import Calibration, find_calibration

@@ -15,7 +15,7 @@ from model.tensors.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.data.images.views import RULES, View
+from util.data.views import RULES, View
 from util.evaluate.passes import Scoreboard
 from util.files.images import read_image, read_mask
 from util.run import data as run_data

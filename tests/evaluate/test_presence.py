@@ -25,9 +25,9 @@ from util.evaluate.calibration import (
     calibration_error,
     find_calibration,
     logit,
-    presence_scores,
     sigmoid,
 )
+from util.evaluate.presence import presence_scores
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.files.errors import UserError
 from util.files.typecheck import convert

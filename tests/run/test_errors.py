@@ -142,4 +142,5 @@ def test_two_runs_at_once_into_one_folder(long, last: Path) -> None:
 def test_the_recorded_command_names_method_and_encoder_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL", "ssp")
     monkeypatch.setenv("NET", "")
-    assert environment()["command"] == " ".join(["MODEL=ssp", *sys.argv])
+    monkeypatch.setattr(sys, "argv", ["/a/folder/of/this/machine/train.py", "split0", "pascal", "0"])
+    assert environment()["command"] == "MODEL=ssp train.py split0 pascal 0"

@@ -33,6 +33,7 @@ from util.data.sampling import EpisodeSampler, random_stream
 from util.evaluate import calibration
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.passes import run_pass
+from util.evaluate.presence import presence_inputs_in, presence_scores
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.run.data import check_sampler, images_for_training, trials
@@ -168,7 +169,7 @@ class Collected:
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
             label = labels[item]
-            inputs = calibration.presence_inputs_in(output, item, batch.shown[item])
+            inputs = presence_inputs_in(output, item, batch.shown[item])
             is_present = (label == 1).any()
             row = torch.cat([inputs, is_present[None]]).cpu().numpy()
             logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
@@ -205,7 +206,7 @@ class Collected:
         )
         scores = np.array([fitted.presence(x) for x in inputs])
         threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
-        told_apart = calibration.presence_scores(present, scores, scores >= threshold)
+        told_apart = presence_scores(present, scores, scores >= threshold)
         shares = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
         pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
         mask, error = self.fit_masks(fitted, scores)

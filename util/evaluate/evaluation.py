@@ -23,10 +23,10 @@ from util.config.same import deciding, differences
 from util.config.settings import Config, ProtocolSettings
 from util.data.draws import OWN, why_not_published
 from util.data.episodes import Sampler
-from util.data.images.views import View
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
+from util.data.views import View
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError

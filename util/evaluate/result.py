@@ -13,9 +13,9 @@ from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
 from util.data.draws import why_not_published
-from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
+from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.evaluation import Evaluation, origin_of
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
@@ -182,7 +182,8 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     """Return the episodes of a seed with their counts, from the records of each output."""
     evaluation = scoring.evaluation
     names = evaluation.images.index.names
-    presence = scoring.boards[seed].presence
+    decisions = scoring.boards[seed].presence
+    presence = {} if decisions is None else decisions.records
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
     by_episode = {}
     for name, records in outputs.items():

@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import Subset
 
 from model.tensors.ops import resize
-from util.data.images.views import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
+from util.data.views import numbered
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
 from util.evaluate.passes import Scoreboard, run_pass
@@ -297,8 +297,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     board = Scoreboard(
         classes=len(config.data.classes),
         keep=partial(predictions.add, seed),
-        asks_presence=test.protocol.absent > 0,
-        calibration=scoring.calibration,
+        presence=scoring.decisions(),
     )
     data = Subset(trials(test.run, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
     run_pass(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))

@@ -17,14 +17,14 @@ from util.config.settings import (
     ProtocolSettings,
     StageSettings,
 )
+from util.data.decoded import with_decoded_images
 from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
-from util.data.images.decoded import with_decoded_images
-from util.data.images.views import STRETCH, View
 from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import WORDS_OF_BINARY, load_index, read_rows
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler
+from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
 from util.run.input_size import label_kind, view_of
