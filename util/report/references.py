@@ -19,7 +19,7 @@ from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import FINAL, MANIFEST, check_output, read_results
 from util.files.errors import UserError, one_line
 from util.report.figure import GRID_COLOUR, chart, styled
-from util.report.published import published_entries
+from util.report.published_rows import published_entries
 from util.report.rows import row_name
 from util.report.table import Table
 

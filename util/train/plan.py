@@ -8,7 +8,7 @@ import torch
 
 from model.registry import class_of
 from util.config.settings import Config
-from util.data.lists.published import published, whole
+from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
