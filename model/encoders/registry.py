@@ -145,11 +145,16 @@ def _check_offers(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant, 
         if found != stated:
             what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
             raise ModelMismatch(f"{name}: {what}; correct grids= in register_encoder, or channels in the class")
-        count = encoder.intermediate_counts.get(stage, 0)
-        blocks = len(given.intermediate[stage])
-        if blocks != count or (not count and stage in spec.blocks and stage in variant.intermediate):
-            what = f"{count} maps are stated inside stage {stage}, and steps() yields {blocks}"
-            raise ModelMismatch(f"{name}: {what}; correct intermediate_counts, or blocks= in register_encoder")
+        _check_blocks(encoder, spec, stage, blocks=len(given.intermediate[stage]), name=name)
+
+
+def _check_blocks(encoder: Encoder, spec: EncoderSpec, stage: int, *, blocks: int, name: str) -> None:
+    """Refuse (ModelMismatch) an encoder that gives another number of ``blocks`` inside a stage than it states."""
+    stated = encoder.intermediate_counts.get(stage, 0)
+    lacks_some = stated == 0 and stage in spec.blocks
+    if blocks != stated or lacks_some:
+        what = f"{stated} maps are stated inside stage {stage}, and steps() yields {blocks}"
+        raise ModelMismatch(f"{name}: {what}; correct intermediate_counts, or blocks= in register_encoder")
 
 
 def in_words(spec: EncoderSpec, stem: str) -> str:
