@@ -28,7 +28,8 @@ def command() -> None:
     words = read_words(options)
     if words.checkpoint:
         options.overrides.insert(0, override("test.checkpoint", words.checkpoint))
-    config = Run(command_line.read(options)).with_checkpoint_config().config
+    run, stored = Run(command_line.read(options)).as_tested()
+    config = run.config
     options.overrides = config.given
     if command_line.print_config_if_asked(options):
         return
@@ -45,6 +46,7 @@ def command() -> None:
         shots=options.shot,
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),
+        stored=stored,
     )
     if place_of_process().rank == 0:
         from util.report.show import show_results  # whose packages take a second

@@ -54,10 +54,3 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
             name = resolve_name("." * node.level + (node.module or ""), package)
             yield name
             yield from (f"{name}.{alias.name}" for alias in node.names)
-
-
-def changed_code(before: dict[str, str] | None, now: dict[str, str]) -> list[str]:
-    """Return the modules of a method that are other ones now; none if its code before is not known."""
-    if not before:
-        return []
-    return [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]

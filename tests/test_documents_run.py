@@ -32,6 +32,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "sh check.sh": "runs this test",
     "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
     "hf upload": "publishes",
+    "uvx --from": "downloads gigabytes",
     "python predict.py --model insid3 --net dinov2_vits14": "downloads its weights",
     "pip install path/to/this/clone": "tests/test_install.py does",
     "pip install fastapi": "downloads; check.sh installs it",

@@ -38,6 +38,7 @@ from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.context import with_data
 from util.run.device import HALF, autocast, describe, pick_device, precision_of_test
 from util.run.network import build_model, check_finite, prepare_network
@@ -349,14 +350,15 @@ def load_method(
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
     if config is not None:
-        settings = _settings_of(config, overrides)
+        run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:
-        settings = _settings_in_checkpoint(str(weights), overrides)
-    run, data = Run(settings), settings.data
+        stored = checkpoint.read(str(weights))
+        run = Run(_settings_in(stored, str(weights), overrides))
+    settings, data = run.config, run.config.data
     side = side or data.size
     _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
-    network, loaded = load_weights(run.context, side)
+    network, loaded = load_weights(run.context, side, stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
@@ -374,18 +376,12 @@ def load_method(
     )
 
 
-def _settings_of(config: str | Path, overrides: list[str]) -> Config:
-    """Return the settings of a config, with those of its checkpoint's training."""
-    return Run(read_config(source_of(str(config)), overrides)).with_checkpoint_config().config
-
-
-def _settings_in_checkpoint(weights: str, overrides: list[str]) -> Config:
-    """Return the settings in a checkpoint."""
-    config = checkpoint.read(weights).config
-    if config is None:
+def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Config:
+    """Return the settings in a checkpoint, which is called ``weights``."""
+    if stored.config is None:
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    return from_dict(config, weights, overrides)
+    return from_dict(stored.config, weights, overrides)
 
 
 def _check_side(side: int, settings: Config) -> None:

@@ -6,7 +6,8 @@ import os
 import resource
 import signal
 from collections import defaultdict
-from contextlib import nullcontext
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotModel, ModelSettings, Task
+from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers import spawned
+from tests.helpers.scored import score
 from util.config.read import read_config, to_dict
+from util.engine import load_method
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint, checkpoint_bytes
 from util.run.context import make_run_context
 from util.run.network import build_model
-from util.run.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
-from util.run.weights import load_checkpoint
+from util.run.origin import Origin
+from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
+from util.run.weights import cannot_take, load_checkpoint
 
 SAVE = """
 import sys, torch
@@ -147,6 +152,21 @@ def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
     assert "tensors" not in str(refusal.value)
 
 
+@pytest.mark.train
+def test_a_test_and_a_prediction_read_their_checkpoint_once(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = quick_config(mini_yaml, SYMNET, "test.checkpoint=best", *FEW)
+    best = new_checkpoint(config, Run(config).folder("meta") / BEST)
+    read: list[Path] = []
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda path: read.append(path) or load(path))
+    run, stored = Run(config).as_tested()
+    score(run.config, stored=stored)
+    assert read == [best]
+    load_method(None, str(config.source), overrides=config.given, device="cpu")
+    load_method(str(best), device="cpu")
+    assert read == [best] * 3
+
+
 # --- as other programs write them: weights are read, nothing else is loaded, and a refusal says why ------------------
 
 
@@ -243,7 +263,7 @@ CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model
 CONFIG |= {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
 NOW = {"stage": "meta", "config": CONFIG, "list": "list", "text": "vectors", "content": "of files", "schedule": PLAN}
-NOW |= {"precision": "float32"}
+NOW |= {"precision": "float32", "code": {"model.ssp": "0"}}
 
 
 def saved(config: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
@@ -270,58 +290,56 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
 
 
-SLOWER = {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.2}}}}
-
-
 @pytest.mark.parametrize(
     ("stored", "reason"),
     [
-        (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
+        (saved(schedule={**PLAN, "batch": 5}), r"another schedule \(batch\)"),
         (saved(list="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
         (Checkpoint(Path(LAST), {}), "holds weights only"),
-        (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),
-        (saved({"model": {"name": "symnet", "shots": 5}}), "model.shots = 5, now 1"),
-        (saved({"model": {"name": "symnet", "shots": None}}), "model.shots = None, now 1"),
-        (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
-        (saved(precision=None), "run.precision = None, now float32.*undo the change, .*--allow-changes"),
+        (
+            saved(precision="bf16"),
+            r"another precision \(bf16, now float32\).*--set run.precision=bf16.*--allow-changes",
+        ),
+        (saved(code={"model.ssp": "1"}), r"other code of the method \(model.ssp\).*--allow-changes"),
     ],
 )
 def test_another_runs_checkpoint_is_refused(stored: Checkpoint, reason: str) -> None:
     with pytest.raises(UserError, match=rf"{LAST}: .*{reason}"):
-        check_continues(stored, NOW, allow_changes=False)
+        check_continues(stored, Origin.of(NOW), allow_changes=False)
+
+
+def test_what_is_equal_unknown_or_allowed_continues() -> None:
+    older = saved(precision=None, code=None, text=None)  # written before these were
+    for stored in (saved(), older):
+        check_continues(stored, Origin.of(NOW), allow_changes=False)
+    check_continues(saved(precision="bf16", code={}), Origin.of(NOW), allow_changes=True)
+    with pytest.raises(UserError, match="another list"):
+        check_continues(saved(list="other"), Origin.of(NOW), allow_changes=True)
 
 
 @pytest.mark.parametrize(
-    ("asked", "begun", "resumed", "is_refused"),
-    [
-        ("auto", "bf16", "float32", True),  # on another processor
-        ("bf16", "bf16", "bf16", False),
-        (None, "float32", "float32", False),
-    ],
+    ("setting", "theirs"), [("run.seed", 2), ("model.aux_weight", None), ("meta_stage.optimizers.main.lr", 0.2)]
 )
-def test_the_precision_that_was_computed_in_is_compared(
-    asked: str | None, begun: str, resumed: str, is_refused: bool
-) -> None:
-    now = NOW | {"precision": resumed}
-    content = saved({"run": {**CONFIG["run"], "precision": asked}}, precision=begun)
-    reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
-    with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
-        check_continues(content, now, allow_changes=False)
-    check_continues(content, now, allow_changes=True)
-
-
-def test_settings_that_decide_nothing_or_are_allowed_may_change() -> None:
-    elsewhere = {
-        "run": {"seed": 1, "folder": "other"},
-        "base_stage": {"epochs": 2},
-        "meta_stage": {**CONFIG["meta_stage"], "patience": 3},
-    }
-    older = {"run": {"folder": "runs"}}  # written before a setting existed
-    for config in ({}, elsewhere, older):
-        check_continues(saved(config), NOW, allow_changes=False)
-    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, allow_changes=True)
+def test_a_training_with_other_settings_is_not_continued(mini_yaml, setting: str, theirs: Any) -> None:
+    run = Run(read_config(mini_yaml()))
+    config = to_dict(run.config)
+    *names, last = setting.split(".")
+    section = reduce(getitem, names, config)
+    ours = section[last]
+    section[last] = theirs
+    config["run"] |= {"folder": "other", "precision": "bf16"}  # which decide nothing, or are asked of the computed ones
+    config["meta_stage"]["patience"] = 3
+    config["base_stage"]["epochs"] = 7
+    del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
+    stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
+    said = cannot_take(run, "meta", stored, finished=False)
+    assert f" was trained with {setting} = {theirs}, now {ours}; " in said and said.endswith(
+        "--allow-changes continues it"
+    )
+    section[last] = ours
+    assert cannot_take(run, "meta", stored, finished=False) == ""
 
 
 def test_the_bytes_of_checkpoints_count_a_linked_file_once_and_a_vanished_one_not(tmp_path: Path) -> None:

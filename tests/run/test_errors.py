@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.context import make_run_context
 from util.run.data import images_for_test, validation_episodes
+from util.run.folder import environment
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
 
@@ -135,3 +137,9 @@ def test_two_runs_at_once_into_one_folder(long, last: Path) -> None:
             train_meta(read_config(path), overwrite=overwrite)
     first.signal(signal.SIGINT)
     assert first.code == 130 and loadable(last)
+
+
+def test_the_recorded_command_names_method_and_encoder_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "ssp")
+    monkeypatch.setenv("NET", "")
+    assert environment()["command"] == " ".join(["MODEL=ssp", *sys.argv])

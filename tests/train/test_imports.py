@@ -135,7 +135,7 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
 
 @pytest.mark.process
 @pytest.mark.train
-def test_every_command_prints_the_version(mine: Path) -> None:
+def test_a_method_of_ones_own_file_is_trained_in_two_processes_tested_and_verified(mine: Path) -> None:
     """Train in two processes with loader processes; test the config that the run keeps; verify the result."""
     config = read_config(mine / "mine.yaml")
     assert [rank.code for rank in spawned.start_ranks(2, REPOSITORY / "train.py", mine / "mine.yaml")] == [0, 0]
@@ -148,5 +148,6 @@ def test_every_command_prints_the_version(mine: Path) -> None:
     assert result["model"] == "ssp_of_mine" and result["mean"]["final"]["dice_of_mine"] >= 0
     unknown = spawned.run(REPOSITORY / "report.py", "verify", path)
     assert "it was made with" in unknown.stdout and "not checked" in unknown.stdout
+    assert "did you mean" not in unknown.stdout
     known = spawned.run(REPOSITORY / "report.py", "verify", path, "--import", mine / "code/mylab/mine.py")
     assert "DIFFERS" not in known.stdout and "it was made with" not in known.stdout

@@ -26,10 +26,13 @@ STATED = {  # folder of a test -> mark and file of its weights
 REPLACED = {"test/own", "test/own_last", "test_5shot/own"}
 
 
-def test_tests_of_replaced_weights_are_in_no_table(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_of_replaced_weights_are_in_no_table(
+    mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Also if the command is killed as soon as the first file of the training has gone."""
     run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
-    assert train_meta(run.config) == 0
+    assert train_meta(run.config, resume=True) == 0
+    assert "--resume: tiny begins now, since nothing of it is there" in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).facts.photos
     index = load_index(run.config.data, "train")
     assert photos and photos <= {index.photo_digest(row) for row in range(len(index))}

@@ -71,13 +71,16 @@ def _reset(value: Any, key: str, needless: dict[str, str], written_keys: frozens
     """Return settings with defaults in place of those that are ``needless`` or whose field's ``only`` does not hold."""
     if isinstance(value, dict):
         return {name: _reset(entry, f"{key}.{name}", needless, written_keys) for name, entry in value.items()}
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
+    return _reset_section(value, key, needless, written_keys) if is_dataclass(value) else value
+
+
+def _reset_section(section: Any, key: str, needless: dict[str, str], written_keys: frozenset[str]) -> Any:
+    """Return the same of a section; Misfit: one of ``written_keys`` means nothing."""
     changes = {}
-    for field in fields(value):
+    for field in fields(section):
         name = f"{key}.{field.name}".lstrip(".")
-        given = getattr(value, field.name)
-        reason = _reason_of_section(name, needless) or _unmet_condition(value, field, name)
+        given = getattr(section, field.name)
+        reason = _reason_of_section(name, needless) or _unmet_condition(section, field, name)
         default = _default_of(field)
         if not reason or default is MISSING:  # a section, all of whose keys may be needless
             changes[field.name] = _reset(given, name, needless, written_keys)
@@ -85,7 +88,7 @@ def _reset(value: Any, key: str, needless: dict[str, str], written_keys: frozens
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {flow(default)}")
         else:
             changes[field.name] = default
-    return replace(value, **changes)
+    return replace(section, **changes)
 
 
 def _default_of(field: Field) -> Any:

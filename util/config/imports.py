@@ -83,19 +83,24 @@ def _import_one(name: str) -> None:
         raise FileNotFoundError("no such file")
     if any(_is_of(module, path) for module in [*sys.modules.values()]):
         return
-    root = path.parent
-    names = [] if path.stem == "__init__" else [path.stem]
-    while (root / "__init__.py").is_file():
-        names.insert(0, root.name)
-        root = root.parent
+    root, module = _module_of(path)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too
-    module = ".".join(names)
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.origin or Path(spec.origin).resolve() != path:
         other = "" if spec is None else f" ({spec.origin})"
         raise ImportError(f"another module is called {module}{other}; rename the file")
     importlib.import_module(module)
+
+
+def _module_of(path: Path) -> tuple[Path, str]:
+    """Return the folder that a file is imported from, and its name there: with those of the packages around it."""
+    root = path.parent
+    names = [] if path.stem == "__init__" else [path.stem]
+    while (root / "__init__.py").is_file():
+        names.insert(0, root.name)
+        root = root.parent
+    return root, ".".join(names)
 
 
 def _is_of(module: object, path: Path) -> bool:

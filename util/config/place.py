@@ -54,14 +54,20 @@ def _stage_of(file: Path) -> Path | None:
     """Return the folder of the stage that a file was written for; None: of none."""
     for path in dict.fromkeys((file, file.resolve())):
         folder = path.parent.resolve() if path.parent.name in NO_NAMES else path.parent
-        others = [name for name in WRITTEN if name != path.name and (folder / name).exists()]
-        if path.name not in WRITTEN or not (others or path.name == RESULT):
+        if not _is_part_of_run(path.name, folder):
             continue
         for place, is_of_test in ((folder, False), (folder.parent, True)):
             found = STAGE.fullmatch(place.name)
             if found and (found[1] == "test") == is_of_test:
                 return place
     return None
+
+
+def _is_part_of_run(name: str, folder: Path) -> bool:
+    """Return whether a file of a folder is one that a run writes, beside others of these, or a result."""
+    if name == RESULT:
+        return True
+    return name in WRITTEN and any((folder / other).exists() for other in WRITTEN if other != name)
 
 
 def placed(tree: Tree, file: Path, overrides: list[str]) -> Tree:
@@ -74,16 +80,19 @@ def placed(tree: Tree, file: Path, overrides: list[str]) -> Tree:
     run = run_of(file)
     if stage is not None and run is not None:
         return _moved(tree, run, stage)
-    stated = value_of(tree, NAME)
-    is_named = any(text.partition("=")[0].strip() in (FOLDER, NAME) for text in overrides)
     weights = next((name for name in CHECKPOINTS if (file.parent / name).exists()), None)
-    if file.name != CONFIG or stated is None or weights is None or is_named:
+    if file.name != CONFIG or value_of(tree, NAME) is None or weights is None or _is_named(overrides):
         return tree
     base = value_of(tree, BASE_FOLDER)
     if base is not None and Path(base).name == file.absolute().parent.name:  # a shared base stage
         return _with_values(tree, {BASE_FOLDER: file.parent}, file.parent)
     problem = f"lies beside {weights}, but in no folder of a run, which is called {OF_STAGES}"
     raise UserError(f"{file}: {problem}; rename {file.parent}, or name the run: --set run.folder=.. --set run.name=..")
+
+
+def _is_named(overrides: list[str]) -> bool:
+    """Return whether overrides say which run is meant."""
+    return any(text.partition("=")[0].strip() in (FOLDER, NAME) for text in overrides)
 
 
 def _moved(tree: Tree, run: Path, stage: Path) -> Tree:

@@ -73,8 +73,11 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
         return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
         made_with = None if imports else value_of(tree, "imports")
-        fix = f"; it was made with {', '.join(map(str, made_with))}: {IMPORT_IT}" if made_with else ""
-        raise UserError(f"{place_of(tree, misfit.key) or source}: {misfit}{fix}") from None
+        problem = str(misfit)
+        if made_with:  # a name that is known after the import is no misspelt one
+            needed = ", ".join(map(str, made_with))
+            problem = f"{problem.partition('; did you mean')[0]}; it was made with {needed}: {IMPORT_IT}"
+        raise UserError(f"{place_of(tree, misfit.key) or source}: {problem}") from None
 
 
 def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Config:

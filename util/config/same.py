@@ -47,12 +47,11 @@ def _deciding(
     section: dict[str, Any], kind: Any, *, usual: Decides, what: Decides, skip: tuple[str, ...], prefix: str = ""
 ) -> dict[str, Any]:
     """Return the same of a section of a type; ``usual``: what a setting of it decides that states nothing."""
-    stated = {field.name: field.metadata.get("decides") for field in fields(kind)} if is_dataclass(kind) else {}
+    stated = {field.name: field.metadata.get("decides", usual) for field in fields(kind)} if is_dataclass(kind) else {}
     out = {}
     for name, value in section.items():
         key = f"{prefix}{name}"
-        decides = stated.get(name)
-        decides = usual if decides is None else decides
+        decides = stated.get(name, usual)
         if key.startswith(skip):
             continue
         if isinstance(value, dict):

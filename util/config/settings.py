@@ -238,7 +238,7 @@ class ProtocolSettings:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, problem and remedy) for settings of the entry that do not go together."""
-        for key, reason in (*self._scoring_problems(), *self._episode_problems()):
+        for key, reason in (*self._scoring_problems(), *self._support_problems(), *self._episode_problems()):
             yield key, f"= {getattr(self, key)} {reason}"
 
     def _scoring_problems(self) -> Iterator[tuple[str, str]]:
@@ -249,14 +249,17 @@ class ProtocolSettings:
         if self.absent > 0 and self.ways > 1:
             yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
 
-    def _episode_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
+    def _support_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, reason) of what is wrong with the choice of supports."""
         if self.supports == "first" and not (self.one_class and self.query == "pairs"):
             yield "supports", "needs query: pairs, one way and absent 0"
-        if self.episodes is None and self.query != "pairs":
-            yield "episodes", f"does not go with query: {self.query}; give a number"
         if self.references > 1 and not (self.one_class and self.draw == "own" and self.supports == "distinct"):
             yield "references", "needs draw: own, supports: distinct, one way and absent 0"
+
+    def _episode_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
+        if self.episodes is None and self.query != "pairs":
+            yield "episodes", f"does not go with query: {self.query}; give a number"
         if self.side is not None and self.input == "original":
             yield "side", "has no effect with input: original; leave it null"
         if not self._fits_draw():

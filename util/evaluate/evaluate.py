@@ -23,6 +23,7 @@ from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore, shot_store
 from util.evaluate.titles import score_line
 from util.files.launcher import place_of_process
+from util.run.checkpoint import Checkpoint
 from util.run.data import trials
 from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.folder import RunFolder
@@ -38,6 +39,7 @@ def evaluate(
     manifest: Path | None = None,
     *,
     save_images: dict[str, int] | None = None,
+    stored: Checkpoint | None = None,
 ) -> dict[Path, dict[str, Any]]:
     """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
@@ -46,11 +48,12 @@ def evaluate(
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
         save_images: kind (worst, best, random) -> number of episodes whose predictions are kept for pictures.
+        stored: the checkpoint, where it was read already.
     """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
-        scorings = scorings_of(config, world, protocols, shots, manifest)
+        scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
         wanted = {**(save_images or {}), FIRST: FIRST_EPISODES}
         for scoring in scorings:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from model.code import code_of
 from model.contract import FewShotModel
 from model.decides import Decides
 from util.config.read import to_dict
@@ -29,6 +30,7 @@ from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
+from util.run.checkpoint import Checkpoint
 from util.run.context import with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.device import precision_asked_of_test
@@ -46,9 +48,10 @@ class Loaded(NamedTuple):
 
 
 class Shared:
-    """The lists and networks that the tests of one command share, each made once."""
+    """The lists and networks that the tests of one command share, each made once, and a checkpoint that was read."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Checkpoint | None = None) -> None:
+        self.stored = stored
         self._made: dict[tuple, Any] = {}
 
     def once(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -117,8 +120,14 @@ class Evaluation:
 
     @property
     def origin(self) -> Origin:
-        """The data that it is scored on."""
-        return origin_of(self.images)
+        """What decides its scores today beside settings: code, data and weights, as far as they are here."""
+        now = Origin(code=code_of(self.run.context.model_class))
+        with suppress(UserError):
+            now = replace(now, list=self.images.digest, content=self.images.files_digest)
+        with suppress(UserError):
+            weights = self.loaded.weights
+            now = replace(now, weights=weights.digest, training=weights.training)
+        return now
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
@@ -195,7 +204,10 @@ class Evaluation:
     def loaded(self) -> Loaded:
         """The network with its weights, one for all tests of a command with this number of shots and this side."""
         side = self.view.side or None
-        return self.shared.once(("network", self.shot, side), lambda: Loaded(*load_weights(self.run.context, side)))
+        return self.shared.once(("network", self.shot, side), lambda: self._load(side))
+
+    def _load(self, side: int | None) -> Loaded:
+        return Loaded(*load_weights(self.run.context, side, self.shared.stored))
 
     def calibration(self, precision: str | None = None) -> Calibration | None:
         """Return the calibration of its weights, where the protocol asks whether queries show their class.
@@ -207,6 +219,12 @@ class Evaluation:
             return None
         weights = self.loaded.weights
         return find_calibration(self.config, weights.source, weights.digest, precision)
+
+    @property
+    def calibration_facts(self) -> dict[str, Any] | None:
+        """What a result says of the calibration of its weights; None: there is none, or it asks for none."""
+        calibration = self.calibration()
+        return None if calibration is None else calibration.facts()
 
     @property
     def folder(self) -> Path:

@@ -22,6 +22,7 @@ from util.evaluate.mask_metrics import METRICS
 from util.evaluate.passes import Scoreboard
 from util.evaluate.refine import WithEdges
 from util.files.errors import UserError, nearest
+from util.run.checkpoint import Checkpoint
 from util.run.device import precision_of_test
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup
@@ -62,6 +63,8 @@ def scorings_of(
     protocols: Sequence[str] = (),
     shots: Sequence[int] = (),
     manifest: Path | None = None,
+    *,
+    stored: Checkpoint | None = None,
 ) -> list[Scoring]:
     """Return the tests of a command, weights loaded and episodes chosen.
 
@@ -72,6 +75,7 @@ def scorings_of(
             model and data are logged and omitted; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
+        stored: the checkpoint, where it was read already.
 
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
@@ -82,7 +86,7 @@ def scorings_of(
         names = [name for name, protocol in config.protocols.items() if protocol.one_class]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
-    shared = Shared()
+    shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
         evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
@@ -92,6 +96,7 @@ def scorings_of(
             if not every:
                 raise
             log.info("left out: %s, %s-shot: %s", name, shot, error)
+    shared.stored = None  # its tensors are the networks' now
     if not scorings:
         raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return scorings

@@ -22,8 +22,8 @@ from util.evaluate.result import known_before
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
 from util.launch import torchrun
-from util.report.verify import changed_since
 from util.run.folder import claim
+from util.run.origin import Origin
 from util.run.run import OWN, Run, StageFolder
 from util.train.state import StageTask, stage_of
 
@@ -185,5 +185,8 @@ def reason_to_test(config: Config, path: Path) -> str:
         found.pop("test.metrics", None)
     if found:
         return f"the result there differs in {', '.join([*found][:3])}"
-    changed = changed_since(evaluation, result)
-    return f"the result there is of other code, data or weights: {changed}" if changed else ""
+    changed = [*Origin.of(result).differences(evaluation.origin)]
+    with suppress(UserError):  # no weights
+        if not changed and evaluation.calibration_facts != result["calibration"]:
+            changed.append("another calibration")
+    return f"the result there is of {', '.join(changed)}" if changed else ""

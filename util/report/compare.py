@@ -179,7 +179,7 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Diff
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
-    return "significant: the interval excludes 0"
+    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
 
 
 def read_scored(path: Path, output: str) -> Scored:

@@ -6,14 +6,13 @@ protocol draws from the list; list and weights are read again where data and che
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.code import changed_code, code_of
+from model.code import code_of
 from util.config.read import from_dict
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest
 from util.evaluate.calibration import presence_scores
@@ -88,10 +87,12 @@ def checks_of(path: Path, result: Result) -> Checks:
         _ = evaluation.images, evaluation.view
     except UserError as error:
         return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
-    checks["list"] = _check(lambda: _list_difference(result, evaluation))
+    checks["list"] = _compare(result, Origin(list=evaluation.images.digest, content=evaluation.images.files_digest))
     checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
-    checks["code"] = _check_code(result, evaluation)
-    checks["weights"] = _check(lambda: _weights_difference(result, evaluation))
+    checks["code"] = UNCHECKED, "the result does not state its code"
+    if result["code"]:
+        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.context.model_class)))
+    checks["weights"] = _check_weights(result, evaluation)
     checks["training photos"] = _check_seen(result, evaluation)
     return checks
 
@@ -118,11 +119,23 @@ def _check_draw(result: Result, evaluation: Evaluation, same_list: bool) -> tupl
     return outcome, reason
 
 
-def _check_code(result: Result, evaluation: Evaluation) -> tuple[str, str]:
-    """Return outcome and reason of the check that the method's modules are those of the result."""
-    if not result["code"]:
-        return UNCHECKED, "the result does not state its code"
-    return _check(lambda: _code_difference(result, evaluation))
+def _compare(result: Result, today: Origin) -> tuple[str, str]:
+    """Return outcome and reason of the check that facts of a result are those of today."""
+    other = Origin.of(result).differences(today)
+    return (DIFFERS if other else AGREES), ", ".join(other)
+
+
+def _check_weights(result: Result, evaluation: Evaluation) -> tuple[str, str]:
+    """Return outcome and reason of the check of weights, their training and their calibration."""
+    try:
+        weights = evaluation.loaded.weights
+        calibration = evaluation.calibration_facts
+    except UserError as error:
+        return UNCHECKED, str(error)
+    outcome, reason = _compare(result, Origin(weights=weights.digest, training=weights.training))
+    if outcome == AGREES and calibration != result["calibration"]:
+        return DIFFERS, "another calibration"
+    return outcome, reason
 
 
 def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
@@ -158,21 +171,6 @@ def evaluation_of(path: Path, result: Result) -> Evaluation:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
     return Evaluation.of(config, result["protocol"], result["shot"])
-
-
-def changed_since(evaluation: Evaluation, result: Result) -> str:
-    """Return in words what of a result's code, list, photos, weights or calibration is another today; '' if unknown.
-
-    The test is the one that would be scored today.
-    """
-    if reason := _code_difference(result, evaluation):
-        return reason
-    with suppress(UserError):  # no data
-        if reason := _list_difference(result, evaluation):
-            return f"its list {reason}"
-    with suppress(UserError):  # no weights
-        return _weights_difference(result, evaluation)
-    return ""
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
@@ -244,28 +242,3 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
         if stated != other:
             wrong.append(str(seed))
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""
-
-
-def _list_difference(result: Result, evaluation: Evaluation) -> str:
-    """Return in words how a result's list is another today; '' if it is not."""
-    other = Origin.of(result).differences(evaluation.origin, skip=("whole_list", "whole_content"))
-    if not other:
-        return ""
-    digest = f" ({evaluation.images.digest[:8]})" if "another list" in other else ""
-    return f"is of {', '.join(other)}{digest} today"
-
-
-def _code_difference(result: Result, evaluation: Evaluation) -> str:
-    changed = changed_code(result["code"], code_of(evaluation.run.context.model_class))
-    return f"other code of {', '.join(changed)} today" if changed else ""
-
-
-def _weights_difference(result: Result, evaluation: Evaluation) -> str:
-    weights = evaluation.loaded.weights
-    if weights.digest != result["weights"]:
-        return f"{weights.source} holds {weights.digest[:8]} today"
-    if weights.training != result["training"]:
-        return "their training is not the one that the result states"
-    calibration = evaluation.calibration()
-    facts = None if calibration is None else calibration.facts()
-    return "" if facts == result["calibration"] else "their calibration is another one today"

@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from model.published import DDP_PREFIX
 from model.registry import published_layout, related
 from util.config.optimizers import OPTIMIZERS
 from util.config.read import to_dict
-from util.config.same import differences
+from util.config.same import Differences, differences
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, stand_in, write_atomically
@@ -63,7 +63,6 @@ class Facts:
     origin: Origin = field(default_factory=Origin)
     training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
     photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
-    precision: str | None = None  # that it was computed in
     finished: bool = False
 
 
@@ -89,10 +88,9 @@ class Checkpoint:
         """Return one of our own by its entries."""
         named = {**entries["weights"], **entries.get("ema", {})}
         facts = Facts(
-            origin=Origin.of(entries),
+            origin=replace(Origin.of(entries), weights=None),
             training=_training_of(entries),
             photos=_photos_in(entries.get("photos")),
-            precision=entries.get("precision"),
             finished=entries.get("finished", False),
         )
         return cls(path, named, entries["config"], entries["stage"], facts, entries)
@@ -172,15 +170,7 @@ def read(path: str | Path) -> Checkpoint:
     path = file_of(path)
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
-    try:
-        content = load(path)
-    except Exception as error:  # torch raises many kinds for damaged files
-        if other := stand_in(path):
-            raise UserError(f"{path}: is {other}") from None
-        why = reason(error)[:160]
-        raise UserError(
-            f"{path}: truncated, or not a checkpoint that can be loaded safely ({why}); copy it anew"
-        ) from None
+    content = _content(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         _check_own(content, path)
         return Checkpoint.of(content, path)
@@ -191,6 +181,17 @@ def read(path: str | Path) -> Checkpoint:
     entries = content if isinstance(content, dict) else {"the file": content}
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
+
+
+def _content(path: Path) -> Any:
+    """Return what a file holds; UserError: it is truncated, damaged, or stands for another one."""
+    try:
+        return load(path)
+    except Exception as error:  # torch raises many kinds for damaged files
+        if other := stand_in(path):
+            raise UserError(f"{path}: is {other}") from None
+        why = f"truncated, or not a checkpoint that can be loaded safely ({reason(error)[:160]})"
+        raise UserError(f"{path}: {why}; copy it anew") from None
 
 
 def _check_own(content: dict[str, Any], path: Path) -> None:
@@ -279,7 +280,7 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
+def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
@@ -291,38 +292,41 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
         config: of this run.
         stage: that the checkpoint must be of: base or meta.
 
+    Returns:
+        The settings that may differ, and do.
+
     Raises:
         UserError: names the first setting that differs.
     """
     if stored.config is None:
-        return
+        return {}
     if stored.stage != stage:
         raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    found = differences(stored.config, now, Decides.IDENTITY, _of_any_value(config, stage))
-    name = found.get("model.name")
-    if name is not None and (stage == "base" or related(*name)):
-        del found["model.name"]
+    found = differences(stored.config, now, Decides.IDENTITY)
     for key, (given, wanted) in found.items():
-        hint = _hint(key, given) if stage == "meta" else "; name a checkpoint of such a run"
-        raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}{hint}")
+        is_related = key == "model.name" and (stage == "base" or related(given, wanted))
+        if not is_related and not key.startswith(_may_differ(config, stage)):
+            hint = _hint(key, given, stage)
+            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
+    return found
 
 
-def _of_any_value(config: Config, stage: str) -> tuple[str, ...]:
+def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
     """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
     if config.test.trained_on is not None:
         return ("data.classes", FOLD)
     return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
 
 
-def _hint(key: str, given: Any) -> str:
-    """Return how to go on with a checkpoint of the meta stage that has another value of a setting."""
-    if key.startswith(FOLD):
-        return f"; {FOLD_HINT}"
-    if key == "data.name":
-        return f"; to test weights of another data set: --set test.trained_on={given}"
-    return "; name a checkpoint of such a run"
+def _hint(key: str, given: Any, stage: str) -> str:
+    """Return how to go on with a checkpoint of a stage that has another value of a setting."""
+    if stage == "meta" and key.startswith(FOLD):
+        return FOLD_HINT
+    if stage == "meta" and key == "data.name":
+        return f"to test weights of another data set: --set test.trained_on={given}"
+    return "name a checkpoint of such a run"
 
 
 def load_state(network: nn.Module, stored: Checkpoint) -> None:
@@ -352,13 +356,16 @@ def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     missing = [name for name in _without_counters(expected) if name not in given]
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
-        name = missing[0]
-        alike = next((other for other in unknown if name.endswith(other) or other.endswith(name)), unknown[0])
-        return f"the file has {alike}, the model {name}"
+        return f"the file has {_most_alike(missing[0], unknown)}, the model {missing[0]}"
     if missing or unknown:
         return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
     problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
     return next(filter(None, problems), "")
+
+
+def _most_alike(name: str, others: list[str]) -> str:
+    """Return the first of some names that is another one with a part before it, or without; else the first."""
+    return next((other for other in others if name.endswith(other) or other.endswith(name)), others[0])
 
 
 def _without_counters(names: Iterable[str]) -> dict[str, None]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from util.config.compose import CHOICE
 from util.config.place import CONFIG, ENVIRONMENT
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
 from util.files.progress import ProgressBar
@@ -122,7 +123,8 @@ def _delete(entries: list[Path]) -> None:
 
 def environment() -> dict[str, Any]:
     """Return commit, package versions, machine and command line of this process, for result files."""
-    return {**_code_and_machine(), "command": " ".join(sys.argv)}
+    choice = [f"{name}={os.environ[name]}" for name in CHOICE if os.environ.get(name)]
+    return {**_code_and_machine(), "command": " ".join([*choice, *sys.argv])}
 
 
 @functools.cache  # of the code that this process has loaded

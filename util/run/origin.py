@@ -1,4 +1,4 @@
-"""Digests of data, code and weights, which decide a training or a test beside its settings."""
+"""Facts of data, code and weights that decide a training or a test beside its settings, most of them digests."""
 
 from __future__ import annotations
 
@@ -18,33 +18,45 @@ def _fact(differs: str) -> Any:
 class Origin:
     """Facts by their names in checkpoints and results; None: not known, and neither equal nor different."""
 
-    schedule: dict[str, int] | None = _fact("other epochs, batch, processes or list")
+    schedule: dict[str, int] | None = _fact("another schedule")
     list: str | None = _fact("another list")
     whole_list: str | None = _fact("another whole list")
     content: str | None = _fact("other photos or masks")
     whole_content: str | None = _fact("other photos or masks in the whole list")
     text: str | None = _fact("other text vectors")
     code: dict[str, str] | None = _fact("other code of the method")
+    precision: str | None = _fact("another precision")
     initial: str | None = _fact("other initial weights")
     weights: str | None = _fact("other weights")
+    training: Any = _fact("another training of the weights")  # stage by stage
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Origin:
-        """Return that of a checkpoint or a result by its entries, or of those that it would have today."""
+        """Return that of a checkpoint, whose weights are no digest, or of a result by its entries."""
         return cls(**{fact.name: entries.get(fact.name) or None for fact in fields(cls)})
 
     def known(self) -> dict[str, Any]:
         """Return the facts that are known by their names."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def differences(self, other: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
+    def differences(self, now: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
         """Return in words which facts are known of both and not equal, but for some that do not count here."""
         said = []
         for fact in fields(self):
-            ours, theirs = getattr(self, fact.name), getattr(other, fact.name)
-            if fact.name not in skip and None not in (ours, theirs) and ours != theirs:
-                said.append(fact.metadata["differs"])
+            theirs, ours = getattr(self, fact.name), getattr(now, fact.name)
+            if fact.name not in skip and None not in (theirs, ours) and theirs != ours:
+                said.append(f"{fact.metadata['differs']}{_where(theirs, ours)}")
         return said
+
+
+def _where(theirs: Any, ours: Any) -> str:
+    """Return in brackets where two values of a fact differ: the beginnings of digests, or the keys; '' for others."""
+    if isinstance(theirs, str):
+        return f" ({theirs[:SHOWN]}, now {ours[:SHOWN]})"
+    if isinstance(theirs, dict):
+        keys = [key for key in dict.fromkeys((*theirs, *ours)) if theirs.get(key) != ours.get(key)]
+        return f" ({', '.join(keys)})"
+    return ""
 
 
 def one_of_each(origins: Iterable[Origin], fact: str) -> list[str]:

@@ -159,10 +159,7 @@ def _explained(error: Exception, lower: str) -> UserError | None:
     if not is_lost_connection and not _is_of_torch_or_opencv(error):
         return None
     text = " ".join(str(error).split())
-    problem = next((text[text.index(phrase) :] for phrase in NO_MEMORY if phrase in text), None)
-    if problem is None and isinstance(error, MemoryError):
-        problem = text
-    if problem is not None:
+    if problem := _lack_of_memory(error, text):
         return UserError(f"out of memory ({problem[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
     if is_lost_connection or any(phrase in text for phrase in NO_PEER):
         return PeerLost("another process of this run has ended, so this one cannot go on")
@@ -173,6 +170,12 @@ def _explained(error: Exception, lower: str) -> UserError | None:
             f"the processes cannot communicate ({problem[: 2 * SHOWN]}); {fix}; NCCL_DEBUG=WARN tells more"
         )
     return None
+
+
+def _lack_of_memory(error: Exception, text: str) -> str | None:
+    """Return what an error with a text says of memory that is lacking; None: it is another error."""
+    said = next((text[text.index(phrase) :] for phrase in NO_MEMORY if phrase in text), None)
+    return text if said is None and isinstance(error, MemoryError) else said
 
 
 def _is_of_torch_or_opencv(error: Exception) -> bool:

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from model.decides import Decides
 from model.registry import class_of
@@ -34,6 +33,10 @@ ALLOW = "--allow-changes"
 # Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
 OPTIONS, RUN = "options", "run"
 PRECISION = "run.precision"
+ALLOWED = ("code", "precision")  # facts of an ``Origin`` that may be others by ``ALLOW``
+# Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
+OF_TESTS = ("data.shot", "data.rare_classes", PRECISION)
+OF_RUNS = ("data.", "model.", "run.")
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,10 @@ class Run:
             return self
         return self._with(self.at(stage).options, self.folder(stage))
 
-    def with_checkpoint_config(self) -> Run:
-        """Return the run as a test takes it: with data and model of its checkpoint, whose run it may be or another.
+    def as_tested(self) -> tuple[Run, Checkpoint | None]:
+        """Return the run as a test takes it, and its checkpoint; None: there is none, or it is missing.
+
+        It has data and model of its checkpoint, whose run it may be or another.
 
         Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
         training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
@@ -188,25 +193,24 @@ class Run:
         """
         source = self.weights
         if isinstance(source, str) or not source.exists():
-            return self
+            return self, None
         is_own = self.weights_origin in ("", "last")
-        overrides = _training_options(source.parent) if is_own else {}
-        for key, trained in self._settings_of(source, takes_data=is_own or self.config.test.trained_on is None).items():
-            overrides.setdefault(key, override(key, trained))
-        return self._with([*overrides.values()], source.parent if is_own else source)
-
-    def _settings_of(self, source: Path, takes_data: bool) -> dict[str, Any]:
-        """Return the settings of model, and of data, of a checkpoint that differ from the run's and may be taken."""
-        sections = ("data.", "model.") if takes_data else ("model.",)
-        now = to_dict(self.config)
         stored = checkpoint.read(source)
-        of_training = self.training_differences(stored)
+        sections = ("data.", "model.") if is_own or self.config.test.trained_on is None else ("model.",)
+        options = self._options_of(stored, sections)
+        if is_own:
+            options |= _training_options(source.parent)
+        return self._with([*options.values()], source.parent if is_own else source), stored
+
+    def _options_of(self, stored: Checkpoint, sections: tuple[str, ...]) -> dict[str, str]:
+        """Return, by their keys, the overrides to the settings of a checkpoint's sections that a test may take."""
+        now = to_dict(self.config)
         of_others = differences(stored.config or {}, now, Decides.IDENTITY)
-        settings = {}
-        for key, (theirs, _) in of_training.items():
+        options = {}
+        for key, (trained, _) in self.training_differences(stored).items():
             if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
-                settings[key] = theirs
-        return settings
+                options[key] = override(key, trained)
+        return options
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
@@ -219,69 +223,40 @@ class Run:
         return Run(read_config(self.config.source, [*kept, *self.config.given]))
 
     def training_differences(self, stored: Checkpoint) -> Differences:
-        """Return what ``differing`` does of every stage of a checkpoint's weights."""
-        found: Differences = {}
-        for training in stored.facts.training:
-            stage = training["stage"]
-            found |= self.differing({**(stored.config or {}), f"{stage}_stage": training["settings"]}, stage)
-        return found
+        """Return the settings that decide weights and differ from those of their training, stage by stage."""
+        if stored.config is None:
+            return {}
+        stages = {f"{training['stage']}_stage": training["settings"] for training in stored.facts.training}
+        before = {**stored.config, "base_stage": {}, **stages}
+        return differences(before, to_dict(self.config), Decides.WEIGHTS, OF_TESTS)
 
     def shared(self, stored: Checkpoint) -> list[str]:
         """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.config is None or stored.stage != "base":
             return []
-        found = self.differing(stored.config, "meta")
-        return in_words({key: pair for key, pair in found.items() if key.startswith(("data.", "run."))})
-
-    def differing(self, before: dict[str, Any], stage: str) -> Differences:
-        """Return the settings that decide a stage's weights and differ from those of a training.
-
-        A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
-        runs.
-        """
-        skip = ("base_stage", "data.shot", "data.rare_classes", PRECISION)
-        if stage == "base":
-            skip = ("meta_stage", "data.", "model.", "run.")
-        return differences(before, to_dict(self.config), Decides.WEIGHTS, skip)
+        of_methods = ("base_stage", "meta_stage", "model", *OF_TESTS)
+        return in_words(differences(stored.config, to_dict(self.config), Decides.WEIGHTS, of_methods))
 
 
-def check_continues(stored: Checkpoint, state: dict[str, Any], allow_changes: bool) -> None:
-    """Refuse a checkpoint that this training does not continue.
+def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:
+    """Refuse a checkpoint that a training does not continue; its settings are compared before (``cannot_take``).
 
     Args:
         stored: the checkpoint.
-        state: the entries of this run's checkpoints beside weights and progress.
-        allow_changes: whether settings, precision and the method's code may be others.
+        now: the origin of the training that might continue it.
+        allow_changes: whether precision and the method's code may be others.
 
     Raises:
-        UserError: it is of another length, batch, list or photos, of other settings or another precision, or no
-            training.
+        UserError: it is of another length, batch, list or photos, of another precision or code, or no training.
     """
-    path = stored.path
     if not stored.is_own:
-        raise UserError(f"{path}: holds weights only, which no training continues; start again with --overwrite")
-    if other := stored.facts.origin.differences(Origin.of(state), skip=("code",) * allow_changes):
-        fix = "restore them, or start again with --overwrite"
-        raise UserError(f"{path}: was trained with {', '.join(other)} than those of today; {fix}")
-    other_stage = "meta_stage" if state["stage"] == "base" else "base_stage"
-    found = differences(_as_computed(stored.entries), _as_computed(state), Decides.WEIGHTS, (other_stage,))
-    if not found or allow_changes:
-        return
-    shown, others = in_words(found)[:5], len(found) - 5
-    if others > 0:
-        shown.append(f"and {others} more")
-    changed = f"settings that decide the result were changed since ({'; '.join(shown)})"
-    undo = "undo the change"
-    begun, _ = found.get(PRECISION, (None, None))
-    if begun and len(found) == 1:  # perhaps another machine, not another setting
-        undo = f"go on as begun by --set {PRECISION}={begun}"
-    raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
-
-
-def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
-    config = content["config"]
-    return {**config, "run": {**config["run"], "precision": content.get("precision")}}
+        raise UserError(f"{stored.path}: holds weights only, which no training continues; start again with --overwrite")
+    if other := stored.facts.origin.differences(now, skip=ALLOWED if allow_changes else ()):
+        undo = "restore what was there"
+        if stored.facts.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
+            undo += f" (the precision by --set {PRECISION}={stored.facts.origin.precision})"
+        fix = f"{undo}, or start again with --overwrite; {ALLOW} takes another precision or code"
+        raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
 
 
 def _training_options(folder: Path) -> dict[str, str]:

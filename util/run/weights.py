@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model.code import changed_code, code_of
+from model.code import code_of
 from model.contract import FewShotModel, Trainable
 from model.decides import Decides
 from model.encoders.registry import downloadable
@@ -16,7 +16,7 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import to_dict
-from util.config.same import differences, in_words
+from util.config.same import Differences, differences, in_words
 from util.config.settings import Config, DataSettings
 from util.files import project_path
 from util.files.errors import UserError
@@ -31,7 +31,9 @@ from util.run.device import gpu_count
 from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
 from util.run.network import build_model
 from util.run.origin import Origin
-from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
+from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
+
+SHOWN = 5  # differences of a training in a message
 
 
 @dataclass(frozen=True)
@@ -123,18 +125,28 @@ def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True)
     """
     if stored.config is None:
         return ""
-    found = in_words(run.differing(stored.config, stage))
+    other_stage = "meta_stage" if stage == "base" else "base_stage"
+    may_differ: tuple[str, ...] = (runs.PRECISION,)
     if finished:
-        skip = ("list", "content") if run.shared(stored) else ()
-        other = stored.facts.origin.differences(origin_today(run, stage), skip)
-        found += [f"{fact} than today's" for fact in other]
+        may_differ = runs.OF_RUNS if stage == "base" else runs.OF_TESTS
+    found = in_words(differences(stored.config, to_dict(run.config), Decides.WEIGHTS, (other_stage, *may_differ)))
+    if finished:
+        found += stored.facts.origin.differences(
+            origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
+        )
     if not found:
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
     fix = f"undo the change, train it again with --overwrite, or {last}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
-    return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
+    return f"{stored.path.parent}: the {stage} stage was trained with {shown(found)}; {fix}"
+
+
+def shown(found: list[str]) -> str:
+    """Return the first of some differences on one line, and how many more there are."""
+    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return ", ".join([*found[:SHOWN], *more])
 
 
 def origin_today(run: Run, stage: str) -> Origin:
@@ -249,42 +261,64 @@ def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | 
     return licence_of(start.weights, encoder)
 
 
-def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
-    """Return the network of ``test.checkpoint`` for images of ``side`` (default ``data.size``), and its record.
+def load_weights(
+    context: RunContext, side: int | None = None, stored: Checkpoint | None = None
+) -> tuple[FewShotModel, Weights]:
+    """Return the network of ``test.checkpoint``, and the record of its weights.
 
-    UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+    Args:
+        context: of the run.
+        side: of its images in pixels, default ``data.size``.
+        stored: a checkpoint that was read already, taken if it is the one.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
     config = context.config
     run = Run(config)
     source = run.weights
     _check_source(run, source)
-    stored = checkpoint.read(source) if isinstance(source, Path) else None
-    trained = None if stored is None else stored.config
-    base_classes = None if config.test.trained_on is None else _trained_classes(trained)
-    network = build_model(config, context.text_width, side, base_classes)
-    other: list[str] = []
-    if stored is None:
+    if isinstance(source, str):
+        network = build_model(config, context.text_width, side)
         note = fill_encoder(config, network)
-        facts = Facts(photos=frozenset())
-    else:
-        load_checkpoint(context, network, "meta", stored)
-        other = _differences_of_training(run, stored)
-        note = _note(stored, config, other)
-        facts = stored.facts
+        return network, _record(str(source), network, Facts(photos=frozenset()), note=note)
+    if stored is None or stored.path != source:
+        stored = checkpoint.read(source)
+    base_classes = None
+    if config.test.trained_on is not None and stored.config is not None:
+        base_classes = len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
+    network = build_model(config, context.text_width, side, base_classes)
+    of_others = load_checkpoint(context, network, "meta", stored)
+    other = _differences_of_training(run, stored)
+    of_model = {"model": stored.config["model"]} if stored.config else {}
+    changed = other or in_words(differences(of_model, to_dict(config), Decides.SCORES))
+    weights = _record(
+        str(source),
+        network,
+        stored.facts,
+        trained=stored.config,
+        note=f"the training had other settings: {'; '.join(changed)}" if changed else "",
+    )
+    fold_differs = any(key.startswith(checkpoint.FOLD) for key in of_others)
+    return network, replace(weights, training_differences=other, fold_differs=fold_differs)
+
+
+def _record(
+    source: str, network: FewShotModel, facts: Facts, trained: dict[str, Any] | None = None, note: str = ""
+) -> Weights:
+    """Return the record of the weights in a network; ``trained``: the config of their training, if it is known."""
     parameters = list(network.parameters())
-    learnt = [parameter for parameter in parameters if parameter.requires_grad] if stored else []
-    return network, Weights(
-        source=str(source),
-        trained_with=_trained_with(trained, facts),
+    learnt = [] if source in (TRAINING_FREE, UNTRAINED) else [p for p in parameters if p.requires_grad]
+    return Weights(
+        source=source,
+        trained_with=trained and {**trained["data"], "model": trained["model"], "precision": facts.origin.precision},
         digest=checkpoint.digest_of(network.state_dict()),
         parameters=(_size(parameters), _size(learnt)),
         note=note,
-        encoder_licence=encoder_licence(config.model.encoder, network),
+        encoder_licence=encoder_licence(network.settings.encoder, network),
         encoder_data=_encoder_data(network, trained),
         training=facts.training,
         photos=facts.photos,
-        training_differences=other,
-        fold_differs=_of_other_fold(trained, config),
     )
 
 
@@ -300,31 +334,6 @@ def _check_source(run: Run, source: Path | str) -> None:
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
         raise UserError(f"{source}: these weights do not exist; {fix}")
-
-
-def _of_other_fold(trained: dict[str, Any] | None, config: Config) -> bool:
-    """Return whether a training, if it is known, was on another fold than a config's."""
-    found = differences(trained or {}, to_dict(config), Decides.IDENTITY)
-    return any(key.startswith(checkpoint.FOLD) for key in found)
-
-
-def _trained_classes(trained: dict[str, Any] | None) -> int | None:
-    """Return the number of base classes that weights learnt from, None if their training is not known."""
-    return None if trained is None else len(Fold.of(convert(DataSettings, trained["data"], "data")).base)
-
-
-def _note(stored: Checkpoint, config: Config, other: list[str]) -> str:
-    """Return a line for the log on what the training of weights had otherwise; '' if nothing, or it is not known."""
-    if other:
-        return f"the training had other settings: {'; '.join(other)}"
-    trained = {"model": (stored.config or {}).get("model", {})}
-    changed = differences(trained, to_dict(config), Decides.SCORES)
-    return f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
-
-
-def _trained_with(trained: dict[str, Any] | None, facts: Facts) -> dict[str, Any] | None:
-    """Return data settings, model and precision of a training; None: it is not known."""
-    return trained and {**trained["data"], "model": trained["model"], "precision": facts.precision}
 
 
 def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
@@ -348,8 +357,7 @@ def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
         differing = {key: values for key, values in differing.items() if key == "model.name"}
     found = in_words(differing)
     if "model.name" not in differing:
-        changed = changed_code(stored.facts.origin.code, code_of(run.context.model_class))
-        found += [f"other code of {name}" for name in changed]
+        found += stored.facts.origin.differences(Origin(code=code_of(run.context.model_class)))
     if stored.is_own and not stored.facts.finished and not StageFolder(stored.path.parent).finished:
         last = stored.facts.training[-1]
         if last["step"] != last["steps"] or not is_foreign:
@@ -357,8 +365,8 @@ def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
     return found
 
 
-def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stored: Checkpoint) -> None:
-    """Fill a model or its base stage's parts from a checkpoint.
+def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:
+    """Fill a model or its base stage's parts from a checkpoint; return the settings that may differ, and do.
 
     Args:
         context: of the run.
@@ -369,12 +377,14 @@ def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stor
     Raises:
         UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    checkpoint.check_fits(stored, context.config, stage)
-    if stage == "meta" and stored.facts.origin.differences(Origin(text=context.text_digest)):
-        asked = f"data.text = {context.config.data.text}"
-        raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
-    target = network if stage == "meta" else network.base_stage()
-    checkpoint.load_state(target, stored)
+    found = checkpoint.check_fits(stored, context.config, stage)
     if stage == "base":
+        checkpoint.load_state(network.base_stage(), stored)
         network.requires_grad_(True)
         network.freeze()
+        return found
+    if stored.facts.origin.differences(Origin(text=context.text_digest)):
+        asked = f"data.text = {context.config.data.text}"
+        raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
+    checkpoint.load_state(network, stored)
+    return found

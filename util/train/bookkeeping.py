@@ -25,6 +25,7 @@ from util.files.progress import ProgressBar
 from util.run import checkpoint
 from util.run.folder import RunFolder
 from util.run.network import PreparedNetwork
+from util.run.origin import Origin
 from util.run.processes import ProcessGroup
 from util.run.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
 from util.train.curves import Curves
@@ -257,7 +258,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
     stored = StageFolder(training.folder.path).newest()
-    check_continues(stored, training.state, allow_changes)
+    check_continues(stored, Origin.of(training.state), allow_changes)
     path = stored.path
     content = stored.entries
     if changed := differences(content["config"], training.state["config"], Decides.NOTHING):

@@ -328,7 +328,7 @@ def prepare_command(data: DataSettings) -> str:
     """Return the command that makes the folder of a data set of the project, or tells what it takes."""
     if data.name == "mini":
         return f"python prepare.py mini --out {data.root}"
-    return f"python prepare.py {data.name} --out {data.root} (options: --help; your own annotated photos: custom)"
+    return f"python prepare.py {data.name} --out {data.root} --download, or with folders of your own: --help says which"
 
 
 def _count(part: str, count: int, published_count: int | None) -> str:

@@ -149,7 +149,10 @@ def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked
     if stage == "base" and not task.left and not task.continues:
         print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
         return None
-    print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
+    nothing = asked.resume and not any(run.at(each).begun for each in run.stages)
+    begins = f"note: --resume: {run.config.run.name} begins now, since nothing of it is there; is it the run you mean?"
+    lines = [f"{stage} stage: {folder}: {task.state}", task.note, begins if nothing else ""]
+    print("\n".join(filter(None, lines)), flush=True)
     return task
 
 

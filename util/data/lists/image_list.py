@@ -168,7 +168,7 @@ def _list_of_published(source: ListSource, published: str) -> ImageList:
             return _list_of_file(source, listed, drop_hidden=True)
         except UserError as error:
             reason = str(error)
-    rule = f"images and pairs by data.min_pixels = {source.data.min_pixels}"
+    rule = f"images and pairs are chosen by data.min_pixels = {source.data.min_pixels}"
     images = _by_pixels(source.index, source.data, source.classes, source.exclude)
     return replace(images, note=f"the published list is not used: {reason}; {rule}")
 
@@ -206,7 +206,7 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
     missing = [stem for stem in stems if stem not in rows]
     if missing:
         problem = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
-        raise UserError(f"{listed.path}: {problem}; remove their lines, or name a list of this data set")
+        raise UserError(f"{listed.path}: {problem}; add these photos, or name a list of this data set")
     return [rows[stem] for stem in listed.stems]
 
 
