@@ -11,7 +11,7 @@ from util import cli
 from util.config import command_line
 from util.files.launcher import nodes
 from util.run.arguments import check_processes, read_words
-from util.train.stages import dry_run, train
+from util.train.stages import train
 from util.train.state import Asked
 
 
@@ -30,6 +30,8 @@ def command() -> int:
     )
     config = command_line.read(options)
     if options.dry_run:
+        from util.train.dry_run import dry_run  # whose packages take a second
+
         return dry_run(config, asked, processes=max(words.gpus or 1, 1) * nodes())
     check_processes(words)
     return train(config, asked)

@@ -32,7 +32,7 @@ from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, OneClassAreas, load_index
-from util.data.lists.published import MAKERS
+from util.data.lists.published_sizes import MAKERS
 from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
 from util.files.errors import UserError, note
 

@@ -25,7 +25,7 @@ from annotations.annotation import class_mask
 from annotations.coco import read_annotations
 from datasets.download import fetch, unpack
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, classes_of
-from util.data.lists.published import WHOLE
+from util.data.lists.published_sizes import WHOLE
 from util.files import link
 from util.files.errors import UserError
 from util.files.images import header_of, turned

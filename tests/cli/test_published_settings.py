@@ -13,7 +13,7 @@ from util.config.optimizers import MOMENTUM
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
 from util.config.tree import find
-from util.data.images.augmentation import CHANCE, KEEP_TRIES, ROTATION
+from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
 from util.train.optim import POWER
 
 PAGE = (REPOSITORY / "docs/parity.md").read_text()

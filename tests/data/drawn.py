@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from util.data.images.augmentation import warp_training
+from util.data.augmentation import warp_training
 
 IGNORE = 255
 

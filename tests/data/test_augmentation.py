@@ -6,8 +6,8 @@ import pytest
 
 from tests.data.drawn import drawn_label, noise, seeded, warped
 from util.config.settings import AugmentSettings
-from util.data.images import augmentation
-from util.data.images.augmentation import draw_warp
+from util.data import augmentation
+from util.data.augmentation import draw_warp
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 DRAWS = 400

@@ -9,13 +9,13 @@ from PIL import Image
 
 from util.config.folds import Fold
 from util.config.settings import DataSettings
+from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset
-from util.data.images.decoded import with_decoded_images
-from util.data.images.views import STRETCH, View
 from util.data.lists.image_list import check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import OneClassAreas, load_index
 from util.data.sampling import EpisodeSampler
+from util.data.views import STRETCH, View
 from util.files.errors import UserError
 
 CLASSES = 600

@@ -12,12 +12,12 @@ import torch
 
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings, DataSettings
+from util.data.decoded import SUFFIX, with_decoded_images
 from util.data.episodes import EpisodeDataset, LabelledDataset
-from util.data.images.decoded import SUFFIX, with_decoded_images
-from util.data.images.views import STRETCH, View
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index
 from util.data.sampling import EpisodeSampler
+from util.data.views import STRETCH, View
 from util.files.errors import UserError
 from util.files.images import read_stacked, write_mask
 

@@ -20,13 +20,13 @@ from util.config.read import read_config, read_data
 from util.config.settings import Config, DataSettings, ProtocolSettings
 from util.data.draws import HSNET, OWN, PFENET, why_not_published
 from util.data.episodes import EpisodeDataset, TrialDataset
-from util.data.images.views import View
-from util.data.lists.files import read_fold_list
 from util.data.lists.image_list import ImageList
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, OneClassAreas, load_index
+from util.data.lists.list_files import read_fold_list
 from util.data.lists.manifest import described, digest
 from util.data.sampling import PublishedSampler
+from util.data.views import View
 from util.run.loading import batches
 
 EPISODES = SHARED / "published_episodes"

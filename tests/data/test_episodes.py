@@ -7,10 +7,10 @@ import torch
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
-from util.data.images.views import View
 from util.data.lists.image_list import ImageList
 from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeSampler
+from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.images import read_image, read_mask
 

@@ -14,8 +14,8 @@ from PIL import Image
 from tests.datasets.class_trees import save_photo
 from util.config.folds import Fold
 from util.config.settings import DataSettings
+from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset
-from util.data.images.decoded import with_decoded_images
 from util.data.lists import index
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index, measure, read_names

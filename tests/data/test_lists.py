@@ -13,11 +13,11 @@ from tests.helpers.paths import REPOSITORY
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.lists import files
-from util.data.lists.files import read_fold_list
+from util.data.lists import list_files
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, load_index
+from util.data.lists.list_files import read_fold_list
 from util.files.errors import UserError
 from util.files.images import read_mask
 
@@ -206,7 +206,7 @@ def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: 
 @pytest.fixture
 def published_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """List files in ``tmp_path`` are published ones."""
-    monkeypatch.setattr(files, "PUBLISHED", str(tmp_path))
+    monkeypatch.setattr(list_files, "PUBLISHED", str(tmp_path))
 
 
 @pytest.mark.usefixtures("published_here")

@@ -11,11 +11,11 @@ from tests.data.made_lists import golden_list, list_of, random_list
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset, TrialDataset, collate
-from util.data.images.views import View
 from util.data.lists.image_list import ImageList, check_shots
 from util.data.lists.manifest import digest
 from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeKey, EpisodeSampler
+from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.errors import UserError
 from util.run.data import check_sampler

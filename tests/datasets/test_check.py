@@ -16,7 +16,7 @@ from util.config.folder import methods
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.data.lists.published import MAKERS, published
+from util.data.lists.published_sizes import MAKERS, published
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.run.network import build_model
 from util.run.run import BEST, Run

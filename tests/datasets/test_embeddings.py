@@ -16,7 +16,7 @@ from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
-from util.data.lists.files import read_fold_list
+from util.data.lists.list_files import read_fold_list
 from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words

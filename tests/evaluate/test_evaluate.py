@@ -13,7 +13,7 @@ from tests.helpers.scored import score
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config
-from util.data.lists import files
+from util.data.lists import list_files
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
 from util.evaluate import evaluate
@@ -285,7 +285,7 @@ def check_replays_of_four_episodes(config, folder: Path) -> None:
 @pytest.fixture
 def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that gives a config whose protocols hsnet and dcama have a published list of some lines."""
-    monkeypatch.setattr(files, "PUBLISHED", str(tmp_path))
+    monkeypatch.setattr(list_files, "PUBLISHED", str(tmp_path))
 
     def make(*more: str):
         protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}

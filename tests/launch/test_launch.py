@@ -37,9 +37,9 @@ from util.run.network import build_model
 from util.run.run import BEST, Run
 from util.run.weights import start_problem
 from util.train import plan, stages
+from util.train.dry_run import dry_run
 from util.train.optim import StepSchedule
-from util.train.stages import _run_and_stages as stages_of
-from util.train.state import Asked, StageTask, stage_of
+from util.train.state import Asked, StageTask, stage_of, stages_asked
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
@@ -106,7 +106,7 @@ def test_a_setting_of_a_training_is_kept_by_each_resume(stage: str, trained_by: 
     folder = Run(config).folder(stage)
     folder.mkdir(parents=True)
     (folder / ENVIRONMENT).write_text(json.dumps({"options": [f"{LR}=0.5"], "run": trained_by}))
-    run, stages = stages_of(config, Asked(resume=True))
+    run, stages = stages_asked(config, Asked(resume=True))
     assert (f"{LR}=0.5" in run.config.given) == (trained_by == "tiny") and stages == ["base", "meta"]
 
 
@@ -186,7 +186,7 @@ def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_y
     says = r"the disk is too small: .* GB are kept, .* 0\.0 GB are free; free some"
     with pytest.raises(UserError, match=says) as caught:
         stages.train(config, Asked())
-    stages.dry_run(config, Asked(), 1)
+    dry_run(config, Asked(), 1)
     planned = capsys.readouterr()
     assert planned.out.startswith(f"config: {config.source}\n") and f"error: {caught.value}\n" in planned.err
     assert not Run(config).folder("base").exists()
@@ -209,7 +209,7 @@ def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str
     file = tmp_path / "named.pth"
     if content is not None:
         torch.save(content, file)
-    assert stages.dry_run(read_config(mini_yaml(method)), Asked(checkpoint=str(file)), 1) == EXIT_USER_ERROR
+    assert dry_run(read_config(mini_yaml(method)), Asked(checkpoint=str(file)), 1) == EXIT_USER_ERROR
     (error,) = re.findall("^error: .*", capsys.readouterr().err, re.MULTILINE)
     assert error.startswith(f"error: {file}: ") and says in error
 

@@ -15,7 +15,7 @@ from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.evaluate.titles import track_text
 from util.files.errors import UserError
 from util.report.paper_table import class_table, table
-from util.report.published import PUBLISHED, published
+from util.report.published_rows import PUBLISHED, published
 
 OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}

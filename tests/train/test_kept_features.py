@@ -14,7 +14,6 @@ from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.context import make_run_context
 from util.run.data import meta_stage_data
 from util.run.processes import ProcessGroup
 from util.run.run import LAST, Run
@@ -71,8 +70,8 @@ def test_weights_depend_on_the_pixels_and_not_on_the_size_of_the_file(config, mo
 
 
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
-    context = make_run_context(config("views", model="sccan"))
-    dataset = meta_stage_data(context, WORLD).training
+    run = Run(config("views", model="sccan"))
+    dataset = meta_stage_data(run, WORLD).training
     key = dataset.sampler(0)
     views = set()
     for number in range(20):

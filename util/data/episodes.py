@@ -12,10 +12,10 @@ from torch.utils.data import Dataset, default_collate
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.images.augmentation import warp_training
-from util.data.images.views import LETTERBOX, ORIGINAL, View, channels_first, numbered, relabelled
+from util.data.augmentation import warp_training
 from util.data.lists.image_list import ImageList
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, random_stream, shuffled
+from util.data.views import LETTERBOX, ORIGINAL, View, channels_first, numbered, relabelled
 
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
 

@@ -29,7 +29,6 @@ CLASS_NAMES: tuple[str, ...] = (
 )
 VERSION = 2  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
-MIN_SIDE = 64  # px; below it the textures cannot be resolved, and no arrangement of objects may be found
 AREAS = {1: (0.09, 0.34), 2: (0.09, 0.20)}  # objects -> range of the share of the image that each covers
 # Ranges of the radius of flat patches and small shapes of the background, as shares of its shorter side.
 PATCH_RADII = (0.1, 0.26)

@@ -13,16 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model.decides import Decides
-from model.episode import Output
 from model.tensors.ops import resize
 from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
-from util.evaluate.schema import NETWORK
 from util.files import REPOSITORY, read_text
 from util.files.errors import UserError
 from util.files.typecheck import Misfit, convert
@@ -50,34 +47,6 @@ def presence_inputs(margin_hw: Tensor, features_e: Tensor | None) -> Tensor:
     if features_e is None:
         return torch.cat([quantiles, moments])
     return torch.cat([quantiles, moments, features_e.float()])
-
-
-def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
-    """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
-    height, width = shown
-    logits = output.extra.get(NETWORK, output.logits)
-    background, foreground = logits[item, :, :height, :width].float()
-    features = None if output.presence_features is None else output.presence_features[item, 0]
-    return presence_inputs(foreground - background, features)
-
-
-def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
-    """Return in percent how often photos with and without the class are told apart.
-
-    ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;
-    ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
-    """
-    truth = np.array(present, bool)
-    scores = np.array(score)
-    right = truth == np.array(shown, bool)
-    out = {"presence_accuracy": 100.0 * float(right.mean())}
-    if truth.any() and not truth.all():
-        from scipy.stats import mannwhitneyu  # takes a second
-
-        wins = mannwhitneyu(scores[truth], scores[~truth]).statistic  # ties are half a win
-        pairs = truth.sum() * (~truth).sum()
-        out["presence_auroc"] = 100.0 * float(wins / pairs)
-    return out
 
 
 def calibration_error(scores: np.ndarray, is_right: np.ndarray, bins: int = 10) -> float:

@@ -1,22 +1,21 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
-from collections import ChainMap, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import IGNORE, LabelledImages, Output
+from model.episode import Episode, LabelledImages, Output
 from model.tensors.ops import resize
 from util.data.episodes import Trial
+from util.data.sampling import Sampler
 from util.evaluate import metrics
-from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
-from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, NETWORK
-from util.evaluate.store import ShotStore, by_query
+from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL
 from util.files.progress import ProgressBar
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
@@ -24,15 +23,10 @@ from util.run.processes import ProcessGroup
 
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
+Place = tuple[
+    Output, int, tuple[int, int]
+]  # the output of a batch, the episode's place in it, its size without padding
 WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
-
-
-class PresenceRecord(NamedTuple):
-    """The presence of an episode's class, as a test counts it."""
-
-    present: bool  # whether the query shows the class
-    score: float
-    shown: bool  # whether the final mask shows it
 
 
 class Observer(Protocol):
@@ -40,6 +34,28 @@ class Observer(Protocol):
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
+
+
+class Store(Protocol):
+    """Keeps what the network made of images, for the episodes that follow: ``util/evaluate/store.py``."""
+
+    def order(self, sampler: Sampler, episodes: int) -> list[int]:
+        """Return the numbers below ``episodes`` in the order that needs the fewest images at a time."""
+
+    def fill(self, trial: Trial) -> list[Episode]:
+        """Return the episodes of a trial, way by way, with what is kept of their supports."""
+
+
+class Decisions(Protocol):
+    """Decides whether the queries of a test show their class: ``util/evaluate/presence.py``."""
+
+    records: dict[int, Any]  # by the episode's number, with its ``score``
+
+    def decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, place: Place) -> None:
+        """Note the presence score of an episode, and empty its final mask if the score is too low."""
+
+    def gather(self, world: ProcessGroup) -> dict[str, float]:
+        """Take the decisions of all processes, and return their scores."""
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -56,11 +72,9 @@ class Scoreboard:
     scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
     episodes: int | None = None  # only episodes with a number below it count; None counts all
     keep: Keep | None = None  # called for every counted episode
-    asks_presence: bool = False  # whether queries may lack their class, so that the presence score is scored too
-    calibration: Calibration | None = None  # of the network; masks of queries below its threshold are empty
+    presence: Decisions | None = None  # where queries may lack their class
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
-    # what is counted: presence by the episode's number; records of each episode by output
-    presence: dict[int, PresenceRecord] = field(default_factory=dict)
+    # what is counted: records of each episode by output
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
 
@@ -84,9 +98,8 @@ class Scoreboard:
         predictions = {}
         for name, logits in scored_outputs(output).items():
             predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
-        if self.asks_presence:
-            inputs = presence_inputs_in(output, item, trial.shown[item])
-            self._decide(number, predictions, label, inputs)
+        if self.presence is not None:
+            self.presence.decide(number, predictions, label, (output, item, trial.shown[item]))
         class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
         self._count_classes(number, class_id_n, predictions, label)
         if output.base_logits is not None and trial.base_label:
@@ -107,31 +120,14 @@ class Scoreboard:
             records = metrics.episode_records(number, class_id_n, prediction, label_hw, self.further)
             self.records[name].append(records)
 
-    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
-        """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
-        mask = predictions[FINAL]
-        is_present = (label_hw == 1).any()
-        is_visible = ((mask[0] > 0) & (label_hw != IGNORE)).any()  # pixels in the padding do not count
-        *values, present, visible = torch.cat([inputs, torch.stack([is_present, is_visible])]).tolist()
-        score = values[0]  # without a calibration: the largest quantile of the margin
-        if self.calibration is not None:
-            score = self.calibration.presence(np.array(values, np.float32))
-            predictions[WITHOUT_PRESENCE] = mask
-            if score < self.calibration.threshold:
-                for name in {FINAL, NETWORK} & predictions.keys():
-                    predictions[name] = torch.zeros_like(mask)
-                visible = 0.0
-        self.presence[number] = PresenceRecord(bool(present), score, bool(visible))
-
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
-        Records are sorted by number, then by class. ``presence`` then is of all episodes.
+        Records are sorted by number, then by class. ``presence`` then has all episodes.
         """
         counted_here = {name: torch.cat(parts).cpu().numpy() for name, parts in self.records.items()}
         base_here = torch.stack(self.base).sum(0).cpu().numpy() if self.base else None
-        gathered = world.gather((counted_here, base_here, self.presence))
-        records_by_rank, base_by_rank, presence_by_rank = zip(*gathered)
+        records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
         scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
@@ -141,10 +137,8 @@ class Scoreboard:
             for name in (WITHOUT_PRESENCE, ALL_FOREGROUND):
                 if name in scores:
                     scores[name] = scores.pop(name)  # comes last
-        self.presence = dict(sorted(ChainMap(*presence_by_rank).items()))
-        if self.asks_presence:
-            present, presence_score, shown = zip(*self.presence.values())
-            scores[FINAL] |= presence_scores(present, presence_score, shown)
+        if self.presence is not None:
+            scores[FINAL] |= self.presence.gather(world)
         return scores, records
 
 
@@ -173,7 +167,7 @@ def run_pass(
     title: str,
     batch: int = 1,
     workers: int = 0,
-    store: ShotStore | None = None,
+    store: Store | None = None,
 ) -> None:
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
 
@@ -196,7 +190,7 @@ def run_pass(
     network.eval()
     if getattr(dataset, "one_by_one", False):
         batch = 1
-    order = range(episodes) if store is None else by_query(dataset.sampler, episodes)
+    order = range(episodes) if store is None else store.order(dataset.sampler, episodes)
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
     bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
     with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
@@ -211,7 +205,7 @@ def run_pass(
     network.train(was_training)
 
 
-def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: ShotStore | None) -> Output:
+def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: Store | None) -> Output:
     """Return the network's output for a batch; supports of a trial come from the store, where there is one."""
     if not isinstance(batch, Trial):
         return prepared.predict([batch])

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from util.config.place import RESULT, folder_and_name, run_of
-from util.data.lists.manifest import ways_of
 from util.evaluate.mask_metrics import METRICS
 from util.files import read_json
 from util.files.errors import UserError, nearest
@@ -197,13 +196,6 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     occurred = episodes > 0
     iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
-
-
-def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int]]:
-    """Return (class id, intersection, union) of each class of a manifest's episode, scored with that output."""
-    counts = episode["outputs"][output]
-    ways = [class_id for class_id, _ in ways_of(episode)]
-    return [(class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:

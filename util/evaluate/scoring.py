@@ -20,6 +20,7 @@ from util.evaluate.calibration import Calibration
 from util.evaluate.evaluation import Evaluation, Shared
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.passes import Scoreboard
+from util.evaluate.presence import Presence
 from util.evaluate.refine import WithEdges
 from util.files.errors import UserError, nearest
 from util.run.checkpoint import Checkpoint
@@ -43,6 +44,10 @@ class Scoring:
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
+    def decisions(self) -> Presence | None:
+        """Return what decides whether queries show their class, where the protocol asks for it."""
+        return Presence(self.calibration) if self.evaluation.protocol.absent > 0 else None
+
     def scoreboard(self, seed: int) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
         evaluation = self.evaluation
@@ -51,8 +56,7 @@ class Scoring:
             scored_on=evaluation.scored_on,
             episodes=evaluation.episodes[seed],
             keep=None if self.kept is None else partial(self.kept.add, seed),
-            asks_presence=evaluation.protocol.absent > 0,
-            calibration=self.calibration,
+            presence=self.decisions(),
             further=evaluation.config.test.metrics,
         )
 

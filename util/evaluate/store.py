@@ -27,12 +27,6 @@ def shot_store(device: torch.device, processes: int) -> "ShotStore":
     return ShotStore(FREE_SHARE * free_bytes() / processes / GIB)
 
 
-def by_query(sampler: Sampler, episodes: int) -> list[int]:
-    """Return the numbers below ``episodes`` class by class, those of one query in a row."""
-    keys = [sampler(number) for number in range(episodes)]
-    return sorted(range(episodes), key=lambda number: (keys[number].classes, keys[number].query))
-
-
 @dataclass
 class Support:
     """One support, by a key that says photo and label."""
@@ -66,6 +60,11 @@ class ShotStore:
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
+
+    def order(self, sampler: Sampler, episodes: int) -> list[int]:
+        """Return the numbers below ``episodes`` class by class, those of one query in a row."""
+        keys = [sampler(number) for number in range(episodes)]
+        return sorted(range(episodes), key=lambda number: (keys[number].classes, keys[number].query))
 
     def fill(self, trial: Trial) -> list[Episode]:
         """Return the episodes of a trial, way by way, with the shots of their supports; missing ones are made."""

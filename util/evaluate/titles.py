@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from util.data.draws import OWN
-from util.data.lists.files import is_published
+from util.data.lists.list_files import is_published
 from util.evaluate.schema import FINAL, NOT_STATED, Track
 
 BEYOND = "beyond the protocol"

@@ -70,18 +70,24 @@ class _Sizes:
         name = operation.name
         if name in GETS:
             self.stack.append(self.memo.get(int(operation.argument), 1))
-        elif name in PUTS or name == "MEMOIZE":
-            place = len(self.memo) if name == "MEMOIZE" else int(operation.argument)
-            self.memo[place] = self._top()
+        elif name in PUTS:
+            self.memo[int(operation.argument)] = self._top()
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = self._top()
         elif name == "DUP":
             self.stack.append(self._top())
         else:
-            taken = [*self._taken(operation.takes)]
-            self.hashed += sum(taken) - len(taken) if name in HASHES else 0
-            size = 1 + sum(taken) if name in TUPLES else 1
-            self.stack += [0 if kind == BOUND else size for kind in operation.gives]
+            self._replace(operation)
+
+    def _replace(self, operation: Operation) -> None:
+        """Follow an operation that takes values from the stack and gives others."""
+        taken = list(self._taken(operation.takes))
+        if operation.name in HASHES:
+            self.hashed += sum(taken) - len(taken)
         if self.hashed > MAX_KEYS:
             raise ValueError(f"its keys hold more than {MAX_KEYS} values, with each alias written out")
+        size = 1 + sum(taken) if operation.name in TUPLES else 1
+        self.stack += [0 if kind == BOUND else size for kind in operation.gives]
 
     def _top(self) -> int:
         if not self.stack:

@@ -31,7 +31,8 @@ from util.run.arguments import check_gpus
 from util.run.device import CUDA
 from util.run.run import BEST, Run
 from util.train.check import Finding, Needs, lacking
-from util.train.plan import check_plan, plan, refuse
+from util.train.dry_run import plan, refuse
+from util.train.plan import check_plan
 
 
 def main() -> int:

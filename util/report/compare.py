@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from util.data.lists.manifest import read_manifest, ways_of
+from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.schema import (
     FINAL,
     MANIFEST,
@@ -17,7 +17,6 @@ from util.evaluate.schema import (
     RESULT,
     SCORED_ON,
     check_output,
-    counts_of,
     find_results,
     mean_iou,
 )
@@ -64,22 +63,15 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     _check_episodes(scored)
     name_a, name_b = names or _names_of(scored_a[0].file, scored_b[0].file) or (output_a, output_b)
     minus = f"{name_a} minus {name_b}"
-    out = Table(["mIoU %", name_a, name_b, minus, "95 % from", "to"], [])
-    if len(pairs) > 1:
-        for number, (a, b) in enumerate(pairs, start=1):
-            out.rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
     overall = difference([a.sums for a in scored_a], [b.sums for b in scored_b])
-    out.rows.append(_row(which, overall))
+    out = Table(["mIoU %", name_a, name_b, minus, "95 % from", "to"], _rows(pairs, which, overall))
     out.facts = {"first": _files(scored_a, len(out.rows)), "second": _files(scored_b, len(out.rows))}
-    for a, b in pairs:
-        out.notes += [f"{name_a}: {a.words}", f"{name_b}: {b.words}"]
+    named = list(zip((name_a, name_b) * len(pairs), scored))
+    out.notes = [f"{name}: {result.words}" for name, result in named]
     out.notes += _difference_lines(overall, f"{minus} = ", which, pairs)
-    out.notes += side_warning(zip((name_a, name_b) * len(pairs), (result.input_side for result in scored)))
-    contents = one_of_each((result.origin for result in scored), "content")
-    if len(contents) > 1:
-        out.notes.append(f"warning: scored on other photos or masks of the same names ({', '.join(contents)})")
-    out.notes.append(_verdict(scored_a, scored_b, overall))
+    out.notes += side_warning((name, result.input_side) for name, result in named)
+    out.notes += _judged(scored_a, scored_b, overall)
     return out
 
 
@@ -102,6 +94,15 @@ def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
     if not parts_a or not parts_b:
         return whole
     return "/".join(parts_a), "/".join(parts_b)
+
+
+def _rows(pairs: list[tuple[Scored, Scored]], which: str, overall: Difference) -> list[list[str]]:
+    """Return the rows of several pairs, and that of all."""
+    rows = []
+    if len(pairs) > 1:
+        for number, (a, b) in enumerate(pairs, start=1):
+            rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
+    return [*rows, _row(which, overall)]
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -166,20 +167,23 @@ def _difference_lines(delta: Difference, minus: str, which: str, pairs: list[tup
     return lines
 
 
-def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> str:
-    """Return in words whether the interval of the difference decides between the systems."""
+def _judged(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> list[str]:
+    """Return a line on photos that are others, if there are any, and whether the interval decides between systems."""
     scored = [*scored_a, *scored_b]
     notes = {result.note for result in scored}
-    label_sides = {result.label_side for result in scored if result.label_side is not None}
-    # two outputs of one result differ by what they are
-    same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
+    label_sides = {result.label_side for result in scored} - {None}
     contents = one_of_each((result.origin for result in scored), "content")
-    scored_alike = len(notes) == 1 and len(label_sides) <= 1 and len(contents) <= 1
-    if not (same_files or scored_alike):
-        return "scored differently: the difference is that of the scoring too, no verdict on the systems"
+    lines = []
+    if len(contents) > 1:
+        lines.append(f"warning: scored on other photos or masks of the same names ({', '.join(contents)})")
+    scored_alike = max(len(notes), len(label_sides), len(contents)) == 1
+    # two outputs of one result differ by what they are
+    of_one_result = all(a.file == b.file for a, b in zip(scored_a, scored_b))
+    if not (scored_alike or of_one_result):
+        return [*lines, "scored differently: the difference is that of the scoring too, no verdict on the systems"]
     if delta.low <= 0 <= delta.high:
-        return "not significant: the interval contains 0"
-    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
+        return [*lines, "not significant: the interval contains 0"]
+    return [*lines, "significant: the interval excludes 0 (how much trainings vary is not in it)"]
 
 
 def read_scored(path: Path, output: str) -> Scored:

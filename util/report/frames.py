@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from util.data.lists.manifest import read_manifest, ways_of
+from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.schema import (
     BASE,
@@ -17,7 +17,6 @@ from util.evaluate.schema import (
     MANIFEST,
     MIOU,
     check_output,
-    counts_of,
     per_class,
     read_results,
     smaller_is_better,
@@ -86,17 +85,15 @@ def _scores(result: Result, outputs: dict[str, Any], output: str) -> Iterator[tu
 def _facts(result: Result) -> dict[str, Any]:
     """Return what lines of a result share."""
     as_they_are = ("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run")
-    return {
-        "row": row_name(result),
-        "training_seed": cell_key(result).seed,
-        **{name: result[name] for name in as_they_are},
-        "draw": result["protocol_settings"].get("draw", "own"),
-        "mark": _mark(result),
-        "seeds": " ".join(map(str, result["seeds"])),
-        "weights": result["weights"][:12],
-        "date": result["date"][:10],
-        "commit": str(result["environment"].get("commit", ""))[:8],
-    }
+    facts = {"row": row_name(result), "training_seed": cell_key(result).seed}
+    facts |= {name: result[name] for name in as_they_are}
+    facts["draw"] = result["protocol_settings"].get("draw", "own")
+    facts["mark"] = _mark(result)
+    facts["seeds"] = " ".join(map(str, result["seeds"]))
+    facts["weights"] = result["weights"][:12]
+    facts["date"] = result["date"][:10]
+    facts["commit"] = str(result["environment"].get("commit", ""))[:8]
+    return facts
 
 
 def _mark(result: Result) -> str:

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product, starmap
 from math import isnan
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from util.evaluate.schema import (
     BASE,
     FINAL,
     MIOU,
     NETWORK,
+    NOT_STATED,
     check_output,
     over_seeds,
     read_results,
     smaller_is_better,
 )
-from util.evaluate.titles import protocol_title, side_warning
+from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
 from util.files.errors import UserError, nearest
-from util.report.cells import MEAN, SECONDS, Column, best_of, measured, texts_of
+from util.report.measured import measured
 from util.report.one_result import DEVIATION, class_score_titles, score_titles
-from util.report.published import published
-from util.report.rows import CellKey, Result, Row, cell_key, check_mixture, data_warnings, row_name, trained_precision
+from util.report.published_rows import published
+from util.report.rows import (
+    DOUBTFUL,
+    MEAN,
+    MEASURED,
+    SECONDS,
+    Cell,
+    CellKey,
+    Column,
+    Result,
+    Row,
+    cell_key,
+    check_mixture,
+    data_warnings,
+    number_text,
+    row_name,
+    trained_precision,
+)
 from util.report.table import Marked, Table
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 
 
@@ -61,20 +74,39 @@ def table(
             column, or nothing is called as ``sort``.
     """
     shown = Shown.of(paths, output, protocol, across)
-    methods = Methods.of(shown, papers, sort)
-    filled = {column for _, column in methods.found}
-    notes = [f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."]
-    out = _as_table(methods, [column for column in _columns(shown) if column in filled])
-    out.notes = notes + out.notes
-    if not across:
-        out.notes += shown.side_warning()
-    out.notes += data_warnings(shown.results)
-    out.notes += [f"warning: {warning}." for row in methods.rows for warning in row.warnings]
+    rows, left_out = _rows(shown, papers, sort)
+    filled = set().union(*(row.cells for row in rows))
+    columns = [column for column in _columns(shown) if column in filled]
+    letters = _letters(rows)
+    numbers = _source_numbers(rows)
+    header = ["method", "protocol", "parameters M (learnt)", *map(_heading, columns)]
+    out = Table(header, [], groups=["", "", "", *(f"{column.shot}-shot" for column in columns)])
+    for row in rows:
+        method = Marked(row.method, numbers[row.source] + letters[row.track])
+        out.rows.append([method, row.protocol, row.parameters, *map(row.shown_with_spread, columns)])
+    if sort is None:
+        out.ruled = {sum(bool(row.source) for row in rows)} - {0}
+    out.facts = _facts(rows, dict(zip(out.headings()[3:], columns)))
+    out.notes = [f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."]
+    out.notes += [*_explanations(rows, letters), *_footnotes(rows, numbers)]
+    out.notes += [*shown.warnings(), *(f"warning: {warning}." for row in rows for warning in row.warnings)]
     out.notes += [f"{MEASURED} {note}" for note in shown.notes()]
-    out.notes += [*methods.left_out, *shown.left_out]
-    if not shown.quoted_from:
-        out.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
+    out.notes += [*left_out, *shown.left_out]
     return out
+
+
+def _footnotes(rows: list[Row], numbers: dict[str | None, str]) -> list[str]:
+    """Return the notes that say what spreads are over, and which sources have these numbers."""
+    over = dict.fromkeys(row.over for row in rows if row.over)
+    notes = [f"+-: {DEVIATION} over {words}." for words in over]
+    return notes + [f"{number.strip()} {source}." for source, number in numbers.items() if source]
+
+
+def _source_numbers(rows: list[Row]) -> dict[str | None, str]:
+    """Return the mark of each source, its number; '' for rows that are measured here."""
+    sources = dict.fromkeys(row.source for row in rows if row.source)
+    numbers: dict[str | None, str] = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
+    return numbers | {None: ""}
 
 
 @dataclass(frozen=True)
@@ -89,23 +121,15 @@ class Shown:
     @classmethod
     def of(cls, paths: list[Path], output: str, protocol: str | None, across: bool = False) -> Shown:
         """Return the results of a table; arguments and errors as of ``table``."""
-        own: dict[Path, Result] = {}
-        left_out = []
-        for path, result in read_results(paths, [protocol] if protocol else []).items():
-            if is_own_test(result):
-                own[path] = result
-            elif result["fold_mismatch"]:
-                left_out.append(f"left out: {path}, scored with weights of another fold.")
-        if not own:
-            of_protocol = f" of protocol {protocol}" if protocol else ""
-            others = "(replayed manifests and weights of another fold are left out)"
-            raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {others}")
+        own, left_out = _own_tests(paths, protocol)
         shown = cls(_best_of_cells(own, output), output, across, left_out)
         protocols = shown.distinct("protocol")
         fix = "add " + " or ".join(f"--protocol {name}" for name in protocols)
         check_mixture(shown.results, across, fix if len(protocols) > 1 else "name fewer runs")
         for path, result in shown.results.items():
             check_output(path, output, result["mean"])
+        if not shown.quoted_from:
+            left_out.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
         return shown
 
     @property
@@ -134,131 +158,102 @@ class Shown:
         """Return the values that results have under a key, each once, in the order of the results."""
         return list(dict.fromkeys(result[key] for result in self.results.values()))
 
+    def classes_of(self, fold: int) -> list[str]:
+        """Return the names of a fold's classes, each once."""
+        of_fold = [result["novel"] for result in self.results.values() if result["fold"] == fold]
+        return list(dict.fromkeys(name for novel in of_fold for name in novel.values()))
+
     def notes(self) -> list[str]:
         """Return a line for each result that says how its numbers were made."""
         return [_note(path, result, self.output) for path, result in self.results.items()]
 
-    def side_warning(self) -> list[str]:
-        """Return a line that rows are of different image sides; none if they are of one."""
-        return side_warning((row_name(result), result["input_side"]) for result in self.results.values())
+    def warnings(self) -> list[str]:
+        """Return lines on different image sides, and on photos that are other ones or were trained on."""
+        named_sides = [(row_name(result), result["input_side"]) for result in self.results.values()]
+        return [*side_warning([] if self.across else named_sides), *data_warnings(self.results)]
 
 
-@dataclass(frozen=True)
-class Methods:
-    """The rows of a table, in their order, and all of their cells, of which tables choose."""
+def _rows(shown: Shown, papers: str | None, sort: str | None, by_class: bool = False) -> tuple[list[Row], list[str]]:
+    """Return the rows of a table in their order, and notes on published rows that are left out.
 
-    rows: list[Row]
-    cells: DataFrame  # with columns of ``Column``, row, value, spread, doubts, text and best
-    left_out: list[str]  # notes on published rows
-    quoted: int  # how many of the rows are published ones that stand before all others; 0 if they are sorted
-
-    @classmethod
-    def of(cls, shown: Shown, papers: str | None, sort: str | None, by_class: bool = False) -> Methods:
-        """Return the rows of results, and those of some papers, ``by_class`` only if they have classes.
-
-        Errors as of ``table``.
-        """
-        import pandas
-
-        quoted, numbers, left_out = published(shown.quoted_from, shown.shots, shown.first["fold_rule"], papers)
-        if by_class:
-            with_classes = [i for i, values in enumerate(numbers) if any(column.name for column in values)]
-            quoted = [quoted[i] for i in with_classes]
-            numbers = [numbers[i] for i in with_classes]
-        rows, cells = measured(shown.results, shown.output, shown.places, "dataset" if shown.across else "fold")
-        cells["row"] += len(quoted)
-        lines = [(i, *column, value, ()) for i, values in enumerate(numbers) for column, value in values.items()]
-        if lines:
-            names = ["row", *Column._fields, "value", "doubts"]
-            cells = pandas.concat([pandas.DataFrame(lines, columns=names), cells])
-        rows = quoted + rows
-        cells = cells.reset_index(drop=True)
-        cells = cells.assign(text=texts_of(cells), best=best_of(cells, rows))
-        if sort is None:
-            return cls(rows, cells, left_out, len(quoted))
-        order = _order(cells, rows, sort)
-        cells["row"] = cells["row"].map(order.index)
-        return cls([rows[i] for i in order], cells.sort_values("row", kind="stable"), left_out, 0)
-
-    @cached_property
-    def found(self) -> dict[tuple[int, Column], Any]:
-        """The cells, with the fields of the frame's columns, by the numbers of their rows and their columns."""
-        return {(c.row, Column(c.shot, c.place, c.score, c.name)): c for c in self.cells.itertuples(index=False)}
-
-    def cell(self, i: int, column: Column) -> Marked:
-        """Return the number of a row in a column with the mark of a doubt; a dash if there is none."""
-        cell = self.found.get((i, column))
-        if cell is None:
-            return Marked("-")
-        return Marked(cell.text, DOUBTFUL if cell.doubts else "", cell.best)
-
-    def cell_with_spread(self, i: int, column: Column) -> Marked:
-        """Return the number of a row in a column; if it is measured, with its spread and the mark of that too."""
-        cell = self.cell(i, column)
-        if self.rows[i].source or (i, column) not in self.found:
-            return cell
-        spread = self.found[i, column].spread
-        words = "" if isnan(spread) else f" +- {spread:.1f}"
-        return replace(cell, mark=words + MEASURED + cell.mark)
-
-    def doubts_of(self, i: int, column: Column) -> tuple[str, ...]:
-        """Return the reasons why the number of a row in a column is doubtful."""
-        return self.found[i, column].doubts if (i, column) in self.found else ()
-
-    def doubts(self, i: int) -> list[str]:
-        """Return the reasons why numbers of a row are doubtful, each once."""
-        of_row = self.cells.loc[self.cells["row"] == i, "doubts"]
-        return list(of_row.explode().dropna().unique())
-
-    def explained(self) -> tuple[dict[str, str], list[str]]:
-        """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
-        notes = []
-        if doubts := dict.fromkeys(reason for i in range(len(self.rows)) for reason in self.doubts(i)):
-            notes.append(f"{DOUBTFUL} ({', '.join(doubts)}) not to be quoted as the protocol's number of this method.")
-        tracks = list(dict.fromkeys(row.track for row in self.rows))
-        if len(tracks) == 1:
-            return {tracks[0]: ""}, [*notes, f"all: {tracks[0]}."]
-        letters = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
-        marks = {track: f" ({letter})" for track, letter in zip(tracks, letters)}
-        return marks, [*notes, *(f"{mark.strip()}: {track}." for track, mark in marks.items())]
-
-
-def _order(cells: DataFrame, rows: list[Row], name: str) -> list[int]:
-    """Return the numbers of rows by their values in what is called ``name``, best first; those without one last.
-
-    Args:
-        cells: of all rows.
-        rows: in the order of their numbers.
-        name: a class, whose IoU decides, ``miou`` or another score, or a column such as ``fold 1``; of the fewest
-            shots, unless it says others (``5-shot fold 1``).
-
-    Raises:
-        UserError: nothing is called so.
+    Of some papers, ``by_class`` only rows with classes. Errors as of ``table``.
     """
+    quoted, left_out = published(shown.quoted_from, shown.shots, shown.first["fold_rule"], papers)
+    if by_class:
+        quoted = [row for row in quoted if any(column.name for column in row.cells)]
+    rows = quoted + measured(shown.results, shown.output, shown.places, "dataset" if shown.across else "fold")
+    _mark_best(rows)
+    if sort is not None:
+        rows = _sorted(rows, sort)
+    return rows, left_out
+
+
+def _mark_best(rows: list[Row]) -> None:
+    """Mark the cells that are the best, the largest or, of some scores, the smallest, as they are printed.
+
+    They are the best among at least two of one protocol, encoder and track, on the same episodes; others are not
+    comparable.
+    """
+    groups = defaultdict[tuple, list[Cell]](list)
+    for row in rows:
+        protocol = row.protocol.partition(" (")[0]
+        comparable = protocol, DRAWN_HERE in row.protocol, row.encoder, row.track
+        for column, cell in row.cells.items():
+            if protocol != NOT_STATED:
+                groups[column, comparable, cell.doubts].append(cell)
+    for (column, *_), cells in groups.items():
+        printed = [float(number_text(column, cell)) for cell in cells]
+        best = min(printed) if smaller_is_better(column.score) else max(printed)
+        for cell, number in zip(cells, printed):
+            cell.best = len(cells) > 1 and number == best
+
+
+def _sorted(rows: list[Row], name: str) -> list[Row]:
+    """Return rows by their values in what is called ``name``, best first, those without one last; errors as ``table``.
+
+    ``name`` is a class, whose IoU decides, ``miou`` or another score, or a column such as ``fold 1``; of the fewest
+    shots, unless it says others (``5-shot fold 1``).
+    """
+    columns = _columns_called(name, rows)
+    sign = 1 if smaller_is_better(columns[0].score) else -1
+
+    def rank(row: Row) -> tuple[bool, float]:
+        column = next(filter(row.cells.__contains__, columns), None)
+        return column is None, sign * row.cells[column].value if column else 0.0
+
+    return sorted(rows, key=rank)
+
+
+def _columns_called(name: str, rows: list[Row]) -> list[Column]:
+    """Return the columns of rows that have a name as of ``_sorted``, of the fewest shots; UserError: none has."""
     *shot, wanted = name.lower().split("-shot ", maxsplit=1)
-    if shot:
-        cells = cells[cells["shot"].astype(str) == shot[0]]
-    names = [_name(cell).lower() for cell in cells.itertuples()]
-    measured_names = {name for name, i in zip(names, cells["row"]) if rows[i].source is None}
-    if wanted == MIOU and MIOU not in measured_names:  # published means are not of the folds that were measured
-        wanted = min((name for name in measured_names if re.fullmatch(r"fold \d+", name)), default=MIOU)
-    called = cells[[name == wanted for name in names]]
-    if called.empty:
-        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, {*names} - {''})}")
-    fewest = called[called["shot"] == called["shot"].min()]
-    values = fewest.drop_duplicates("row").sort_values("row").set_index("row")["value"]
-    ordered = values.sort_values(ascending=smaller_is_better(fewest["score"].iloc[0]), kind="stable")
-    return [*ordered.index, *(i for i in range(len(rows)) if i not in values.index)]
+    columns = dict.fromkeys(column for row in rows for column in row.cells)
+    names = {column: _name(column).lower() for column in columns if not shot or str(column.shot) == shot[0]}
+    if wanted == MIOU:
+        wanted = _measured_miou(rows, names)
+    called = [column for column, name in names.items() if name == wanted]
+    if not called:
+        known = {*names.values()} - {""}
+        raise UserError(f"--sort {name}: no class, score or column of this table{nearest(wanted, known)}")
+    fewest = min(column.shot for column in called)
+    return [column for column in called if column.shot == fewest]
 
 
-def _name(cell: Any) -> str:
-    """Return what a cell's column is called: its class, its score, or its fold and, unless that is mIoU, its score."""
-    if cell.name:
-        return cell.name if cell.score == MIOU else ""
-    if cell.place == MEAN:
-        return cell.score
-    place = _heading(Column(cell.shot, cell.place, MIOU))
-    return place if cell.score == MIOU else f"{place} {cell.score}"
+def _measured_miou(rows: list[Row], names: dict[Column, str]) -> str:
+    """Return the name of the mIoU that measured rows have: their mean's or, without one, that of their first fold."""
+    measured_names = {names.get(column, "") for row in rows if row.source is None for column in row.cells}
+    folds = [name for name in measured_names if re.fullmatch(r"fold \d+", name)]
+    return MIOU if MIOU in measured_names else min(folds, default=MIOU)
+
+
+def _name(column: Column) -> str:
+    """Return what a column is called: its class, its score, or its fold and, unless that is mIoU, its score."""
+    if column.name:
+        return column.name if column.score == MIOU else ""
+    if column.place == MEAN:
+        return column.score
+    place = _heading(column._replace(score=MIOU))
+    return place if column.score == MIOU else f"{place} {column.score}"
 
 
 def _columns(shown: Shown) -> list[Column]:
@@ -284,41 +279,42 @@ def _heading(column: Column) -> str:
     return score if column.place == MEAN else f"{place} {score}"
 
 
-def _as_table(methods: Methods, columns: list[Column]) -> Table:
-    """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
-    letters, notes = methods.explained()
-    sources = dict.fromkeys(row.source for row in methods.rows if row.source)
-    numbers = {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
-    rows: list[list[Any]] = []
-    for i, row in enumerate(methods.rows):
-        number = f" {numbers[row.source]}" if row.source else ""
-        leading = [Marked(row.method, number + letters[row.track]), row.protocol, row.parameters]
-        rows.append([*leading, *(methods.cell_with_spread(i, column) for column in columns)])
-    header = ["method", "protocol", "parameters M (learnt)", *map(_heading, columns)]
-    groups = ["", "", "", *(f"{column.shot}-shot" for column in columns)]
-    out = Table(header, rows, groups, ruled={methods.quoted} - {0})
-    out.facts = _facts(methods, dict(zip(out.headings()[3:], columns)))
-    seeds = dict.fromkeys(filter(None, out.facts.get("over", ())))
-    out.notes = [*notes, *(f"+-: {DEVIATION} over {words}." for words in seeds)]
-    out.notes += [f"{number} {source}." for source, number in numbers.items()]
-    return out
+def _letters(rows: list[Row]) -> dict[str, str]:
+    """Return the mark of each track of some rows, '' if there is one."""
+    tracks = list(dict.fromkeys(row.track for row in rows))
+    if len(tracks) == 1:
+        return {tracks[0]: ""}
+    letters = map("".join, product(("", *ascii_lowercase), ascii_lowercase))
+    return {track: f" ({letter})" for track, letter in zip(tracks, letters)}
 
 
-def _facts(methods: Methods, columns: dict[str, Column]) -> dict[str, list[str]]:
+def _explanations(rows: list[Row], letters: dict[str, str]) -> list[str]:
+    """Return the notes that explain doubtful cells and tracks."""
+    notes = []
+    if doubts := dict.fromkeys(reason for row in rows for reason in row.doubts):
+        notes.append(f"{DOUBTFUL} ({', '.join(doubts)}) not to be quoted as the protocol's number of this method.")
+    return notes + [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
+
+
+def _facts(rows: list[Row], columns: dict[str, Column]) -> dict[str, list[str]]:
     """Return the columns that CSV has in place of marks and notes; ``columns`` are those of numbers by their names."""
     facts = defaultdict[str, list[str]](list)
-    for i, row in enumerate(methods.rows):
-        doubts = methods.doubts(i)
+    for row in rows:
+        doubts = f" ({', '.join(row.doubts)})" if row.doubts else ""
         facts["track"].append(row.track)
-        facts["origin"].append(("quoted" if row.source else "measured") + (f" ({', '.join(doubts)})" if doubts else ""))
+        facts["origin"].append(("quoted" if row.source else "measured") + doubts)
         facts["source"].append(row.source or "")
-        cells = {name: methods.found.get((i, column)) for name, column in columns.items()}
-        spreads = [f"{name} {cell.spread:.2f}" for name, cell in cells.items() if cell and not isnan(cell.spread)]
-        facts["standard deviation"].append("; ".join(spreads))
-        facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
+        facts["standard deviation"].append("; ".join(_spreads(row, columns)))
+        facts["over"].append(row.over)
     if not any(facts["over"]):
         del facts["standard deviation"], facts["over"]
     return dict(facts)
+
+
+def _spreads(row: Row, columns: dict[str, Column]) -> list[str]:
+    """Return the spreads of a row's cells, each with the name of its column."""
+    cells = {name: row.cells[column] for name, column in columns.items() if column in row.cells}
+    return [f"{name} {cell.spread:.2f}" for name, cell in cells.items() if not isnan(cell.spread)]
 
 
 def class_table(
@@ -336,49 +332,62 @@ def class_table(
     if output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     shown = Shown.of(paths, output, protocol)
-    methods = Methods.of(shown, papers, sort, by_class=True)
-    letters, explanations = methods.explained()
-    columns, headings = _class_columns(methods, shown.shots, letters)
-    out = Table(
-        ["fold", "class", *headings], [], ["", "", *(f"{shot}-shot" for shot, *_ in columns)], facts={"mark": []}
-    )
+    rows, _ = _rows(shown, papers, sort, by_class=True)
+    letters = _letters(rows)
+    columns = _class_columns(rows, shown.shots)
+    titles = class_score_titles()
+    headings = []
+    for row, _, score in columns:
+        method = row.method + letters[row.track]
+        headings.append(method if score == MIOU else f"{method}, {titles[score]}")
+    groups = ["", "", *(f"{shot}-shot" for _, shot, _ in columns)]
+    out = Table(["fold", "class", *headings], [], groups, facts={"mark": []})
     for fold in sorted(shown.distinct("fold")):
         out.ruled.add(len(out.rows))
-        of_fold = [result["novel"] for result in shown.results.values() if result["fold"] == fold]
-        for name in (*dict.fromkeys(name for novel in of_fold for name in novel.values()), ""):
-            places = [(i, Column(shot, fold, score, name)) for shot, i, score in columns]
-            _add_class(out, methods, places)
+        for name in (*shown.classes_of(fold), ""):
+            cells = [(row, Column(shot, fold, score, name)) for row, shot, score in columns]
+            out.rows.append([str(fold), name or "mean", *starmap(Row.shown, cells)])
+            out.facts["mark"].append("; ".join(_doubtful(cells, out.headings()[2:])))
     out.ruled -= {0}
-    out.notes = [
-        f"IoU % by {protocol_title(shown.first)}, {output} output, mean over seeds; mean: mIoU.",
-        *explanations,
-    ]
-    out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in methods.rows if row.source]
-    out.notes += [*shown.side_warning(), *data_warnings(shown.results), *shown.notes(), *shown.left_out]
+    out.notes = [f"IoU % by {protocol_title(shown.first)}, {output} output, mean over seeds; mean: mIoU."]
+    out.notes += _explanations(rows, letters)
+    out.notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in rows if row.source]
+    out.notes += [*shown.warnings(), *shown.notes(), *shown.left_out]
     return out
 
 
-def _class_columns(
-    methods: Methods, shots: list[int], letters: dict[str, str]
-) -> tuple[list[tuple[int, int, str]], list[str]]:
-    """Return the columns of the table of classes, (shots, row, score) that classes have, and their headings."""
-    titles = class_score_titles()
-    of_classes = {(column.shot, i, column.score) for i, column in methods.found if column.name}
-    columns = [each for each in product(shots, range(len(methods.rows)), titles) if each in of_classes]
-    headings = []
-    for _, i, score in columns:
-        row = methods.rows[i]
-        method = row.method + letters[row.track]
-        headings.append(method if score == MIOU else f"{method}, {titles[score]}")
-    return columns, headings
+def _class_columns(rows: list[Row], shots: list[int]) -> list[tuple[Row, int, str]]:
+    """Return the columns of the table of classes: rows, with each number of shots and score that their classes have."""
+    columns = []
+    for shot, row in product(shots, rows):
+        scores = {column.score for column in row.cells if column.name and column.shot == shot}
+        columns += [(row, shot, score) for score in class_score_titles() if score in scores]
+    return columns
 
 
-def _add_class(out: Table, methods: Methods, places: list[tuple[int, Column]]) -> None:
-    """Add the row of a class, or of a fold's means, to the table of classes; ``places`` are its cells'."""
-    _, first = places[0]
-    out.rows.append([str(first.place), first.name or "mean", *(methods.cell(*place) for place in places)])
-    doubts = zip(out.headings()[2:], (methods.doubts_of(*place) for place in places))
-    out.facts["mark"].append("; ".join(f"{heading}: {', '.join(why)}" for heading, why in doubts if why))
+def _doubtful(cells: Sequence[tuple[Row, Column]], headings: list[str]) -> list[str]:
+    """Return the reasons why numbers of a line are doubtful, each with its heading."""
+    reasons = []
+    for (row, column), heading in zip(cells, headings):
+        if column in row.cells and row.cells[column].doubts:
+            reasons.append(f"{heading}: {', '.join(row.cells[column].doubts)}")
+    return reasons
+
+
+def _own_tests(paths: list[Path], protocol: str | None) -> tuple[dict[Path, Result], list[str]]:
+    """Return the results below some paths that a table may show, and notes on those of weights of another fold.
+
+    UserError: there is none.
+    """
+    tests = read_results(paths, [protocol] if protocol else [])
+    own = {path: result for path, result in tests.items() if is_own_test(result)}
+    if not own:
+        of_protocol = f" of protocol {protocol}" if protocol else ""
+        others = "(replayed manifests and weights of another fold are left out)"
+        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {others}")
+    elsewhere = [path for path, result in tests.items() if result["fold_mismatch"]]
+    left_out = [f"left out: {path}, scored with weights of another fold." for path in elsewhere]
+    return own, left_out
 
 
 def is_own_test(result: Result) -> bool:
@@ -393,18 +402,15 @@ def protocols_shown(paths: list[Path]) -> list[str | None]:
 
 
 def _best_of_cells(results: dict[Path, Result], output: str) -> dict[Path, Result]:
-    """Return the results, sorted, without those of a cell that has better ones: no quick looks, no other seeds."""
-    cells = defaultdict[CellKey, list[Path]](list)
+    """Return the results without those of a cell that has better ones: no quick looks, no other seeds."""
     ranks = {path: _rank(result, output) for path, result in results.items()}
+    best: dict[CellKey, tuple] = {}
     for path, result in results.items():
         if output != FINAL:
             _leave_out_edges(result)
-        cells[cell_key(result)].append(path)
-    best: list[Path] = []
-    for paths in cells.values():
-        first = min(ranks[path] for path in paths)
-        best += [path for path in paths if ranks[path] == first]
-    return {path: results[path] for path in sorted(best)}
+        key = cell_key(result)
+        best[key] = min(ranks[path], best.get(key, ranks[path]))
+    return {path: result for path, result in results.items() if ranks[path] == best[cell_key(result)]}
 
 
 def _rank(result: Result, output: str) -> tuple[bool, ...]:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from util.data.lists.manifest import read_manifest
-from util.evaluate.schema import FINAL, MANIFEST, check_output, counts_of, read_results
+from util.data.lists.manifest import counts_of, read_manifest
+from util.evaluate.schema import FINAL, MANIFEST, check_output, read_results
 from util.files.errors import UserError, one_line
 from util.report.figure import GRID_COLOUR, chart, styled
-from util.report.published import published_entries
+from util.report.published_rows import published_entries
 from util.report.rows import row_name
 from util.report.table import Table
 

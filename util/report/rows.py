@@ -1,10 +1,11 @@
-"""The rows of the paper's tables: their names, what they may not mix, and why their cells are doubtful."""
+"""The rows of the paper's tables: their names and cells, what they may not mix, and why a number is doubtful."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,35 @@ from util.config.same import deciding
 from util.evaluate.schema import NOT_STATED, Track
 from util.evaluate.titles import BEYOND, departures, protocol_title, seen_text, track_text
 from util.files.errors import UserError
+from util.report.table import Marked
 from util.run.origin import Origin, one_of_each
 
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
 OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a mean
-OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
 PARTS_OF_TABLE = {"test list": "a column", "track": "a row"}  # that show one of a term; of others the table does
+MEAN = "mean"  # the place of a mean over folds or data sets
+SECONDS = "seconds"  # the score of a test's time for an episode
+MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 Result = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """The terms that numbers share when methods can be compared by them."""
+
+    shot: int
+    place: Any  # a fold, a data set, or ``MEAN``
+    score: str
+    name: str = ""  # of a class; '' for all together
+
+
+@dataclass
+class Cell:
+    """A number of a table."""
+
+    value: float
+    spread: float = nan  # standard deviation
+    doubts: tuple[str, ...] = ()  # why it is not the protocol's number
+    best: bool = False  # of the rows that it is compared with
 
 
 @dataclass
@@ -30,6 +53,7 @@ class Row:
     protocol: str
     encoder: str
     source: str | None
+    cells: dict[Column, Cell] = field(default_factory=dict)
     tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
     seeds: dict[int, str] = field(default_factory=dict)  # that cells spread over, in words, by number of shots
     parameters: str = "-"  # in millions
@@ -39,6 +63,37 @@ class Row:
     def track(self) -> str:
         """Its tracks in words."""
         return track_text(self.tracks)
+
+    @property
+    def over(self) -> str:
+        """The seeds that its cells spread over, in words."""
+        return "; ".join(f"{shot}-shot: {seeds}" for shot, seeds in self.seeds.items())
+
+    @property
+    def doubts(self) -> list[str]:
+        """The reasons why numbers of it are doubtful, each once."""
+        return list(dict.fromkeys(reason for cell in self.cells.values() for reason in cell.doubts))
+
+    def shown(self, column: Column) -> Marked:
+        """Return its number in a column with the mark of a doubt; a dash if there is none."""
+        cell = self.cells.get(column)
+        if cell is None:
+            return Marked("-")
+        return Marked(number_text(column, cell), DOUBTFUL if cell.doubts else "", cell.best)
+
+    def shown_with_spread(self, column: Column) -> Marked:
+        """Return the same; if it is measured, with its spread and the mark of that too."""
+        shown = self.shown(column)
+        if self.source or column not in self.cells:
+            return shown
+        spread = self.cells[column].spread
+        words = "" if isnan(spread) else f" +- {spread:.1f}"
+        return replace(shown, mark=f"{words}{MEASURED}{shown.mark}")
+
+
+def number_text(column: Column, cell: Cell) -> str:
+    """Return the number of a cell as it is printed."""
+    return format(cell.value, ".3g" if column.score == SECONDS else ".1f")
 
 
 class CellKey(NamedTuple):
@@ -126,23 +181,19 @@ def check_mixture(results: dict[Path, Result], across: bool, fix: str) -> None:
 
 def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, Any]:
     """Return what results of a table have in common, by name and, where only a part of the table has it, that part."""
-    # the side is of the network: notes state it, and means mark another
-    settings = {key: v for key, v in result["protocol_settings"].items() if key not in ("list_file", "side")}
-    whole_table = {
+    of_data_set = {
         "data set": cell.dataset,
-        "protocol": protocol_title(result),
         "number of folds": result["folds"],
         "data.fold_classes": result["config"]["data"].get("fold_classes"),
-        "protocol settings": settings,
         "data.min_pixels": result["min_pixels"],
     }
-    terms: dict[tuple, Any] = {}
-    for name, value in whole_table.items():
-        if not across or name not in OF_DATA_SET:
-            terms[(name,)] = value
-    terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
-        "list"
-    )  # rare classes that are skipped depend on shots
+    terms: dict[tuple, Any] = {} if across else {(name,): value for name, value in of_data_set.items()}
+    terms["protocol",] = protocol_title(result)
+    # the side is of the network: notes state it, and means mark another
+    settings = {key: v for key, v in result["protocol_settings"].items() if key not in ("list_file", "side")}
+    terms["protocol settings",] = settings
+    # rare classes that are skipped depend on shots
+    terms["test list", cell.dataset, cell.fold, cell.shot] = result.get("list")
     track = result.get("track")  # unknown of a planned result
     terms["track", cell.row, cell.shot] = track and track_text({cell.shot: track})
     return terms
@@ -220,19 +271,16 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
     learns = result["checkpoint"] != TRAINING_FREE
     stages = []
     for stage in result["training"]:
-        settings = {key: value for key, value in stage["settings"].items() if key not in OF_FOLD}
-        stages.append((stage["batch"], stage["size"], settings))
-    return {
-        "stages": stages,
-        "training lists": _list_settings(result["trained_with"] or {}),
-        "test lists": _list_settings(data) if place_key == "fold" else {},
-        "model": deciding(result["config"], Decides.WEIGHTS)["model"],
-        "fixed weights": "" if learns else result["weights"],
-        "calibrated": result["calibration"] is not None,
-        "size": result["size"],
-        "text": result["text"],
-        "input": result["input"],
-    }
+        of_stage = {key: value for key, value in stage["settings"].items() if key not in OF_FOLD}
+        stages.append((stage["batch"], stage["size"], of_stage))
+    settings = {key: result[key] for key in ("size", "text", "input")}
+    settings["stages"] = stages
+    settings["training lists"] = _list_settings(result["trained_with"] or {})
+    settings["test lists"] = _list_settings(data) if place_key == "fold" else {}
+    settings["model"] = deciding(result["config"], Decides.WEIGHTS)["model"]
+    settings["fixed weights"] = "" if learns else result["weights"]
+    settings["calibrated"] = result["calibration"] is not None
+    return settings
 
 
 def _list_settings(data: dict[str, Any]) -> dict[str, Any]:

@@ -56,16 +56,19 @@ def _row(path: Path, root: Path) -> list[str]:
         raise UserError(f"{config}: is missing; copy it from the folder of the test")
     place = path.parent.relative_to(root).as_posix()
     scores = result["mean"][FINAL]
+    fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
     environment: dict[str, Any] = result["environment"]
+    commit = str(environment.get("commit", ""))[:8]
+    episodes = result["episode_digests"][0][:8]
     return [
         f"[{row_name(result)}]({place}/{path.name})",
         title(result),
         f"{scores['miou']:.2f}",
-        f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-",
+        fb_iou,
         f"[{CONFIG}]({place}/{CONFIG})",
-        str(environment.get("commit", ""))[:8],
+        commit,
         f"{environment.get('machine', '')}, {result['device']}",
-        f"[{result['episode_digests'][0][:8]}]({place}/{MANIFEST})",
+        f"[{episodes}]({place}/{MANIFEST})",
         _verdict(path.with_name(VERDICT)),
     ]
 

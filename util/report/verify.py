@@ -14,13 +14,13 @@ import numpy as np
 
 from model.code import code_of
 from util.config.read import from_dict
-from util.data.lists.manifest import digest, digest_of_rows, read_manifest
-from util.evaluate.calibration import presence_scores
+from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import CLASS, episode_scores
+from util.evaluate.presence import presence_scores
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
+from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.report.table import Table
@@ -91,7 +91,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
     checks["code"] = UNCHECKED, "the result does not state its code"
     if result["code"]:
-        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.context.model_class)))
+        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.model_class)))
     checks["weights"] = _check_weights(result, evaluation)
     checks["training photos"] = _check_seen(result, evaluation)
     return checks

@@ -124,7 +124,8 @@ def _delete(entries: list[Path]) -> None:
 def environment() -> dict[str, Any]:
     """Return commit, package versions, machine and command line of this process, for result files."""
     choice = [f"{name}={os.environ[name]}" for name in CHOICE if os.environ.get(name)]
-    return {**_code_and_machine(), "command": " ".join([*choice, *sys.argv])}
+    script, *words = sys.argv
+    return {**_code_and_machine(), "command": " ".join([*choice, Path(script).name, *words])}
 
 
 @functools.cache  # of the code that this process has loaded

@@ -2,7 +2,7 @@
 
 from model.registry import class_of
 from util.config.settings import Config, ProtocolSettings
-from util.data.images.views import LETTERBOX, ORIGINAL, SQUARE, View
+from util.data.views import LETTERBOX, ORIGINAL, SQUARE, View
 
 
 def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None) -> View:

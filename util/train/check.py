@@ -28,10 +28,10 @@ from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
 from util.config.tree import value_of
-from util.data.lists.files import is_published
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index
-from util.data.lists.published import MAKERS, published, whole
+from util.data.lists.list_files import is_published
+from util.data.lists.published_sizes import MAKERS, published, whole
 from util.data.words.text import NAMES, NO_TEXT, class_vectors, note_on_equal_rows, vectors_path
 from util.files import project_path
 from util.files.errors import EXIT_USER_ERROR, UserError

@@ -10,7 +10,7 @@ from typing import Any, cast
 from model.code import code_of
 from model.contract import FewShotModel, Trainable
 from model.encode import Method
-from model.registry import class_of, described
+from model.registry import described
 from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
@@ -32,15 +32,15 @@ from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup, as_user_error, join
 from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import encoder_licence, init_network, initial_digest, start_problem
+from util.run.weights import encoder_licence, init_network, initial_digest
 from util.train import bookkeeping
 from util.train.bookkeeping import Training, Validate, Watch
 from util.train.curves import Curves
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.plan import check_plan, plan
-from util.train.state import Asked, StageTask, stage_of
+from util.train.plan import check_plan
+from util.train.state import Asked, StageTask, stage_of, stages_asked
 from util.train.trainer import run_steps
 
 log = logging.getLogger("symnet")
@@ -55,7 +55,7 @@ def train(config: Config, asked: Asked) -> int:
     UserError: the method learns nothing or has no such stage, a stage cannot go on from its state, another command
     works on it (Busy), or what it needs is missing or wrong.
     """
-    run, stages = _run_and_stages(config, asked)
+    run, stages = stages_asked(config, asked)
     with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
         if run.config.run.deterministic:
             compute_in_fixed_order()
@@ -66,56 +66,6 @@ def train(config: Config, asked: Asked) -> int:
                 return code
             free_memory(world.device)
     return 0
-
-
-def dry_run(config: Config, asked: Asked, processes: int) -> int:
-    """Print what a training by so many processes on all machines would do, and all that would stop it; return its code.
-
-    UserError: as ``train``, before anything is looked at.
-    """
-    from util.train.check import Needs, lacking  # whose packages take a second
-
-    run, stages = _run_and_stages(config, asked)
-    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
-    needs = Needs().of(run.config)
-    starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
-    if not starts_from_encoder:
-        needs = [need for need in needs if not need.what.startswith("weights")]
-    refused = [*lacking(needs), *(task.note for task in tasks if task.left)]
-    if asked.checkpoint:
-        refused.append(start_problem(run, asked.checkpoint))
-    return plan(tasks, refused)
-
-
-def _run_and_stages(config: Config, asked: Asked) -> tuple[Run, list[str]]:
-    """Return the run, of a training that continues with the options that it was begun with, and its stages."""
-    run = Run(config)
-    if not class_of(config.model).learns:
-        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
-    if asked.resume:
-        begun = "meta" if run.at("meta").started else "base"
-        run = run.with_training_options(asked.stage or begun)
-    if asked.stage is None:
-        return run, _lacking_stages(run, asked)
-    if asked.stage == "base" and asked.checkpoint:
-        raise UserError(f"{asked.checkpoint}: a meta stage starts from it; leave out --stage base")
-    if asked.stage not in run.stages:
-        has = " and ".join(run.stages)
-        title = class_of(config.model).title
-        raise UserError(f"{config.source}: {title} has the {has} stage alone; leave out --stage {asked.stage}")
-    return run, [asked.stage]
-
-
-def _lacking_stages(run: Run, asked: Asked) -> list[str]:
-    """Return the stages of a run, without the base stage where the meta stage needs none of its own.
-
-    A meta stage that continues holds all that it started from, and a base stage that is finished may say that it is
-    another one now.
-    """
-    stages = run.stages
-    continues = asked.resume and run.at("meta").begun
-    needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
-    return stages if needs_base or "meta" not in stages else ["meta"]
 
 
 def _refuse(run: Run, stages: list[str], processes: int, asked: Asked) -> None:
@@ -199,11 +149,11 @@ def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
         digest = initial_digest(run, task.stage) if stored is None else checkpoint.digest_of(stored.weights)
     if task.stage == "base":
         network: Trainable = model.base_stage()
-        data = base_stage_data(run.context, task.settings, world)
+        data = base_stage_data(run, task.settings, world)
     else:
         network = model
-        data = meta_stage_data(run.context, world)
-    notes = [note, run.context.text_note]
+        data = meta_stage_data(run, world)
+    notes = [note, run.text_note]
     return Start(network, digest, stored, notes, data)
 
 
@@ -290,7 +240,7 @@ def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
         "content": images.files_digest,
         "photos": photos,
         "base": before.training,
-        "text": run.context.text_digest,
+        "text": run.text_digest,
         "code": code_of(type(start.network)),
     }
 

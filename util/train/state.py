@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from model.registry import class_of
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
 from util.run import checkpoint
@@ -59,6 +60,37 @@ class StageTask:
         batch = f"{self.stage}_stage.batch = {self.settings.batch}"
         fix = f"take {self.processes} GPUs in all for it (--stage {self.stage})"
         return f"{batch} is too small for {self.processes_asked} processes: {fix}"
+
+
+def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
+    """Return the run, of a training that continues with the options that it was begun with, and its stages."""
+    run = Run(config)
+    if not class_of(config.model).learns:
+        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    if asked.resume:
+        begun = "meta" if run.at("meta").started else "base"
+        run = run.with_training_options(asked.stage or begun)
+    if asked.stage is None:
+        return run, _lacking_stages(run, asked)
+    if asked.stage == "base" and asked.checkpoint:
+        raise UserError(f"{asked.checkpoint}: a meta stage starts from it; leave out --stage base")
+    if asked.stage not in run.stages:
+        has = " and ".join(run.stages)
+        title = class_of(config.model).title
+        raise UserError(f"{config.source}: {title} has the {has} stage alone; leave out --stage {asked.stage}")
+    return run, [asked.stage]
+
+
+def _lacking_stages(run: Run, asked: Asked) -> list[str]:
+    """Return the stages of a run, without the base stage where the meta stage needs none of its own.
+
+    A meta stage that continues holds all that it started from, and a base stage that is finished may say that it is
+    another one now.
+    """
+    stages = run.stages
+    continues = asked.resume and run.at("meta").begun
+    needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
+    return stages if needs_base or "meta" not in stages else ["meta"]
 
 
 def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None, folder: Path | None = None) -> StageTask:

@@ -9,8 +9,8 @@ import numpy as np
 
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
-from util.data.lists.files import ListFile, is_published, missing_fold_list, read_fold_list
 from util.data.lists.index import Index
+from util.data.lists.list_files import ListFile, is_published, missing_fold_list, read_fold_list
 from util.files.errors import UserError
 
 

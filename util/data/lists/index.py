@@ -86,7 +86,7 @@ class Index:
     digests: np.ndarray = field(default_factory=lambda: np.zeros((0, FILES, DIGEST_BYTES), np.uint8))
     listed: Path = Path()  # the list file
     joined: bool = False  # whether masks of one class become maps of class ids, with the photo's other masks below
-    # stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without
+    # stacked images by row: arrays, or the cache of files (``util/data/decoded.py``); None: without
     decoded: Any = None
 
     def __len__(self) -> int:

@@ -108,6 +108,13 @@ def ways_of(episode: dict[str, Any]) -> list[tuple[int, list[str]]]:
     return sorted(_drawn_ways(episode))
 
 
+def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int]]:
+    """Return (class id, intersection, union) of each class of a manifest's episode, scored with that output."""
+    counts = episode["outputs"][output]
+    ways = [class_id for class_id, _ in ways_of(episode)]
+    return [(class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
+
+
 def _drawn_ways(episode: dict[str, Any]) -> list[tuple[int, list[str]]]:
     """Return class and supports of each way of an episode, in the order in which they were drawn."""
     return [(way["class"], way["supports"]) for way in (episode, *episode.get("others", ()))]

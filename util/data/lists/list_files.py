@@ -129,18 +129,22 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if not words:
         return []
     first, *others = words
-    if first.isdecimal() and others and all(COCO_IMAGE.fullmatch(word) for word in others):
-        return [(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
+    if first.isdecimal() and others and all(map(COCO_IMAGE.fullmatch, others)):
+        return [(_coco_stem(word), int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
     if len(others) != 1:
         return None
+    stem = _stem(first)
     second = others[0]
     if second.isdecimal():
-        return [(_stem(first), int(second))]
-    if _stem(first) == _stem(second):
-        return [(_stem(first), None)]
-    return None
+        return [(stem, int(second))]
+    return [(stem, None)] if stem == _stem(second) else None
+
+
+def _coco_stem(word: str) -> str:
+    """Return the name of an image of COCO 2014 from its part and number."""
+    return f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}"
 
 
 def _stem(name: str) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 from util.evaluate.schema import MIOU, NOT_STATED
 from util.files.errors import UserError, nearest
 from util.files.yaml_text import read_yaml
-from util.report.cells import MEAN, Column
-from util.report.rows import Row
+from util.report.rows import MEAN, Cell, Column, Row
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
@@ -22,10 +21,8 @@ def published_entries() -> dict[str, Any]:
     return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
 
 
-def published(
-    dataset: str, shots: list[int], fold_rule: str, papers: str | None = None
-) -> tuple[list[Row], list[dict[Column, float]], list[str]]:
-    """Return published rows, the numbers of each, and notes on rows that are left out because their folds differ.
+def published(dataset: str, shots: list[int], fold_rule: str, papers: str | None = None) -> tuple[list[Row], list[str]]:
+    """Return published rows, and notes on rows that are left out because their folds differ.
 
     Args:
         dataset: that the rows are of.
@@ -39,21 +36,20 @@ def published(
     content = published_entries()
     shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
     rows: list[Row] = []
-    numbers: list[dict[Column, float]] = []
     left_out: list[str] = []
-    for entry in [*content["rows"], *content["foundation"]]:
-        entry_shots = [shot for shot in shots if shot in entry["miou"]]
-        if entry["dataset"] != dataset or entry["paper"].lower() not in shown or not entry_shots:
+    for entry in (*content["rows"], *content["foundation"]):
+        if entry["dataset"] != dataset or entry["paper"].lower() not in shown:
             continue
-        row = _row(entry, entry_shots)
+        row = _row(entry, shots)
         rule = entry.get("fold_rule", fold_rule)
+        if not row.cells:
+            continue
         if rule in (None, fold_rule):
             rows.append(row)
-            numbers.append({column: value for shot in entry_shots for column, value in _numbers(entry, shot)})
         else:
             protocol = entry["protocol"] or NOT_STATED
             left_out.append(f"left out: {row.method} by {protocol}, published on other folds ({rule}).")
-    return rows, numbers, left_out
+    return rows, left_out
 
 
 def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
@@ -67,7 +63,7 @@ def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
 
 
 def _row(entry: dict[str, Any], shots: list[int]) -> Row:
-    """Return the row of an entry of ``PUBLISHED`` with some of its numbers of shots."""
+    """Return the row of an entry of ``PUBLISHED`` with its cells of some numbers of shots."""
     content = published_entries()
     paper, encoder = entry["paper"], entry["encoder"]
     protocol = entry["protocol"] or NOT_STATED
@@ -77,7 +73,9 @@ def _row(entry: dict[str, Any], shots: list[int]) -> Row:
     row = Row(name, protocol, encoder, source=content["papers"][paper])
     track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
     for shot in shots:
-        row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
+        if shot in entry["miou"]:
+            row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
+            row.cells |= {column: Cell(value) for column, value in _numbers(entry, shot)}
     return row
 
 

@@ -1,1 +1,0 @@
-"""Pixels: reading, orientation, views and augmentation."""
