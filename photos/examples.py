@@ -165,6 +165,8 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
     form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
     if isinstance(given, str):
         raise UserError(f"{form}, not the text '{given}'")
+    if isinstance(given, tuple) and isinstance(given[0], str | Path) and ":" not in str(given[0]):
+        raise UserError(f"{form}; this is one pair: write it in brackets, [({str(given[0])!r}, ...)]")
     for example in given:
         match example:
             case (str() | Path() as photo, str() | Path() as annotation):
