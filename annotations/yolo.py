@@ -33,7 +33,7 @@ from util.files.images import header_of, upright_size
 from util.files.progress import ProgressBar
 from util.files.yaml_text import Loader, read_yaml
 
-EXACT = 0.02  # pixels: of coordinates with six digits
+EXACT = 0.05  # pixels, half the step of the coordinates that are written
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
@@ -233,8 +233,8 @@ def _is_of_key_points(row: np.ndarray) -> bool:
 def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
     """Return an outline (2 x points,) of ``write`` with ends by the corners of pixels again, others unchanged."""
     share_of_pixel = outline % 1
-    is_end = np.abs(share_of_pixel - UNDER) < EXACT
-    is_start = np.abs(share_of_pixel - WITHIN) < EXACT
+    is_end = np.abs(share_of_pixel - UNDER) <= EXACT
+    is_start = np.abs(share_of_pixel - WITHIN) <= EXACT
     if (is_end | is_start).all():
         return np.where(is_end, np.floor(outline) + 1 - WITHIN, outline)
     return outline
@@ -256,13 +256,14 @@ def write(folder: Path, predictions: Predictions) -> None:
 
 
 def _text(photo: PredictedPhoto, names: list[str]) -> str:
-    """Return the rows of a photo's text file."""
+    """Return the rows of a photo's text file, whose coordinates have the digits of a tenth of a pixel."""
+    digits = len(str(max(photo.width, photo.height))) + 1
     rows = []
     for predicted in photo.objects:
         number = names.index(predicted.name)
         for polygon in predicted.polygons():
             pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
             shares = (pixels / (photo.width, photo.height)).reshape(-1)
-            coordinates = " ".join(f"{share:.6f}" for share in shares)
+            coordinates = " ".join(f"{share:.{digits}f}" for share in shares)
             rows.append(f"{number} {coordinates}\n")
     return "".join(rows)

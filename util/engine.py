@@ -39,7 +39,6 @@ from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint
-from util.run.context import with_data
 from util.run.device import HALF, autocast, describe, pick_device, precision_of_test
 from util.run.network import build_model, check_finite, prepare_network
 from util.run.run import Run
@@ -161,7 +160,7 @@ class LoadedMethod:
     @property
     def reads_vectors(self) -> bool:
         """Whether it reads text vectors."""
-        return self.run.context.vectors is not None
+        return self.run.vectors is not None
 
     @property
     def learns(self) -> bool:
@@ -293,7 +292,7 @@ class LoadedMethod:
         classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
         """
         data = self.run.config.data
-        table = self.run.context.vectors
+        table = self.run.vectors
         class_id = _class_id(name, data.classes)
         if table is None:
             lacks_name = name is None and self.run.config.model.reads_names
@@ -319,7 +318,7 @@ class LoadedMethod:
         made: Any = method.Settings(name=MATERIALS, encoder=network.settings.encoder)  # type: ignore[call-arg]
         settings = cast(TrainingFreeSettings, made)
         settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
-        run = Run(replace(with_data(self.run.config, text=NO_TEXT), model=settings))
+        run = Run(replace(self.run.config.with_data(text=NO_TEXT), model=settings))
         other = cast(Method, build_model(run.config, 0, self.view.side))
         other.encoder = network.encoder
         other.to(self.device).eval()
@@ -358,7 +357,7 @@ def load_method(
     side = side or data.size
     _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
-    network, loaded = load_weights(run.context, side, stored)
+    network, loaded = load_weights(run, side, stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""

@@ -1,7 +1,7 @@
 """The page's download: a zip of the formats that the user has ticked, of all photos that have a result or are examples.
 
 It holds the results as the page shows them, without the session, and names photos by their files alone. ``png`` lies at
-its top, each other format in a folder; YOLO's has the photos too, since its programs look for them there.
+its top, each other format in a folder, with the photos where its programs look for them.
 """
 
 import json
@@ -16,6 +16,7 @@ from annotations import recognise
 from photos.examples import file_names
 from photos.page.background import Work
 from photos.page.files import Files
+from photos.page.segmentation import photos_of
 from photos.page.state import Photo, State
 from photos.page.writer import WrittenState
 from photos.prediction import THUMBNAILS, paths_of
@@ -24,6 +25,17 @@ from util.files import link, writable, write_atomically
 
 DOWNLOAD = "predictions.zip"  # in the folder of the session
 STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
+README = "README.txt"
+LINES = {  # of it, on each format
+    PICTURES: "PHOTO_mask.png: masks, in which 0 is background and a class has the value that PHOTO.json states.\n"
+    "PHOTO_probability_CLASS.png: 255 is certain. review.html: all photos. summary.csv: all classes and scores.",
+    recognise.COCO: "coco: annotations/instances_default.json, or instances.json, which is the same; photos in images.",
+    recognise.YOLO: "yolo: outlines of YOLO; 'yolo segment train data=yolo/data.yaml' of Ultralytics reads them.",
+    recognise.LABELME: "labelme: a JSON file beside each photo; labelme and X-AnyLabeling open the folder.",
+    recognise.LABELSTUDIO: "labelstudio: make a project with config.xml, serve the photos as the folder photos of a\n"
+    "local storage, then import tasks.json.",
+    recognise.CUTOUT: "cutout: each object alone, as a PNG with transparency.",
+}
 
 
 class Archive:
@@ -94,16 +106,26 @@ class Archive:
 
     def _write_format(self, kind: str, results: Results) -> None:
         """Write one of the other formats, in which photos have the names of their files alone."""
-        if kind in (recognise.YOLO, recognise.CUTOUT):  # which read or hold the photos
-            queries = [Path(photo.path) for photo in self.photos]
-        else:
-            folder = kind if kind == recognise.LABELME else "photos"  # of labelme beside its file
-            queries = [self.aside / folder / Path(photo.path).name for photo in self.photos]
-        results.write_format(kind, self.aside / kind, queries, queries[0].parent)
+        folder = self.aside / kind
+        homes = {recognise.COCO: folder / "images", recognise.LABELME: folder}
+        queries = [Path(photo.path) for photo in self.photos]
+        if kind in homes:
+            for query in queries:
+                link(query, homes[kind] / query.name)
+            queries = [homes[kind] / query.name for query in queries]
+        elif kind == recognise.LABELSTUDIO:
+            queries = [self.aside / "photos" / query.name for query in queries]
+        results.write_format(kind, folder, queries, queries[0].parent)
+
+    def _readme(self) -> str:
+        """Return what lies where in the zip, and what opens it."""
+        lines = [LINES[kind] for kind in self.formats]
+        return "\n".join([f"Masks of {', '.join(self.names)} on {photos_of(len(self.photos))}.", *lines, ""])
 
     def _zip(self, path: Path) -> None:
         """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
         with zipfile.ZipFile(path, "w", strict_timestamps=False) as out:
+            out.writestr(README, self._readme())
             for kind in self.formats:
                 made = self.aside / kind
                 top = made if kind == PICTURES else self.aside

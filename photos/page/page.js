@@ -185,17 +185,20 @@ function inTurn(work) {
   return turn;
 }
 
-function ask({ action, ...values }) {
+// Do something with the open photo, as it is shown here: not where another window has changed it meanwhile
+function onPhoto(action, values = {}, kind = "") {
   const photo = current.name;
+  return inTurn(() => act(action, { photo, seen: rows.get(photo)?.changed, ...values }, kind));
+}
+
+// Ask the network for what is drawn
+async function ask({ action, ...values }) {
   asked += 1;
-  if (["click", "box"].includes(action)) say("The network is looking for the object ...");
+  say("The network is looking for the object ...");
   show();
-  return inTurn(async () => {
-    const answer = await post(action, { photo, ...values });
-    asked -= 1;
-    if (!answer.error) say(answer.note);
-    await look();
-  });
+  await onPhoto(action, values);
+  asked -= 1;
+  show();
 }
 
 function send(edit) {
@@ -290,7 +293,7 @@ function showPhoto() {
 
 function showJob() {
   const [verb, done, planned, left] = uploading.planned
-    ? ["uploading", uploading.done + 1, uploading.planned]
+    ? ["uploading", uploading.done, uploading.planned]
     : state.job || [];
   const [bar, line] = element("job").children;
   element("job").hidden = !verb;
@@ -356,9 +359,9 @@ const RUNS = {
     const question = `Remove ${current.name} from this page? ${kept}`;
     if (confirm(question)) act("remove", { photo: current.name });
   },
-  undo: () => ask({ action: "undo" }),
-  redo: () => ask({ action: "redo" }),
-  clear: () => ask({ action: "clear" }),
+  undo: () => onPhoto("undo"),
+  redo: () => onPhoto("redo"),
+  clear: () => onPhoto("clear"),
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),
@@ -368,7 +371,7 @@ const RUNS = {
   download,
   stop: () => (uploading.planned ? (uploading.planned = 0) : act("stop")),
   samples: () => act("samples"),
-  use_as_example: () => act("use_as_example", { photo: current.name, value: current.value }),
+  use_as_example: () => onPhoto("use_as_example", { value: current.value }),
   accepted: () => judge("accepted"),
   rejected: () => judge("rejected"),
   "": async () => {
@@ -380,7 +383,7 @@ const RUNS = {
 
 async function judge(verdict) {
   const photo = current.name;
-  if (!(await act("judge", { photo, verdict, value: current.value }, verdict))) return;
+  if (!(await onPhoto("judge", { verdict, value: current.value }, verdict))) return;
   judged.push(photo);
   if (photo === current.name) step(1);
 }
@@ -421,12 +424,13 @@ document.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("drop");
 };
-document.ondragleave = () => document.body.classList.remove("drop");
+document.ondragleave = (event) => event.relatedTarget || document.body.classList.remove("drop"); // of the window
 document.ondrop = async (event) => {
   event.preventDefault();
   document.body.classList.remove("drop");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-  take(await filesIn(entries), false);
+  if (entries.length) take(await filesIn(entries), false);
+  else say("Drop photos, annotations, or folders of them.", "error");
 };
 document.onsubmit = (event) => event.preventDefault();
 window.onpopstate = restore;

@@ -280,10 +280,13 @@ class Handler(QuietHandler):
         body = self.body((JSON, BYTES))
         with content_errors("this request is damaged (", ")"):
             values = {**query, "content": body} if action.startswith("upload") else json.loads(body)
+            seen = values.pop("seen", None)
             called = inspect.signature(getattr(session, action)).bind(**values)
         with session.lock:
-            note = getattr(session, action)(**called.arguments)
-            return {"note": note or ""}, JSON
+            if seen is not None:
+                session.check_seen(values["photo"], seen)
+            answer = getattr(session, action)(**called.arguments)
+            return answer if isinstance(answer, dict) else {"note": answer or ""}, JSON
 
 
 def serve(parsed: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Session(WrittenState):
         super().__init__(segmenter, out)
         self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.imported = out / PAGE / "imported"
+        self.drop = ""  # what tells the files of annotations that were sent together
 
     # Photos
 
@@ -65,19 +67,20 @@ class Session(WrittenState):
         skipped = len(paths) - added
         return f"{note}, {skipped} skipped: photos of these names are open, or {MAX_PHOTOS} in all" if skipped else note
 
-    def upload(self, name: str, content: bytes) -> str:
-        """Add a photo that the browser sends; one that is open already is left out."""
+    def upload(self, name: str, content: bytes) -> dict[str, Any]:
+        """Add a photo that the browser sends, or name the one that is open already and is the same."""
         file_name = _file_name(name)
-        if len(self.state.photos) >= MAX_PHOTOS:
-            raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         for photo in self.state.photos.values():
             path = Path(photo.path)
             if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-                raise UserError(f"{file_name}: left out, {photo.name} is the same photo")
+                return {"photo": photo.name, "added": False}
+        if len(self.state.photos) >= MAX_PHOTOS:
+            raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         read_image(Path(file_name), content)
         path = self.out / UPLOADS / self._new_name(Path(file_name))
         write_atomically(path, content)
-        return self._add([path])
+        self._add([path])
+        return {"photo": writable(path.name), "added": True}
 
     def _new_name(self, name: Path) -> str:
         """Return a name for an upload that no photo has, of another kind neither."""
@@ -107,8 +110,14 @@ class Session(WrittenState):
 
     # Annotations of other programs
 
-    def upload_annotations(self, name: str, content: bytes) -> None:
-        """Keep a file of annotations that the browser sends, by its path in their folder, for ``annotations``."""
+    def upload_annotations(self, drop: str, name: str, content: bytes) -> None:
+        """Keep a file of annotations that the browser sends, by its path in their folder, for ``annotations``.
+
+        Those of another ``drop``, which was stopped, go.
+        """
+        if drop != self.drop:
+            shutil.rmtree(self.imported, ignore_errors=True)
+        self.drop = drop
         parts = [_file_name(part) for part in name.split("/") if part]
         write_atomically(self.imported.joinpath(*parts), content)
 
@@ -124,6 +133,7 @@ class Session(WrittenState):
         source = _only_entry(self.imported) if uploaded else Path(path.strip()).expanduser()
         try:
             examples, notes = self._read_annotations(str(source))
+            examples = [self._with_kept_photo(example) for example in examples]
             after = self.state
             for example in examples:
                 after = self._with_example(after, example)
@@ -140,7 +150,7 @@ class Session(WrittenState):
         """Return the examples in annotations, and lines on what is not understood.
 
         The photos lie where the annotations say, else in a folder that is open. UserError: there are none; it is that
-        of the first search.
+        of the last search.
         """
         notes: dict[str, None] = {}  # each line once
         errors: list[UserError] = []
@@ -152,7 +162,14 @@ class Session(WrittenState):
                 return examples, [line.replace(f"{self.imported}/", "") for line in notes]
             except UserError as error:
                 errors.append(error)
-        raise errors[0]
+        raise errors[-1]
+
+    def _with_kept_photo(self, example: Example) -> Example:
+        """Return an example of a photo that stays, where it was sent as one of the annotations."""
+        if not example.photo.is_relative_to(self.imported):
+            return example
+        kept = self.upload(example.photo.name, example.photo.read_bytes())["photo"]
+        return replace(example, photo=Path(self.state.photo(kept).path))
 
     def _with_example(self, state: State, example: Example) -> State:
         """Return the state with an example, over what its photo teaches already.

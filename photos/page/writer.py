@@ -20,6 +20,7 @@ from photos.prediction import Prediction
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.files import lock
+from util.files.errors import UserError
 
 
 class WrittenState:
@@ -53,6 +54,11 @@ class WrittenState:
         """Note a change of all."""
         self.touch(*self.state.photos)
         self.renewed = self.number
+
+    def check_seen(self, name: str, seen: int) -> None:
+        """Refuse (UserError) to act on a photo that was changed after the ``seen`` change, which the user looks at."""
+        if self.changed.get(name, 0) > seen:
+            raise UserError(f"{name}: was changed meanwhile, in another window or by Segment; look, and do it again")
 
     def note_error(self, name: str, error: str) -> None:
         """Note why a photo cannot be read, "" where it can."""

@@ -19,8 +19,8 @@ from util.data.views import RULES, View
 from util.evaluate.passes import Scoreboard
 from util.files.images import read_image, read_mask
 from util.run import data as run_data
-from util.run.context import make_run_context
 from util.run.input_size import input_in_words, view_of
+from util.run.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +157,10 @@ def test_a_model_with_decoder_scales_for_641_pixels_takes_these() -> None:
 
 
 def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
-    context = make_run_context(read_config(mini_yaml("prototype"), ["data.shot=2"]))
-    protocol = context.config.protocols["ssp"]
-    sampler = run_data.protocol_sampler(context, run_data.images_for_test(context, False), protocol, 0)
-    trials = run_data.trials(context, sampler, view_of(context.config, protocol), ("original",))
+    run = Run(read_config(mini_yaml("prototype"), ["data.shot=2"]))
+    protocol = run.config.protocols["ssp"]
+    sampler = run_data.protocol_sampler(run, run_data.images_for_test(run, False), protocol, 0)
+    trials = run_data.trials(run, sampler, view_of(run.config, protocol), ("original",))
     assert trials.one_by_one
     for number in range(8):
         trial = trials[number]

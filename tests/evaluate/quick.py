@@ -7,8 +7,8 @@ from pathlib import Path
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.run import checkpoint
-from util.run.context import make_run_context
 from util.run.network import build_model
+from util.run.run import Run
 
 PROTOTYPE = "prototype"
 SYMNET = "symnet"
@@ -29,12 +29,12 @@ def lines(folder: Path) -> list[dict]:
 def new_checkpoint(config: Config, path: Path) -> Path:
     """Write a checkpoint of a config as training writes it, with the weights that it would start from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    context = make_run_context(config)
-    network = build_model(context.config, context.text_width)
+    run = Run(config)
+    network = build_model(run.config, run.text_width)
     content = {
         "stage": "meta",
         "config": to_dict(config),
-        "text": context.text_digest,
+        "text": run.text_digest,
         "weights": network.state_dict(),
     }
     checkpoint.save(path, content)

@@ -15,8 +15,7 @@ from util.engine import SHIPPED
 from util.files.errors import UserError
 from util.report.paper_table import table
 from util.run import checkpoint
-from util.run.context import make_run_context
-from util.run.data import validation_context
+from util.run.data import validation_run
 from util.run.run import Run
 from util.run.weights import init_network, load_weights
 
@@ -76,9 +75,9 @@ def test_data_sets_for_tests_alone_refuse_trainings() -> None:
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
-    context = make_run_context(read_config(find_config("split0", "isic", "pocket", "lite0"), settings))
-    network, weights = load_weights(context)
-    assert len(context.fold.base) == 3
+    run = Run(read_config(find_config("split0", "isic", "pocket", "lite0"), settings))
+    network, weights = load_weights(run)
+    assert len(run.fold.base) == 3
     assert network.task.base_classes == 20
     assert weights.trained_with is not None
     assert weights.trained_with["name"] == "pascal"
@@ -86,9 +85,9 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
     config = read_config(find_config("split0", "crossdomain", "hsnet", "resnet50"))
-    context = make_run_context(config)
-    assert len(context.fold.base) == 20
-    held_out = validation_context(context).config.data
+    run = Run(config)
+    assert len(run.fold.base) == 20
+    held_out = validation_run(run).config.data
     assert (held_out.name, held_out.validation_list, held_out.size) == ("fss1000", "lists/validation.txt", 400)
     assert len(held_out.classes) == 1000
 

@@ -38,7 +38,7 @@ def config(mini_yaml):
 def trials_of(scoring: Scoring) -> TrialDataset:
     """Return the episodes of a job's first seed."""
     evaluation = scoring.evaluation
-    return trials(evaluation.run.context, evaluation.samplers[0], evaluation.view, (evaluation.scored_on,))
+    return trials(evaluation.run, evaluation.samplers[0], evaluation.view, (evaluation.scored_on,))
 
 
 def test_the_store_changes_no_count(config, tmp_path: Path, capfd, monkeypatch) -> None:

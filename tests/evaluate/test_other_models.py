@@ -14,7 +14,6 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.context import make_run_context, with_data
 from util.run.data import (
     base_stage_data,
     epoch_length,
@@ -62,7 +61,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) ->
     check_training(short)
     check_results(short, model)
     if cls.shots_share_weights:
-        two_shots = with_data(short, shot=2)
+        two_shots = short.with_data(shot=2)
         assert Run(two_shots).trained == Run(short).trained != Run(two_shots).folder("meta")
         assert score(two_shots)[0]["checkpoint"].endswith("meta/best.pth")
 
@@ -85,7 +84,7 @@ def check_training(config: Config) -> None:
     record = json.loads((Run(config).folder("meta") / "metrics.json").read_text())
     assert record["finished"]
     assert [epoch["step"] for epoch in record["epochs"]] == [1, 2]  # four episodes at a time
-    base = {str(c) for c in make_run_context(config).fold.base}
+    base = {str(c) for c in Run(config).fold.base}
     for epoch in record["epochs"]:
         assert set(epoch["validation"]["final"]["per_class"]) <= base
 
@@ -112,36 +111,36 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     data = {}
     for images in ("fold", "all"):
         settings = config("bam", f"base_stage.images={images}", "base_stage.validate_episodes=100000")
-        data[images] = base_stage_data(make_run_context(settings), settings.base_stage, WORLD)
+        data[images] = base_stage_data(Run(settings), settings.base_stage, WORLD)
     fold_images = data["fold"].images
     all_images = data["all"].images
     index = all_images.index
     assert len(all_images.queries) == len(index.names) > len(fold_images.queries)
     assert data["all"].validation_length > data["fold"].validation_length
-    novel = list(make_run_context(config("bam")).fold.novel)
+    novel = list(Run(config("bam")).fold.novel)
     row = int((index.areas[:, novel] > 0).any(1).nonzero()[0][0])
     assert row in all_images.queries
     assert row not in fold_images.queries
     many = config("bam", "data.shot=40")
     with pytest.raises(UserError, match="rare_classes"):  # the meta stage would refuse it, after this stage
-        base_stage_data(make_run_context(many), many.base_stage, WORLD)
+        base_stage_data(Run(many), many.base_stage, WORLD)
 
 
 def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
     drawn = {}
     for seed in ("321", "510", "null"):  # without one, the protocol's first
-        context = make_run_context(config("hdmnet", f"meta_stage.validate_seed={seed}", "test.protocol=hdmnet"))
-        episodes = validation_episodes(context, images_for_test(context, progress=False))
+        run = Run(config("hdmnet", f"meta_stage.validate_seed={seed}", "test.protocol=hdmnet"))
+        episodes = validation_episodes(run, images_for_test(run, progress=False))
         drawn[seed] = [episodes[i].rows for i in range(8)]
     assert drawn["null"] == drawn["510"] != drawn["321"]
 
 
 def test_pairs_make_an_epoch_each_once(config) -> None:
-    context = make_run_context(config("dcama", "meta_stage.epoch_length=null"))
-    images = images_for_training(context, progress=False)
-    length = epoch_length(context.config.meta_stage, images)
+    run = Run(config("dcama", "meta_stage.epoch_length=null"))
+    images = images_for_training(run, progress=False)
+    length = epoch_length(run.config.meta_stage, images)
     assert length == len(images.pairs)
-    episodes = training_episodes(context, images)
+    episodes = training_episodes(run, images)
     keys = [episodes.sampler(n) for n in range(2 * length)]
     pairs = [(key.query, key.class_id) for key in keys]
     first_epoch, second_epoch = pairs[:length], pairs[length:]
@@ -163,7 +162,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
 def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, other: str, reason: str):
     path = tmp_path / "authors.pth"
     torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, path)
-    context = make_run_context(config(model))
-    network = build_model(context.config, context.text_width)
+    run = Run(config(model))
+    network = build_model(run.config, run.text_width)
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, network, "meta", checkpoint.read(path))
+        load_checkpoint(run, network, "meta", checkpoint.read(path))

@@ -34,9 +34,8 @@ from util.files.typecheck import convert
 from util.report.one_result import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
 from util.run.checkpoint import digest_of
-from util.run.context import make_run_context
 from util.run.network import build_model
-from util.run.run import TRAINING_FREE
+from util.run.run import TRAINING_FREE, Run
 from util.run.weights import fill_encoder
 
 EPISODES = 40
@@ -193,11 +192,11 @@ def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Pat
     """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
     path = find_config("split0", "pascal", model, "lite0")
     sizes = ["run.folder=/no/folder", "data.size=33"]
-    context = make_run_context(read_config(path, sizes))
-    network = build_model(context.config, context.text_width)
-    fill_encoder(context.config, network)
+    run = Run(read_config(path, sizes))
+    network = build_model(run.config, run.text_width)
+    fill_encoder(run.config, network)
     digest = digest_of(network.state_dict())
-    shipped = find_calibration(context.config, "training-free", digest)
+    shipped = find_calibration(run.config, "training-free", digest)
     assert shipped is not None
     assert shipped.model == network.title
     other_stage = read_config(path, [*sizes, "model.stage=4"])

@@ -8,10 +8,10 @@ from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
 from util.evaluate.passes import Scoreboard, run_pass
 from util.evaluate.store import GIB, ShotStore
-from util.run.context import make_run_context
 from util.run.data import images_for_test, validation_episodes
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
+from util.run.run import Run
 
 pytestmark = pytest.mark.train
 
@@ -29,9 +29,9 @@ WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 def run(request, mini_yaml):
     """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
     file, protocol_name = request.param
-    context = make_run_context(read_config(mini_yaml(file, test={"protocol": protocol_name}, data={"shot": 2})))
-    network = build_model(context.config, context.text_width)
-    data = validation_episodes(context, images_for_test(context, progress=False))
+    run = Run(read_config(mini_yaml(file, test={"protocol": protocol_name}, data={"shot": 2})))
+    network = build_model(run.config, run.text_width)
+    data = validation_episodes(run, images_for_test(run, progress=False))
 
     def counts(store: ShotStore | None, batch: int = 1, scope: str = "view") -> np.ndarray:
         if store is not None:
@@ -64,9 +64,9 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
 
 
 def test_an_image_that_is_support_and_query_passes_the_encoder_once(mini_yaml) -> None:
-    context = make_run_context(read_config(mini_yaml(ORIGINAL_SIZES, test={"protocol": "ssp"}, data={"shot": 2})))
-    network = build_model(context.config, context.text_width)
-    data = validation_episodes(context, images_for_test(context, progress=False))
+    run = Run(read_config(mini_yaml(ORIGINAL_SIZES, test={"protocol": "ssp"}, data={"shot": 2})))
+    network = build_model(run.config, run.text_width)
+    data = validation_episodes(run, images_for_test(run, progress=False))
     passes = []
     network.encoder.register_forward_hook(lambda *_: passes.append(1))
     store = ShotStore(1)
@@ -77,9 +77,9 @@ def test_an_image_that_is_support_and_query_passes_the_encoder_once(mini_yaml) -
 
 
 def test_a_query_that_several_episodes_have_passes_the_encoder_once_where_nothing_fits(mini_yaml) -> None:
-    context = make_run_context(read_config(mini_yaml(WITH_BLOCKS, data={"shot": 2})))
-    network = build_model(context.config, context.text_width)
-    data = validation_episodes(context, images_for_test(context, progress=False))
+    run = Run(read_config(mini_yaml(WITH_BLOCKS, data={"shot": 2})))
+    network = build_model(run.config, run.text_width)
+    data = validation_episodes(run, images_for_test(run, progress=False))
     given = [data.sampler(number) for number in range(EPISODES)]
     passes = []
     network.encoder.normalise = lambda image, normalise=network.encoder.normalise: passes.append(1) or normalise(image)

@@ -16,8 +16,8 @@ from tests.helpers.outcome import Outcome, run_script
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.run import checkpoint
-from util.run.context import make_run_context
 from util.run.network import build_model
+from util.run.run import Run
 
 SIDE = 33  # of the networks' inputs where a method takes it
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark
@@ -68,9 +68,9 @@ def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
         key = (model, overrides)
         if key not in made.checkpoints:
             config = read_config(model_yaml(model), list(overrides))
-            context = make_run_context(config)
-            weights = build_model(config, context.text_width).state_dict()
-            content = {"stage": "meta", "config": to_dict(config), "weights": weights, "text": context.text_digest}
+            run = Run(config)
+            weights = build_model(config, run.text_width).state_dict()
+            content = {"stage": "meta", "config": to_dict(config), "weights": weights, "text": run.text_digest}
             path = made.folder / f"{model or 'symnet'}{len(made.checkpoints)}.pth"
             checkpoint.save(path, content)
             made.checkpoints[key] = path

@@ -204,7 +204,7 @@ def words(tmp_path: Path) -> Path:
 
 def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words: Path) -> None:
     method = empty_segmenter().model
-    table = method.run.context.vectors
+    table = method.run.vectors
     mean, mean_note = table[1:].mean(0), "so the mean text vector of mini's classes is used"
     cases = {
         CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
@@ -235,4 +235,4 @@ def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn
     segmenter.scores(torch.zeros(2, 3, 33, 33))
     hook.remove()
     (episode,) = seen
-    assert np.array_equal(episode.text, 2 * [segmenter.model.run.context.vectors[1]])
+    assert np.array_equal(episode.text, 2 * [segmenter.model.run.vectors[1]])

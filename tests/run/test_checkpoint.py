@@ -25,7 +25,6 @@ from util.engine import load_method
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint, checkpoint_bytes
-from util.run.context import make_run_context
 from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
@@ -76,22 +75,22 @@ def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
 
 @pytest.fixture
 def tiny(mini_yaml):
-    """Return a function that builds (context, model) from tiny's config with overrides."""
+    """Return a function that builds (run, model) from tiny's config with overrides."""
 
     def build(*overrides: str):
         config = read_config(mini_yaml(), list(overrides))
-        return make_run_context(config), build_model(config, text_width=300)
+        return Run(config), build_model(config, text_width=300)
 
     return build
 
 
 def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp_path: Path):
-    context, model = tiny()
+    run, model = tiny()
     path = tmp_path / "a.pth"
-    checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
+    checkpoint.save(path, {"stage": "meta", "config": to_dict(run.config), "weights": model.state_dict()})
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
-    load_checkpoint(context, other, "meta", checkpoint.read(path))
+    load_checkpoint(run, other, "meta", checkpoint.read(path))
     assert not torch.equal(before, model.decoder.head.classify.weight)
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     for override, expected in {
@@ -109,10 +108,10 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
 )
 def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
     torch.save(tiny()[1].state_dict(), tmp_path / "plain.pth")
-    context, other = tiny(override)
+    run, other = tiny(override)
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, other, "meta", checkpoint.read(tmp_path / "plain.pth"))
+        load_checkpoint(run, other, "meta", checkpoint.read(tmp_path / "plain.pth"))
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 

@@ -115,17 +115,16 @@ def test_files_that_may_take_any_memory_are_not_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"config": None}, "'config' is missing"),
-        ({"config": {"run": {}}}, r"'config.data' is missing"),
-        ({"stage": ["meta"]}, r"stage' is missing"),
-        ({"weights": [1]}, "'weights' is missing or of another kind"),
-        ({"weights": {"a": 3}}, "'a' is no tensor"),
-        ({"ema": {"b": "x"}}, "'b' is no tensor"),
-        ({"progress": 7}, "'progress' is missing or of another kind"),
+        ({"config": None}, "NoneType"),
+        ({"config": {"run": {}}}, "_stage"),
+        ({"stage": "base"}, "base_stage"),
+        ({"weights": [1]}, "list"),
+        ({"progress": 7}, "int"),
     ],
 )
-def test_a_damaged_checkpoint_of_our_own_names_the_part(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    assert said in refusal(saved(tmp_path / "a.pth", {**OWN, **changes}))
+def test_a_damaged_checkpoint_of_our_own_is_one_line(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    refused = refusal(saved(tmp_path / "a.pth", {**OWN, **changes}))
+    assert "is a damaged checkpoint" in refused and said in refused and "\n" not in refused
 
 
 @pytest.mark.parametrize("header", ["null", "[]", '{"format": "sym-net/1"}', "{", "[" * 5000])

@@ -18,11 +18,11 @@ from util.data.lists.index import load_index
 from util.evaluate.passes import run_pass
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.context import make_run_context
 from util.run.data import images_for_test, validation_episodes
 from util.run.folder import environment
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
+from util.run.run import Run
 
 SSP = "ssp"
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0.1, "validate_episodes": 1}
@@ -103,10 +103,10 @@ class Refusing:
 
 
 def test_a_test_that_is_refused_keeps_no_loader_process(long) -> None:
-    context = make_run_context(read_config(long()))
+    run = Run(read_config(long()))
     world = ProcessGroup(0, 1, torch.device("cpu"))
-    prepared = prepare_network(build_model(context.config, context.text_width), world.device)
-    episodes = validation_episodes(context, images_for_test(context, progress=False))
+    prepared = prepare_network(build_model(run.config, run.text_width), world.device)
+    episodes = validation_episodes(run, images_for_test(run, progress=False))
     before = {*active_children()}  # of other tests
     with pytest.raises(UserError, match="refused") as caught:
         run_pass(prepared, episodes, 8, [Refusing()], world, title="test", workers=1)

@@ -16,7 +16,7 @@ from util.train.state import Asked
 
 def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, Checkpoint]:
     """Return the model with all dropout probabilities 0, as if a base stage had filled nothing of it."""
-    model = weights.build_model(run.config, run.context.text_width)
+    model = weights.build_model(run.config, run.text_width)
     without_dropout(model)
     return model, "", Checkpoint(Path("nothing"), {})
 

@@ -5,7 +5,7 @@ settings are a dataclass in its folder.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -343,6 +343,10 @@ class Config:
 
     source: Any = field(default=Path(), compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting
+
+    def with_data(self, **changes: Any) -> "Config":
+        """Return the config with some data settings changed, such as the number of shots."""
+        return replace(self, data=replace(self.data, **changes))
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""

@@ -36,11 +36,11 @@ from util.evaluate.passes import run_pass
 from util.evaluate.presence import presence_inputs_in, presence_scores
 from util.files import write_atomically
 from util.files.errors import UserError
-from util.run.context import RunContext, make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
 from util.run.device import episodes_at_once, precision_of_test
 from util.run.network import prepare_network
 from util.run.processes import join
+from util.run.run import Run
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
@@ -57,9 +57,8 @@ def calibrate(config: Config) -> Path:
     UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told apart.
     """
     _check_config(config)
-    evaluation = Evaluation.of(
-        with_data(config, decoded_gib=0.0), PROTOCOL, progress=True
-    )  # a photo is read once or twice
+    seldom_read = config.with_data(decoded_gib=0.0)  # a photo is read once or twice
+    evaluation = Evaluation.of(seldom_read, PROTOCOL, progress=True)
     config = evaluation.config
     episodes = config.test.episodes or EPISODES
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
@@ -68,17 +67,16 @@ def calibrate(config: Config) -> Path:
         source = evaluation.loaded.weights.source
         lists = _training_lists(evaluation)
         precision = precision_of_test(config, world.device)
-        shots = ", ".join(str(context.config.data.shot) for context, _ in lists)
+        shots = ", ".join(str(run.config.data.shot) for run, _ in lists)
         part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
         made_on = f"{config.data.name} {part}"
         print(f"config: {files_of(config.source)}")
         print(f"calibrate {source} on {episodes} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
-        run = config.run
-        prepared = prepare_network(evaluation.loaded.network, world.device, precision, run.compile)
+        prepared = prepare_network(evaluation.loaded.network, world.device, precision, config.run.compile)
         collected = Collected()
         side = evaluation.view.side or config.data.size
-        for context, images in lists:
-            data = _marked_episodes(evaluation, context, images)
+        for run, images in lists:
+            data = _marked_episodes(evaluation, run, images)
             run_pass(
                 prepared,
                 data,
@@ -86,11 +84,13 @@ def calibrate(config: Config) -> Path:
                 [collected],
                 world,
                 title="calibrate",
-                batch=episodes_at_once(config.test.batch, world.device, context.config.data.shot + 1, side),
+                batch=episodes_at_once(config.test.batch, world.device, run.config.data.shot + 1, side),
                 workers=config.data.workers,
             )
     made_for = calibration.key_of(config, evaluation.loaded.weights.digest)
-    made_on += f", {episodes} episodes, seed {run.seed}, {shots}-shot, {evaluation.view.rule} {evaluation.view.side}"
+    made_on += (
+        f", {episodes} episodes, seed {config.run.seed}, {shots}-shot, {evaluation.view.rule} {evaluation.view.side}"
+    )
     fitted, scores = collected.fitted(evaluation.loaded.network, made_for, made_on)
     path = calibration.calibration_path(config, source)
     content = asdict(replace(fitted, precision=precision))
@@ -105,8 +105,8 @@ def _check_config(config: Config) -> None:
         raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; add config/default.yaml to its base")
 
 
-def _training_lists(evaluation: Evaluation) -> list[tuple[RunContext, ImageList]]:
-    """Return the training list of each number of shots that the network and the list allow, with its context.
+def _training_lists(evaluation: Evaluation) -> list[tuple[Run, ImageList]]:
+    """Return the training list of each number of shots that the network and the list allow, with its run.
 
     UserError: the network's number of shots, or the test's, has none.
     """
@@ -115,9 +115,9 @@ def _training_lists(evaluation: Evaluation) -> list[tuple[RunContext, ImageList]
     shots = {required_shot} if fixed_shot else {required_shot, *SHOTS}
     lists = []
     for shot in sorted(shots):
-        context = make_run_context(with_data(evaluation.config, shot=shot))
+        run = Run(evaluation.config.with_data(shot=shot))
         try:
-            lists.append((context, images_for_training(context)))
+            lists.append((run, images_for_training(run)))
         except UserError as error:  # too few images of a class
             if shot == required_shot:
                 raise
@@ -125,13 +125,13 @@ def _training_lists(evaluation: Evaluation) -> list[tuple[RunContext, ImageList]
     return lists
 
 
-def _marked_episodes(evaluation: Evaluation, context: RunContext, images: ImageList) -> _Marked:
+def _marked_episodes(evaluation: Evaluation, run: Run, images: ImageList) -> _Marked:
     """Return the episodes of a training list at the context's number of shots."""
-    data = context.config.data
-    seed = context.config.run.seed
+    data = run.config.data
+    seed = run.config.run.seed
     sampler = EpisodeSampler(images, "shuffle", data.shot, seed, absent=evaluation.protocol.absent)
     check_sampler(images, sampler, PROTOCOL, "the training list")
-    plain = trials(context, sampler, evaluation.view, (evaluation.scored_on,))
+    plain = trials(run, sampler, evaluation.view, (evaluation.scored_on,))
     return _Marked(plain.episodes, plain.scored_on, play_novel=True)
 
 

@@ -107,7 +107,7 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
     longest = max(scoring.evaluation.episodes[seed] for scoring in scorings)
     first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
     backwards = first.protocol.draw == PFENET
-    data = trials(first.run.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
+    data = trials(first.run, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
     names = [scoring.evaluation.name for scoring in scorings]
     for scoring in scorings:
         scoring.boards[seed] = scoring.scoreboard(seed)

@@ -31,7 +31,6 @@ from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
 from util.run.checkpoint import Checkpoint
-from util.run.context import with_data
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.device import precision_asked_of_test
 from util.run.input_size import label_kind, view_of
@@ -93,7 +92,7 @@ class Evaluation:
         """Return the test of a config by a protocol, default ``test.protocol``, of K shots, default ``data.shot``."""
         name = name or config.test.protocol
         shot = shot or config.data.shot
-        config = replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
+        config = replace(config.with_data(shot=shot), test=replace(config.test, protocol=name))
         protocol = config.protocols[name]
         view = view_of(config, protocol)
         return cls(
@@ -121,7 +120,7 @@ class Evaluation:
     @property
     def origin(self) -> Origin:
         """What decides its scores today beside settings: code, data and weights, as far as they are here."""
-        now = Origin(code=code_of(self.run.context.model_class))
+        now = Origin(code=code_of(self.run.model_class))
         with suppress(UserError):
             now = replace(now, list=self.images.digest, content=self.images.files_digest)
         with suppress(UserError):
@@ -134,7 +133,7 @@ class Evaluation:
         protocol = replace(self.protocol, list_file=published)
         key = "list", self.shot, published
         warns = self.progress and not (self.replayed and published)
-        return self.shared.once(key, lambda: images_for_test(self.run.context, warns, protocol))
+        return self.shared.once(key, lambda: images_for_test(self.run, warns, protocol))
 
     def _replay(self, images: ImageList) -> dict[int, ListedEpisodes]:
         """Return the episodes of the manifest by seed, as rows of a list."""
@@ -157,7 +156,7 @@ class Evaluation:
 
     def sampler(self, seed: int) -> Sampler:
         """Return the sampler of the protocol's own episodes of a seed."""
-        return protocol_sampler(self.run.context, self.images, self.protocol, seed)
+        return protocol_sampler(self.run, self.images, self.protocol, seed)
 
     @cached_property
     def episodes(self) -> dict[int, int]:
@@ -207,7 +206,7 @@ class Evaluation:
         return self.shared.once(("network", self.shot, side), lambda: self._load(side))
 
     def _load(self, side: int | None) -> Loaded:
-        return Loaded(*load_weights(self.run.context, side, self.shared.stored))
+        return Loaded(*load_weights(self.run, side, self.shared.stored))
 
     def calibration(self, precision: str | None = None) -> Calibration | None:
         """Return the calibration of its weights, where the protocol asks whether queries show their class.

@@ -22,13 +22,12 @@ from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
-from util.run.context import RunContext
 from util.run.data import photos_listed
 from util.run.device import describe
 from util.run.folder import environment
 from util.run.input_size import input_in_words
 from util.run.processes import ProcessGroup
-from util.run.run import TRAINING_FREE, UNTRAINED
+from util.run.run import TRAINING_FREE, UNTRAINED, Run
 from util.run.weights import Weights
 
 
@@ -107,7 +106,7 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
         "trained_with": weights.trained_with,
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
-        "track": track_of_weights(evaluation.run.context, weights),
+        "track": track_of_weights(evaluation.run, weights),
         "fold_mismatch": is_in_domain and weights.fold_differs,
     }
 
@@ -215,12 +214,12 @@ def _counts(records: np.ndarray) -> list[int]:
     return class_counts + foreground + background
 
 
-def track_of_weights(context: RunContext, weights: Weights) -> Track:
+def track_of_weights(run: Run, weights: Weights) -> Track:
     """Return what a model with these weights learnt from."""
-    config = context.config
+    config = run.config
     track = Track(
         encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
-        text=(context.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
+        text=(run.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
         training="none",
         novel_photos=None,
         train_shot=None,

@@ -210,7 +210,7 @@ class EpisodeDrawing:
         base_ids = self.on_photo(mask)
         present, pixels = np.unique(base_ids[base_ids > 0], return_counts=True)
         largest = np.argsort(-pixels)[:2]
-        base = self.test.run.context.fold.base
+        base = self.test.run.fold.base
         names = [self.names[base[base_id - 1] - 1] for base_id in present[largest].tolist()]
         return f"base: {', '.join(names) or 'nothing'}", class_map(self.image, base_ids)
 
@@ -299,7 +299,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
         keep=partial(predictions.add, seed),
         presence=scoring.decisions(),
     )
-    data = Subset(trials(test.run.context, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
+    data = Subset(trials(test.run, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
     run_pass(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))
     scored = replace(ScoredEpisodes.of(path), test=test)
     kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]

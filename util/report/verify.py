@@ -91,7 +91,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
     checks["code"] = UNCHECKED, "the result does not state its code"
     if result["code"]:
-        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.context.model_class)))
+        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.model_class)))
     checks["weights"] = _check_weights(result, evaluation)
     checks["training photos"] = _check_seen(result, evaluation)
     return checks

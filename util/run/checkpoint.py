@@ -24,13 +24,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
-from model.decides import Decides
 from model.encoders.layouts import COUNTER
 from model.published import DDP_PREFIX
-from model.registry import published_layout, related
+from model.registry import published_layout
 from util.config.optimizers import OPTIMIZERS
-from util.config.read import to_dict
-from util.config.same import Differences, differences
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, stand_in, write_atomically
@@ -39,21 +36,10 @@ from util.run.content import SAFETENSORS, load, reason
 from util.run.origin import Origin
 
 FORMAT = "sym-net/1"
-# what a checkpoint may hold beside config and weights
-OPTIONAL: dict[str, type] = {
-    "code": dict,
-    "optimizers": dict,
-    "ema": dict,
-    "progress": dict,
-    "schedule": dict,
-    "base": list,
-}
 ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
-FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
 
 
 @dataclass(frozen=True)
@@ -172,8 +158,10 @@ def read(path: str | Path) -> Checkpoint:
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     content = _content(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        _check_own(content, path)
-        return Checkpoint.of(content, path)
+        try:
+            return Checkpoint.of(content, path)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: is a damaged checkpoint ({error!r}); copy it anew") from None
     if isinstance(content, dict):
         stored = Checkpoint.of_others(content, path)
         if stored.weights:
@@ -192,22 +180,6 @@ def _content(path: Path) -> Any:
             raise UserError(f"{path}: is {other}") from None
         why = f"truncated, or not a checkpoint that can be loaded safely ({reason(error)[:160]})"
         raise UserError(f"{path}: {why}; copy it anew") from None
-
-
-def _check_own(content: dict[str, Any], path: Path) -> None:
-    """Refuse (UserError) a checkpoint of this project that lacks a part, or has one of another kind."""
-    config = content.get("config")
-    parts: dict[str, tuple[Any, type]] = {key: (content.get(key), dict) for key in ("config", "weights")}
-    parts.update({key: (content[key], kind) for key, kind in OPTIONAL.items() if key in content})
-    if isinstance(config, dict):
-        sections = ("run", "data", "model", f"{content.get('stage')}_stage")
-        parts.update({f"config.{section}": (config.get(section), dict) for section in sections})
-    for key, (part, kind) in parts.items():
-        if not isinstance(part, kind):
-            raise UserError(f"{path}: is a damaged checkpoint: '{key}' is missing or of another kind; copy it anew")
-    for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
-        if not isinstance(tensor, Tensor):
-            raise UserError(f"{path}: is a damaged checkpoint: '{name}' is no tensor; copy it anew")
 
 
 def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
@@ -278,55 +250,6 @@ def digest_of(state: dict[str, Tensor]) -> str:
         out.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         out.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return out.hexdigest()
-
-
-def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
-    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
-
-    The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
-    the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
-    with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
-
-    Args:
-        stored: the checkpoint; an authors' file has no config, its tensors decide.
-        config: of this run.
-        stage: that the checkpoint must be of: base or meta.
-
-    Returns:
-        The settings that may differ, and do.
-
-    Raises:
-        UserError: names the first setting that differs.
-    """
-    if stored.config is None:
-        return {}
-    if stored.stage != stage:
-        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
-    now = to_dict(config)
-    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    found = differences(stored.config, now, Decides.IDENTITY)
-    for key, (given, wanted) in found.items():
-        is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(_may_differ(config, stage)):
-            hint = _hint(key, given, stage)
-            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
-    return found
-
-
-def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
-    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
-    if config.test.trained_on is not None:
-        return ("data.classes", FOLD)
-    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
-
-
-def _hint(key: str, given: Any, stage: str) -> str:
-    """Return how to go on with a checkpoint of a stage that has another value of a setting."""
-    if stage == "meta" and key.startswith(FOLD):
-        return FOLD_HINT
-    if stage == "meta" and key == "data.name":
-        return f"to test weights of another data set: --set test.trained_on={given}"
-    return "name a checkpoint of such a run"
 
 
 def load_state(network: nn.Module, stored: Checkpoint) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from model.registry import class_of
-from util.config.folds import Fold, has_class_maps
+from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
     BINARY,
@@ -28,9 +27,9 @@ from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler,
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
-from util.run.context import RunContext, make_run_context, with_data
 from util.run.input_size import label_kind, view_of
 from util.run.processes import ProcessGroup
+from util.run.run import Run
 
 log = logging.getLogger("symnet")
 RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
@@ -48,21 +47,21 @@ class StageData:
     workers: int  # that load both
 
 
-def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
+def base_stage_data(run: Run, stage: StageSettings, world: ProcessGroup) -> StageData:
     """Return the data of the base stage: labelled images."""
-    data = context.config.data
-    fold = context.fold
-    meta_stage_data(context, world)  # refuses a rare class now, not after this stage
+    data = run.config.data
+    fold = run.fold
+    meta_stage_data(run, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
-        images = images_for_training(context, world.is_main, stage)
+        images = images_for_training(run, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
         held_out: ImageList | None
         if stage.images == "all":
             held_out = lists.whole_list(index, fold)
         else:
             held_out = lists.base_validation_list(index, fold.base, data)
-    size = context.config.stage_size(stage)
-    seed = context.config.run.seed
+    size = run.config.stage_size(stage)
+    seed = run.config.run.seed
     training = LabelledDataset(images, fold, size, seed, stage.augment)
     if held_out is None:
         return StageData(images, training, None, 0, data.classes, data.workers)
@@ -71,27 +70,27 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     return StageData(images, training, examples, count, data.classes, data.workers)
 
 
-def meta_stage_data(context: RunContext, world: ProcessGroup) -> StageData:
+def meta_stage_data(run: Run, world: ProcessGroup) -> StageData:
     """Return the data of the meta stage: episodes of base classes, and those that validate it.
 
     The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
     base ones, or of another data set.
     """
-    stage = context.config.meta_stage
-    held_out = validation_context(context)
+    stage = run.config.meta_stage
+    held_out = validation_run(run)
     classes = held_out.config.data.classes
-    workers = context.config.data.workers
+    workers = run.config.data.workers
     with world.rank_zero_first():
-        images = images_for_training(context, world.is_main)
+        images = images_for_training(run, world.is_main)
         validation_images = _images_for_validation(held_out, images, world.is_main)
-    training = training_episodes(context, images)
+    training = training_episodes(run, images)
     if validation_images is None:
         return StageData(images, training, None, 0, classes, workers)
     examples = validation_episodes(held_out, validation_images)
     return StageData(images, training, examples, stage.validate_episodes, classes, workers)
 
 
-def _images_for_validation(held_out: RunContext, training: ImageList, progress: bool) -> ImageList | None:
+def _images_for_validation(held_out: Run, training: ImageList, progress: bool) -> ImageList | None:
     """Return the images of the meta stage's validations, None where the test list leaves none."""
     config = held_out.config
     data = config.data
@@ -103,14 +102,14 @@ def _images_for_validation(held_out: RunContext, training: ImageList, progress: 
     return images_for_test(held_out, progress, config.protocols[config.test.protocol])
 
 
-def validation_context(context: RunContext) -> RunContext:
-    """Return the context of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
-    config = context.config
+def validation_run(run: Run) -> Run:
+    """Return the run of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
+    config = run.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
-        return context
+        return run
     settings_of_run = {key: getattr(config.data, key) for key in RUN_SETTINGS}
     other_data = read_data(project_path(config.meta_stage.validate_on))
-    return make_run_context(replace(config, data=replace(other_data, **settings_of_run)))
+    return Run(replace(config, data=replace(other_data, **settings_of_run)))
 
 
 def epoch_length(stage: StageSettings, images: ImageList) -> int:
@@ -120,30 +119,29 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
     return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
 
 
-def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
+def images_for_training(run: Run, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
     """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
 
     ``progress``: this process shows bars and warnings.
     """
-    data = context.config.data
-    stage = stage or context.config.meta_stage
+    data = run.config.data
+    stage = stage or run.config.meta_stage
     index = with_decoded_images(load_index(data, "train", progress), data, progress)
     if stage.images == "all":
-        return lists.whole_list(index, context.fold)
-    return _logged(data.classes, lists.train_list(index, context.fold, data, stage.list_file), progress)
+        return lists.whole_list(index, run.fold)
+    return _logged(data.classes, lists.train_list(index, run.fold, data, stage.list_file), progress)
 
 
 def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
     """Return a stage's training list without text vectors and decoded photos; errors as ``images_for_training``."""
-    context = RunContext(with_data(config, decoded_gib=0.0), Fold.of(config.data), class_of(config.model), None)
-    return images_for_training(context, False, stage)
+    return images_for_training(Run(config.with_data(decoded_gib=0.0)), False, stage)
 
 
-def images_for_test(context: RunContext, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
+def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
     """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
-    data = context.config.data
+    data = run.config.data
     index = load_index(data, "test", progress)
-    images = lists.test_list(index, context.fold, data, None if protocol is None else protocol.list_file)
+    images = lists.test_list(index, run.fold, data, None if protocol is None else protocol.list_file)
     if progress and (shared := photos_listed(images, data)):
         text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
         log.warning(text, shared, len(images.photos), data.train_list)
@@ -171,23 +169,23 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     return images
 
 
-def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
+def training_episodes(run: Run, images: ImageList) -> EpisodeDataset:
     """Return the meta stage's training episodes by number."""
-    stage = context.config.meta_stage
-    size = context.config.stage_size(stage)
-    sampler = _sampler(context, images, stage, context.config.run.seed)
+    stage = run.config.meta_stage
+    size = run.config.stage_size(stage)
+    sampler = _sampler(run, images, stage, run.config.run.seed)
     if stage.input == STRETCH:
         view = View(STRETCH, size, size, smooth=True)
-        return _episodes(context, sampler, size, view=view, views=1)
-    return _episodes(context, sampler, size, augment=stage.augment, views=stage.views)
+        return _episodes(run, sampler, size, view=view, views=1)
+    return _episodes(run, sampler, size, augment=stage.augment, views=stage.views)
 
 
-def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
+def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
     """Return the meta stage's validation episodes, at the image size of training.
 
     They are those of the test protocol, of ``validate_seed`` or its first seed; of base classes, each class in turn.
     """
-    config = context.config
+    config = run.config
     protocol = config.protocols[config.test.protocol]
     on_base_classes = config.meta_stage.validate_on == HELD_OUT
     if on_base_classes:
@@ -197,8 +195,8 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
         seed = protocol.seeds[0]
     view = view_of(config, protocol, config.data.size)
     return trials(
-        context,
-        protocol_sampler(context, images, protocol, seed),
+        run,
+        protocol_sampler(run, images, protocol, seed),
         view,
         (label_kind(view.rule, protocol.scored_on),),
         play_novel=on_base_classes,
@@ -206,11 +204,11 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
     )
 
 
-def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
+def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
-    sampler = _sampler(context, images, protocol, seed)
+    sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
-        length = protocol.number(context.config.data.fold) or len(images.pairs)
+        length = protocol.number(run.config.data.fold) or len(images.pairs)
         return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed, length)
     return replace(sampler, ways=protocol.ways, absent=protocol.absent, references=protocol.references)
 
@@ -233,7 +231,7 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
 
 
 def trials(
-    context: RunContext,
+    run: Run,
     sampler: Sampler,
     view: View,
     scored_on: tuple[str, ...],
@@ -242,14 +240,12 @@ def trials(
     last_support_first: bool = False,
 ) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
-    episodes = _episodes(context, sampler, view.side, view=view)
+    episodes = _episodes(run, sampler, view.side, view=view)
     return TrialDataset(episodes, scored_on, play_novel=play_novel, last_support_first=last_support_first)
 
 
-def _sampler(
-    context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
-) -> EpisodeSampler:
-    data = context.config.data
+def _sampler(run: Run, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int) -> EpisodeSampler:
+    data = run.config.data
     with_replacement = rule.supports == "with_replacement"
     lists.check_shots(images, data, with_replacement)
     return EpisodeSampler(
@@ -258,7 +254,7 @@ def _sampler(
 
 
 def _episodes(
-    context: RunContext,
+    run: Run,
     sampler: Sampler,
     size: int,
     *,
@@ -266,5 +262,5 @@ def _episodes(
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
-    base_labels = context.model_class.reads_base_labels and has_class_maps(vars(context.config.data))
-    return EpisodeDataset(sampler, context.fold, size, augment, context.vectors, base_labels, view, views)
+    base_labels = run.model_class.reads_base_labels and has_class_maps(vars(run.config.data))
+    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views)

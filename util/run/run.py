@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
+from model.contract import FewShotModel
 from model.decides import Decides
 from model.registry import class_of
+from util.config.folds import Fold
 from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
 from util.config.read import read_config, to_dict
 from util.config.same import Differences, differences, in_words
 from util.config.settings import Config
 from util.config.tree import find, override
+from util.data.words import text
 from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint
-from util.run.context import RunContext, make_run_context, with_data
 from util.run.origin import Origin
 
 log = logging.getLogger("symnet")
@@ -95,14 +100,48 @@ class StageFolder:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as a command's config names it: its folders, its weights, and how these were trained."""
+    """A run as a command's config names it: its classes and text vectors, its folders and its weights."""
 
     config: Config
 
     @cached_property
-    def context(self) -> RunContext:
-        """The fold, the model class and the text vectors; errors as ``make_run_context``."""
-        return make_run_context(self.config)
+    def fold(self) -> Fold:
+        """Its novel and base classes."""
+        return Fold.of(self.config.data)
+
+    @property
+    def model_class(self) -> type[FewShotModel]:
+        """The class of its method."""
+        return class_of(self.config.model)
+
+    @cached_property
+    def vectors(self) -> np.ndarray | None:
+        """The text vectors, (classes + 1, T) float32, one row per class id; None for a model that reads no text.
+
+        UserError: they are missing or wrong, or given to a model that reads none.
+        """
+        data = self.config.data
+        if self.model_class.reads_text:
+            return text.class_vectors(data)
+        if data.text != text.NO_TEXT:
+            problem = f"this model ({self.model_class.title}) reads no text vectors; set data.text: {text.NO_TEXT}"
+            raise UserError(f"{self.config.source}: data.text = {data.text}, but {problem}")
+        return None
+
+    @property
+    def text_width(self) -> int:
+        """T, the length of a text vector; 0 for a model that reads none."""
+        return 0 if self.vectors is None else self.vectors.shape[1]
+
+    @property
+    def text_digest(self) -> str | None:
+        """A digest of the text vectors, None for a model that reads none."""
+        return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
+
+    @property
+    def text_note(self) -> str:
+        """The line of a training's log on the text vectors, or ""."""
+        return "" if self.vectors is None else text.note_on_equal_rows(self.vectors, self.config.data.classes)
 
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
@@ -129,10 +168,9 @@ class Run:
 
         It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights.
         """
-        model_class = class_of(self.config.model)
         folder = self.folder("meta")
-        if model_class.shots_share_weights and not folder.exists():
-            return Run(with_data(self.config, shot=1)).folder("meta")
+        if self.model_class.shots_share_weights and not folder.exists():
+            return Run(self.config.with_data(shot=1)).folder("meta")
         return folder
 
     def discard_tests(self, stage: str) -> int:
@@ -155,7 +193,7 @@ class Run:
     def weights(self) -> Path | str:
         """The path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
         wanted = self.config.test.checkpoint
-        if not class_of(self.config.model).learns:
+        if not self.model_class.learns:
             return TRAINING_FREE
         if wanted == NO_CHECKPOINT:
             return UNTRAINED

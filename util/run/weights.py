@@ -13,7 +13,7 @@ from model.decides import Decides
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
-from model.registry import class_of
+from model.registry import class_of, related
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import to_dict
 from util.config.same import Differences, differences, in_words
@@ -25,7 +25,6 @@ from util.files.typecheck import convert
 from util.run import checkpoint
 from util.run import run as runs
 from util.run.checkpoint import Checkpoint, Facts
-from util.run.context import RunContext
 from util.run.data import listed_for_training
 from util.run.device import gpu_count
 from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
@@ -33,6 +32,8 @@ from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
 
+FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
+FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
 SHOWN = 5  # differences of a training in a message
 
 
@@ -72,18 +73,17 @@ def init_network(
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
     _check_start(run, stage, base)
-    context = run.context
-    network = build_model(run.config, context.text_width)
+    network = build_model(run.config, run.text_width)
     if resume:
         return network, "", None
-    if stage == "base" or not context.model_class.has_base_stage():
+    if stage == "base" or not run.model_class.has_base_stage():
         return network, fill_encoder(run.config, network), None
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
-    load_checkpoint(context, network, "base", stored)
+    load_checkpoint(run, network, "base", stored)
     if base is None and is_first_of_machine() and (refusal := cannot_take(run, "base", stored)):
         raise UserError(refusal)
     return network, f"base stage: {start}", stored
@@ -102,10 +102,9 @@ def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
 def start_problem(run: Run, base: str) -> str:
     """Return why a run's meta stage cannot start from a base stage's checkpoint; '' if it can."""
     config = run.config
-    context = RunContext(config, Fold.of(config.data), class_of(config.model), vectors=None)  # which it does not load
     try:
         _check_start(run, "meta", base)
-        load_checkpoint(context, build_model(config, text_width=1), "base", checkpoint.read(base))
+        load_checkpoint(run, build_model(config, text_width=1), "base", checkpoint.read(base))
     except UserError as error:
         return str(error)
     return ""
@@ -160,7 +159,7 @@ def origin_today(run: Run, stage: str) -> Origin:
     if stage == "base":  # whose code, and text, are not those of one method
         return now
     with suppress(UserError):
-        now = replace(now, text=run.context.text_digest)
+        now = replace(now, text=run.text_digest)
     return replace(now, code=code_of(class_of(run.config.model)))
 
 
@@ -249,7 +248,7 @@ def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
-            raise UserError(f"{path}: this encoder was trained with {other}; {checkpoint.FOLD_HINT}")
+            raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
     return stored.weights
 
 
@@ -261,25 +260,22 @@ def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | 
     return licence_of(start.weights, encoder)
 
 
-def load_weights(
-    context: RunContext, side: int | None = None, stored: Checkpoint | None = None
-) -> tuple[FewShotModel, Weights]:
+def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> tuple[FewShotModel, Weights]:
     """Return the network of ``test.checkpoint``, and the record of its weights.
 
     Args:
-        context: of the run.
+        run: whose weights they are.
         side: of its images in pixels, default ``data.size``.
         stored: a checkpoint that was read already, taken if it is the one.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
-    config = context.config
-    run = Run(config)
+    config = run.config
     source = run.weights
     _check_source(run, source)
     if isinstance(source, str):
-        network = build_model(config, context.text_width, side)
+        network = build_model(config, run.text_width, side)
         note = fill_encoder(config, network)
         return network, _record(str(source), network, Facts(photos=frozenset()), note=note)
     if stored is None or stored.path != source:
@@ -287,8 +283,8 @@ def load_weights(
     base_classes = None
     if config.test.trained_on is not None and stored.config is not None:
         base_classes = len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
-    network = build_model(config, context.text_width, side, base_classes)
-    of_others = load_checkpoint(context, network, "meta", stored)
+    network = build_model(config, run.text_width, side, base_classes)
+    of_others = load_checkpoint(run, network, "meta", stored)
     other = _differences_of_training(run, stored)
     of_model = {"model": stored.config["model"]} if stored.config else {}
     changed = other or in_words(differences(of_model, to_dict(config), Decides.SCORES))
@@ -299,7 +295,7 @@ def load_weights(
         trained=stored.config,
         note=f"the training had other settings: {'; '.join(changed)}" if changed else "",
     )
-    fold_differs = any(key.startswith(checkpoint.FOLD) for key in of_others)
+    fold_differs = any(key.startswith(FOLD) for key in of_others)
     return network, replace(weights, training_differences=other, fold_differs=fold_differs)
 
 
@@ -357,7 +353,7 @@ def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
         differing = {key: values for key, values in differing.items() if key == "model.name"}
     found = in_words(differing)
     if "model.name" not in differing:
-        found += stored.facts.origin.differences(Origin(code=code_of(run.context.model_class)))
+        found += stored.facts.origin.differences(Origin(code=code_of(run.model_class)))
     if stored.is_own and not stored.facts.finished and not StageFolder(stored.path.parent).finished:
         last = stored.facts.training[-1]
         if last["step"] != last["steps"] or not is_foreign:
@@ -365,11 +361,11 @@ def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
     return found
 
 
-def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:
+def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:
     """Fill a model or its base stage's parts from a checkpoint; return the settings that may differ, and do.
 
     Args:
-        context: of the run.
+        run: whose weights they are.
         network: that is filled.
         stage: meta, for the whole model, or base.
         stored: the checkpoint.
@@ -377,14 +373,63 @@ def load_checkpoint(context: RunContext, network: FewShotModel, stage: str, stor
     Raises:
         UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    found = checkpoint.check_fits(stored, context.config, stage)
+    found = _check_fits(stored, run.config, stage)
     if stage == "base":
         checkpoint.load_state(network.base_stage(), stored)
         network.requires_grad_(True)
         network.freeze()
         return found
-    if stored.facts.origin.differences(Origin(text=context.text_digest)):
-        asked = f"data.text = {context.config.data.text}"
+    if stored.facts.origin.differences(Origin(text=run.text_digest)):
+        asked = f"data.text = {run.config.data.text}"
         raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
     checkpoint.load_state(network, stored)
     return found
+
+
+def _check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
+    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
+
+    The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
+    the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
+    with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
+
+    Args:
+        stored: the checkpoint; an authors' file has no config, its tensors decide.
+        config: of this run.
+        stage: that the checkpoint must be of: base or meta.
+
+    Returns:
+        The settings that may differ, and do.
+
+    Raises:
+        UserError: names the first setting that differs.
+    """
+    if stored.config is None:
+        return {}
+    if stored.stage != stage:
+        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
+    now = to_dict(config)
+    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
+    found = differences(stored.config, now, Decides.IDENTITY)
+    for key, (given, wanted) in found.items():
+        is_related = key == "model.name" and (stage == "base" or related(given, wanted))
+        if not is_related and not key.startswith(_may_differ(config, stage)):
+            hint = _hint(key, given, stage)
+            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
+    return found
+
+
+def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
+    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+    if config.test.trained_on is not None:
+        return ("data.classes", FOLD)
+    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
+
+
+def _hint(key: str, given: Any, stage: str) -> str:
+    """Return how to go on with a checkpoint of a stage that has another value of a setting."""
+    if stage == "meta" and key.startswith(FOLD):
+        return FOLD_HINT
+    if stage == "meta" and key == "data.name":
+        return f"to test weights of another data set: --set test.trained_on={given}"
+    return "name a checkpoint of such a run"

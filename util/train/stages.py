@@ -149,11 +149,11 @@ def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
         digest = initial_digest(run, task.stage) if stored is None else checkpoint.digest_of(stored.weights)
     if task.stage == "base":
         network: Trainable = model.base_stage()
-        data = base_stage_data(run.context, task.settings, world)
+        data = base_stage_data(run, task.settings, world)
     else:
         network = model
-        data = meta_stage_data(run.context, world)
-    notes = [note, run.context.text_note]
+        data = meta_stage_data(run, world)
+    notes = [note, run.text_note]
     return Start(network, digest, stored, notes, data)
 
 
@@ -240,7 +240,7 @@ def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
         "content": images.files_digest,
         "photos": photos,
         "base": before.training,
-        "text": run.context.text_digest,
+        "text": run.text_digest,
         "code": code_of(type(start.network)),
     }
 

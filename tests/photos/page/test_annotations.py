@@ -65,3 +65,15 @@ def test_annotations_of_a_photo_that_is_not_there_name_it(
     path = tmp_path / "coco.json"
     path.write_text(Path(example_texts["coco"].partition(":")[2]).read_text())
     assert "annotated.png" in page.do("annotations", path=str(path))
+
+
+def test_photos_among_the_files_that_are_imported_stay_and_a_stopped_import_is_forgotten(
+    page: Page, example_texts: dict[str, str]
+) -> None:
+    photo = Path(example_texts["coco"].partition(":")[0])
+    outlines = photo.with_name("polygon.json").read_bytes()
+    page.get("upload_annotations?drop=1&name=damaged.json", b"{")
+    page.get("upload_annotations?drop=2&name=annotated.png", photo.read_bytes())
+    page.get("upload_annotations?drop=2&name=polygon.json", outlines)
+    assert page.do("annotations", path="") == "examples on 1 photo"
+    assert page.get("thumb?photo=annotated.png&changed=1")[:2] == b"\xff\xd8"

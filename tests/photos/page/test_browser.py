@@ -76,6 +76,13 @@ class Tab:
     def upload(self, *files: Path) -> None:
         self.page.locator("#photos").set_input_files([str(file) for file in files])
 
+    def drop(self, *paths: Path) -> None:
+        """Drop files and folders on the page, as a file manager does."""
+        data = {"items": [], "files": [str(path.resolve()) for path in paths], "dragOperationsMask": 1}
+        session = self.page.context.new_cdp_session(self.page)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+
     def open(self, name: str) -> None:
         """Open a photo of coins and wait until it is shown."""
         self.photo = name
@@ -268,6 +275,65 @@ def test_classes_are_imported_renamed_added_and_removed(coins: Tab, served: Page
     coins.says("pièce is removed")
     coins.expect("#classes").to_have_text("coin", timeout=PATIENCE)
     assert not tools_of(served, "coins_1.jpg")
+
+
+def test_an_upload_says_how_far_it_is_and_can_be_stopped(tab: Tab) -> None:
+    slow = {"offline": False, "latency": 1000, "downloadThroughput": -1, "uploadThroughput": -1}
+    session = tab.page.context.new_cdp_session(tab.page)
+    session.send("Network.enable")
+    session.send("Network.emulateNetworkConditions", slow)
+    photos = [*COINS.iterdir()]
+    tab.upload(*photos)
+    tab.expect("#job output").to_have_text(f"uploading 2 of {len(photos)}", timeout=PATIENCE)
+    tab.press("Stop")
+    tab.expect("#note").to_have_text(re.compile(r"[1-4] photos? added; stopped, [1-4] not sent"), timeout=PATIENCE)
+    tab.expect("#job").to_be_hidden()
+    session.send("Network.emulateNetworkConditions", {**slow, "latency": 0})
+    tab.upload(*photos)
+    tab.says("open already")
+    tab.expect("#note").not_to_have_class("error")
+    tab.expect("#count").to_have_text(f"{len(photos)} photos")
+
+
+def test_photos_and_annotations_are_dropped_in_folders(tab: Tab, served: Page, tmp_path: Path) -> None:
+    folder = tmp_path / "trip"
+    shutil.copytree(COINS, folder / "day 1")
+    (folder / "Thumbs.db").write_bytes(b"no photo")
+    (folder / ".hidden.jpg").write_bytes(b"no photo")
+    (folder / "day 1/cut.jpg").write_bytes((COINS / "coins_2.jpg").read_bytes()[:2000])
+    x, y = COIN
+    corners = [[x - 20, y - 20], [x + 20, y - 20], [x + 20, y + 20], [x - 20, y + 20]]
+    outlined = {"imagePath": "coins_1.jpg", "shapes": [{"label": "coin", "points": corners}]}
+    (folder / "day 1/coins_1.json").write_text(json.dumps(outlined))
+    tab.drop(folder, COINS / "coins_3.jpg")
+    tab.says("5 photos added; coins_3.jpg is open already; examples on 1 photo; trip/Thumbs.db left out")
+    tab.says("cut.jpg: this photo is damaged")
+    assert served.row("coins_1.jpg")["example"] == ["coin"]
+    tab.refused.clear()
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(COINS / "coins_4.jpg", other / "coins_1.jpg").write_bytes((COINS / "coins_4.jpg").read_bytes() + b" ")
+    shutil.copy(folder / "day 1/coins_1.json", other)
+    tab.drop(other)
+    tab.says("coins_1.jpg is coins_1_2.jpg here: another photo has its name; annotations are left out")
+    assert served.row("coins_1_2.jpg")["example"] == []
+
+
+def test_a_second_window_does_not_undo_what_it_has_not_shown(coins: Tab, served: Page) -> None:
+    second = Tab(coins.page.context.new_page(), coins.is_narrow)
+    second.page.clock.install()
+    second.page.goto(served.address)
+    second.open("coins_1.jpg")
+    second.page.clock.pause_at("2100-01-01")  # it looks at the state no more by itself
+    coins.drag(COIN, (COIN[0] + 4, COIN[1]))
+    coins.says("coins_1.jpg is an example of")
+    second.press("Undo")
+    second.says("was changed meanwhile, in another window")
+    assert tools_of(served, "coins_1.jpg") == ["brush"]
+    second.status("coins_1.jpg", "example")
+    second.press("Undo")  # what it shows now
+    second.says("coins_1.jpg is no example any more")
+    assert len(second.refused) == 1
 
 
 def test_each_refused_request_is_shown(coins: Tab, tmp_path: Path) -> None:

@@ -57,7 +57,20 @@ def test_names_in_results_of_a_received_session_lead_nowhere(segmented: Page, tm
 
 def test_the_download_holds_the_formats_that_are_ticked(reviewed: Page, tmp_path: Path) -> None:
     reviewed.do("pack", formats=["yolo"])
-    assert {file.name for file in unpacked(reviewed, tmp_path / "download").iterdir()} == {"yolo"}
+    download = unpacked(reviewed, tmp_path / "download")
+    assert {file.name for file in download.iterdir()} == {"README.txt", "yolo"}
+    assert (download / "README.txt").read_text().startswith("Masks of object on 4 photos.\nyolo: ")
+
+
+def test_photos_lie_where_the_formats_programs_look_for_them(download: Path, copies: list[Path]) -> None:
+    homes = [download / name for name in ("coco/images", "labelme", "yolo/images")]
+    for photo in copies:
+        assert [(home / photo.name).read_bytes() == photo.read_bytes() for home in homes] == [True, True, True]
+    outlined = json.loads((download / "labelme/a.json").read_text())
+    assert outlined["imagePath"] == "a.jpg"
+    coco = json.loads((download / "coco/annotations/instances_default.json").read_text())
+    assert {image["file_name"] for image in coco["images"]} == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
+    assert len((download / "README.txt").read_text().splitlines()) <= 10
 
 
 def test_without_space_on_the_disk_the_earlier_download_remains(segmented: Page, tmp_path: Path, monkeypatch) -> None:

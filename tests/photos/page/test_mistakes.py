@@ -56,9 +56,9 @@ def test_requests_by_a_name_of_this_machine_are_answered(good_and_bad: Page, hea
 
 def test_uploads_of_equal_names_and_of_equal_photos(page: Page, photos: list[Path]) -> None:
     first, second, _ = (photo.read_bytes() for photo in photos)
-    assert page.get("upload?name=y%202.jpg", first)["note"] == "1 photo added"
-    assert page.get("upload?name=Y%202.png", second)["note"] == "1 photo added"
-    assert "z.jpg: left out, y 2.jpg is the same photo" in page.get("upload?name=z.jpg", first)["error"]
+    assert page.get("upload?name=y%202.jpg", first) == {"photo": "y 2.jpg", "added": True}
+    assert page.get("upload?name=Y%202.png", second) == {"photo": "Y 2_2.png", "added": True}
+    assert page.get("upload?name=z.jpg", first) == {"photo": "y 2.jpg", "added": False}
     assert [row["name"] for row in page.state()["photos"]] == ["y 2.jpg", "Y 2_2.png"]
 
 
