@@ -4,6 +4,7 @@
 """
 
 import argparse
+import ast
 import re
 import shlex
 import string
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -154,6 +155,28 @@ def _read_configs(asked: argparse.Namespace) -> None:
         read_words(asked)
         if not asked.config[0].startswith("runs/"):
             command_line.read(asked)
+
+
+def test_the_way_of_an_episode_is_told_by_functions_that_are_there() -> None:
+    """Twelve lines each of a training step and of a test's episode, in ``development.md``."""
+    text = (REPOSITORY / "docs/development.md").read_text()
+    rows = re.findall(r"^\| (?!-)([^|]+) \| ([^|]+) \|$", text.partition("| a training step |")[2], re.MULTILINE)
+    assert len(rows) == 12
+    for step, episode in rows:
+        for cell in (step, episode):
+            file, *functions = re.findall("`([^`]+)`", cell if ".py" in cell else step)  # "the same"
+            assert functions
+            for name in functions:
+                _check_function(REPOSITORY / file, name)
+
+
+def _check_function(file: Path, name: str) -> None:
+    """Check that a file defines a function, or a class's method."""
+    body: list[Any] = ast.parse(file.read_text()).body
+    for part in name.split("."):
+        found = [node for node in body if getattr(node, "name", None) == part]
+        assert found, f"{file} has no {name}"
+        body = getattr(found[0], "body", [])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

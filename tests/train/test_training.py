@@ -23,11 +23,12 @@ from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.fetch import fill_encoder
 from util.run.loading import part_weights, training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
 from util.run.run import BEST, Run
-from util.run.weights import fill_encoder, init_network
+from util.run.weights import init_network
 from util.train import bookkeeping, stages
 from util.train.check import prepare_command
 from util.train.optim import EMA, WARM_UP, StepSchedule
