@@ -5,23 +5,23 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from datasets.make import pixel_digest
+from datasets.make import pixel_digest, write_list
 from util.data.lists.index import Index, OneClassAreas
-from util.files import write_atomically
 from util.files.errors import one_line
 from util.files.images import read_mask_of
 
 VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")  # ends the stem of a photo that Roboflow has augmented
 
 
-def photo_groups(index: Index, digests: Sequence[bytes]) -> list[list[int]]:
+def photo_groups(index: Index, photo_digests: Mapping[str, bytes]) -> list[list[int]]:
     """Return the rows of each photo: of all its masks, of all files with its pixels, and of its versions.
 
     Args:
         index: of all images.
-        digests: of the pixels of each row's photo.
+        photo_digests: of the pixels of each photo, by the name of its row.
     """
     parents: dict[Hashable, Hashable] = {}
+    digests = [photo_digests[name] for name in index.names]
     for row, digest in enumerate(digests):
         name = _without_version(index, row)
         for key in (digest, name):
@@ -58,19 +58,19 @@ def print_versions(index: Index, groups: Sequence[Sequence[int]]) -> None:
         print(f"note, in one list together: {what}")
 
 
-def leave_out_copies(index: Index, digests: Sequence[bytes], listed: Path) -> None:
+def leave_out_copies(index: Index, photo_digests: Mapping[str, bytes], listed: Path) -> None:
     """Take photos out of the list of all that are copies of others with equal masks: they would support themselves.
 
     Lines say how many, and how many copies have other masks, which stay.
 
     Args:
         index: of the list.
-        digests: of the pixels of each row's photo.
+        photo_digests: as in ``photo_groups``.
         listed: the list.
     """
     rows_of_photo = defaultdict[bytes, list[int]](list)
     for row in sorted(range(len(index)), key=lambda row: len(index.names[row])):  # a copy has the longer name
-        rows_of_photo[digests[row]].append(row)
+        rows_of_photo[photo_digests[index.names[row]]].append(row)
     equal, different = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
     for first, *others in rows_of_photo.values():
         copies = [row for row in others if index.images[row] != index.images[first]]
@@ -100,8 +100,7 @@ def _marks(index: Index, row: int) -> Hashable:
 def _take_out(rows: Mapping[int, int], index: Index, listed: Path) -> None:
     """Remove rows from the list, and their files."""
     lines = listed.read_text(encoding="utf-8").splitlines()
-    kept = [line for row, line in enumerate(lines) if row not in rows]
-    write_atomically(listed, "".join(f"{line}\n" for line in kept))
+    write_list(listed, [line for row, line in enumerate(lines) if row not in rows])
     remaining = {index.images[row] for row in range(len(index)) if row not in rows}
     for row in rows:
         index.masks[row].unlink()

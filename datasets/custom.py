@@ -23,11 +23,10 @@ from annotations import recognise
 from datasets.copies import leave_out_copies, photo_groups, print_versions
 from datasets.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
 from datasets.division import LEAST_PHOTOS, TEST_SHARE, assign_folds, given_parts, part_of_job, split
-from datasets.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
+from datasets.make import EMPTY, STAMP, add_out, refuse_others, run_jobs, write_configs, write_list
 from datasets.recipes import recipes
 from datasets.recipes.recipe import Plan, config_text
 from util.cli import comma_separated, within
-from util.config.folder import begin_own_configs
 from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
@@ -80,13 +79,10 @@ def run(options: argparse.Namespace) -> int:
     with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         configs = _config_texts(data)
-        for path, text in configs.items():
-            refuse_other(path, text)
+        refuse_others(configs)
         stamp = {"made_from": made_from, "lists": _digests_of_lists(aside)}
         write_atomically(aside / STAMP, json.dumps(stamp) + "\n")
-    begin_own_configs()
-    for path, text in configs.items():
-        write_atomically(path, text)
+    write_configs(configs)
     _print_next(data, out)
     return 0
 
@@ -194,26 +190,30 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     data = _settings(options.name, plan, out)
     data = replace(data, folds=options.folds or len(options.fold) or min(4, len(data.classes)))
     _refuse_folds(data, options)
-    made = run_jobs(plan, out, options.skip_bad)
-    empty = made.facts["counts"][EMPTY]
-    if empty:
-        print(f"  {empty} {EMPTY}")
-    if made.covered:
-        _note_covered(made.covered, plan.classes, options)
-    digests = {line.split()[0]: digest for line, digest in made.photo_digests.items()}
-    everything = load_index(data, "train")
-    leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
+    photo_digests = _make_images(plan, out, options)
+    leave_out_copies(load_index(data, "train"), photo_digests, out / ALL_IMAGES)
     index = load_index(data, "train")
     _refuse_absent_classes(data, index, options)
     if not options.unknown_is_background:
         _check_background(index, options)
-    groups = photo_groups(index, [digests[name] for name in index.names])
+    groups = photo_groups(index, photo_digests)
     print_versions(index, groups)
     data = _divided(data, plan, index, groups, options)
     if rare := _rare_classes(replace(data, shot=5), _indices(data)):
         print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
+
+
+def _make_images(plan: Plan, out: Path, options: argparse.Namespace) -> dict[str, bytes]:
+    """Make images and masks; lines say what has no pixel. Return the digest of each mask's photo by the mask's name."""
+    made = run_jobs(plan, out, options.skip_bad)
+    empty = made.facts["counts"][EMPTY]
+    if empty:
+        print(f"  {empty} {EMPTY}")
+    if made.covered:
+        _note_covered(made.covered, plan.classes, options)
+    return {line.split()[0]: digest for line, digest in made.photo_digests.items()}
 
 
 def _note_covered(covered: Counter[int], classes: Sequence[str], options: argparse.Namespace) -> None:
@@ -317,7 +317,7 @@ def _with_lists(data: DataSettings, rows_of_part: dict[str, list[int]], out: Pat
     lists: dict[str, Any] = {}
     for part, rows in rows_of_part.items():
         lists[f"{part}_list"] = f"{LISTS_FOLDER}/{part}.txt"
-        write_atomically(out / LISTS_FOLDER / f"{part}.txt", "".join(f"{lines[row]}\n" for row in rows))
+        write_list(out / LISTS_FOLDER / f"{part}.txt", [lines[row] for row in rows])
     return replace(data, **lists)
 
 

@@ -189,13 +189,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     Photos with the same pixels are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
-    classes = [name for name in folders if not is_unknown(name)]
-    if len(classes) < len(folders):
-        unknown = ", ".join(name for name in folders if is_unknown(name))
-        print(one_line(f"left out, folders of unknown pixels: {unknown}"))
-    if options.classes:
-        classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
-    check_case(classes, options.masks)
+    classes = _classes_in_folders(options, folders)
     masks: dict[Path, ClassFolder] = {}
     for name in classes:
         for folder in folders[name]:
@@ -208,6 +202,18 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
     by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
+
+
+def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> list[str]:
+    """Return the classes that folders name, or those of ``--classes``; UserError: one has no folder."""
+    classes = [name for name in folders if not is_unknown(name)]
+    if len(classes) < len(folders):
+        unknown = ", ".join(name for name in folders if is_unknown(name))
+        print(one_line(f"left out, folders of unknown pixels: {unknown}"))
+    if options.classes:
+        classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
+    check_case(classes, options.masks)
+    return classes
 
 
 def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: argparse.Namespace) -> dict[Path, Path]:

@@ -8,6 +8,8 @@ import argparse
 import re
 from pathlib import Path
 
+import numpy as np
+
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.words.text import (
@@ -46,26 +48,20 @@ def run(options: argparse.Namespace) -> int:
     made from something else.
     """
     name = options.name
-    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
-        raise UserError(f"--name {name}: cannot be a value of data.text; use letters, digits, . - and _")
+    _refuse_name(name)
     dataset = options.dataset
     data = read_config(dataset if dataset.endswith(".yaml") else find_config("split0", dataset)).data
     folder = options.out or Path(FOLDER)
     target = folder / f"{name}_{data.name}.npz"
     source = download(options.download) if options.download else options.vectors
-    holds_words = source.suffix not in SUFFIXES
-    made_from = fingerprint(whole_digest(source), *data.classes, options.missing, holds_words)
+    made_from = fingerprint(whole_digest(source), *data.classes, options.missing, _holds_words(source))
     if target.exists():
         if stored_origin(target) != made_from:
             problem = "was made from another file, classes or options, or by an earlier version"
             raise UserError(f"{target}: {problem}; remove it, or take another --name")
         print(f"{target}: made from {source} already; nothing to do")
         return 0
-    if holds_words:
-        table, notes = build_vectors(source, data.classes, fill=options.missing == NAMES)
-    else:
-        table = read_vectors(source, data.classes)
-        notes = [f"rows of {source}, unchanged"]
+    table, notes = _table_of(source, data.classes, fill=options.missing == NAMES)
     write_vectors(target, table, data.classes, made_from)
     notes.append(note_on_equal_rows(table, data.classes))
     print(*filter(None, notes), sep="\n")
@@ -75,3 +71,21 @@ def run(options: argparse.Namespace) -> int:
     if older.exists():
         print(f"{older}: is ignored from now on, because the .npz of the same name comes first")
     return 0
+
+
+def _refuse_name(name: str) -> None:
+    """Refuse (UserError) a name that means something else as a value of ``data.text``, or cannot be a file's."""
+    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
+        raise UserError(f"--name {name}: cannot be a value of data.text; use letters, digits, . - and _")
+
+
+def _holds_words(source: Path) -> bool:
+    """Return whether a file holds vectors of words, and no finished rows."""
+    return source.suffix not in SUFFIXES
+
+
+def _table_of(source: Path, classes: list[str], fill: bool) -> tuple[np.ndarray, list[str]]:
+    """Return the rows of the classes from a file, and notes on them; errors as ``build_vectors``, ``read_vectors``."""
+    if _holds_words(source):
+        return build_vectors(source, classes, fill=fill)
+    return read_vectors(source, classes), [f"rows of {source}, unchanged"]

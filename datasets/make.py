@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,14 +55,10 @@ class MakeCommand:
             fix = f"prepare.py {recipe.name} --help shows the layouts"
             raise UserError(f"{given}: no photo of {recipe.name} was found; {fix}")
         configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
-        for path, text in configs.items():
-            refuse_other(path, text)
+        refuse_others(configs)
         make(plan, options.out, options.skip_bad)
         if configs:
-            begin_own_configs()
-        for path, text in configs.items():
-            write_atomically(path, text)
-        if configs:
+            write_configs(configs)
             command = f"MODEL=multiprototype sh test.sh split0 {recipe.name} 1   (on a CPU: 0 instead of 1)"
             print(f"config: config/{recipe.name}/{recipe.name}.yaml; now: {command}")
         return 0
@@ -84,11 +80,19 @@ def add_out(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--skip-bad", action="store_true", help=skip)
 
 
-def refuse_other(path: Path, text: str) -> None:
-    """Refuse (UserError) to write a config over one with other content."""
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        why = "it was edited, or made with another --out or other classes"
-        raise UserError(f"{path}: exists with other content ({why}); remove it and repeat")
+def refuse_others(configs: Mapping[Path, str]) -> None:
+    """Refuse (UserError) to write the texts of configs over files with other content."""
+    for path, text in configs.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            why = "it was edited, or made with another --out or other classes"
+            raise UserError(f"{path}: exists with other content ({why}); remove it and repeat")
+
+
+def write_configs(configs: Mapping[Path, str]) -> None:
+    """Write the texts of configs."""
+    begin_own_configs()
+    for path, text in configs.items():
+        write_atomically(path, text)
 
 
 def make(plan: Plan, out: Path, skip_bad: bool) -> None:
@@ -188,6 +192,15 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
         print(f"  {skipped} left out; without --skip-bad they are tried again")
 
 
+class Made(NamedTuple):
+    """The result of a job: the lines of its masks, a remark to be counted, and the digest of its photo's pixels."""
+
+    lines: list[str]
+    remark: str = ""
+    photo_digest: bytes = b""
+    covered: tuple[int, ...] = ()  # as ``Piece`` has them
+
+
 class Outcome(NamedTuple):
     """The made files: facts for stamp and report, by line the digest of a photo's pixels where they are compared."""
 
@@ -209,42 +222,49 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, journal: Journal | None = No
         UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
-    shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
-    run_job = partial(_make, plan=shared_plan, out=out)
-    done = set[str]() if journal is None else {*journal.done}
-    marked = [(job, _key_of(job) in done) for job in jobs]
-    results = list[Made | UserError]()
-    for job, result in zip(jobs, parallel_map(partial(attempt, run_job), marked, "photos and masks"), strict=True):
-        results.append(result)
-        if journal is not None and isinstance(result, Made):
-            journal.add(_key_of(job))
-    _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
-    made = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, Made)]
-
+    made = _make_all(jobs, plan, out, skip_bad, journal)
     lists = _collect_lines(made, plan.parts)
     for part, lines in lists.items():
         if not lines:
             raise UserError(f"{out}: none of the {len(jobs)} photos belongs to the list '{part}'; check the download")
-    digests = {part: _write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()}
-    remarks = Counter(result.remark for _, result in made if result.remark)
     facts = {
         "sizes": {part: len(lines) for part, lines in lists.items()},
-        "digests": digests,
-        "counts": _class_counts(made, plan.classes) + remarks,
+        "digests": {part: write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()},
+        "counts": _class_counts(made, plan.classes) + Counter(result.remark for _, result in made if result.remark),
         "left_out": len(jobs) - len(made),
     }
-    photo_digests = {line: result.photo_digest for _, result in made for line in result.lines}
-    covered = Counter(class_id for _, result in made for class_id in result.covered)
-    return Outcome(facts, photo_digests, covered)
+    return Outcome(facts, *_photos_and_covered(made))
 
 
-class Made(NamedTuple):
-    """The result of a job: the lines of its masks, a remark to be counted, and the digest of its photo's pixels."""
+def _make_all(
+    jobs: Sequence[MaskJob], plan: Plan, out: Path, skip_bad: bool, journal: Journal | None
+) -> list[tuple[MaskJob, Made]]:
+    """Run the jobs in parallel; return those that did not fail with what they made."""
+    shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
+    run_job = partial(attempt, partial(_make, plan=shared_plan, out=out))
+    done = set[str]() if journal is None else {*journal.done}
+    marked = [(job, _key_of(job) in done) for job in jobs]
+    made = []
+    errors = []
+    for job, result in zip(jobs, parallel_map(run_job, marked, "photos and masks"), strict=True):
+        if isinstance(result, UserError):
+            errors.append(result)
+            continue
+        made.append((job, result))
+        if journal is not None:
+            journal.add(_key_of(job))
+    _refuse_or_report(errors, skip_bad)
+    return made
 
-    lines: list[str]
-    remark: str = ""
-    photo_digest: bytes = b""
-    covered: tuple[int, ...] = ()  # as ``Piece`` has them
+
+def _photos_and_covered(made: list[tuple[MaskJob, Made]]) -> tuple[dict[str, bytes], Counter[int]]:
+    """Return the digests of photos by line, and the numbers of covered objects by class id."""
+    photo_digests: dict[str, bytes] = {}
+    covered = Counter[int]()
+    for _, result in made:
+        photo_digests |= dict.fromkeys(result.lines, result.photo_digest)
+        covered.update(result.covered)
+    return photo_digests, covered
 
 
 def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
@@ -269,8 +289,8 @@ def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> di
     return lists
 
 
-def _write_list(path: Path, lines: list[str]) -> str:
-    """Write a list and return its digest."""
+def write_list(path: Path, lines: Sequence[str]) -> str:
+    """Write a list of images and return its digest."""
     text = "".join(f"{line}\n" for line in lines)
     write_atomically(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -292,25 +312,28 @@ def _make(marked: tuple[MaskJob, bool], plan: Plan, out: Path) -> Made:
     """Write the masks and the photos of a job unless they are there, and were done from the same sources."""
     job, is_done = marked
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
-    photo_digest = b""
-    covered: list[int] = []
     if outputs and is_done and all(path.exists() for path in outputs):
-        lines = [job.line]
+        made = Made([job.line])
     else:
-        image = read_image(job.photo)
-        if plan.compares_photos:
-            photo_digest = pixel_digest(image)
-        lines = []
-        written = set[Path]()
-        for piece in plan.read(job, image):
-            lines.append(_write(piece, job, plan, out, written))
-            covered += piece.covered
-    remark = ""
-    if job.class_id and not lines:
-        remark = EMPTY
-    elif job.class_id and isinstance(job.source, Path) and _was_resized(outputs[0], job):
-        remark = RESIZED
-    return Made(lines, remark, photo_digest, tuple(covered))
+        made = _write_pieces(job, plan, out)
+    if not job.class_id:
+        return made
+    if not made.lines:
+        return made._replace(remark=EMPTY)
+    return made._replace(remark=RESIZED) if _was_resized(outputs[0], job) else made
+
+
+def _write_pieces(job: MaskJob, plan: Plan, out: Path) -> Made:
+    """Read and write the masks and the photos of a job."""
+    image = read_image(job.photo)
+    photo_digest = pixel_digest(image) if plan.compares_photos else b""
+    lines = []
+    covered: list[int] = []
+    written = set[Path]()
+    for piece in plan.read(job, image):
+        lines.append(_write(piece, job, plan, out, written))
+        covered += piece.covered
+    return Made(lines, photo_digest=photo_digest, covered=tuple(covered))
 
 
 def pixel_digest(pixels: np.ndarray) -> bytes:
@@ -322,6 +345,8 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
 
 def _was_resized(mask: Path, job: MaskJob) -> bool:
     """Return whether the file that a mask is made from has neither the size of the photo's file nor the mask's."""
+    if not isinstance(job.source, Path):
+        return False
     source_size, photo_size, mask_size = (header_of(path)[0] for path in (job.source, job.photo, mask))
     return source_size not in (photo_size, mask_size)
 

@@ -158,13 +158,20 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     return Support(photo, read_region_of(stored, mask), "array")
 
 
+def _check_list(given: Sequence[GivenExample], form: str) -> None:
+    """Refuse (UserError) a text, or one pair, in place of a list of examples."""
+    if isinstance(given, str):
+        raise UserError(f"{form}, not the text '{given}'")
+    if isinstance(given, tuple) and isinstance(given[0], str | Path) and ":" not in str(given[0]):
+        raise UserError(f"{form}; this is one pair: write it in brackets, [({str(given[0])!r}, ...)]")
+
+
 def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[Support]]:
     """Return the supports of each class; ``name`` is the class of the examples that name none."""
     examples = list[Example]()
     in_memory = list[Support]()
     form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
-    if isinstance(given, str):
-        raise UserError(f"{form}, not the text '{given}'")
+    _check_list(given, form)
     for example in given:
         match example:
             case (str() | Path() as photo, str() | Path() as annotation):

@@ -4,26 +4,30 @@
 """
 
 import argparse
-import importlib
+import ast
 import re
 import shlex
 import string
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 
+import predict
+import prepare
+import report
+import test as scoring
+import train
 from datasets.recipes import recipes
 from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util.config import command_line
-from util.config.compose import find_config, source_of
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.launch import benchmark, reproduce
 from util.run.arguments import read_words
@@ -46,17 +50,26 @@ EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model
 MADE = {"birds", "cups", "lvis92i", "mine", "oxfordpet", "pets"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 INLINE = re.compile(r"`((?:[A-Z]+=\S+ )*(?:python|sh) [^`]+)`")
+ASSIGNED = re.compile(r"[A-Z]+=")
 UNNAMED = re.compile(r"\.\.\.|<|--help|\b(?:RUNS|FILE|FOLDER|NAME|PATH)\b")  # of commands that a reader completes
 CONFIG = "config/pascal/pascal_split0_resnet50.yaml"  # in place of the word CONFIG
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 DECLARED = re.compile(r"\(\s*\"(--[\w-]+)\"")  # by argparse or a name for its add_argument
 SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yaml|py|sh)(\w+)")
-# Options of check.sh, argparse, pip, Slurm and a published program.
+PROGRAMS = {
+    **dict.fromkeys(("train.sh", "train.py"), train.command),
+    **dict.fromkeys(("test.sh", "test.py"), scoring.command),
+    **{"reproduce.sh": reproduce.main, "prepare.py": prepare.command, "predict.py": predict.command},
+    **{"report.py": report.command, "util.launch.benchmark": benchmark.command},
+}
+WITHOUT_OPTIONS = ("check.sh", "demo.sh", "pytest", "tests.helpers.api_page", "venv")
+# Options of check.sh, argparse, pip, uv, Slurm and a published program.
 OTHERS = {
     "--quick",
     "--lowest",
     "--help",
     "--index-url",
+    "--from",
     "--array",
     "--nodes",
     "--kill-on-bad-exit",
@@ -75,175 +88,95 @@ def _blocks(document: Path, language: str) -> list[str]:
     return [text for of_language, text in BLOCK.findall(document.read_text()) if of_language == language]
 
 
-@dataclass
-class _Command:
-    """A command that a document shows."""
-
-    environment: dict[str, str]
-    words: list[str]
-
-    @property
-    def program(self) -> str:
-        """Its first word: sh, python or another program."""
-        return self.words[0]
-
-    @property
-    def script(self) -> str:
-        """The word after the program, '' for none."""
-        return self.words[1] if len(self.words) > 1 else ""
-
-    @property
-    def arguments(self) -> list[str]:
-        """The words after the script."""
-        return self.words[2:]
-
-    @property
-    def names_what_readers_make(self) -> bool:
-        """Whether a data set or a method of it is one that a reader adds."""
-        return bool(MADE & {*self.arguments, self.environment.get("MODEL", "")})
-
-
-def _commands(document: Path) -> list[_Command]:
-    """Return the commands of a document's sentences, and of its blocks if these are not run."""
-    commands = list(_of_sentences(document))
+def _commands(document: Path) -> Iterator[list[str]]:
+    """Yield the words of the commands of a document's sentences, and of its blocks if these are not run."""
+    text = document.read_text()
+    sentences = INLINE.findall(re.sub(r"\s+", " ", BLOCK.sub(" ", text)))
+    lines = [line for line in sentences if not UNNAMED.search(line)]
     if document not in RUN:
-        commands += _of_blocks(document)
-    return commands
-
-
-def _of_blocks(document: Path) -> Iterator[_Command]:
-    variables = _Variables()
-    for script in _blocks(document, "sh"):
-        for line in script.replace("\\\n", " ").splitlines():
-            without_comment = re.sub(r"(^|\s)# .*", "", line)
-            for part in without_comment.split("&&"):
-                command = variables.read(shlex.split(part))
-                if command.words:
-                    yield command
-
-
-def _of_sentences(document: Path) -> Iterator[_Command]:
-    sentences = re.sub(r"\s+", " ", BLOCK.sub(" ", document.read_text()))
-    for line in INLINE.findall(sentences):
-        if not UNNAMED.search(line):
-            environment, words = _assigned(shlex.split(line))
-            yield _Command(environment, [CONFIG if word == "CONFIG" else word for word in words])
-
-
-class _Variables:
-    """The variables that blocks set for the commands after them."""
-
-    def __init__(self) -> None:
-        self.shell = dict[str, str]()
-        self.exported = dict[str, str]()
-
-    def read(self, words: list[str]) -> _Command:
-        """Return the command of some words, its variables replaced; one without words sets variables alone."""
-        words = [string.Template(word).safe_substitute(self.shell) for word in words]
-        is_export = words[:1] == ["export"]
-        given, words = _assigned(words[1:] if is_export else words)
-        if is_export:
-            self.exported |= given
-        if not words:
-            self.shell |= given
-        if ">" in words:
-            words = words[: words.index(">")]
-        return _Command({**self.exported, **given}, words)
-
-
-def _assigned(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the variables that stand before a command, and its own words."""
-    count = next((i for i, word in enumerate(words) if not re.match("[A-Z]+=", word)), len(words))
-    return dict(word.split("=", 1) for word in words[:count]), words[count:]
+        for script in _blocks(document, "sh"):
+            lines += re.split(r"\n|&&|>.*", script.replace("\\\n", " "))
+    variables = {"CONFIG": CONFIG}
+    for line in lines:
+        words = [string.Template(word).safe_substitute(variables) for word in shlex.split(line, comments=True)]
+        if words and all(ASSIGNED.match(word) for word in words):
+            variables |= dict(word.split("=", 1) for word in words)
+        elif words:
+            yield [variables.get(word, word) for word in words]
 
 
 class _Parsed(Exception):
     """The options of a command, which is then not run."""
 
 
-def _options(call: object, monkeypatch: pytest.MonkeyPatch, *words: str, given: bool = False) -> argparse.Namespace:
-    """Return the options that a command parses of its words; errors as the command's own."""
+def _check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command of this project parse its words, and read the configs that it names, with its settings."""
+    count = next(number for number, word in enumerate(words) if not ASSIGNED.match(word))
+    with monkeypatch.context() as patched:
+        for name in command_line.CHOICE:
+            patched.delenv(name, raising=False)
+        for word in words[:count]:
+            patched.setenv(*word.split("=", 1))
+        program, *arguments = words[count:]
+        is_of_reader = arguments[:2] == ["prepare.py", "oxfordpet"] or arguments[0].startswith("runs/")
+        if program not in ("python", "sh") or is_of_reader:
+            return
+        asked = _options(arguments, patched)
+        if asked is not None and not MADE.intersection(words) and "MODEL=mine" not in words:
+            _read_configs(asked)
+
+
+def _options(words: list[str], patched: pytest.MonkeyPatch) -> argparse.Namespace | None:
+    """Return what a script or a module makes of its options; None for one without options."""
+    script, *arguments = words
+    if script == "-m":
+        script, *arguments = arguments
+    if script in WITHOUT_OPTIONS:
+        return None
     parse = argparse.ArgumentParser.parse_args
 
-    def stop(self: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
-        raise _Parsed(parse(self, *args, **kwargs))
+    def stop(self: argparse.ArgumentParser, *given: object) -> NoReturn:
+        raise _Parsed(parse(self, *given))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        patch.setattr(sys, "argv", ["command", *words])
-        with pytest.raises(_Parsed) as parsed:
-            call(*([list(words)] if given else []))
+    patched.setattr(argparse.ArgumentParser, "parse_args", stop)
+    patched.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(_Parsed) as parsed:
+        PROGRAMS[script](*([arguments] if script == "predict.py" else []))
     return parsed.value.args[0]
 
 
-def _check(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parse the words of one command; read the configs that it names, with its settings."""
-    for name in command_line.CHOICE:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in command.environment.items():
-        monkeypatch.setenv(name, value)
-    check = CHECKS.get((command.program, command.script))
-    if check is not None:
-        check(command, monkeypatch)
-        return
-    is_known = " ".join(command.words[:2]) in ("sh demo.sh", "sh check.sh")
-    is_of_reader = command.names_what_readers_make or command.script.startswith("runs/")
-    assert command.program not in ("sh", "python") or is_known or is_of_reader, "this command is not known"
-
-
-def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _options(reproduce.main, monkeypatch, *command.arguments)
-    models = asked.models or command.environment.get("MODEL") or "symnet"
-    for model in models.split(","):
-        read_config(find_config("split0", asked.dataset, model, asked.net), asked.overrides)
-
-
-def _check_script(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of train.py and test.py, and of the shell scripts of these names."""
-    if command.names_what_readers_make:
-        return
-    script = importlib.import_module(command.script.partition(".")[0])
-    asked = _options(script.command, monkeypatch, *command.arguments)
-    read_words(asked)
-    if not any(word.startswith("runs/") for word in asked.config):
-        command_line.read(asked)
-
-
-def _check_prepare(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    if command.arguments[:1] == ["oxfordpet"]:  # of a reader
-        return
-    asked = _options(importlib.import_module("prepare").command, monkeypatch, *command.arguments)
-    if asked.what == "check" and asked.configs and not command.names_what_readers_make:
+def _read_configs(asked: argparse.Namespace) -> None:
+    if "models" in asked and "dataset" in asked:  # of reproduce.sh
+        for model in (asked.models or "symnet").split(","):
+            read_config(find_config("split0", asked.dataset, model, asked.net), asked.overrides)
+    elif getattr(asked, "configs", None):  # of prepare.py check
         read_config(command_line.named(asked, asked.configs), asked.overrides)
+    elif isinstance(getattr(asked, "config", None), list):  # of train.sh and test.sh
+        read_words(asked)
+        if not asked.config[0].startswith("runs/"):
+            command_line.read(asked)
 
 
-def _check_predict(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _options(importlib.import_module("predict").command, monkeypatch, *command.arguments, given=True)
-    if getattr(asked, "config", None):
-        read_config(source_of(asked.config))
+def test_the_way_of_an_episode_is_told_by_functions_that_are_there() -> None:
+    """Twelve lines each of a training step and of a test's episode, in ``development.md``."""
+    text = (REPOSITORY / "docs/development.md").read_text()
+    rows = re.findall(r"^\| (?!-)([^|]+) \| ([^|]+) \|$", text.partition("| a training step |")[2], re.MULTILINE)
+    assert len(rows) == 12
+    for step, episode in rows:
+        for cell in (step, episode):
+            file, *functions = re.findall("`([^`]+)`", cell if ".py" in cell else step)  # "the same"
+            assert functions
+            for name in functions:
+                _check_function(REPOSITORY / file, name)
 
 
-def _check_report(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    _options(importlib.import_module("report").command, monkeypatch, *command.arguments)
-
-
-def _check_module(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ``python -m``; of all modules only the benchmark has options."""
-    if command.arguments[0] == "util.launch.benchmark":
-        _options(benchmark.command, monkeypatch, *command.arguments[1:])
-
-
-CHECKS = {
-    ("sh", "train.sh"): _check_script,
-    ("sh", "test.sh"): _check_script,
-    ("sh", "reproduce.sh"): _check_reproduce,
-    ("python", "train.py"): _check_script,
-    ("python", "test.py"): _check_script,
-    ("python", "prepare.py"): _check_prepare,
-    ("python", "predict.py"): _check_predict,
-    ("python", "report.py"): _check_report,
-    ("python", "-m"): _check_module,
-}
+def _check_function(file: Path, name: str) -> None:
+    """Check that a file defines a function, or a class's method."""
+    body: list[Any] = ast.parse(file.read_text()).body
+    for part in name.split("."):
+        found = [node for node in body if getattr(node, "name", None) == part]
+        assert found, f"{file} has no {name}"
+        body = getattr(found[0], "body", [])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -253,11 +186,11 @@ def test_what_a_document_names_exists_and_its_commands_parse(document: Path, mon
     _check_places(document.read_text())
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.syspath_prepend(str(REPOSITORY))
-    for command in _commands(document):
+    for words in _commands(document):
         try:
-            _check(command, monkeypatch)
+            _check(words, monkeypatch)
         except (Exception, SystemExit, pytest.fail.Exception) as error:
-            raise AssertionError(f"{shlex.join(command.words)}: {error}") from error
+            raise AssertionError(f"{shlex.join(words)}: {error}") from error
 
 
 def _check_links(document: Path) -> None:

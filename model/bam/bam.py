@@ -26,10 +26,6 @@ from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots
 
 
-class BAMSettings(WithBaseSettings):
-    """BAM's own settings."""
-
-
 @dataclass
 class BAMShot(Shot):
     """The values of n supports that a prediction reads."""
@@ -43,7 +39,7 @@ class BAMShot(Shot):
 class BAM(Method):
     """The published method; every module below is one of its ideas."""
 
-    Settings = BAMSettings
+    Settings = WithBaseSettings  # it has none of its own
     title = "BAM"
     protocol = "bam"
     published = LAYOUT
@@ -51,7 +47,7 @@ class BAM(Method):
     grids = ONE_GRID
     reads_base_labels = True
 
-    def __init__(self, settings: BAMSettings, task: Task):
+    def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
         self.project_query, self.project_support = self.projections()
         self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen

@@ -1,6 +1,6 @@
 """The training-free baseline: cosine of each query position to the supports' foreground and background prototypes.
 
-It is also the worked example of a new model: settings, declarations, what is kept of supports, and the prediction.
+It is also the worked example of a new model: declarations, what is kept of supports, and the prediction.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,6 @@ from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
 
 
-class PrototypeSettings(TrainingFreeSettings):
-    """The baseline's settings."""
-
-
 @dataclass
 class PrototypeShot(Shot):
     """The prototypes of n supports."""
@@ -33,7 +29,7 @@ class PrototypeShot(Shot):
 class PrototypeBaseline(TrainingFree):
     """Masked-average prototypes and a cosine. Nothing learns, so it needs no checkpoint."""
 
-    Settings = PrototypeSettings
+    Settings = TrainingFreeSettings  # it has none of its own
     title = "prototype baseline"
 
     def support(self, maps: Maps, mask: Mask) -> PrototypeShot:

@@ -44,10 +44,6 @@ GROUPS = 4  # of every group norm
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
 
 
-class DCAMASettings(WithEncoderSettings):
-    """DCAMA's own settings."""
-
-
 @dataclass
 class DCAMAShot(Shot):
     """Values of n supports at all L positions of a stage's grid."""
@@ -61,7 +57,7 @@ class DCAMAShot(Shot):
 class DCAMA(Method):
     """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
 
-    Settings = DCAMASettings
+    Settings = WithEncoderSettings  # it has none of its own
     title = "DCAMA"
     protocol = "dcama"
     published = LAYOUT
@@ -71,7 +67,7 @@ class DCAMA(Method):
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 
-    def __init__(self, settings: DCAMASettings, task: Task):
+    def __init__(self, settings: WithEncoderSettings, task: Task):
         super().__init__(settings, task)
         channels = self.encoder.channels
         _refuse_uneven_heads({stage: channels[stage] for stage in (LOW, MID, HIGH)}, settings.encoder.backbone)

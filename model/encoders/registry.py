@@ -5,7 +5,7 @@ Names that begin with ``timm/`` need no entry: any network of timm that gives th
 (``timm_facts.py``); those of EfficientNet-Lite are built without it (``lite.py``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from model.encoders.encoder import Encoder
+from model.encoders.encoder import Encoder, Features
 from model.encoders.lite import LiteEncoder, is_lite
 from model.encoders.residual import SMALL
 from model.encoders.resnet import ResNetEncoder
@@ -55,6 +55,11 @@ class EncoderSpec:
         """Return the stride of a stage, 1..4, at an output stride, which fixed grids do not depend on."""
         own = self.grids[stage - 1]
         return min(own, output_stride) if self.strides else own
+
+    def cells(self, size: int, stage: int, output_stride: int) -> int:
+        """Return the side of a stage's grid for an image of ``size`` pixels at an output stride."""
+        stride = self.stride(stage, output_stride)
+        return -(-size // stride) if self.rounds_up else size // stride
 
 
 ENCODERS: dict[str, EncoderSpec] = {}
@@ -122,34 +127,44 @@ def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, varian
     encoder: Encoder = family(backbone, stem, last_stage, variant)
     encoder.title = in_words(spec, stem)
     encoder.torchvision = spec.torchvision
-    if not family.__module__.startswith(f"{__package__}."):  # tests do so for those that are written here
-        with torch.no_grad():
-            _check_offers(encoder, spec, variant, f"encoder '{backbone}' ({family.__name__} of {family.__module__})")
+    is_own = not family.__module__.startswith(f"{__package__}.")  # tests check those that are written here
+    contradiction = next(_contradictions(encoder, spec, variant), None) if is_own else None
+    if contradiction is not None:
+        raise ModelMismatch(f"encoder '{backbone}' ({family.__name__} of {family.__module__}): {contradiction}")
     return encoder
 
 
-def _check_offers(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant, name: str) -> None:
-    """Refuse (ModelMismatch) an encoder whose maps of a small image are not those that its class and its spec state."""
-    device = next(encoder.parameters()).device
-    if device.type == "meta":  # its names and shapes alone are asked for
-        return
+def _contradictions(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant) -> Iterator[str]:
+    """Yield where an encoder's maps of a small image are not those that its class and its spec state, and the fix."""
     side = spec.sides[0] if spec.sides else 2 * max(spec.grids) + 1
-    is_training = encoder.training
-    given = encoder.eval()(torch.zeros(1, 3, side, side, device=device), intermediate=True)
-    encoder.train(is_training)
-    for stage, channels in encoder.channels.items():
-        stride = spec.stride(stage, variant.output_stride)
-        cells = -(-side // stride) if spec.rounds_up else side // stride
-        stated = (channels, cells, cells)
+    given = _maps_of_nothing(encoder, side)
+    if given is None:
+        return
+    for stage in variant.returned_stages(encoder.last_stage):
+        cells = spec.cells(side, stage, variant.output_stride)
+        stated = (encoder.channels.get(stage), cells, cells)
         found = tuple(given.stage[stage].shape[1:]) if stage in given.stage else "nothing"
         if found != stated:
             what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
-            raise ModelMismatch(f"{name}: {what}; correct grids= in register_encoder, or channels in the class")
+            yield f"{what}; correct grids= in register_encoder, or channels in the class"
         count = encoder.intermediate_counts.get(stage, 0)
-        blocks = len(given.intermediate[stage])
-        if blocks != count or (not count and stage in spec.blocks and stage in variant.intermediate):
+        blocks = len(given.intermediate.get(stage, ()))
+        needs_some = stage in spec.blocks and stage in variant.intermediate
+        if blocks != count or (needs_some and not count):
             what = f"{count} maps are stated inside stage {stage}, and steps() yields {blocks}"
-            raise ModelMismatch(f"{name}: {what}; correct intermediate_counts, or blocks= in register_encoder")
+            yield f"{what}; correct intermediate_counts, or blocks= in register_encoder"
+
+
+@torch.no_grad()
+def _maps_of_nothing(encoder: Encoder, side: int) -> Features | None:
+    """Return an encoder's maps of a black image, (1, C, h, w); None for an encoder without values."""
+    device = next(encoder.parameters()).device
+    if device.type == "meta":
+        return None
+    is_training = encoder.training
+    features = encoder.eval()(torch.zeros(1, 3, side, side, device=device), intermediate=True)
+    encoder.train(is_training)
+    return features
 
 
 def in_words(spec: EncoderSpec, stem: str) -> str:

@@ -59,9 +59,7 @@ class EncoderSettings:
 
     def grid(self, size: int, stage: int = 3, variant: EncoderVariant = USUAL) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
-        spec = spec_of(self.backbone, variant)
-        stride = spec.stride(stage, self.stride or variant.output_stride)
-        return -(-size // stride) if spec.rounds_up else size // stride
+        return spec_of(self.backbone, variant).cells(size, stage, self.stride or variant.output_stride)
 
 
 def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:

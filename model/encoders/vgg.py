@@ -38,21 +38,26 @@ class VGGEncoder(Encoder):
             setattr(self, f"layer{i}", nn.Sequential(*layers[starts[i] : self.ends[i]]))
         self.last_stage = last_stage
         self.channels = {i: c for i, (c, _) in STAGES.items() if i <= last_stage}
-        self.intermediate_counts = {i: n for i, (_, n) in STAGES.items() if i <= last_stage}
+        counts = {i: variant.count(i, n) for i, (_, n) in STAGES.items() if i <= last_stage}
+        self.intermediate_counts = {i: n for i, n in counts.items() if i in variant.intermediate}
         self.to(memory_format=MEMORY_FORMAT)
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`."""
         returned = self.channels if self.batch_norm else (LAST_STAGE,)
+        wanted = self.intermediate_counts if intermediate else {}
         for i in range(self.last_stage + 1):
-            gives = intermediate and i > 2
+            stage = i - 1  # of which the convolutions of this part are the intermediate features
+            given = 0
             for layer in self.stage(i):
                 x = layer(x)
-                if gives and isinstance(layer, nn.Conv2d):
-                    yield i - 1, x
+                if stage in wanted and isinstance(layer, nn.Conv2d):
+                    given += 1
+                    if given > STAGES[stage][1] - wanted[stage]:
+                        yield stage, x
             if i in returned:
                 out[i] = x
-        if intermediate and self.last_stage == LAST_STAGE:
+        if LAST_STAGE in wanted:
             yield LAST_STAGE, x
 
     def _change_layers(self, layers: list[nn.Module]) -> None:

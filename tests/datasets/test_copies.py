@@ -95,7 +95,7 @@ def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, 
 @pytest.mark.parametrize("copied", [True, False])
 def test_a_copy_of_a_version_joins_all_versions(copied: bool, tmp_path: Path) -> None:
     names = ["a.rf.1", "a.rf.2", "b", "c.rf.3"]
-    index = SimpleNamespace(images=[tmp_path / f"{name}.jpg" for name in names])
-    digests = [b"1", b"2", b"2" if copied else b"3", b"4"]
+    index = SimpleNamespace(images=[tmp_path / f"{name}.jpg" for name in names], names=names)
+    digests = dict(zip(names, [b"1", b"2", b"2" if copied else b"3", b"4"], strict=True))
     expected = [[0, 1, 2], [3]] if copied else [[0, 1], [2], [3]]
     assert sorted(photo_groups(index, digests)) == expected

@@ -34,9 +34,9 @@ from util.files.typecheck import convert
 from util.report.one_result import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
 from util.run.checkpoint import digest_of
+from util.run.fetch import fill_encoder
 from util.run.network import build_model
 from util.run.run import TRAINING_FREE, Run
-from util.run.weights import fill_encoder
 
 EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0]}

@@ -7,11 +7,13 @@ from torch.nn import functional as F
 
 from model.episode import IGNORE
 from model.parts.presence import presence_features, support_summary
+from model.parts.with_encoder import HIGH
 from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels, Views
 from model.pocket.pocket import JUDGES, Pocket, PocketShot
 from model.tensors.mask import fixed_shapes
+from tests.model.seeded import seeded_model
 from tests.model.small import drawn_episode, small_model
 
 SIDE = 101
@@ -176,6 +178,14 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
         query, support = (_levels_of_encoder(network, image) for image in (episode.query, episode.support[:, 0]))
         summary = support_summary(support, (episode.support_label == 1).float())
         torch.testing.assert_close(found, presence_features(query, summary[:, None]), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_of_vgg_it_reads_the_last_stages_only_map() -> None:
+    network = seeded_model("pocket", 1, "vgg16")
+    assert network.encoder.intermediate_counts == {HIGH: 1} and len(network.levels.channels) == 2
+    episode = drawn_episode("pocket", 1, 1, size=network.task.size)
+    assert network(episode).logits.isfinite().all()
 
 
 def _levels_of_encoder(network: Pocket, image: Tensor) -> Tensor:

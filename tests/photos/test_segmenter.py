@@ -136,6 +136,8 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
             Segmenter(None, {"cup": wrong}, config=baseline)
     with pytest.raises(UserError, match=r"^examples of cup: give a list of pairs \(photo, annotation\)"):
         Segmenter({"cup": in_one_text}, config=baseline)
+    with pytest.raises(UserError, match=r"this is one pair: write it in brackets, \[\('cup.jpg', ...\)\]$"):
+        Segmenter({"cup": ("cup.jpg", "box=9,9,50,50")}, config=baseline)
     with pytest.raises(UserError, match=r"^class: 1: a class name is a text, such as 'cup'; write it in quotes$"):
         Segmenter({1: [in_one_text]}, config=baseline)
 

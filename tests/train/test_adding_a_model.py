@@ -21,9 +21,9 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.fetch import fill_encoder
 from util.run.network import build_model
 from util.run.run import Run
-from util.run.weights import fill_encoder
 from util.train import bookkeeping
 from util.train.optim import build_optimizers
 

@@ -1,11 +1,13 @@
-"""A training that is killed ten times at random moments ends with the losses of an uninterrupted run."""
+"""A training that is killed at six moments ends with the weights and the losses of an uninterrupted one."""
 
+import importlib
+import itertools
 import json
 import os
-import random
 import signal
-import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,27 +19,31 @@ from util.run.run import BEST, LAST, METRICS
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 
-KILLS, MAX_STEPS = 10, 3
-LONGEST_WAIT = 0.1  # seconds
-STAGE = {"epochs": 2, "epoch_length": 72, "validate_every": 1 / 18, "validate_episodes": 1, "ema_decay": 0.9}
+STAGE = {"epochs": 2, "epoch_length": 16, "validate_every": 1 / 4, "validate_episodes": 1, "ema_decay": 0.9}
+STEP = "util.train.trainer.optimiser_step"
+VALIDATION = "util.train.stages._validate"
+KILLS = [  # the call that is not begun: function, word of its arguments, number; the steps that a checkpoint holds then
+    (STEP, "", 1, None),
+    ("os.replace", BEST, 1, 1),
+    (STEP, "", 2, 2),
+    (VALIDATION, "", 2, 4),
+    ("os.replace", f"{LAST}'", 2, 4),
+    ("os.replace", METRICS, 2, 5),
+]
 
 
-def saves(folder: Path) -> int | None:
-    """Return a value that changes with every checkpoint."""
-    last = folder / LAST
-    return last.stat().st_mtime_ns if last.exists() else None
+def kill_before(function: str, word: str, number: int) -> None:
+    """Let this process be killed in place of the call of a function, of those with a word in their arguments."""
+    place, _, name = function.rpartition(".")
+    module = importlib.import_module(place)
+    call, numbers = getattr(module, name), itertools.count(1)
 
+    def counted(*given: Any, **options: Any) -> Any:
+        if word in str(given) and next(numbers) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*given, **options)
 
-def train_and_kill(path: Path, folder: Path, moments: random.Random) -> None:
-    """Begin a training, or continue it, and kill it amid a start, a step, a checkpoint or a validation."""
-    options = ["--resume"] if saves(folder) else []
-    training = spawned.start("train.py", path, *options)
-    for _ in range(moments.randrange(MAX_STEPS + 1)):
-        before = saves(folder)
-        spawned.wait_for(lambda before=before: saves(folder) != before, training)
-    time.sleep(moments.random() * LONGEST_WAIT)
-    training.signal(signal.SIGKILL)
-    assert training.code == -signal.SIGKILL
+    setattr(module, name, counted)
 
 
 def check_equal(path: Path, expected: Path) -> None:
@@ -48,18 +54,16 @@ def check_equal(path: Path, expected: Path) -> None:
     assert content["progress"]["history"] == expected_content["progress"]["history"]
 
 
-def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
+def test_kills_amid_each_part_of_a_step_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
     path = mini_yaml("ssp", model={"encoder": {"weights": None}}, meta_stage=STAGE)
     folder = tmp_path / "runs/tiny/meta"
     spawned.run("train.py", path)
     unbroken = folder.rename(tmp_path / "unbroken")
-    moments = random.Random(0)
-    steps = []
-    for _ in range(KILLS):
-        train_and_kill(path, folder, moments)
-        if saves(folder):
-            steps.append(checkpoint.read(folder / LAST).entries["progress"]["step"])
-    assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
+    for *moment, steps in KILLS:
+        options = ["--resume"] if (folder / LAST).exists() else []
+        spawned.run("train.py", path, *options, before=partial(kill_before, *moment), check=-signal.SIGKILL)
+        newest = checkpoint.read(folder / LAST).entries["progress"]["step"] if (folder / LAST).exists() else None
+        assert newest == steps, moment
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
     part = (folder / LAST).read_bytes()[:999]
     (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file

@@ -23,11 +23,12 @@ from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.fetch import fill_encoder
 from util.run.loading import part_weights, training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup
 from util.run.run import BEST, Run
-from util.run.weights import fill_encoder, init_network
+from util.run.weights import init_network
 from util.train import bookkeeping, stages
 from util.train.check import prepare_command
 from util.train.optim import EMA, WARM_UP, StepSchedule
@@ -116,7 +117,7 @@ def check_records(found: dict[float, dict[str, Any]], expected: dict[float, dict
 def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     if device != "cpu" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "accumulate": 2, "validate_episodes": 7}
+    stage = {"epochs": 2, "epoch_length": 12, "batch": 6, "accumulate": 2, "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})

@@ -124,11 +124,6 @@ class Selection:
 Source = Path | Selection  # of a config
 
 
-def arguments_of(source: Source) -> list[str]:
-    """Return the arguments of a command line that name a config."""
-    return source.arguments if isinstance(source, Selection) else [str(source)]
-
-
 def files_of(source: Source) -> str:
     """Return in words which files make a config, without their bases."""
     files = source.files if isinstance(source, Selection) else [source]

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from util.config.tree import Leaf, Tree, merge, nested, value_of
+from util.config.tree import Leaf, Tree, key_of, merge, nested, value_of
 from util.files.errors import UserError
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"  # that a training and a test write into their folders
@@ -80,19 +80,15 @@ def placed(tree: Tree, file: Path, overrides: list[str]) -> Tree:
     run = run_of(file)
     if stage is not None and run is not None:
         return _moved(tree, run, stage)
+    named = {FOLDER, NAME}.intersection(map(key_of, overrides))
     weights = next((name for name in CHECKPOINTS if (file.parent / name).exists()), None)
-    if file.name != CONFIG or value_of(tree, NAME) is None or weights is None or _is_named(overrides):
+    if file.name != CONFIG or value_of(tree, NAME) is None or weights is None or named:
         return tree
     base = value_of(tree, BASE_FOLDER)
     if base is not None and Path(base).name == file.absolute().parent.name:  # a shared base stage
         return _with_values(tree, {BASE_FOLDER: file.parent}, file.parent)
     problem = f"lies beside {weights}, but in no folder of a run, which is called {OF_STAGES}"
     raise UserError(f"{file}: {problem}; rename {file.parent}, or name the run: --set run.folder=.. --set run.name=..")
-
-
-def _is_named(overrides: list[str]) -> bool:
-    """Return whether overrides say which run is meant."""
-    return any(text.partition("=")[0].strip() in (FOLDER, NAME) for text in overrides)
 
 
 def _moved(tree: Tree, run: Path, stage: Path) -> Tree:

@@ -86,6 +86,11 @@ def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], st
     return tree
 
 
+def key_of(override: str) -> str:
+    """Return the key of a ``section.key=value``."""
+    return override.partition("=")[0].strip()
+
+
 def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, equals, value = text.partition("=")

@@ -30,9 +30,9 @@ from model.registry import published_layout
 from util.config.optimizers import OPTIMIZERS
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import PHOTO_DIGITS
-from util.files import project_path, stand_in, write_atomically
+from util.files import project_path, write_atomically
 from util.files.errors import UserError
-from util.run.content import SAFETENSORS, load, reason
+from util.run.content import SAFETENSORS, load
 from util.run.origin import Origin
 
 FORMAT = "sym-net/1"
@@ -156,7 +156,7 @@ def read(path: str | Path) -> Checkpoint:
     path = file_of(path)
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
-    content = _content(path)
+    content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:
             return Checkpoint.of(content, path)
@@ -169,17 +169,6 @@ def read(path: str | Path) -> Checkpoint:
     entries = content if isinstance(content, dict) else {"the file": content}
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
-
-
-def _content(path: Path) -> Any:
-    """Return what a file holds; UserError: it is truncated, damaged, or stands for another one."""
-    try:
-        return load(path)
-    except Exception as error:  # torch raises many kinds for damaged files
-        if other := stand_in(path):
-            raise UserError(f"{path}: is {other}") from None
-        why = f"truncated, or not a checkpoint that can be loaded safely ({reason(error)[:160]})"
-        raise UserError(f"{path}: {why}; copy it anew") from None
 
 
 def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from util.files import stand_in
+from util.files.errors import UserError
 from util.files.pickles import Damaged, Operation, operations_in
 from util.files.sizes import TIMES, check_nested, check_unpacked, largest_content
 
@@ -47,17 +49,22 @@ class _Foreign:
 def load(path: Path) -> Any:
     """Return what a file holds; of a ``.safetensors`` file with the rest of one of our checkpoints, that checkpoint.
 
-    Raises:
-        ValueError: it is larger unpacked than the file, contains itself, or holds a tensor that is not a plain one.
-        Exception: of any kind, as torch and safetensors raise for damaged files; ``reason`` says it in words.
+    UserError: it is truncated, damaged, stands for another file, is larger unpacked, contains itself, or holds a tensor
+    that is not a plain one.
     """
-    content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path)
-    check_nested(content, _parts_of, TIMES * path.stat().st_size + MAX_VALUES)
-    _check_tensors(content, largest_content(path))
-    return content
+    try:
+        content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path)
+        check_nested(content, _parts_of, TIMES * path.stat().st_size + MAX_VALUES)
+        _check_tensors(content, largest_content(path))
+        return content
+    except Exception as error:  # torch and safetensors raise many kinds for damaged files
+        if other := stand_in(path):
+            raise UserError(f"{path}: is {other}") from None
+        why = f"truncated, or not a checkpoint that can be loaded safely ({_reason(error)[:160]})"
+        raise UserError(f"{path}: {why}; copy it anew") from None
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return on one line why a file cannot be loaded."""
     text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     if refused := OF_TYPE.search(text):

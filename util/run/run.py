@@ -18,7 +18,7 @@ from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESU
 from util.config.read import read_config, to_dict
 from util.config.same import Differences, differences, in_words
 from util.config.settings import Config
-from util.config.tree import find, override
+from util.config.tree import find, key_of, override
 from util.data.words import text
 from util.files import kept_json
 from util.files.errors import UserError
@@ -252,8 +252,8 @@ class Run:
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
-        given = {"run.folder", "run.name", "run.device", "data.shot", *map(_key, self.config.given)}
-        kept = [text for text in options if _key(text) not in given]
+        given = {"run.folder", "run.name", "run.device", "data.shot", *map(key_of, self.config.given)}
+        kept = [text for text in options if key_of(text) not in given]
         if not kept:
             return self
         if is_first_of_machine():
@@ -299,9 +299,5 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
 
 def _training_options(folder: Path) -> dict[str, str]:
     """Return the options that the training in a folder was begun with, by their keys, but for those of tests."""
-    options = {_key(text): text for text in StageFolder(folder).options}
+    options = {key_of(text): text for text in StageFolder(folder).options}
     return {key: text for key, text in options.items() if not key.startswith(("test.", "protocols."))}
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].strip()

@@ -5,20 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from model.code import code_of
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotModel
 from model.decides import Decides
-from model.encoders.registry import downloadable
-from model.encoders.settings import EncoderSettings
-from model.mismatch import ModelMismatch
 from model.registry import class_of, related
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import to_dict
 from util.config.same import Differences, differences, in_words
 from util.config.settings import Config, DataSettings
-from util.files import project_path
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
@@ -26,14 +22,12 @@ from util.run import checkpoint
 from util.run import run as runs
 from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import listed_for_training
-from util.run.device import gpu_count
-from util.run.fetch import SOURCES, checksum_of, download, licence_of, pretraining_of, print_download
+from util.run.fetch import FOLD_HINT, SOURCES, encoder_data, encoder_licence, fill_encoder
 from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
-FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
 SHOWN = 5  # differences of a training in a message
 
 
@@ -188,78 +182,6 @@ def cannot_train(config: Config) -> str:
     return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 
-def fix_of_missing(path: Path, backbone: str | None) -> str:
-    """Return in words how to get a missing file of an encoder's weights, and what works without it."""
-    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
-    if path.parent.name == "base" and run.count("_") >= 2:
-        dataset, experiment, net = run.split("_", 2)
-        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
-    digits = checksum_of(path.name)
-    checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
-    fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
-    if backbone in downloadable():
-        plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-        fix += f", or add {plain}, which downloads others"
-    return fix
-
-
-def fill_encoder(config: Config, network: FewShotModel) -> str:
-    """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
-
-    It is "" for a method without encoder and networks.
-
-    A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
-    says how to get them, of another encoder, or of another fold.
-    """
-    start = config.model.encoder
-    if start is None:
-        networks = config.model.backbone()
-        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else ""
-    if start.weights is None:
-        return "encoder: random weights (model.encoder.weights is null)"
-    path = None if start.weights in SOURCES else project_path(start.weights)
-    try:
-        if path is None:
-            print_download(start.weights, network.encoder)
-            state = download(start.weights, start.backbone, network.encoder.torchvision)
-        else:
-            state = _stored_encoder(config, path)
-        missing = network.load_encoder(state, start.partial)
-    except ModelMismatch as error:
-        raise UserError(str(error) if path is None else f"{path}: {error}") from None
-    licence = encoder_licence(start, network)
-    return f"encoder: {start.weights}, {_filled(missing, licence)}"
-
-
-def _filled(missing: list[str], licence: str | None) -> str:
-    """Return what the line for the log says of a filled encoder: how many tensors are left random, and the licence."""
-    complete = "complete"
-    if missing:
-        complete = f"{len(missing)} tensors start from random values, such as {missing[0]}"
-    return f"{complete}; licence of the weights: {licence}" if licence else complete
-
-
-def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
-    if not path.exists():
-        raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
-    stored = checkpoint.read(path)
-    if stored.config is not None and not config.test.allow_fold_mismatch:
-        found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
-        if found and "data.name" not in found:
-            other = ", ".join(in_words(found))
-            raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
-    return stored.weights
-
-
-def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
-    """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
-    encoder = getattr(network, "encoder", None)
-    if start is None or encoder is None:
-        return getattr(network, "licence", None)
-    return licence_of(start.weights, encoder)
-
-
 def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> tuple[FewShotModel, Weights]:
     """Return the network of ``test.checkpoint``, and the record of its weights.
 
@@ -312,7 +234,7 @@ def _record(
         parameters=(_size(parameters), _size(learnt)),
         note=note,
         encoder_licence=encoder_licence(network.settings.encoder, network),
-        encoder_data=_encoder_data(network, trained),
+        encoder_data=encoder_data(network, trained),
         training=facts.training,
         photos=facts.photos,
     )
@@ -330,19 +252,6 @@ def _check_source(run: Run, source: Path | str) -> None:
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
         raise UserError(f"{source}: these weights do not exist; {fix}")
-
-
-def _encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
-    """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
-    start = network.settings.encoder
-    encoder = getattr(network, "encoder", None)
-    if start is None or encoder is None:
-        return network.settings.pretraining
-    if trained is not None:
-        before = trained["model"].get("encoder") or {}
-        if "weights" in before:
-            return pretraining_of(before["weights"], encoder, before.get("pretraining"))
-    return pretraining_of(start.weights, encoder, start.pretraining)
 
 
 def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:

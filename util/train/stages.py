@@ -27,12 +27,13 @@ from util.run.device import (
     free_memory,
     precision_of_training,
 )
+from util.run.fetch import encoder_licence
 from util.run.folder import RunFolder, claim
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import ProcessGroup, as_user_error, join
 from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import encoder_licence, init_network, initial_digest
+from util.run.weights import init_network, initial_digest
 from util.train import bookkeeping
 from util.train.bookkeeping import Training, Validate, Watch
 from util.train.curves import Curves

@@ -80,6 +80,7 @@ def test_methods_accept_an_own_encoder_by_what_it_offers(plain_stack: ModuleType
     _, message = problems["hsnet"]
     assert "HSNet: it needs stages 2, 3 and 4 at strides that double; " in message
     assert "Plain stack offers stages 2, 3 and 4 at strides 8, 16 and 16; it takes resnet10" in message
+    assert build("plain_stack", variant=models()["pocket"].variant).intermediate_counts == {4: 1}
     settings.output_stride = 8
     assert models()["bam"].encoder_problem(models()["bam"].Settings(encoder=settings)) == (
         "output_stride",
@@ -108,6 +109,7 @@ def test_supports_are_masked_inside_it_and_its_weights_load(plain_stack: ModuleT
             "stage 4 of a 65 px image is stated as (32, 3, 3) (channels, height, width), and is (32, 5, 5); ",
         ),
         ("4: 32}", "4: 48}", "stated as (48, 3, 3) (channels, height, width), and is (32, 3, 3); correct grids="),
+        ("2: 16, ", "", "stage 2 of a 33 px image is stated as (None, 5, 5) (channels, height, width), and is nothing"),
         (
             "conv = nn",
             "self.intermediate_counts[3] = 2; conv = nn",
