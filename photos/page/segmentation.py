@@ -48,7 +48,7 @@ def found_line(state: State) -> str:
     results = [photo.found for photo in state.photos.values() if photo.found and photo.found.inputs]
     scores: list[float] = []  # of masks
     for name in state.names:
-        looked_at = [result for result in results if name in result.names]
+        looked_at = [result for result in results if name in result.share]
         if not looked_at:
             continue
         shown = [result for result in looked_at if result.share[name] > 0]
