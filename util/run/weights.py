@@ -36,7 +36,7 @@ class Weights:
     """A record of the weights in a network: where they came from and how they were trained."""
 
     source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
-    trained_with: dict[str, Any] | None  # data settings, ``model`` section and precision of the training, if known
+    trained_with: dict[str, Any] | None  # data settings and ``model`` section of the training, if known
     digest: str  # of all named tensors
     parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
     note: str  # a line for the log, such as the tensors of the encoder that stayed random
@@ -229,7 +229,7 @@ def _record(
     learnt = [] if source in (TRAINING_FREE, UNTRAINED) else [p for p in parameters if p.requires_grad]
     return Weights(
         source=source,
-        trained_with=trained and {**trained["data"], "model": trained["model"], "precision": facts.origin.precision},
+        trained_with=trained and {**trained["data"], "model": trained["model"]},
         digest=checkpoint.digest_of(network.state_dict()),
         parameters=(_size(parameters), _size(learnt)),
         note=note,
