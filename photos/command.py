@@ -13,8 +13,9 @@ from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.publish import publish as write_published
-from photos.results import Results
+from photos.results import Results, own_record
 from photos.segmenter import Segmenter
+from photos.support_check import weak_supports
 from util.cli import Parser, within
 from util.engine import load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
@@ -100,7 +101,7 @@ def predict(parsed: argparse.Namespace) -> int:
         segmenter = options.segmenter_of(parsed, examples)
         results.take_classes([known.name for known in segmenter.classes])
         print(*_first_lines(segmenter, examples), sep="\n")
-        return _write_results(segmenter, results, queries, keep=parsed.resume)
+        return _write_results(segmenter, results, queries, keep=parsed.resume, checks=parsed.adapt != options.NONE)
 
 
 class Queries:
@@ -124,8 +125,8 @@ class Queries:
                 raise UserError(error)
 
 
-def _write_results(segmenter: Segmenter, results: Results, queries: Queries, keep: bool) -> int:
-    """Write the results of queries, and ``keep`` those that are complete; return the exit code."""
+def _write_results(segmenter: Segmenter, results: Results, queries: Queries, *, keep: bool, checks: bool) -> int:
+    """Write the results of queries, ``keep`` those that are complete, ``checks`` the examples; return the exit code."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
     waiting = queries.readable
     kept = 0
@@ -155,6 +156,9 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
         results.write_formats(complete, keep=keep)
     for line in _not_found(absent, segmenter.min_presence):
         print(line)
+    if waiting and checks:
+        for line in weak_supports(segmenter, (own_record(results.paths(query)[0]) for query in complete)):
+            print(line)
     failed = len(queries.failed)
     problem = f"; {failed} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""

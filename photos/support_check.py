@@ -2,17 +2,24 @@
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
 support that is not found while the others are is named, unless it is too small. With one support of each class, a line
-asks whether an annotation along much of the photo's border is of a material; the method never changes by itself.
+asks whether an annotation along much of the photo's border is of a material; the method never changes by itself. The
+only support of a class that masks many photos is judged by them: masks of its object find it as supports.
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from photos.encoded_class import encode_shots
+from annotations.shapes import decoded
+from photos.encoded_class import EncodedClass, encode_shots
+from photos.examples import Support
+from photos.photo_files import read_photo
 from photos.segmenter import SMALL, Segmenter
 from util.engine import OUTLOOK
 from util.files.errors import UserError
@@ -23,6 +30,9 @@ FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
 ALONG_BORDER = 1 / 3  # share of the photo's border along which a material lies
 STEP = 4  # between the pixels that are compared
+MANY, LEAST_PHOTOS = 0.5, 8  # share of the photos with a mask above which the only support is judged; of how many
+TRIED = 3  # of these masks, from the best to the worst by their presence scores
+WEAK = 25.0  # median IoU of the only support given one of these masks, below which it is weak
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
 
 
@@ -191,3 +201,42 @@ def for_materials(segmenter: Segmenter) -> Segmenter:
     out.notes = [*kept_notes, f"{out.model.title} segments the material, not {segmenter.model.title}"]
     out.adaptation = {"method": out.model.title}
     return out
+
+
+def weak_supports(segmenter: Segmenter, records: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a line on each class whose only support masks many photos, but is not found by means of these masks.
+
+    ``records`` are the results of photos (``Prediction.write``). UserError: one of these cannot be read.
+    """
+    method = segmenter.model
+    if segmenter.presence_by or not method.has_encoder or method.trained_shots not in (None, 1):
+        return []
+    rows_of: dict[str, list[tuple[float, Path, dict[str, Any]]]] = {known.name: [] for known in segmenter.classes}
+    for record in records:
+        for row in record.get("classes", ()):
+            if row["name"] in rows_of:
+                rows_of[row["name"]].append((row["presence"] or 0, Path(record["query"]), row))
+    lines = []
+    for known in segmenter.classes:
+        rows = rows_of[known.name]
+        found = sorted((entry for entry in rows if entry[2]["pixels"]), key=lambda entry: entry[:2])
+        if len(known.sources) > 1 or len(rows) < LEAST_PHOTOS or len(found) <= MANY * len(rows):
+            continue
+        places = np.linspace(0, len(found) - 1, TRIED).round().astype(int)
+        tried = [found[place] for place in places]
+        iou = [_iou_given(segmenter, known, photo, row) for _, photo, row in tried]
+        if np.median(iou) < WEAK:
+            masked = f"{known.name}: this example is weak: it masks {len(found)} of {len(rows)} photos"
+            lines.append(f"{masked}, whose masks do not find it; try another photo, or add a second")
+    return lines
+
+
+def _iou_given(segmenter: Segmenter, known: EncodedClass, photo: Path, row: dict[str, Any]) -> float:
+    """Return the IoU in percent of a class's only support given a photo and its mask, by its row of a result."""
+    trial = segmenter.without_classes()
+    try:
+        trial.add(None, [Support(read_photo(photo), decoded(row["runs"]).astype(np.uint8), str(photo))])
+    except UserError:  # its mask vanishes at the network's input size
+        return 0.0
+    margins = trial.scores(known.images[0, :1]).margins
+    return float(_iou(margins[0], known.labels[0, 0].long(), number=0))

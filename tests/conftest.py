@@ -24,6 +24,7 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.run.device import take_precision
 
+LONGEST = ("test_documents_run.py", "test_export.py")  # at the end one would run alone
 MINI_TRAIN = 48  # images
 MINI_TEST = 32
 MINI_SIDE = 64  # pixels
@@ -42,7 +43,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that no device changes, where another than the CPU is named."""
+    """Begin with the longest; leave out the tests that no device changes, where another than the CPU is named."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("--device") != "cpu":
         kept = [item for item in items if {"device", "gpu"} & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])

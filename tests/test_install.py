@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -11,10 +10,10 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.request import urlopen
 
 import pytest
 
+from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
@@ -69,7 +68,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(place / "env/bin", packages / "symnet", folder)
 
 
-def test_imports_and_texts_are_of_the_package(installed: Installed) -> None:
+def test_imports_files_and_texts_are_of_the_package(installed: Installed) -> None:
+    folders = installed.package / "photos/page", REPOSITORY / "photos/page"
+    of_package, of_clone = ({path.name for path in folder.iterdir() if path.is_file()} for folder in folders)
+    assert of_package == of_clone
     sources = [path for path in installed.files() if path.suffix == ".py"]
     assert {path.name for path in installed.package.iterdir()} >= {*HOUSES, "config", "lists", "initmodel"}
     assert len(sources) > 200
@@ -121,52 +123,22 @@ def test_mini_is_trained_and_nothing_is_written_into_the_package(installed: Inst
     assert installed.files() == before
 
 
-def test_the_page_is_served(installed: Installed) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [installed.programs / "symnet", "predict", "--serve", "--device", "cpu", "--port", str(port)]
-    with subprocess.Popen(command, cwd=installed.folder, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert any(str(port) in line for line in server.stdout)
-            for path in ("", "page.js"):
-                with urlopen(f"http://127.0.0.1:{port}/{path}") as answer:
-                    assert answer.status == 200
-        finally:
-            server.terminate()
-
-
-METHOD_OF_MINE = """
-from symnet.model.contract import register
-from symnet.model.ssp.ssp import SSP
-
-
-@register("ssp_of_mine")
-class OfMine(SSP):
-    def predict(self, maps, shots, episode):
-        output = super().predict(maps, shots, episode)
-        output.losses = {f"mine_{name}": loss for name, loss in output.losses.items()}
-        return output
-"""
 CONFIG_OF_MINE = """
 base: [config/model/ssp.yaml, config/mini/mini.yaml, config/encoder/lite0.yaml]
 imports: [mine.py]
 model: {name: ssp_of_mine}
 data: {root: ROOT, text: none, size: 65, min_pixels: 50}
-meta_stage: {epochs: 1, epoch_length: 4, validate_every: 0}
-test: {episodes: 2}
+test: {checkpoint: none, episodes: 2, metrics: [dice_of_mine]}
 """
 
 
-def test_a_method_of_another_repository_is_trained_and_tested(installed: Installed, mini_root: Path) -> None:
+def test_a_method_of_another_repository_is_tested(installed: Installed, mini_root: Path) -> None:
     """It is one file and one config in a folder of its own."""
     lab = installed.folder / "lab"
     lab.mkdir()
-    (lab / "mine.py").write_text(METHOD_OF_MINE)
+    (lab / "mine.py").write_text(METHOD)
     (lab / "mine.yaml").write_text(CONFIG_OF_MINE.replace("ROOT", str(mini_root)))
-    for command in ("train", "test"):
-        ended = installed.run("symnet", command, "lab/mine.yaml", "mini", 0)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert "method: SSP (ssp_of_mine), model.name ssp_of_mine, class OfMine of mine" in ended.stdout + ended.stderr
-    assert '"mine_plain"' in (installed.folder / "runs/mine/meta/metrics.json").read_text()
+    ended = installed.run("symnet", "test", "lab/mine.yaml", "mini", 0)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "method: SSP (ssp_of_mine), model.name ssp_of_mine, class OfMine of mine" in ended.stdout + ended.stderr
     assert [*installed.folder.glob("runs/mine/test/*/result.json")]

@@ -18,9 +18,25 @@ from util.files.typecheck import Misfit, convert
 FIX = "remove it: annotations and results stay, photos can be opened again"
 
 
-def write_state(file: Path, state: State) -> None:
-    """Write a state."""
-    write_atomically(file, json.dumps(state, default=vars))
+class StateFile:
+    """The file of a state, which is written whole; a photo that did not change is not made text again."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._texts: dict[str, tuple[Photo, str]] = {}  # of photos, by name
+
+    def write(self, state: State) -> None:
+        """Write a state."""
+        texts = {}
+        for name, photo in state.photos.items():
+            known = self._texts.get(name)
+            if known is None or known[0] is not photo:
+                known = photo, f"{json.dumps(name)}: {json.dumps(photo, default=vars)}"
+            texts[name] = known
+        self._texts = texts
+        rest = json.dumps({"classes": state.classes, "rule": state.rule}, default=vars)
+        photos = ", ".join(text for _, text in texts.values())
+        write_atomically(self.path, f'{{"photos": {{{photos}}}, {rest[1:]}')
 
 
 def read_state(file: Path, files: Files, errors: dict[str, str]) -> State:

@@ -12,8 +12,9 @@ from photos.page.files import Files
 from photos.page.state import Photo, State, forgotten
 from photos.page.writer import WrittenState
 from photos.photo_files import read_photo
+from photos.results import own_record
 from photos.segmenter import Segmenter
-from photos.support_check import for_materials, material_hint
+from photos.support_check import for_materials, material_hint, weak_supports
 from util.files.palette import IGNORE
 
 UNSURE = 0.6  # presence score below which a mask is to be looked at first
@@ -91,6 +92,9 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
         lines = [found_line(session.state) if waiting else "no photo is left to be segmented"]
         if len(errors) or done < len(waiting):
             lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
+        if waiting and not session.work.is_stopped:
+            found = [photo for photo in session.state.photos.values() if photo.found]
+            lines += weak_supports(segmenter, (own_record(session.files.of_result(photo, ())[0]) for photo in found))
         return "; ".join([*lines, *notes, *errors[:3]])
 
     notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]

@@ -79,7 +79,8 @@ class Session(WrittenState):
         read_image(Path(file_name), content)
         path = self.out / UPLOADS / self._new_name(Path(file_name))
         write_atomically(path, content)
-        self._add([path])
+        self.files.results.check([path], again=True)
+        self.take(changes.add_photos(self.state, [Photo(str(path))]))
         return {"photo": writable(path.name), "added": True}
 
     def _new_name(self, name: Path) -> str:

@@ -1,6 +1,7 @@
 """The browser's view of a session's state: the photos that changed, and a photo's size and pixels."""
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def view(session: WrittenState, since: int) -> dict[str, Any]:
     """
     state = session.state
     whole = session.renewed >= since
-    photos = sorted(state.photos.values(), key=lambda photo: photo.name.casefold())
+    names = state.photos if whole else [name for name in state.photos if session.changed.get(name, 0) >= since]
     now, session.number = session.number, session.number + 1
     return {
         "about": _about(session),
@@ -37,7 +38,7 @@ def view(session: WrittenState, since: int) -> dict[str, Any]:
         "job": session.work.state,
         "note": session.work.note,
         "archive": has_archive(session),
-        "photos": [row(session, photo) for photo in photos if whole or session.changed.get(photo.name, 0) >= since],
+        "photos": [row(session, state.photos[name]) for name in sorted(names, key=str.casefold)],
         "classes": [[i, name, f"rgb{class_colour(i)}"] for i, name in enumerate(state.classes, 1) if name],
     }
 
@@ -61,8 +62,8 @@ def row(session: WrittenState, photo: Photo) -> dict[str, Any]:
 def _about(session: WrittenState) -> dict[str, str]:
     """Return what the weights are, what they can do with other objects, and a command that does better."""
     model = session.segmenter.model
-    folders = [str(Path(photo.path).parent) for photo in session.state.photos.values()]
-    query = max(folders, key=folders.count, default="my_photos")
+    folders = Counter(photo.path.rpartition("/")[0] for photo in session.state.photos.values())
+    query = max(folders, key=folders.__getitem__, default="my_photos")
     options = {"--supports": session.out / EXAMPLES, "--query": query, "--out": f"{session.out}_gfsam"}
     words = " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items())
     is_measured = bool(model.outlook(None))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from photos.page import kept
 from photos.page.background import Background
 from photos.page.files import PAGE, Files
+from photos.page.kept import StateFile, read_state
 from photos.page.state import Photo, State
 from photos.prediction import Prediction
 from photos.results import Results
@@ -40,9 +40,10 @@ class WrittenState:
         self.file = out / PAGE / "session.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
+        self._state_file = StateFile(self.file)
         self.files = Files(results, segmenter)
         self.work = Background(self.note_error)
-        self.state = kept.read_state(self.file, self.files, self.errors)
+        self.state = read_state(self.file, self.files, self.errors)
         self.renew()
 
     def touch(self, *names: str) -> None:
@@ -69,7 +70,7 @@ class WrittenState:
     def take(self, after: State) -> None:
         """Make a state the present one: write it, and the files of the photos that it changes."""
         before, self.state = self.state, after
-        kept.write_state(self.file, after)
+        self._state_file.write(after)
         for name, photo in after.photos.items():
             earlier = before.photos.get(name)
             if earlier is not None and earlier is not photo:
@@ -125,7 +126,7 @@ class WrittenState:
         """Keep what became of a photo's files, which nothing else follows."""
         self.state = replace(self.state, photos={**self.state.photos, photo.name: photo})
         self.touch(photo.name)
-        kept.write_state(self.file, self.state)
+        self._state_file.write(self.state)
 
     def label(self, name: str, state: State | None = None) -> np.ndarray:
         """Return the mask of a photo with the classes that are rejected, (H, W) uint8."""

@@ -87,7 +87,7 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("words", [["train.sh"], ["test.sh", "split0", "mini", "0"], ["reproduce.sh"]])
+@pytest.mark.parametrize("words", [["test.sh", "split0", "mini", "0"], ["reproduce.sh"]])
 def test_a_shell_script_says_the_version(words: list[str]):
     (version,) = re.findall('^version = "(.*?)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
     place = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

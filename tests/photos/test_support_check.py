@@ -8,10 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
+from annotations.shapes import encoded
 from photos import Segmenter, support_check
 from photos.examples import Support
 from photos.export.export import write_export
-from photos.support_check import ALONG_BORDER, FOLDS, along_border, check_supports, for_materials, photos_of
+from photos.support_check import (
+    ALONG_BORDER,
+    FOLDS,
+    along_border,
+    check_supports,
+    for_materials,
+    photos_of,
+    weak_supports,
+)
 from util.evaluate.calibration import FORMAT, Calibration
 from util.files.errors import UserError
 
@@ -118,6 +127,30 @@ def test_the_share_of_the_border_is_that_of_the_photo_without_padding(empty_segm
     assert along_border(segmenter.classes[0].labels[0, 0]) == pytest.approx(0.5, abs=0.03)
     assert ALONG_BORDER < 0.5
     assert along_border(torch.full((4, 4), 1)) == 1
+
+
+def _records(segmenter: Segmenter, folder: Path, masks: list[np.ndarray]) -> list[dict]:
+    """Return results on photos of red squares with these masks, and on as many less one without a mask."""
+    records = []
+    empty = np.zeros((SIDE, SIDE), bool)
+    for seed, mask in enumerate([*masks, *[empty] * (len(masks) - 1)], 100):
+        photo = folder / f"{seed}.png"
+        Image.fromarray(_support(seed, 0).image).save(photo)
+        row = {"name": "red", "presence": seed / 1000, "pixels": int(mask.sum()), "runs": encoded(mask)}
+        records.append({"query": str(photo), "classes": [row]})
+    return records
+
+
+def test_an_only_support_that_its_masks_do_not_find_is_weak(segmenter: Segmenter, tmp_path: Path) -> None:
+    only = segmenter.without_classes()
+    only.add("red", [_support(0, 0)])
+    squares = [_support(seed, 0).label == 1 for seed in range(100, 105)]
+    elsewhere = [np.roll(square, SIDE // 2, (0, 1)) for square in squares]
+    assert weak_supports(only, _records(only, tmp_path, squares)) == []
+    (line,) = weak_supports(only, _records(only, tmp_path, elsewhere))
+    assert line.startswith("red: this example is weak: it masks 5 of 9 photos")
+    assert weak_supports(only, _records(only, tmp_path, elsewhere)[1:]) == []  # half of the photos
+    assert weak_supports(segmenter, _records(only, tmp_path, elsewhere)) == []  # several supports
 
 
 def test_three_supports_judge_each_other_unless_the_option_is_none(

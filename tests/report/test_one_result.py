@@ -2,7 +2,7 @@
 
 from tests.report.conftest import ENTRY, result
 from util.evaluate.titles import classes_in_no_mean
-from util.report.one_result import class_table, protocol_table, score_table
+from util.report.one_result import class_score_table, protocol_table, score_table
 
 
 def test_a_deviation_over_test_seeds_says_of_how_many_images_it_is() -> None:
@@ -17,7 +17,9 @@ def test_a_deviation_over_test_seeds_says_of_how_many_images_it_is() -> None:
 def test_classes_have_further_metrics_in_columns() -> None:
     scores = {"miou": 50.0, "hd95": 4.5, "per_class": {"1": 40.0, "2": 60.0}, "per_class_hd95": {"1": 3.0, "2": 6.0}}
     names = {"1": "cat", "2": "dog", "3": "rare"}
-    table = class_table(result(per_seed=[{"final": scores}], novel=names, mean={"final": {"miou": 50.0, "hd95": 4.5}}))
+    table = class_score_table(
+        result(per_seed=[{"final": scores}], novel=names, mean={"final": {"miou": 50.0, "hd95": 4.5}})
+    )
     assert table.header == ["class, IoU %", "final", "final, HD95 px"]
     assert table.rows == [["cat", "40.00", "3.00"], ["dog", "60.00", "6.00"], ["rare", "-", "-"]]
 

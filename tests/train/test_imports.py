@@ -10,6 +10,7 @@ import yaml
 
 from model import contract, registry
 from tests.helpers import spawned
+from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
 from util.config.optimizers import OPTIMIZERS
 from util.config.read import from_dict, read_config, to_dict
@@ -17,33 +18,6 @@ from util.evaluate.mask_metrics import METRICS
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.run import Run
-
-METHOD = """
-import torch
-
-from symnet.model.contract import register
-from symnet.model.ssp.ssp import SSP
-from symnet.util.config.optimizers import register_optimizer
-from symnet.util.evaluate.mask_metrics import register_metric
-
-
-@register("ssp_of_mine")
-class OfMine(SSP):
-    def predict(self, maps, shots, episode):
-        output = super().predict(maps, shots, episode)
-        output.losses = {f"mine_{name}": loss for name, loss in output.losses.items()}
-        return output
-
-
-@register_metric("dice_of_mine", "Dice %")
-def dice(mask, true, labelled):
-    return 2 * float((mask & true).sum()), float(mask.sum() + true.sum())
-
-
-@register_optimizer("rms_of_mine", moments=1)
-def rms(groups, lr, weight_decay):
-    return torch.optim.RMSprop(groups, lr, weight_decay=weight_decay)
-"""
 
 
 @pytest.fixture

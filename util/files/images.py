@@ -402,12 +402,12 @@ def header_of(path: Path) -> tuple[tuple[int, int], int]:
         return frame.size, frame.orientation
 
 
-def read_mask(path: Path, colours: Colours | None = None) -> np.ndarray:
-    """Return a mask as class indices, (H, W) uint8, by its ``colours`` if it has them.
+def read_mask(path: Path) -> np.ndarray:
+    """Return a mask as class indices, (H, W) uint8.
 
     UserError: it is missing, no image, or stores colours that have no class.
     """
-    return _read_indices(path, colours)[0]
+    return _read_indices(path)[0]
 
 
 def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:

@@ -34,7 +34,7 @@ def summary(result: dict[str, Any], form: str) -> str:
         track_text({result["shot"]: result["track"]}),
         format(score_table(result), form),
         "",
-        format(class_table(result), form),
+        format(class_score_table(result), form),
     ]
     lines += classes_in_no_mean(result)
     return "\n".join(lines)
@@ -70,7 +70,7 @@ def _score_text(result: dict[str, Any], output: str, key: str) -> str:
     return f"{scores[key]:.2f}{spread}"
 
 
-def class_table(result: dict[str, Any]) -> Table:
+def class_score_table(result: dict[str, Any]) -> Table:
     """Return the table of a result's novel classes: IoU and further metrics of each output, over seeds."""
     columns = {}
     for score, score_title in class_score_titles().items():

@@ -180,7 +180,7 @@ def _rows(shown: Shown, papers: str | None, sort: str | None, by_class: bool = F
     """
     quoted, left_out = published(shown.quoted_from, shown.shots, shown.first["fold_rule"], papers)
     if by_class:
-        quoted = [row for row in quoted if any(column.name for column in row.cells)]
+        quoted = [row for row in quoted if row.has_classes]
     rows = quoted + measured(shown.results, shown.output, shown.places, "dataset" if shown.across else "fold")
     _mark_best(rows)
     if sort is not None:

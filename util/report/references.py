@@ -37,7 +37,7 @@ NOTE = (
 
 
 @dataclass
-class Measured:
+class References:
     """The IoUs in percent of a result's queries with each reference."""
 
     method: str
@@ -51,7 +51,7 @@ class Measured:
         return np.concatenate(list(self.ious.values()))
 
 
-def measured(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> list[Measured]:
+def references_of(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> list[References]:
     """Return what the results below some paths say of references, by method and number of shots.
 
     Arguments as of ``result_rows``. Queries that a quick look did not score with all references are left out.
@@ -65,7 +65,7 @@ def measured(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = 
         if references > 1:
             check_output(path, output, result["mean"])
             ious = _ious(path.parent / MANIFEST, output, references, result["novel"])
-            found.append(Measured(row_name(result), result["dataset"], result["shot"], ious))
+            found.append(References(row_name(result), result["dataset"], result["shot"], ious))
     if not any(each.ious for each in found):
         fix = "score a run by one first: python test.py CONFIG --protocol references"
         raise UserError(f"{', '.join(map(str, paths))}: no result of a protocol with references; {fix}")
@@ -100,10 +100,10 @@ def statistics(ious_qr: np.ndarray) -> list[float]:
 def reference_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
     """Return the table of ``STATISTICS``: rows of each result in all and of each class, then published variations.
 
-    Arguments and errors as of ``measured``.
+    Arguments and errors as of ``references_of``.
     """
     table = Table([*COLUMNS, *STATISTICS], [], notes=[NOTE])
-    every = measured(paths, output, protocols)
+    every = references_of(paths, output, protocols)
     for each in every:
         for name, ious in {ALL: each.every, **each.ious}.items():
             queries, references = ious.shape
@@ -119,9 +119,9 @@ def reference_table(paths: list[Path], output: str = FINAL, protocols: Sequence[
 def reference_figure(paths: list[Path], protocol: str | None = None) -> Figure:
     """Return a chart with a violin for each result: the IoUs minus the mean IoU of their query.
 
-    Errors as of ``measured``.
+    Errors as of ``references_of``.
     """
-    every = measured(paths, protocols=[protocol] if protocol else [])
+    every = references_of(paths, protocols=[protocol] if protocol else [])
     figure, axes = chart(4.6, "how much the reference matters")
     differences = [(each.every - each.every.mean(1, keepdims=True)).ravel() for each in every]
     axes.violinplot(differences, showmedians=True, widths=0.9)

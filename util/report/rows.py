@@ -65,6 +65,11 @@ class Row:
         return track_text(self.tracks)
 
     @property
+    def has_classes(self) -> bool:
+        """Whether it has numbers of single classes."""
+        return any(column.name for column in self.cells)
+
+    @property
     def over(self) -> str:
         """The seeds that its cells spread over, in words."""
         return "; ".join(f"{shot}-shot: {seeds}" for shot, seeds in self.seeds.items())

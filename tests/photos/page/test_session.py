@@ -277,3 +277,8 @@ def test_what_another_window_changed_is_not_overwritten_unseen(segmented: Page) 
     assert not segmented.row("a.jpg")["verdicts"]
     segmented.do("undo", photo="a.jpg", seen=segmented.row("a.jpg")["changed"])
     assert segmented.edits("a.jpg") == []
+
+
+def test_the_file_holds_the_state_as_it_stands(reviewed: Page) -> None:
+    state = reviewed.session.state
+    assert json.loads(reviewed.session.file.read_text()) == json.loads(json.dumps(state, default=vars))
