@@ -282,7 +282,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
     Raises:
         UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    found = _check_fits(stored, run.config, stage)
+    found = check_fits(stored, run.config, stage)
     if stage == "base":
         checkpoint.load_state(network.base_stage(), stored)
         network.requires_grad_(True)
@@ -295,7 +295,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
     return found
 
 
-def _check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
+def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
