@@ -162,7 +162,7 @@ def _check_list(given: Sequence[GivenExample], form: str) -> None:
     """Refuse (UserError) a text, or one pair, in place of a list of examples."""
     if isinstance(given, str):
         raise UserError(f"{form}, not the text '{given}'")
-    if isinstance(given, tuple) and isinstance(given[0], str | Path) and ":" not in str(given[0]):
+    if isinstance(given, tuple) and given and isinstance(given[0], str | Path) and ":" not in str(given[0]):
         raise UserError(f"{form}; this is one pair: write it in brackets, [({str(given[0])!r}, ...)]")
 
 

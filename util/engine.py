@@ -39,8 +39,8 @@ from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.checkpoint import Checkpoint
-from util.run.device import HALF, autocast, describe, pick_device, precision_of_test
-from util.run.network import build_model, check_finite, prepare_network
+from util.run.device import HALF, describe, pick_device, precision_of_test
+from util.run.network import autocast, build_model, check_finite, prepare_network
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
 

@@ -5,7 +5,7 @@ Images and labels become tensors here: channels first, and class ids as labels o
 A further rule is an entry of ``RULES``; ``OF_PHOTOS`` names the one that photos of one's own take (``predict.py``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -130,19 +130,3 @@ def channels_first(image: np.ndarray) -> Tensor:
     out = np.empty((3, *image.shape[:2]), image.dtype)
     cv2.split(image, list(out))  # several times faster than a transposed copy
     return torch.from_numpy(out)
-
-
-def numbered(classes: np.ndarray, values: Sequence[int], ignored: Sequence[int] = ()) -> Tensor:
-    """Return the label (H, W) uint8 in {0, .., N, 255} of N classes, by their values in a map of class ids.
-
-    Pixels of the values ``ignored`` are 255.
-    """
-    table = np.zeros(256, np.uint8)
-    table[[*values]] = range(1, len(values) + 1)
-    table[[*ignored, IGNORE]] = IGNORE
-    return relabelled(classes, table)
-
-
-def relabelled(classes: np.ndarray, table: np.ndarray) -> Tensor:
-    """Return ``table[classes]`` for a table (256,) uint8; OpenCV is several times faster than NumPy here."""
-    return torch.from_numpy(cv2.LUT(classes, table))

@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import Subset
 
 from model.tensors.ops import resize
+from util.data.episodes import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
-from util.data.views import numbered
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
 from util.evaluate.passes import Scoreboard, run_pass

@@ -209,11 +209,6 @@ def take_precision(precision: str, device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = in_tf32
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context of a forward pass at a resolved precision: automatic mixed precision in bf16 or fp16."""
-    return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
-
-
 def free_memory(device: torch.device) -> None:
     """Give back what a network that is no longer used held."""
     gc.collect()

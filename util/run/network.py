@@ -20,7 +20,7 @@ from model.tensors.mask import fixed_shapes
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.files.errors import UserError
-from util.run.device import CUDA, autocast, take_precision
+from util.run.device import CUDA, HALF, take_precision
 from util.run.pretrained_parts import load_parts
 from util.run.processes import ProcessGroup
 
@@ -62,6 +62,11 @@ def check_finite(output: Output) -> None:
 def predicted_by(network: Any, inputs: Sequence[Any]) -> Output:
     """Return a network's output for the episodes of one class, or of several that compete, or for labelled images."""
     return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context of a forward pass at a resolved precision: automatic mixed precision in bf16 or fp16."""
+    return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
 
 
 @dataclass(frozen=True)
