@@ -17,7 +17,7 @@ from util.report.paper_table import table
 from util.run import checkpoint
 from util.run.data import validation_run
 from util.run.run import Run
-from util.run.weights import init_network, load_weights
+from util.run.weights import check_fits, init_network, load_weights
 
 
 @pytest.mark.train
@@ -96,12 +96,12 @@ def test_weights_of_another_data_set_need_its_name() -> None:
     trained = to_dict(read_config(find_config("split0", "pascal", "hsnet", "resnet50")))
     stored = checkpoint.Checkpoint(Path("best.pth"), {}, trained, "meta")
 
-    def check_fits(trained_on: str) -> None:
+    def check(trained_on: str) -> None:
         here = read_config(find_config("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={trained_on}"])
-        checkpoint.check_fits(stored, here, "meta")
+        check_fits(stored, here, "meta")
 
-    check_fits("pascal")
+    check("pascal")
     for trained_on, expected in (("null", "isic"), ("coco", "coco")):
         fix = "to test weights of another data set: --set test.trained_on=pascal"
         with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {expected}; {fix}"):
-            check_fits(trained_on)
+            check(trained_on)

@@ -256,7 +256,6 @@ def test_folds_made_with_different_settings_are_marked(leave, change):
     ("change", "said"),
     [
         ({"training": [STAGE | {"precision": "bf16"}]}, "trained in different precisions: float32, bf16"),
-        ({"trained_with": {"precision": "bf16"}}, "trained in different precisions: not stated, bf16"),
         ({"precision": "bf16"}, "tested in different precisions: float32, bf16"),
         (
             {"calibration": {"made_on": "", "digest": "", "threshold": 0.5, "precision": "bf16"}},

@@ -265,9 +265,8 @@ def _mixed_precision(verb: str, precisions: Iterable[str]) -> list[str]:
 
 def trained_precision(result: Result) -> str:
     """Return in which precision the weights of a result were trained, of all stages; '' if nothing says it."""
-    stages = dict.fromkeys(stage["precision"] for stage in result["training"] if stage.get("precision"))
-    asked = (result["trained_with"] or {}).get("precision")  # what is known of older checkpoints
-    return " and ".join(stages) or asked or ""
+    stages = (stage.get("precision") for stage in result["training"])
+    return " and ".join(dict.fromkeys(filter(None, stages)))
 
 
 def _settings_of(result: Result, place_key: str) -> dict[str, Any]:

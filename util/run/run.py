@@ -265,7 +265,9 @@ class Run:
         if stored.config is None:
             return {}
         stages = {f"{training['stage']}_stage": training["settings"] for training in stored.facts.training}
-        before = {**stored.config, "base_stage": {}, **stages}
+        before = {**stored.config, **stages}
+        if "base_stage" not in stages:  # no stage of these weights
+            before.pop("base_stage", None)
         return differences(before, to_dict(self.config), Decides.WEIGHTS, OF_TESTS)
 
     def shared(self, stored: Checkpoint) -> list[str]:

@@ -36,7 +36,7 @@ class Weights:
     """A record of the weights in a network: where they came from and how they were trained."""
 
     source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
-    trained_with: dict[str, Any] | None  # data settings, ``model`` section and precision of the training, if known
+    trained_with: dict[str, Any] | None  # data settings and ``model`` section of the training, if known
     digest: str  # of all named tensors
     parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
     note: str  # a line for the log, such as the tensors of the encoder that stayed random
@@ -229,7 +229,7 @@ def _record(
     learnt = [] if source in (TRAINING_FREE, UNTRAINED) else [p for p in parameters if p.requires_grad]
     return Weights(
         source=source,
-        trained_with=trained and {**trained["data"], "model": trained["model"], "precision": facts.origin.precision},
+        trained_with=trained and {**trained["data"], "model": trained["model"]},
         digest=checkpoint.digest_of(network.state_dict()),
         parameters=(_size(parameters), _size(learnt)),
         note=note,
@@ -282,7 +282,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
     Raises:
         UserError: it is of another stage, model, encoder, data set, fold or text vectors.
     """
-    found = _check_fits(stored, run.config, stage)
+    found = check_fits(stored, run.config, stage)
     if stage == "base":
         checkpoint.load_state(network.base_stage(), stored)
         network.requires_grad_(True)
@@ -295,7 +295,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
     return found
 
 
-def _check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
+def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
