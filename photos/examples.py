@@ -26,11 +26,11 @@ from numpy.typing import ArrayLike
 
 from annotations import labelme, recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
-from annotations.drawn import BOX, POINTS, SCRIBBLE, point_label
 from annotations.interpret import interpret
 from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
 from photos.photo_files import GivenPhoto, read_photo
+from util.files.drawn import BOX, POINTS, SCRIBBLE, point_label
 from util.files.errors import UserError, nearest
 from util.files.images import Colours, read_mask_of
 from util.files.palette import IGNORE

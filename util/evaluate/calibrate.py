@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import yaml
 
-from annotations.drawn import KINDS, MASK, drawn_label
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
@@ -35,6 +34,7 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.passes import run_pass
 from util.evaluate.presence import presence_inputs_in, presence_scores
 from util.files import write_atomically
+from util.files.drawn import KINDS, MASK, drawn_label
 from util.files.errors import UserError
 from util.run.data import check_sampler, images_for_training, trials
 from util.run.device import episodes_at_once, precision_of_test
