@@ -133,7 +133,7 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(
     run, corrected_run: LabelMeRun, tmp_path: Path
 ) -> None:
     words = corrected_run.words
-    assert "add --overwrite" in run(*words, "png,labelme,yolo").error
+    assert "add --resume or --overwrite" in run(*words, "png,labelme,yolo").error
     done = run(*words, "png,labelme,yolo,coco", "--resume")
     assert done.code == 0
     assert "2 of 2 results are complete" in done.output
