@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
@@ -128,42 +129,48 @@ class Queries:
 def _write_results(segmenter: Segmenter, results: Results, queries: Queries, *, keep: bool, checks: bool) -> int:
     """Write the results of queries, ``keep`` those that are complete, ``checks`` the examples; return the exit code."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
-    waiting = queries.readable
-    kept = 0
-    if keep:
-        waiting = results.waiting(waiting, facts)
-        kept = len(queries.readable) - len(waiting)
-        print(f"{results.out}: {kept} of {len(queries.readable)} results are complete and stay")
-        others = sum(results.is_of_other_facts(query, facts) for query in waiting)
-        if others:
-            print(
-                f"{results.out}: {others} results were made with other examples, weights or options, and are replaced"
-            )
+    waiting = _waiting(results, queries.readable, facts) if keep else queries.readable
     asked = len(waiting) + len(queries.failed)
-    predictions = segmenter.many(waiting, unread=queries.failed)
-    bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
-    written = 0
-    try:
-        for prediction in bar:
-            results.write(prediction, facts)
-            written += 1
-    finally:  # also when it is interrupted
-        absent = results.write_summary(queries.failed)
-        for reason in queries.failed.values():
-            print(f"error: {reason}", file=sys.stderr)
+    kept = len(queries.readable) - len(waiting)
+    absent = _segment(segmenter, results, queries, waiting, facts)
     complete = [query for query in queries.readable if query not in queries.failed]
     if complete:
         results.write_formats(complete, keep=keep)
-    for line in _not_found(absent, segmenter.min_presence):
-        print(line)
+    remarks = [*_not_found(absent, segmenter.min_presence)]
     if waiting and checks:
-        for line in weak_supports(segmenter, (own_record(results.paths(query)[0]) for query in complete)):
-            print(line)
+        remarks += weak_supports(segmenter, (own_record(results.paths(query)[0]) for query in complete))
     failed = len(queries.failed)
     problem = f"; {failed} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    print(f"{results.out}: {written} of {asked} photos segmented on {segmenter.model.place}{stay}{problem}")
+    done = f"{len(results.made)} of {asked} photos segmented on {segmenter.model.place}{stay}{problem}"
+    print(*remarks, f"{results.out}: {done}", sep="\n")
     return EXIT_USER_ERROR if failed else 0
+
+
+def _waiting(results: Results, readable: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
+    """Return the queries that are to be segmented again, and print how many results stay and are replaced."""
+    waiting = results.waiting(readable, facts)
+    print(f"{results.out}: {len(readable) - len(waiting)} of {len(readable)} results are complete and stay")
+    others = sum(results.is_of_other_facts(query, facts) for query in waiting)
+    if others:
+        print(f"{results.out}: {others} results were made with other examples, weights or options, and are replaced")
+    return waiting
+
+
+def _segment(
+    segmenter: Segmenter, results: Results, queries: Queries, waiting: Sequence[Path], facts: dict[str, Any]
+) -> dict[str, tuple[int, int]]:
+    """Write the results of ``waiting``, then their summary, also when it is interrupted; return that of classes."""
+    predictions = segmenter.many(waiting, unread=queries.failed)
+    bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
+    try:
+        for prediction in bar:
+            results.write(prediction, facts)
+    finally:
+        absent = results.write_summary(queries.failed)
+        for reason in queries.failed.values():
+            print(f"error: {reason}", file=sys.stderr)
+    return absent
 
 
 def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:

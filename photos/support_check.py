@@ -33,6 +33,7 @@ STEP = 4  # between the pixels that are compared
 MANY, LEAST_PHOTOS = 0.5, 8  # share of the photos with a mask above which the only support is judged; of how many
 TRIED = 3  # of these masks, from the best to the worst by their presence scores
 WEAK = 25.0  # median IoU of the only support given one of these masks, below which it is weak
+ClassRow = tuple[float, Path, dict[str, Any]]  # presence score, photo, and the class's row of the photo's result
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
 
 
@@ -211,24 +212,33 @@ def weak_supports(segmenter: Segmenter, records: Iterable[dict[str, Any]]) -> li
     method = segmenter.model
     if segmenter.presence_by or not method.has_encoder or method.trained_shots not in (None, 1):
         return []
-    rows_of: dict[str, list[tuple[float, Path, dict[str, Any]]]] = {known.name: [] for known in segmenter.classes}
+    rows_of = _rows_by_class(records)
+    of_one_support = [known for known in segmenter.classes if len(known.sources) == 1]
+    lines = (_weakness(segmenter, known, rows_of.get(known.name, [])) for known in of_one_support)
+    return [line for line in lines if line]
+
+
+def _rows_by_class(records: Iterable[dict[str, Any]]) -> dict[str, list[ClassRow]]:
+    """Return the rows of results by their class."""
+    rows_of: dict[str, list[ClassRow]] = {}
     for record in records:
         for row in record.get("classes", ()):
-            if row["name"] in rows_of:
-                rows_of[row["name"]].append((row["presence"] or 0, Path(record["query"]), row))
-    lines = []
-    for known in segmenter.classes:
-        rows = rows_of[known.name]
-        found = sorted((entry for entry in rows if entry[2]["pixels"]), key=lambda entry: entry[:2])
-        if len(known.sources) > 1 or len(rows) < LEAST_PHOTOS or len(found) <= MANY * len(rows):
-            continue
-        places = np.linspace(0, len(found) - 1, TRIED).round().astype(int)
-        tried = [found[place] for place in places]
-        iou = [_iou_given(segmenter, known, photo, row) for _, photo, row in tried]
-        if np.median(iou) < WEAK:
-            masked = f"{known.name}: this example is weak: it masks {len(found)} of {len(rows)} photos"
-            lines.append(f"{masked}, whose masks do not find it; try another photo, or add a second")
-    return lines
+            rows_of.setdefault(row["name"], []).append((row["presence"] or 0, Path(record["query"]), row))
+    return rows_of
+
+
+def _weakness(segmenter: Segmenter, known: EncodedClass, rows: list[ClassRow]) -> str:
+    """Return the line of ``weak_supports`` on a class, '' if its support is not weak, or there are too few photos."""
+    found = sorted((entry for entry in rows if entry[2]["pixels"]), key=lambda entry: entry[:2])
+    if len(rows) < LEAST_PHOTOS or len(found) <= MANY * len(rows):
+        return ""
+    places = np.linspace(0, len(found) - 1, TRIED).round().astype(int)
+    tried = [found[place] for place in places]
+    iou = [_iou_given(segmenter, known, photo, row) for _, photo, row in tried]
+    if np.median(iou) >= WEAK:
+        return ""
+    masked = f"{known.name}: this example is weak: it masks {len(found)} of {len(rows)} photos"
+    return f"{masked}, whose masks do not find it; try another photo, or add a second"
 
 
 def _iou_given(segmenter: Segmenter, known: EncodedClass, photo: Path, row: dict[str, Any]) -> float:

@@ -1,7 +1,8 @@
 """The work of Segment: photos are segmented by the examples of a session."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,16 +47,15 @@ def found_line(state: State) -> str:
     """Return in how many photos each class was found that was looked for, and which to check first."""
     found: list[str] = []
     results = [photo.found for photo in state.photos.values() if photo.found and photo.found.inputs]
+    looked_at = {name: [result for result in results if name in result.share] for name in state.names}
     scores: list[float] = []  # of masks
-    for name in state.names:
-        looked_at = [result for result in results if name in result.share]
-        if not looked_at:
-            continue
-        shown = [result for result in looked_at if result.share[name] > 0]
+    for name, among in looked_at.items():
+        shown = [result for result in among if result.share[name] > 0]
         scores += [result.presence[name] or 1.0 for result in shown]
-        verb = "shows" if len(looked_at) == 1 else "show"
-        among = f"{photos_of(len(looked_at))} {verb} {article(name)} {name}"
-        found.append(f"{len(shown)} of {among}" if not found else f"{len(shown)} {article(name)} {name}")
+        verb = "shows" if len(among) == 1 else "show"
+        photos = f"of {photos_of(len(among))} {verb} " if not found else ""
+        if among:
+            found.append(f"{len(shown)} {photos}{article(name)} {name}")
     check = f" (check those below {100 * UNSURE:.0f} % first)" if min(scores, default=1) < UNSURE else ""
     return f"{', '.join(found)}{check}"
 
@@ -93,8 +93,7 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
         if len(errors) or done < len(waiting):
             lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
         if waiting and not session.work.is_stopped:
-            found = [photo for photo in session.state.photos.values() if photo.found]
-            lines += weak_supports(segmenter, (own_record(session.files.of_result(photo, ())[0]) for photo in found))
+            lines += weak_supports(segmenter, _records(session))
         return "; ".join([*lines, *notes, *errors[:3]])
 
     notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
@@ -104,6 +103,13 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
     with session.lock:
         waiting = [name for name in photos if is_waiting(session.state.photos[name], facts["inputs"])]
     return Work(waiting, segment, finish)
+
+
+def _records(session: WrittenState) -> Iterator[dict[str, Any]]:
+    """Yield the results of the photos that were segmented."""
+    for photo in session.state.photos.values():
+        if photo.found:
+            yield own_record(session.files.of_result(photo, ())[0])
 
 
 def _forget_replaced(session: WrittenState, photos: Sequence[str]) -> list[str]:

@@ -320,18 +320,23 @@ def use_as_example(state: State, name: str, value: int, shown: Sequence[str]) ->
     return with_photo(state, name, taught=list(dict.fromkeys([*photo.taught, asked, *accepted])))
 
 
-def judge(state: State, name: str, verdict: str, value: int) -> State:
-    """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("").
-
-    UserError: nothing was looked for on the photo.
-    """
-    photo, asked = state.photo(name), state.class_of(value)
+def _check_verdict(photo: Photo, name: str, verdict: str, asked: str) -> None:
+    """Refuse (UserError) what is no verdict, or one on a class of a photo that was not looked for there."""
     if verdict not in ("", *VERDICTS):
         raise UserError(f"'{verdict}' is no verdict{nearest(verdict, VERDICTS)}")
     if verdict == REJECTED and asked not in (*photo.names, *photo.taught):
         raise UserError(f"{name}: {asked} was not searched for; press Segment")
     if verdict == ACCEPTED and not (photo.found or photo.teaches):
         raise UserError(f"{name}: was not segmented and has no mask to accept; press Segment")
+
+
+def judge(state: State, name: str, verdict: str, value: int) -> State:
+    """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("").
+
+    UserError: nothing was looked for on the photo.
+    """
+    photo, asked = state.photo(name), state.class_of(value)
+    _check_verdict(photo, name, verdict, asked)
     verdicts: dict[str, str] = {}
     if verdict == REJECTED:
         verdicts = {**photo.verdicts, asked: REJECTED}
