@@ -82,6 +82,8 @@ class Tab:
         session = self.page.context.new_cdp_session(self.page)
         for kind in ("dragEnter", "dragOver", "drop"):
             session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+            if kind == "dragOver":
+                self.expect("body.drop").to_be_attached(timeout=PATIENCE)  # the page has seen that something is dragged
 
     def open(self, name: str) -> None:
         """Open a photo of coins and wait until it is shown."""
