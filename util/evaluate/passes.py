@@ -23,9 +23,8 @@ from util.run.processes import ProcessGroup
 
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
-Place = tuple[
-    Output, int, tuple[int, int]
-]  # the output of a batch, the episode's place in it, its size without padding
+# The output of a batch, an episode's place in it, and the size of its image without padding.
+Place = tuple[Output, int, tuple[int, int]]
 WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
 
 
