@@ -146,6 +146,7 @@ def _run(words: list[str], folder: str, environment: dict[str, str], before: Cal
     """Become the script: its streams, its words, its environment."""
     assert {*PRELOAD} <= sys.modules.keys(), f"an import of {PRELOAD} fails, of which multiprocessing says nothing"
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # a script's own processes start as they do for a user
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT), number)

@@ -54,16 +54,17 @@ def loadable(last: Path) -> int:
     return content["progress"]["step"]
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def loader_process(pid: int) -> int:
+    """Return a loader process of a training: its last child, or the last one of the process that forks them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return loader_process(int(children[-1])) if children else pid
 
 
 @pytest.mark.process
 def test_a_loader_process_that_is_killed(long, last: Path) -> None:
     training = spawned.start("train.py", long(data={"workers": 1}))
     spawned.wait_for(last.exists, training)
-    forks = _children(training.process.pid)[-1]  # the process that forks the loader's
-    os.kill(_children(forks)[-1], signal.SIGKILL)
+    os.kill(loader_process(training.process.pid), signal.SIGKILL)
     assert training.code == 2, training.stderr
     (line,) = errors(training)
     assert "a loader process was killed" in line and "data.workers" in line and loadable(last)
