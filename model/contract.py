@@ -119,6 +119,7 @@ class FewShotModel(Trainable):
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
+    kept_maps: Any = None  # what keeps the encoder's maps of a training whose images come again (``Method``)
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -128,6 +129,16 @@ class FewShotModel(Trainable):
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides that the model takes with these settings, S % step == rest."""
         return cls.size_rule
+
+    @classmethod
+    def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to fix it) if the model does not take an encoder, or not this stride."""
+        return None
+
+    @classmethod
+    def encoder_changes(cls, settings: Any) -> bool:
+        """Return whether the meta stage changes the maps of an image."""
+        return False
 
     @classmethod
     def takes_any_size(cls, settings: Any) -> bool:

@@ -76,7 +76,7 @@ class Method(FewShotModel):
 
     @classmethod
     def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
+        """See :class:`FewShotModel`."""
         encoder: EncoderSettings = settings.encoder
         needs = cls.needs(settings)
         problem = problem_of(encoder.backbone, needs)
@@ -97,7 +97,7 @@ class Method(FewShotModel):
 
     @classmethod
     def encoder_changes(cls, settings: Any) -> bool:
-        """Return whether the meta stage changes the maps of an image."""
+        """See :class:`FewShotModel`."""
         return bool(settings.encoder.learn or cls.encoder_learns)
 
     @property

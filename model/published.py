@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+COUNTER = "num_batches_tracked"  # how names of batch norms' counters end, which no file must have
 DDP_PREFIX = "module."
 # Published name -> ours, as regular expressions on whole names, of parts that several methods' checkpoints share.
 ENCODER = ((r"(layer[0-4]\..*)", r"encoder.\1"),)

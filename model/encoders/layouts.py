@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from model.encoders.encoder import Encoder
-from model.encoders.registry import ENCODERS, build, in_words, spec_of
-from model.encoders.timm_facts import PREFIX as TIMM
+from model.encoders.registry import build, encoders, in_words, spec_of
+from model.encoders.variant import PREFIX
 from model.mismatch import ModelMismatch
+from model.published import COUNTER
 
-COUNTER = "num_batches_tracked"
 OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dict
 
 
@@ -59,7 +59,7 @@ def _unprefixed(name: str, names: Collection[str]) -> str:
 def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:
     """Return backbone, stem and fit of the encoder that a state dict fits, or timm's ``named`` fits; None if none."""
     fits = []
-    for backbone in ENCODERS if named is None else (*ENCODERS, named):
+    for backbone in encoders() if named is None else (*encoders(), named):
         for stem in spec_of(backbone).stems:
             encoder = _bare(backbone, stem)
             matched = fit(encoder, encoder_part(state))
@@ -91,7 +91,7 @@ def _bare(backbone: str, stem: str) -> Encoder:
 
 def describe(state: dict[str, Tensor], named: str = "") -> str:
     """Return the encoder of a state dict in words, for messages; ``named`` is the backbone that is looked for."""
-    matched = recognise(state, named if named.startswith(TIMM) else None)
+    matched = recognise(state, named if named.startswith(PREFIX) else None)
     if matched is None:
         return f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
     return in_words(spec_of(matched[0]), matched[1])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
 from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
-from model.encoders.timm_facts import IMAGENET, PREFIX, bare_name
-from model.encoders.variant import STAGE_STRIDES, EncoderVariant
+from model.encoders.registry import LITES, register_encoder, title_of
+from model.encoders.variant import IMAGENET, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 from model.tensors.mask import Mask
 
 WIDTH_AND_DEPTH = {
@@ -26,8 +26,6 @@ WIDTH_AND_DEPTH = {
     "lite3": (1.2, 1.4),
     "lite4": (1.4, 1.8),
 }
-NAMES = tuple(f"{PREFIX}tf_efficientnet_{size}" for size in WIDTH_AND_DEPTH)
-TAG = ".in1k"  # of the only weights that timm has of them
 STEM = 32  # channels
 EXPANSION = 6
 NORM_EPS = 1e-3
@@ -55,11 +53,6 @@ GROUPS = (
     Group(blocks=4, kernel=5, stride=2, width=192),
     Group(blocks=1, kernel=3, stride=1, width=320),
 )
-
-
-def is_lite(backbone: str) -> bool:
-    """Return whether a name of timm is that of an EfficientNet-Lite, with or without the tag of its weights."""
-    return backbone.removesuffix(TAG) in NAMES
 
 
 def _conv(
@@ -173,7 +166,7 @@ class LiteEncoder(Encoder):
         super().__init__()
         self.variant = variant
         self.last_stage = last_stage
-        size = bare_name(backbone.removesuffix(TAG)).rpartition("_")[2]
+        size = bare_name(backbone).partition(".")[0].rpartition("_")[2]
         self.net = Network(size, last_stage, STAGE_STRIDES[last_stage] // variant.dilation.get(last_stage, 1))
         for name in self.constants:
             self.register_buffer(name, torch.full((3, 1, 1), 0.5))
@@ -252,3 +245,7 @@ class LiteEncoder(Encoder):
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return those of tensors that this encoder does not have whose names are of a network of timm."""
         return [name for name in names if name.startswith(NET)]
+
+
+for _name in LITES:
+    register_encoder(_name, title_of(_name), strides=STRIDES, sides_by_stride=True)(LiteEncoder)

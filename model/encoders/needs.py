@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from model.encoders.lite import is_lite
-from model.encoders.registry import ENCODERS, EncoderSpec, spec_of
-from model.encoders.timm_facts import PREFIX, unknown
-from model.encoders.variant import USUAL, EncoderVariant
+from model.encoders.registry import ENCODERS, MODULES, EncoderSpec, encoders, problem_of_timm, spec_of
+from model.encoders.variant import PREFIX, USUAL, EncoderVariant
 
 # Of timm, for messages: convolutions of two kinds, windows and patches.
 EXAMPLES = ("resnet50", "tf_efficientnet_lite0", "swin_tiny_patch4_window7_224", "vit_small_patch14_dinov2")
@@ -62,20 +60,25 @@ class Needs:
 
 def problem_of(backbone: str, needs: Needs) -> str | None:
     """Return why a method with such needs takes no such encoder, and which it takes; None if it does."""
-    fitting = [name for name in ENCODERS if needs.strides(needs.spec(name))]
-    if backbone not in ENCODERS and not backbone.startswith(PREFIX):
-        near = get_close_matches(backbone, fitting, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"it is not one of {', '.join(fitting)}, {PREFIX}<name>{hint}"
-    is_of_timm = backbone not in ENCODERS and not is_lite(backbone)
-    if is_of_timm and (problem := unknown(backbone)):
-        return problem
+    if backbone not in MODULES and backbone not in ENCODERS:
+        if not backbone.startswith(PREFIX):
+            fitting = _fitting(needs)
+            near = get_close_matches(backbone, fitting, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            return f"it is not one of {', '.join(fitting)}, {PREFIX}<name>{hint}"
+        if problem := problem_of_timm(backbone):
+            return problem
     spec = needs.spec(backbone)
     if needs.strides(spec):
         return None
     examples = [f"{PREFIX}{name}" for name in EXAMPLES if needs.strides(needs.spec(f"{PREFIX}{name}"))]
     lacking = needs.lacking(spec, max(spec.strides, default=spec.grids[-1]))
-    return f"{lacking}; it takes {', '.join(fitting)}, and of timm for example {', '.join(examples)}"
+    return f"{lacking}; it takes {', '.join(_fitting(needs))}, and of timm for example {', '.join(examples)}"
+
+
+def _fitting(needs: Needs) -> list[str]:
+    """Return the names of the encoders, but for timm's, that a method with such needs takes."""
+    return [name for name in encoders() if needs.strides(needs.spec(name))]
 
 
 def stride_problem(output_stride: int | None, needs: Needs, spec: EncoderSpec) -> str | None:

@@ -1,29 +1,34 @@
 """Encoders by the name that configs give them: how each is built, and what it offers to methods (``needs.py``).
 
-This is the one place that knows the names; a new encoder, of any module, is registered here by ``register_encoder``.
-Names that begin with ``timm/`` need no entry: any network of timm that gives the maps of an encoder is one
-(``timm_facts.py``); those of EfficientNet-Lite are built without it (``lite.py``).
+A module registers its encoders by ``register_encoder``, one of another repository too. ``MODULES`` says where those of
+this project are, so that a name imports no other one. Networks of timm need no entry: any one that gives the maps of an
+encoder is one (``timm_facts.py``); those of EfficientNet-Lite are built without it.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import torch
 
 from model.encoders.encoder import Encoder, Features
-from model.encoders.lite import LiteEncoder, is_lite
-from model.encoders.residual import SMALL
-from model.encoders.resnet import ResNetEncoder
-from model.encoders.swin import SWIN_SIDE, SwinEncoder
-from model.encoders.timm_encoder import TimmEncoder
-from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts
-from model.encoders.variant import DEEP, LAST_STAGE, PLAIN, STAGE_STRIDES, USUAL, EncoderVariant
-from model.encoders.vgg import VGGEncoder
+from model.encoders.variant import LAST_STAGE, PLAIN, PREFIX, STAGE_STRIDES, USUAL, EncoderVariant, bare_name
 from model.mismatch import ModelMismatch
 from model.tables import add_once
+
+RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
+LITES = tuple(f"{PREFIX}tf_efficientnet_lite{size}{tag}" for size in range(5) for tag in ("", ".in1k"))
+# Names of this project's encoders -> the module beside this one that registers them.
+MODULES = {**dict.fromkeys(RESNETS, "resnet"), "vgg16": "vgg", "swin_b": "swin", **dict.fromkeys(LITES, "lite")}
+# How people write networks of timm, by timm's names without the weights' tag.
+TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
+TIMM_TITLES |= {"resnet50": "ResNet-50 of timm", "convnext_tiny": "ConvNeXt-T"}
+for _size, _vit in (("small", "ViT-S"), ("base", "ViT-B"), ("large", "ViT-L")):
+    TIMM_TITLES[f"vit_{_size}_patch14_dinov2"] = f"DINOv2 {_vit}/14"
+    TIMM_TITLES[f"vit_{_size}_patch14_reg4_dinov2"] = f"DINOv2 {_vit}/14 with registers"
+    TIMM_TITLES[f"vit_{_size}_patch16_dinov3"] = f"DINOv3 {_vit}/16"
 
 
 @dataclass(frozen=True)
@@ -62,62 +67,57 @@ class EncoderSpec:
         return -(-size // stride) if self.rounds_up else size // stride
 
 
-ENCODERS: dict[str, EncoderSpec] = {}
-
-
-def add_encoder(name: str, spec: EncoderSpec) -> None:
-    """Make an encoder available as ``model.encoder.backbone: <name>``; ValueError: another module has registered it."""
-    add_once(ENCODERS, name, spec, "model.encoder.backbone", attrgetter("family"))
+ENCODERS: dict[str, EncoderSpec] = {}  # of the modules that are imported
 
 
 def register_encoder(name: str, title: str, **offered: Any) -> Callable[[type[Encoder]], type[Encoder]]:
-    """Return a class decorator that does so, with the ``offered`` fields of ``EncoderSpec``."""
+    """Return a class decorator that makes an encoder available as ``model.encoder.backbone: <name>``.
+
+    ``offered``: fields of ``EncoderSpec``. ValueError: another module has registered the name.
+    """
 
     def add(cls: type[Encoder]) -> type[Encoder]:
-        add_encoder(name, EncoderSpec(title, cls, **offered))
+        _import_module_of(name)
+        add_once(ENCODERS, name, EncoderSpec(title, cls, **offered), "model.encoder.backbone", attrgetter("family"))
         return cls
 
     return add
 
 
-add_encoder(SMALL, EncoderSpec("ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES))
-for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
-    _title = _name.replace("resnet", "ResNet-")
-    add_encoder(_name, EncoderSpec(_title, ResNetEncoder, (PLAIN, DEEP), STRIDES, torchvision=_name))
-_inside = (2, 3, 4)  # stages of VGG with maps
-_plain_vgg = EncoderSpec("VGG-16 without batch norm", VGGEncoder, blocks=_inside, rounds_up=False, torchvision="vgg16")
-_vgg = EncoderSpec("VGG-16", VGGEncoder, grids=(4, 8, 16, 16), blocks=_inside, torchvision="vgg16_bn")
-add_encoder("vgg16", replace(_vgg, without_norms=_plain_vgg))
-_sides = (SWIN_SIDE,)
-add_encoder("swin_b", EncoderSpec("Swin-B", SwinEncoder, any_size=False, sides_by_stride=True, sides=_sides))
-# How people write networks of timm, by timm's names without the weights' tag.
-TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
-TIMM_TITLES |= {"resnet50": "ResNet-50 of timm", "convnext_tiny": "ConvNeXt-T"}
-for _size, _vit in (("small", "ViT-S"), ("base", "ViT-B"), ("large", "ViT-L")):
-    TIMM_TITLES[f"vit_{_size}_patch14_dinov2"] = f"DINOv2 {_vit}/14"
-    TIMM_TITLES[f"vit_{_size}_patch14_reg4_dinov2"] = f"DINOv2 {_vit}/14 with registers"
-    TIMM_TITLES[f"vit_{_size}_patch16_dinov3"] = f"DINOv3 {_vit}/16"
+def _import_module_of(backbone: str) -> None:
+    """Import the module that registers an encoder of this project."""
+    if backbone in MODULES:
+        importlib.import_module(f"{__package__}.{MODULES[backbone]}")
+
+
+def encoders() -> dict[str, EncoderSpec]:
+    """Return every encoder that is no network of timm by its name, those of this project first."""
+    for name in MODULES:
+        _import_module_of(name)
+    return {name: ENCODERS[name] for name in (*MODULES, *ENCODERS) if not name.startswith(PREFIX)}
 
 
 def spec_of(backbone: str, variant: EncoderVariant = USUAL) -> EncoderSpec:
-    """Return what the encoder of a name in ``ENCODERS``, or of ``timm/<name>``, offers in a variant."""
+    """Return what a registered encoder, or ``timm/<name>``, offers in a variant."""
+    _import_module_of(backbone)
     spec = ENCODERS[backbone] if backbone in ENCODERS else _spec_of_timm(backbone)
     if spec.without_norms is None or variant.batch_norm:
         return spec
     return spec.without_norms
 
 
-@cache
 def _spec_of_timm(backbone: str) -> EncoderSpec:
     """Return what a network of timm offers."""
-    title = title_of(backbone)
-    if is_lite(backbone):
-        return EncoderSpec(title, LiteEncoder, strides=STRIDES, sides_by_stride=True)
-    known = facts(backbone)
-    if known.transformer:
-        return EncoderSpec(title, TimmEncoder, grids=(known.patch,) * LAST_STAGE, any_size=False)
-    strides = tuple(stride for stride in STRIDES if can_have(backbone, stride))
-    return EncoderSpec(title, TimmEncoder, strides=strides, any_size=known.centred, sides_by_stride=True)
+    from model.encoders.timm_encoder import offers  # which no other encoder needs
+
+    return offers(backbone)
+
+
+def problem_of_timm(backbone: str) -> str | None:
+    """Return why ``timm/<name>`` is no encoder, with the nearest names; None if it is one."""
+    from model.encoders.timm_facts import unknown  # which no other encoder needs
+
+    return unknown(backbone)
 
 
 def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
@@ -174,14 +174,15 @@ def in_words(spec: EncoderSpec, stem: str) -> str:
 
 def downloadable() -> tuple[str, ...]:
     """Return the names of the encoders that torchvision has ImageNet weights of."""
-    return tuple(name for name, spec in ENCODERS.items() if spec.torchvision is not None)
+    return tuple(name for name, spec in encoders().items() if spec.torchvision is not None)
 
 
 def title_of(backbone: str | None) -> str:
     """Return an encoder's name in tables and messages; "" for a model without one."""
     if backbone is None:
         return ""
+    _import_module_of(backbone)
     if backbone in ENCODERS:
         return ENCODERS[backbone].title
-    name = backbone.removeprefix(PREFIX)
+    name = bare_name(backbone)
     return TIMM_TITLES.get(name.partition(".")[0], name)

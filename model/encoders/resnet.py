@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, conv_norm
-from model.encoders.residual import LAYERS, deep_stem, dilate, out_channels
-from model.encoders.variant import DEEP, EncoderVariant
+from model.encoders.registry import RESNETS, register_encoder
+from model.encoders.residual import LAYERS, SMALL, deep_stem, dilate, out_channels
+from model.encoders.variant import DEEP, PLAIN, STRIDES, EncoderVariant
 
 # Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.
 STEM_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
@@ -87,3 +88,9 @@ def residual(block: Any, x: Tensor) -> Tensor:
     if hasattr(block, "conv3"):
         x = conv_norm(block.conv3, block.bn3, F.relu(x, inplace=True))
     return x.add_(shortcut)
+
+
+for _name in RESNETS:
+    _title = _name.replace("resnet", "ResNet-")
+    _torchvision = None if _name == SMALL else _name
+    register_encoder(_name, _title, stems=(PLAIN, DEEP), strides=STRIDES, torchvision=_torchvision)(ResNetEncoder)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from model.encoders.encoder import Encoder
+from model.encoders.registry import register_encoder
 from model.encoders.variant import LAST_STAGE, EncoderVariant
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
@@ -26,6 +27,7 @@ CLASSIFIER = ("norm.", "head.")  # prefixes of the final norm and the classifier
 GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are computed here
 
 
+@register_encoder("swin_b", "Swin-B", any_size=False, sides_by_stride=True, sides=(SWIN_SIDE,))
 class SwinEncoder(Encoder):
     """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i."""
 

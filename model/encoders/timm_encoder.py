@@ -9,7 +9,7 @@ all of them pass through the final norm.
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
-from model.encoders.timm_facts import bare_name, create, facts, pretraining_of_tag
-from model.encoders.variant import STAGE_STRIDES, EncoderVariant
+from model.encoders.registry import EncoderSpec, title_of
+from model.encoders.timm_facts import can_have, create, facts, pretraining_of_tag
+from model.encoders.variant import LAST_STAGE, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 from model.tensors.mask import Mask
 from model.tensors.ops import resize
 
@@ -237,3 +238,14 @@ class TimmEncoder(Encoder):
 def _channels_first(x: Tensor, channels: int) -> Tensor:
     """Return a map as (B, C, h, w); networks of windows have (B, h, w, C) inside."""
     return x if x.shape[1] == channels else x.permute(0, 3, 1, 2)
+
+
+@cache
+def offers(backbone: str) -> EncoderSpec:
+    """Return what a network of timm offers."""
+    title = title_of(backbone)
+    known = facts(backbone)
+    if known.transformer:
+        return EncoderSpec(title, TimmEncoder, grids=(known.patch,) * LAST_STAGE, any_size=False)
+    strides = tuple(stride for stride in STRIDES if can_have(backbone, stride))
+    return EncoderSpec(title, TimmEncoder, strides=strides, any_size=known.centred, sides_by_stride=True)

@@ -14,17 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders.variant import LAST_STAGE, STAGE_STRIDES
+from model.encoders.variant import IMAGENET, LAST_STAGE, PREFIX, STAGE_STRIDES, bare_name
 from model.mismatch import ModelMismatch
 
-PREFIX = "timm/"
-STRIDES = (8, 16, 32)  # output strides that may be asked for
 # Arguments that let a network take images of other sides than its own, in the order in which they are tried.
 SIZE_ARGUMENTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 PROBE_CELLS = 8  # side of the coarsest grid in the images that the facts are read from
 CONTAINERS = (nn.Sequential, nn.ModuleList)
-IMAGENET = "ImageNet-1k"
-NOTHING = "none (random values)"
 # Parts of timm's tags of weights -> the data in words, in the order in which they are named.
 DATA = {
     "lvd1689m": "LVD-1689M",
@@ -60,11 +56,6 @@ class TimmFacts:
     # Stage -> block -> channels, for all blocks on the stage's grid, of any width: modules of a pyramid by name, of a
     # transformer positions as ``outputs``.
     blocks: dict[int, dict[str | int, int]]
-
-
-def bare_name(backbone: str) -> str:
-    """Return timm's name of ``timm/<name>``."""
-    return backbone.removeprefix(PREFIX)
 
 
 @cache

@@ -11,7 +11,16 @@ STAGE_STRIDES = {1: 4, 2: 8, 3: 16, 4: 32}  # of a network that halves its grid 
 LAST_STAGE = 4
 ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
 INTERMEDIATE_STAGES = (2, 3, 4)
+STRIDES = (8, 16, 32)  # output strides that a network with a pyramid may be asked for
 DEEP, PLAIN = "deep", "plain"  # stems of a ResNet: three 3x3 convolutions, or torchvision's one of 7x7
+PREFIX = "timm/"  # of names of networks of timm
+IMAGENET = "ImageNet-1k"  # the data that weights were trained on, in words
+NOTHING = "none (random values)"
+
+
+def bare_name(backbone: str) -> str:
+    """Return timm's name of ``timm/<name>``."""
+    return backbone.removeprefix(PREFIX)
 
 
 @dataclass(frozen=True)

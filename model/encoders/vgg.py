@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder
+from model.encoders.registry import EncoderSpec, register_encoder
 from model.encoders.variant import LAST_STAGE, EncoderVariant
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without
@@ -80,3 +81,10 @@ class VGGEncoder(Encoder):
                 start = (0, *self.ends)[stage]
                 out[f"layer{stage}.{int(index) - start}.{leaf}"] = tensor
         return out
+
+
+_inside = (2, 3, 4)  # stages with maps
+_plain = EncoderSpec("VGG-16 without batch norm", VGGEncoder, blocks=_inside, rounds_up=False, torchvision="vgg16")
+register_encoder("vgg16", "VGG-16", grids=(4, 8, 16, 16), blocks=_inside, torchvision="vgg16_bn", without_norms=_plain)(
+    VGGEncoder
+)

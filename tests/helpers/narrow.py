@@ -5,11 +5,10 @@ from typing import Any
 from torch import nn
 from torchvision.models import resnet
 
-from model.encoders.registry import EncoderSpec, add_encoder
+from model.encoders.registry import register_encoder
 from model.encoders.residual import LAYERS
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.timm_facts import STRIDES
-from model.encoders.variant import DEEP, PLAIN
+from model.encoders.variant import DEEP, PLAIN, STRIDES
 
 NARROW = "resnet10_narrow"
 NARROWING = 4
@@ -30,4 +29,4 @@ def _narrow() -> resnet.ResNet:
 
 
 LAYERS[NARROW] = _narrow
-add_encoder(NARROW, EncoderSpec("narrow ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES))
+register_encoder(NARROW, "narrow ResNet-10", stems=(PLAIN, DEEP), strides=STRIDES)(ResNetEncoder)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders.layouts import COUNTER
+from model.published import COUNTER
 from model.registry import models
 from tests.helpers.skip_init import skip_init
 from tests.parity.abcdfss import thresholds_of

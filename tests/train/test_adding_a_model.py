@@ -21,7 +21,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.fetch import fill_encoder
+from util.run.encoder_weights import fill_encoder
 from util.run.network import build_model
 from util.run.run import Run
 from util.train import bookkeeping

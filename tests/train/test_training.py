@@ -23,7 +23,7 @@ from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.fetch import fill_encoder
+from util.run.encoder_weights import fill_encoder
 from util.run.loading import part_weights, training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import ProcessGroup

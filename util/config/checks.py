@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
-from model.encode import Method
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config, StageSettings
@@ -39,7 +38,7 @@ def _without_effect(config: Config) -> dict[str, str]:
         needless["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage():
         needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if issubclass(cls, Method) and cls.encoder_changes(config.model):
+    if cls.encoder_changes(config.model):
         needless["meta_stage.views"] = f"{cls.title}'s encoder learns"
     if encoder is not None and encoder.weights is None:
         needless["model.encoder.partial"] = "model.encoder.weights is null"
@@ -56,7 +55,7 @@ def _fitted(config: Config, written_keys: frozenset[str]) -> Config:
     """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
     model = config.model
     cls = class_of(model)
-    if issubclass(cls, Method) and cls.encoder_problem(model):
+    if cls.encoder_problem(model):
         return config
     changes = {}
     for key in ("data", "base_stage", "meta_stage"):
@@ -123,7 +122,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     cls = class_of(model)
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
-    if issubclass(cls, Method) and (problem := cls.encoder_problem(model)):
+    if problem := cls.encoder_problem(model):
         key, reason = problem
         yield f"model.encoder.{key}", reason
     yield from _stage_problems(config)

@@ -3,13 +3,11 @@
 import argparse
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from util import cli
 from util.config.compose import CHOICE, NAMES, OF_TIMM, Source, add_choice, files_of, read_tree, source_named
 from util.config.folder import OWN, data_file, data_sets, encoders, methods
-from util.config.imports import import_named
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
@@ -39,19 +37,6 @@ def add_method_options(out: argparse.ArgumentParser) -> None:
     model, net = (os.environ.get(name) or None for name in CHOICE)
     add_choice(out)
     out.set_defaults(model=model, net=net)
-
-
-def add_import(out: argparse.ArgumentParser) -> None:
-    """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
-    text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
-    out.add_argument("--import", action=_Import, default=[], metavar="MODULE", help=text)
-
-
-class _Import(argparse.Action):
-    """The option that imports a module at once."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: object) -> None:
-        import_named([value], Path(), "--import")
 
 
 class _List(argparse.Action):

@@ -3,6 +3,7 @@
 Only a config that a command names imports them. A checkpoint and a result hold their names as text.
 """
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -12,6 +13,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from model.registry import models
 from util.config.tree import OVERRIDE, Leaf, Tree
@@ -59,6 +61,19 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
         except (Exception, SystemExit) as error:  # the code of others may raise anything
             raise UserError(f"{place}: {name} cannot be imported: {_in_words(error)}") from None
     return whole
+
+
+def add_import(out: argparse.ArgumentParser) -> None:
+    """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
+    text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
+    out.add_argument("--import", action=_Import, default=[], metavar="MODULE", help=text)
+
+
+class _Import(argparse.Action):
+    """The option that imports a module at once."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: object) -> None:
+        import_named([value], Path(), "--import")
 
 
 def _whole_name(name: str, folder: Path) -> str:

@@ -9,7 +9,6 @@ from model.registry import models
 from util.config.checks import checked
 from util.config.compose import Source, completed, name_of, read_tree
 from util.config.folder import in_configs
-from util.config.imports import with_imports
 from util.config.place import placed
 from util.config.settings import Config, DataSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
@@ -66,7 +65,9 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
     if isinstance(source, Path):
         tree = placed(tree, source, overrides or [])
     tree = completed(tree, overrides or [])
-    if imports:
+    if imports and "imports" in tree:
+        from util.config.imports import with_imports  # the code of others
+
         tree = with_imports(tree)
     try:
         config = _typed(plain(tree), source, overrides or [])

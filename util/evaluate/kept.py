@@ -20,8 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from util.data.sampling import random_stream
-from util.evaluate.metrics import iou_of
-from util.evaluate.schema import FINAL
+from util.evaluate.metrics import FINAL, iou_of
 from util.files import write_atomically
 from util.files.errors import UserError, nearest
 from util.files.images import opened

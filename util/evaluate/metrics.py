@@ -9,7 +9,12 @@ from torch import Tensor
 
 from model.episode import IGNORE
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import MIOU, mean_iou, per_class
+
+FINAL = "final"  # name of the output that is a model's prediction
+NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
+ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
+MIOU = "miou"  # the score of all classes together
+BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
@@ -123,3 +128,23 @@ def class_scores(counts: np.ndarray) -> dict[str, Any]:
 def percent(part: np.integer, whole: np.integer) -> float:
     """Return a part in percent of a whole, 0 where both are 0."""
     return 100.0 * int(part) / max(int(whole), 1)
+
+
+def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """Return the mIoU in percent over the last axis: the mean IoU of the classes that occurred in an episode.
+
+    Given are the summed pixels and the number of episodes of each class; a union of 0 gives an IoU of 0.
+    """
+    occurred = episodes > 0
+    iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
+    return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
+
+
+def per_class(score: str) -> str:
+    """Return the key of a score's values by class id: of mIoU the IoU of each class, of a further metric its own."""
+    return "per_class" if score == MIOU else f"per_class_{score}"
+
+
+def smaller_is_better(score: str) -> bool:
+    """Return whether the smallest value of a score is the best."""
+    return score == "seconds" or (score in METRICS and METRICS[score].smaller_is_better)

@@ -15,7 +15,7 @@ from model.tensors.ops import resize
 from util.data.episodes import Trial
 from util.data.sampling import Sampler
 from util.evaluate import metrics
-from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL
+from util.evaluate.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.files.progress import ProgressBar
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite

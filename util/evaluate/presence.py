@@ -10,8 +10,8 @@ from torch import Tensor
 
 from model.episode import IGNORE, Output
 from util.evaluate.calibration import Calibration, presence_inputs
+from util.evaluate.metrics import FINAL, NETWORK
 from util.evaluate.passes import WITHOUT_PRESENCE, Place
-from util.evaluate.schema import FINAL, NETWORK
 from util.run.processes import ProcessGroup
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from model.episode import Episode, Output
-from util.evaluate.schema import NETWORK
+from util.evaluate.metrics import NETWORK
 from util.files.parallel import usable_cores
 from util.run.network import predicted_by
 

@@ -18,8 +18,8 @@ from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, dige
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.evaluation import Evaluation, origin_of
-from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
-from util.evaluate.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
+from util.evaluate.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.evaluate.schema import MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.run.data import photos_listed

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import numpy as np
-
 from util.config.place import RESULT, folder_and_name, run_of
-from util.evaluate.mask_metrics import METRICS
 from util.files import read_json
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
@@ -24,11 +21,6 @@ PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures
 PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
 # What is drawn beside a result, as patterns: the next test removes it
 DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
-FINAL = "final"  # name of the output that is a model's prediction
-NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
-ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
-MIOU = "miou"  # the score of all classes together
-BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
@@ -176,26 +168,6 @@ def check_output(place: object, output: str, known: Iterable[str]) -> None:
     """Refuse (UserError) the name of an output that a result or an episode does not have."""
     if output not in known:
         raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
-
-
-def smaller_is_better(score: str) -> bool:
-    """Return whether the smallest value of a score is the best."""
-    return score == "seconds" or (score in METRICS and METRICS[score].smaller_is_better)
-
-
-def per_class(score: str) -> str:
-    """Return the key of a score's values by class id: of mIoU the IoU of each class, of a further metric its own."""
-    return "per_class" if score == MIOU else f"per_class_{score}"
-
-
-def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-    """Return the mIoU in percent over the last axis: the mean IoU of the classes that occurred in an episode.
-
-    Given are the summed pixels and the number of episodes of each class; a union of 0 gives an IoU of 0.
-    """
-    occurred = episodes > 0
-    iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
-    return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:

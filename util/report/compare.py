@@ -10,16 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest, ways_of
-from util.evaluate.schema import (
-    FINAL,
-    MANIFEST,
-    NETWORK,
-    RESULT,
-    SCORED_ON,
-    check_output,
-    find_results,
-    mean_iou,
-)
+from util.evaluate.metrics import FINAL, NETWORK, mean_iou
+from util.evaluate.schema import MANIFEST, RESULT, SCORED_ON, check_output, find_results
 from util.evaluate.titles import side_warning
 from util.files import kept_json
 from util.files.errors import UserError

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import ALL_FOREGROUND, BASE, MANIFEST, mean_iou, read_result
+from util.evaluate.metrics import ALL_FOREGROUND, BASE, mean_iou
+from util.evaluate.schema import MANIFEST, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line

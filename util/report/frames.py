@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import (
-    BASE,
-    FINAL,
-    MANIFEST,
-    MIOU,
-    check_output,
-    per_class,
-    read_results,
-    smaller_is_better,
-)
+from util.evaluate.metrics import BASE, FINAL, MIOU, per_class, smaller_is_better
+from util.evaluate.schema import MANIFEST, check_output, read_results
 from util.files.errors import UserError, nearest
 from util.report.rows import cell_key, row_name
 from util.report.table import Table

@@ -4,7 +4,8 @@ from statistics import fmean
 from typing import Any
 
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.schema import BASE, FINAL, MIOU, SCORED_ON, per_class
+from util.evaluate.metrics import BASE, FINAL, MIOU, per_class
+from util.evaluate.schema import SCORED_ON
 from util.evaluate.titles import classes_in_no_mean, departures, title, track_text
 from util.report.table import Table
 

@@ -12,17 +12,8 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from util.evaluate.schema import (
-    BASE,
-    FINAL,
-    MIOU,
-    NETWORK,
-    NOT_STATED,
-    check_output,
-    over_seeds,
-    read_results,
-    smaller_is_better,
-)
+from util.evaluate.metrics import BASE, FINAL, MIOU, NETWORK, smaller_is_better
+from util.evaluate.schema import NOT_STATED, check_output, over_seeds, read_results
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
 from util.files.errors import UserError, nearest
 from util.report.measured import measured

@@ -19,8 +19,9 @@ from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
+from util.evaluate.metrics import BASE, FINAL
 from util.evaluate.passes import Scoreboard, run_pass
-from util.evaluate.schema import BASE, FINAL, MANIFEST, PAGE, PICTURES, PREDICTIONS, find_results, read_result
+from util.evaluate.schema import MANIFEST, PAGE, PICTURES, PREDICTIONS, find_results, read_result
 from util.evaluate.scoring import scorings_of
 from util.evaluate.titles import title
 from util.files import write_atomically

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from util.evaluate.schema import MIOU, NOT_STATED
+from util.evaluate.metrics import MIOU
+from util.evaluate.schema import NOT_STATED
 from util.files.errors import UserError, nearest
 from util.files.yaml_text import read_yaml
 from util.report.rows import MEAN, Cell, Column, Row

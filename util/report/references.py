@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import FINAL, MANIFEST, check_output, read_results
+from util.evaluate.metrics import FINAL
+from util.evaluate.schema import MANIFEST, check_output, read_results
 from util.files.errors import UserError, one_line
 from util.report.figure import GRID_COLOUR, chart, styled
 from util.report.published_rows import published_entries

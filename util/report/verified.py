@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from util.evaluate.schema import FINAL, MANIFEST, find_results, read_result
+from util.evaluate.metrics import FINAL
+from util.evaluate.schema import MANIFEST, find_results, read_result
 from util.evaluate.titles import title
 from util.files import read_text, write_atomically
 from util.files.errors import UserError

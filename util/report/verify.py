@@ -17,10 +17,10 @@ from util.config.read import from_dict
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import CLASS, episode_scores
+from util.evaluate.metrics import ALL_FOREGROUND, BASE, CLASS, FINAL, episode_scores
 from util.evaluate.presence import presence_scores
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import ALL_FOREGROUND, BASE, FINAL, MANIFEST, find_results, over_seeds, read_result
+from util.evaluate.schema import MANIFEST, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.report.table import Table

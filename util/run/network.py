@@ -21,7 +21,6 @@ from util.config.folds import Fold
 from util.config.settings import Config
 from util.files.errors import UserError
 from util.run.device import CUDA, HALF, take_precision
-from util.run.pretrained_parts import load_parts
 from util.run.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
@@ -48,9 +47,18 @@ def build_model(
         torch.default_generator.manual_seed(config.run.seed)
         try:
             model = class_of(config.model)
-            return model(config.model, task, *load_parts(model, config.model))
+            return model(config.model, task, *_parts_of(model, config.model))
         except ModelMismatch as error:
             raise UserError(f"{config.source}: {error}") from None
+
+
+def _parts_of(model: type[FewShotModel], settings: Any) -> list[Any]:
+    """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
+    if not model.pretrained_parts:
+        return []
+    from util.run.pretrained_parts import load_parts  # for methods on foundation models
+
+    return load_parts(model, settings)
 
 
 def check_finite(output: Output) -> None:

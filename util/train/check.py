@@ -38,7 +38,8 @@ from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.parallel import usable_cores
 from util.run.checkpoint import checkpoint_bytes, free_bytes
 from util.run.device import gpu_count
-from util.run.fetch import RELEASES, SOURCES, TIMM, cached_file, check_cached, fill_encoder, fix_of_missing, weights_url
+from util.run.encoder_weights import RELEASES, SOURCES, TIMM, fill_encoder, fix_of_missing
+from util.run.fetch import cached_file, check_cached, weights_url
 from util.run.network import build_model
 from util.run.run import Run
 from util.run.weights import cannot_train

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from model.code import code_of
 from model.contract import FewShotModel, Trainable
-from model.encode import Method
 from model.registry import described
 from util.config.compose import files_of
 from util.config.place import DISCARDED
@@ -27,7 +26,7 @@ from util.run.device import (
     free_memory,
     precision_of_training,
 )
-from util.run.fetch import encoder_licence
+from util.run.encoder_weights import encoder_licence
 from util.run.folder import RunFolder, claim
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
@@ -225,7 +224,7 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Star
     if not task.discards:
         free += checkpoint_bytes([task.folder])
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
-    cast(Method, network).kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
+    network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 
 def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:

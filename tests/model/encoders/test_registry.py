@@ -1,14 +1,18 @@
 """The registry of encoders: each builds with each of its stems, works on the declared grid, and methods name theirs."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from model.encoders.encoder import Encoder
-from model.encoders.registry import ENCODERS, build, downloadable, title_of
+from model.encoders.registry import MODULES, build, downloadable, encoders, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
 from model.mismatch import ModelMismatch
 from model.registry import models
+from tests.helpers.paths import REPOSITORY
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
@@ -18,9 +22,9 @@ from util.files.errors import UserError
 from util.run.fetch import download, weights_url
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
+@pytest.mark.parametrize("name", [name for name in encoders() if name != "resnet101"])  # as resnet50, deeper
 def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
-    spec = ENCODERS[name]
+    spec = encoders()[name]
     for stem in spec.stems:
         with torch.device("meta"), skip_init():
             encoder = build(name, stem)
@@ -41,6 +45,15 @@ def check_places(encoder: Encoder) -> None:
 def test_a_timm_network_declares_its_parts_outside_the_stages(name: str) -> None:
     with torch.device("meta"):
         check_places(build(name, "plain"))
+
+
+def test_a_name_imports_the_module_of_its_encoder_alone() -> None:
+    code = "import sys; from model.encoders.registry import spec_of; spec_of('resnet10'); print(*sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    modules = {*MODULES.values(), "timm_encoder", "timm_facts"}
+    assert {name for name in modules if f"model.encoders.{name}" in said.split()} == {"resnet"}
 
 
 def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
@@ -65,14 +78,14 @@ def test_a_method_takes_its_usual_encoder_and_one_of_timm(name: str) -> None:
 
 
 def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:
-    assert len({title_of(name) for name in ENCODERS}) == len(ENCODERS)
+    assert len({title_of(name) for name in encoders()}) == len(encoders())
     known = {None: "", "toy": "toy", "resnet50": "ResNet-50", "timm/regnety_002": "regnety_002"}
     known["timm/vit_base_patch16_dinov3.lvd1689m"] = "DINOv3 ViT-B/16"
     assert {name: title_of(name) for name in known} == known
 
 
 def test_weights_to_download_have_an_address() -> None:
-    assert set(downloadable()) == ENCODERS.keys() - {"resnet10", "resnet10_narrow", "swin_b"}
+    assert set(downloadable()) == encoders().keys() - {"resnet10", "resnet10_narrow", "swin_b"}
     assert all(weights_url(name).startswith("https://") for name in downloadable())
 
 
