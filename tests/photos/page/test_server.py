@@ -69,3 +69,21 @@ def test_a_connection_that_stops_sending_is_closed(page: Page, monkeypatch: pyte
             page.server.process_request(of_server, ("127.0.0.1", 0))
             answer = connection.makefile("rb").read()
         assert answer == b"" if request == "GET" else b"it sent nothing" in answer
+
+
+def test_no_look_at_the_state_misses_a_change(page: Page) -> None:
+    names = {f"{number}.jpg" for number in range(2000)}
+
+    def change() -> None:
+        for name in names:
+            page.session.touch(name)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    seen, look = set[str](), -1
+    is_last = False
+    while not is_last:
+        is_last = not thread.is_alive()
+        look, changed = page.session.changed_since(look)
+        seen |= changed
+    assert seen == names
