@@ -66,7 +66,7 @@ def test_words_after_the_gpus_are_text_vectors_and_a_checkpoint_in_either_order(
     assert Words.of(["mine.yaml"]) == Words(["mine.yaml"])
     with pytest.raises(UserError, match="write --set before"):
         Words.of(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
-    with pytest.raises(UserError, match="2 GPUs take as many processes, here are 1"):
+    with pytest.raises(UserError, match="2 GPUs need 2 processes, but 1 started"):
         check_processes(Words.of(["split0", "pascal", "2"]))
 
 

@@ -272,7 +272,7 @@ def resume(training: Training, allow_changes: bool) -> None:
                 training.scaler.load_state_dict(content["scaler"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         fix = "undo the changed settings, or start again with --overwrite"
-        raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
+        raise UserError(f"{path}: its optimisers or EMA do not fit the model's parameters ({error}); {fix}") from None
     training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
     training.progress = Progress(**content["progress"])
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)

@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
         _print_data_sets()
         return 0
     if options.all and options.configs:
-        raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(options.configs)}")
+        raise UserError(f"--all: checks every experiment; leave out --all, or {' '.join(options.configs)}")
     reports = _check_configs(_sources_of(options), options)
     print_reports(reports)
     ready = [report.is_ready for report in reports]

@@ -73,11 +73,11 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage == "base" and asked.checkpoint:
-        raise UserError(f"{asked.checkpoint}: a meta stage starts from it; leave out --stage base")
+        raise UserError(f"{asked.checkpoint}: only a meta stage starts from a checkpoint; leave out --stage base")
     if asked.stage not in run.stages:
         has = " and ".join(run.stages)
         title = class_of(config.model).title
-        raise UserError(f"{config.source}: {title} has the {has} stage alone; leave out --stage {asked.stage}")
+        raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
     return run, [asked.stage]
 
 
@@ -127,7 +127,7 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
     except UserError as error:
         problem = str(error)
     except IndexError:
-        problem = f"{files.path}: holds weights only"
+        problem = f"{files.path}: holds only weights"
     return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
 
 
