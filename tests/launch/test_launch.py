@@ -220,7 +220,7 @@ def test_a_dry_run_takes_a_base_stage_that_fits(mini_yaml, tmp_path: Path):
     assert start_problem(run, str(tmp_path / "named.pth")) == ""
 
 
-def test_which_of_several_processes_was_killed_is_said(monkeypatch: pytest.MonkeyPatch, handlers):
+def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.MonkeyPatch, handlers):
     """The others ended because of it, perhaps within the same second."""
     codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}

@@ -52,7 +52,7 @@ def test_two_classes_compete_in_own_photos(name: str, example_texts: dict, photo
     assert segmenter.facts["settings"]["weights"] == net.split(",")
 
 
-def test_words_need_a_name(example_texts: dict) -> None:
+def test_class_names_in_the_prompt_need_a_named_class(example_texts: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
     words = f"split0 pascal --model sam3 --net {net}"
     segmenter = Segmenter([example_texts["box"]], config=words, overrides=changes, device="cpu")
