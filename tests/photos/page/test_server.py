@@ -71,7 +71,7 @@ def test_a_connection_that_stops_sending_is_closed(page: Page, monkeypatch: pyte
         assert answer == b"" if request == "GET" else b"it sent nothing" in answer
 
 
-def test_no_look_at_the_state_misses_a_change(page: Page) -> None:
+def test_polling_the_state_sees_every_change(page: Page) -> None:
     names = {f"{number}.jpg" for number in range(2000)}
 
     def change() -> None:
