@@ -120,7 +120,7 @@ class Segmenter:
         """
         if self.presence_by is not None:
             raise UserError(
-                f"{name or UNNAMED}: for_materials has adapted this segmenter to its classes; add it before"
+                f"{name or UNNAMED}: this segmenter is adapted to its classes; add a class before for_materials"
             )
         name = None if name is None else check_class_name(name, "class:")
         read = list[Support]()
