@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -243,7 +244,7 @@ class Run:
     def _options_of(self, stored: Checkpoint, sections: tuple[str, ...]) -> dict[str, str]:
         """Return, by their keys, the overrides to the settings of a checkpoint's sections that a test may take."""
         now = to_dict(self.config)
-        of_others = differences(stored.config or {}, now, Decides.IDENTITY)
+        of_others = self.differences(stored.config, Decides.IDENTITY)
         options = {}
         for key, (trained, _) in self.training_differences(stored).items():
             if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
@@ -268,14 +269,18 @@ class Run:
         before = {**stored.config, **stages}
         if "base_stage" not in stages:  # no stage of these weights
             before.pop("base_stage", None)
-        return differences(before, to_dict(self.config), Decides.WEIGHTS, OF_TESTS)
+        return self.differences(before, Decides.WEIGHTS, OF_TESTS)
 
     def shared(self, stored: Checkpoint) -> list[str]:
         """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
-        if stored.config is None or stored.stage != "base":
+        if stored.stage != "base":
             return []
         of_methods = ("base_stage", "meta_stage", "model", *OF_TESTS)
-        return in_words(differences(stored.config, to_dict(self.config), Decides.WEIGHTS, of_methods))
+        return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
+
+    def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
+        """Return the settings that decide a thing and differ from those of a training; none if they are not known."""
+        return {} if before is None else differences(before, to_dict(self.config), what, skip)
 
 
 def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:
