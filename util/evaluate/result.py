@@ -96,7 +96,6 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
     weights = evaluation.loaded.weights
     parameters, learnt_parameters = weights.parameters
     trained = weights.trained_with or {}
-    is_in_domain = evaluation.config.test.trained_on is None
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
@@ -107,7 +106,7 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
         "track": track_of_weights(evaluation.run, weights),
-        "fold_mismatch": is_in_domain and weights.fold_differs,
+        "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
 
@@ -232,7 +231,7 @@ def track_of_weights(run: Run, weights: Weights) -> Track:
         return track
     track["training"] = trained["name"]
     track["train_shot"] = trained["shot"]
-    if config.test.trained_on is None and trained["name"] == config.data.name:
+    if not config.crosses_data_sets and trained["name"] == config.data.name:
         track["training"] = "in-domain"
         track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
     return track

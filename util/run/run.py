@@ -203,7 +203,7 @@ class Run:
     @property
     def weights_origin(self) -> str:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
-        if self.config.test.allow_fold_mismatch:
+        if self.config.takes_other_folds:
             return FOREIGN
         source = self.weights
         if isinstance(source, str):
@@ -226,7 +226,7 @@ class Run:
 
         It has data and model of its checkpoint, whose run it may be or another.
 
-        Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
+        Of weights that learnt from another data set it is the model alone. All options of its own
         training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
         itself, which a result names where they differ, stay.
         """
@@ -235,7 +235,7 @@ class Run:
             return self, None
         is_own = self.weights_origin in ("", "last")
         stored = checkpoint.read(source)
-        sections = ("data.", "model.") if is_own or self.config.test.trained_on is None else ("model.",)
+        sections = ("model.",) if self.config.crosses_data_sets and not is_own else ("data.", "model.")
         options = self._options_of(stored, sections)
         if is_own:
             options |= _training_options(source.parent)

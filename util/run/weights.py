@@ -289,8 +289,8 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
-    the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
-    with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
+    the model that it extends, if the tensors fit. With ``test.trained_on`` the checkpoint of a meta
+    stage is of that data set, with other classes and folds; of this one, with other folds.
 
     Args:
         stored: the checkpoint; an authors' file has no config, its tensors decide.
@@ -320,9 +320,9 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
 
 def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
     """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
-    if config.test.trained_on is not None:
+    if config.crosses_data_sets:
         return ("data.classes", FOLD)
-    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
+    return (FOLD,) if stage == "meta" and config.takes_other_folds else ()
 
 
 def _hint(key: str, given: Any, stage: str) -> str:
