@@ -21,7 +21,9 @@ from typing import Any
 
 from annotations import recognise
 from datasets.copies import leave_out_copies, photo_groups, print_versions
-from datasets.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
+from datasets.custom_annotations import from_annotations
+from datasets.custom_masks import from_masks, names_of
+from datasets.custom_plan import ALL, with_background
 from datasets.division import LEAST_PHOTOS, TEST_SHARE, assign_folds, given_parts, part_of_job, split
 from datasets.make import EMPTY, STAMP, add_out, refuse_others, run_jobs, write_configs, write_list
 from datasets.recipes import recipes

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from annotations.masks import names_in, read_names
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from photos.examples import parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region

@@ -11,7 +11,7 @@ from PIL import Image
 
 from annotations.bands import bands_in
 from annotations.masks import read_names
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal
 from util.files.errors import UserError

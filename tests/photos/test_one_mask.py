@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from annotations.region import read_region
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
