@@ -20,7 +20,8 @@ from datasets.make import pixel_digest
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
 from util.files.errors import UserError, one_line
-from util.files.images import fitted_mask, header_of, read_image, read_mask_of
+from util.files.images import header_of, read_image
+from util.files.mask_images import fitted_mask, read_mask_of
 from util.files.parallel import attempt, parallel_map
 
 

@@ -17,7 +17,7 @@ from datasets.recipes.recipe import MaskJob, Piece, Plan
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
 from util.files.errors import UserError, nearest, one_line
-from util.files.images import read_mask_of
+from util.files.mask_images import read_mask_of
 
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image

@@ -17,7 +17,8 @@ from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count
 from util.config.folder import begin_own_configs
 from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, state_of, write_atomically
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, header_of, read_image, write_mask
+from util.files.images import UPRIGHT, header_of, read_image
+from util.files.mask_images import write_mask
 from util.files.parallel import attempt, parallel_map
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it

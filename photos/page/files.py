@@ -23,7 +23,8 @@ from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.engine import without_specks
 from util.files import link, write_atomically
-from util.files.images import header_of, read_mask, upright_size, write_mask
+from util.files.images import header_of, upright_size
+from util.files.mask_images import read_mask, write_mask
 from util.files.overlay import class_colour, class_map
 from util.files.palette import IGNORE
 

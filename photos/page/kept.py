@@ -12,7 +12,7 @@ from photos.page.state import Photo, Rule, State, Step, add_photos
 from photos.results import own_record
 from util.files import kept_json, read_json, write_atomically
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 from util.files.typecheck import Misfit, convert
 
 FIX = "remove it: annotations and results stay, photos can be opened again"

@@ -14,7 +14,7 @@ from datasets.make import run_jobs
 from photos.examples import parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 HEAD = "# label:color_rgb:parts:actions\n"
 CAT_COLOUR, DOG_COLOUR = (48, 112, 32), (176, 112, 32)

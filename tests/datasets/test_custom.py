@@ -28,7 +28,7 @@ from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 
 @pytest.fixture

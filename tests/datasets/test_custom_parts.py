@@ -11,7 +11,7 @@ from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
 from tests.datasets.class_trees import save_grey, save_photo
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 WHOLE = [0, AREAS["cat"], AREAS["dog"]]
 

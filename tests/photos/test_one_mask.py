@@ -17,7 +17,8 @@ from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.files.errors import UserError
-from util.files.images import NODATA_TAG, read_image, read_mask
+from util.files.images import NODATA_TAG, read_image
+from util.files.mask_images import read_mask
 from util.files.palette import IGNORE
 
 INSIDE = region(CAT)
