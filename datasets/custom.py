@@ -35,8 +35,9 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, OneClassAreas, load_index
 from util.data.lists.published_sizes import MAKERS
-from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
+from util.files import files_below, fingerprint, kept_json, whole_digest, write_atomically
 from util.files.errors import UserError, note
+from util.files.made import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it

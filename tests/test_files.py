@@ -15,8 +15,9 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.annotations.drawn import photo
-from util.files import files_below, link, lock, made_aside, named, own_name, paths_below, writable, write_atomically
+from util.files import files_below, lock, named, own_name, paths_below, writable, write_atomically
 from util.files.errors import Busy, UserError, WriteError
+from util.files.made import link, made_aside
 from util.files.pages import Html, data_of_script, html_of
 from util.files.photos import photos_below
 
