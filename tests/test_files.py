@@ -143,7 +143,7 @@ def test_a_lock_that_was_let_go_before_it_is_taken_is_none(tmp_path: Path, monke
         path.unlink()  # as the command before does at its end
         return file
 
-    monkeypatch.setattr("util.files.lock", lock_late)
+    monkeypatch.setattr("util.files.made.lock", lock_late)
     with pytest.raises(Busy, match="another command is making it"), made_aside(tmp_path / "out", "marker"):
         pass
     assert not (tmp_path / "out").exists()
