@@ -277,7 +277,7 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
 def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
     """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
     if data.folds > 1 == len(data.classes):
-        fix = "annotate another class to train on, or leave out the folds for a data set of tests alone"
+        fix = "annotate another class for training, or leave out the folds for a data set that is only tested"
         raise UserError(f"--folds, --fold: '{data.classes[0]}' is the only class; {fix}")
     if data.fold_rule == LISTS:
         return

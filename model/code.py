@@ -15,9 +15,9 @@ PACKAGE = re.compile(r"\bsymnet\.(?=(?:annotations|model|photos|util)\b)")  # wh
 
 
 def code_of(cls: type[nn.Module]) -> dict[str, str]:
-    """Return the SHA-256 of the modules that define a class and its bases, and of those beside them that they import.
+    """Return the SHA-256 of each module that defines a class or its bases, or lies beside one and is imported by it.
 
-    Neither torch nor Python's own modules count, nor where files lie or how their lines end.
+    Modules of torch and Python do not count. Folders and line ends do not change a digest.
     """
     bases = [base for base in cls.__mro__ if base not in nn.Module.__mro__]
     names = [base.__module__ for base in bases if base.__module__ not in sys.stdlib_module_names]

@@ -105,7 +105,7 @@ class FewShotModel(Trainable):
 
     Settings: ClassVar[type[ModelSettings]]
     title: ClassVar[str]  # the method's name in results and messages
-    protocol: ClassVar[str] = "symnet"  # of its tests, where neither a recipe nor a data set states another
+    protocol: ClassVar[str] = "symnet"  # of tests, unless a recipe or data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
@@ -113,13 +113,15 @@ class FewShotModel(Trainable):
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
-    never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
-    shapes_follow_values: ClassVar[bool] = False  # whether no graph of fixed sizes computes the method
-    # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
+    never_compiled: ClassVar[
+        tuple[str, ...]
+    ] = ()  # names of methods that torch.compile skips, since they depend on the data
+    shapes_follow_values: ClassVar[bool] = False  # whether tensor sizes depend on values, so that it cannot be exported
+    # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
-    kept_maps: Any = None  # what keeps the encoder's maps of a training whose images come again (``Method``)
+    kept_maps: Any = None  # the store of encoder maps of a training (``Method``); None: there is none
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -164,7 +166,7 @@ class FewShotModel(Trainable):
         return min(fitting, key=lambda side: (abs(side - size), -side), default=None)
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return the output for n classes, an episode each with the same B queries, that compete with the background.
+        """Return the output for n competing classes and background, from an episode for each with the same B queries.
 
         This is the rule for models of one class: channel c of the logits (B, n + 1, S, S) is the foreground logit of
         episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
@@ -191,8 +193,8 @@ class FewShotModel(Trainable):
     ) -> list[Any]:
         """Return what may be kept of each of n supports, for ``Episode.shots``, or without labels of n queries.
 
-        [] if this model keeps nothing. ``forward`` predicts the same with and without it. ``maps`` is what is kept of
-        the supports as queries: with ``supports_enter_as_queries`` they need not pass the encoder again.
+        [] if this model keeps nothing. ``forward`` predicts the same with and without it. ``maps`` are the supports'
+        maps as queries: with ``supports_enter_as_queries`` the supports need not pass the encoder again.
         """
         return []
 
@@ -234,8 +236,8 @@ MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``
 def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
     """Return a class decorator that makes a model available as ``model.name: <name>``.
 
-    A title that another model has, from which it may be inherited, gets the name in brackets. ValueError: another
-    module has registered the name.
+    If another model has the same title, perhaps since it is inherited, the name follows the title in brackets.
+    ValueError: another module has registered the name.
     """
 
     def add(cls: type[FewShotModel]) -> type[FewShotModel]:

@@ -1,12 +1,12 @@
-"""Each setting states in its field's metadata, as ``decides``, whether it decides scores, weights or neither."""
+"""What a setting decides (scores, weights, which weights fit, or nothing): ``decides`` in its field's metadata."""
 
 from enum import IntEnum
 
 
 class Decides(IntEnum):
-    """The results that differ where a setting does; each value includes those before it."""
+    """The results that change with a setting; each value includes those before it."""
 
-    NOTHING = 0  # but where, how fast, and what is shown
-    SCORES = 1  # of a test; of weights it decides nothing that their digests do not tell
-    WEIGHTS = 2  # that a training leaves; a setting that states nothing is of this kind
-    IDENTITY = 3  # which weights a network takes at all
+    NOTHING = 0  # no result: only folders, speed and what is shown
+    SCORES = 1  # scores of a test; it changes weights only if their digest changes, too
+    WEIGHTS = 2  # weights after a training; the default of settings without ``decides``
+    IDENTITY = 3  # which weights fit the network

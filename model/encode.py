@@ -1,9 +1,12 @@
 """The only way from images to a method: how images pass the encoder.
 
-A method says which maps it reads (``Wants``), makes a ``Shot`` of supports and predicts queries from their maps and K
-shots. All else is decided here: images are normalised; supports are masked; they come before the queries, shot by shot
-on a CPU, which takes less memory and no more time, and all in one call on a GPU; where its batch norms follow the
-batches, queries come first, then shot by shot; and supports whose shots are there already do not pass it again.
+A method says which maps it reads (``Wants``), makes a ``Shot`` of supports, and predicts queries from their maps and K
+shots. All else is decided here:
+
+- Images are normalised, and supports are masked.
+- On a CPU supports come before the queries, shot by shot, which takes less memory and no more time. On a GPU all pass
+  the encoder in one call. If the encoder's batch norms follow the batches, queries come first, then shot by shot.
+- Supports whose shots are known do not pass the encoder again.
 
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """

@@ -129,17 +129,16 @@ class NamedEpisode(Episode):
 
 @dataclass
 class Shot(Batch):
-    """The kept values of n supports: a method adds its tensors, whose first dimension is n.
+    """The stored values of n supports: a method adds its tensors, whose first dimension is n.
 
-    ``predict`` gets K shots, each of one support for every query: there n = B. Tests, photos, calibration and exports
-    keep shots, and move the same object. Where the second dimension is the positions of an object, supports that have
-    fewer are filled up with zeros.
+    ``predict`` gets K shots, each with one support for every query, so there n = B. Tests, photos, calibration and
+    exports store shots. If the second dimension is an object's positions, supports with fewer are padded with zeros.
     """
 
-    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
+    presence: Tensor | None = field(default=None, kw_only=True)  # inputs of the presence score, (n, C + 3)
 
-    original: "Shot | None" = field(default=None, init=False)  # the kept one that this one repeats for every query
-    finding: Any = field(default=None, init=False)  # of several shots, of which this one is the first
+    original: "Shot | None" = field(default=None, init=False)  # the stored shot that this one repeats for every query
+    finding: Any = field(default=None, init=False)  # ``Finding`` in several shots, the first of which is this one
 
     def __len__(self) -> int:
         return len(self.tensors()[0])

@@ -25,19 +25,19 @@ Block = tuple[int, Tensor]  # stage, and the map (n, C, h, w) of a block inside 
 class Wants:
     """The maps of the encoder that a method reads."""
 
-    stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
+    stages: tuple[int, ...] = (LOW, MID, HIGH)  # stages whose outputs it reads; the encoder ends with the deepest
     blocks: bool = False  # whether it also reads the maps inside the stages
-    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
+    # The stage (or ``IMAGE``) whose output is masked in supports, so that the next stage sees only the object.
     masked_after: int | None = None
-    base_learner: bool = False  # whether it has a base learner, and reads its map, ``maps.base``
+    base_learner: bool = False  # whether it has a base learner and reads ``maps.base``
 
 
 class Passing:
-    """The blocks of images that pass the encoder: each is yielded as soon as it exists, once, and kept by nobody."""
+    """The block maps of images that pass the encoder: each is yielded once, as soon as it exists, and not stored."""
 
     def __init__(self, encoder_steps: Iterator[Block]):
         self._coming = encoder_steps
-        self._waiting = deque[Block]()  # that came before somebody asked for them
+        self._waiting = deque[Block]()  # maps that ``finish`` computed before they were asked for
 
     def __iter__(self) -> "Passing":
         return self

@@ -154,24 +154,25 @@ def _select(
     classes: Sequence[str],
     shots: int | None,
 ) -> list[Example]:
-    """Return the first photos of each class, in the order of the names.
-
-    UserError: one has more than can be used, or a name as ``check_class_name``.
-    """
+    """Return the first photos of each class, in the order of the names; errors as ``_check_class``."""
     by_name: dict[str | None, list[Example]] = {name: [] for name in names.values()} or {None: []}
     for example in candidates:
         by_name[example.name].append(example)
-    if classes:
-        by_name = {name: photos for name, photos in by_name.items() if name in classes}
     selected = list[Example]()
     for name, photos in by_name.items():
-        if name and photos:
-            check_class_name(name, f"{path}: the class")
-        if shots is None and len(photos) > MAX_SHOTS:
-            fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
-            raise UserError(f"{path}: {len(photos)} photos show {name or 'the object'}; {fix}")
-        selected += photos[:shots]
+        if photos and (not classes or name in classes):
+            _check_class(name, len(photos), path, shots)
+            selected += photos[:shots]
     return selected
+
+
+def _check_class(name: str | None, photos: int, path: Path, shots: int | None) -> None:
+    """Refuse (UserError) a class of more photos than can be used, or of a name as ``check_class_name``."""
+    if name:
+        check_class_name(name, f"{path}: the class")
+    if shots is None and photos > MAX_SHOTS:
+        fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
+        raise UserError(f"{path}: {photos} photos show {name or 'the object'}; {fix}")
 
 
 def _check_classes(

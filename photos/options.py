@@ -70,7 +70,7 @@ def config_of(options: argparse.Namespace) -> str | None:
     if options.net and not options.model:
         refuse_option("net", "--model")
     if words and options.config:
-        raise UserError(f"--config: does not go with {words[0]}; leave one of them out")
+        raise UserError(f"--config: cannot be used with {words[0]}; leave one of them out")
     return " ".join(["split0 pascal", *words]) if words else options.config
 
 

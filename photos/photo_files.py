@@ -75,6 +75,11 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     content = content_of(photo)
     if content is not None:
         return read_image(GIVEN, content)
+    return _checked_array(photo)
+
+
+def _checked_array(photo: object) -> np.ndarray:
+    """Return an array as it is, and a tensor as an array; errors as ``read_photo``."""
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
         _check_size(*photo.shape[1:])
         photo = _array_of(photo)

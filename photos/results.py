@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,22 @@ def _was_made_with_others(record: dict[str, Any], query: Path, facts: dict[str, 
     """Return whether one of the facts of a photo's result is another one or lacks."""
     expected = {**facts, "query": str(query)}
     return any(key not in record or record[key] != value for key, value in expected.items())
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """A class of a result, in the table and on the page of all results."""
+
+    cells: dict[str, Any]  # by ``COLUMNS``
+    picture: dict[str, Any]  # what the page shows; empty where it shows nothing
+    is_missing: bool  # whether it was looked for and not found
+
+
+def _absent(rows: Sequence[SummaryRow]) -> dict[str, tuple[int, int]]:
+    """Return for each class that was not found in some photos, how many they are, and of how many."""
+    looked_at = Counter(row.cells["class"] for row in rows)
+    absent = Counter(row.cells["class"] for row in rows if row.is_missing)
+    return {name: (count, looked_at[name]) for name, count in absent.items()}
 
 
 class Results:
@@ -324,29 +341,18 @@ class Results:
         The table has a row for each photo and class, and for each photo with an error. Returns, for each class that
         was not found in some photos, how many they are, and of how many.
         """
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-        table.writeheader()
-        entries = list[dict[str, Any]]()  # of the page
-        absent, looked_at = Counter[str](), Counter[str]()  # photos, by class
-        for record, row in self._class_rows():
-            facts = self._table_facts(record, row)
-            table.writerow({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
-            is_base = record.get("supports", {}).get(row["name"]) == []
-            is_missing = not facts["shown"] and not is_base
-            absent[row["name"]] += int(is_missing)
-            looked_at[row["name"]] += 1
-            if "overlay" in record and (facts["shown"] or is_missing):
-                entries.append(facts | self._picture_facts(record, row) | {"mask": mask_digest(row["runs"])})
+        rows = [self._summary_row(record, row) for record, row in self._class_rows()]
         if self.takes_back:
             self.write_verdicts()
-        if not looked_at:
+        if not rows:
             return {}
-        table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
-        write_atomically(self.out / SUMMARY, text.getvalue())
-        if entries:
-            self._write_review(entries)
-        return {name: (count, looked_at[name]) for name, count in absent.items() if count}
+        cells = [row.cells for row in rows]
+        cells += [{"photo": str(photo), "error": reason} for photo, reason in failed.items()]
+        self._write_table(cells)
+        pictures = [row.picture for row in rows if row.picture]
+        if pictures:
+            self._write_review(pictures)
+        return _absent(rows)
 
     def _class_rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield the content of each result in the folder, and the entry of each class in it."""
@@ -354,6 +360,24 @@ class Results:
             record = own_record(path)
             for row in record.get("classes", ()):
                 yield record, row
+
+    def _summary_row(self, record: dict[str, Any], row: dict[str, Any]) -> SummaryRow:
+        """Return what table and page say of a class of a result."""
+        facts = self._table_facts(record, row)
+        values = {**row, **facts, **dict(zip(BOX, row["box"] or ()))}
+        is_base = record.get("supports", {}).get(row["name"]) == []
+        is_missing = not facts["shown"] and not is_base
+        picture: dict[str, Any] = {}
+        if "overlay" in record and (facts["shown"] or is_missing):
+            picture = facts | self._picture_facts(record, row) | {"mask": mask_digest(row["runs"])}
+        return SummaryRow({key: values[key] for key in COLUMNS if key in values}, picture, is_missing)
+
+    def _write_table(self, cells: Sequence[dict[str, Any]]) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS)
+        table.writeheader()
+        table.writerows(cells)
+        write_atomically(self.out / SUMMARY, text.getvalue())
 
     def _write_review(self, entries: list[dict[str, Any]]) -> None:
         template = REVIEW_PAGE.read_text(encoding="utf-8")

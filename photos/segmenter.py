@@ -64,10 +64,7 @@ class Segmenter:
         vectors: str | Path | None = None,
         decision: Decision | None = None,
     ):
-        if not isinstance(checkpoint, str | Path | None):
-            if supports:
-                raise UserError("Segmenter: two sets of examples; write Segmenter(checkpoint, examples)")
-            supports, checkpoint = checkpoint, None
+        checkpoint, supports = _weights_and_examples(checkpoint, supports)
         if tile is not None and tile < MIN_TILE:
             raise UserError(f"tile {tile}: must be at least {MIN_TILE} pixels")
         self.model = load_method(
@@ -81,9 +78,7 @@ class Segmenter:
         self.decision = decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
         self.calibration = self.model.calibration()
-        if self.decision.min_presence is not None and self.calibration is None:
-            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
-            raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
+        self._check_decision()
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the examples said
@@ -91,6 +86,12 @@ class Segmenter:
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name, supports_of_class in by_name.items():
             self.add(class_name, supports_of_class)
+
+    def _check_decision(self) -> None:
+        """Refuse (UserError) a least presence score without a calibration."""
+        if self.decision.min_presence is not None and self.calibration is None:
+            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
 
     @classmethod
     def from_pretrained(
@@ -119,7 +120,7 @@ class Segmenter:
         """
         if self.presence_by is not None:
             raise UserError(
-                f"{name or UNNAMED}: for_materials has adapted this segmenter to its classes; add it before"
+                f"{name or UNNAMED}: this segmenter is adapted to its classes; add a class before for_materials"
             )
         name = None if name is None else check_class_name(name, "class:")
         read = list[Support]()
@@ -326,6 +327,17 @@ class Segmenter:
         batches = [len(known.support_batches) for known in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
+
+
+def _weights_and_examples(
+    checkpoint: str | Path | Supports | None, supports: Supports
+) -> tuple[str | Path | None, Supports]:
+    """Return a segmenter's first two arguments, of which the first may be left out; UserError: both are examples."""
+    if checkpoint is None or isinstance(checkpoint, str | Path):
+        return checkpoint, supports
+    if supports:
+        raise UserError("Segmenter: two sets of examples; write Segmenter(checkpoint, examples)")
+    return None, checkpoint
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -24,7 +24,7 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.run.device import take_precision
 
-LONGEST = ("test_documents_run.py", "test_export.py")  # at the end one would run alone
+LONG = {"process", "train", "parity", "compile", "benchmark"}  # marks of long tests
 MINI_TRAIN = 48  # images
 MINI_TEST = 32
 MINI_SIDE = 64  # pixels
@@ -43,8 +43,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest; leave out the tests that no device changes, where another than the CPU is named."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Begin with the files of long tests, so that short ones end a run, in which no process waits for another.
+
+    Leave out the tests that no device changes, where another than the CPU is named.
+    """
+    files_of_long = {item.path for item in items if any(mark.name in LONG for mark in item.iter_markers())}
+    items.sort(key=lambda item: item.path not in files_of_long)
     if config.getoption("--device") != "cpu":
         kept = [item for item in items if {"device", "gpu"} & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])

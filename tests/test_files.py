@@ -149,7 +149,7 @@ def test_a_lock_that_was_let_go_before_it_is_taken_is_none(tmp_path: Path, monke
     assert not (tmp_path / "out").exists()
 
 
-def test_a_user_without_a_name(tmp_path: Path, monkeypatch) -> None:
+def test_an_output_folder_is_made_for_a_user_without_a_name(tmp_path: Path, monkeypatch) -> None:
     def unknown(user: int) -> None:
         raise KeyError(f"getpwuid(): uid not found: {user}")
 

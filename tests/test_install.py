@@ -97,7 +97,7 @@ def test_version_help_and_mistakes(installed: Installed) -> None:
         "python", "-c", "import symnet; assert 'Segmenter' in dir(symnet); print(symnet.__version__)"
     ).stdout
     assert said == f"{version}\n"
-    assert installed.run("symnet", "predict", "--version").stdout == f"Sym-Net {version}\n"
+    assert installed.run("symnet", "test", "--version").stdout == f"Sym-Net {version}\n"
     assert installed.run("symnet", "train", "--help").stdout.startswith("symnet train EXPERIMENT DATASET GPUS")
     unknown = installed.run("symnet", "trian")
     assert unknown.returncode == 2 and unknown.stderr.startswith("error: symnet trian: no such command")
@@ -108,37 +108,29 @@ def test_a_photo_is_segmented(installed: Installed) -> None:
     assert (installed.folder / "found/coins_mask.png").is_file(), ended.stderr
 
 
-def test_mini_is_trained_and_nothing_is_written_into_the_package(installed: Installed, mini_root: Path) -> None:
-    before = installed.files()
-    settings = {"data.root": mini_root, "data.min_pixels": 50, "data.size": 65, "data.workers": 0}
-    stage = {"epochs": 1, "epoch_length": 6, "batch": 2, "validate_every": 0}
-    settings |= {f"meta_stage.{key}": value for key, value in stage.items()}
-    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    ended = installed.run("symnet", "train", "split0", "mini", 0, *options, MODEL="pocket")
-    runs = installed.folder / "runs/mini_split0_pocket_lite0"
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert (runs / "meta/best.pth").is_file()
-    assert '"commit": "unknown"' in (runs / "meta/environment.json").read_text()
-    assert '"step": 3' in (runs / "meta/metrics.json").read_text()
-    assert installed.files() == before
-
-
 CONFIG_OF_MINE = """
 base: [config/model/ssp.yaml, config/mini/mini.yaml, config/encoder/lite0.yaml]
 imports: [mine.py]
 model: {name: ssp_of_mine}
 data: {root: ROOT, text: none, size: 65, min_pixels: 50}
-test: {checkpoint: none, episodes: 2, metrics: [dice_of_mine]}
+meta_stage: {epochs: 1, epoch_length: 6, batch: 2, validate_every: 0}
 """
 
 
-def test_a_method_of_another_repository_is_tested(installed: Installed, mini_root: Path) -> None:
+def test_a_method_of_another_repository_is_trained_and_nothing_is_written_into_the_package(
+    installed: Installed, mini_root: Path
+) -> None:
     """It is one file and one config in a folder of its own."""
+    before = installed.files()
     lab = installed.folder / "lab"
     lab.mkdir()
     (lab / "mine.py").write_text(METHOD)
     (lab / "mine.yaml").write_text(CONFIG_OF_MINE.replace("ROOT", str(mini_root)))
-    ended = installed.run("symnet", "test", "lab/mine.yaml", "mini", 0)
+    ended = installed.run("symnet", "train", "lab/mine.yaml", "mini", 0)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "method: SSP (ssp_of_mine), model.name ssp_of_mine, class OfMine of mine" in ended.stdout + ended.stderr
-    assert [*installed.folder.glob("runs/mine/test/*/result.json")]
+    trained = installed.folder / "runs/mine/meta"
+    assert (trained / "best.pth").is_file()
+    assert '"commit": "unknown"' in (trained / "environment.json").read_text()
+    assert '"step": 3' in (trained / "metrics.json").read_text()
+    assert installed.files() == before

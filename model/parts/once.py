@@ -1,4 +1,4 @@
-"""Results of the shots of several classes together, which serve every query that has the same ones."""
+"""Results of the shots of several classes together, which serve all queries with the same shots."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Finding:
 
 
 def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
-    """Return what ``find`` finds in the K shots of n classes together; a method asks for one such finding.
+    """Return the result of ``find`` on the K shots of n classes together; a method may have one such result.
 
-    Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
-    gets the same.
+    If all queries share stored shots, ``find`` gets shots of one support each, and the next call with these shots
+    returns the same result.
     """
     originals: list[list[Any]] = []
     for of_class in shots:

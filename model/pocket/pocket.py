@@ -5,9 +5,9 @@ its own says where the query resembles the supports' objects, and a small decode
 a query and its support serves twice, with the roles exchanged. The steps are known ones, put together for little
 computation: cosines to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM),
 residual correction.
-In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
-added; the decoder's correction is taken where it helps on the supports themselves. The presence score compares three
-levels of the encoder, which tell more than its last map alone.
+Tests add three steps: a small object of a single support is seen once more, enlarged; a linear probe is fitted to the
+episode and added; and the decoder's correction is used only if it helps on the supports themselves. The presence score
+compares three levels of the encoder, since they say more than its last map alone.
 """
 
 from collections.abc import Iterator, Sequence

@@ -51,7 +51,7 @@ class Model:
         """Return a project; UserError: it is not the one that is served."""
         if self._only not in (None, number):
             fix = "start with the address of the server, without /projects/, to serve all"
-            raise UserError(f"project {number}: project {self._only} alone is served here; {fix}")
+            raise UserError(f"project {number}: only project {self._only} is served here; {fix}")
         with self._lock:
             if number not in self._projects:
                 self._projects[number] = Project(self.client, number, self._segmenter, self._shots, say)

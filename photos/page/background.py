@@ -28,6 +28,13 @@ class Progress(NamedTuple):
     seconds: float | None = None  # that are left
 
 
+class Done(NamedTuple):
+    """The piece of work that ended last."""
+
+    number: int  # of pieces that ended
+    note: str
+
+
 class Background:
     """The work under way; ``failed`` is told of each photo and why it could not be done, "" if it was."""
 
@@ -35,7 +42,7 @@ class Background:
         self.failed = failed
         self.is_stopped = False
         self.thread = threading.Thread()
-        self.note = ""  # on the last piece of work
+        self.done = Done(number=0, note="")
         self.state: Progress | None = None  # None without work
 
     def check_idle(self) -> None:
@@ -54,12 +61,13 @@ class Background:
     def _run(self, word: str, prepare: Callable[[], Work]) -> None:
         try:
             with as_user_error("the number of example photos, the photos' size, --resize or --tile"):
-                self.note = self._done(word, prepare())
+                note = self._do(word, prepare())
         except Exception as error:
-            self.note = line_of(error)
+            note = line_of(error)
+        self.done = Done(self.done.number + 1, note)
         self.state = None
 
-    def _done(self, word: str, work: Work) -> str:
+    def _do(self, word: str, work: Work) -> str:
         """Do a piece of work and return a line on it."""
         start = time.monotonic()
         errors: list[str] = []

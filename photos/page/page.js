@@ -10,8 +10,10 @@ const FORMATS = { png: "PNG masks", coco: "COCO", yolo: "YOLO", labelstudio: "La
 
 const grid = element("grid");
 let rows = new Map(), tiles = new Map(); // of all photos, by name
-let turn = Promise.resolve(); // of the last of the edits, which are sent one after the other
+let order = []; // names of the photos that the grid shows
+let turn = Promise.resolve(); // of the last action; they are sent one after the other
 let asked = 0; // questions to the network that are not answered
+let sliding = 0; // changes of the sliders that the server has not taken
 const judged = []; // names of photos, for Undo
 
 function percent(share) {
@@ -24,11 +26,19 @@ function made(tag, properties, ...children) {
   return out;
 }
 
-async function act(action, values = {}, kind = "") {
-  const answer = await post(action, values);
-  if (!answer.error) say(answer.note, kind);
-  await look();
-  return !answer.error;
+function inTurn(work) {
+  turn = turn.then(work, work);
+  return turn;
+}
+
+// Send an action, with what ``values`` returns once the actions before are done; whether it is done
+function act(action, values = () => ({}), kind = "") {
+  return inTurn(async () => {
+    const answer = await post(action, values());
+    if (!answer.error) say(answer.note, kind);
+    await look();
+    return !answer.error;
+  });
 }
 
 // The grid
@@ -76,17 +86,29 @@ function arrange() {
   const rank = (row) => (row.presence[name] ?? null) === null ? 2 : way * row.presence[name]; // without a score: last
   const shown = [...rows.values()].filter(of);
   if (way) shown.sort((a, b) => rank(a) - rank(b));
-  const focused = document.activeElement;
-  grid.replaceChildren(...shown.map((row) => tiles.get(row.name)));
-  if (grid.contains(focused)) focused.focus();
+  order = shown.map((row) => row.name);
+  showTiles(order.map((name) => tiles.get(name)));
   reach();
+}
+
+// Show some tiles in an order; those that keep their place are left alone, also under a finger or with the focus
+function showTiles(shown) {
+  const wanted = new Set(shown), focused = document.activeElement;
+  for (const tile of [...grid.children]) if (!wanted.has(tile)) tile.remove();
+  let next = grid.firstChild;
+  for (const tile of shown) {
+    if (tile === next) next = next.nextSibling;
+    else grid.insertBefore(tile, next);
+  }
+  if (grid.contains(focused)) focused.focus();
 }
 
 // Take the server's state; whether it answers
 async function look() {
-  const before = { ...state }, answer = await request(`state?since=${state.now}`);
+  const answer = await request(`state?since=${state.now}`);
   if (answer.error) return false;
   if (answer.now < state.now) return true; // a later look came first
+  const before = { ...state };
   Object.assign(state, answer);
   const had = rows.get(current.name);
   if (state.whole) {
@@ -99,8 +121,9 @@ async function look() {
   if (before.now < 0) restore();
   showRules();
   state.photos.forEach(fill);
-  if (state.whole || (before.job && !state.job)) arrange();
-  if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
+  const isDone = state.done.number !== before.done.number; // a piece of work
+  if (state.whole || isDone) arrange();
+  if (state.done.note && isDone) say(state.done.note);
   const row = rows.get(current.name);
   if (!row) select([...rows.keys()][0] || "");
   else if (had && had.changed !== row.changed) loadMask(row);
@@ -168,10 +191,10 @@ async function open(key) {
 }
 
 function step(by) {
-  const next = grid.children[[...grid.children].indexOf(tiles.get(current.name)) + by];
+  const next = order[order.indexOf(current.name) + by];
   if (!next) return;
-  next.click();
-  next.scrollIntoView({ block: "nearest", inline: "nearest" });
+  open(next);
+  tiles.get(next).scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 async function download() {
@@ -180,15 +203,10 @@ async function download() {
   else say("The zip is not there any more: prepare it again.", "error");
 }
 
-function inTurn(work) {
-  turn = turn.then(work);
-  return turn;
-}
-
 // Do something with the open photo, as it is shown here: not where another window has changed it meanwhile
 function onPhoto(action, values = {}, kind = "") {
   const photo = current.name;
-  return inTurn(() => act(action, { photo, seen: rows.get(photo)?.changed, ...values }, kind));
+  return act(action, () => ({ photo, seen: rows.get(photo)?.changed, ...values }), kind);
 }
 
 // Ask the network for what is drawn
@@ -232,6 +250,14 @@ function restore() {
 
 // The state's visible part
 
+function selectClass(value) {
+  current.value = value;
+  for (const radio of document.querySelectorAll("[name=class]")) radio.checked = Number(radio.value) === value;
+  rows.forEach(fill);
+  arrange();
+  show();
+}
+
 function showLists() {
   if (!state.classes.some(([value]) => value === current.value)) current.value = state.classes[0][0];
   const chips = state.classes.map(([value, name, colour]) => {
@@ -260,7 +286,8 @@ function showRules() {
   for (const [i, id] of ["threshold", "least"].entries()) {
     const input = element(id), now = String(state.rule[i] ?? state.network_rule[i]);
     input.parentElement.hidden = state.network_rule[i] === null;
-    if (input.dataset.now !== now) input.value = input.dataset.now = now;
+    const isMoved = sliding > 0 || input.matches(":active"); // by the user
+    if (!isMoved && input.dataset.now !== now) input.value = input.dataset.now = now;
     input.nextElementSibling.textContent = percent(Number(input.value));
   }
 }
@@ -335,10 +362,11 @@ document.onkeydown = (event) => {
 };
 
 const path = () => ({ path: element("path").value });
+const ticked = () => [...document.querySelectorAll("#formats :checked")].map((one) => one.value);
 
 // Do something with a class by the name in a field, which is no longer needed then
 async function byName(action, field, values = {}) {
-  const name = element(field).value, isDone = await act(action, { ...values, name });
+  const name = element(field).value, isDone = await act(action, () => ({ ...values, name }));
   if (isDone && element(field).value === name) element(field).value = "";
   return isDone;
 }
@@ -346,18 +374,24 @@ async function byName(action, field, values = {}) {
 const RUNS = {
   pick_photos: () => element("photos").click(),
   pick_annotations: () => element("annotations").click(),
-  open: () => act("open", path()),
-  annotations: () => act("annotations", path()),
-  add_class: async () => (await byName("add_class", "name")) && element("classes").lastChild.click(),
+  open: () => act("open", path),
+  annotations: () => act("annotations", path),
+  add_class: async () => {
+    const name = element("name").value.trim();
+    const isAdded = await byName("add_class", "name");
+    const added = isAdded && state.classes.find(([, known]) => known === name);
+    if (added) selectClass(added[0]);
+  },
   rename_class: () => byName("rename_class", "new_name", { value: current.value }),
   remove_class: () => {
+    const { value } = current;
     const question = `Remove the class "${className()}" and its annotations on all photos? This cannot be undone.`;
-    if (confirm(question)) act("remove_class", { value: current.value });
+    if (confirm(question)) act("remove_class", () => ({ value }));
   },
   remove: () => {
     const kept = "The photo and its result stay on disk; an annotation without a result is lost.";
-    const question = `Remove ${current.name} from this page? ${kept}`;
-    if (confirm(question)) act("remove", { photo: current.name });
+    const photo = current.name;
+    if (confirm(`Remove ${photo} from this page? ${kept}`)) act("remove", () => ({ photo }));
   },
   undo: () => onPhoto("undo"),
   redo: () => onPhoto("redo"),
@@ -366,8 +400,8 @@ const RUNS = {
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),
   next: () => step(1),
-  reset_rule: () => slide(null, null),
-  pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
+  reset_rule: () => slide(() => [null, null]),
+  pack: () => act("pack", () => ({ formats: ticked() })),
   download,
   stop: () => (uploading.planned ? (uploading.planned = 0) : act("stop")),
   samples: () => act("samples"),
@@ -375,10 +409,15 @@ const RUNS = {
   accepted: () => judge("accepted"),
   rejected: () => judge("rejected"),
   "": async () => {
-    const photo = judged.pop() || current.name;
-    if (await act("judge", { photo, verdict: "", value: current.value })) open(photo);
+    let photo = "", shown = "";
+    const values = () => {
+      shown = current.name;
+      photo = judged.pop() || shown;
+      return { photo, verdict: "", value: current.value };
+    };
+    if ((await act("judge", values)) && current.name === shown) open(photo);
   },
-  segment: () => act("segment", { photo: current.name }),
+  segment: () => act("segment", () => ({ photo: current.name })),
 };
 
 async function judge(verdict) {
@@ -386,6 +425,17 @@ async function judge(verdict) {
   if (!(await onPhoto("judge", { verdict, value: current.value }, verdict))) return;
   judged.push(photo);
   if (photo === current.name) step(1);
+}
+
+// Change the rule of masks to what ``rule`` says once the changes before are taken
+async function slide(rule) {
+  sliding += 1;
+  await act("slide", () => {
+    const [threshold, min_presence] = rule();
+    return { threshold, min_presence };
+  });
+  sliding -= 1;
+  showRules();
 }
 
 function run(action) {
@@ -404,21 +454,17 @@ document.onclick = (event) => {
   const menu = event.target.closest(".menu");
   for (const other of document.querySelectorAll(".menu[open]")) if (other !== menu) other.open = false;
 };
-document.onchange = async (event) => {
-  if (event.target.name === "class") {
-    current.value = Number(event.target.value);
-    rows.forEach(fill);
-    arrange();
-  }
-  if (event.target.tagName === "SELECT") arrange();
-  if (event.target.type === "file") {
-    const files = [...event.target.files].map((file) => [file.name, file]);
-    await take(files, event.target.id === "annotations");
-    event.target.value = ""; // the same files may be selected again
+document.onchange = ({ target }) => {
+  if (target.name === "class") selectClass(Number(target.value));
+  if (target.type === "radio") cancel();
+  if (target.tagName === "SELECT") arrange();
+  if (target.type === "file") {
+    const files = [...target.files].map((file) => [file.name, file]);
+    take(files, target.id === "annotations");
+    target.value = ""; // the same files may be selected again
   }
   remember(false);
-  cancel();
-  look();
+  show();
 };
 document.ondragover = (event) => {
   event.preventDefault();
@@ -434,9 +480,8 @@ document.ondrop = async (event) => {
 };
 document.onsubmit = (event) => event.preventDefault();
 window.onpopstate = restore;
-const slide = (threshold, min_presence) => act("slide", { threshold, min_presence });
-element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
-element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
+element("threshold").onchange = () => slide(() => [Number(element("threshold").value), state.rule[1]]);
+element("least").onchange = () => slide(() => [state.rule[0], least()]);
 element("threshold").oninput = element("least").oninput = () => {
   showRules();
   showCounts();

@@ -1,6 +1,6 @@
 // What all parts of the page share: the state that the server sent last, and what the user has selected.
 
-export const state = { now: -1, out: "", classes: [], rule: [], network_rule: [] };
+export const state = { now: -1, out: "", classes: [], rule: [], network_rule: [], done: { number: 0, note: "" } };
 export const current = {
   name: "", // of the photo that is open
   scene: null, // its size

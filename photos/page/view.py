@@ -23,20 +23,20 @@ def view(session: WrittenState, since: int) -> dict[str, Any]:
 
     All are there where their list changed.
     """
-    state = session.state
-    whole = session.renewed >= since
-    names = state.photos if whole else [name for name in state.photos if session.changed.get(name, 0) >= since]
-    now, session.number = session.number, session.number + 1
+    now, changed = session.changed_since(since)
+    whole = session.renewed > since
+    state = session.state  # not before: a change that comes between is in this look or in the next one
+    names = state.photos if whole else [name for name in state.photos if name in changed]
     return {
         "about": _about(session),
         "out": str(session.out),
-        "now": now + 1,
+        "now": now,
         "whole": whole,
         "formats": FORMATS,
         "rule": [state.rule.threshold, state.rule.min_presence],
         "network_rule": [session.files.network_rule.threshold, session.files.network_rule.min_presence],
         "job": session.work.state,
-        "note": session.work.note,
+        "done": session.work.done._asdict(),
         "archive": has_archive(session),
         "photos": [row(session, state.photos[name]) for name in sorted(names, key=str.casefold)],
         "classes": [[i, name, f"rgb{class_colour(i)}"] for i, name in enumerate(state.classes, 1) if name],

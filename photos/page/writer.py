@@ -34,7 +34,8 @@ class WrittenState:
         self.errors: dict[str, str] = {}  # why a photo could not be read, by its name
         self.changed: dict[str, int] = {}  # number of the last change of a photo, by its name
         self.renewed = 0  # number of the last change of what is not of one photo
-        self.number = time.time_ns() // 1000  # of the last change; larger after a restart
+        self._numbers = threading.RLock()  # of ``changed``, ``renewed`` and ``number``, for no longer than they take
+        self.number = time.time_ns() // 1000  # of the last change or look; larger after a restart
         results = Results(out, [])
         results.check_folder()
         self.file = out / PAGE / "session.json"
@@ -48,13 +49,21 @@ class WrittenState:
 
     def touch(self, *names: str) -> None:
         """Note a change of photos."""
-        self.number += 1
-        self.changed |= dict.fromkeys(names, self.number)
+        with self._numbers:
+            self.number += 1
+            self.changed |= dict.fromkeys(names, self.number)
 
     def renew(self) -> None:
         """Note a change of all."""
-        self.touch(*self.state.photos)
-        self.renewed = self.number
+        with self._numbers:
+            self.touch(*self.state.photos)
+            self.renewed = self.number
+
+    def changed_since(self, look: int) -> tuple[int, set[str]]:
+        """Return the number of a new look at the state, and the names of photos that changed after an earlier one."""
+        with self._numbers:
+            self.number += 1
+            return self.number, {name for name, number in self.changed.items() if number > look}
 
     def check_seen(self, name: str, seen: int) -> None:
         """Refuse (UserError) to act on a photo that was changed after the ``seen`` change, which the user looks at."""

@@ -223,7 +223,7 @@ def test_names_that_no_mask_holds_are_left_out_with_a_note(tmp_path: Path, capsy
     assert capsys.readouterr().err.count(line) == 2
 
 
-def test_stated_values_may_have_gaps(tmp_path: Path) -> None:
+def test_values_in_a_label_file_may_have_gaps(tmp_path: Path) -> None:
     assert_read(write_cat_then_dog(tmp_path, Image.fromarray, "7: cat\n14: dog", values=(7, 14)))
 
 

@@ -165,7 +165,7 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
             "mne: no such config for mini; did you mean 'mine'?; name a fold, such as split0, with MODEL and NET",
         ),
         (("config/mini/mne.yaml", "mini"), "mne.yaml: no such config for mini; did you mean 'mine'?"),
-        (("{folder}/mini/mine.yaml", "pascal"), "mine.yaml: is of data set mini; name it in place of pascal"),
+        (("{folder}/mini/mine.yaml", "pascal"), "mine.yaml: belongs to data set mini; write mini instead of pascal"),
         (("mine", "mini", "ssp"), "mine.yaml: names its method and encoder itself; leave out --model ssp"),
         (("mine", "mini", None, "vgg16"), "mine.yaml: names its method and encoder itself; leave out --net vgg16"),
     ],
@@ -281,7 +281,9 @@ def test_a_runs_own_values_are_taken_or_refused(configs: Path) -> None:
 def test_a_config_of_bam_is_recognised(configs: Path, sections: str) -> None:
     mine = configs / "pascal/theirs.yaml"
     mine.write_text("".join(f"{name}:\n  key: 1\n" for name in sections.split(", ")))
-    says = rf"theirs.yaml: is a config as BAM has them \(sections {sections}\); docs/configuration.md has its keys"
+    says = (
+        rf"theirs.yaml: is a config in BAM's form \(sections {sections}\); docs/configuration.md has this project's key"
+    )
     for words in (("theirs", "pascal"), ("config/pascal/theirs.yaml", "pascal")):
         with pytest.raises(UserError, match=says):
             find_config(*words)

@@ -74,7 +74,7 @@ ROWS = np.array([3, 0, 2])
     ],
     ids=str,
 )
-def test_areas_are_read_like_the_table_they_stand_for(place) -> None:
+def test_areas_of_one_class_masks_are_indexed_like_a_table(place) -> None:
     pixels = np.random.default_rng(0).integers(0, 99, (5, 2))
     class_ids = np.array([2, 1, 7, 2, 3])
     table = np.zeros((5, 9), np.int64)

@@ -204,7 +204,7 @@ def test_a_voc_mask_added_later_replaces_sbds(prepare, voc: Path, sbd, out: Path
 
 
 @pytest.mark.parametrize("options", [(), ("--voc", "VOC2012", "--download")])
-def test_the_download_is_given_or_made(prepare, out: Path, options: tuple[str, ...]) -> None:
+def test_pascal_needs_either_a_folder_or_a_download(prepare, out: Path, options: tuple[str, ...]) -> None:
     assert (
         "give either --voc, the VOC2012 folder or the official tar, or --download" in prepare("pascal", *options).error
     )

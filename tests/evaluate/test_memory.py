@@ -87,7 +87,7 @@ def test_a_slurm_jobs_memory_is_what_it_asked_for(
     assert free_bytes(drawn_proc(tmp_path)) == pytest.approx(expected, abs=GIB / 8)
 
 
-def test_a_system_without_such_files(tmp_path: Path) -> None:
+def test_free_memory_is_0_without_meminfo(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) == 0
     if Path("/proc/meminfo").exists():
         assert free_bytes() > 0

@@ -55,7 +55,7 @@ def _view(protocol: ProtocolSettings) -> Any:
     return view_of(read_config(find_config("split0", "mini", "ssp")), protocol)
 
 
-def test_no_setting_is_without_that_statement() -> None:
+def test_a_protocol_setting_must_say_which_passes_it_chooses() -> None:
     assert sum(map(len, OTHER.values())) == len(fields(ProtocolSettings))
     silent = make_dataclass("Silent", [("new", int, field(default=0))], bases=(ProtocolSettings,), frozen=True)
     with pytest.raises(KeyError, match="chooses"):

@@ -49,7 +49,7 @@ class Page:
         answer = self.get(action, json.dumps(values).encode())
         if self.session.work.state:
             self.session.work.thread.join(60)
-        return "".join(answer.values()) or self.session.work.note
+        return "".join(answer.values()) or self.session.work.done.note
 
     def state(self) -> dict[str, Any]:
         return self.get("state?since=-1")

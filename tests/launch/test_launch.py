@@ -66,7 +66,7 @@ def test_words_after_the_gpus_are_text_vectors_and_a_checkpoint_in_either_order(
     assert Words.of(["mine.yaml"]) == Words(["mine.yaml"])
     with pytest.raises(UserError, match="write --set before"):
         Words.of(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
-    with pytest.raises(UserError, match="2 GPUs take as many processes, here are 1"):
+    with pytest.raises(UserError, match="2 GPUs need 2 processes, but 1 started"):
         check_processes(Words.of(["split0", "pascal", "2"]))
 
 
@@ -220,7 +220,7 @@ def test_a_dry_run_takes_a_base_stage_that_fits(mini_yaml, tmp_path: Path):
     assert start_problem(run, str(tmp_path / "named.pth")) == ""
 
 
-def test_which_of_several_processes_was_killed_is_said(monkeypatch: pytest.MonkeyPatch, handlers):
+def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.MonkeyPatch, handlers):
     """The others ended because of it, perhaps within the same second."""
     codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}

@@ -113,7 +113,7 @@ def test_a_file_has_a_run_for_each_fold(tmp_path: Path):
     assert [run.base_folder for run in runs[:2]] == [None, None]
     assert [run.name for run in runs[2:]] == ["mini_split0_ssp_resnet10", "mini_split1_ssp_resnet10"]
     _, refused = experiments_of(tmp_path, **words | {"net": "lite0"})
-    assert refused == [f"{mine}: its encoder is resnet10; name it in place of lite0"]
+    assert refused == [f"{mine}: its encoder is resnet10; write resnet10 instead of lite0"]
 
 
 @pytest.mark.process

@@ -52,7 +52,7 @@ def test_batch_norms_see_the_queries_then_each_shot_then_masked_maps(device: str
         assert not torch.allclose(network.eval()(episode).logits, before)
 
 
-def test_without_the_setting_nothing_of_the_encoder_changes() -> None:
+def test_a_training_step_keeps_the_encoder_without_train_encoder_norms() -> None:
     network = small_model("pfenet", SHOTS)
     before = copy.deepcopy(network.encoder.state_dict())
     network.train()(drawn_episode("pfenet", SHOTS, 2, size=network.task.size))

@@ -201,5 +201,5 @@ def test_gfsam_case(shared: Path, path: Path) -> None:
     assert agreement(given["mask"], want["mask"]) > 0.995
 
 
-def test_cases_are_there(shared: Path) -> None:
+def test_the_shared_folder_has_all_cases_of_sam3_and_gfsam(shared: Path) -> None:
     assert len(CASES["sam3"]) >= 6 and len(CASES["gfsam"]) >= 7

@@ -44,7 +44,9 @@ LEAST_END = SIDE / MOST - 1  # last row of the smallest close-up in a corner
         ((0, 3, 97, 100), [0, LEAST_END, SIDE - 1 - LEAST_END, SIDE - 1]),  # in the image, and enlarged so far alone
     ],
 )
-def test_it_shows_the_object_with_its_surroundings(box: tuple[int, int, int, int], expected: list[float]) -> None:
+def test_a_closeup_shows_the_object_with_its_surroundings(
+    box: tuple[int, int, int, int], expected: list[float]
+) -> None:
     found = closeup(boxes(box))
     assert found is not None
     rows, columns, _ = found.of(ramps(1))[0]
@@ -52,7 +54,7 @@ def test_it_shows_the_object_with_its_surroundings(box: tuple[int, int, int, int
     assert seen == pytest.approx(expected, abs=1e-3)
 
 
-def test_large_and_absent_objects_have_none() -> None:
+def test_large_and_absent_objects_have_no_closeup() -> None:
     large, small, absent = (10, 90, 10, 90), (40, 50, 40, 50), (1, 0, 1, 0)
     assert closeup(boxes(large, absent)) is None
     found = closeup(boxes(large, small, absent))
@@ -181,7 +183,7 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
 
 
 @torch.no_grad()
-def test_of_vgg_it_reads_the_last_stages_only_map() -> None:
+def test_pocket_reads_the_only_map_of_vggs_last_stage() -> None:
     network = seeded_model("pocket", 1, "vgg16")
     assert network.encoder.intermediate_counts == {HIGH: 1} and len(network.levels.channels) == 2
     episode = drawn_episode("pocket", 1, 1, size=network.task.size)

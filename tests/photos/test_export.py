@@ -196,7 +196,7 @@ def test_onnx_takes_float32_alone(predict, make_checkpoint, drawn_support: str, 
 
 
 @pytest.mark.compile
-def test_a_file_that_differs_is_removed(predict, baseline_words, tmp_path: Path, monkeypatch) -> None:
+def test_an_export_whose_output_differs_is_removed(predict, baseline_words, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1.0)
     error = predict("export", *baseline_words, "--out", tmp_path / "out").error
     assert "removed" in error

@@ -34,7 +34,7 @@ def test_net_names_the_networks(name: str) -> None:
 def test_names_that_are_no_networks_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
         read_config(find_config("split0", "pascal", name, "a/b,c/d,e/f"))
-    with pytest.raises(UserError, match="too long for the name of a run"):
+    with pytest.raises(UserError, match="too long for a run's name"):
         find_config("split0", "pascal", name, "/models" + "/folder" * 40)
 
 
@@ -52,7 +52,7 @@ def test_two_classes_compete_in_own_photos(name: str, example_texts: dict, photo
     assert segmenter.facts["settings"]["weights"] == net.split(",")
 
 
-def test_words_need_a_name(example_texts: dict) -> None:
+def test_class_names_in_the_prompt_need_a_named_class(example_texts: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
     words = f"split0 pascal --model sam3 --net {net}"
     segmenter = Segmenter([example_texts["box"]], config=words, overrides=changes, device="cpu")

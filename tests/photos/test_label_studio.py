@@ -327,7 +327,7 @@ def test_two_projects_are_served_or_one_alone(ask, studio: Studio) -> None:
     studio.configs[2] = CONFIG.format(tag="BrushLabels")
     studio.annotate(1, result(SQUARE))
     only_first = ask.start(only=1)
-    assert "project 1 alone is served" in ask("predict", 2, of=2, at=only_first)
+    assert "only project 1 is served" in ask("predict", 2, of=2, at=only_first)
     assert mask_in(ask("predict", 2, at=only_first)).any()
     assert mask_in(ask("predict", 2, of=2)).any()
     assert "project 3: is not on" in ask("setup", of=3)

@@ -74,7 +74,7 @@ OTHER_TESTS = {
 }
 
 
-def test_what_departs_from_the_own_test_is_marked(leave):
+def test_frames_mark_tests_that_differ_from_the_runs_own(leave):
     original = leave("runs/0", counts(1, 3, 0.5))
     others = [leave(f"runs/{mark}", counts(1, 3, 0.5), **changes) for mark, changes in OTHER_TESTS.items()]
     marks = sorted(["", *OTHER_TESTS])

@@ -126,7 +126,7 @@ def test_folds_of_different_lists_have_no_mean(leave):
         assert (said in str(out)) != has_mean
 
 
-def test_other_photos_are_said(leave):
+def test_tables_warn_of_results_on_other_photos(leave):
     of_folds = [leave(f"{fold}", fold=fold, whole_content=str(fold) * 64) for fold in range(4)]
     assert "(folds tested on other photos or masks)" in str(table(of_folds, papers="none"))
     beside = [leave("a"), leave("b", model="prototype", content="12" * 32)]

@@ -32,7 +32,7 @@ def test_statistics_are_of_each_query_and_then_their_mean() -> None:
     assert variation == pytest.approx((100 * 10 / 50 + 0) / 2)  # the third query has none
 
 
-def test_a_table_and_a_figure_of_results_by_such_a_protocol(leave, tmp_path) -> None:
+def test_results_by_references_have_a_table_and_a_figure(leave, tmp_path) -> None:
     run = leave("runs/a", _episodes([40, 50, 60, 10, 10, 10, 99]), protocol_settings=SETTINGS)  # the last is cut
     table = reference_table([run])
     every, aeroplane, *published = table.rows
@@ -43,7 +43,7 @@ def test_a_table_and_a_figure_of_results_by_such_a_protocol(leave, tmp_path) -> 
     assert file.stat().st_size > 1000
 
 
-def test_other_results_have_no_such_table(leave) -> None:
+def test_the_reference_table_needs_a_references_protocol(leave) -> None:
     with pytest.raises(UserError, match="--protocol references"):
         reference_table([leave("runs/b", _episodes([40]))])
 

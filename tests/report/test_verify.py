@@ -117,7 +117,7 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
 LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"
 
 
-def test_photos_that_were_trained_on_are_said(mini_yaml, tmp_path: Path, capsys) -> None:
+def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: Path, capsys) -> None:
     """By their contents where the weights state them, else by the names in the training list."""
     root = read_config(mini_yaml()).data.root
     data = shutil.copytree(root, tmp_path / "data")

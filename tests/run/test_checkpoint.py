@@ -296,7 +296,7 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
         (saved(list="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
-        (Checkpoint(Path(LAST), {}), "holds weights only"),
+        (Checkpoint(Path(LAST), {}), "holds only weights"),
         (
             saved(precision="bf16"),
             r"another precision \(bf16, now float32\).*--set run.precision=bf16.*--allow-changes",

@@ -62,7 +62,8 @@ def loader_process(pid: int) -> int:
 
 @pytest.mark.process
 def test_a_loader_process_that_is_killed(long, last: Path) -> None:
-    training = spawned.start("train.py", long(data={"workers": 1}))
+    endless = {"epochs": 5000, "epoch_length": 8, "validate_every": 0}  # a validation has a loader process of its own
+    training = spawned.start("train.py", long(data={"workers": 1}, meta_stage=STAGE | endless))
     spawned.wait_for(last.exists, training)
     os.kill(loader_process(training.process.pid), signal.SIGKILL)
     assert training.code == 2, training.stderr

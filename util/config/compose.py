@@ -219,9 +219,11 @@ def file_of(named: str, dataset: str) -> Path | None:
         return None
     own, wanted = (value_of(read_tree(file), "data.name") for file in (path, data_file(dataset)))
     if own is None:
-        raise UserError(f"{path}: has no data.name; it is a part of other configs, and no config of a run")
+        raise UserError(
+            f"{path}: has no data.name, so it is only a part of other configs; name one that has it as its base"
+        )
     if own != wanted:
-        raise UserError(f"{path}: is of data set {own}; name it in place of {dataset}")
+        raise UserError(f"{path}: belongs to data set {own}; write {own} instead of {dataset}")
     return path
 
 
@@ -285,7 +287,7 @@ def _checked(selection: Selection) -> Selection:
         near = nearest(str(net), encoders())
         raise UserError(f"NET {net}: no such encoder{near}; one of timm is {OF_TIMM}{net}; {LISTED}")
     if len(selection.name) > LONGEST_NAME:
-        raise UserError(f"NET {net}: too long for the name of a run; give a link, or --set model.weights=[...]")
+        raise UserError(f"NET {net}: too long for a run's name; name a link to it, or --set model.weights=[...]")
     return selection
 
 

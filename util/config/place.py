@@ -87,7 +87,7 @@ def placed(tree: Tree, file: Path, overrides: list[str]) -> Tree:
     base = value_of(tree, BASE_FOLDER)
     if base is not None and Path(base).name == file.absolute().parent.name:  # a shared base stage
         return _with_values(tree, {BASE_FOLDER: file.parent}, file.parent)
-    problem = f"lies beside {weights}, but in no folder of a run, which is called {OF_STAGES}"
+    problem = f"lies beside {weights}, but its folder is not named as in a run ({OF_STAGES})"
     raise UserError(f"{file}: {problem}; rename {file.parent}, or name the run: --set run.folder=.. --set run.name=..")
 
 

@@ -68,8 +68,8 @@ def _parsed(path: Path, text: str) -> Tree:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     of_bam = [key for key in tree if key.upper() in OF_BAM and not key.islower()]
     if of_bam:
-        fix = "docs/configuration.md has its keys beside those of this project"
-        raise UserError(f"{path}: is a config as BAM has them (sections {', '.join(of_bam)}); {fix}")
+        fix = "docs/configuration.md has this project's key for each of its keys"
+        raise UserError(f"{path}: is a config in BAM's form (sections {', '.join(of_bam)}); {fix}")
     return tree
 
 

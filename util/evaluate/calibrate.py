@@ -238,7 +238,7 @@ class Collected:
             (scale,), offset = fit_logistic(margins[:, None], labels > 0)
             if scale > 0:
                 return float(scale), float(offset)
-        fix = "train it first, or a larger test.episodes: queries with and without their class are needed"
+        fix = "train it first, or set a larger test.episodes, to have queries with and without their class"
         raise UserError(f"--calibrate: this network does not tell base classes from background; {fix}")
 
 

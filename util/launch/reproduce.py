@@ -176,7 +176,7 @@ def _read(
         return _with_seed(read_config(source, given), seed)
     encoder = encoder_of(read_tree(path))
     if encoder not in (None, in_names(options.net)):
-        raise UserError(f"{path}: its encoder is {encoder}; name it in place of {options.net}")
+        raise UserError(f"{path}: its encoder is {encoder}; write {encoder} instead of {options.net}")
     config = read_config(path, given)
     if str(config.data.fold) != str(fold):
         config = read_config(path, [*given, f"data.fold={fold}", f"run.name={config.run.name}_split{fold}"])

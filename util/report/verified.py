@@ -16,12 +16,11 @@ CONFIG, VERDICT = "config.yaml", "verify.txt"  # beside a result: its config, an
 COLUMNS = ["result", "test", "mIoU %", "FB-IoU %", "config", "commit", "machine", "episodes", "verify"]
 INTRODUCTION = """# Verified results
 
-Made by `python report.py page docs/results`, which counts every score again from the episodes beside its result and
-compares these with their digest. `verify` is what `report.py verify` said of list, draw, code, weights and training
-photos where data and weights lay, at the row's commit.
+`python report.py page docs/results` makes this page. It counts every score again from the episodes beside the result,
+and compares the episodes with the result's digest. *Verify* is what `report.py verify` said about list, draw, code,
+weights and training photos, on a machine with data and weights, at the row's commit.
 
-**Add yours** by a pull request: copy a test's files `result.json`,
-`episodes.jsonl` and `config.yaml` to `docs/results/<NAME>`.
+**Add yours** by a pull request: copy `result.json`, `episodes.jsonl` and `config.yaml` to `docs/results/<NAME>`.
 
 ```sh
 python report.py verify docs/results/<NAME> > docs/results/<NAME>/verify.txt

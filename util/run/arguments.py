@@ -59,7 +59,7 @@ def check_processes(words: Words) -> None:
     place = place_of_process()
     if words.gpus is not None and max(words.gpus, 1) != place.local_size:
         raise UserError(
-            f"{words.gpus} GPUs take as many processes, here are {place.local_size}: use train.sh or test.sh"
+            f"{words.gpus} GPUs need {words.gpus} processes, but {place.local_size} started; use train.sh or test.sh"
         )
 
 

@@ -220,7 +220,7 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
     several_classes = sampler.ways > 1 or sampler.absent > 0
     problem = ""
     if images.index.one_class_masks and several_classes:
-        problem = "does not go with masks that show one class each: take one way, whose queries all show it"
+        problem = "needs masks of all classes, but each mask here shows one: take a protocol with ways: 1 and absent: 0"
     elif sampler.absent > 0 and in_every_image:
         problem = f"absent = {sampler.absent:g}, but every image shows class {in_every_image[0]}: set absent to 0"
     elif sampler.ways > max(complete, 1):

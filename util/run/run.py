@@ -295,12 +295,12 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
         UserError: it is of another length, batch, list or photos, of another precision or code, or no training.
     """
     if not stored.is_own:
-        raise UserError(f"{stored.path}: holds weights only, which no training continues; start again with --overwrite")
+        raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
     if other := stored.facts.origin.differences(now, skip=ALLOWED if allow_changes else ()):
         undo = "restore what was there"
         if stored.facts.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
             undo += f" (the precision by --set {PRECISION}={stored.facts.origin.precision})"
-        fix = f"{undo}, or start again with --overwrite; {ALLOW} takes another precision or code"
+        fix = f"{undo}, or start again with --overwrite; {ALLOW} continues with another precision or code"
         raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
 
 

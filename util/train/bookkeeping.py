@@ -49,7 +49,7 @@ class Progress:
     minutes: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
-    skipped: int = 0  # steps since then that fp16 left out, as gradients overflowed
+    skipped: int = 0  # steps since then that fp16 left out, since gradients overflowed
 
     @property
     def on_record(self) -> bool:
@@ -194,7 +194,7 @@ def _record_validation(training: Training, validate: Validate, entry: dict[str, 
 
 
 def patience_spent(training: Training) -> bool:
-    """Return whether a validation, as many epochs after the best as ``patience`` says or more, was no better."""
+    """Return whether the newest validation came at least ``patience`` epochs after the best one."""
     progress = training.progress
     patience = training.stage.patience
     amid_epoch = progress.step % training.schedule.steps_per_epoch != 0
@@ -208,7 +208,7 @@ def finish(training: Training) -> None:
     """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
     if training.progress.step < training.schedule.steps:
         log.info("stopped: no better validation for %d epochs", training.stage.patience)
-    else:  # nothing continues from its end
+    else:  # a finished training is never resumed
         save(training, LAST, resumable=False)
         if training.world.is_main:
             (training.folder.path / PREVIOUS).unlink(missing_ok=True)
@@ -255,7 +255,7 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
 def resume(training: Training, allow_changes: bool) -> None:
     """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
 
-    UserError: as ``check_continues``, or its optimisers are of other parameters.
+    UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
     """
     stored = StageFolder(training.folder.path).newest()
     check_continues(stored, Origin.of(training.state), allow_changes)
@@ -272,22 +272,22 @@ def resume(training: Training, allow_changes: bool) -> None:
                 training.scaler.load_state_dict(content["scaler"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         fix = "undo the changed settings, or start again with --overwrite"
-        raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
+        raise UserError(f"{path}: its optimisers or EMA do not fit the model's parameters ({error}); {fix}") from None
     training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
     training.progress = Progress(**content["progress"])
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
 
 
 class Interrupted(Exception):
-    """A signal came amid a validation, before which a checkpoint was written."""
+    """A signal ends a validation; the checkpoint was written before it."""
 
 
 @dataclass
 class Watch:
-    """The observer that ends a validation, in all processes after the same batch, when one of them had a signal."""
+    """The observer of a validation that ends it after a signal to any process: in all of them after the same batch."""
 
     training: Training
-    left: int  # batches that every process has; a signal in those after them takes effect at the end
+    left: int  # batches until one process has no more; a signal after them takes effect at the end
 
     def add(self, *_: Any) -> None:
         """See a batch."""

@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         _print_data_sets()
         return 0
     if options.all and options.configs:
-        raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(options.configs)}")
+        raise UserError(f"--all: checks every experiment; leave out --all, or {' '.join(options.configs)}")
     reports = _check_configs(_sources_of(options), options)
     print_reports(reports)
     ready = [report.is_ready for report in reports]
@@ -340,7 +340,7 @@ def _count(part: str, count: int, published_count: int | None) -> str:
 
 
 def _own_lists(config: Config) -> dict[str, str]:
-    """Return the list files of a user's own, by the part that they are of."""
+    """Return a user's own list files by part, such as ``train``."""
     files = {"train": config.meta_stage.list_file, "test": config.protocols[config.test.protocol].list_file}
     return {part: file for part, file in files.items() if file is not None and not is_published(file)}
 

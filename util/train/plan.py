@@ -48,7 +48,7 @@ class PlannedTraining:
     """A stage of a training, with its steps and what it stores."""
 
     task: StageTask
-    length: int  # examples of an epoch; 0: not known
+    length: int  # number of examples of an epoch; 0: not known
     schedule: StepSchedule
     stored: Stored
 
@@ -85,9 +85,9 @@ def planned(tasks: list[StageTask]) -> tuple[list[PlannedTraining], list[str]]:
 
 
 def disk(config: Config, trainings: list[PlannedTraining]) -> tuple[str, str]:
-    """Return in words what trainings need of the disk, and why they do not fit on it; '' if they do.
+    """Return a sentence on the disk space that trainings need, and one on why they do not fit, '' if they fit.
 
-    The checkpoints of their folders are replaced, and count as free.
+    Space of checkpoints that they replace counts as free.
     """
     free = free_on_disk(config) + checkpoint_bytes({each.task.folder for each in trainings})
     kept = sum(each.stored.final_bytes for each in trainings)
@@ -130,7 +130,7 @@ def stored_by(config: Config, stage: str) -> Stored:
 
 
 def _length(task: StageTask) -> int:
-    """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
+    """Return the number of examples of an epoch; without the data the published or largest number; 0 if not known."""
     data, stage = task.config.data, task.settings
     with suppress(UserError):
         return stage.epoch_length or epoch_length(stage, listed_for_training(task.config, stage))

@@ -131,9 +131,9 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
 class Start:
     """The network, the weights and the data that a stage starts from."""
 
-    network: Trainable  # the base stage's part of a model, or the model
-    digest: str | None  # of the files that filled it, where they are known
-    base: Checkpoint | None  # of the base stage; None: there is none
+    network: Trainable  # the model, or in the base stage its encoder and base learner
+    digest: str | None  # of the weights that it starts from, if known
+    base: Checkpoint | None  # the base stage's; None: there is none
     notes: list[str]  # lines of the log
     data: StageData
 
@@ -141,7 +141,7 @@ class Start:
 def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Start:
     """Return the network of a stage with the weights that it starts from, and its data; errors as both.
 
-    ``base``: a base stage's checkpoint, in place of the run's own.
+    ``base``: a base stage's checkpoint, instead of the run's own.
     """
     model, note, stored = init_network(run, task.stage, task.continues, base)  # fails before photos are read
     digest = None

@@ -16,13 +16,13 @@ NOT_BEGUN = "not begun"
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of a training's command, beside its config."""
+    """The options of a training's command that are not in its config."""
 
-    resume: bool = False  # the stages that were begun are continued
-    overwrite: bool = False  # what is there is discarded
-    allow_changes: bool = False  # settings that decide the result may have changed since
-    checkpoint: str | None = None  # of a base stage, in place of the run's own
-    stage: str | None = None  # base or meta alone; None: each that is lacking
+    resume: bool = False  # continue the stages that were begun
+    overwrite: bool = False  # discard an earlier run in the folder
+    allow_changes: bool = False  # continue although settings that decide the result changed
+    checkpoint: str | None = None  # a base stage's, instead of the run's own
+    stage: str | None = None  # only base or meta; None: all that are not finished
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class StageTask:
 
     config: Config
     stage: str
-    processes_asked: int  # of all machines
+    processes_asked: int  # on all machines
     folder: Path  # of its files
     state: str = NOT_BEGUN  # what has been done, in words
-    left: float = 1.0  # the share of its work that is still to be done
-    refusal: str = ""  # why it cannot go on from there
-    continues: bool = False  # whether it goes on from a checkpoint that is there
-    discards: bool = False  # whether it begins anew in a folder that is in use
+    left: float = 1.0  # share of the work that is left
+    refusal: str = ""  # why it cannot continue; '': it can
+    continues: bool = False  # whether it continues from a checkpoint
+    discards: bool = False  # whether it discards an earlier run in its folder
 
     @property
     def settings(self) -> StageSettings:
@@ -46,7 +46,7 @@ class StageTask:
 
     @property
     def processes(self) -> int:
-        """The processes that it takes: no more than the batch of a training stage can be split over."""
+        """The number of processes: at most as many as a training's batch can be split over."""
         if self.stage == "test":
             return self.processes_asked
         least = least_batch(self.settings, f"{self.stage}_stage")
@@ -54,7 +54,7 @@ class StageTask:
 
     @property
     def note(self) -> str:
-        """Says that the batch cannot be split over all processes, and what to do; '' if it can."""
+        """A line if the batch cannot be split over all processes, with what to do; '' if it can."""
         if self.processes == self.processes_asked:
             return ""
         batch = f"{self.stage}_stage.batch = {self.settings.batch}"
@@ -63,7 +63,7 @@ class StageTask:
 
 
 def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
-    """Return the run, of a training that continues with the options that it was begun with, and its stages."""
+    """Return the run and its stages; a resumed run has the options that it was begun with."""
     run = Run(config)
     if not class_of(config.model).learns:
         raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
@@ -73,19 +73,19 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage == "base" and asked.checkpoint:
-        raise UserError(f"{asked.checkpoint}: a meta stage starts from it; leave out --stage base")
+        raise UserError(f"{asked.checkpoint}: only a meta stage starts from a checkpoint; leave out --stage base")
     if asked.stage not in run.stages:
         has = " and ".join(run.stages)
         title = class_of(config.model).title
-        raise UserError(f"{config.source}: {title} has the {has} stage alone; leave out --stage {asked.stage}")
+        raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
     return run, [asked.stage]
 
 
 def _lacking_stages(run: Run, asked: Asked) -> list[str]:
-    """Return the stages of a run, without the base stage where the meta stage needs none of its own.
+    """Return the stages to train: without the base stage if the meta stage does not need it.
 
-    A meta stage that continues holds all that it started from, and a base stage that is finished may say that it is
-    another one now.
+    It does not need it with a checkpoint of a base stage, or if it continues. A finished base stage is kept in the
+    list even then, so that one which was trained otherwise is refused.
     """
     stages = run.stages
     continues = asked.resume and run.at("meta").begun
@@ -94,14 +94,14 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 
 
 def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None, folder: Path | None = None) -> StageTask:
-    """Return the task of a run's stage; it refuses what was trained otherwise than asked.
+    """Return the task of a run's stage, with a refusal if its folder has another training.
 
     Args:
-        run: the run, with the settings that are asked.
+        run: the run, with the settings of the command.
         stage: ``base`` or ``meta``.
-        processes: of all machines.
-        asked: by which a training is kept, continued, or begun again; None: no training is to be run.
-        folder: of the stage, where that is not the run's.
+        processes: their number on all machines.
+        asked: options that keep, continue or discard a training; None: nothing will be trained.
+        folder: the stage's folder, if it is not the run's.
     """
     files = run.at(stage) if folder is None else StageFolder(folder)
     task = _with_state(StageTask(run.config, stage, processes, files.path), run, files)
@@ -109,7 +109,7 @@ def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None, f
 
 
 def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
-    """Return a task with the state that its newest checkpoint tells, and why it cannot go on from there."""
+    """Return a task with the state of its newest checkpoint, and with the reason if it cannot continue."""
     finished = files.finished
     if not finished and not files.begun:
         return task
@@ -127,12 +127,12 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
     except UserError as error:
         problem = str(error)
     except IndexError:
-        problem = f"{files.path}: holds weights only"
+        problem = f"{files.path}: holds only weights"
     return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
 
 
 def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
-    """Return a task as a command changes it."""
+    """Return a task as the command's options change it."""
     if _is_kept(task, run, asked):
         return task
     if asked.overwrite:
@@ -147,7 +147,7 @@ def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> St
 
 
 def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
-    """Return whether a stage is a finished base stage that stays, unless it alone is asked, or has to be repeated."""
+    """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
     if task.stage != "base" or task.left or asked.stage is not None:
         return False
     return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)

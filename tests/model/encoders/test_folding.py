@@ -32,7 +32,7 @@ def run(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("side", [64, 65])
-def test_maps_names_and_tensors_stay(side: int) -> None:
+def test_folding_keeps_outputs_and_tensor_names(side: int) -> None:
     plain, folded = networks()
     image = torch.randn(2, 3, side, side, dtype=torch.float64)
     torch.testing.assert_close(run(folded, image), run(plain, image))

@@ -14,7 +14,7 @@ CASES = [("lite0", 4, 8, False), ("lite0.in1k", 3, 8, True), ("lite2", 4, 16, Tr
 
 @pytest.mark.parametrize(("size", "last_stage", "output_stride", "any_width"), CASES)
 @torch.no_grad()
-def test_it_is_the_network_of_timm(size: str, last_stage: int, output_stride: int, any_width: bool) -> None:
+def test_lite_equals_the_network_of_timm(size: str, last_stage: int, output_stride: int, any_width: bool) -> None:
     stages = range(1, last_stage + 1)
     variant = EncoderVariant(dilation=DILATIONS[output_stride], intermediate=dict.fromkeys(stages), any_width=any_width)
     arguments = (f"timm/tf_efficientnet_{size}", "plain", last_stage, variant)

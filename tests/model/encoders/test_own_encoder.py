@@ -89,7 +89,7 @@ def test_methods_accept_an_own_encoder_by_what_it_offers(plain_stack: ModuleType
 
 
 @torch.no_grad()
-def test_supports_are_masked_inside_it_and_its_weights_load(plain_stack: ModuleType) -> None:
+def test_an_own_encoder_masks_supports_and_loads_its_weights(plain_stack: ModuleType) -> None:
     encoder = build("plain_stack").eval()
     image = torch.rand(1, 3, 33, 33)
     whole = Mask(torch.ones(1, 33, 33, dtype=torch.uint8))

@@ -102,7 +102,7 @@ TAGS = {
 }
 
 
-def test_data_of_a_tag() -> None:
+def test_a_tag_of_timm_gives_the_pretraining_data() -> None:
     for name, data in TAGS.items():
         assert sorted((pretraining_of_tag(*name.split(".")) or "").split(", ")) == sorted(data or [""]), name
 

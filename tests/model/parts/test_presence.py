@@ -7,7 +7,7 @@ from torch import Tensor
 from model.parts.presence import TOP, presence_features, support_summary
 
 
-def test_it_is_the_definition_position_by_position() -> None:
+def test_presence_features_equal_their_definition_position_by_position() -> None:
     random = torch.Generator().manual_seed(0)
     query, *supports = (torch.randn(2, 7, 12, 15, generator=random) + 0.5 for _ in range(3))
     masks = [(torch.rand(2, 1, 12, 15, generator=random) > 0.6).float() for _ in supports]

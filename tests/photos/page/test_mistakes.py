@@ -97,7 +97,9 @@ def one_example(page: Page, copies: list[Path], tmp_path: Path) -> Page:
     return page
 
 
-def test_files_of_others_are_not_overwritten(one_example: Page, copies: list[Path], tmp_path: Path) -> None:
+def test_the_page_does_not_overwrite_other_programs_files(
+    one_example: Page, copies: list[Path], tmp_path: Path
+) -> None:
     archive = tmp_path / "out.zip"
     archive.write_bytes(b"mine")
     other = tmp_path / "out/a.json"

@@ -24,7 +24,7 @@ def folder(photos: list[Path], tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_page_goes_on_with_such_a_photo(start: Callable[[], Page], folder: Path, tmp_path: Path) -> None:
+def test_the_page_takes_a_photo_whose_name_is_no_utf8(start: Callable[[], Page], folder: Path, tmp_path: Path) -> None:
     page = start()
     assert page.do("open", path=str(folder)) == "2 photos added"
     page.draw("a.jpg", BOX)
@@ -39,7 +39,7 @@ def test_the_page_goes_on_with_such_a_photo(start: Callable[[], Page], folder: P
     assert start().row(SHOWN)["verdicts"] == {"object": "accepted"}
 
 
-def test_predict_writes_such_a_photo_in_all_formats(folder: Path, predict, support, tmp_path: Path) -> None:
+def test_predict_writes_a_photo_whose_name_is_no_utf8(folder: Path, predict, support, tmp_path: Path) -> None:
     words = (*support, "--query", folder, "--out", tmp_path / "found")
     formats = ("--format", "png,coco,yolo,labelme,labelstudio")
     first = predict(*words, *formats)

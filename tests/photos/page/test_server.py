@@ -63,7 +63,27 @@ def test_a_connection_that_stops_sending_is_closed(page: Page, monkeypatch: pyte
     monkeypatch.setattr(Handler, "timeout", 0.2)
     lines = ["POST /stop HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 9"]
     for request in ("GET", "\r\n".join([*lines, "", "{}"])):
-        with socket.create_connection(page.server.server_address, timeout=20) as connection:
-            connection.sendall(request.encode())
+        connection, of_server = socket.socketpair()
+        with connection:
+            connection.sendall(request.encode())  # before the server begins to wait for it
+            page.server.process_request(of_server, ("127.0.0.1", 0))
             answer = connection.makefile("rb").read()
         assert answer == b"" if request == "GET" else b"it sent nothing" in answer
+
+
+def test_polling_the_state_sees_every_change(page: Page) -> None:
+    names = {f"{number}.jpg" for number in range(2000)}
+
+    def change() -> None:
+        for name in names:
+            page.session.touch(name)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    seen, look = set[str](), -1
+    is_last = False
+    while not is_last:
+        is_last = not thread.is_alive()
+        look, changed = page.session.changed_since(look)
+        seen |= changed
+    assert seen == names

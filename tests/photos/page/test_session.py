@@ -226,7 +226,7 @@ def test_a_damaged_session_is_named(start, page: Page, photos: list[Path], tmp_p
     assert file.read_text() == content
 
 
-def test_an_example_teaches_what_was_meant(segmented: Page, tmp_path: Path) -> None:
+def test_an_example_teaches_the_selected_and_accepted_classes(segmented: Page, tmp_path: Path) -> None:
     """Of a segmented photo the selected class and those accepted, a class without an example, and none rejected."""
     mask = tmp_path / "out/examples/masks/a.png"
     segmented.do("add_class", name="zebra")
@@ -279,6 +279,6 @@ def test_what_another_window_changed_is_not_overwritten_unseen(segmented: Page) 
     assert segmented.edits("a.jpg") == []
 
 
-def test_the_file_holds_the_state_as_it_stands(reviewed: Page) -> None:
+def test_the_session_file_holds_the_current_state(reviewed: Page) -> None:
     state = reviewed.session.state
     assert json.loads(reviewed.session.file.read_text()) == json.loads(json.dumps(state, default=vars))

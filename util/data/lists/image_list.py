@@ -201,7 +201,9 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
     """Return the rows of a file's images in the index; UserError if one is not there, or names are ambiguous."""
     rows = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(rows) < len(index.names):
-        raise UserError(f"{listed.path}: names no folders, but the data set has images of one name in two; rename them")
+        raise UserError(
+            f"{listed.path}: names no folders, but the data set has images with equal names in two folders; rename them"
+        )
     stems = dict.fromkeys(listed.stems)
     missing = [stem for stem in stems if stem not in rows]
     if missing:

@@ -311,7 +311,9 @@ def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Pat
     for image, inode in zip(images, states[:, 0, -1].tolist(), strict=True):
         other = known.setdefault(inode, image)
         if other is not image and other.samefile(image):
-            raise UserError(f"{listed}: {other} and {image} are one file, which would support itself; list one")
+            raise UserError(
+                f"{listed}: {other} and {image} are the same file, which would be its own support; list one"
+            )
 
 
 def _index_of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
