@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--episodes", type=whole, help=numbers)
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
-    verified = commands.add_parser("page", help="write the page of verified results beside their folder, docs/results")
+    verified = commands.add_parser("page", help="write docs/verified.md from the results in docs/results")
     verified.add_argument("folder", type=Path)
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
     for subparser in (comparison, tables):

@@ -1,10 +1,10 @@
 """Make a data set from your own annotated photos.
 
-The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
-id 1), masks of one class in folders that have the classes' names, or what predict.py --supports reads (names.txt then
-selects classes by name). The command creates data/<name> (links to the photos, masks, lists) and
-config/<name>/<name>.yaml, a commented config for all folds and methods, and beside it symnet.yaml, a recipe. Then
-`sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
+Annotations are of one of three kinds: PNGs of class ids with the photos' names (names.txt has one class per line, of
+which the first has id 1); masks of one class in folders named after the classes; or files that predict.py --supports
+reads (names.txt then selects classes). The command creates data/<name> (links to the photos, masks, lists) and two
+configs in config/<name>: <name>.yaml for all folds and methods, and symnet.yaml, a recipe. Then run
+`sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1`.
 """
 
 import argparse
@@ -54,17 +54,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="name of the data set: lower-case letters, digits, _")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
     marked = parser.add_mutually_exclusive_group(required=True)
-    marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of a folder for each class")
-    what = "file or folder of COCO, labelme, Label Studio, YOLO, or of results of predict.py"
+    marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of one folder for each class")
+    what = "file or folder of COCO, labelme, Label Studio or YOLO, or results of predict.py"
     marked.add_argument("--annotations", metavar="PATH", help=what)
     parser.add_argument("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
-    ground = "all that is no object is background, where masks have 255 there"
+    ground = "pixels of 255 are background, in masks in which 255 surrounds the objects"
     parser.add_argument("--unknown-is-background", action="store_true", help=ground)
-    parser.add_argument("--classes", type=Path, metavar="NAMES", help="cat,dog or names.txt, a name per line")
+    parser.add_argument(
+        "--classes", type=Path, metavar="NAMES", help="class names: cat,dog or names.txt with a name per line"
+    )
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
-    novel = "novel classes of a fold: cat,dog; repeat"
+    novel = "a fold's novel classes, such as cat,dog; repeat it for each fold"
     parser.add_argument("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
-    rare = "leave out classes that fewer than N photos show"
+    rare = "leave out classes with fewer than N photos"
     parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
     add_out(parser, "data/<name>")
 

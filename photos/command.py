@@ -51,25 +51,37 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(out)
     options.add_examples(out)
     add = out.add_argument
-    add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
-    add("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
-    add("--out", type=Path, help="folder of results, or of the page's work")
+    add(
+        "--query",
+        dest="queries",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PHOTO",
+        help="photos to segment, or folders of photos",
+    )
+    add("--recursive", action="store_true", help="also take photos in subfolders")
+    add("--out", type=Path, help="folder for results, or for the page's work")
     existing = out.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="overwrite existing results")
     existing.add_argument(
-        "--resume", action="store_true", help="keep complete results of this command, make the others"
+        "--resume", action="store_true", help="keep complete results of the same command, make the others"
     )
     options.add_results(out)
     options.add_rules(out)
-    serve = f"serve a web page to annotate, segment and correct; its work is kept in --out, default {SESSION}"
+    serve = f"serve a web page to annotate, segment and correct; it saves its work in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
-    studio = "be the model of a Label Studio server, or of one of its projects (http://SERVER/projects/N): predict its "
-    studio += "tasks by the annotations finished there"
+    studio = "serve a Label Studio server, or one of its projects (http://SERVER/projects/N), as its backend: predict "
+    studio += "tasks from the finished annotations"
     add("--label-studio", metavar="URL", help=studio)
-    add("--token", help=f"of a user of Label Studio, of both kinds; default the variable {TOKEN_VARIABLE}")
-    host = f"address of the page or the model, and further names of it, with commas; default {HOST}, this machine alone"
+    add("--token", help=f"a Label Studio user's token, personal or legacy; default: the variable {TOKEN_VARIABLE}")
+    host = f"the server's address, and its further names after commas; default {HOST}: only this machine"
     add("--host", help=host)
-    add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}, of the model {MODEL_PORT}")
+    add(
+        "--port",
+        type=within(int, 1, 2**16 - 1),
+        help=f"port of the server; default {PORT}, with --label-studio {MODEL_PORT}",
+    )
     return out
 
 
@@ -216,7 +228,7 @@ def publish(arguments: list[str]) -> int:
     out = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
     out.add_argument("--checkpoint", required=True, help="weights of this project")
     out.add_argument("--out", type=Path, required=True, help="folder to write")
-    out.add_argument("--half", action="store_true", help="in half precision")
+    out.add_argument("--half", action="store_true", help="write weights in half precision")
     parsed = out.parse_args(arguments)
     write_published(load_method(parsed.checkpoint, device="cpu").weights, parsed.out, parsed.half)
     print(f"{parsed.out}: {', '.join(sorted(path.name for path in parsed.out.iterdir()))}")

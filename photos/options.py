@@ -33,23 +33,22 @@ def refuse_option(name: str, needed: str) -> NoReturn:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the network, and the values of those of ``add_rules`` where they are not declared."""
     add = parser.add_argument
-    checkpoint = "weights, of this project or of a method's authors; default Pocket's, or those of --config"
+    checkpoint = "weights by this project or by a method's authors; default: Pocket's, or those that --config states"
     add("--checkpoint", help=checkpoint)
     config = "a YAML file, or words such as 'split0 pascal --model insid3'; default: the config in the checkpoint"
     add("--config", help=config)
     add(
         "--model",
-        help="a method that needs no training, in place of --config: insid3, multiprototype, probe, prototype",
+        help="a method that needs no training, instead of --config: insid3, multiprototype, probe, prototype",
     )
-    add("--net", help="its encoder, such as dinov2_vits14; default lite0, whose weights are here")
-    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add("--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed")
+    setting = "change a setting of the config, such as run.precision=bf16; repeat it for more"
+    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=setting)
     add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
-    side = "of the network's input; default as trained"
+    side = "side of the network's square input in pixels; default as trained"
     add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
-    add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are no classes of the data set")
-    adapt = (
-        "auto (default): check the examples; none: do not; material: the object has no shape, such as brick or grass"
-    )
+    add("--vectors", type=Path, metavar="FILE", help="word vectors for classes that the data set lacks")
+    adapt = "auto (default): check the examples; none: no check; material: for objects without a shape, such as grass"
     add("--adapt", choices=(AUTO, MATERIAL, NONE), default=AUTO, help=adapt)
     parser.set_defaults(tile=None, min_presence=None, refine=True)
 
@@ -57,9 +56,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 def add_rules(parser: argparse.ArgumentParser) -> None:
     """Declare the options of how masks are decided, which an exported network cannot have."""
     add = parser.add_argument
-    score = "minimum presence score (0 to 1) of a class that is shown; default the calibration's threshold"
+    score = "show no mask of a class whose presence score (0 to 1) is lower; default: the calibration's threshold"
     add("--min-presence", type=within(float, 0, 1), metavar="P", help=score)
-    refine = "keep the network's edges, not the photo's"
+    refine = "keep the network's mask edges instead of moving them to the photo's edges"
     add("--no-refine", dest="refine", action="store_false", help=refine)
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
 
@@ -111,17 +110,17 @@ def add_examples(parser: argparse.ArgumentParser) -> None:
     files = "annotations of many photos: JSON of COCO, JSON or folder of labelme, data.yaml or folder of YOLO, "
     files += f"folder of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more"
     add("--supports", dest="support_files", action="append", default=[], metavar="[FORMAT:]PATH", help=files)
-    add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
+    add("--photos", type=Path, metavar="DIR", help="folder of the photos of --supports, if they are elsewhere")
     add(
         "--classes",
         type=_class_names,
         default=(),
         metavar="NAMES",
-        help="classes of --supports to take: cat,dog or names.txt, a name per line",
+        help="use only these classes of --supports: cat,dog or names.txt with a name per line",
     )
-    shots = "examples of a class, of each of --supports"
+    shots = "use at most K examples of a class from each --supports"
     add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
-    value = "of the object in masks; default all but black"
+    value = "the object's value in masks; default: every value but 0 and black"
     add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
 
 
@@ -172,10 +171,12 @@ def _note_several_values(mask: Path) -> None:
 def add_results(parser: argparse.ArgumentParser) -> None:
     """Declare the options of results."""
     add = parser.add_argument
-    formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
+    formats = f"formats of results, separated by commas: {', '.join(FORMATS)}; default {PICTURES}"
     add("--format", dest="formats", type=comma_separated, default=(PICTURES,), metavar="NAMES", help=formats)
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
-    add("--outlines", choices=(RLE, POLYGONS), default=RLE, help=f"in coco and labelstudio; default {RLE}")
+    add(
+        "--outlines", choices=(RLE, POLYGONS), default=RLE, help=f"form of masks in coco and labelstudio; default {RLE}"
+    )
 
 
 def results_of(options: argparse.Namespace, names: Sequence[str], categories: dict[int, str]) -> Results:

@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         if self.add_help:
-            text = "print the version of the project, and end"
+            text = "print the project's version"
             self.add_argument("--version", action="version", version=f"Sym-Net {version()}", help=text)
 
     def error(self, message: str) -> NoReturn:

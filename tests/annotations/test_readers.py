@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from annotations import recognise
-from annotations.annotation import AnnotatedPhoto, Instance, label_of
 from annotations.shapes import encoded
 from photos.example_files import read_examples
 from photos.examples import BOXED
@@ -30,14 +29,6 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
             is_object = np.isin(read.label, (1, BOXED))
             np.testing.assert_array_equal(is_object, drawn.region(drawn.BOXES[support.name]) > 0)
             assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
-
-
-def test_nothing_is_painted_at_a_stated_size_that_is_not_the_photos(tmp_path: Path) -> None:
-    path = photo(tmp_path / drawn.PHOTO)
-    outline = np.array([0.0, 0, 9, 0, 9, 9])
-    stated = AnnotatedPhoto(path.name, 2**20, 2**20, (Instance(1, (outline,)),))  # 2**40 bytes
-    with pytest.raises(UserError, match=rf"{path.name}: .* different sizes"):
-        label_of(stated, path, {1: 1})
 
 
 @pytest.mark.parametrize("kind", drawn.WRITERS)

@@ -95,7 +95,7 @@ def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
     (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
     (root / "train.txt").write_text((root / "train.txt").read_text() + "again\n")
-    with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are one file"):
+    with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are the same file"):
         load_index(tiny, "train")
 
 

@@ -294,7 +294,7 @@ def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, whi
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
     assert_done(prepare(*white, "more", "--white-is-object"))
     parted = prepare(*white, "parted", "--white-is-object", "--folds", 3)
-    assert "'crack' is the only class; annotate another class to train on" in parted.error
+    assert "'crack' is the only class; annotate another class for training" in parted.error
     assert "photos and masks" not in parted.errors  # the bar of the conversion
     (tmp_path / "names.txt").write_text("crack\nhole\n")
     assert "do not tell 2 classes apart" in prepare(*white, "both").error

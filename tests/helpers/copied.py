@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.helpers.paths import REPOSITORY
 
-TIMEOUT = 300  # seconds of a block; a machine may be busy
+TIMEOUT = 600  # seconds of a document; a machine may be busy
 MADE = {"runs", "data", "cache"}  # by commands, in the repository's folder
 forks = multiprocessing.get_context("fork")
 OFFLINE = {"PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}

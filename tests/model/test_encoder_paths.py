@@ -9,14 +9,24 @@ from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
 from model.tensors.mask import Mask
 from tests.helpers.narrow import NARROW
-from tests.model.seeded import seeded_model, takes
+from tests.model.seeded import seeded_model
 from tests.model.small import WITH_ENCODER, drawn_episode
 
 CONVOLUTIONS, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
 ENCODERS = (NARROW, "vgg16", "swin_b", CONVOLUTIONS, "timm/test_resnet", TRANSFORMER)
 UNLIKE = ("hdmnet", "hsnet", "pfenet", "ssp", "symnet")  # methods that want different maps; others want those of one
+REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are others
+
+
+def refused_by(method: str) -> list[str]:
+    """Return the encoders that a method refuses."""
+    return REFUSED.get(models()[method].grids, ["vgg16"] if method == "dcama" else [])  # VGG: no map inside stage 1
+
+
 PAIRS = [(name, NARROW, "deep") for name in WITH_ENCODER]
-PAIRS += [(name, encoder, "plain") for name in UNLIKE for encoder in ENCODERS if takes(name, encoder)]
+PAIRS += [(name, encoder, "plain") for name in UNLIKE for encoder in ENCODERS if encoder not in refused_by(name)]
+LEARNING = [(name, CONVOLUTIONS) for name in WITH_ENCODER]
+LEARNING += [(name, TRANSFORMER) for name in UNLIKE if TRANSFORMER not in refused_by(name)]
 CLOSE = 1e-4  # relative to the largest value of a map
 
 
@@ -40,11 +50,8 @@ def _assert_close(given: torch.Tensor, want: torch.Tensor, name: str) -> None:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("backbone", [CONVOLUTIONS, TRANSFORMER])
-@pytest.mark.parametrize("name", WITH_ENCODER)
+@pytest.mark.parametrize(("name", "backbone"), LEARNING)
 def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone: str) -> None:
-    if models()[name].grids == PYRAMID and backbone == TRANSFORMER:
-        return  # it is refused: see below
     network = seeded_model(name, 2, backbone)
     if name == "abcdfss":
         network.settings.steps = 3  # of each image: 25 take seconds
@@ -60,17 +67,13 @@ def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone:
         assert has_gradient(learnable)
 
 
-REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are others
-
-
 @pytest.mark.parametrize("name", WITH_ENCODER)
 def test_an_encoder_is_refused_only_where_it_lacks_what_the_method_needs(name: str) -> None:
     method = models()[name]
     backbones = ("resnet10", "vgg16", "swin_b", CONVOLUTIONS, TRANSFORMER)
     settings = {backbone: method.Settings(encoder=EncoderSettings(backbone)) for backbone in backbones}
     problems = {backbone: method.encoder_problem(model) for backbone, model in settings.items()}
-    refused = REFUSED.get(method.grids, ["vgg16"] if name == "dcama" else [])  # VGG has no map inside stage 1
-    assert [backbone for backbone, problem in problems.items() if problem] == refused
+    assert [backbone for backbone, problem in problems.items() if problem] == refused_by(name)
     needed = method.grids.words or "the maps inside stages 1, 2, 3 and 4"
     for key, message in filter(None, problems.values()):
         assert key == "backbone" and f"{method.title}: it needs {needed}; " in message

@@ -23,8 +23,9 @@ from util.config.read import read_config
 from util.run.checkpoint import Checkpoint, load_state
 from util.run.network import build_model
 
-# A case of five shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
-INCLUDED = {(model, "resnet50_1shot") for model in ("dcama", "hsnet", "sccan")}
+# A case of several shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
+INCLUDED = {(model, "resnet50_1shot") for model in ("abcdfss", "dcama", "hsnet", "pfenet", "sccan")}
+INCLUDED |= {("ssp", f"resnet50_1shot_{mode}") for mode in ("norefine", "refine")}
 CASES = cases()
 LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
