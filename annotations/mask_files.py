@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from annotations.annotation import Say
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.remarks import BACKGROUND
 from util.files import files_below, visible
@@ -24,7 +25,12 @@ OF_MASKS = (
 )
 OF_FOLDERS = ("dir", "folder", "set")
 NO_CLASS = PARTS.union(OF_PHOTOS, OF_MASKS, OF_FOLDERS)
+LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
 VEHICLE = "train"  # a part, and a class of many data sets
+
+
+class NoPartner(UserError):
+    """No mask has the name of a photo."""
 
 
 class ClassFolder(NamedTuple):
@@ -163,7 +169,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
             yield from _class_folders(entry, (*place, entry.name))
 
 
-def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[Path, Path]]:
+def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say | None = None) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
     Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
@@ -173,6 +179,7 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[P
         photos: a folder.
         masks: a folder, whose masks are those of ``masks_of_set``.
         every_folder: take the masks in all of its sub-folders.
+        say: gets the line, default the error output.
 
     Raises:
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
@@ -192,10 +199,10 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[P
             else:
                 mask_of_photo[photo] = mask
     if not mask_of_photo:
-        raise UserError(f"{masks}: {_why_no_pairs(photos, mask_files)}")
+        raise _without_pairs(photos, masks, mask_files)
     if photos != masks and without_photo:
-        count = f"{len(without_photo)} masks, such as {without_photo[0].name}"
-        note(f"{masks}: left out, without a photo: {count}")
+        say = say or note
+        say(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
 
 
@@ -247,13 +254,12 @@ def _place(file: Path, folder: Path) -> tuple[str, ...]:
     return tuple(place)
 
 
-def _why_no_pairs(photos: Path, masks: Sequence[Path]) -> str:
-    """Return why none of the masks has a photo, and what to do."""
+def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserError:
+    """Return the error that none of the masks in a folder has a photo: why, and what to do."""
     for mask in masks:
         if BRUSH_TO_PNG.match(mask.stem.lower()):
             fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
-            return f"Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}"
-    fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+            return UserError(f"{folder}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}")
     if not masks:
-        return f"does not exist, or holds no mask; {fix}"
-    return f"no mask has the name of a photo in {photos}, such as {masks[0].name}; {fix}"
+        return UserError(f"{folder}: does not exist, or holds no mask; {LIKE_PHOTOS}")
+    return NoPartner(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from annotations import coco, cutout, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions, Say
 from annotations.interpret import interpret
-from annotations.mask_files import folders_in, masks_in, masks_of_set
+from annotations.mask_files import folders_in, folders_of, masks_in, masks_of_set
+from annotations.masks import NAME_FILES
 from annotations.remarks import INSTEAD, refused_format
 from annotations.sets import read_parts
 from util.files import files_below, read_bytes, visible
@@ -49,6 +50,9 @@ LOOKED_AT = 20  # files of a folder
 OF_PHOTOS = (LABELME, RESULTS)  # a file for each photo
 # beginnings of the names of COCO's files that hold no instances, or what the file of instances holds too
 OTHER_TASKS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
+TEXTS_ALONE = (
+    "text alone is no annotation; for YOLO's labels add data.yaml or classes.txt with the names of the classes"
+)
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
 
 
@@ -68,7 +72,8 @@ def recognise(text: str) -> tuple[str, Path]:
     if named is not None:
         return named, formats.get(named, path)
     if not formats:
-        raise UserError(f"{path}: its format is unknown; name {EXPECTED}")
+        is_text = path.suffix.lower() == yolo.ROWS_SUFFIX
+        raise UserError(f"{path}: {TEXTS_ALONE if is_text else f'its format is unknown; name {EXPECTED}'}")
     if len(formats) > 1:
         several = " and ".join(formats)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
@@ -115,7 +120,7 @@ def _formats_in(folder: Path) -> dict[str, Path]:
     _, mask_folder = folders_in(folder)
     if formats or masks_in(mask_folder):
         return formats or {MASKS: folder}
-    return _formats_below(folder, refusals) or {MASKS: folder}
+    return _formats_below(folder, refusals) or _formats_of_texts(folder) or {MASKS: folder}
 
 
 def _formats_below(folder: Path, refusals: list[UserError]) -> dict[str, Path]:
@@ -129,6 +134,16 @@ def _formats_below(folder: Path, refusals: list[UserError]) -> dict[str, Path]:
     if refusals and not formats and not masks_of_set(mask_folder):
         raise refusals[0]
     return formats
+
+
+def _formats_of_texts(folder: Path) -> dict[str, Path]:
+    """Return YOLO where a folder without others holds text files beside a file of names; UserError: without one."""
+    texts = [path for path in visible(folder.glob(f"*{yolo.ROWS_SUFFIX}"), folder) if path.name not in NAME_FILES]
+    if not texts or folders_of(folder):
+        return {}
+    if not yolo.data_files_in(folder):
+        raise UserError(f"{folder}: {TEXTS_ALONE}")
+    return {YOLO: folder}
 
 
 def _files_of_formats(paths: list[Path]) -> tuple[dict[str, list[Path]], list[UserError]]:

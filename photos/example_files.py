@@ -11,7 +11,7 @@ from annotations.annotation import Annotations, Say
 from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos.examples import Example, check_class_name
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, nearest, note
 from util.files.palette import IGNORE
 from util.files.parallel import attempt
 
@@ -44,7 +44,7 @@ def read_examples(
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
-            on_masks, names = _of_masks(path, photos, shots, mask_value)
+            on_masks, names = _of_masks(path, photos, shots, mask_value, say or note)
             examples += _select(on_masks, names, path, classes=classes, shots=shots)
         else:
             annotations = recognise.read(text, photos, say)
@@ -59,15 +59,26 @@ def read_examples(
 
 
 def _of_masks(
-    path: Path, photos: Path | None, shots: int | None, mask_value: int | None
+    path: Path, photos: Path | None, shots: int | None, mask_value: int | None, say: Say
 ) -> tuple[list[Example], dict[int, str]]:
-    """Return the examples in a folder of masks, all that are needed, and its classes, value -> name."""
+    """Return the examples in a folder of masks, all that are needed, and its classes, value -> name.
+
+    Lines say which masks are left out: those without a photo or without an object.
+    """
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
-    pairs = mask_files.pairs(photo_folder, mask_folder)
-    if known is not None:
-        return list(_named_masks(pairs, known)), known.classes
-    return list(islice(_unnamed_masks(pairs, mask_value), shots)), {}
+    pairs = mask_files.pairs(photo_folder, mask_folder, say=say)
+    if known is None:
+        examples = list(islice(_unnamed_masks(pairs, mask_value), shots))
+        names = {}
+    else:
+        examples = list(_named_masks(pairs, known))
+        names = known.classes
+    shown = {example.photo for example in examples}
+    empty = [mask.name for photo, mask in pairs if photo not in shown]
+    if empty and len(examples) != shots:  # else not all were looked at
+        say(f"{mask_folder}: left out: masks without an object ({len(empty)}, such as {empty[0]})")
+    return examples, names
 
 
 def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Example]:

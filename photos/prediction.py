@@ -58,13 +58,13 @@ class Prediction:
         image: the upright photo, (H, W, 3) uint8.
         names: the classes; class i has the value i + 1 in the mask.
         mask: (H, W) uint8, 0 is background.
-        probability: (classes, H, W) float32, which sum to 1 with the background's; with a calibration those of a photo
-            that shows the class.
-        presence: the probability that the photo shows each class; None without a calibration, and of a class that is
-            drawn.
+        probability: (classes, H, W) float32; classes and background sum to 1. With a calibration they hold if the photo
+            shows the class.
+        presence: the probability that the photo shows each class; None without a calibration, and for a class that the
+            user has drawn.
         min_presence: the presence score below which a class has no pixel; None without a calibration.
-        own_threshold: the network's own ``threshold`` of a pixel's probability beside the background's.
-        photo: its file, where it has one.
+        own_threshold: the network's own ``threshold``, the least probability of an object's pixel.
+        photo: the photo's file, if it has one.
     """
 
     image: np.ndarray

@@ -35,16 +35,16 @@ class Segmenter:
     """A network with examples of classes, which it finds in photos. Threads may share one; they take turns.
 
     Args:
-        checkpoint: a file of weights. None or left out, as in ``Segmenter({"cup": [...]})``: the method of ``config``,
-            else this repository's Pocket.
-        supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; a
-            dictionary of such lists for several classes.
-        config: a YAML file, or words such as ``split0 pascal --model insid3``, for checkpoints that contain none.
+        checkpoint: a file of weights. It may be left out, as in ``Segmenter({"cup": [...]})``: then the method of
+            ``config`` is used, or this repository's Pocket.
+        supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; for
+            several classes a dictionary of such lists.
+        config: a YAML file, or words such as ``split0 pascal --model insid3``, if the checkpoint contains no config.
         overrides: settings to change, such as ``["run.precision=bf16"]``.
-        side: of the network's square input in pixels; default as trained.
-        tile: side of overlapping tiles in pixels of the photo; None for photos as a whole.
-        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default a GPU if there is one.
-        vectors: a file of word vectors, for class names that the data set does not have.
+        side: the side of the network's square input in pixels; default as trained.
+        tile: the side of overlapping tiles in pixels of the photo; None: photos are not divided.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default: a GPU if there is one.
+        vectors: a file of word vectors, for class names that the data set lacks.
         decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``; ``threshold`` is the page's
                 minimum pixel probability.
 

@@ -7,8 +7,7 @@ its top, each other format in a folder, with the photos where its programs look 
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from photos.page.writer import WrittenState
 from photos.prediction import THUMBNAILS, paths_of
 from photos.results import PICTURES, Results, own_record
 from util.files import writable, write_atomically
+from util.files.errors import WriteError
+from util.files.images import header_of
 from util.files.made import link
 
 DOWNLOAD = "predictions.zip"  # in the folder of the session
@@ -50,22 +51,19 @@ class Archive:
         self.aside = path.with_name("packing")
         self.photos: list[Photo] = []
         self.names: dict[str, None] = {}  # of all classes
-        shutil.rmtree(self.aside, ignore_errors=True)  # of an interrupted run
+        self.clear()  # what an interrupted run has left
 
-    @contextmanager
-    def removed_on_error(self) -> Iterator[None]:
-        """Remove what has been made so far if the block raises."""
-        try:
-            yield
-        except BaseException:
-            shutil.rmtree(self.aside, ignore_errors=True)
-            raise
+    def clear(self) -> None:
+        """Remove what lies beside the zip."""
+        shutil.rmtree(self.aside, ignore_errors=True)
 
     def add(self, state: State, photo: Photo) -> None:
         """Add a photo's result as the page shows it; of an example without one, its mask.
 
         UserError: the photo cannot be read, or the result cannot be written.
         """
+        if [*self.formats] != [PICTURES]:
+            header_of(Path(photo.path))  # the other formats need the photo itself
         if photo.found:
             names = photo.names
             record = self._link_result(photo)
@@ -103,7 +101,6 @@ class Archive:
         if results.verdicts:
             results.write_verdicts()
         write_atomically(self.path, self._zip)
-        shutil.rmtree(self.aside, ignore_errors=True)
 
     def _write_format(self, kind: str, results: Results) -> None:
         """Write one of the other formats, in which photos have the names of their files alone."""
@@ -156,17 +153,23 @@ def packing(session: WrittenState, formats: Sequence[str], photos: Sequence[Phot
     archive = Archive(session.file.with_name(DOWNLOAD), formats, session.files, facts)
 
     def add(name: str) -> None:
-        with session.lock, archive.removed_on_error():
+        with session.lock:
             photo = session.state.photo(name)
             if photo.found and not session.files.is_current(session.state, photo):
                 session.write_result(name)
-            archive.add(session.state, session.state.photo(name))
+            try:
+                archive.add(session.state, session.state.photo(name))
+            except WriteError:  # which ends the work
+                archive.clear()
+                raise
 
     def finish(done: int, errors: list[str]) -> str:
-        with archive.removed_on_error():
-            if not session.work.is_stopped:
+        try:
+            if archive.photos and not session.work.is_stopped:
                 archive.write()
                 session.archive = archive.path
+        finally:
+            archive.clear()
         session.write_summary()
         return "; ".join([f"{done - len(errors)} of {len(current)} photos packed", *notes, *errors[:3]])
 

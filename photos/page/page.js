@@ -6,6 +6,7 @@ import { explain, filesIn, post, request, upload, uploading } from "./server.js"
 import { className, current, element, plural, say, state, tool } from "./state.js";
 
 const LOOK = 1000; // ms between two looks at the state
+const NAME_END = 12; // characters of a photo's name that are shown also where it is cut
 const FORMATS = { png: "PNG masks", coco: "COCO", yolo: "YOLO", labelstudio: "Label Studio", cutout: "Cut-outs" };
 
 const grid = element("grid");
@@ -58,19 +59,21 @@ function badgesOf(row) {
 
 function tileOf(key) {
   const onerror = (event) => (event.target.alt = "cannot be read");
-  const parts = [made("img", { loading: "lazy", alt: "", onerror }), made("span", {}, key), made("span")];
+  const picture = made("img", { loading: "lazy", alt: "", onerror });
+  const title = made("span", { className: "name" }, made("span", {}, key.slice(0, -NAME_END)), key.slice(-NAME_END));
+  const parts = [picture, made("span", { className: "badges" }), title, made("span")];
   return made("button", { tabIndex: -1, onclick: () => open(key) }, ...parts);
 }
 
 function fill(row) {
-  const tile = tiles.get(row.name), [picture, title, facts] = tile.children, name = className();
+  const tile = tiles.get(row.name), [picture, badges, , facts] = tile.children, name = className();
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
-  const badges = badgesOf(row).map((word) => made("b", { className: word }, word === "unread" ? "not read" : word));
-  title.replaceChildren(...badges, row.name);
+  const marks = badgesOf(row).map((word) => made("b", { className: word }, word === "unread" ? "not read" : word));
+  badges.replaceChildren(...marks);
   const isMissing = row.found && !Object.keys(row.share).some((known) => isFound(row, known));
   const presence = row.presence[name];
-  const score = presence === undefined || presence === null ? "" : `score ${percent(presence)}`;
-  facts.textContent = isMissing ? ["no mask", score].filter(Boolean).join(", ") : score;
+  const score = presence === undefined || presence === null ? "" : `presence ${percent(presence)}`;
+  facts.textContent = [score, isMissing && "no mask"].filter(Boolean).join(", ");
   tile.classList.toggle("none", isMissing);
   tile.title = row.error || row.name;
 }
@@ -307,7 +310,7 @@ function showCounts() {
 function showPhoto() {
   const row = rows.get(current.name);
   const classes = Object.entries(row?.share || {}).map(([name, share]) => {
-    const presence = row.presence[name] === null ? "" : `, score ${percent(row.presence[name])}`;
+    const presence = row.presence[name] === null ? "" : `, presence score ${percent(row.presence[name])}`;
     const verdict = row.verdicts[name] ? `, ${row.verdicts[name]}` : "";
     return `${name}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
   });

@@ -10,7 +10,7 @@ from photos.example_files import MAX_SHOTS
 from photos.examples import Support
 from photos.page.background import Work
 from photos.page.files import Files
-from photos.page.state import Photo, State, forgotten
+from photos.page.state import Found, Photo, State, forgotten
 from photos.page.writer import WrittenState
 from photos.photo_files import read_photo
 from photos.results import own_record
@@ -46,18 +46,22 @@ def with_examples(segmenter: Segmenter, files: Files, state: State) -> Segmenter
 def found_line(state: State) -> str:
     """Return in how many photos each class was found that was looked for, and which to check first."""
     found: list[str] = []
-    results = [photo.found for photo in state.photos.values() if photo.found and photo.found.inputs]
-    looked_at = {name: [result for result in results if name in result.share] for name in state.names}
     scores: list[float] = []  # of masks
-    for name, among in looked_at.items():
-        shown = [result for result in among if result.share[name] > 0]
+    for name, results in _results_by_class(state).items():
+        shown = [result for result in results if result.share[name] > 0]
         scores += [result.presence[name] or 1.0 for result in shown]
-        verb = "shows" if len(among) == 1 else "show"
-        photos = f"of {photos_of(len(among))} {verb} " if not found else ""
-        if among:
-            found.append(f"{len(shown)} {photos}{article(name)} {name}")
+        verb = "shows" if len(results) == 1 else "show"
+        photos = "" if found else f"of {photos_of(len(results))} {verb} "
+        found.append(f"{len(shown)} {photos}{article(name)} {name}")
     check = f" (check those below {100 * UNSURE:.0f} % first)" if min(scores, default=1) < UNSURE else ""
     return f"{', '.join(found)}{check}"
+
+
+def _results_by_class(state: State) -> dict[str, list[Found]]:
+    """Return the network's results on each class that it has looked for."""
+    results = [photo.found for photo in state.photos.values() if photo.found and photo.found.inputs]
+    by_class = {name: [result for result in results if name in result.share] for name in state.names}
+    return {name: of_class for name, of_class in by_class.items() if of_class}
 
 
 def photos_of(number: int) -> str:
@@ -89,11 +93,7 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
 
     def finish(done: int, errors: list[str]) -> str:
         session.write_summary()
-        lines = [found_line(session.state) if waiting else "no photo is left to be segmented"]
-        if len(errors) or done < len(waiting):
-            lines.append(f"{done - len(errors)} of {len(waiting)} photos segmented")
-        if waiting and not session.work.is_stopped:
-            lines += weak_supports(segmenter, _records(session))
+        lines = _lines_on(session, segmenter, len(waiting), done - len(errors))
         return "; ".join([*lines, *notes, *errors[:3]])
 
     notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
@@ -103,6 +103,18 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
     with session.lock:
         waiting = [name for name in photos if is_waiting(session.state.photos[name], facts["inputs"])]
     return Work(waiting, segment, finish)
+
+
+def _lines_on(session: WrittenState, segmenter: Segmenter, waiting: int, done: int) -> list[str]:
+    """Return lines on what was found, given how many photos were waiting and how many are done."""
+    if not waiting:
+        return ["no photo is left to be segmented"]
+    lines = [found_line(session.state)]
+    if done < waiting:
+        lines.append(f"{done} of {waiting} photos segmented")
+    if not session.work.is_stopped:
+        lines += weak_supports(segmenter, _records(session))
+    return lines
 
 
 def _records(session: WrittenState) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from annotations.mask_files import LIKE_PHOTOS, NoPartner
 from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
 from photos.example_files import MAX_SHOTS, read_examples
@@ -29,6 +30,7 @@ from util.files.errors import UserError
 from util.files.images import header_of, read_image
 from util.files.mask_images import write_mask
 from util.files.palette import IGNORE
+from util.files.photos import IMAGE_SUFFIXES
 
 UPLOADS = "photos"  # folder
 
@@ -140,7 +142,7 @@ class Session(WrittenState):
             for example in examples:
                 after = self._with_example(after, example)
         except UserError as error:
-            raise UserError(str(error).replace(f"{self.imported}/", "")) from None
+            raise UserError(self._without_folder(str(error))) from None
         finally:
             if uploaded:
                 shutil.rmtree(self.imported)
@@ -154,17 +156,25 @@ class Session(WrittenState):
         The photos lie where the annotations say, else in a folder that is open. UserError: there are none; it is that
         of the last search.
         """
-        notes: dict[str, None] = {}  # each line once
         errors: list[UserError] = []
         folders = dict.fromkeys(Path(photo.path).parent for photo in self.state.photos.values())
         for folder in (None, *folders):
+            notes: list[str] = []
             try:
-                examples, _ = read_examples([path], folder, shots=MAX_SHOTS, say=lambda line: notes.setdefault(line))
+                examples, _ = read_examples([path], folder, shots=MAX_SHOTS, say=notes.append)
                 header_of(examples[0].photo)
-                return examples, [line.replace(f"{self.imported}/", "") for line in notes]
+                return examples, list(dict.fromkeys(map(self._without_folder, notes)))  # each line once
+            except NoPartner:
+                continue
             except UserError as error:
                 errors.append(error)
-        raise errors[-1]
+        if errors:
+            raise errors[-1]
+        raise UserError(f"no mask has the name of a photo that is open; {LIKE_PHOTOS}")
+
+    def _without_folder(self, line: str) -> str:
+        """Return a line without the server's folder of what was uploaded."""
+        return line.replace(f"{self.imported}/", "").replace(f"{self.imported}: ", "")
 
     def _with_kept_photo(self, example: Example) -> Example:
         """Return an example of a photo that stays, where it was sent as one of the annotations."""
@@ -383,6 +393,7 @@ def _file_name(name: str) -> str:
 
 
 def _only_entry(folder: Path) -> Path:
-    """Return what a folder holds if that is one file or folder, else the folder."""
+    """Return what a folder holds if that is one folder, or one file that is no mask, else the folder."""
     entries = list(folder.iterdir())
-    return entries[0] if len(entries) == 1 else folder
+    is_mask = entries[0].suffix.lower() in IMAGE_SUFFIXES
+    return folder if is_mask or len(entries) > 1 else entries[0]

@@ -209,34 +209,35 @@ def rename_class(state: State, value: int, name: str) -> State:
     state = _forget_class(state, old, f"add '{new}' as a new class")
     photos = {}
     for key, photo in state.photos.items():
-        taught = [new if known == old else known for known in photo.taught]
-        beneath = photo.beneath and [new if known == old else known for known in photo.beneath]
-        photos[key] = (
-            photo
-            if (taught, beneath) == (photo.taught, photo.beneath)
-            else replace(photo, taught=taught, beneath=beneath)
-        )
-    classes = [new if known == old else known for known in state.classes]
-    return replace(state, classes=classes, photos=photos)
+        beneath = photo.beneath and _renamed(photo.beneath, old, new)
+        photos[key] = replace(photo, taught=_renamed(photo.taught, old, new), beneath=beneath)
+    return replace(state, classes=_renamed(state.classes, old, new), photos=photos)
+
+
+def _renamed(names: Sequence[str], old: str, new: str) -> list[str]:
+    return [new if name == old else name for name in names]
 
 
 def remove_class(state: State, value: int) -> State:
     """Remove a class and its edits; results of it are to be made again."""
     name = state.class_of(value)
     state = _forget_class(state, name, "undo the verdict, then remove the class")
-    photos = {}
-    for key, photo in state.photos.items():
-        steps = [replace(step, edits=_without(value, step.edits)) for step in photo.steps]
-        taught = [known for known in photo.taught if known != name]
-        is_same = steps == photo.steps and taught == photo.taught and name not in (photo.beneath or ())
-        photos[key] = photo if is_same else replace(photo, steps=steps, undone=[], taught=taught)
-    classes = ["" if known == name else known for known in state.classes]
+    photos = {key: _without_class(photo, value, name) for key, photo in state.photos.items()}
+    classes = _renamed(state.classes, name, "")
     return replace(state, classes=classes if any(classes) else [UNNAMED], photos=photos)
 
 
-def _without(value: int, edits: Sequence[Edit]) -> list[Edit]:
-    """Return edits without those of a class; what the eraser did remains."""
-    return [edit for edit in edits if edit["tool"] == ERASER or edit["value"] != value]
+def _without_class(photo: Photo, value: int, name: str) -> Photo:
+    """Return a photo that neither teaches a class nor has edits of it; what the eraser did remains."""
+    steps = [_without_edits(step, value) for step in photo.steps]
+    undone = [_without_edits(step, value) for step in photo.undone]
+    taught = [known for known in photo.taught if known != name]
+    return replace(photo, steps=steps, undone=undone, taught=taught)
+
+
+def _without_edits(step: Step, value: int) -> Step:
+    edits = [edit for edit in step.edits if edit["tool"] == ERASER or edit["value"] != value]
+    return replace(step, edits=edits)
 
 
 def _forget_class(state: State, name: str, fix: str) -> State:

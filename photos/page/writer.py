@@ -44,7 +44,7 @@ class WrittenState:
         self._state_file = StateFile(self.file)
         self.files = Files(results, segmenter)
         self.work = Background(self.note_error)
-        self.state = read_state(self.file, self.files, self.errors)
+        self.state = read_state(self.file, self.files)
         self.renew()
 
     def touch(self, *names: str) -> None:
@@ -82,7 +82,7 @@ class WrittenState:
         self._state_file.write(after)
         for name, photo in after.photos.items():
             earlier = before.photos.get(name)
-            if earlier is not None and earlier is not photo:
+            if earlier is not None and earlier != photo:
                 self._write(earlier, name)
         for name in before.photos.keys() - after.photos.keys():
             self.files.write_example(after, replace(before.photos[name], taught=[]))

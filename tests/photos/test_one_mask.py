@@ -176,7 +176,7 @@ def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path
     plan = from_masks(Namespace(images=named_masks / "images", masks=named_masks / "masks", classes=names))
     run_jobs(plan, named_masks / "out", skip_bad=False)
     made = read_mask(named_masks / "out/masks/p0.png")
-    assert "without a photo: 1 masks, such as p1" in capsys.readouterr().err
+    assert "masks without a photo (1, such as p1" in capsys.readouterr().err
     assert plan.classes == ["cat", "dog"]
     assert [(made == value).sum() for value in (1, 2, 255)] == [*AREAS.values(), 16]
 

@@ -11,7 +11,7 @@ from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
-from model.encoders.variant import IMAGENET, NOTHING
+from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import ModelMismatch
 from util.config.read import to_dict
 from util.config.same import differences, in_words
@@ -53,7 +53,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
             print_download(start.weights, network.encoder)
             state = download(start.weights, start.backbone, network.encoder.torchvision)
         else:
-            state = _stored_encoder(config, path)
+            state = _stored_encoder(config, path, network.encoder)
         missing = network.load_encoder(state, start.partial)
     except ModelMismatch as error:
         raise UserError(str(error) if path is None else f"{path}: {error}") from None
@@ -69,10 +69,15 @@ def _filled(missing: list[str], licence: str | None) -> str:
     return f"{complete}; licence of the weights: {licence}" if licence else complete
 
 
-def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
+def _stored_encoder(config: Config, path: Path, encoder: Encoder) -> dict[str, Tensor]:
     """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
     if not path.exists():
-        raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
+        backbone = config.model.backbone() or ""
+        fix = fix_of_missing(path, backbone)
+        if backbone.startswith(PREFIX):
+            what = f"{bare_name(backbone)}, {size_and_licence(TIMM, encoder)}"
+            fix += f", or add --set model.encoder.weights=timm, which downloads {what}"
+        raise UserError(f"{path}: these weights do not exist; {fix}")
     stored = checkpoint.read(path)
     if stored.config is not None and not config.takes_other_folds:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
@@ -95,6 +100,12 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
         plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
         fix += f", or add {plain}, which downloads others"
     return fix
+
+
+def size_and_licence(source: str, encoder: Encoder) -> str:
+    """Return in words what a download of an encoder's weights brings."""
+    size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
+    return f"about {size / 1e6:.0f} MB, once; licence: {licence_of(source, encoder) or 'not known here'}"
 
 
 def checksum_of(name: str) -> str | None:

@@ -17,7 +17,7 @@ from model.encoders.variant import PREFIX, bare_name
 from model.mismatch import ModelMismatch
 from util.files import stand_in
 from util.files.errors import UserError
-from util.run.encoder_weights import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, licence_of
+from util.run.encoder_weights import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, size_and_licence
 from util.run.pretrained_parts import hub, silence_of
 
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
@@ -56,10 +56,7 @@ def print_download(source: str, encoder: Encoder) -> None:
     """Print what a download by name brings where it is not here yet: its size and its licence."""
     if source == PACKAGE:
         return
-    size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
-    licence = licence_of(source, encoder) or "not known here"
-    text = f"note: the encoder's weights come from {source}: about {size / 1e6:.0f} MB, once; licence: {licence}"
-    print(text, file=sys.stderr)
+    print(f"note: the encoder's weights come from {source}: {size_and_licence(source, encoder)}", file=sys.stderr)
 
 
 def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:

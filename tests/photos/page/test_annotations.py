@@ -1,6 +1,8 @@
 """Annotations that are imported on the page: their photos become examples."""
 
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -77,3 +79,46 @@ def test_photos_among_the_files_that_are_imported_stay_and_a_stopped_import_is_f
     page.get("upload_annotations?drop=2&name=polygon.json", outlines)
     assert page.do("annotations", path="") == "examples on 1 photo"
     assert page.get("thumb?photo=annotated.png&changed=1")[:2] == b"\xff\xd8"
+
+
+def mask_of(photo: Path, values: tuple[int, ...]) -> bytes:
+    """Return a mask of a photo, as a PNG, with a square of each value."""
+    with Image.open(photo) as image:
+        label = np.zeros((image.height, image.width), np.uint8)
+    for number, value in enumerate(values):
+        label[5:10, 10 * number : 10 * number + 5] = value
+    content = io.BytesIO()
+    Image.fromarray(label).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        ({"a": (1,)}, r"examples on 1 photo$"),
+        ({"a": (1,), "gone": (1,)}, r"examples on 1 photo; left out: masks without a photo \(1, such as gone\.png\)$"),
+        ({"a": (1,), "b": ()}, r"examples on 1 photo; left out: masks without an object \(1, such as b\.png\)$"),
+        ({"a": (1, 2), "names.txt": "cat\ndog"}, r"examples on 1 photo$"),
+        ({"a": (1, 2)}, r"a\.png: .* class indices \[1, 2\]; name the classes in names\.txt beside the masks"),
+        ({"gone": (1,)}, r"no mask has the name of a photo that is open; name masks like photos"),
+        ({"a.txt": "0 0.5 0.5 0.1 0.1"}, r"a\.txt: text alone is no annotation; .*add data\.yaml or classes\.txt"),
+        ({"a.txt": "hello", "b.txt": "hello"}, r"text alone is no annotation; "),
+        (
+            {"a.txt": "0 0.1 0.1 0.3 0.1 0.3 0.3", "classes.txt": "cat"},
+            r"examples on 1 photo; classes\.txt: left out: ",
+        ),
+    ],
+)
+def test_an_import_says_what_it_leaves_out_or_lacks(page: Page, copies: list[Path], files: dict, line: str) -> None:
+    """Also where photos of a second folder are open."""
+    second = copies[0].parents[1] / "second"
+    second.mkdir()
+    shutil.copy(copies[0], second / "d.jpg")
+    for folder in (copies[0].parent, second):
+        page.do("open", path=str(folder))
+    for name, content in files.items():
+        is_text = isinstance(content, str)
+        photo = copies[0].with_name("b.jpg" if name == "b" else "a.jpg")
+        sent = content.encode() if is_text else mask_of(photo, content)
+        page.get(f"upload_annotations?drop=1&name={name}{'' if is_text else '.png'}", sent)
+    assert re.match(line, page.do("annotations", path=""))

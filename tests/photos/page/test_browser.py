@@ -208,6 +208,11 @@ def tools_of(served: Page, name: str) -> list[str]:
 
 def check_layout(coins: Tab) -> None:
     """Check that nothing is too wide; on a narrow screen also the order of the parts, and that fingers meet them."""
+    note = coins.page.locator("#note")
+    note.evaluate("note => note.textContent = 'a long line '.repeat(40)")
+    if coins.is_narrow:
+        top = coins.page.locator("[data-do=pick_photos]").bounding_box()["y"]
+        assert note.bounding_box()["y"] + note.bounding_box()["height"] <= top
     zoom_in = coins.page.get_by_label("Zoom in").bounding_box()
     zoom_out = coins.page.get_by_label("Zoom out").bounding_box()
     assert zoom_in["y"] == zoom_out["y"]
@@ -246,6 +251,18 @@ def test_an_object_is_annotated_found_corrected_and_downloaded(coins: Tab, serve
     assert mask[20, 20] == 1
     assert not mask[20, 60:80].any()
     assert [image["file_name"] for image in coco["images"]] == ["coins_1.jpg", "coins_2.jpg"]
+
+
+def test_names_are_cut_before_what_tells_them_apart(tab: Tab, tmp_path: Path) -> None:
+    photos = [tmp_path / f"a long walk on the beach of the northern island, evening {number}.jpg" for number in (1, 2)]
+    for photo, coins in zip(photos, COINS.glob("coins_*.jpg")):
+        shutil.copy(coins, photo)
+    tab.upload(*photos)
+    tab.says("2 photos added")
+    for photo in photos:
+        name = tab.page.locator("#grid button", has_text=photo.name).locator(".name")
+        shown = "name => [name.scrollWidth - name.clientWidth, name.lastChild.textContent]"
+        assert name.evaluate(shown) == [0, photo.name[-12:]]
 
 
 def test_the_network_outlines_what_is_clicked_or_boxed(coins: Tab, served: Page) -> None:

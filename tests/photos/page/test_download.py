@@ -73,6 +73,15 @@ def test_photos_lie_where_the_formats_programs_look_for_them(download: Path, cop
     assert len((download / "README.txt").read_text().splitlines()) <= 10
 
 
+def test_a_photo_that_cannot_be_read_is_named_and_the_others_are_packed(segmented: Page, copies: list[Path]) -> None:
+    copies[0].unlink()  # the example, b.jpg
+    copies[2].unlink()
+    note = segmented.do("pack", formats=FORMATS)
+    assert note.startswith("1 of 3 photos packed; ") and "b.jpg" in note and "c.jpg" in note
+    content = json.loads((unpacked(segmented, copies[0].parent / "got") / "coco/instances.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg"]
+
+
 def test_without_space_on_the_disk_the_earlier_download_remains(segmented: Page, tmp_path: Path, monkeypatch) -> None:
     segmented.do("pack", formats=["png", "coco"])
     before = segmented.session.archive.read_bytes()

@@ -84,27 +84,6 @@ def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: 
     assert page.do("segment").startswith(NONE_LEFT)
 
 
-def test_a_session_of_the_version_before_goes_on(start, segmented: Page, tmp_path: Path) -> None:
-    edits = segmented.edits("b.jpg")
-    mask = read_mask(tmp_path / "out/a_mask.png")
-    segmented.session.end()
-    segmented.session._only.close()
-    file = tmp_path / "out/page/session.json"
-    photos = [str(tmp_path / "photos" / f"{name}.jpg") for name in "abc"]
-    content = {"photos": photos, "classes": ["object"], "rule": [None, None], "base": [], "keeps_base": False}
-    file.write_text(json.dumps(content))
-    of_photo = tmp_path / "out/page/edits/b.json"
-    of_photo.parent.mkdir()
-    of_photo.write_text(json.dumps({"edits": edits, "photo": None}))
-    page = start()
-    assert page.row("b.jpg")["example"] == ["object"]
-    assert page.edits("b.jpg") == edits
-    assert page.do("segment").startswith(NONE_LEFT)
-    page.draw("a.jpg", BOX)
-    page.do("undo", photo="a.jpg")
-    np.testing.assert_array_equal(read_mask(tmp_path / "out/a_mask.png"), mask)
-
-
 def test_results_without_scores_are_segmented_anew(start, segmented: Page, tmp_path: Path) -> None:
     segmented.session.end()
     file = tmp_path / "out/a.json"
