@@ -54,11 +54,13 @@ class Method(FewShotModel):
 
     wants: Wants = Wants()
     variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
-    grids: ClassVar[Grids] = ANY_GRIDS  # how those of the stages have to fit together
+    grids: ClassVar[Grids] = ANY_GRIDS  # how the grids of the stages must fit together
     size_rule = (ENCODER_STRIDE, 1)
-    encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
-    presence_of_maps: ClassVar[bool] = True  # False: the presence score has the method's own numbers, or none
-    kept_maps: KeptMaps | None = None  # of a training whose images come again
+    encoder_learns: ClassVar[Learn | None] = (
+        None  # the encoder's parts that learn if ``encoder.learn`` is null; None: none
+    )
+    presence_of_maps: ClassVar[bool] = True  # False: the method computes its own presence features, or none
+    kept_maps: KeptMaps | None = None  # the stored maps of a training whose images come again
     settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: Any, task: Task):
@@ -72,7 +74,7 @@ class Method(FewShotModel):
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:
-        """Return what the method needs of an encoder, with these settings: what it ``wants``."""
+        """Return what the method needs from an encoder with these settings, by its ``wants``."""
         stages = cls.wants.stages
         inside = [stage for stage in cls.variant.intermediate if cls.wants.blocks and stage <= max(stages)]
         return Needs(stages, tuple(inside), cls.grids, cls.variant)
@@ -105,7 +107,7 @@ class Method(FewShotModel):
 
     @property
     def learn(self) -> Learn | None:
-        """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""
+        """The encoder's parts that learn in the meta stage, by the settings or else the method."""
         return self.settings.encoder.learn or self.encoder_learns
 
     def frozen(self) -> Iterator[nn.Module]:

@@ -45,8 +45,8 @@ LEVELS = 256  # bins of its histogram
 class ABCDFSSSettings(WithEncoderSettings):
     """ABCDFSS's settings."""
 
-    steps: int = field(default=25, metadata={"low": 0})  # of SGD, for each head
-    # Of a map that a step contrasts with all others, drawn anew in each; 0: all (published)
+    steps: int = field(default=25, metadata={"low": 0})  # number of SGD steps for each head
+    # Number of a map's positions that a step contrasts with all others, drawn for each step; 0: all (published)
     positions: int = field(default=0, metadata={"low": 0})
 
 

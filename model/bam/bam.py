@@ -39,7 +39,7 @@ class BAMShot(Shot):
 class BAM(Method):
     """The published method; every module below is one of its ideas."""
 
-    Settings = WithBaseSettings  # it has none of its own
+    Settings = WithBaseSettings  # the method has no settings of its own
     title = "BAM"
     protocol = "bam"
     published = LAYOUT
@@ -50,7 +50,7 @@ class BAM(Method):
     def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
         self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
         self.shot_weights = ShotWeights(task.shots)
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)

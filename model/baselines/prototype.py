@@ -29,7 +29,7 @@ class PrototypeShot(Shot):
 class PrototypeBaseline(TrainingFree):
     """Masked-average prototypes and a cosine. Nothing learns, so it needs no checkpoint."""
 
-    Settings = TrainingFreeSettings  # it has none of its own
+    Settings = TrainingFreeSettings  # the method has no settings of its own
     title = "prototype baseline"
 
     def support(self, maps: Maps, mask: Mask) -> PrototypeShot:

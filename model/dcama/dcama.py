@@ -57,7 +57,7 @@ class DCAMAShot(Shot):
 class DCAMA(Method):
     """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
 
-    Settings = WithEncoderSettings  # it has none of its own
+    Settings = WithEncoderSettings  # the method has no settings of its own
     title = "DCAMA"
     protocol = "dcama"
     published = LAYOUT

@@ -41,10 +41,10 @@ SHARPENED = 10.0  # factor of the similarity among the query's inputs
 class HDMNetSettings(WithBaseSettings):
     """HDMNet's own settings."""
 
-    # Learning-rate factor of pyramid, matching and decoder beside the projections' 1
+    # Learning-rate factor of pyramid, matching and decoder; that of the projections is 1
     transformer_lr_factor: float = field(default=0.1, metadata={"low": 0})
-    # Where no cell of the coarsest grid sees only the object, such as a small one: false, the cells that see most of it
-    # teach (the published form without its rounding errors); true, all alike
+    # If no cell of the coarsest grid sees only the object, as with a small one: false: the cells that see most of it
+    # teach (the published form without its rounding errors); true: all cells teach alike
     even_teacher: bool = False
 
     def problem(self, size: int) -> tuple[str, str] | None:
@@ -85,7 +85,7 @@ class HDMNet(Method):
     def __init__(self, settings: HDMNetSettings, task: Task):
         super().__init__(settings, task)
         self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
         # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
         self.shot_weights = ShotWeights(task.shots, in_shot_order=False)
         self.merge_query = pointwise(2 * WIDTH + SIMILARITIES, CHANNELS)

@@ -1,7 +1,7 @@
-"""Methods over frozen networks of the optional package ``transformers``, which whoever builds the method hands in.
+"""Methods over frozen networks of the optional package ``transformers``, which the caller passes to the method.
 
-They see whole photos, one after the other, in place of the maps of an encoder; else they are told as every method:
-``support`` makes a ``Shot``, and ``predict`` reads those of a class.
+They see whole photos, one after the other, instead of an encoder's maps. Otherwise they are like every method:
+``support`` makes a ``Shot``, and ``predict`` reads the shots of a class.
 """
 
 import logging

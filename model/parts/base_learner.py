@@ -1,7 +1,7 @@
-"""What BAM adds to a meta learner: the base learner, the weights of shots by their scenes, and the ensemble of both.
+"""BAM's additions to a meta learner: the base learner, shot weights from scenes, and the ensemble of both learners.
 
 The base learner is a PSPNet head that segments the base classes: its predictions show where the novel class is not. The
-distance between the scenes of query and support weighs the shots, and corrects the meta prediction together with it.
+distance between the scenes of query and support weighs the shots. With the base prediction it corrects the meta one.
 """
 
 from itertools import product

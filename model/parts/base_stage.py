@@ -18,9 +18,9 @@ from model.tensors.ops import logits_at
 class BaseSettings:
     """Settings of the base-learner stage: frozen encoder stages, and the head's learning rate."""
 
-    # Encoder stages, stem included, that keep their initial weights in the base stage
+    # number of encoder stages, with the stem, that keep their initial weights in the base stage
     frozen_stages: int = field(default=0, metadata={"low": 0, "high": 5})
-    head_lr_factor: float = field(default=10.0, metadata={"low": 0})  # of the base learner, beside the encoder's 1
+    head_lr_factor: float = field(default=10.0, metadata={"low": 0})  # of the base learner; the encoder's is 1
 
 
 @dataclass

@@ -33,8 +33,8 @@ class PFENetSettings(WithEncoderSettings):
     # published 60, 30, 15, 8
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (1, 8)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})  # sigma, of the mean loss of the scales
-    # In training the encoder's batch norms take the statistics of each batch, whose average the checkpoint keeps, as in
-    # the published training; false: those of its weights
+    # true: in training the encoder's batch norms use each batch's statistics, and the checkpoint keeps their average,
+    # as published; false: they use the statistics of the encoder's weights
     train_encoder_norms: bool = False
 
 

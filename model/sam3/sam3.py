@@ -21,8 +21,8 @@ from model.mismatch import ModelMismatch
 from model.tensors.cells import resize_cells
 
 Rectangle = tuple[int, int, int, int]
-NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
-NEUTRAL_TOKENS = (49406, 7195, 49407)  # of that word, for folders without a tokenizer
+NEUTRAL = "visual"  # the word that SAM 3 uses if only the boxes show the object
+NEUTRAL_TOKENS = (49406, 7195, 49407)  # the tokens of this word, for folders without a tokenizer
 WORDS = 32  # tokens of a prompt
 MOST = 5  # supports on a canvas
 MEAN = STD = 127.5  # of the network's input
@@ -34,15 +34,17 @@ class SAM3Settings(FoundationSettings):
     """FSS-SAM3's settings."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam3"])
-    # In the prompt. none: the word "visual"; names: the class name, another task, which results state
+    # Text of the prompt. none: the word "visual"; names: the class name (another task; results state it)
     words: Literal["none", "names"] = "none"
     threshold: float = field(default=0.5, metadata={"low": 0, "high": 1})  # least score of an instance
-    layout: Literal["vertical", "horizontal"] = "vertical"  # one support above the query, or at its left
-    ratio: float = field(default=0.6, metadata={"low": 0.1, "high": 0.9})  # share of the canvas that it takes
+    layout: Literal["vertical", "horizontal"] = "vertical"  # a single support lies above the query, or at its left
+    ratio: float = field(
+        default=0.6, metadata={"low": 0.1, "high": 0.9}
+    )  # share of the canvas that a single support takes
     swap: bool = False  # the query comes first (published on COCO)
-    # Five supports. horizontal_strip (as 2 to 4 have it), vertical_strip: above, at the left
+    # Place of five supports. horizontal_strip: above the query (as 2 to 4 supports); vertical_strip: at its left
     five: Literal["l_shape", "horizontal_strip", "vertical_strip"] = "l_shape"
-    # Share of the canvas's side that two and more supports take
+    # Share of the canvas's side that two or more supports take
     ratio_of_several: float = field(default=0.3, metadata={"low": 0.1, "high": 0.9})
 
     @property

@@ -36,7 +36,7 @@ MAX_SCORES = 2**21  # attention scores held at a time
 class SCCANSettings(WithEncoderSettings):
     """SCCAN's own settings."""
 
-    # Side of the grid that attention and decoder work on, whatever the input; a multiple of WINDOW
+    # Side of the grid of attention and decoder, for inputs of every size; a multiple of WINDOW
     grid: int = field(default=64, metadata={"low": WINDOW})
     blocks: int = field(default=8, metadata={"low": 1})  # of self-calibrated cross attention
 

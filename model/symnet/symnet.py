@@ -77,7 +77,7 @@ class SymNet(Method):
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
         self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
         self.shot_weights = ShotWeights(task.shots)
         self.align = steps.TextAlignment(WIDTH, task.text_width)
         self.correlation = HEADS[settings.correlation](self.encoder.intermediate_counts)
