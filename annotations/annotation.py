@@ -20,7 +20,8 @@ from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
 from util.files import content_digest, kept_json, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import fitted_mask, header_of, upright_size
+from util.files.images import header_of, upright_size
+from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 

@@ -22,7 +22,8 @@ from annotations.photo_files import PhotoFiles
 from annotations.remarks import BRUSHED, NOT_LISTED, Remarks
 from annotations.sets import beside
 from annotations.shapes import check_runs, joined
-from util.files import link, read_text, write_atomically
+from util.files import read_text, write_atomically
+from util.files.made import link
 
 OF_COCO = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
 OF_BYTES = re.compile("b'(.*)'")

@@ -11,7 +11,7 @@ import numpy as np
 from annotations.bands import bands_in
 from annotations.masks import MaskNames
 from util.files.errors import UserError, note
-from util.files.images import indices_of, opened_mask
+from util.files.mask_images import indices_of, opened_mask
 from util.files.palette import IGNORE, Colours, palette_of, refuse_few_bits, voc_palette
 from util.files.parallel import attempt, parallel_map
 

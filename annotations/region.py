@@ -11,17 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from util.files.errors import UserError
-from util.files.images import (
-    UPRIGHT,
-    check_image,
-    content_of,
-    fitted_mask,
-    frame_of,
-    header_of,
-    nodata_of,
-    opened_mask,
-    say_once,
-)
+from util.files.images import UPRIGHT, check_image, content_of, frame_of, header_of, nodata_of, say_once
+from util.files.mask_images import fitted_mask, opened_mask
 from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
 
 SMALL = 64  # values below are numbers of classes

@@ -19,7 +19,7 @@ from annotations.photo_files import PhotoFiles, is_file
 from annotations.shapes import decoded, encoded
 from util.files import named, own_name, read_json, read_text, visible
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 from util.files.progress import ProgressBar
 
 ACCEPTED = "accepted"

@@ -16,7 +16,7 @@ from pycocotools import mask as rle
 
 from annotations.region import read_region
 from util.files.errors import UserError
-from util.files.images import opened_mask
+from util.files.mask_images import opened_mask
 from util.files.sizes import check_outlines, check_size
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line

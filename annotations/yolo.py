@@ -27,9 +27,10 @@ from annotations.masks import check_lines, check_unique
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import NO_TEXT_FILE, Remarks
 from annotations.shapes import WITHIN, corners_of
-from util.files import files_below, link, paths_below, read_text, visible, write_atomically
+from util.files import files_below, paths_below, read_text, visible, write_atomically
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
+from util.files.made import link
 from util.files.progress import ProgressBar
 from util.files.yaml_text import Loader, read_yaml
 

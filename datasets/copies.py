@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets.make import pixel_digest, write_list
 from util.data.lists.index import Index, OneClassAreas
 from util.files.errors import one_line
-from util.files.images import read_mask_of
+from util.files.mask_images import read_mask_of
 
 VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")  # ends the stem of a photo that Roboflow has augmented
 

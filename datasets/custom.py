@@ -21,7 +21,9 @@ from typing import Any
 
 from annotations import recognise
 from datasets.copies import leave_out_copies, photo_groups, print_versions
-from datasets.custom_sources import ALL, from_annotations, from_masks, names_of, with_background
+from datasets.custom_annotations import from_annotations
+from datasets.custom_masks import from_masks, names_of
+from datasets.custom_plan import ALL, with_background
 from datasets.division import LEAST_PHOTOS, TEST_SHARE, assign_folds, given_parts, part_of_job, split
 from datasets.make import EMPTY, STAMP, add_out, refuse_others, run_jobs, write_configs, write_list
 from datasets.recipes import recipes
@@ -33,8 +35,9 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, OneClassAreas, load_index
 from util.data.lists.published_sizes import MAKERS
-from util.files import files_below, fingerprint, kept_json, made_aside, whole_digest, write_atomically
+from util.files import files_below, fingerprint, kept_json, whole_digest, write_atomically
 from util.files.errors import UserError, note
+from util.files.made import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it

@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count
-from util.config.folder import begin_own_configs
-from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, state_of, write_atomically
+from util.config.folder import OWN, config_folder
+from util.files import DIGEST_BYTES, files_below, fingerprint, kept_json, state_of, write_atomically
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, header_of, read_image, write_mask
+from util.files.images import UPRIGHT, header_of, read_image
+from util.files.made import link, refuse_other_files
+from util.files.mask_images import write_mask
 from util.files.parallel import attempt, parallel_map
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
@@ -368,3 +370,14 @@ def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, written: set[Path]
         target.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, target)
     return piece.line
+
+
+def begin_own_configs() -> None:
+    """Let the working folder have a folder of all configs: links to those of the project, in real folders.
+
+    A clone has it already; where the project is an installed package, a data set of one's own begins it.
+    """
+    project = config_folder()
+    if project != OWN:
+        for path in files_below(project):
+            link(path, OWN / path.relative_to(project))

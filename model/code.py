@@ -5,6 +5,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
@@ -39,18 +40,20 @@ def _digest(text: str) -> str:
 def _beside(module: ModuleType, text: str) -> Iterator[str]:
     """Yield the names of the modules in a module's folder that its text imports."""
     folder = Path(str(module.__file__)).parent
-    for name in _imported(ast.parse(text), str(module.__package__)):
+    for name in _imported(text, str(module.__package__)):
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is not None and Path(file).parent == folder:
             yield name
 
 
-def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """Yield the names that the imports of a module in a package name: modules, and what is taken from them."""
-    for node in ast.walk(tree):
+@cache
+def _imported(text: str, package: str) -> list[str]:
+    """Return the names that the imports of a module's text in a package name: modules, and what is taken from them."""
+    names = list[str]()
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             name = resolve_name("." * node.level + (node.module or ""), package)
-            yield name
-            yield from (f"{name}.{alias.name}" for alias in node.names)
+            names += [name, *(f"{name}.{alias.name}" for alias in node.names)]
+    return names

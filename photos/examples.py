@@ -32,8 +32,8 @@ from annotations.region import read_region_of
 from photos.photo_files import GivenPhoto, read_photo
 from util.files.drawn import BOX, POINTS, SCRIBBLE, point_label
 from util.files.errors import UserError, nearest
-from util.files.images import Colours, read_mask_of
-from util.files.palette import IGNORE
+from util.files.mask_images import read_mask_of
+from util.files.palette import IGNORE, Colours
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)

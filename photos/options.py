@@ -18,7 +18,7 @@ from photos.support_check import check_supports, for_materials
 from util.cli import comma_separated, within
 from util.engine import MAX_SIDE
 from util.files.errors import UserError
-from util.files.images import check_header
+from util.files.mask_images import check_header
 from util.files.palette import IGNORE
 
 AUTO, MATERIAL, NONE = "auto", "material", "none"  # of --adapt

@@ -16,7 +16,7 @@ from photos.examples import check_class_name
 from util.engine import Calibration, without_specks
 from util.files import content_digest, file_word, state_of, write_atomically
 from util.files.errors import UserError
-from util.files.images import write_mask
+from util.files.mask_images import write_mask
 from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
 
 THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side

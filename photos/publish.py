@@ -19,8 +19,9 @@ from util.config.tree import flow
 from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.evaluate.schema import NOT_STATED, RESULT, read_result
 from util.evaluate.titles import title
-from util.files import kept_json, made_aside, write_atomically
+from util.files import kept_json, write_atomically
 from util.files.errors import UserError
+from util.files.made import made_aside
 from util.report.one_result import score_table
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT

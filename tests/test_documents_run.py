@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.copied import Copy, copied
 from tests.helpers.paths import REPOSITORY
-from util.files.images import write_mask
+from util.files.mask_images import write_mask
 
 READ_TOGETHER = {  # a document that needs what earlier ones made is in their group; files that commands make silently
     ("README", "docs/results"): ("runs/pascal_lite0_table.md",),

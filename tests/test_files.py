@@ -15,8 +15,9 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.annotations.drawn import photo
-from util.files import files_below, link, lock, made_aside, named, own_name, paths_below, writable, write_atomically
+from util.files import files_below, lock, named, own_name, paths_below, writable, write_atomically
 from util.files.errors import Busy, UserError, WriteError
+from util.files.made import link, made_aside
 from util.files.pages import Html, data_of_script, html_of
 from util.files.photos import photos_below
 
@@ -142,7 +143,7 @@ def test_a_lock_that_was_let_go_before_it_is_taken_is_none(tmp_path: Path, monke
         path.unlink()  # as the command before does at its end
         return file
 
-    monkeypatch.setattr("util.files.lock", lock_late)
+    monkeypatch.setattr("util.files.made.lock", lock_late)
     with pytest.raises(Busy, match="another command is making it"), made_aside(tmp_path / "out", "marker"):
         pass
     assert not (tmp_path / "out").exists()

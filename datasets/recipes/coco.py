@@ -26,9 +26,9 @@ from annotations.coco import read_annotations
 from datasets.download import fetch, unpack
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, classes_of
 from util.data.lists.published_sizes import WHOLE
-from util.files import link
 from util.files.errors import UserError
 from util.files.images import header_of, turned
+from util.files.made import link
 
 SPLITS = WHOLE["coco"]
 SPLITS_2017 = {"train2017": 117266, "val2017": 4952}

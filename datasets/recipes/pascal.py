@@ -25,7 +25,8 @@ from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, p
 from util.data.lists.index import count_classes, read_names
 from util.data.lists.published_sizes import WHOLE
 from util.files.errors import UserError
-from util.files.images import fitted_mask, header_of, read_mask
+from util.files.images import header_of
+from util.files.mask_images import fitted_mask, read_mask
 from util.files.palette import as_indices
 
 CLASSES = 20

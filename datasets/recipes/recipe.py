@@ -26,7 +26,8 @@ from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
 from util.files import REPOSITORY, paths_below, writable
 from util.files.errors import UserError
-from util.files.images import fitted_mask, header_of, opened_mask, read_mask_of, turned
+from util.files.images import header_of, turned
+from util.files.mask_images import fitted_mask, opened_mask, read_mask_of
 from util.files.pickles import RestrictedUnpickler
 from util.files.sizes import largest_content
 

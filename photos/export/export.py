@@ -30,8 +30,9 @@ from photos.export import run
 from photos.segmenter import Segmenter
 from util.cli import Parser
 from util.engine import Scores
-from util.files import made_aside, write_atomically
+from util.files import write_atomically
 from util.files.errors import UserError
+from util.files.made import made_aside
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network, in float32

@@ -20,9 +20,10 @@ from photos.page.state import Photo, State
 from photos.page.writer import WrittenState
 from photos.prediction import THUMBNAILS, paths_of
 from photos.results import PICTURES, Results, own_record
-from util.files import link, writable, write_atomically
+from util.files import writable, write_atomically
 from util.files.errors import WriteError
 from util.files.images import header_of
+from util.files.made import link
 
 DOWNLOAD = "predictions.zip"  # in the folder of the session
 STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller

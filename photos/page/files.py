@@ -22,8 +22,10 @@ from photos.prediction import EVEN, Prediction, at_most, is_same_file, paths_of
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.engine import without_specks
-from util.files import link, write_atomically
-from util.files.images import header_of, read_mask, upright_size, write_mask
+from util.files import write_atomically
+from util.files.images import header_of, upright_size
+from util.files.made import link
+from util.files.mask_images import read_mask, write_mask
 from util.files.overlay import class_colour, class_map
 from util.files.palette import IGNORE
 

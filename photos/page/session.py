@@ -27,7 +27,8 @@ from photos.results import Results
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, content_digest, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, read_image, write_mask
+from util.files.images import header_of, read_image
+from util.files.mask_images import write_mask
 from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES
 

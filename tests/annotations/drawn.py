@@ -16,7 +16,7 @@ from annotations.shapes import encoded
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from util.files.errors import UserError
-from util.files.images import write_mask
+from util.files.mask_images import write_mask
 
 WIDTH, HEIGHT = 96, 72
 CAT = (8, 10, 40, 50)  # x0, y0, x1, y1

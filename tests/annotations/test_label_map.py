@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from annotations.masks import names_in, read_names
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from photos.examples import parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 HEAD = "# label:color_rgb:parts:actions\n"
 CAT_COLOUR, DOG_COLOUR = (48, 112, 32), (176, 112, 32)

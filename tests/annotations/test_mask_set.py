@@ -11,11 +11,11 @@ from PIL import Image
 
 from annotations.bands import bands_in
 from annotations.masks import read_names
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 from util.files.palette import voc_palette
 
 GREY = [level for value in range(256) for level in (value,) * 3]

@@ -12,7 +12,7 @@ from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.labelme import write
 from annotations.results import mask_digest, read_annotations
 from annotations.shapes import encoded
-from util.files.images import write_mask
+from util.files.mask_images import write_mask
 
 H, W = 20, 30
 MASK = np.zeros((H, W), np.uint8)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from datasets.make import begin_own_configs
 from model import contract
 from model.contract import FewShotModel, ModelSettings
 from model.encode import Method
@@ -20,7 +21,7 @@ from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
 from util.config.compose import Selection, files_of, find_config, name_of, read_tree, selection_of, source_named
-from util.config.folder import begin_own_configs, config_folder, data_sets, methods
+from util.config.folder import config_folder, data_sets, methods
 from util.config.read import read_config, to_dict
 from util.config.tree import place_of
 from util.files import write_atomically

@@ -90,7 +90,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("base: other.yaml\n", 2, "is written twice"),
     ("data:\n  fold: 1\n\n  # a comment\n  sise: 97\n", 6, "unknown key 'data.sise'", "did you mean 'size'?"),
     ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
-    ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: allow_fold_mismatch, batch, "),
+    ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: batch, checkpoint, "),
     ("path: elsewhere\n", 2, "unknown key 'path'"),
     ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
     ("data: {size: null}\n", 2, "data.size", "a whole number"),

@@ -26,7 +26,6 @@ USUAL: dict[str, Any] = {  # of a stage, where a row says nothing else
     "validate_midway": False,
     "accumulate": 1,
     "ema_decay": 0,
-    "clip_grad_norm": None,
 }
 
 

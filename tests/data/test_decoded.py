@@ -19,7 +19,7 @@ from util.data.lists.index import Index, load_index
 from util.data.sampling import EpisodeSampler
 from util.data.views import STRETCH, View
 from util.files.errors import UserError
-from util.files.images import read_stacked, write_mask
+from util.files.mask_images import read_stacked, write_mask
 
 SIZE = 65
 

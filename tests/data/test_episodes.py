@@ -12,7 +12,8 @@ from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeSampler
 from util.data.views import View
 from util.data.words.text import name_vectors
-from util.files.images import read_image, read_mask
+from util.files.images import read_image
+from util.files.mask_images import read_mask
 
 SIZE = 65  # mini's photos have a longer side of 64: a crop of 65 holds all of each
 SHOTS = 3

@@ -21,7 +21,7 @@ from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index, measure, read_names
 from util.data.sampling import EpisodeSampler
 from util.files.errors import UserError
-from util.files.images import write_mask
+from util.files.mask_images import write_mask
 
 CLASSES, IGNORE = 3, 255
 

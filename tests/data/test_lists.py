@@ -19,7 +19,7 @@ from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, load_index
 from util.data.lists.list_files import read_fold_list
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller

@@ -14,7 +14,8 @@ from annotations.region import read_region_of
 from photos.photo_files import read_photo
 from util.files import sizes
 from util.files.errors import UserError
-from util.files.images import TAG, header_of, read_image, read_mask, read_mask_of, read_stacked, turned, write_mask
+from util.files.images import TAG, header_of, read_image, turned
+from util.files.mask_images import read_mask, read_mask_of, read_stacked, write_mask
 
 HEIGHT, WIDTH = 40, 64
 Reader = Callable[[Path], np.ndarray]

@@ -14,7 +14,8 @@ from annotations.region import read_region
 from tests.annotations.drawn import CAT, region
 from util.files import images
 from util.files.errors import UserError
-from util.files.images import read_image, read_mask
+from util.files.images import read_image
+from util.files.mask_images import read_mask
 
 IDS = region(CAT)
 INVERTING = [level for value in range(255, -1, -1) for level in (value,) * 3]

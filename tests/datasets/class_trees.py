@@ -12,7 +12,7 @@ from annotations.shapes import encoded
 from datasets.recipes import deepglobe
 from datasets.recipes.recipe import read_table
 from util.files import REPOSITORY
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 SIDE = 36
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from tests.helpers.outcome import Outcome
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 
 def assert_done(outcome: Outcome, *texts: str) -> str:

@@ -16,7 +16,7 @@ from datasets.make import Journal
 from datasets.recipes import coco
 from tests.datasets.printed import assert_done, assert_refused, times
 from tests.helpers.paths import REPOSITORY
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
 CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have

@@ -28,7 +28,7 @@ from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_refused_run_leaves_nothing(prepare, project: Path, spaced: tuple, tmp
 
 @pytest.mark.process
 def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, toy_masks: tuple) -> None:
-    code = "import pathlib, util.files as s\n"
+    code = "import pathlib, util.files.made as s\n"
     code += "with s.made_aside(pathlib.Path('data/toys'), ''): print(flush=True), input()"
     words = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": str(REPOSITORY)}

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
 from tests.datasets.class_trees import save_grey, save_photo
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 WHOLE = [0, AREAS["cat"], AREAS["dog"]]
 

@@ -15,7 +15,7 @@ from tests.datasets.class_trees import SIDE, runs, save_photo
 from tests.datasets.printed import assert_done, assert_refused, list_lines
 from tests.helpers.outcome import Outcome
 from util.config.read import read_data
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 Made = Callable[..., Outcome]
 

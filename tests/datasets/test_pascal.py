@@ -15,7 +15,7 @@ from datasets.recipes.recipe import read_mat
 from tests.datasets.class_trees import save_photo, save_reduced
 from tests.datasets.printed import assert_done
 from util.files import sizes
-from util.files.images import read_mask, write_mask
+from util.files.mask_images import read_mask, write_mask
 from util.files.palette import voc_palette
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")

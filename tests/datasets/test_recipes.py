@@ -25,7 +25,7 @@ from util.config.read import read_config, read_data
 from util.data.lists.image_list import test_list as list_of_tests
 from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
-from util.files.images import read_mask, write_mask
+from util.files.mask_images import read_mask, write_mask
 
 Made = Callable[..., Outcome]
 

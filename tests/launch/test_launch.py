@@ -182,7 +182,7 @@ def test_too_many_gpus_are_refused_with_what_to_type(available: int, says: str, 
 def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_yaml, monkeypatch, capsys):
     """Before the base stage, by the numbers of the plan; files that the training replaces count as free."""
     config = read_config(mini_yaml("bam", data={"text": "none"}))
-    monkeypatch.setattr(plan, "free_bytes", lambda _: 10**5)
+    monkeypatch.setattr(plan, "free_on_disk", lambda _: 10**5)
     says = r"the disk is too small: .* GB are kept, .* 0\.0 GB are free; free some"
     with pytest.raises(UserError, match=says) as caught:
         stages.train(config, Asked())

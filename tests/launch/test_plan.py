@@ -10,6 +10,7 @@ from util.config.read import read_config, to_dict
 from util.files.errors import EXIT_USER_ERROR
 from util.run import checkpoint
 from util.run.run import LAST
+from util.train.plan import checkpoint_bytes
 
 
 def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tmp_path: Path, typed):
@@ -50,3 +51,11 @@ def check_plan(lines: list[str]) -> None:
 def row_of_plan(line: str) -> list[str]:
     """Return the cells of a row, without config and disk."""
     return [cell.strip() for cell in line.split("|")[2:7]]
+
+
+def test_the_bytes_of_checkpoints_count_a_linked_file_once_and_a_vanished_one_not(tmp_path: Path) -> None:
+    best = tmp_path / "best.pth"
+    best.write_bytes(bytes(1000))
+    (tmp_path / "last.pth").hardlink_to(best)
+    (tmp_path / "vanished.pth").symlink_to(tmp_path / "nowhere")  # as between two replacements
+    assert checkpoint_bytes([tmp_path]) == 1000

@@ -24,7 +24,7 @@ from tests.helpers.close import same_pixels
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_method
 from util.files import read_json
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 from util.run import checkpoint
 
 

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from annotations.shapes import decoded
 from photos.results import Results
 from tests.annotations import drawn
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ import torch
 from PIL import Image, ImageFilter
 
 from annotations.region import read_region
-from datasets.custom_sources import from_masks
+from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.files.errors import UserError
-from util.files.images import NODATA_TAG, read_image, read_mask
+from util.files.images import NODATA_TAG, read_image
+from util.files.mask_images import read_mask
 from util.files.palette import IGNORE
 
 INSIDE = region(CAT)

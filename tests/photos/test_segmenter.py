@@ -19,7 +19,7 @@ from tests.helpers.close import close, same_pixels
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 from util.run.run import Run
 
 

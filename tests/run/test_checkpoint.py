@@ -24,7 +24,7 @@ from util.config.read import read_config, to_dict
 from util.engine import load_method
 from util.files.errors import UserError
 from util.run import checkpoint
-from util.run.checkpoint import Checkpoint, checkpoint_bytes
+from util.run.checkpoint import Checkpoint
 from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
@@ -339,11 +339,3 @@ def test_a_training_with_other_settings_is_not_continued(mini_yaml, setting: str
     )
     section[last] = ours
     assert cannot_take(run, "meta", stored, finished=False) == ""
-
-
-def test_the_bytes_of_checkpoints_count_a_linked_file_once_and_a_vanished_one_not(tmp_path: Path) -> None:
-    best = tmp_path / "best.pth"
-    best.write_bytes(bytes(1000))
-    (tmp_path / "last.pth").hardlink_to(best)
-    (tmp_path / "vanished.pth").symlink_to(tmp_path / "nowhere")  # as between two replacements
-    assert checkpoint_bytes([tmp_path]) == 1000

@@ -46,7 +46,7 @@ def weights_after(config) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("model", "patched", "given"), [("pfenet", "free_bytes", lambda _: 2**20), ("dcama", "KEPT_GIB", 0.0002)]
+    ("model", "patched", "given"), [("pfenet", "free_on_disk", lambda _: 2**20), ("dcama", "KEPT_GIB", 0.0002)]
 )
 def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
     config, monkeypatch, caplog, *, model: str, patched: str, given: object
@@ -55,7 +55,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
     with monkeypatch.context() as less, caplog.at_level("INFO"):
         less.setattr(stages, patched, given)
         kept_less = weights_after(config("kept_less", model=model))
-    assert ("encoder: 0 views kept" in caplog.text) == (patched == "free_bytes")
+    assert ("encoder: 0 views kept" in caplog.text) == (patched == "free_on_disk")
     whole = weights_after(config("kept", model=model))
     assert all_close(kept_less, whole)
     get_episode = EpisodeDataset.__getitem__

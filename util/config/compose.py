@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 
 from model.registry import models
@@ -89,7 +89,7 @@ class Selection:
         net = in_names(net) if self.encoder else net.replace("/", "--")
         return "_".join(filter(None, (f"{self.dataset}_split{self.fold}", method, net)))
 
-    @property
+    @cached_property
     def encoder(self) -> str | None:
         """The name of the encoder's file; None: the method has none of this project's."""
         if self.net is None or not has_encoder(self.method):

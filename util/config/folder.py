@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from util.files import REPOSITORY, files_below, link
+from util.files import REPOSITORY
 
 OWN = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names
@@ -17,17 +17,6 @@ def config_folder() -> Path:
 def in_configs(path: Path) -> Path:
     """Return where a file ``config/...`` lies: in the working folder, or where that lacks it, in the project."""
     return config_folder() / path.relative_to(OWN) if path.is_relative_to(OWN) and not path.exists() else path
-
-
-def begin_own_configs() -> None:
-    """Let the working folder have a folder of all configs: links to those of the project, in real folders.
-
-    A clone has it already; where the project is an installed package, a data set of one's own begins it.
-    """
-    project = config_folder()
-    if project != OWN:
-        for path in files_below(project):
-            link(path, OWN / path.relative_to(project))
 
 
 def data_file(dataset: str) -> Path:

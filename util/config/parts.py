@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ class _Part:
     content: Tree
     path: Path = Path()  # of a file
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The name of the folder of a file, such as encoder; '' for a change."""
         return self.path.resolve().parent.name if self.path.name else ""

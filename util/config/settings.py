@@ -156,7 +156,6 @@ class StageSettings:
     input: Literal["crop", "stretch"] = bounded("crop", stage="meta")
     batch: int = bounded(8, 1)  # of the whole run, whatever its processes
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
-    clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
     # Fixed augmented views of each image and class; null: every episode has new ones. A frozen encoder encodes each
@@ -295,8 +294,9 @@ class EvaluationSettings:
     # Override the protocol's
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
     edges: bool = False  # move the edges of masks to those of the query's photo, a step that results state
-    allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
-    trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
+    # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
+    # too, whose base classes may be novel here (marked)
+    trained_on: str | None = None
     data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
     metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
 
@@ -347,6 +347,16 @@ class Config:
     def with_data(self, **changes: Any) -> "Config":
         """Return the config with some data settings changed, such as the number of shots."""
         return replace(self, data=replace(self.data, **changes))
+
+    @property
+    def crosses_data_sets(self) -> bool:
+        """Whether a test is of weights that learnt from another data set."""
+        return self.test.trained_on not in (None, self.data.name)
+
+    @property
+    def takes_other_folds(self) -> bool:
+        """Whether a test may be of weights of another fold of its data set."""
+        return self.test.trained_on == self.data.name
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""

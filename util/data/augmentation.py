@@ -11,7 +11,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.config.settings import AugmentSettings
-from util.files.images import CLASS_CHANNEL, STACKED_CHANNELS
+from util.files.mask_images import CLASS_CHANNEL, STACKED_CHANNELS
 
 PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; the mean is ImageNet's
 BLUR_KERNEL = (5, 5)

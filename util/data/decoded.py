@@ -22,7 +22,7 @@ from util.config.settings import DataSettings
 from util.data.lists.index import Index
 from util.files import write_atomically
 from util.files.errors import UserError, WriteError
-from util.files.images import STACKED_CHANNELS, read_stacked
+from util.files.mask_images import STACKED_CHANNELS, read_stacked
 from util.files.parallel import parallel_map
 
 log = logging.getLogger("symnet")

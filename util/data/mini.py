@@ -17,7 +17,7 @@ from PIL import Image
 from util.cli import within
 from util.files import kept_json
 from util.files.errors import UserError
-from util.files.images import write_mask
+from util.files.mask_images import write_mask
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
 IMAGES = "JPEGImages"

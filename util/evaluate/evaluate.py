@@ -18,7 +18,7 @@ from util.data.draws import PFENET
 from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
 from util.evaluate.passes import run_pass
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, check_result
+from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore, shot_store
 from util.evaluate.titles import score_line
@@ -146,7 +146,7 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> dict[st
         records.append(records_of_seed)
     if scoring.kept is not None:
         scoring.kept.gather(world)
-    result = check_result(result_of(scoring, per_seed, world), folder.path / RESULT)
+    result = result_of(scoring, per_seed, world)
     if world.is_main:
         _remove_earlier(folder.path)
         folder.write_text(MANIFEST, manifest_of(scoring, records, result).text())

@@ -12,7 +12,6 @@ from model.code import code_of
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
-from util.data.draws import why_not_published
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.views import LETTERBOX
@@ -51,7 +50,7 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
         "weights_mark": evaluation.run.weights_origin,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
-        "draw_note": why_not_published(images, data, evaluation.protocol, config.test.seeds) if images else "",
+        "draw_note": evaluation.draw_note if images else "",
         "code": code_of(class_of(config.model)),
         "config": to_dict(config),
         **(origin_of(images).known() if images else {}),
@@ -77,7 +76,6 @@ def _procedure(scoring: Scoring) -> dict[str, Any]:
     """Return how a test scored its episodes."""
     evaluation = scoring.evaluation
     return {
-        "draw_note": evaluation.draw_note,
         "input": input_in_words(evaluation.view, evaluation.protocol.input, evaluation.protocol.scored_on),
         "input_side": evaluation.view.side or None,
         "scored_on": evaluation.scored_on,
@@ -96,7 +94,6 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
     weights = evaluation.loaded.weights
     parameters, learnt_parameters = weights.parameters
     trained = weights.trained_with or {}
-    is_in_domain = evaluation.config.test.trained_on is None
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
@@ -107,7 +104,7 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
         "track": track_of_weights(evaluation.run, weights),
-        "fold_mismatch": is_in_domain and weights.fold_differs,
+        "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
 
@@ -232,7 +229,7 @@ def track_of_weights(run: Run, weights: Weights) -> Track:
         return track
     track["training"] = trained["name"]
     track["train_shot"] = trained["shot"]
-    if config.test.trained_on is None and trained["name"] == config.data.name:
+    if not config.crosses_data_sets and trained["name"] == config.data.name:
         track["training"] = "in-domain"
         track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
     return track

@@ -1,17 +1,13 @@
-"""Reading of photos (RGB) and masks (class indices from palette or grey PNGs), upright; writing of masks.
+"""Image files opened by their header, and photos read as RGB, upright.
 
-Photos are turned upright as their EXIF data say, and masks with them. The orientation is 1 to 8, as EXIF numbers them;
-1 is upright. A mask with EXIF data of its own is turned as those say. Any other mask is of the upright photo or of the
-photo as stored, which its size tells. Where both sizes are equal and the mask differs from its turned self, nothing
-tells how it was drawn, and it is refused. ``Frame`` is the one place that knows which decoders turn images themselves.
-
-A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
+Photos are turned upright as their EXIF data say. The orientation is 1 to 8, as EXIF numbers them; 1 is upright.
+``Frame`` is the one place that knows which decoders turn images themselves.
 """
 
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -24,24 +20,17 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from util.files import stand_in, write_atomically
+from util.files import stand_in
 from util.files.errors import TooLarge, UserError, closest, note
 from util.files.jpeg import check_jpeg
 from util.files.palette import (
-    IGNORE,
-    Colours,
-    indices_of_colours,
-    refuse_few_bits,
-    stored_indices,
     values_in,
-    voc_palette,
     white_is_zero,
 )
 from util.files.sizes import FIX, MAX_PIXELS, check_size
 
 TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1  # an orientation
-VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
@@ -57,15 +46,12 @@ HEIGHT_TAG = 257
 BITS_TAG = 258
 TILE_WIDTH_TAG = 322
 TILE_HEIGHT_TAG = 323
-SOFTWARE_TAG = 305
 NODATA_TAG, NODATA = 42113, "nodata"  # of a GeoTIFF: a number as text; its name in ``info`` of an image of numbers
 MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
-CLASS_CHANNEL = 3
-STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
 
 
 class Frame(NamedTuple):
@@ -107,8 +93,7 @@ def _stated_orientation(image: Image.Image) -> int | None:
 def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image file without decoding its pixels; every error inside the context becomes one line.
 
-    Of a TIFF with several pages it is the largest. UserError: the file is missing, damaged, too large or no image, or
-    is a JPEG where it is to be a ``mask``.
+    Of a TIFF with several pages it is the largest. UserError: the file is missing, damaged, too large or no image.
 
     Args:
         path: the file; a name for messages where its ``content`` is given.
@@ -122,8 +107,6 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
     ):
         _turn_to_largest_page(image, path)
         check_image(image, path)
-        if what == "mask":
-            _check_kind_of_mask(image, path)
         yield image
 
 
@@ -208,19 +191,6 @@ def nodata_of(image: Image.Image) -> float | None:
         return None
 
 
-def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
-    """Refuse (UserError) a mask whose kind of file leaves its numbers open; say where they are not those shown."""
-    if image.format in JPEG_FORMATS:
-        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
-    if not white_is_zero(image):
-        return
-    software = str(image.tag_v2.get(SOFTWARE_TAG, ""))  # type: ignore[attr-defined]
-    if image.mode == "1" and not software.startswith("tifffile"):
-        problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
-        raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
-
-
 def _problem(path: Path, error: Exception) -> str:
     """Return in words why an image file cannot be read, and the fix."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
@@ -282,10 +252,10 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
 
     UserError: it is missing, damaged, too large, of 32-bit values, or transparent everywhere.
     """
-    return _read_photo(path, content)[0]
+    return read_with_frame(path, content)[0]
 
 
-def _read_photo(path: Path, content: bytes | None = None) -> tuple[np.ndarray, Frame]:
+def read_with_frame(path: Path, content: bytes | None = None) -> tuple[np.ndarray, Frame]:
     """Return a photo as ``read_image``, and its frame."""
     with opened(path, content=content) as photo:
         frame = frame_of(photo)
@@ -402,109 +372,4 @@ def header_of(path: Path) -> tuple[tuple[int, int], int]:
         return frame.size, frame.orientation
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Return a mask as class indices, (H, W) uint8.
-
-    UserError: it is missing, no image, or stores colours that have no class.
-    """
-    return _read_indices(path)[0]
-
-
-def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
-    """Return a mask turned as its own EXIF data say, and whether they say anything."""
-    with opened_mask(path) as image:
-        refuse_few_bits(image, path)
-        frame = frame_of(image)
-        indices = indices_of(image, path, colours)
-    return frame.upright(indices), frame.stated is not None
-
-
-def indices_of(image: Image.Image, path: Path, colours: Colours | None) -> np.ndarray:
-    """Return the class indices in a mask that is opened, (H, W) uint8, by its ``colours`` if it has them."""
-    by_colours = None if colours is None else indices_of_colours(image, path, colours)
-    return stored_indices(image, path) if by_colours is None else by_colours
-
-
 opened_mask = partial(opened, what="mask")  # refuses a JPEG
-
-
-def check_header(mask: Path) -> None:
-    """Refuse (UserError) a file that is no mask by its header, which says how it is read where that is unusual."""
-    with opened_mask(mask):
-        pass
-
-
-def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
-    """Return a photo's mask (H, W) for the upright photo.
-
-    Args:
-        mask: (H, W), drawn on the upright photo or on the stored one.
-        tagged: whether it has been turned as its own EXIF data say.
-        stored: height and width of the photo in its file.
-        orientation: of the photo, 1 to 8 as in EXIF.
-        path: of the mask, for messages.
-
-    Raises:
-        UserError: the sizes differ, or nothing tells whether the mask was drawn on the upright photo.
-    """
-    upright = upright_size(stored, orientation)
-    fits_upright = mask.shape == upright
-    fits_stored = mask.shape == stored
-    if fits_upright and (tagged or orientation == UPRIGHT or not fits_stored):
-        return mask
-    if tagged or not fits_stored:
-        raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
-    turned_mask = turned(mask, orientation)
-    if fits_upright and not np.array_equal(turned_mask, mask):
-        problem = f"its photo has EXIF orientation {orientation}, and this mask fits it as stored and upright alike"
-        fix = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
-        raise UserError(f"{path}: {problem}; {fix}")
-    return turned_mask
-
-
-def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
-    """Return a photo's class indices, (H, W) uint8, upright; its header alone is read.
-
-    Errors as ``read_mask`` and ``read_stacked``.
-    """
-    indices, tagged = _read_indices(mask, colours)
-    return fitted_mask(indices, tagged, *header_of(image), mask)
-
-
-def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
-    """Return a photo and its mask as a stacked image, (H, W, 4) uint8, upright.
-
-    A mask of one class gives its pixels ``class_id``; they hide those of ``below``, further masks of the photo, each
-    with its id, of which later ones hide earlier ones. UserError: one of the files is missing, damaged or of the wrong
-    kind, or they do not fit each other.
-    """
-    photo, frame = _read_photo(image)
-    classes = _read_fitted_mask(mask, frame)
-    if class_id != VALUE or below:
-        top = classes
-        classes = np.where(top == IGNORE, top, 0)
-        for path, lower_id in below:
-            lower = _read_fitted_mask(path, frame)
-            classes[(lower == VALUE) & (top == 0)] = lower_id
-        classes[top == VALUE] = class_id
-    four_channels = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
-    return cv2.insertChannel(classes, four_channels, CLASS_CHANNEL)
-
-
-def _read_fitted_mask(path: Path, frame: Frame) -> np.ndarray:
-    """Return the mask of a photo with that frame, (H, W) uint8, upright; errors as ``fitted_mask``."""
-    indices, tagged = _read_indices(path)
-    return fitted_mask(indices, tagged, frame.size, frame.orientation, path)
-
-
-def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
-    """Write class indices (H, W) uint8 as a palette PNG; errors as ``write_atomically``.
-
-    ``stated``: the file states that the mask is upright, which its photo's orientation may leave open.
-    """
-    image = Image.fromarray(mask)
-    image.putpalette(voc_palette())
-    exif = Image.Exif()
-    if stated:
-        exif[TAG] = UPRIGHT
-    write_atomically(path, lambda file: image.save(file, exif=exif))

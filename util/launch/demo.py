@@ -24,7 +24,7 @@ from util.evaluate.evaluate import evaluate
 from util.evaluate.passes import ALL_FOREGROUND, FINAL
 from util.evaluate.schema import RESULT
 from util.files.errors import EXIT_INTERRUPTED
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 from util.files.progress import ProgressBar
 from util.launch import program
 from util.report.pictures import draw_episodes

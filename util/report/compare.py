@@ -232,7 +232,7 @@ def _scoring_text(header: dict[str, Any], has_edges: bool) -> str:
     ]
     if header.get("quick_look"):
         words.append("QUICK LOOK")
-    precision = header.get("precision", "float32")  # older manifests do not say it
+    precision = header.get("precision", "float32")  # which a manifest need not say
     if precision != "float32":
         words.append(f"in {precision}")
     return f"({', '.join(filter(None, words))})"

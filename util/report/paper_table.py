@@ -13,7 +13,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from util.evaluate.metrics import BASE, FINAL, MIOU, NETWORK, smaller_is_better
-from util.evaluate.schema import NOT_STATED, check_output, over_seeds, read_results
+from util.evaluate.schema import NOT_STATED, check_output, read_results
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
 from util.files.errors import UserError, nearest
 from util.report.measured import measured
@@ -422,7 +422,7 @@ def _note(path: Path, result: Result, output: str) -> str:
     r = result
     seeds = ", ".join(map(str, r["seeds"]))
     if len(r["seeds"]) > 1:
-        spread = over_seeds(r["per_seed"])["deviation"][output]["miou"]  # results before November 2026 hold another
+        spread = r["deviation"][output]["miou"]
         seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
     computed = f"tested in {r['precision']}"

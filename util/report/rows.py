@@ -150,7 +150,7 @@ def _weights_text(result: Result) -> str:
     """Return which weights a result is of; '' for the run's best ones, and for those of a configured other data set."""
     if result["weights_mark"] != "foreign":
         return result["weights_mark"]
-    if result["config"]["test"].get("trained_on"):
+    if result["config"]["test"].get("trained_on") not in (None, result["dataset"]):
         return ""
     place = "/".join(Path(result["checkpoint"]).parts[-3:])
     return re.sub(r"split\d+", "split", place)  # folds share a row

@@ -10,24 +10,20 @@ published folder holds such a file as ``MODEL``, for which it stands wherever a 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotModel
 from model.published import COUNTER, DDP_PREFIX
 from model.registry import published_layout
-from util.config.optimizers import OPTIMIZERS
-from util.config.settings import Config, StageSettings
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, write_atomically
 from util.files.errors import UserError
@@ -307,41 +303,3 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
         return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
     return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
-
-
-def free_bytes(config: Config) -> int:
-    """Return the bytes that are free on the disk of the run folders."""
-    root = Path(config.run.folder).absolute()
-    existing = next(folder for folder in (root, *root.parents) if folder.exists())
-    return shutil.disk_usage(existing).free
-
-
-def checkpoint_bytes(folders: Iterable[Path]) -> int:
-    """Return the bytes of the checkpoints in folders, each file once, whatever its names.
-
-    Another process may replace a checkpoint meanwhile: a file that is gone by now has no bytes.
-    """
-    sizes = {}
-    for file in (file for folder in folders for file in folder.glob("*.pth")):
-        with contextlib.suppress(FileNotFoundError):
-            stat = file.stat()
-            sizes[stat.st_ino] = stat.st_size
-    return sum(sizes.values())
-
-
-class Stored(NamedTuple):
-    """The bytes of a stage's checkpoints."""
-
-    final_bytes: int  # of a finished stage: best and last
-    peak_bytes: int  # at a time: best, last, the one before, and a new one
-
-    @classmethod
-    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
-        """Return those of a stage's network."""
-        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-        learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
-        average = learning if stage.ema_decay > 0 else 0
-        moments = learning * max(
-            (OPTIMIZERS[optimizer.kind].moments for optimizer in stage.optimizers.values()), default=0
-        )
-        return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))

@@ -27,7 +27,7 @@ TIMM = "timm"
 PACKAGE = "package"
 RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
 SOURCES = (*RELEASES, TIMM, PACKAGE)
-FOLD_HINT = "its base classes may be novel here; take this fold's (a test scores it by test.allow_fold_mismatch=true)"
+FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 
 
@@ -79,7 +79,7 @@ def _stored_encoder(config: Config, path: Path, encoder: Encoder) -> dict[str, T
             fix += f", or add --set model.encoder.weights=timm, which downloads {what}"
         raise UserError(f"{path}: these weights do not exist; {fix}")
     stored = checkpoint.read(path)
-    if stored.config is not None and not config.test.allow_fold_mismatch:
+    if stored.config is not None and not config.takes_other_folds:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))

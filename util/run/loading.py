@@ -96,10 +96,9 @@ def batches(
             raise _not_passed_on(reason) from None
         if not str(error).startswith("DataLoader worker"):
             raise
-        fix = "lower data.workers and repeat the command, a training with --resume"
-        raise UserError(
-            f"a loader process was killed ({error}), perhaps for lack of memory or of /dev/shm: {fix}", True
-        ) from None
+        raise _killed(error) from None
+    except (EOFError, ConnectionError) as error:  # it was passing a batch on
+        raise _killed(error) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 
@@ -145,6 +144,12 @@ def _send_reason(queue: Queue, error: Exception, item: Any) -> None:
     number, *_ = item
     reported = _not_passed_on(" ".join(str(error).split()))
     queue.put((number, ExceptionWrapper((UserError, reported, None), "in a loader process")))
+
+
+def _killed(error: Exception) -> UserError:
+    fix = "lower data.workers and repeat the command, a training with --resume"
+    problem = f"a loader process was killed ({str(error) or type(error).__name__})"
+    return UserError(f"{problem}, perhaps for lack of memory or of /dev/shm: {fix}", local=True)
 
 
 def _not_passed_on(reason: str) -> UserError:

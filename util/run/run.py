@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -202,7 +203,7 @@ class Run:
     @property
     def weights_origin(self) -> str:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
-        if self.config.test.allow_fold_mismatch:
+        if self.config.takes_other_folds:
             return FOREIGN
         source = self.weights
         if isinstance(source, str):
@@ -225,7 +226,7 @@ class Run:
 
         It has data and model of its checkpoint, whose run it may be or another.
 
-        Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
+        Of weights that learnt from another data set it is the model alone. All options of its own
         training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
         itself, which a result names where they differ, stay.
         """
@@ -234,7 +235,7 @@ class Run:
             return self, None
         is_own = self.weights_origin in ("", "last")
         stored = checkpoint.read(source)
-        sections = ("data.", "model.") if is_own or self.config.test.trained_on is None else ("model.",)
+        sections = ("model.",) if self.config.crosses_data_sets and not is_own else ("data.", "model.")
         options = self._options_of(stored, sections)
         if is_own:
             options |= _training_options(source.parent)
@@ -243,7 +244,7 @@ class Run:
     def _options_of(self, stored: Checkpoint, sections: tuple[str, ...]) -> dict[str, str]:
         """Return, by their keys, the overrides to the settings of a checkpoint's sections that a test may take."""
         now = to_dict(self.config)
-        of_others = differences(stored.config or {}, now, Decides.IDENTITY)
+        of_others = self.differences(stored.config, Decides.IDENTITY)
         options = {}
         for key, (trained, _) in self.training_differences(stored).items():
             if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
@@ -268,14 +269,18 @@ class Run:
         before = {**stored.config, **stages}
         if "base_stage" not in stages:  # no stage of these weights
             before.pop("base_stage", None)
-        return differences(before, to_dict(self.config), Decides.WEIGHTS, OF_TESTS)
+        return self.differences(before, Decides.WEIGHTS, OF_TESTS)
 
     def shared(self, stored: Checkpoint) -> list[str]:
         """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
-        if stored.config is None or stored.stage != "base":
+        if stored.stage != "base":
             return []
         of_methods = ("base_stage", "meta_stage", "model", *OF_TESTS)
-        return in_words(differences(stored.config, to_dict(self.config), Decides.WEIGHTS, of_methods))
+        return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
+
+    def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
+        """Return the settings that decide a thing and differ from those of a training; none if they are not known."""
+        return {} if before is None else differences(before, to_dict(self.config), what, skip)
 
 
 def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:

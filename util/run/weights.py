@@ -1,11 +1,9 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from model.code import code_of
 from model.contract import FewShotModel
@@ -25,7 +23,7 @@ from util.run.data import listed_for_training
 from util.run.encoder_weights import FOLD_HINT, SOURCES, encoder_data, encoder_licence, fill_encoder
 from util.run.network import build_model
 from util.run.origin import Origin
-from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
+from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 SHOWN = 5  # differences of a training in a message
@@ -42,10 +40,10 @@ class Weights:
     note: str  # a line for the log, such as the tensors of the encoder that stayed random
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     encoder_data: str | None  # the data that those weights were trained on, where it is known
-    training: list[dict[str, Any]] = field(default_factory=list)  # of each stage
-    photos: frozenset[str] | None = None  # digests of those that it was trained on; None: not known
-    training_differences: list[str] = field(default_factory=list)  # what the training had otherwise, in words
-    fold_differs: bool = False  # whether it was trained on another fold
+    training: list[dict[str, Any]]  # of each stage
+    photos: frozenset[str] | None  # digests of those that it was trained on; None: not known
+    training_differences: list[str]  # what the training had otherwise, in words
+    fold_differs: bool  # whether it was trained on another fold
 
 
 def init_network(
@@ -122,7 +120,7 @@ def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True)
     may_differ: tuple[str, ...] = (runs.PRECISION,)
     if finished:
         may_differ = runs.OF_RUNS if stage == "base" else runs.OF_TESTS
-    found = in_words(differences(stored.config, to_dict(run.config), Decides.WEIGHTS, (other_stage, *may_differ)))
+    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
     if finished:
         found += stored.facts.origin.differences(
             origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
@@ -199,49 +197,41 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note = fill_encoder(config, network)
-        return network, _record(str(source), network, Facts(photos=frozenset()), note=note)
-    if stored is None or stored.path != source:
-        stored = checkpoint.read(source)
-    base_classes = None
-    if config.test.trained_on is not None and stored.config is not None:
-        base_classes = len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
-    network = build_model(config, run.text_width, side, base_classes)
-    of_others = load_checkpoint(run, network, "meta", stored)
-    other = _differences_of_training(run, stored)
-    of_model = {"model": stored.config["model"]} if stored.config else {}
-    changed = other or in_words(differences(of_model, to_dict(config), Decides.SCORES))
-    weights = _record(
-        str(source),
-        network,
-        stored.facts,
-        trained=stored.config,
-        note=f"the training had other settings: {'; '.join(changed)}" if changed else "",
-    )
-    fold_differs = any(key.startswith(FOLD) for key in of_others)
-    return network, replace(weights, training_differences=other, fold_differs=fold_differs)
-
-
-def _record(
-    source: str, network: FewShotModel, facts: Facts, trained: dict[str, Any] | None = None, note: str = ""
-) -> Weights:
-    """Return the record of the weights in a network; ``trained``: the config of their training, if it is known."""
-    parameters = list(network.parameters())
-    learnt = [] if source in (TRAINING_FREE, UNTRAINED) else [p for p in parameters if p.requires_grad]
-    return Weights(
-        source=source,
-        trained_with=trained and {**trained["data"], "model": trained["model"]},
+        stored = Checkpoint(Path(source), weights={}, facts=Facts(photos=frozenset()))
+        other: list[str] = []
+        learnt = 0
+        fold_differs = False
+    else:
+        if stored is None or stored.path != source:
+            stored = checkpoint.read(source)
+        network = build_model(config, run.text_width, side, _base_classes(run, stored))
+        of_others = load_checkpoint(run, network, "meta", stored)
+        fold_differs = any(key.startswith(FOLD) for key in of_others)
+        other = _differences_of_training(run, stored)
+        of_model = None if stored.config is None else {"model": stored.config["model"]}
+        changed = other or in_words(run.differences(of_model, Decides.SCORES))
+        note = f"the training had other settings: {'; '.join(changed)}" if changed else ""
+        learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return network, Weights(
+        source=str(source),
+        trained_with=stored.config and {**stored.config["data"], "model": stored.config["model"]},
         digest=checkpoint.digest_of(network.state_dict()),
-        parameters=(_size(parameters), _size(learnt)),
+        parameters=(sum(p.numel() for p in network.parameters()), learnt),
         note=note,
         encoder_licence=encoder_licence(network.settings.encoder, network),
-        encoder_data=encoder_data(network, trained),
-        training=facts.training,
-        photos=facts.photos,
+        encoder_data=encoder_data(network, stored.config),
+        training=stored.facts.training,
+        photos=stored.facts.photos,
+        training_differences=other,
+        fold_differs=fold_differs,
     )
 
 
-def _size(parameters: list[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
+def _base_classes(run: Run, stored: Checkpoint) -> int | None:
+    """Return the base classes of weights of another data set (``test.trained_on``); None: those of the run's fold."""
+    if run.config.test.trained_on is None or stored.config is None:
+        return None
+    return len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
 
 
 def _check_source(run: Run, source: Path | str) -> None:
@@ -299,8 +289,8 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
-    the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
-    with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
+    the model that it extends, if the tensors fit. With ``test.trained_on`` the checkpoint of a meta
+    stage is of that data set, with other classes and folds; of this one, with other folds.
 
     Args:
         stored: the checkpoint; an authors' file has no config, its tensors decide.
@@ -330,9 +320,9 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
 
 def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
     """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
-    if config.test.trained_on is not None:
+    if config.crosses_data_sets:
         return ("data.classes", FOLD)
-    return (FOLD,) if stage == "meta" and config.test.allow_fold_mismatch else ()
+    return (FOLD,) if stage == "meta" and config.takes_other_folds else ()
 
 
 def _hint(key: str, given: Any, stage: str) -> str:

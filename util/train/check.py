@@ -36,14 +36,13 @@ from util.data.words.text import NAMES, NO_TEXT, class_vectors, note_on_equal_ro
 from util.files import project_path
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.parallel import usable_cores
-from util.run.checkpoint import checkpoint_bytes, free_bytes
 from util.run.device import gpu_count
 from util.run.encoder_weights import RELEASES, SOURCES, TIMM, fill_encoder, fix_of_missing
 from util.run.fetch import cached_file, check_cached, weights_url
 from util.run.network import build_model
 from util.run.run import Run
 from util.run.weights import cannot_train
-from util.train.plan import stored_by
+from util.train.plan import checkpoint_bytes, free_on_disk, stored_by
 
 NOT_COMPARABLE = "it runs, but its numbers are not comparable with published ones"
 
@@ -397,7 +396,7 @@ def _disk(config: Config) -> Iterator[str]:
         base = stored_by(config, "base")
         need = max(base.peak_bytes, need + base.final_bytes)
         folders.append(Run(config).folder("base"))
-    free = free_bytes(config)
+    free = free_on_disk(config)
     written = checkpoint_bytes(folders)
     says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {written / 1e9:.2f} of it exist"
     if free < need - written:

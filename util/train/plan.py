@@ -1,22 +1,46 @@
 """A training before it begins: its steps, what it stores, and whether that fits on the disk."""
 
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from model.contract import Trainable
 from model.registry import class_of
-from util.config.settings import Config
+from util.config.optimizers import OPTIMIZERS
+from util.config.settings import Config, StageSettings
 from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
-from util.run.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.run.data import epoch_length, listed_for_training
 from util.run.network import build_model
 from util.train.optim import StepSchedule
 from util.train.state import StageTask
+
+
+class Stored(NamedTuple):
+    """The bytes of a stage's checkpoints."""
+
+    final_bytes: int  # of a finished stage: best and last
+    peak_bytes: int  # at a time: best, last, the one before, and a new one
+
+    @classmethod
+    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+        """Return those of a stage's network."""
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+        average = learning if stage.ema_decay > 0 else 0
+        moments = learning * max(
+            (OPTIMIZERS[optimizer.kind].moments for optimizer in stage.optimizers.values()), default=0
+        )
+        return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,7 @@ def disk(config: Config, trainings: list[PlannedTraining]) -> tuple[str, str]:
 
     Space of checkpoints that they replace counts as free.
     """
-    free = free_bytes(config) + checkpoint_bytes({each.task.folder for each in trainings})
+    free = free_on_disk(config) + checkpoint_bytes({each.task.folder for each in trainings})
     kept = sum(each.stored.final_bytes for each in trainings)
     extra = max((each.stored.peak_bytes - each.stored.final_bytes for each in trainings), default=0)
     needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
@@ -74,6 +98,26 @@ def disk(config: Config, trainings: list[PlannedTraining]) -> tuple[str, str]:
         return says, ""
     fix = "free some space, or --set run.folder=<DIR> on another one"
     return says, f"{config.run.folder}: the disk is too small: {says}; {fix}"
+
+
+def free_on_disk(config: Config) -> int:
+    """Return the bytes that are free on the disk of the run folders."""
+    root = Path(config.run.folder).absolute()
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def checkpoint_bytes(folders: Iterable[Path]) -> int:
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names.
+
+    Another process may replace a checkpoint meanwhile: a file that is gone by now has no bytes.
+    """
+    sizes = {}
+    for file in (file for folder in folders for file in folder.glob("*.pth")):
+        with suppress(FileNotFoundError):
+            stat = file.stat()
+            sizes[stat.st_ino] = stat.st_size
+    return sum(sizes.values())
 
 
 def stored_by(config: Config, stage: str) -> Stored:

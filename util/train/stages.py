@@ -17,7 +17,7 @@ from util.config.settings import Config
 from util.evaluate.passes import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.run import checkpoint
-from util.run.checkpoint import Checkpoint, Facts, Stored, checkpoint_bytes, free_bytes
+from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.device import (
     compute_in_fixed_order,
@@ -39,7 +39,7 @@ from util.train.curves import Curves
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.plan import check_plan
+from util.train.plan import Stored, check_plan, checkpoint_bytes, free_on_disk
 from util.train.state import Asked, StageTask, stage_of, stages_asked
 from util.train.trainer import run_steps
 
@@ -220,7 +220,7 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Star
     The processes share half of what the checkpoints leave of the disk at most.
     """
     network = cast(FewShotModel, start.network)
-    free = free_bytes(config) - Stored.of(network, task.settings).peak_bytes
+    free = free_on_disk(config) - Stored.of(network, task.settings).peak_bytes
     if not task.discards:
         free += checkpoint_bytes([task.folder])
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from util.files.progress import ProgressBar
@@ -103,12 +103,7 @@ def backward(
 
 def _step(training: Training) -> None:
     """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
-    scaler = training.scaler
     together: Any = OptimizersAsOne(training.optimizers.values())
-    if training.stage.clip_grad_norm is not None:
-        scaler.unscale_(together)
-        parameters = [p for group in together.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, training.stage.clip_grad_norm)
-    if scaler.step(together) is None:
+    if training.scaler.step(together) is None:
         training.progress.skipped += 1
-    scaler.update()
+    training.scaler.update()

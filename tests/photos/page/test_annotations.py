@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.browser import BOX, Page
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.browser import BOX, Page
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 CORNER = {**BOX, "points": [[0, 0], [20, 16]]}
 

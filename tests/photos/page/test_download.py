@@ -10,7 +10,7 @@ import pytest
 from annotations import recognise
 from photos.results import FORMATS
 from tests.helpers.browser import Page, unpacked
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 PARTS = {"session.json", "lock", "beneath", "predictions.zip"}  # of the folder ``page``
 

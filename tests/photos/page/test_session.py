@@ -16,7 +16,7 @@ from photos.page.segmentation import segmentation
 from photos.results import Results
 from tests.helpers.browser import BOX, IN_BOX, NONE_LEFT, Page, unpacked
 from util.files.errors import UserError
-from util.files.images import read_mask
+from util.files.mask_images import read_mask
 
 
 def test_the_example_segments_the_other_photos(page: Page, tmp_path: Path) -> None:

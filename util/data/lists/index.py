@@ -28,7 +28,7 @@ from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.files import DIGEST_BYTES, content_digest, read_text, state_of, write_atomically
 from util.files.errors import UserError
-from util.files.images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
+from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes

@@ -1,36 +1,28 @@
-"""The plans of data sets of one's own: photos with masks, or with annotations in one of the known formats."""
+"""The plan of photos with masks: of class ids, of colours with a label map, or a folder of masks for each class."""
 
 import argparse
-import os
-import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from annotations import recognise
-from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, check_unique, names_beside, names_in
+from annotations.masks import MaskNames, check_case, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
 from annotations.remarks import is_unknown
+from datasets.custom_plan import ALL, plan_of, rare_classes, selected_classes, word
 from datasets.make import pixel_digest
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
-from util.config.folds import MAX_INDEX
-from util.files.errors import UserError, nearest, one_line
-from util.files.images import fitted_mask, header_of, read_image, read_mask_of
+from util.files.errors import UserError, one_line
+from util.files.images import header_of, read_image
+from util.files.mask_images import fitted_mask, read_mask_of
 from util.files.parallel import attempt, parallel_map
-
-ALL = "all"  # the list of all images
-SPACE = re.compile(r"\s+")  # lists have a word for each image
 
 
 def from_masks(options: argparse.Namespace) -> Plan:
@@ -72,10 +64,10 @@ def _from_class_ids(options: argparse.Namespace, masks: dict[Path, Path], known:
         _confirm_white_among_ids(options, white, names)
     absent = [name for value, name in known.classes.items() if facts and not counts[value]]
     photo_counts = {name: counts[value] for value, name in known.classes.items() if counts[value]}
-    unused = [*absent, *_rare(options, photo_counts)]
+    unused = [*absent, *rare_classes(options, photo_counts)]
     classes = [name for name in names if name not in unused]
     read_mask = partial(_class_indices, known=known, unused=unused, white=white)
-    return _plan(masks.items(), read_mask, classes, options.images)
+    return plan_of(masks.items(), read_mask, classes, options.images)
 
 
 def _needs_names(masks: Path) -> str:
@@ -95,7 +87,7 @@ def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], clas
     if not _white_is_object(options, "the masks hold 0 and 255 alone", classes[0]):
         fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
-    return _plan(masks.items(), one_class, classes, options.images)
+    return plan_of(masks.items(), one_class, classes, options.images)
 
 
 def names_of(options: argparse.Namespace) -> MaskNames | None:
@@ -128,21 +120,6 @@ def _white_is_object(options: argparse.Namespace, problem: str, name: str) -> bo
         return False
     print(f"{problem}: is 255 the object, {name}? [y/n] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
-    """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
-    least = getattr(options, "skip_rare", 1)  # the default of the command
-    if least <= 1:
-        return []
-    rare = {name: count for name, count in photos_with.items() if count < least}
-    if not rare:
-        return []
-    if len(rare) == len(photos_with):
-        raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
-    names = ", ".join(f"{name} ({count})" for name, count in rare.items())
-    print(one_line(f"left out, on fewer than {least} photos: {names}"))
-    return list(rare)
 
 
 def _class_indices(
@@ -194,7 +171,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     for name in classes:
         for folder in folders[name]:
             masks |= dict.fromkeys(masks_in(folder.masks), folder)
-    rare = _rare(options, Counter(folder.name for folder in masks.values()))
+    rare = rare_classes(options, Counter(folder.name for folder in masks.values()))
     classes = [name for name in classes if name not in rare]
     masks = {mask: folder for mask, folder in masks.items() if folder.name not in rare}
     photo_of_mask = _photos_of_masks(masks, options)
@@ -211,7 +188,7 @@ def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[Cla
         unknown = ", ".join(name for name in folders if is_unknown(name))
         print(one_line(f"left out, folders of unknown pixels: {unknown}"))
     if options.classes:
-        classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
+        classes = selected_classes(options.classes, folders, f"folder of {options.masks}")
     check_case(classes, options.masks)
     return classes
 
@@ -250,8 +227,8 @@ def _class_jobs(
     for mask, photo in photo_of_mask.items():
         first = first_of_photo[photo]
         folder = folder_of_mask[mask]
-        mask_name = _word("/".join((folder.name, *folder.place, mask.stem)))
-        photo_name = _word(str(first.relative_to(images)))
+        mask_name = word("/".join((folder.name, *folder.place, mask.stem)))
+        photo_name = word(str(first.relative_to(images)))
         class_id = classes.index(folder.name) + 1
         jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
     return jobs
@@ -274,15 +251,6 @@ def _digest_of(photo: Path) -> bytes:
     return pixel_digest(read_image(photo))
 
 
-def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
-    """Return the classes that ``--classes`` gives; UserError: one is not ``known``, so that it is no ``kind``."""
-    classes = [*names_in(path).classes.values()]
-    for name in classes:
-        if name not in known:
-            raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
-    return classes
-
-
 def _print_unused(lacking: str, files: Collection[Path]) -> None:
     """Print how many files have no mask or no photo, ``lacking``, if any."""
     if files:
@@ -298,119 +266,3 @@ def one_class(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
     if (label == 1).any():
         yield Piece(job.line, fitted_mask(label, is_upright, stored, orientation, job.source))
-
-
-def from_annotations(options: argparse.Namespace) -> Plan:
-    """Return the plan of the annotated photos of ``--annotations``.
-
-    Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
-    category, or two categories or photos have one name.
-    """
-    source = Path(options.annotations)
-    annotations = recognise.read(options.annotations, options.images)
-    check_unique(list(annotations.categories.values()), source)
-    category_ids = {name: category for category, name in annotations.categories.items()}
-    if options.classes:
-        classes = _selected_classes(options.classes, category_ids, f"category of {source}")
-    else:
-        classes = _shown_classes(annotations)
-    photo_counts = _photos_of_categories(annotations)
-    rare = _rare(options, {name: photo_counts[category_ids[name]] for name in classes})
-    classes = [name for name in classes if name not in rare]
-    class_ids = {category_ids[name]: class_id for class_id, name in enumerate(classes, 1)}
-    photos = []
-    for photo in annotations.annotated:
-        if any(instance.category in class_ids for instance in photo.instances):
-            photos.append((_find_photo(annotations, photo, options), photo))
-    return _plan(photos, partial(draw, table=class_ids), classes, options.images)
-
-
-def _shown_classes(annotations: Annotations) -> list[str]:
-    """Return the categories of which a photo shows an object; a line names the others."""
-    shown = set[int]()
-    for photo in annotations.annotated:
-        shown.update(instance.category for instance in photo.instances if instance.is_object)
-    absent = [name for category, name in annotations.categories.items() if category not in shown]
-    if absent:
-        print(one_line(f"left out, on no image: {', '.join(absent)}"))
-    return [name for category, name in annotations.categories.items() if category in shown]
-
-
-def _photos_of_categories(annotations: Annotations) -> Counter[int]:
-    """Return on how many photos each category is marked other than by crowd regions."""
-    counts = Counter[int]()
-    for photo in annotations.annotated:
-        counts.update({instance.category for instance in photo.instances if not instance.crowd})
-    return counts
-
-
-def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argparse.Namespace) -> Path:
-    """Return the file of a photo; with ``--skip-bad`` one that does not exist stands for a photo that is not found."""
-    try:
-        return annotations.path_of(photo)
-    except UserError:
-        if not options.skip_bad:
-            raise
-        return options.images / photo.name
-
-
-def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
-    """Yield the mask of a photo's annotations; errors as ``label_of``."""
-    covered = Counter[int]()
-    mask = label_of(job.source, job.photo, table, covered)
-    yield Piece(job.line, mask, covered=tuple(covered.elements()))
-
-
-def _plan(
-    sources: Iterable[tuple[Path, Any]],
-    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]],
-    classes: list[str],
-    images: Path,
-) -> Plan:
-    """Return the plan of photos below ``images``, each with what its mask is made from.
-
-    All links have the suffix that most photos have; readers ignore it. UserError: two photos have one name, one is
-    annotated in two entries, or masks cannot hold so many classes.
-    """
-    if len(classes) > MAX_INDEX:
-        raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")
-    sources = list(sources)
-    names = _names_in_lists([photo for photo, _ in sources], images)
-    jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
-    suffixes = Counter(photo.suffix for photo, _ in sources)
-    most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
-    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent, compares_photos=True)
-
-
-def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
-    """Return the name of each photo in lists: its stem, with its folders where another has that stem.
-
-    A list has one word for each image, so spaces become underscores. UserError: two names are equal.
-    """
-    count_of_stem = Counter(_word(photo.stem) for photo in photos)
-    names: dict[str, Path] = {}
-    for photo in photos:
-        name = _word(photo.stem)
-        if count_of_stem[name] > 1:
-            name = _word(Path(os.path.relpath(photo, images)).with_suffix("").as_posix())
-        if name in names:
-            raise UserError(f"{names[name]} and {photo} are both {name} in lists; rename one")
-        names[name] = photo
-    return {photo: name for name, photo in names.items()}
-
-
-def _word(name: str) -> str:
-    return SPACE.sub("_", name)
-
-
-def with_background(plan: Plan) -> Plan:
-    """Return a plan whose masks have background in place of unknown pixels."""
-    return replace(plan, read=partial(_without_unknown, read=plan.read))
-
-
-def _without_unknown(
-    job: MaskJob, image: np.ndarray, read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
-) -> Iterator[Piece]:
-    for piece in read(job, image):
-        mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
-        yield piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))

@@ -1,0 +1,77 @@
+"""The plan of photos with annotations in one of the known formats."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from annotations import recognise
+from annotations.annotation import AnnotatedPhoto, Annotations, label_of
+from annotations.masks import check_unique
+from datasets.custom_plan import plan_of, rare_classes, selected_classes
+from datasets.recipes.recipe import MaskJob, Piece, Plan
+from util.files.errors import UserError, one_line
+
+
+def from_annotations(options: argparse.Namespace) -> Plan:
+    """Return the plan of the annotated photos of ``--annotations``.
+
+    Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
+    category, or two categories or photos have one name.
+    """
+    source = Path(options.annotations)
+    annotations = recognise.read(options.annotations, options.images)
+    check_unique(list(annotations.categories.values()), source)
+    category_ids = {name: category for category, name in annotations.categories.items()}
+    if options.classes:
+        classes = selected_classes(options.classes, category_ids, f"category of {source}")
+    else:
+        classes = _shown_classes(annotations)
+    photo_counts = _photos_of_categories(annotations)
+    rare = rare_classes(options, {name: photo_counts[category_ids[name]] for name in classes})
+    classes = [name for name in classes if name not in rare]
+    class_ids = {category_ids[name]: class_id for class_id, name in enumerate(classes, 1)}
+    photos = []
+    for photo in annotations.annotated:
+        if any(instance.category in class_ids for instance in photo.instances):
+            photos.append((_find_photo(annotations, photo, options), photo))
+    return plan_of(photos, partial(draw, table=class_ids), classes, options.images)
+
+
+def _shown_classes(annotations: Annotations) -> list[str]:
+    """Return the categories of which a photo shows an object; a line names the others."""
+    shown = set[int]()
+    for photo in annotations.annotated:
+        shown.update(instance.category for instance in photo.instances if instance.is_object)
+    absent = [name for category, name in annotations.categories.items() if category not in shown]
+    if absent:
+        print(one_line(f"left out, on no image: {', '.join(absent)}"))
+    return [name for category, name in annotations.categories.items() if category in shown]
+
+
+def _photos_of_categories(annotations: Annotations) -> Counter[int]:
+    """Return on how many photos each category is marked other than by crowd regions."""
+    counts = Counter[int]()
+    for photo in annotations.annotated:
+        counts.update({instance.category for instance in photo.instances if not instance.crowd})
+    return counts
+
+
+def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argparse.Namespace) -> Path:
+    """Return the file of a photo; with ``--skip-bad`` one that does not exist stands for a photo that is not found."""
+    try:
+        return annotations.path_of(photo)
+    except UserError:
+        if not options.skip_bad:
+            raise
+        return options.images / photo.name
+
+
+def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
+    """Yield the mask of a photo's annotations; errors as ``label_of``."""
+    covered = Counter[int]()
+    mask = label_of(job.source, job.photo, table, covered)
+    yield Piece(job.line, mask, covered=tuple(covered.elements()))

@@ -1,0 +1,103 @@
+"""What the plans of one's own data sets share: names in lists, choice of classes, background in place of unknown."""
+
+import argparse
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotations.masks import names_in
+from datasets.recipes.recipe import MaskJob, Piece, Plan
+from model.episode import IGNORE
+from util.config.folds import MAX_INDEX
+from util.files.errors import UserError, nearest, one_line
+from util.files.mask_images import read_mask_of
+
+ALL = "all"  # the list of all images
+SPACE = re.compile(r"\s+")  # lists have a word for each image
+
+
+def plan_of(
+    sources: Iterable[tuple[Path, Any]],
+    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]],
+    classes: list[str],
+    images: Path,
+) -> Plan:
+    """Return the plan of photos below ``images``, each with what its mask is made from.
+
+    All links have the suffix that most photos have; readers ignore it. UserError: two photos have one name, one is
+    annotated in two entries, or masks cannot hold so many classes.
+    """
+    if len(classes) > MAX_INDEX:
+        raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")
+    sources = list(sources)
+    names = _names_in_lists([photo for photo, _ in sources], images)
+    jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
+    suffixes = Counter(photo.suffix for photo, _ in sources)
+    most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent, compares_photos=True)
+
+
+def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
+    """Return the name of each photo in lists: its stem, with its folders where another has that stem.
+
+    A list has one word for each image, so spaces become underscores. UserError: two names are equal.
+    """
+    count_of_stem = Counter(word(photo.stem) for photo in photos)
+    names: dict[str, Path] = {}
+    for photo in photos:
+        name = word(photo.stem)
+        if count_of_stem[name] > 1:
+            name = word(Path(os.path.relpath(photo, images)).with_suffix("").as_posix())
+        if name in names:
+            raise UserError(f"{names[name]} and {photo} are both {name} in lists; rename one")
+        names[name] = photo
+    return {photo: name for name, photo in names.items()}
+
+
+def word(name: str) -> str:
+    """Return a name as one word of a list."""
+    return SPACE.sub("_", name)
+
+
+def rare_classes(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
+    """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
+    least = getattr(options, "skip_rare", 1)  # the default of the command
+    if least <= 1:
+        return []
+    rare = {name: count for name, count in photos_with.items() if count < least}
+    if not rare:
+        return []
+    if len(rare) == len(photos_with):
+        raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
+    names = ", ".join(f"{name} ({count})" for name, count in rare.items())
+    print(one_line(f"left out, on fewer than {least} photos: {names}"))
+    return list(rare)
+
+
+def selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
+    """Return the classes that ``--classes`` gives; UserError: one is not ``known``, so that it is no ``kind``."""
+    classes = [*names_in(path).classes.values()]
+    for name in classes:
+        if name not in known:
+            raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
+    return classes
+
+
+def with_background(plan: Plan) -> Plan:
+    """Return a plan whose masks have background in place of unknown pixels."""
+    return replace(plan, read=partial(_without_unknown, read=plan.read))
+
+
+def _without_unknown(
+    job: MaskJob, image: np.ndarray, read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
+) -> Iterator[Piece]:
+    for piece in read(job, image):
+        mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
+        yield piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))
