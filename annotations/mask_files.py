@@ -169,7 +169,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
             yield from _class_folders(entry, (*place, entry.name))
 
 
-def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say | None = None) -> list[tuple[Path, Path]]:
+def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
     Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
@@ -179,7 +179,7 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say | None
         photos: a folder.
         masks: a folder, whose masks are those of ``masks_of_set``.
         every_folder: take the masks in all of its sub-folders.
-        say: gets the line, default the error output.
+        say: gets the line.
 
     Raises:
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
@@ -201,7 +201,6 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say | None
     if not mask_of_photo:
         raise _without_pairs(photos, masks, mask_files)
     if photos != masks and without_photo:
-        say = say or note
         say(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
 

@@ -72,12 +72,18 @@ def recognise(text: str) -> tuple[str, Path]:
     if named is not None:
         return named, formats.get(named, path)
     if not formats:
-        is_text = path.suffix.lower() == yolo.ROWS_SUFFIX
-        raise UserError(f"{path}: {TEXTS_ALONE if is_text else f'its format is unknown; name {EXPECTED}'}")
+        raise UserError(f"{path}: {_lack_of(path)}")
     if len(formats) > 1:
         several = " and ".join(formats)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
     return next(iter(formats.items()))
+
+
+def _lack_of(path: Path) -> str:
+    """Return why a file or folder without a format cannot be read, and what to do."""
+    if path.suffix.lower() == yolo.ROWS_SUFFIX:
+        return TEXTS_ALONE
+    return f"its format is unknown; name {EXPECTED}"
 
 
 def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annotations:

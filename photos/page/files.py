@@ -58,13 +58,17 @@ class Files:
         path = Path(photo.path)
         return home / OF_PHOTOS[0] / path.name, home / OF_MASKS[0] / f"{path.stem}.png"
 
-    def of_result(self, photo: Photo, names: Sequence[str]) -> list[Path]:
+    def of_result(self, photo: Photo, names: Sequence[str] = ()) -> list[Path]:
         """Return the files of its result: JSON, mask, overlay, probabilities of classes."""
         return paths_of(self.results.out, Path(photo.path).stem, names)
 
+    def record(self, photo: Photo) -> dict[str, Any]:
+        """Return the content of its result's JSON, empty where there is none."""
+        return own_record(self.of_result(photo)[0])
+
     def found(self, photo: Photo) -> Found | None:
         """Return its result as the file states it; None where there is none."""
-        record = own_record(self.of_result(photo, ())[0])
+        record = self.record(photo)
         if record.get("query") != photo.path or "mask" not in record:
             return None
         rows = record["classes"]
@@ -99,7 +103,7 @@ class Files:
         if photo.beneath is not None:
             return _values(state, photo.beneath)[read_mask(self.beneath(photo))]
         if has_result:
-            return _values(state, photo.names)[read_mask(self.of_result(photo, ())[1])]
+            return _values(state, photo.names)[read_mask(self.of_result(photo)[1])]
         return np.zeros(upright_size(*header_of(Path(photo.path))), np.uint8)
 
     def _mask_by(self, photo: Photo, rule: Rule) -> np.ndarray:
@@ -133,7 +137,7 @@ class Files:
         """Keep the mask that the network found, before the user's edits take its place in the result."""
         if photo.beneath is not None or photo.found is None or not photo.found.names:
             return photo
-        write_mask(self.beneath(photo), read_mask(self.of_result(photo, ())[1]))
+        write_mask(self.beneath(photo), read_mask(self.of_result(photo)[1]))
         return replace(photo, beneath=photo.names)
 
     def write_result(self, state: State, photo: Photo, facts: dict[str, Any]) -> Found | None:
@@ -152,8 +156,14 @@ class Files:
     def write_verdicts(self, photo: Photo) -> None:
         """Write the verdicts on its result as ``review.html`` does."""
         words = dict.fromkeys(photo.names, "") | photo.verdicts
-        self.results.judge(self.of_result(photo, ())[0], words)
+        self.results.judge(self.of_result(photo)[0], words)
         self.results.write_verdicts()
+
+    def remove_result(self, photo: Photo) -> None:
+        """Remove its result, and the verdicts on it; its pictures remain."""
+        record_file = self.of_result(photo)[0]
+        self.results.judge(record_file, dict.fromkeys(photo.names, ""))
+        record_file.unlink(missing_ok=True)
 
     def write_example(self, state: State, photo: Photo) -> None:
         """Write what it teaches as an example, or remove it."""
@@ -172,7 +182,7 @@ class Files:
 
     def facts(self, state: State, photo: Photo) -> dict[str, Any]:
         """Return the entries of the result's JSON that say how it was made and changed."""
-        record = own_record(self.of_result(photo, ())[0]) if photo.found else {}
+        record = self.record(photo) if photo.found else {}
         kept = {key: value for key, value in record.items() if key not in OF_PREDICTION}
         rule = state.rule_of(photo)
         changes = {"threshold": rule.threshold, "min_presence": rule.min_presence, "corrections": photo.edits}

@@ -10,10 +10,9 @@ from photos.example_files import MAX_SHOTS
 from photos.examples import Support
 from photos.page.background import Work
 from photos.page.files import Files
-from photos.page.state import Found, Photo, State, forgotten
+from photos.page.state import Found, Photo, State, forget
 from photos.page.writer import WrittenState
 from photos.photo_files import read_photo
-from photos.results import own_record
 from photos.segmenter import Segmenter
 from photos.support_check import for_materials, material_hint, weak_supports
 from util.files.palette import IGNORE
@@ -100,8 +99,8 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
     if hint and not is_material:
         notes.append(hint)
     notes += _forget_replaced(session, photos)
-    with session.lock:
-        waiting = [name for name in photos if is_waiting(session.state.photos[name], facts["inputs"])]
+    now = session.state.photos  # of which some may have been removed since
+    waiting = [name for name in photos if name in now and is_waiting(now[name], facts["inputs"])]
     return Work(waiting, segment, finish)
 
 
@@ -121,15 +120,16 @@ def _records(session: WrittenState) -> Iterator[dict[str, Any]]:
     """Yield the results of the photos that were segmented."""
     for photo in session.state.photos.values():
         if photo.found:
-            yield own_record(session.files.of_result(photo, ())[0])
+            yield session.files.record(photo)
 
 
 def _forget_replaced(session: WrittenState, photos: Sequence[str]) -> list[str]:
     """Remove the results of photos whose files were replaced, and return a note if there are any."""
-    replaced = [name for name in photos if session.files.is_outdated(session.state.photos[name], of_example=False)]
-    for name in replaced:
-        with session.lock:
-            session.change(name, forgotten)
+    known = session.state.photos
+    is_outdated = session.files.is_outdated
+    replaced = [name for name in photos if name in known and is_outdated(known[name], of_example=False)]
     if not replaced:
         return []
+    with session.lock:
+        session.take(forget(session.state, {*replaced}))
     return [f"{photos_of(len(replaced))} replaced since, such as {replaced[0]}: segmented anew"]

@@ -6,7 +6,7 @@ state, and makes the files follow it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -242,19 +242,19 @@ def _without_edits(step: Step, value: int) -> Step:
 
 def _forget_class(state: State, name: str, fix: str) -> State:
     """Forget the results that have a class; UserError, which ends with ``fix``: one has a verdict."""
+    having = {key for key, photo in state.photos.items() if name in photo.names}
+    for key in sorted(having):
+        if state.photos[key].verdicts:
+            raise UserError(f"{name}: its result on {key} has a verdict; {fix}")
+    return forget(state, having)
+
+
+def forget(state: State, names: Set[str]) -> State:
+    """Forget the results of those photos that are open, and the verdicts on them; edits remain."""
     photos = dict(state.photos)
-    for key, photo in state.photos.items():
-        if name not in photo.names:
-            continue
-        if photo.verdicts:
-            raise UserError(f"{name}: its result on {photo.name} has a verdict; {fix}")
-        photos[key] = forgotten(photo)
+    for name in names & photos.keys():
+        photos[name] = replace(photos[name], found=None, beneath=None, verdicts={})
     return replace(state, photos=photos)
-
-
-def forgotten(photo: Photo) -> Photo:
-    """Return a photo without its result and the verdicts on it; edits remain."""
-    return replace(photo, found=None, beneath=None, verdicts={})
 
 
 def draw(state: State, name: str, step: Step, facts: Any) -> State:

@@ -5,7 +5,6 @@ What an action changes passes through ``take``, which alone writes.
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,7 @@ class WrittenState:
         """Write the result, the verdicts and the example of a photo that was changed."""
         photo = self.state.photos[name]
         if before.found and not photo.found:
-            self.files.results.judge(self.files.of_result(before, ())[0], dict.fromkeys(before.names, ""))
-            self.files.of_result(before, ())[0].unlink(missing_ok=True)
+            self.files.remove_result(before)
         is_first = photo.found is None and bool(photo.verdicts)
         if is_first or before.rejected != photo.rejected or not self.files.is_current(self.state, photo):
             self.write_result(name)
@@ -126,10 +124,6 @@ class WrittenState:
         if photo.rejected or not self.files.is_current(self.state, self.state.photos[photo.name]):
             self.write_result(photo.name)
         self.files.write_verdicts(self.state.photos[photo.name])
-
-    def change(self, name: str, function: Callable[[Photo], Photo]) -> None:
-        """Change a photo."""
-        self.take(replace(self.state, photos={**self.state.photos, name: function(self.state.photo(name))}))
 
     def _keep(self, photo: Photo) -> None:
         """Keep what became of a photo's files, which nothing else follows."""

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from photos.example_files import read_examples
+from photos.page.segmentation import segmentation
 from photos.results import Results
 from tests.helpers.browser import BOX, IN_BOX, NONE_LEFT, Page, unpacked
 from util.files.errors import UserError
@@ -156,6 +157,12 @@ def test_a_photo_that_was_replaced_is_looked_at_anew(
     assert said == "2 of 2 photos show an object; 2 photos replaced since, such as a.jpg: segmented anew"
     assert not segmented.row("c.jpg")["verdicts"]
     assert segmented.do("segment") == NONE_LEFT
+
+
+def test_a_photo_that_is_removed_while_segment_begins_is_left_out(page: Page, copies: list[Path]) -> None:
+    page.do("open", path=str(copies[0].parent))
+    page.draw("b.jpg", BOX)
+    assert segmentation(page.session, ["gone.jpg", "a.jpg", "b.jpg"], is_material=False).photos == ["a.jpg"]
 
 
 @pytest.mark.parametrize("keeps_time", [True, False])
