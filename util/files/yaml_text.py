@@ -10,6 +10,7 @@ from yaml.constructor import SafeConstructor
 from util.files.sizes import check_nested
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is installed
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 MAX_TEXT = 2**20  # characters of a file; a second to read
 MAX_EXPANDED = 2**20  # values and characters for which aliases stand
 MAX_DIGITS = 100  # of a number; reading those of many takes their square

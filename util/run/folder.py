@@ -20,6 +20,7 @@ from util.config.compose import CHOICE
 from util.config.place import CONFIG, ENVIRONMENT
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
 from util.files.progress import ProgressBar
+from util.files.yaml_text import Dumper
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
@@ -70,9 +71,9 @@ class RunFolder:
         """
         if self.writes:
             known = environment() | facts
-            self.write_text(CONFIG, yaml.safe_dump(config, sort_keys=False))
+            self.write_text(CONFIG, yaml.dump(config, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, known)
-            text = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
+            text = yaml.dump({"settings": config, "environment": known}, Dumper=Dumper, sort_keys=False)
             record = log.makeRecord(log.name, logging.INFO, "", 0, "%s", (text,), None)
             self._handler.handle(record)
 
