@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FACTS = "export.json"
 MAX_PIXELS = 2**26  # of a photo
@@ -43,7 +43,18 @@ def graph(path: Path) -> Callable[..., list[np.ndarray]]:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return an upright photo as RGB, (H, W, 3) uint8."""
+    """Return an upright photo as RGB, (H, W, 3) uint8; ValueError: why the file cannot be read, on one line."""
+    try:
+        return _read(path)
+    except UnidentifiedImageError:
+        reason = "is no photo; convert it to JPEG or PNG, or leave it out"
+    except Exception as error:  # a damaged file can raise any exception
+        reason = f"cannot be read ({getattr(error, 'strerror', None) or error}); replace it or leave it out"
+    raise ValueError(f"{path}: {reason}")
+
+
+def _read(path: Path) -> np.ndarray:
+    """Return a photo as ``read``, or raise what the decoder raises."""
     with path.open("rb") as file, Image.open(file) as photo:  # of a path Pillow reads sideways TIFFs in a wrong order
         if photo.width * photo.height > MAX_PIXELS or photo.mode in ("I", "F"):
             raise ValueError(f"{photo.width} x {photo.height} pixels, of {MAX_PIXELS} allowed, or 32-bit values")
@@ -131,6 +142,38 @@ def voc_palette() -> list[int]:
     return palette
 
 
+def segment(network: Exported, photos: Sequence[Path], out: Path) -> int:
+    """Write the masks of photos and their table, name those that cannot be read; return the exit code of ``main``."""
+    code = 0
+    palette = voc_palette()
+    for photo in photos:
+        try:
+            image = read(photo)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
+            continue
+        mask, presence = network(image)
+        out.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(mask)
+        picture.putpalette(palette)
+        path = out / f"{photo.stem}_mask.png"
+        picture.save(path)
+        add_to_table(out / "summary.csv", network.rows(photo, mask, presence))
+        print(path, flush=True)
+    return code
+
+
+def add_to_table(path: Path, rows: Iterator[tuple[Any, ...]]) -> None:
+    """Add rows to a table, which is written with its head if there is none."""
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        if is_new:
+            table.writerow(COLUMNS)
+        table.writerows(rows)
+
+
 def main() -> int:
     """Write a mask of each photo and a table of all; return the exit code, 2 if a photo could not be read."""
     parser = argparse.ArgumentParser(description="Segment photos with the graph beside this file.")
@@ -139,29 +182,12 @@ def main() -> int:
     options = parser.parse_args()
     if len({photo.stem for photo in options.photos}) < len(options.photos):
         parser.error("two photos have the same name, and so would their masks")
+    if options.out.exists():
+        parser.error(f"--out {options.out}: exists already; name a new folder")
     try:
-        network = Exported()
-        options.out.mkdir(parents=True)
+        return segment(Exported(), options.photos, options.out)
     except (ImportError, OSError) as error:
         parser.error(str(error))
-    palette = voc_palette()
-    failed = False
-    with (options.out / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for number, photo in enumerate(options.photos, 1):
-            try:
-                mask, presence = network(read(photo))
-            except Exception as error:  # a damaged file can raise any exception
-                failed = True
-                print(f"error: {photo}: {error}", file=sys.stderr)
-                continue
-            picture = Image.fromarray(mask)
-            picture.putpalette(palette)
-            picture.save(options.out / f"{photo.stem}_mask.png")
-            table.writerows(network.rows(photo, mask, presence))
-            print(f"{number} of {len(options.photos)}: {photo}", flush=True)
-    return 2 if failed else 0
 
 
 if __name__ == "__main__":

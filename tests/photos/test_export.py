@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from model.pocket import comparison
 from photos import Prediction, Segmenter
 from photos.examples import parse_example
 from photos.export import export as exporting
+from photos.export import run
 from photos.export.export import write_export
 from photos.prediction import Decision
 from tests.photos.conftest import Made
@@ -106,9 +108,11 @@ def test_the_folder_gives_the_same_masks_elsewhere(
     damaged = tmp_path / "damaged.jpg"
     damaged.write_text("")
     program = [sys.executable, "-I", "-c", ALONE, NEEDED_BY_OTHERS[name], folder / "run.py"]
-    words = [*program, *queries, damaged, "--out", "found"]
+    words = [*program, damaged, *queries, "--out", "found"]
     done = subprocess.run(map(str, words), cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {damaged}: "), done.stderr
+    error = f"error: {damaged}: is no photo; convert it to JPEG or PNG, or leave it out"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == error, done.stderr
+    assert done.stdout.splitlines() == [str(Path("found", f"{query.stem}_mask.png")) for query in queries]
     segmenter = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
     predictions = list(segmenter.many(queries))
     assert [prediction.photo for prediction in predictions] == queries
@@ -176,6 +180,29 @@ def _check_precision(folder: Path, output: str, precision: str) -> None:
     places = [facts["checkpoint"], *(source for known in facts["classes"] for source in known["supports"])]
     assert not any("/" in place for place in places)
     assert facts["difference"] <= {"float32": exporting.MAX_DIFFERENCE, "bf16": exporting.MAX_IN_HALF}[precision]
+
+
+def test_unread_photos_leave_no_folder(tmp_path: Path, photos: list[Path], monkeypatch, capsys) -> None:
+    monkeypatch.setattr(run, "Exported", object)  # no photo reaches the graph
+    document, cut, gone, deep = (tmp_path / name for name in ("a.pdf", "b.jpg", "c.png", "d.tif"))
+    document.write_bytes(b"%PDF-1.4")
+    cut.write_bytes(photos[0].read_bytes()[:300])
+    Image.fromarray(np.zeros((4, 4), np.int32)).save(deep)
+    files = [document, cut, gone, deep]
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, files), "--out", str(tmp_path / "found")])
+    assert run.main() == 2
+    out, errors = capsys.readouterr()
+    assert not out and not (tmp_path / "found").exists()
+    lines = errors.splitlines()
+    assert len(lines) == len(files)
+    for line, file in zip(lines, files, strict=True):
+        assert line.startswith(f"error: {file}: ") and line.endswith("or leave it out")
+        with pytest.raises(ValueError, match=re.escape(str(file))):
+            run.read(file)
+    (tmp_path / "found").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        run.main()
+    assert "exists already; name a new folder" in capsys.readouterr().err
 
 
 def _difference(folder: Path, segmenter: Segmenter, photo: Path) -> float:
