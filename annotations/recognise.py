@@ -8,11 +8,11 @@ from pathlib import Path
 from annotations import coco, cutout, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions, Say
 from annotations.interpret import interpret
-from annotations.mask_files import folders_in, folders_of, masks_in, masks_of_set
+from annotations.mask_files import folders_in, masks_in, masks_of_set
 from annotations.masks import NAME_FILES
 from annotations.remarks import INSTEAD, refused_format
 from annotations.sets import read_parts
-from util.files import files_below, read_bytes, visible
+from util.files import files_below, read_bytes, read_json, visible
 from util.files.errors import UserError
 from util.files.parallel import attempt
 
@@ -110,6 +110,8 @@ def _formats_of(file: Path) -> dict[str, Path]:
             raise UserError(f"{file}: is {refused}, which cannot be read; {INSTEAD}")
     if kind is not None:
         return {kind: file}
+    if is_json:
+        read_json(file, "these annotations", "export or copy the file again")
     is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES
     return {YOLO: file} if is_data and not is_json else {}
 
@@ -117,7 +119,7 @@ def _formats_of(file: Path) -> dict[str, Path]:
 def _formats_in(folder: Path) -> dict[str, Path]:
     """Return the formats that the files of a folder have, else those below it, else masks, each with the path to read.
 
-    UserError: there are no files but such as are not read here.
+    UserError: there are no files but such as are not read here, or are damaged.
     """
     files, refusals = _files_of_formats(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
     formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
@@ -143,9 +145,10 @@ def _formats_below(folder: Path, refusals: list[UserError]) -> dict[str, Path]:
 
 
 def _formats_of_texts(folder: Path) -> dict[str, Path]:
-    """Return YOLO where a folder without others holds text files beside a file of names; UserError: without one."""
-    texts = [path for path in visible(folder.glob(f"*{yolo.ROWS_SUFFIX}"), folder) if path.name not in NAME_FILES]
-    if not texts or folders_of(folder):
+    """Return YOLO where a folder without masks holds text files and a file of names; UserError: texts without one."""
+    texts = [path for path in files_below(folder, yolo.ROWS_SUFFIX) if path.name not in NAME_FILES]
+    _, mask_folder = folders_in(folder)
+    if not texts or masks_of_set(mask_folder):
         return {}
     if not yolo.data_files_in(folder):
         raise UserError(f"{folder}: {TEXTS_ALONE}")

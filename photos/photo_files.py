@@ -112,8 +112,25 @@ def _kind_of(photo: object) -> str:
         return "None, which cv2.imread returns for a file that it cannot read: give the path"
     if not isinstance(photo, np.ndarray | Tensor):
         return type(photo).__name__
-    fix = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
-    return f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}; try {fix}"
+    kind = f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}"
+    fixes = _fixes_of(photo) if isinstance(photo, np.ndarray) else []
+    return f"{kind}; try {', then '.join(fixes)}" if fixes else kind
+
+
+def _fixes_of(array: np.ndarray) -> list[str]:
+    """Return what makes an array ``image`` a photo, in Python, as far as its shape and type tell."""
+    fixes = []
+    if array.dtype.kind == "f":
+        fixes.append("(255 * image).astype(np.uint8) of values in 0..1")
+    elif array.dtype == np.uint16:
+        fixes.append("(image // 256).astype(np.uint8)")
+    if array.ndim == 2:
+        fixes.append("np.dstack([image] * 3)")
+    elif array.shape[2:] == (4,):
+        fixes.append("image[..., :3]")
+    elif array.ndim == 3 and len(array) == 3:
+        fixes.append("image.transpose(1, 2, 0)")
+    return fixes
 
 
 def _array_of(photo: Tensor) -> np.ndarray:

@@ -198,9 +198,12 @@ class Segmenter:
         self, photos: str | Path | Iterable[GivenPhoto], batch: int | None = None, unread: dict[Path, str] | None = None
     ) -> Iterator[Prediction]:
         """Yield the ``Prediction`` for each of some photos, or of a folder, with up to ``batch`` in one forward pass.
+        A file that cannot be read ends this, or joins the dictionary ``unread``, file -> reason, if you give one.
 
-        UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
+        UserError: there are no classes yet, a photo cannot be read, or ``unread`` is no dictionary.
         """
+        if not (unread is None or isinstance(unread, dict)):
+            raise UserError("unread: must be a dictionary, which gets file -> reason, such as unread={}")
         if not self.classes:
             raise UserError("no example: annotate the object on at least one photo")
         if isinstance(photos, str | Path):

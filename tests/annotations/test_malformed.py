@@ -1,6 +1,7 @@
 """Damaged files of each format: one line that names the file and the reason."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,27 @@ def _refusal(text: str) -> str:
         for support in supports:
             support.read()
     return str(caught.value)
+
+
+def test_a_cut_off_json_names_the_line(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "below"):
+        place.mkdir(exist_ok=True)
+        file = place / "cut.json"
+        file.write_text('{"images": [{"id": 1,\n "file')
+        for named in (file, place):
+            assert re.search(r"cut\.json: .* damaged: .* line 2 column .*export or copy", _refusal(str(named)))
+        file.unlink()
+
+
+@pytest.mark.parametrize("labels", ["labels", "labels/train"])
+def test_text_files_of_yolo_without_names_are_said_to_lack_them(tmp_path: Path, labels: str) -> None:
+    drawn.photo(tmp_path / "images" / "a.png")
+    (tmp_path / labels).mkdir(parents=True)
+    (tmp_path / labels / "a.txt").write_text("0 0.5 0.5 0.2 0.2")
+    for folder in (tmp_path, tmp_path / "labels"):
+        assert _refusal(str(folder)).startswith(
+            f"{folder}: text alone is no annotation; for YOLO's labels add data.yaml"
+        )
 
 
 def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from tests.helpers.paths import REPOSITORY
 PAGE = REPOSITORY / "docs" / "api.md"
 HEAD = """# Python names
 
-Made from the docstrings by `python -m tests.helpers.api_page`. In a clone `from photos import Segmenter`, installed
-`from symnet import Segmenter`; a user's mistake raises `UserError` of `util.files.errors`. [Examples](python.md).
+Made from the docstrings by `python -m tests.helpers.api_page`. In a clone `from photos import Segmenter, UserError`,
+installed `from symnet import Segmenter, UserError`, which a user's mistake raises. [Examples](python.md).
 """
 METHODS = {  # that users call, of each public class
     photos.Segmenter: ("__call__", "many", "add", "save_pretrained", "from_pretrained"),

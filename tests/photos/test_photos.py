@@ -128,6 +128,25 @@ def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
     assert wrong_after < wrong_before / 4
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((5, 7, 3), 0.5, np.float32),
+        np.full((5, 7, 4), 90, np.uint8),
+        np.full((3, 5, 7), 90, np.uint8),
+        np.full((5, 7), 9000, np.uint16),
+        np.full((5, 7), 0.5),
+    ],
+    ids=lambda image: f"{image.shape} {image.dtype}",
+)
+def test_the_hint_on_an_array_makes_it_a_photo(image: np.ndarray) -> None:
+    with pytest.raises(UserError, match="; try ") as caught:
+        read_photo(image)
+    for step in str(caught.value).partition("; try ")[2].split(", then "):
+        image = eval(step.partition(" of values")[0], {"np": np, "image": image})
+    assert read_photo(image).shape == (5, 7, 3)
+
+
 def test_bytes_and_open_files_are_read_as_their_path_is(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg", turned=True)
     expected = read_photo(path)

@@ -1,5 +1,6 @@
 """A segmenter encodes supports once, takes queries in batches, and treats shots as its model was trained."""
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -140,6 +141,18 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
         Segmenter({"cup": ("cup.jpg", "box=9,9,50,50")}, config=baseline)
     with pytest.raises(UserError, match=r"^class: 1: a class name is a text, such as 'cup'; write it in quotes$"):
         Segmenter({1: [in_one_text]}, config=baseline)
+
+
+def test_unread_files_join_a_dictionary_and_nothing_else(baseline: Path, photos: list[Path], tmp_path: Path) -> None:
+    segmenter = Segmenter([(photos[0], "box=9,9,50,50")], config=baseline)
+    document = tmp_path / "a.pdf"
+    document.write_bytes(b"%PDF-1.4")
+    unread: dict[Path, str] = {}
+    assert [found.photo for found in segmenter.many([document, photos[0]], unread=unread)] == [photos[0]]
+    line = r"a\.pdf: is no photo \(JPEG, .*\); convert it to one of these, or leave it out$"
+    assert list(unread) == [document] and re.search(line, unread[document])
+    with pytest.raises(UserError, match=r"^unread: must be a dictionary"):
+        next(segmenter.many([document], unread=print))
 
 
 def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
