@@ -21,10 +21,14 @@ HOUSES = {"annotations", "datasets", "model", "photos", "util"}
 TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b")
 PAGE_OF_CLONE = re.compile(r"[ (](?:\w+/)?\w+\.md\b(?! in the repository)")  # the package holds none of docs/
 SEGMENT = """
-from symnet import Segmenter
+from symnet import Segmenter, UserError
 
 segmenter = Segmenter({"coin": [("coins_1.jpg", "box=40,40,120,120")]}, device="cpu")
 segmenter("coins_2.jpg").save("found", "coins")
+try:
+    segmenter("gone.jpg")
+except UserError as error:
+    print(error)
 """
 
 

@@ -120,7 +120,8 @@ def _notes_on_sets(sbd: Source | None) -> list[str]:
     if "train" in sbd.sets:
         return []
     missing = f"SBD's own train.txt and val.txt are not beside {sbd.masks}"
-    return [f"train.txt has VOC's own images alone: {missing}; put them there, or set data.train_list to trainaug.txt"]
+    whole = "--set data.train_list=ImageSets/Segmentation/trainaug.txt, which has SBD's val, too"
+    return [f"train.txt has VOC's own images alone: {missing}; put them there, or train with {whole}"]
 
 
 def find_voc(folder: Path) -> Source:

@@ -331,7 +331,7 @@ def test_weights_of_any_run_have_the_settings_of_their_own(done_run, tested, tmp
     assert (data.size, data.min_pixels, data.fold) == (41, 7, 0)
     assert tested(other, "data.size=49").data.size == 49
     assert tested(other, "data.fold=1").data.fold == 1
-    assert tested(other, "test.trained_on=mini").data.size == 33  # but of the model's, on another data set
+    assert tested(other, "test.trained_on=voc").data.size == 33  # but of the model's, on another data set
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,15 @@ def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
     assert "significant" in str(compare(alike[0] / "episodes.jsonl", alike[1]))
 
 
+def test_trainings_of_other_lengths_are_named(leave):
+    long, short = ({"stage": "meta", "steps": steps, "batch": 4, "seed": 1} for steps in (500, 5))
+    a, b = leave("a", counts(1, 90, 0.6), training=[long]), leave("b", counts(2, 90, 0.5), training=[short])
+    note = "trained differently (a: meta stage 500 steps with batch 4; b: meta stage 5 steps with batch 4)"
+    assert note in str(compare(a, b))
+    for other in (leave("c", counts(2, 90, 0.5), training=[long | {"seed": 2}]), leave("d", counts(2, 90, 0.5))):
+        assert "trained differently" not in str(compare(a, other))
+
+
 def test_unequal_image_sides_warn_and_unequal_labels_give_no_verdict(leave):
     def run(name: str, **header) -> Path:
         path = leave(name, counts(5, 60, 0.6))

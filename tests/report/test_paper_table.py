@@ -18,7 +18,7 @@ from util.report.paper_table import class_table, table
 from util.report.published_rows import PUBLISHED, published
 
 OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
-STAGE = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
+STAGE = {"stage": "meta", "steps": 500, "batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
 
 
 def full(leave, shots=(1,), **changes) -> Path:
@@ -282,7 +282,7 @@ def test_seeds_of_a_fold_that_were_trained_in_different_precisions_are_marked(le
         seeds = leave(f"seeds/{seed}", run=f"pascal_split0_resnet50_seed{seed}", training=[stage]).parent
     printed = text(seeds)
     assert "50.0 +- 0.0*?" in printed
-    assert "trained in float32, tested in float32" in printed
+    assert "trained: meta stage 500 steps with batch 8, seed 1, float32; tested in float32" in printed
 
 
 def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):

@@ -39,6 +39,7 @@ def test_results_by_references_have_a_table_and_a_figure(leave, tmp_path) -> Non
     assert every[1:] == ["1", "all", "2", "3", "30.0", "5.0", "10.0", "25.0", "35.0"]
     assert aeroplane[2:] == ["aeroplane", *every[3:]]
     assert [row[0] for row in published] == ["CG-ICS (published)", "SANSA (published)", "GF-SAM (published)"]
+    assert ", 1-shot, pascal fold 0: " in table.notes[-1]
     [file] = write_figure(tmp_path / "figure", reference_figure([run]))
     assert file.stat().st_size > 1000
 

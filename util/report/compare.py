@@ -15,6 +15,7 @@ from util.evaluate.schema import MANIFEST, RESULT, SCORED_ON, check_output, find
 from util.evaluate.titles import side_warning
 from util.files import kept_json
 from util.files.errors import UserError
+from util.report.rows import stages_text
 from util.report.table import Table
 from util.run.origin import Origin, one_of_each
 
@@ -63,6 +64,7 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     out.notes = [f"{name}: {result.words}" for name, result in named]
     out.notes += _difference_lines(overall, f"{minus} = ", which, pairs)
     out.notes += side_warning((name, result.input_side) for name, result in named)
+    out.notes += _training_note(named)
     out.notes += _judged(scored_a, scored_b, overall)
     return out
 
@@ -118,6 +120,7 @@ class Scored(NamedTuple):
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels, or not known
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
+    stages: str  # how its weights were trained, in words; '' without a training
 
     @property
     def words(self) -> str:
@@ -159,6 +162,15 @@ def _difference_lines(delta: Difference, minus: str, which: str, pairs: list[tup
     return lines
 
 
+def _training_note(named: Sequence[tuple[str, Scored]]) -> list[str]:
+    """Return a line that results, by name, were trained for different numbers of steps or batches; none if not."""
+    trained = dict.fromkeys((name, result.stages) for name, result in named if result.stages)
+    if len({stages for _, stages in trained}) < 2:
+        return []
+    listed = "; ".join(f"{name}: {stages}" for name, stages in trained)
+    return [f"note: trained differently ({listed}): the difference is that of the trainings too"]
+
+
 def _judged(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> list[str]:
     """Return a line on photos that are others, if there are any, and whether the interval decides between systems."""
     scored = [*scored_a, *scored_b]
@@ -191,6 +203,7 @@ def read_scored(path: Path, output: str) -> Scored:
     file = _manifest_of(path)
     manifest = read_manifest(file)
     header = manifest.header
+    result = kept_json(file.with_name(RESULT))
     has_edges = bool(header.get("edges"))
     if output == NETWORK and not has_edges:
         output = FINAL
@@ -201,12 +214,13 @@ def read_scored(path: Path, output: str) -> Scored:
     return Scored(
         file=file,
         note=_scoring_text(header, has_edges),
-        origin=Origin.of(kept_json(file.with_name(RESULT))),
+        origin=Origin.of(result),
         draw=header.get("episodes", ""),
         input_side=header.get("input_side"),
         label_side=header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(manifest.episodes, output),
+        stages=stages_text(result),
     )
 
 

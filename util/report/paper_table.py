@@ -32,12 +32,16 @@ from util.report.rows import (
     cell_key,
     check_mixture,
     data_warnings,
+    how_made,
     number_text,
     row_name,
-    trained_precision,
 )
 from util.report.table import Marked, Table
 
+COLUMNS_NOTE = (
+    "Parameters: of the method and of the encoder up to the deepest stage that it reads. "
+    "Seconds: as the machine was, other programs included."
+)
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 
 
@@ -78,7 +82,8 @@ def table(
     if sort is None:
         out.ruled = {sum(bool(row.source) for row in rows)} - {0}
     out.facts = _facts(rows, dict(zip(out.headings()[3:], columns)))
-    out.notes = [f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."]
+    quoted = "; other numbers are quoted from the numbered source" if any(numbers.values()) else ""
+    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}"]
     out.notes += [*_explanations(rows, letters), *_footnotes(rows, numbers)]
     out.notes += [*shown.warnings(), *(f"warning: {warning}." for row in rows for warning in row.warnings)]
     out.notes += [f"{MEASURED} {note}" for note in shown.notes()]
@@ -156,7 +161,7 @@ class Shown:
 
     def notes(self) -> list[str]:
         """Return a line for each result that says how its numbers were made."""
-        return [_note(path, result, self.output) for path, result in self.results.items()]
+        return [how_made(path, result, self.output) for path, result in self.results.items()]
 
     def warnings(self) -> list[str]:
         """Return lines on different image sides, and on photos that are other ones or were trained on."""
@@ -415,18 +420,3 @@ def _leave_out_edges(result: Result) -> None:
     result["edges"] = False
     for scores in (result["mean"], result["deviation"], *result["per_seed"]):
         scores.setdefault(NETWORK, scores[FINAL])  # without edges the prediction is the network's
-
-
-def _note(path: Path, result: Result, output: str) -> str:
-    """Return the line that says how a measured number was made."""
-    r = result
-    seeds = ", ".join(map(str, r["seeds"]))
-    if len(r["seeds"]) > 1:
-        spread = r["deviation"][output]["miou"]
-        seeds += f", {DEVIATION} over them {spread:.2f}"
-    what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
-    computed = f"tested in {r['precision']}"
-    if trained := trained_precision(r):
-        computed = f"trained in {trained}, {computed}"
-    made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
-    return f"{what}; {r['input']}; {computed}; {made}: {path}"

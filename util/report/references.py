@@ -18,10 +18,11 @@ import numpy as np
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.metrics import FINAL
 from util.evaluate.schema import MANIFEST, check_output, read_results
+from util.evaluate.titles import side_warning
 from util.files.errors import UserError, one_line
 from util.report.figure import GRID_COLOUR, chart, styled
 from util.report.published_rows import published_entries
-from util.report.rows import row_name
+from util.report.rows import how_made, row_name
 from util.report.table import Table
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ ALL = "all"  # the class of a row of all classes
 NOTE = (
     "Over the references of a query, then mean over queries: deviation (of a sample, n - 1) and its ratio to the mean "
     "IoU (variation; queries that no reference segments have none), and the mean IoU with the worst and the best tenth "
-    "of the references."
+    "of the references. Published variations are of the authors' queries and references."
 )
 
 
@@ -44,6 +45,8 @@ class References:
     method: str
     dataset: str
     shot: int
+    how_made: str  # how the test was made, in words
+    side: int | None  # of the network's input in pixels; None: of original sizes
     ious: dict[str, np.ndarray]  # by class: (queries, references)
 
     @property
@@ -66,7 +69,10 @@ def references_of(paths: list[Path], output: str = FINAL, protocols: Sequence[st
         if references > 1:
             check_output(path, output, result["mean"])
             ious = _ious(path.parent / MANIFEST, output, references, result["novel"])
-            found.append(References(row_name(result), result["dataset"], result["shot"], ious))
+            made = how_made(path, result, output)
+            found.append(
+                References(row_name(result), result["dataset"], result["shot"], made, result["input_side"], ious)
+            )
     if not any(each.ious for each in found):
         fix = "score a run by one first: python test.py CONFIG --protocol references"
         raise UserError(f"{', '.join(map(str, paths))}: no result of a protocol with references; {fix}")
@@ -113,6 +119,8 @@ def reference_table(paths: list[Path], output: str = FINAL, protocols: Sequence[
     for dataset in sorted({each.dataset for each in every}):
         for paper, variation in published_entries()["references"].get(dataset, {}).items():
             table.rows.append([f"{paper} (published)", "1", ALL, "-", "50", "-", "-", str(variation), "-", "-"])
+    table.notes += side_warning((each.method, each.side) for each in every)
+    table.notes += [each.how_made for each in every]
     return table
 
 

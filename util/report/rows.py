@@ -14,6 +14,7 @@ from util.config.same import deciding
 from util.evaluate.schema import NOT_STATED, Track
 from util.evaluate.titles import BEYOND, departures, protocol_title, seen_text, track_text
 from util.files.errors import UserError
+from util.report.one_result import DEVIATION
 from util.report.table import Marked
 from util.run.origin import Origin, one_of_each
 
@@ -267,6 +268,34 @@ def trained_precision(result: Result) -> str:
     """Return in which precision the weights of a result were trained, of all stages; '' if nothing says it."""
     stages = (stage.get("precision") for stage in result["training"])
     return " and ".join(dict.fromkeys(filter(None, stages)))
+
+
+def stages_text(result: Result) -> str:
+    """Return the steps and batch of each stage that trained a result's weights, in words; '' if none is known."""
+    stages = result.get("training", [])
+    return ", ".join(f"{stage['stage']} stage {stage['steps']} steps with batch {stage['batch']}" for stage in stages)
+
+
+def how_made(path: Path, result: Result, output: str) -> str:
+    """Return the line that says how a measured number was made."""
+    r = result
+    seeds = ", ".join(map(str, r["seeds"]))
+    if len(r["seeds"]) > 1:
+        spread = r["deviation"][output]["miou"]
+        seeds += f", {DEVIATION} over them {spread:.2f}"
+    what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
+    made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
+    words = [what, r["input"], _trained_text(r), f"tested in {r['precision']}", made]
+    return f"{'; '.join(filter(None, words))}: {path}"
+
+
+def _trained_text(result: Result) -> str:
+    """Return how the weights of a result were trained, in words; '' without a training."""
+    if not (stages := stages_text(result)):
+        return ""
+    seed = result["training"][-1].get("seed")
+    words = [stages, "" if seed is None else f"seed {seed}", trained_precision(result)]
+    return f"trained: {', '.join(filter(None, words))}"
 
 
 def _settings_of(result: Result, place_key: str) -> dict[str, Any]:

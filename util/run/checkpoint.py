@@ -150,7 +150,7 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
+        raise UserError(f"{path}: this checkpoint does not exist; correct its path, or train first")
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:

@@ -44,7 +44,7 @@ from util.run.run import Run
 from util.run.weights import cannot_train
 from util.train.plan import checkpoint_bytes, free_on_disk, stored_by
 
-NOT_COMPARABLE = "it runs, but its numbers are not comparable with published ones"
+NOT_COMPARABLE = "it runs; published numbers are of the complete data set"
 
 
 class Finding(NamedTuple):
