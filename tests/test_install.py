@@ -110,6 +110,7 @@ def test_version_help_and_mistakes(installed: Installed) -> None:
 def test_a_photo_is_segmented(installed: Installed) -> None:
     ended = installed.run("python", "-c", SEGMENT)
     assert (installed.folder / "found/coins_mask.png").is_file(), ended.stderr
+    assert ended.stdout.startswith("gone.jpg: this photo does not exist"), ended.stderr
 
 
 CONFIG_OF_MINE = """
