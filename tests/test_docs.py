@@ -1,6 +1,6 @@
 """Files, sections and scripts that documents name exist; commands that are not run parse, their configs can be read.
 
-``test_documents_run.py`` runs the code of the tutorials, ``datasets/test_custom.py`` that of ``datasets.md``.
+``test_documents_run.py`` runs the code of the tutorials, ``datasets/test_custom.py`` that of ``datasets/recipes/README.md``.
 """
 
 import argparse
@@ -35,7 +35,14 @@ from util.run.arguments import read_words
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
     p
-    for form in ("*.md", "docs/**/*.md", "initmodel/*.md", "lists/**/*.md", ".github/CONTRIBUTING.md")
+    for form in (
+        "*.md",
+        "docs/**/*.md",
+        "initmodel/*.md",
+        "datasets/**/*.md",
+        "lists/**/*.md",
+        ".github/CONTRIBUTING.md",
+    )
     for p in REPOSITORY.glob(form)
 )
 RUN = {REPOSITORY / f"{name}.md" for name in RUN_IN_A_COPY}

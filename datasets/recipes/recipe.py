@@ -1,6 +1,6 @@
 """A recipe says how the download of a data set becomes photos, masks and lists.
 
-A recipe is a module of this package that has a ``RECIPE``; nothing else names it. docs/datasets.md has an example.
+A recipe is a module of this package that has a ``RECIPE``; nothing else names it. README.md beside it has an example.
 """
 
 import argparse

@@ -301,7 +301,7 @@ def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: 
 
 
 def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
-    text = (REPOSITORY / "docs/datasets.md").read_text()
+    text = (REPOSITORY / "datasets/recipes/README.md").read_text()
     recipe, config = re.findall(r"^```(?:python|yaml)\n(.*?)^```", text, re.M | re.S)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/oxfordpet.py").write_text(recipe)
