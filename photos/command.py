@@ -18,7 +18,7 @@ from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from photos.support_check import weak_supports
 from util.cli import Parser, within
-from util.engine import load_method
+from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.images import header_of
 from util.files.progress import ProgressBar
@@ -31,6 +31,8 @@ SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
+BETTER = "--model gfsam is better on classes without training, by its paper (3.8 GB to download)"
+MANY_CLASSES = 20  # whose examples take a while
 OF_SERVERS = "--serve or --label-studio"
 OF_RESULTS = (
     *("supports", "support_files", "photos", "classes", "mask_value", "queries", "recursive"),
@@ -106,6 +108,8 @@ def predict(parsed: argparse.Namespace) -> int:
     if not examples:
         raise UserError(NO_EXAMPLE)
     names = [name or UNNAMED for name in by_class(examples)]  # in the order of their values in masks
+    if len(names) > MANY_CLASSES and not parsed.classes:
+        print(f"{len(names)} classes, {len(examples)} examples; --classes and --max-shots take fewer")
     results = options.results_of(parsed, names, categories)
     queries = Queries(photos_in(parsed.queries, parsed.recursive), results)
     queries.check_named(parsed.queries)
@@ -149,6 +153,8 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, *, 
     if complete:
         results.write_formats(complete, keep=keep)
     remarks = [*_not_found(absent, segmenter.min_presence)]
+    if OUTLOOK in segmenter.notes:
+        remarks.append(BETTER)
     if waiting and checks:
         remarks += weak_supports(segmenter, (own_record(results.paths(query)[0]) for query in complete))
     failed = len(queries.failed)

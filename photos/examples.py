@@ -34,6 +34,7 @@ from util.files.drawn import BOX, POINTS, SCRIBBLE, point_label
 from util.files.errors import UserError, nearest
 from util.files.mask_images import read_mask_of
 from util.files.palette import IGNORE, Colours
+from util.files.progress import ProgressBar
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
@@ -187,8 +188,12 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
             case _:
                 raise UserError(f"{form}, not {type(example)}")
     supports = dict[str | None, list[Support]]()
-    for class_name, of_class in by_class(examples, name).items():
-        supports[class_name] = [example.read(class_name) for example in of_class]
+    with ProgressBar(desc="read examples", total=len(examples), unit="example", leave=False, delay=1) as bar:
+        for class_name, of_class in by_class(examples, name).items():
+            supports[class_name] = []
+            for example in of_class:
+                supports[class_name].append(example.read(class_name))
+                bar.update(1 + len(example.others))
     if in_memory:
         supports.setdefault(name, []).extend(in_memory)
     return supports

@@ -37,10 +37,11 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", help=checkpoint)
     config = "a YAML file, or words such as 'split0 pascal --model insid3'; default: the config in the checkpoint"
     add("--config", help=config)
-    add(
-        "--model",
-        help="a method that needs no training, instead of --config: insid3, multiprototype, probe, prototype",
+    method = (
+        "a method instead of --config: insid3, multiprototype, probe and prototype need no training, nor gfsam, which "
     )
+    method += "downloads 3.8 GB; python train.py --list prints all"
+    add("--model", help=method)
     add("--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed")
     setting = "change a setting of the config, such as run.precision=bf16; repeat it for more"
     add("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=setting)

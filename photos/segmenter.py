@@ -24,6 +24,7 @@ from photos.publish import fetched, publish
 from util.engine import ClassText, Scores, SupportBatch, load_method
 from util.files.errors import UserError
 from util.files.palette import IGNORE
+from util.files.progress import ProgressBar
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 SMALL = 0.01  # share of a photo below which objects are seldom found
@@ -84,8 +85,8 @@ class Segmenter:
         self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the examples said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
-        for class_name, supports_of_class in by_name.items():
-            self.add(class_name, supports_of_class)
+        for class_name in ProgressBar(by_name, "encode examples", unit="class", leave=False, delay=1):
+            self.add(class_name, by_name[class_name])
 
     def _check_decision(self) -> None:
         """Refuse (UserError) a least presence score without a calibration."""

@@ -59,10 +59,7 @@ __all__ = [
 ]
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
-OUTLOOK = (
-    "a class that these weights were not trained on has masks of 28 % IoU on average: look at each. gfsam is better by "
-    "its paper: --config 'split0 pascal --model gfsam' (downloads 3.8 GB; not tried here; docs/predict.md)"
-)
+OUTLOOK = "a class that these weights were not trained on has masks of 28 % IoU on average: look at each"
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
 NAME_IT = "; write --support CLASS=PHOTO:ANNOTATION"
@@ -354,6 +351,8 @@ def load_method(
         stored = checkpoint.read(str(weights))
         run = Run(_settings_in(stored, str(weights), overrides))
     settings, data = run.config, run.config.data
+    if weights is None:
+        _check_trained(run)
     side = side or data.size
     _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
@@ -381,6 +380,14 @@ def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Conf
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
     return from_dict(stored.config, weights, overrides)
+
+
+def _check_trained(run: Run) -> None:
+    """Refuse (UserError) a method whose training, of which its own weights are, has not been here."""
+    source = run.weights
+    if isinstance(source, Path) and source.parent == run.folder("meta") and not source.exists():
+        fix = "train them, name others with --checkpoint, or name neither model nor config for the shipped weights"
+        raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
 def _check_side(side: int, settings: Config) -> None:

@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from photos import Prediction, Segmenter
+from photos import Prediction, Segmenter, command
 from photos.command import coverage_of
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
+from tests.annotations import drawn
 from tests.helpers.close import same_pixels
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_method
@@ -218,6 +219,17 @@ def _columns(out: Path, *names: str) -> list[list[str]]:
     return [list(map(row.get, names)) for row in rows]
 
 
+def test_many_classes_are_said_before_their_examples_take_time(
+    predict, baseline: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "MANY_CLASSES", 1)
+    supports = drawn.coco(tmp_path / "set")
+    words = ("--config", baseline, "--supports", supports, "--query", photos[0], "--out")
+    first_line, *_ = predict(*words, tmp_path / "all").output.splitlines()
+    assert first_line == "2 classes, 2 examples; --classes and --max-shots take fewer"
+    assert "take fewer" not in predict(*words, tmp_path / "some", "--classes", "cat,dog").output
+
+
 def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     predict, example_texts: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +240,7 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     rule = "photos with a presence score below 30 % get no mask"
     assert re.fullmatch(rf"object: 1 example, the object covers \d+ % of it; {rule}", class_line)
     assert rest.count(OUTLOOK) == 1  # an object without a name may be any
+    assert rest[-2] == command.BETTER
     hidden = predict(*small, "--query", photos[0], "--out", "hidden", "--min-presence", 1).output
     assert "object was not found in 1 of 1 photos (presence score below 100 %)\n" in hidden
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
