@@ -260,5 +260,6 @@ def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserErr
             fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
             return UserError(f"{folder}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}")
     if not masks:
-        return UserError(f"{folder}: does not exist, or holds no mask; {LIKE_PHOTOS}")
+        lack = "holds no mask" if folder.exists() else "does not exist"
+        return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}")
     return NoPartner(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")

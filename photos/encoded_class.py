@@ -86,7 +86,7 @@ def _check_object(support: Support, label: Tensor, side: int) -> None:
         )
     if not (label == 1).any():
         lost = f"its object vanishes at {side} x {side} pixels, the network's input"
-        raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
+        raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or take a larger side (--resize)")
 
 
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedMethod) -> list[SupportBatch]:

@@ -112,15 +112,15 @@ def parse_example(text: str, mask_value: int | None = None) -> Example:
     class_and_photo, annotation = class_and_photo.strip(), annotation.strip()
     if not class_and_photo or not annotation:
         fix = "Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)"
-        raise UserError(f"--support {text}: the photo has no annotation. {fix}")
+        raise UserError(f"{text}: the photo has no annotation. {fix}")
     kind, equals, _ = annotation.partition("=")
     if equals and kind not in DRAWN_KINDS and not Path(annotation).exists():
         problem = f"'{kind}' is no kind of annotation, and no such mask exists"
-        raise UserError(f"--support {text}: {problem}{nearest(kind, DRAWN_KINDS)}")
+        raise UserError(f"{text}: {problem}{nearest(kind, DRAWN_KINDS)}")
     name, equals, photo = class_and_photo.partition("=")
     if not equals or Path(class_and_photo).exists():
         return Example(None, Path(class_and_photo), annotation, mask_value)
-    return Example(check_class_name(name, f"--support {text}:"), Path(photo.strip()), annotation, mask_value)
+    return Example(check_class_name(name, f"{text}: the class"), Path(photo.strip()), annotation, mask_value)
 
 
 def check_class_name(name: str, origin: str = "the class") -> str:
@@ -216,7 +216,7 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.nd
     labels = {annotations.categories[instance.category] for instance in annotated.instances}
     selected = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
     if len(selected) > 1:
-        fix = nearest(name, labels) if name else f"; name one: --support {selected[0]}=PHOTO:{path}"
+        fix = nearest(name, labels) if name else f"; name one: {selected[0]}=PHOTO:{path}"
         which = f", none of them '{name}'" if name else ""
         raise UserError(f"{path}: outlines objects of {len(selected)} labels{which}{fix}")
     wanted = [instance for instance in annotated.instances if annotations.categories[instance.category] in selected]

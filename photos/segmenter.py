@@ -92,7 +92,7 @@ class Segmenter:
         """Refuse (UserError) a least presence score without a calibration."""
         if self.decision.min_presence is not None and self.calibration is None:
             fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
-            raise UserError(f"--min-presence {self.decision.min_presence:g}: {self.model.title} {fix}")
+            raise UserError(f"presence score of at least {self.decision.min_presence:g}: {self.model.title} {fix}")
 
     @classmethod
     def from_pretrained(

@@ -180,7 +180,7 @@ def material_hint(segmenter: Segmenter) -> str:
     if len(filling) < len(classes):
         return ""
     names = ", ".join(filling)
-    return f"{names}: the example fills its photo; if it is a material, such as brick or grass: --adapt material"
+    return f"{names}: the example fills its photo; if it is a material, such as grass: --adapt material (for_materials)"
 
 
 def for_materials(segmenter: Segmenter) -> Segmenter:
@@ -189,7 +189,7 @@ def for_materials(segmenter: Segmenter) -> Segmenter:
     UserError: the network has no encoder.
     """
     if not segmenter.model.has_encoder:
-        raise UserError(f"--adapt material: {segmenter.model.title} has no encoder; leave the option out")
+        raise UserError(f"materials: {segmenter.model.title} has no encoder to segment them; name another method")
     out = segmenter.without_classes()
     out.model = segmenter.model.for_materials()
     out.presence_by = segmenter

@@ -1,6 +1,6 @@
 """Files, sections and scripts that documents name exist; commands that are not run parse, their configs can be read.
 
-``test_documents_run.py`` runs the code of the tutorials, ``datasets/test_custom.py`` that of ``datasets/recipes/README.md``.
+``test_documents_run.py`` runs the code of the tutorials, ``datasets/test_custom.py`` that of ``datasets/recipes``.
 """
 
 import argparse

@@ -62,7 +62,7 @@ COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, whe
 OUTLOOK = "a class that these weights were not trained on has masks of 28 % IoU on average: look at each"
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
-NAME_IT = "; write --support CLASS=PHOTO:ANNOTATION"
+NAME_IT = "; write CLASS=PHOTO:ANNOTATION"
 MATERIALS = "probe"  # name of the method that segments materials, on another network's encoder
 KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
@@ -302,7 +302,7 @@ class LoadedMethod:
         if name is None:
             why, fix = UNNAMED, NAME_IT
         elif vectors is None:
-            why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
+            why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or a file of vectors"
         else:
             why, fix = f"{name}: not a class of {data.name} and not a word of {vectors}", ""
         note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
@@ -399,7 +399,7 @@ def _check_side(side: int, settings: Config) -> None:
     sides = cls.sizes_around(side, settings.model)
     if side != sides[0] or side != cls.nearest_side(side, settings.model):
         near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
-        raise UserError(f"--resize {side}: the model does not take this side; {near}")
+        raise UserError(f"side {side}: the model does not take it; {near}")
 
 
 def _word_vector(vectors: Path | None, word: str | None, width: int) -> np.ndarray | None:

@@ -62,7 +62,10 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
     ("options", "reason"),
     [
         ({"support": None}, "add --support"),
-        ({"support": "photo.jpg"}, "the photo has no annotation. Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1"),
+        (
+            {"support": "photo.jpg"},
+            "photo.jpg: the photo has no annotation. Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1",
+        ),
         ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
         ({"support": "gone.jpg:box=1,2,3,4"}, "gone.jpg: "),
         ({"query": None}, "--query PHOTO ... is missing"),
@@ -75,7 +78,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"format": "cocoo"}, "did you mean 'coco'?"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
         ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
-        ({"min_presence": 0.5}, "--min-presence 0.5"),
+        ({"min_presence": 0.5}, "presence score of at least 0.5"),
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),

@@ -56,7 +56,7 @@ def test_class_names_in_the_prompt_need_a_named_class(example_texts: dict) -> No
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
     words = f"split0 pascal --model sam3 --net {net}"
     segmenter = Segmenter([example_texts["box"]], config=words, overrides=changes, device="cpu")
-    assert any("have no class name, so none is read; write --support CLASS=" in note for note in segmenter.notes)
+    assert any("have no class name, so none is read; write CLASS=" in note for note in segmenter.notes)
 
 
 @pytest.mark.train

@@ -226,7 +226,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words:
         CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
         "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
         "horse": (mean, f"horse: not a class of mini and not a word of {words}, {mean_note}"),
-        None: (mean, f"the examples have no class name, {mean_note}; write --support CLASS=PHOTO:ANNOTATION"),
+        None: (mean, f"the examples have no class name, {mean_note}; write CLASS=PHOTO:ANNOTATION"),
     }
     for name, (vector, note) in cases.items():
         text = method.read_name(name, words)
@@ -236,7 +236,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words:
 def test_a_name_gives_the_id_of_its_class(empty_segmenter) -> None:
     method = empty_segmenter().model
     texts = [method.read_name(name, None) for name in (CLASS_NAMES[2], "horse", None)]
-    assert texts[1].note.endswith("give the name of a class, or --vectors FILE")
+    assert texts[1].note.endswith("give the name of a class, or a file of vectors")
     assert [text.class_id for text in texts] == [3, 0, 0]
 
 

@@ -96,7 +96,7 @@ def override_tree(text: str) -> Tree:
     key, equals, value = text.partition("=")
     try:
         if not equals or not key.strip():
-            raise ValueError("write it as --set section.key=value")
+            raise ValueError("write section.key=value")
         where = OVERRIDE + text
         return nested(key.strip(), _read(composed(value, LOADER), where, lambda _: where))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
