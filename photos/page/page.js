@@ -73,7 +73,7 @@ function fill(row) {
   const isMissing = row.found && !Object.keys(row.share).some((known) => isFound(row, known));
   const presence = row.presence[name];
   const score = presence === undefined || presence === null ? "" : `presence ${percent(presence)}`;
-  facts.textContent = [score, isMissing && "no mask"].filter(Boolean).join(", ");
+  facts.textContent = [isMissing && "no mask", score].filter(Boolean).join("\n");
   tile.classList.toggle("none", isMissing);
   tile.title = row.error || row.name;
 }
