@@ -74,11 +74,14 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
         return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
         made_with = None if imports else value_of(tree, "imports")
-        problem = str(misfit)
-        if made_with:  # a name that is known after the import is no misspelt one
-            needed = ", ".join(map(str, made_with))
-            problem = f"{problem.partition('; did you mean')[0]}; it was made with {needed}: {IMPORT_IT}"
+        problem = _without_imports(str(misfit), made_with) if made_with else str(misfit)
         raise UserError(f"{place_of(tree, misfit.key) or source}: {problem}") from None
+
+
+def _without_imports(problem: str, made_with: list[Any]) -> str:
+    """Return a problem of a config whose imports were not done: a name that they register is no misspelt one."""
+    needed = ", ".join(map(str, made_with))
+    return f"{problem.partition('; did you mean')[0]}; it was made with {needed}: {IMPORT_IT}"
 
 
 def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Config:

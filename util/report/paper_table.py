@@ -82,13 +82,17 @@ def table(
     if sort is None:
         out.ruled = {sum(bool(row.source) for row in rows)} - {0}
     out.facts = _facts(rows, dict(zip(out.headings()[3:], columns)))
-    quoted = "; other numbers are quoted from the numbered source" if any(numbers.values()) else ""
-    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}"]
-    out.notes += [*_explanations(rows, letters), *_footnotes(rows, numbers)]
-    out.notes += [*shown.warnings(), *(f"warning: {warning}." for row in rows for warning in row.warnings)]
-    out.notes += [f"{MEASURED} {note}" for note in shown.notes()]
-    out.notes += [*left_out, *shown.left_out]
+    out.notes = _notes(shown, rows, letters, numbers) + left_out + shown.left_out
     return out
+
+
+def _notes(shown: Shown, rows: list[Row], letters: dict[str, str], numbers: dict[str | None, str]) -> list[str]:
+    """Return the notes below a table: what its marks and columns mean, warnings, and how numbers were measured."""
+    quoted = "; other numbers are quoted from the numbered source" if any(numbers.values()) else ""
+    notes = [f"{MEASURED} measured here, {shown.output} output{quoted}. {COLUMNS_NOTE}"]
+    notes += [*_explanations(rows, letters), *_footnotes(rows, numbers)]
+    notes += [*shown.warnings(), *(f"warning: {warning}." for row in rows for warning in row.warnings)]
+    return notes + [f"{MEASURED} {note}" for note in shown.notes()]
 
 
 def _footnotes(rows: list[Row], numbers: dict[str | None, str]) -> list[str]:

@@ -208,9 +208,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         of_others = load_checkpoint(run, network, "meta", stored)
         fold_differs = any(key.startswith(FOLD) for key in of_others)
         other = _differences_of_training(run, stored)
-        of_model = None if stored.config is None else {"model": stored.config["model"]}
-        changed = other or in_words(run.differences(of_model, Decides.SCORES))
-        note = f"the training had other settings: {'; '.join(changed)}" if changed else ""
+        note = _note_on_training(run, stored, other)
         learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return network, Weights(
         source=str(source),
@@ -225,6 +223,13 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         training_differences=other,
         fold_differs=fold_differs,
     )
+
+
+def _note_on_training(run: Run, stored: Checkpoint, differences: list[str]) -> str:
+    """Return the line on a training that had other settings, or a model of others; '' if it had not."""
+    of_model = None if stored.config is None else {"model": stored.config["model"]}
+    changed = differences or in_words(run.differences(of_model, Decides.SCORES))
+    return f"the training had other settings: {'; '.join(changed)}" if changed else ""
 
 
 def _base_classes(run: Run, stored: Checkpoint) -> int | None:
