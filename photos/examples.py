@@ -187,15 +187,21 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
                 examples.append(parse_example(example))
             case _:
                 raise UserError(f"{form}, not {type(example)}")
-    supports = dict[str | None, list[Support]]()
-    with ProgressBar(desc="read examples", total=len(examples), unit="example", leave=False, delay=1) as bar:
-        for class_name, of_class in by_class(examples, name).items():
-            supports[class_name] = []
-            for example in of_class:
-                supports[class_name].append(example.read(class_name))
-                bar.update(1 + len(example.others))
+    supports = _read_classes(by_class(examples, name))
     if in_memory:
         supports.setdefault(name, []).extend(in_memory)
+    return supports
+
+
+def _read_classes(classes: dict[str | None, list[Example]]) -> dict[str | None, list[Support]]:
+    """Return the supports of each class, read from its examples, with a bar where that takes a while."""
+    supports: dict[str | None, list[Support]] = {class_name: [] for class_name in classes}
+    total = sum(map(len, classes.values()))
+    with ProgressBar(desc="read examples", total=total, unit="example", leave=False, delay=1) as bar:
+        for class_name, examples in classes.items():
+            for example in examples:
+                supports[class_name].append(example.read(class_name))
+                bar.update()
     return supports
 
 
