@@ -157,12 +157,16 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, *, 
         remarks.append(BETTER)
     if waiting and checks:
         remarks += weak_supports(segmenter, (own_record(results.paths(query)[0]) for query in complete))
-    failed = len(queries.failed)
+    print(*remarks, _last_line(segmenter, results, asked, len(queries.failed), kept), sep="\n")
+    return EXIT_USER_ERROR if queries.failed else 0
+
+
+def _last_line(segmenter: Segmenter, results: Results, asked: int, failed: int, kept: int) -> str:
+    """Return the line on how many photos were segmented of those asked, failed, and had results that stay."""
     problem = f"; {failed} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    done = f"{len(results.made)} of {asked} photos segmented on {segmenter.model.place}{stay}{problem}"
-    print(*remarks, f"{results.out}: {done}", sep="\n")
-    return EXIT_USER_ERROR if failed else 0
+    done = f"{len(results.made)} of {asked} photos segmented on {segmenter.model.place}"
+    return f"{results.out}: {done}{stay}{problem}"
 
 
 def _waiting(results: Results, readable: Sequence[Path], facts: dict[str, Any]) -> list[Path]:

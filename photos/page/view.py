@@ -70,7 +70,7 @@ def _about(session: WrittenState) -> dict[str, str]:
     return {
         "title": f"{model.title}, {Path(model.source).name}",
         "outlook": model.outlook(None).partition(";")[0],
-        "command": f"python predict.py --config 'split0 pascal --model gfsam' {words}" if is_measured else "",
+        "command": f"python predict.py --model gfsam {words}" if is_measured else "",
     }
 
 
