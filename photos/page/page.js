@@ -72,7 +72,8 @@ function fill(row) {
   badges.replaceChildren(...marks);
   const isMissing = row.found && !Object.keys(row.share).some((known) => isFound(row, known));
   const presence = row.presence[name];
-  const score = presence === undefined || presence === null ? "" : `presence ${percent(presence)}`;
+  const which = state.classes.length > 1 ? `: ${name}` : "";
+  const score = presence === undefined || presence === null ? "" : `presence ${percent(presence)}${which}`;
   facts.textContent = [isMissing && "no mask", score].filter(Boolean).join("\n");
   tile.classList.toggle("none", isMissing);
   tile.title = row.error || row.name;

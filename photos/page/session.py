@@ -138,6 +138,7 @@ class Session(WrittenState):
         try:
             examples, notes = self._read_annotations(str(source))
             examples = [self._with_kept_photo(example) for example in examples]
+            examples, reviewed = self._without_reviewed(examples)
             after = self.state
             for example in examples:
                 after = self._with_example(after, example)
@@ -148,7 +149,7 @@ class Session(WrittenState):
                 shutil.rmtree(self.imported)
         self.take(after)
         photos = {example.photo for example in examples}
-        return "; ".join([f"examples on {photos_of(len(photos))}", *notes])
+        return "; ".join([f"examples on {photos_of(len(photos))}", *reviewed, *notes])
 
     def _read_annotations(self, path: str) -> tuple[list[Example], list[str]]:
         """Return the examples in annotations, and lines on what is not understood.
@@ -171,6 +172,15 @@ class Session(WrittenState):
         if errors:
             raise errors[-1]
         raise UserError(f"no mask has the name of a photo that is open; {LIKE_PHOTOS}")
+
+    def _without_reviewed(self, examples: list[Example]) -> tuple[list[Example], list[str]]:
+        """Return the examples on photos that are neither accepted nor rejected, and a line on the others."""
+        reviewed = {photo.path for photo in self.state.photos.values() if photo.verdicts}
+        others = [example for example in examples if str(example.photo) not in reviewed]
+        left_out = sorted({example.photo.name for example in examples if str(example.photo) in reviewed})
+        if not left_out:
+            return others, []
+        return others, [f"left out, since it is reviewed: {', '.join(left_out)} (undo accept or reject first)"]
 
     def _without_folder(self, line: str) -> str:
         """Return a line without the server's folder of what was uploaded."""

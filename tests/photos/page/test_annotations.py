@@ -47,6 +47,15 @@ def test_annotations_become_examples(
     np.testing.assert_array_equal(mask == 1, read_mask(truth) == 1)  # whatever the slider says
 
 
+def test_reviewed_photos_are_left_out_by_name(page: Page, annotated: Path, tmp_path: Path) -> None:
+    page.do("judge", photo="annotated.png", verdict="accepted", value=1)
+    note = page.do("annotations", path=str(annotated))
+    assert note.startswith("examples on 0 photos; left out, since it is reviewed: annotated.png (undo accept or reject")
+    assert not page.row("annotated.png")["example"]
+    page.do("judge", photo="annotated.png", verdict="", value=1)
+    assert page.do("annotations", path=str(annotated)).startswith("examples on 1 photo;")
+
+
 def test_edits_are_drawn_over_annotations_and_all_can_be_undone(
     page: Page, annotated: Path, photos: list[Path], tmp_path: Path
 ) -> None:
