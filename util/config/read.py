@@ -73,13 +73,14 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
         config = _typed(plain(tree), source, overrides or [])
         return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
-        made_with = None if imports else value_of(tree, "imports")
-        problem = _without_imports(str(misfit), made_with) if made_with else str(misfit)
+        problem = str(misfit) if imports else _without_imports(str(misfit), value_of(tree, "imports"))
         raise UserError(f"{place_of(tree, misfit.key) or source}: {problem}") from None
 
 
-def _without_imports(problem: str, made_with: list[Any]) -> str:
+def _without_imports(problem: str, made_with: list[Any] | None) -> str:
     """Return a problem of a config whose imports were not done: a name that they register is no misspelt one."""
+    if not made_with:
+        return problem
     needed = ", ".join(map(str, made_with))
     return f"{problem.partition('; did you mean')[0]}; it was made with {needed}: {IMPORT_IT}"
 
