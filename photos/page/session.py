@@ -175,12 +175,12 @@ class Session(WrittenState):
 
     def _without_reviewed(self, examples: list[Example]) -> tuple[list[Example], list[str]]:
         """Return the examples on photos that are neither accepted nor rejected, and a line on the others."""
-        reviewed = {photo.path for photo in self.state.photos.values() if photo.verdicts}
-        others = [example for example in examples if str(example.photo) not in reviewed]
-        left_out = sorted({example.photo.name for example in examples if str(example.photo) in reviewed})
+        reviewed = {photo.name for photo in self.state.photos.values() if photo.verdicts}
+        kept = [example for example in examples if writable(example.photo.name) not in reviewed]
+        left_out = sorted(reviewed & {writable(example.photo.name) for example in examples})
         if not left_out:
-            return others, []
-        return others, [f"left out, since it is reviewed: {', '.join(left_out)} (undo accept or reject first)"]
+            return kept, []
+        return kept, [f"left out, since it is reviewed: {', '.join(left_out)} (undo accept or reject first)"]
 
     def _without_folder(self, line: str) -> str:
         """Return a line without the server's folder of what was uploaded."""

@@ -51,6 +51,11 @@ def test_reviewed_photos_are_left_out_by_name(page: Page, annotated: Path, tmp_p
     page.do("judge", photo="annotated.png", verdict="accepted", value=1)
     note = page.do("annotations", path=str(annotated))
     assert note.startswith("examples on 0 photos; left out, since it is reviewed: annotated.png (undo accept or reject")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for file in (annotated, tmp_path / "annotated.png"):
+        shutil.copy(file, elsewhere)
+    assert "examples on 0 photos" in page.do("annotations", path=str(elsewhere / annotated.name))
     assert not page.row("annotated.png")["example"]
     page.do("judge", photo="annotated.png", verdict="", value=1)
     assert page.do("annotations", path=str(annotated)).startswith("examples on 1 photo;")
