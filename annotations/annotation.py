@@ -26,6 +26,7 @@ from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 
 Say = Callable[[str], None]  # receives remarks on annotations
+SOME_BOX = (0.0, 0.0, 0.0, 0.0)  # tells that a shape is a box; its outline says which
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 

@@ -1,14 +1,14 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
-from annotations.masks import check_case
+from annotations.masks import check_alike
 from annotations.photo_files import name_key
 from annotations.remarks import (
     BACKGROUND,
@@ -22,11 +22,12 @@ from annotations.remarks import (
     NO_SHAPE,
     OF_BACKGROUND,
     OF_UNKNOWN,
+    RECTANGLE,
     Remarks,
     is_class,
     is_unknown,
 )
-from annotations.shapes import corners_of, has_area
+from annotations.shapes import corners_of, has_area, is_rectangle
 from util.files.errors import UserError, note
 from util.files.images import header_of, upright_size
 
@@ -54,14 +55,21 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     photos = [_with_meaning(photo, categories, remarks) for photo in _joined(annotations)]
     photos = _without_lone_crowds(photos, categories, remarks)
     marked = {instance.category for photo in photos for instance in photo.instances}
-    check_case((name for number, name in categories.items() if number in marked), annotations.source)
+    say = say or note
+    _note_rectangles([instance for photo in photos for instance in photo.instances], remarks)
+    check_alike((name for number, name in categories.items() if number in marked), annotations.source, say)
     _check_shows_objects(photos, annotations)
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=tuple(photos), categories=classes))
-    say = say or note
     for line in remarks.lines():
         say(f"{annotations.source}: {line}")
     return meaning
+
+
+def _note_rectangles(instances: Sequence[Instance], remarks: Remarks) -> None:
+    """Remark where the outlines of all objects are rectangles: they may be boxes, as programs of detection export."""
+    if all(is_rectangle(instance.shape) for instance in instances):
+        remarks.add(RECTANGLE, count=sum(not instance.box for instance in instances))
 
 
 def _joined(annotations: Annotations) -> list[AnnotatedPhoto]:
@@ -119,6 +127,7 @@ def _with_shape(instance: Instance, remarks: Remarks) -> Instance | None:
     """Return an instance with the outline of its box if it has no other; None if it has no box either."""
     if has_area(instance.shape):
         remarks.add(NO_OUTLINE, count=_stray_parts(instance))
+        remarks.add(BOX, count=bool(instance.box))
         return instance
     if len(instance.box) != 4 or min(instance.box[2:]) <= 0:
         remarks.add(NO_SHAPE)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from annotations.annotation import (
+    SOME_BOX,
     AnnotatedPhoto,
     Annotations,
     CategoryIds,
@@ -38,7 +39,6 @@ SUFFIX = ".json"
 POLYGON = "polygon"
 BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
 OUTLINES = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # whose points are their corners
-SOME_BOX = (0.0, 0.0, 0.0, 0.0)  # tells that a shape is a box; its outline says which
 WHOLE = 0.9  # of a photo, more than which a hole does not cover
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from annotations.annotation import (
+    SOME_BOX,
     AnnotatedPhoto,
     Annotations,
     Instance,
@@ -26,7 +27,7 @@ from annotations.annotation import (
 from annotations.masks import check_lines, check_unique
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import NO_TEXT_FILE, Remarks
-from annotations.shapes import WITHIN, corners_of
+from annotations.shapes import WITHIN, corners_of, is_rectangle
 from util.files import files_below, paths_below, read_text, visible, write_atomically
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
@@ -214,7 +215,10 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if is_box:
         extent = corners[2] - corners[0]
         return Instance(int(category) + 1, box=(*corners[0], *extent))
-    return Instance(int(category) + 1, (_ends_at_corners(corners.reshape(-1)),))
+    outline = corners.reshape(-1)
+    written = _ends_at_corners(outline)
+    is_box = written is outline and is_rectangle((outline,))
+    return Instance(int(category) + 1, (written,), box=SOME_BOX if is_box else ())
 
 
 def _is_of_key_points(row: np.ndarray) -> bool:

@@ -33,7 +33,7 @@ from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
-from util.data.lists.index import Index, OneClassAreas, load_index
+from util.data.lists.index import Index, load_index
 from util.data.lists.published_sizes import MAKERS
 from util.files import files_below, fingerprint, kept_json, whole_digest, write_atomically
 from util.files.errors import UserError, note
@@ -45,7 +45,6 @@ IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "mode
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
-MUCH_UNKNOWN = 0.25  # of all pixels
 MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations are on novel classes too
 
 
@@ -199,8 +198,6 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     leave_out_copies(load_index(data, "train"), photo_digests, out / ALL_IMAGES)
     index = load_index(data, "train")
     _refuse_absent_classes(data, index, options)
-    if not options.unknown_is_background:
-        _check_background(index, options)
     groups = photo_groups(index, photo_digests)
     print_versions(index, groups)
     data = _divided(data, plan, index, groups, options)
@@ -236,26 +233,6 @@ def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.N
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
             raise UserError(f"{options.masks or options.annotations}: class '{name}' occurs in no image; {fix}")
-
-
-def _check_background(index: Index, options: argparse.Namespace) -> None:
-    """Refuse (UserError) masks that know no pixel beside their object; say where others' pixels are all that they know.
-
-    Unknown pixels (255) are in no score: a prediction of the whole photo would be right.
-    """
-    areas = index.areas
-    known = areas.pixels if isinstance(areas, OneClassAreas) else areas
-    pixels = int(index.sizes.prod(1).sum())
-    unknown = 1 - known.sum() / pixels
-    if known[:, 0].any() or not unknown:
-        return
-    source = options.masks or options.annotations
-    problem = f"nothing is background; {unknown:.0%} of the pixels are unknown (255), which no score counts"
-    fix = "--unknown-is-background makes them background"
-    if not ((known > 0).sum(1) > 1).any():
-        raise UserError(f"{source}: {problem}, so that a mask of the whole photo would be right; {fix}")
-    if unknown >= MUCH_UNKNOWN:
-        note(f"{source}: {problem}: a class is tested against other classes alone; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:

@@ -11,7 +11,7 @@ import numpy as np
 
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, names_beside, names_in
+from annotations.masks import MaskNames, check_alike, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.region import read_region
 from annotations.remarks import is_unknown
@@ -189,7 +189,7 @@ def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[Cla
         print(one_line(f"left out, folders of unknown pixels: {unknown}"))
     if options.classes:
         classes = selected_classes(options.classes, folders, f"folder of {options.masks}")
-    check_case(classes, options.masks)
+    check_alike(classes, options.masks)
     return classes
 
 

@@ -22,7 +22,8 @@ from PIL import Image
 
 from datasets.download import fetch, unpack
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form, read_mat
-from util.data.lists.index import count_classes, read_names
+from util.data.lists.index import count_classes
+from util.data.lists.listed import read_names
 from util.data.lists.published_sizes import WHOLE
 from util.files.errors import UserError
 from util.files.images import header_of

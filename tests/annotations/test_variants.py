@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("mark", [{"segmentation": []}, {"segmentation": None}, {"segmentation": [[*DOG]]}, {}])
 def test_an_object_with_a_box_alone_is_a_box(folder: Path, capsys, mark: dict) -> None:
     assert areas(coco_json(folder, KNOWN, {"bbox": BOX} | mark)) == AREAS
-    assert "read as boxes: objects without outline, but with a box (1)" in capsys.readouterr().err
+    assert "read as boxes: objects whose outline is a box (1)" in capsys.readouterr().err
 
 
 def test_objects_without_outline_or_box_are_counted(folder: Path, capsys) -> None:

@@ -344,7 +344,8 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
     (tmp_path / "names.txt").write_text("cat")
     options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
     options += ("--classes", tmp_path / "names.txt")
-    assert "nothing is background; 69% of the pixels are unknown (255)" in prepare(*options).error
+    error = prepare(*options).error
+    assert "in 8 of 8 masks nothing is background" in error and "69% of the pixels are unknown (255)" in error
     assert not (project / "data/cats").exists()
     assert_done(prepare(*options, "--unknown-is-background"))
     (mask,) = (project / "data/cats/masks").rglob("p0.png")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from util.files import stand_in
 from util.files.errors import TooLarge, UserError, closest, note
-from util.files.jpeg import check_jpeg
+from util.files.jpeg import END_OF_IMAGE, check_jpeg
 from util.files.palette import (
     values_in,
     white_is_zero,
@@ -47,6 +47,7 @@ BITS_TAG = 258
 TILE_WIDTH_TAG = 322
 TILE_HEIGHT_TAG = 323
 NODATA_TAG, NODATA = 42113, "nodata"  # of a GeoTIFF: a number as text; its name in ``info`` of an image of numbers
+END_OF_PNG = b"IEND\xaeB`\x82"
 MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
@@ -246,6 +247,19 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Return (height, width) of the upright image from those of the stored one."""
     return size if orientation < 5 else (size[1], size[0])
+
+
+def check_whole(path: Path) -> None:
+    """Refuse (UserError) a JPEG or PNG that is cut off: one that lacks its end is decoded."""
+    with read_errors(path), path.open("rb") as file:
+        start = file.read(HEADER)
+        file.seek(-min(HEADER, path.stat().st_size), SEEK_END)
+        end = file.read()
+    for kind, last in ((JPEG, END_OF_IMAGE), (PNG, END_OF_PNG)):
+        if start.startswith(kind) and not end.endswith(last):
+            read_image(path)
+            with opened(path) as photo:
+                photo.load()  # a PNG of which OpenCV decodes a part
 
 
 def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
