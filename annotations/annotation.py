@@ -38,6 +38,7 @@ class Instance(NamedTuple):
     box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
     crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
     unknown: bool = False  # whether it says nothing of its pixels
+    confirmed: bool = True  # by a person; a network's result may not be
 
     @property
     def is_object(self) -> bool:

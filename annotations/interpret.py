@@ -3,20 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
 from annotations.masks import check_alike
-from annotations.photo_files import name_key
 from annotations.remarks import (
     BACKGROUND,
     BEYOND,
     BOX,
     CROWD,
     EXCHANGED,
-    LISTED_TWICE,
     LONE_CROWD,
     NO_OUTLINE,
     NO_SHAPE,
@@ -39,7 +37,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
 
     A box without outline is filled. Regions whose name says so (``is_unknown``) are unknown for all classes of the
     photo, those of ``BACKGROUND`` are left out. Crowd regions are unknown, but objects where their category has no
-    others in the file. Photos that are listed twice are joined. Outlines beyond a turned photo's stated size tell that
+    others in the file. Outlines beyond a turned photo's stated size tell that
     sizes are of its other form.
 
     Args:
@@ -52,7 +50,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     """
     remarks = annotations.remarks
     categories = annotations.categories
-    photos = [_with_meaning(photo, categories, remarks) for photo in _joined(annotations)]
+    photos = [_with_meaning(photo, categories, remarks) for photo in annotations.photos]
     photos = _without_lone_crowds(photos, categories, remarks)
     marked = {instance.category for photo in photos for instance in photo.instances}
     say = say or note
@@ -70,36 +68,6 @@ def _note_rectangles(instances: Sequence[Instance], remarks: Remarks) -> None:
     """Remark where the outlines of all objects are rectangles: they may be boxes, as programs of detection export."""
     if all(is_rectangle(instance.shape) for instance in instances):
         remarks.add(RECTANGLE, count=sum(not instance.box for instance in instances))
-
-
-def _joined(annotations: Annotations) -> list[AnnotatedPhoto]:
-    """Return the photos, each once: the annotations of one that is listed twice are joined.
-
-    UserError: both state other sizes.
-    """
-    names = [name_key(PureWindowsPath(photo.name).name) for photo in annotations.photos]
-    count_of_name = Counter(names)
-    joined: dict[int | str | Path, AnnotatedPhoto] = {}
-    for number, (photo, name) in enumerate(zip(annotations.photos, names)):
-        key: int | str | Path = number if count_of_name[name] == 1 else _place(photo, annotations)
-        first = joined.get(key)
-        if first is None:
-            joined[key] = photo
-            continue
-        if (first.height, first.width) != (photo.height, photo.width):
-            sizes = f"{first.width} x {first.height} and as {photo.width} x {photo.height}"
-            raise UserError(f"{annotations.source}: '{photo.name}' is listed as {sizes}; correct one")
-        annotations.remarks.add(LISTED_TWICE, photo.name)
-        joined[key] = first._replace(instances=(*first.instances, *photo.instances))
-    return [*joined.values()]
-
-
-def _place(photo: AnnotatedPhoto, annotations: Annotations) -> Path | str:
-    """Return the file of a photo, or the name that states it where there is no file."""
-    try:
-        return annotations.path_of(photo).resolve()
-    except UserError:
-        return photo.name
 
 
 def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:

@@ -25,9 +25,9 @@ from annotations.annotation import (
     outlines_of,
     pixels_of,
 )
+from annotations.mask_files import home_of
 from annotations.photo_files import PhotoFiles, is_file
 from annotations.remarks import BACKGROUND, BEYOND_MASK, COVERED, HOLE, NO_JSON_FILE, OTHER_JSON, OTHER_SHAPE, Remarks
-from annotations.sets import home_of
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from util.files import files_below, read_text
 from util.files.errors import UserError

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from annotations.bands import bands_in
 from annotations.masks import MaskNames
 from util.files.errors import UserError, note
 from util.files.mask_images import indices_of, opened_mask
@@ -24,6 +24,10 @@ FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or s
 SHOWN = 3  # names in a line
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
+REACH = 4  # pixels from a band to both of its neighbours, at most
+IN_BANDS = 0.9  # of the pixels of a value that lies in bands
+SMOOTH = 0.25  # of the steps between values, from which on edges are smooth
+VALUES = 256
 NO_PALETTE = np.zeros((0, 3), np.uint8)
 
 
@@ -52,7 +56,27 @@ def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
         palette = palette_of(image) if is_by_palette else NO_PALETTE
     shown = [value for value in values if value < len(palette)]
     colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
-    return MaskFacts(mask, frozenset(values), colour_of_value, bands_in(indices, palette))
+    return MaskFacts(mask, frozenset(values), colour_of_value, _bands_in(indices))
+
+
+def _bands_in(values: np.ndarray) -> frozenset[int]:
+    """Return the values of a mask (H, W) uint8 that lie between lower and higher ones alone, as interpolation mixes.
+
+    None where most steps of the mask pass no such value: then it is of real borders, such as a kerb.
+    """
+    window = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+    lowest, highest = cv2.erode(values, window), cv2.dilate(values, window)
+    pixels = np.bincount(values.reshape(-1), minlength=VALUES)
+    between = np.bincount(values[(lowest < values) & (values < highest)], minlength=VALUES)
+    is_band = (pixels > 0) & (between >= IN_BANDS * pixels)
+    is_band[IGNORE] = False
+    passing = sharp = 0
+    for first, second in ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:])):
+        bands = is_band[first].astype(int) + is_band[second]
+        passing += int((bands == 1).sum()) / 2  # into a band, and out of it
+        sharp += int(((cv2.absdiff(first, second) > 1) & (bands == 0)).sum())
+    is_smooth = passing >= SMOOTH * (passing + sharp)
+    return frozenset(np.flatnonzero(is_band).tolist()) if is_smooth else frozenset()
 
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:

@@ -41,7 +41,7 @@ def plan_of(
     jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
     suffixes = Counter(photo.suffix for photo, _ in sources)
     most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
-    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent, compares_photos=True)
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent)
 
 
 def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:

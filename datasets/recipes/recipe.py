@@ -90,7 +90,6 @@ class Plan:
     # Refuses (UserError) the files of all jobs together, before anything is written
     check: Callable[[Sequence[MaskJob]], None] | None = None
     suffix: str = ".png"  # of its photos, where masks hold class ids
-    compares_photos: bool = False  # the pixels of photos are compared, by which copies of a photo are found
     # Texts of the data set's configs by name of the file, where the annotations name its classes
     configs: dict[str, str] = field(default_factory=dict)
 

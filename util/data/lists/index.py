@@ -36,7 +36,7 @@ from util.files.parallel import parallel_map
 FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask
 PHOTO_DIGITS = 16  # that tell photos apart
-MOST = 0.5  # of the masks that show a class
+MOST, MANY = 0.5, 0.2  # of the masks that show a class
 MOST_KNOWN = 0.75  # of all pixels, below which masks without background are noted
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
 # and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
@@ -196,12 +196,13 @@ def _check_background(index: Index, data: DataSettings, part: str, progress: boo
     place = f"{data.name}: {data.masks}, {list_of(data, part)}"
     unknown = f"{1 - known_pixels.sum() / pixels.sum():.0%} of the pixels are unknown (255), which no score counts"
     fix = "background has the value 0, and classes count from 1; prepare.py custom --unknown-is-background makes it so"
-    if is_alone.sum() > MOST * shows_class.sum():
+    is_mostly_bare = is_bare.sum() > MOST * shows_class.sum()
+    if is_mostly_bare and is_alone.sum() > MANY * shows_class.sum():
         count = (
-            f"in {is_alone.sum()} of {shows_class.sum()} masks nothing is background, and one class is all they know"
+            f"in {is_bare.sum()} of {shows_class.sum()} masks nothing is background, {is_alone.sum()} know one class"
         )
         raise UserError(f"{place}: {count}; {unknown}, so that a mask of the whole photo would be right; {fix}")
-    if progress and is_bare.sum() > MOST * shows_class.sum() and known_pixels.sum() < MOST_KNOWN * pixels.sum():
+    if progress and is_mostly_bare and known_pixels.sum() < MOST_KNOWN * pixels.sum():
         _say_once(f"{place}: nothing is background; {unknown}: a class is tested against other classes alone; {fix}")
 
 
