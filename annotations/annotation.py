@@ -16,11 +16,12 @@ import numpy as np
 from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
+from annotations.pictures import header_of
 from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
 from util.files import content_digest, kept_json, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines

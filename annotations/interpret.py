@@ -9,6 +9,7 @@ import numpy as np
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
 from annotations.masks import check_alike
+from annotations.pictures import header_of
 from annotations.remarks import (
     BACKGROUND,
     BEYOND,
@@ -27,7 +28,7 @@ from annotations.remarks import (
 )
 from annotations.shapes import corners_of, has_area, is_rectangle
 from util.files.errors import UserError, note
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 
 CUT = 2  # pixels by which outlines may reach beyond a photo without a word
 

@@ -27,11 +27,12 @@ from annotations.annotation import (
 )
 from annotations.mask_files import home_of
 from annotations.photo_files import PhotoFiles, is_file
+from annotations.pictures import header_of
 from annotations.remarks import BACKGROUND, BEYOND_MASK, COVERED, HOLE, NO_JSON_FILE, OTHER_JSON, OTHER_SHAPE, Remarks
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from util.files import files_below, read_text
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
 

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annotations.mask_images import Colours
 from annotations.photo_files import name_key
 from annotations.remarks import is_nothing, is_unknown
 from util.files import read_text
 from util.files.errors import UserError, note
-from util.files.palette import IGNORE, Colours, voc_palette
+from util.files.palette import IGNORE, voc_palette
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks

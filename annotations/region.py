@@ -9,11 +9,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from annotations.mask_images import colours_in, opened_mask
+from annotations.pictures import content_of, frame_of, header_of, values_in
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, check_image, content_of, frame_of, header_of
-from util.files.mask_images import fitted_mask, opened_mask
-from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
+from util.files.images import UPRIGHT, check_image
+from util.files.mask_images import fitted_mask
+from util.files.palette import DARK, IGNORE, has_sorted_palette
 
+WHITES = (1.0, 255, 2**16 - 1)
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
 GREY_MODES = ("L", "I", "F")
@@ -133,7 +136,7 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
         if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
             void = values == top
             shades = shades[:-1]
-        elif _are_levels(values[inside]):
+        elif top in WHITES and _are_levels(values[inside]):
             levels = f"the levels {', '.join(f'{shade:g}' for shade in shades)}"
             raise UserError(
                 f"{rule.source}: holds {levels}, and nothing names them; paint the object alone, or give ids"
@@ -233,7 +236,7 @@ def _main_levels(values: np.ndarray) -> set[float]:
 def _are_levels(values: np.ndarray) -> bool:
     """Return whether values that are no small numbers have two or three levels, each of which many pixels have."""
     levels, counts = np.unique(values, return_counts=True)
-    are_few = 2 <= len(levels) < EDGES and levels.max() >= 2 * SMALL and levels.min() >= SMALL
+    are_few = 2 <= len(levels) < EDGES
     return bool(are_few and counts.min() >= LEVEL * counts.sum())
 
 

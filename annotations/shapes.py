@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
+from annotations.mask_images import opened_mask
 from annotations.region import read_region
 from util.files.errors import UserError
-from util.files.mask_images import opened_mask
 from util.files.sizes import check_outlines, check_size
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line

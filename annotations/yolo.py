@@ -25,11 +25,12 @@ from annotations.annotation import (
 )
 from annotations.masks import check_lines, check_unique
 from annotations.photo_files import PhotoFiles
+from annotations.pictures import header_of
 from annotations.remarks import NO_TEXT_FILE, Remarks
 from annotations.shapes import WITHIN, corners_of, is_rectangle
 from util.files import files_below, paths_below, read_text, visible, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.made import link
 from util.files.progress import ProgressBar
 from util.files.yaml_text import Loader, read_yaml

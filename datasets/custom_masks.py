@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
+from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
 from annotations.masks import MaskNames, check_alike, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
+from annotations.pictures import header_of
 from annotations.region import read_region
 from annotations.remarks import is_unknown
 from datasets.custom_plan import ALL, plan_of, rare_classes, selected_classes, word
@@ -20,8 +22,7 @@ from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
 from util.files import content_digest
 from util.files.errors import UserError, one_line
-from util.files.images import header_of
-from util.files.mask_images import fitted_mask, read_mask_of
+from util.files.mask_images import fitted_mask
 from util.files.parallel import attempt, parallel_map
 
 

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count
+from annotations.pictures import header_of, read_image
+from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count, is_read
 from util.config.folder import OWN, config_folder
 from util.files import files_below, fingerprint, kept_json, state_of, write_atomically
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, header_of, read_image
+from util.files.images import UPRIGHT, check_photo
 from util.files.made import link, made_aside, refuse_other_files
 from util.files.mask_images import write_mask
 from util.files.parallel import attempt, parallel_map
@@ -112,11 +113,11 @@ def make(plan: Plan, out: Path, skip_bad: bool, in_place: bool = True) -> None:
         print(f"{out}: is complete already; nothing to do")
     else:
         if facts and facts.get("made_from") != made_from and not facts.get("left_out"):
-            fix = "name another --out, or remove that folder"
+            fix = f"name another --out, or remove {out / STAMP} to make it anew"
             raise UserError(f"{out}: was made from other files, or by an earlier version; {fix}")
         if plan.check is not None and not callable(plan.jobs):
             plan.check(plan.jobs)
-        for part in facts.get("sizes", {}):  # lists of masks that are made anew
+        for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists of masks that are made anew
             (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
         with nullcontext(out) if in_place else made_aside(out, STAMP) as folder:
             facts = run_jobs(plan, folder, skip_bad).facts
@@ -285,11 +286,13 @@ def _make(job: MaskJob, plan: Plan, out: Path) -> Made:
 def _write_pieces(job: MaskJob, plan: Plan, out: Path) -> Made:
     """Read and write the masks and the photos of a job."""
     image = read_image(job.photo)
+    converted = None if is_read(check_photo, job.photo) else image
     lines = []
     covered: list[int] = []
     written = set[Path]()
     for piece in plan.read(job, image):
-        lines.append(_write(piece, job, plan, out, written))
+        photo = converted if piece.photo is None else piece.photo
+        lines.append(_write(piece._replace(photo=photo), job, plan, out, written))
         covered += piece.covered
     return Made(lines, covered=tuple(covered))
 
@@ -310,7 +313,8 @@ def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, written: set[Path]
     elif photo not in written:  # masks of several classes may share a photo
         written.add(photo)
         pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
-        _, encoded = cv2.imencode(photo.suffix, pixels)
+        is_part = is_read(check_photo, job.photo)
+        _, encoded = cv2.imencode(photo.suffix if is_part else ".png", pixels)
         write_atomically(photo, encoded.tobytes())
     if isinstance(piece.mask, np.ndarray):
         states_upright = piece.photo is None and header_of(job.photo)[1] != UPRIGHT

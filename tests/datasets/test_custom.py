@@ -191,17 +191,6 @@ def test_a_category_whose_name_is_yaml_is_refused(annotated_pair) -> None:
     assert "names two classes, or" in annotated_pair(rename).error
 
 
-def test_a_photo_that_is_listed_twice_has_the_annotations_of_both_entries(annotated_pair, project: Path) -> None:
-    def list_again(content: dict[str, list[dict[str, Any]]]) -> None:
-        content["images"].append({**content["images"][0], "id": 99})
-        content["annotations"].append({**content["annotations"][1], "id": 99, "image_id": 99})
-
-    outcome = annotated_pair(list_again)
-    assert "joined: photos that are listed more than once (1, such as 0.png)" in outcome.errors
-    mask = read_mask(project / "data/pair/masks/0.png")
-    assert (mask[1:30, 1:30] == 2).all()  # the second entry's, which is later in the file
-
-
 def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
     def add_classes(content: dict[str, list[dict[str, Any]]]) -> None:
         content["categories"] = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
@@ -211,19 +200,13 @@ def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
 
 
 def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
-    """Write a mask and the photo for each class of each photo; return the masks of class ids by photo.
-
-    A class has folders ``images`` and ``masks`` in its folder if its id is odd, else all files in that.
-    """
+    """Write a mask and the photo for each class of each photo; return the masks of class ids by photo."""
     truth = {path.stem: read_mask(path) for path in sorted((mini_root / "SegmentationClassAug").iterdir())}
     for stem, ids in truth.items():
         for class_id in np.unique(ids[ids > 0]).tolist():
             folder = root / CLASS_NAMES[class_id - 1]
-            photos = folder / "images" if class_id % 2 else folder
-            masks = folder / "masks" if class_id % 2 else folder
-            save_grey(masks / f"{stem}.png", ids == class_id)
-            photos.mkdir(exist_ok=True)
-            shutil.copy(mini_root / f"JPEGImages/{stem}.jpg", photos)
+            save_grey(folder / f"{stem}.png", ids == class_id)
+            shutil.copy(mini_root / f"JPEGImages/{stem}.jpg", folder)
     return truth
 
 
@@ -259,11 +242,11 @@ def test_a_classs_second_mask_and_a_mask_of_another_size_are_named(
     write_class_folders(root, mini_root)
     folder = root / CLASS_NAMES[0]
     words = ("custom", "--name", "toys", "--images", root, "--masks", root)
-    shutil.copy(next(folder.glob("images/*.jpg")), folder / "images/again.jpg")
-    shutil.copy(next(folder.glob("masks/*.png")), folder / "masks/again.png")
+    shutil.copy(next(folder.glob("*.jpg")), folder / "again.jpg")
+    shutil.copy(next(folder.glob("*.png")), folder / "again.png")
     assert f"{folder.name} of" in prepare(*words).error  # a photo would support itself
-    (folder / "masks/again.png").unlink()
-    odd = next(folder.glob("masks/*.png"))
+    (folder / "again.png").unlink()
+    odd = next(folder.glob("*.png"))
     Image.new("L", (7, 9), 255).save(odd)
     assert f"{odd.name}: is (9, 7)" in prepare(*words).error
 

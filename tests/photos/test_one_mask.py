@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from annotations.pictures import read_image
 from annotations.region import read_region
 from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
@@ -16,7 +17,6 @@ from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.files.errors import UserError
-from util.files.images import read_image
 from util.files.mask_images import read_mask
 
 INSIDE = region(CAT)

@@ -29,7 +29,7 @@ from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
 from util.files import DIGEST_BYTES, content_digest, state_of, write_atomically
 from util.files.errors import UserError, note
-from util.files.images import check_whole
+from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
 
@@ -282,7 +282,7 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
 def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; errors as both."""
     areas, size = measure(pair, classes)
-    check_whole(pair[0])
+    check_photo(pair[0])
     content_digests = b"".join(map(content_digest, pair))
     return areas, size, np.frombuffer(content_digests, np.uint8).reshape(FILES, DIGEST_BYTES)
 
