@@ -104,7 +104,7 @@ def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: in
         assert stacked.shape == (*mask.shape, 4)
         assert np.array_equal(stacked[..., 3], mask)
     else:
-        with pytest.raises(UserError, match="prepare.py custom converts other files"):
+        with pytest.raises(UserError, match="custom converts other files"):
             read_stacked(path, mask_path)
     assert np.array_equal(read_mask_of(path, mask_path), mask)
     assert np.array_equal(turned(_stored(mask, orientation), orientation), mask)

@@ -47,7 +47,7 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
 def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     photo(tmp_path / "a.jpg")
-    for module in (images, photo_names):
+    for module in (pictures, photo_names):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
     assert "in a known format, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
