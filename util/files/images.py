@@ -22,7 +22,7 @@ from util.files.sizes import FIX, MAX_PIXELS, check_size
 
 TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1  # an orientation
-FORMATS = ("JPEG", "MPO", "PNG")
+FORMATS = ("JPEG", "PNG")
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
 ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # of an object in memory
 NAMES_OF_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC"  # of photos
