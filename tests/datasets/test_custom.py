@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.pictures import read_image
 from datasets import recipes
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
@@ -352,3 +353,25 @@ def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tm
     made = prepare(*options)
     assert_done(made)
     assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors
+
+
+def test_odd_photos_and_masks_are_converted_once(prepare, project: Path, tmp_path: Path) -> None:
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    for number in range(8):
+        suffix = (".png", ".webp", ".tif", ".bmp")[number % 4]
+        save_photo(photos / f"p{number}{suffix}", number)
+        values = np.zeros((36, 36), np.uint16)
+        values[4:30, 4 : 20 + number] = 1
+        save(masks / f"p{number}.png", values)
+    grey = np.linspace(0, 65535, 36 * 36).reshape(36, 36).astype(np.uint16)
+    Image.fromarray(grey).save(photos / "p0.png")
+    made = prepare("custom", "--name", "odd", "--images", photos, "--masks", masks, "--classes", "cat")
+    assert_done(made)
+    assert made.output.splitlines()[-1].startswith("look first: data/odd/look.jpg")
+    assert Image.open(project / "data/odd/look.jpg").size[0] > 300
+    index = load_index(read_config(find_config("split0", "odd")).data, "test", progress=False)
+    for row, name in enumerate(index.names):
+        image, mask = index.pair(row)
+        (source,) = photos.glob(f"{name}.*")
+        assert np.array_equal(image, read_image(source))
+        assert (mask == 1).sum() == 26 * (16 + int(name[1:]))
