@@ -24,7 +24,7 @@ from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
 from util.config.folds import Fold
-from util.config.read import read_config
+from util.config.read import read_config, read_data
 from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
@@ -369,7 +369,7 @@ def test_odd_photos_and_masks_are_converted_once(prepare, project: Path, tmp_pat
     assert_done(made)
     assert made.output.splitlines()[-1].startswith("look first: data/odd/look.jpg")
     assert Image.open(project / "data/odd/look.jpg").size[0] > 300
-    index = load_index(read_config(find_config("split0", "odd")).data, "test", progress=False)
+    index = load_index(read_data(project / "config/odd/odd.yaml"), "test", progress=False)
     for row, name in enumerate(index.names):
         image, mask = index.pair(row)
         (source,) = photos.glob(f"{name}.*")
