@@ -22,7 +22,7 @@ from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.images import header_of
 from util.files.progress import ProgressBar
-from util.run.processes import as_user_error
+from util.loop.processes import as_user_error
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 MODEL_PORT = 9090  # of the model of a Label Studio server

@@ -23,7 +23,7 @@ from photos.page.background import line_of
 from photos.page.server import JSON, QuietHandler, QuietServer, listening
 from photos.segmenter import Segmenter
 from util.files.errors import UserError, one_line
-from util.run.processes import as_user_error
+from util.loop.processes import as_user_error
 
 PATIENCE = 80  # seconds after which a request gets no further answers
 MAX_NAMED = 10  # projects that the first line names

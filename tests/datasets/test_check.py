@@ -18,7 +18,7 @@ from util.config.read import read_config
 from util.data.lists.index import load_index
 from util.data.lists.published_sizes import MAKERS, published
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.run.network import build_model
+from util.run.build import build_model
 from util.run.run import BEST, Run
 from util.train import check
 

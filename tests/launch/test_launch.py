@@ -30,15 +30,15 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.launch import experiments, reproduce, torchrun
+from util.loop.optim import StepSchedule
 from util.run import arguments, checkpoint
 from util.run.arguments import Words, check_processes
+from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
-from util.run.network import build_model
 from util.run.run import BEST, Run
 from util.run.weights import start_problem
 from util.train import plan, stages
 from util.train.dry_run import dry_run
-from util.train.optim import StepSchedule
 from util.train.state import Asked, StageTask, stage_of, stages_asked
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.

@@ -20,8 +20,8 @@ from tests.parity.drawn.cases import drawn_cases
 from tests.parity.steps import RUNS, SCCAN, deviations_of_step
 from util.config.compose import find_config
 from util.config.read import read_config
+from util.run.build import build_model
 from util.run.checkpoint import Checkpoint, load_state
-from util.run.network import build_model
 
 # A case of several shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
 INCLUDED = {(model, "resnet50_1shot") for model in ("abcdfss", "dcama", "hsnet", "pfenet", "sccan")}

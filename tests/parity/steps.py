@@ -30,13 +30,13 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.data.words.text import read_vectors
-from util.run.folder import RunFolder
-from util.run.network import build_model, prepare_network
-from util.run.processes import join
-from util.train import bookkeeping
-from util.train.curves import Curves
-from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import run_steps
+from util.loop.network import prepare_network
+from util.loop.optim import EMA, StepSchedule, build_optimizers
+from util.loop.processes import join
+from util.loop.train import train
+from util.loop.training import Training
+from util.run.build import build_model
+from util.train.observers import Losses
 
 FOLDER = SHARED / "parity/steps"
 RUNS = ("bam_meta", "bam_base", "hdmnet_meta", "symnet_meta")  # whole, in float64
@@ -192,16 +192,13 @@ def _first_step(
     """
     with join("cpu", "the stage") as world:
         optimizers = build_optimizers(network.param_groups(), settings.optimizers)
-        training = bookkeeping.Training(
+        training = Training(
             prepared=prepare_network(network, world.device),
             optimizers=optimizers,
             ema=EMA(network, settings.ema_decay),
-            stage=settings,
+            rules=settings.optimizers,
             schedule=StepSchedule.from_settings(settings, measured * settings.batch, world.size, "the stage"),
-            state={},
-            folder=RunFolder(folder),
             world=world,
-            curves=Curves(),
         )
         noted = _noting(network, optimizers)
         for name, parameter in network.named_parameters():
@@ -209,7 +206,7 @@ def _first_step(
                 parameter.requires_grad_(False)  # now that the optimisers have it
         batches = iter([batch])
         try:
-            run_steps(training, batches, None, seed=0)
+            train(training, batches, [Losses()])
         except StopIteration:  # there is no second batch
             assert training.progress.step == 1
     return noted, training.progress.totals["total"]

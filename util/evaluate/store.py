@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from model.episode import Episode
-from util.data.episodes import Trial
+from model.trial import Trial
 from util.data.sampling import Sampler
 from util.evaluate.memory import free_bytes
 from util.files.parallel import KEEP_ALL, set_allocator
-from util.run.device import CUDA
+from util.loop.device import CUDA
 
 GIB, MIB = 2**30, 2**20
 FREE_SHARE = 0.5  # share of the free memory that is taken without a word, of a CPU

@@ -21,12 +21,12 @@ from util.config.tree import override
 from util.data.lists.index import MASK_SUFFIX, list_of
 from util.data.mini import generate
 from util.evaluate.evaluate import evaluate
-from util.evaluate.passes import ALL_FOREGROUND, FINAL
 from util.evaluate.schema import RESULT
 from util.files.errors import EXIT_INTERRUPTED
 from util.files.mask_images import read_mask
 from util.files.progress import ProgressBar
 from util.launch import program
+from util.loop.score import ALL_FOREGROUND, FINAL
 from util.report.pictures import draw_episodes
 from util.report.table import Table
 from util.run.run import BEST, Run

@@ -24,11 +24,11 @@ from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.launcher import nodes
 from util.launch.experiments import Experiment, run_all
+from util.loop.device import CUDA
 from util.report.paper_table import table
 from util.report.rows import check_mixture
 from util.report.table import FORMATS
 from util.run.arguments import check_gpus
-from util.run.device import CUDA
 from util.run.run import BEST, Run
 from util.train.check import Finding, Needs, lacking
 from util.train.dry_run import plan, refuse

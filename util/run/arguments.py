@@ -13,8 +13,8 @@ from util.config.tree import override
 from util.data.words.text import SUFFIXES
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
+from util.loop.device import CUDA, gpu_count, gpu_problem
 from util.run import checkpoint
-from util.run.device import CUDA, gpu_count, gpu_problem
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ from util.data.words.text import NAMES, NO_TEXT, class_vectors, note_on_equal_ro
 from util.files import project_path
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.parallel import usable_cores
-from util.run.device import gpu_count
+from util.loop.device import gpu_count
+from util.run.build import build_model
 from util.run.encoder_weights import RELEASES, SOURCES, TIMM, fill_encoder, fix_of_missing
 from util.run.fetch import cached_file, check_cached, weights_url
-from util.run.network import build_model
 from util.run.run import Run
 from util.run.weights import cannot_train
 from util.train.plan import checkpoint_bytes, free_on_disk, stored_by

@@ -13,15 +13,15 @@ import torch
 
 from model.contract import Trainable
 from model.registry import class_of
-from util.config.optimizers import OPTIMIZERS
 from util.config.settings import Config, StageSettings
 from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
+from util.loop.optim import StepSchedule
+from util.loop.optimizers import OPTIMIZERS
+from util.run.build import build_model
 from util.run.data import epoch_length, listed_for_training
-from util.run.network import build_model
-from util.train.optim import StepSchedule
 from util.train.state import StageTask
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from model.registry import class_of
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
+from util.loop.optim import least_batch
 from util.run import checkpoint
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import cannot_take
-from util.train.optim import least_batch
 
 NOT_BEGUN = "not begun"
 

@@ -13,7 +13,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from util.data.episodes import collate
+from model.trial import collate
 from util.files.errors import UserError
 from util.files.parallel import end_with_parent, usable_cores
 
