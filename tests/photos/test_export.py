@@ -26,7 +26,7 @@ from tests.photos.conftest import Made
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_of
 from util.files import read_json
 from util.files.images import TAG
-from util.run import device
+from util.loop import device
 
 NEEDED_BY_OTHERS = {"pt2": "onnxruntime", "onnx": "torch"}  # packages that run.py imports for the other format
 ALONE = """

@@ -8,7 +8,7 @@ from tests.helpers import spawned
 from util import cli
 from util.files.errors import UserError
 from util.files.launcher import Place, place_of_process
-from util.run import processes
+from util.loop import processes
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 
 from model.episode import Batch
 from util.files.errors import UserError
+from util.loop import loading
 from util.loop.loading import batches
-from util.run import loading
 
 pytestmark = pytest.mark.process
 LARGE = 2**19  # numbers, of 2 MiB

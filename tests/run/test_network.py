@@ -18,9 +18,9 @@ from tests.model.small import drawn_episode, small_model
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
+from util.loop import device
 from util.loop.network import check_finite, prepare_network
 from util.loop.processes import as_user_error, join
-from util.run import device
 from util.run.build import build_model
 
 FEW_GRAPHS = 30  # of a step and a prediction
