@@ -79,9 +79,7 @@ def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("run", RUNS)
-def test_two_training_steps_on_drawn_images_are_those_of_the_published_loop(
-    float64: None, tmp_path: Path, run: str
-) -> None:
+def test_two_training_steps_on_drawn_images_are_those_of_the_published_loop(float64: None, run: str) -> None:
     assert deviations_of_steps(run) == []
 
 
