@@ -8,32 +8,21 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
 
-from model.code import code_of
-from model.encoders.settings import EncoderSettings, build_encoder
-from model.registry import class_of
 from tests.helpers import spawned
-from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.scored import score
 from tests.launch.conftest import as_options
 from tests.report.conftest import result as drawn
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
-from util.data.mini import generate
-from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.schema import RESULT, read_result
+from util.evaluate.schema import RESULT
 from util.files.errors import EXIT_USER_ERROR
 from util.launch import experiments, reproduce
-from util.launch.experiments import Experiment, reason_to_test
-from util.report.verify import DIFFERS, checks_of
+from util.launch.experiments import Experiment
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT, claim
 from util.run.run import BEST, LAST, METRICS, Run
@@ -144,29 +133,6 @@ def done_run(mini_yaml, tmp_path: Path):
     return config, meta, result
 
 
-def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_run):
-    config, _, result = done_run
-    experiment = Experiment("symnet", config, config)
-    assert experiment.result == result
-    assert reason_to_test(config, result) == ""
-    overrides = ["data.min_pixels=7", "data.exclude_novel=false", "protocols.bam.smooth=true", "test.seeds=[3]"]
-    for override in (*overrides, "test.episodes=20", "run.precision=bf16"):
-        key = override.partition("=")[0].removeprefix("protocols.bam.")
-        assert key in reason_to_test(Evaluation.of(read_config(config.source, [override]), "bam", 1).config, result)
-    for mark, said in (("foreign", "other.pth"), ("", "")):  # the own weights may have lain elsewhere
-        content = json.loads(result.read_text()) | {"checkpoint": "other.pth", "weights_mark": mark}
-        result.write_text(json.dumps(content))
-        reason = reason_to_test(config, result)
-        assert said in reason and bool(said) == bool(reason)
-
-
-def test_a_result_that_is_missing_or_damaged_is_not_done(done_run):
-    config, _, result = done_run
-    result.write_text("{")
-    assert reason_to_test(config, result) == "the result there cannot be read"
-    assert reason_to_test(config, result.parent / "missing.json") == "no result yet"
-
-
 def test_a_training_is_done_once_its_metrics_say_so(done_run):
     config, meta, _ = done_run
     experiment = Experiment("symnet", config, config)
@@ -174,77 +140,6 @@ def test_a_training_is_done_once_its_metrics_say_so(done_run):
     for text in ('{"finished": false}', '{"fini'):
         (meta / METRICS).write_text(text)
         assert experiment.trains
-
-
-def test_a_result_of_other_code_is_scored_again(done_run):
-    config, _, result = done_run
-    content = json.loads(result.read_text())
-    today = code_of(class_of(config.model))
-    for code in ({}, today):
-        result.write_text(json.dumps(content | {"code": code}))
-        assert not Experiment("symnet", config, config).reason
-    result.write_text(json.dumps(content | {"code": today | {"model.symnet.steps": "0"}}))
-    reason = Experiment("symnet", config, config).reason
-    assert reason == "the result there is of other code of the method (model.symnet.steps)"
-    assert checks_of(result, read_result(result))["code"][0] == DIFFERS
-
-
-def photos_of_test(config: Config) -> list[str]:
-    """Return the names of the photos of a test's list."""
-    images = Evaluation.of(config).images
-    return [images.index.names[row] for row in images.queries]
-
-
-@pytest.mark.train
-def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, tmp_path: Path):
-    """Names, times and settings are the same: the content decides."""
-    root, encoder = tmp_path / "own", tmp_path / "encoder.pth"
-    generate(root, 12, 16, 64)
-
-    def draw(seed: int) -> None:
-        torch.manual_seed(seed)
-        network = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None))
-        torch.save(network.state_dict(), encoder)
-        os.utime(encoder, (0, 0))
-
-    draw(1)
-    path = mini_yaml("prototype", model={"encoder": {"backbone": NARROW}})
-    config = read_config(path, [f"data.root={root}", f"model.encoder.weights={encoder}", "test.episodes=4"])
-    config = Evaluation.of(config, "presence", 1).config
-    path = Evaluation.of(config).folder / RESULT
-    score(config, ["presence"])
-    assert reason_to_test(config, path) == ""
-    draw(2)
-    assert "other weights" in reason_to_test(config, path)
-    score(config, ["presence"])
-    key = key_of(config, read_result(path)["weights"])
-    presence_weights = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    calibration = Calibration(FORMAT, "x", key, "x", 1.0, 0.0, presence_weights, 0.0, 0.5)
-    calibration_path(config, "training-free").write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
-    assert "calibration" in reason_to_test(config, path)
-    score(config, ["presence"])
-    assert reason_to_test(config, path) == ""
-    for name in photos_of_test(config)[:2]:
-        photo = root / f"JPEGImages/{name}.jpg"
-        content = photo.read_bytes()
-        change_silently(photo)
-        assert "other photos or masks" in reason_to_test(config, path)
-        outcome, said = checks_of(path, read_result(path))["list"]
-        assert outcome == DIFFERS and "other photos or masks (" in said
-        photo.write_bytes(content)  # the content of before, of another time
-        assert reason_to_test(config, path) == ""
-    shutil.rmtree(root)
-    generate(root, 12, 16, 64, 9)
-    assert "another list" in reason_to_test(config, path)
-
-
-def change_silently(file: Path) -> None:
-    """Change a bit of a file, whose size and time stay."""
-    before = file.stat()
-    content = bytearray(file.read_bytes())
-    content[-9] ^= 1
-    file.write_bytes(content)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_mixture_that_no_table_prints_is_refused_first(typed):

@@ -10,20 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.decides import Decides
 from model.registry import class_of
 from util import cli
 from util.config.compose import CHOICE, Selection
-from util.config.read import to_dict
-from util.config.same import differences
 from util.config.settings import Config
-from util.evaluate.evaluation import Evaluation, deciding_scores
+from util.evaluate.done import reason_to_test
+from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import known_before
-from util.evaluate.schema import RESULT, read_result
+from util.evaluate.schema import RESULT
 from util.files.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Busy, UserError
 from util.launch import torchrun
 from util.run.folder import claim
-from util.run.origin import Origin
 from util.run.run import OWN, Run, StageFolder
 from util.train.state import StageTask, stage_of
 
@@ -44,7 +41,7 @@ class Experiment:
     @cached_property
     def reason(self) -> str:
         """Why its test had to run when that was first asked; '' if it had not."""
-        return reason_to_test(self.config, self.result)
+        return reason_to_test(Evaluation.of(self.config))
 
     @property
     def learns(self) -> bool:
@@ -78,7 +75,7 @@ class Experiment:
             return 0
         with claim(self.result.parent):
             code = self._train(gpus) if trains else 0
-            reason = reason_to_test(self.config, self.result)  # another command may have done it since
+            reason = reason_to_test(Evaluation.of(self.config))  # another command may have done it since
             if code or not reason:
                 return code
             print(f"{title}: test by {self.config.test.protocol} == ({reason})", flush=True)
@@ -166,27 +163,3 @@ def run_all(experiments: list[Experiment], gpus: int) -> tuple[int, list[Experim
                 print(error, flush=True)
         progress = len(left) < len(asked)
     return 0, left
-
-
-def reason_to_test(config: Config, path: Path) -> str:
-    """Return the reason why a test of this config has to run: its result is missing or differs; '' if it need not."""
-    if not path.exists():
-        return "no result yet"
-    try:
-        result = read_result(path)
-        scored = deciding_scores(result["config"])
-    except (UserError, KeyError):
-        return "the result there cannot be read"
-    evaluation = Evaluation.of(config)
-    if result["weights_mark"] != evaluation.run.weights_origin:
-        return f"the result there is of {result['checkpoint']}"
-    found = differences(scored, deciding_scores(to_dict(config)), Decides.SCORES)
-    if set(config.test.metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
-        found.pop("test.metrics", None)
-    if found:
-        return f"the result there differs in {', '.join([*found][:3])}"
-    changed = [*Origin.of(result).differences(evaluation.origin)]
-    with suppress(UserError):  # no weights
-        if not changed and evaluation.calibration_facts != result["calibration"]:
-            changed.append("another calibration")
-    return f"the result there is of {', '.join(changed)}" if changed else ""

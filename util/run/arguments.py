@@ -56,10 +56,13 @@ def read_words(options: Namespace) -> Words:
 
 def check_processes(words: Words) -> None:
     """Refuse (UserError) GPUs without a process for each, which the shell scripts start."""
-    place = place_of_process()
-    if words.gpus is not None and max(words.gpus, 1) != place.local_size:
+    started = place_of_process().local_size
+    if words.gpus == 0 and started > 1:
+        fix = "for several leave the 0 out, and add --set run.device=cpu"
+        raise UserError(f"0 GPUs mean one process on the CPU, but {started} started; {fix}")
+    if words.gpus is not None and max(words.gpus, 1) != started:
         raise UserError(
-            f"{words.gpus} GPUs need {words.gpus} processes, but {place.local_size} started; use train.sh or test.sh"
+            f"{words.gpus} GPUs need {words.gpus} processes, but {started} started; use train.sh or test.sh"
         )
 
 
@@ -71,7 +74,7 @@ def _check_text(word: str) -> None:
     """Refuse (UserError) a word that can be neither a checkpoint nor text vectors."""
     if "=" in word:
         raise UserError(f"'{word}': write --set before a setting")
-    if "/" in word and not word.endswith(SUFFIXES):
+    if ("/" in word or Path(word).is_file()) and not word.endswith(SUFFIXES):
         endings = ", ".join(checkpoint.ENDINGS)
         raise UserError(f"'{word}' is neither a name of text vectors nor a checkpoint (a file {endings})")
 

@@ -151,7 +151,7 @@ def origin_today(run: Run, stage: str) -> Origin:
     if stage == "base":  # whose code, and text, are not those of one method
         return now
     with suppress(UserError):
-        now = replace(now, text=run.text_digest)
+        now = replace(now, vectors=run.text_digest)
     return replace(now, code=code_of(class_of(run.config.model)))
 
 
@@ -283,7 +283,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
         network.requires_grad_(True)
         network.freeze()
         return found
-    if stored.facts.origin.differences(Origin(text=run.text_digest)):
+    if stored.facts.origin.differences(Origin(vectors=run.text_digest)):
         asked = f"data.text = {run.config.data.text}"
         raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
     checkpoint.load_state(network, stored)
@@ -311,7 +311,9 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     if stored.config is None:
         return {}
     if stored.stage != stage:
-        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
+        problem = f"is of the {stored.stage} stage, one of the {stage} stage is needed"
+        fix = "; to continue its training write --resume and no checkpoint" if stage == "base" else ""
+        raise UserError(f"{stored.path}: {problem}{fix}")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)

@@ -134,7 +134,7 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
 def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
     """Return a task as the command's options change it."""
     if _is_kept(task, run, asked):
-        return task
+        return replace(task, refusal="") if asked.allow_changes else task
     if asked.overwrite:
         return _begun_again(task)
     continues = asked.resume and files.begun
