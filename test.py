@@ -16,9 +16,9 @@ from util.evaluate.evaluate import evaluate
 from util.evaluate.kept import parse_kinds
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
+from util.launch import check_processes, read_words
 from util.report import figure
 from util.report.table import add_format
-from util.run.arguments import check_processes, read_words
 from util.run.run import Run
 
 
