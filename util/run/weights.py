@@ -85,7 +85,7 @@ def fill_at_start(
         is_fetched = encoder is not None and encoder.weights in SOURCES
         return fill_encoder(run.config, network) if downloads or not is_fetched else "", None
     start = Path(base or run.folder("base") / BEST)
-    if not start.exists():
+    if base is None and not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
