@@ -16,10 +16,11 @@ from util.files.errors import UserError
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
-from util.loop.optim import copy_tensors, load_optimizers
+from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_finite
 from util.loop.training import Progress, Training
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.folder import RunFolder
 from util.run.origin import Origin
 from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
@@ -78,9 +79,8 @@ class Validation(TrainingObserver):
         """Return whether a validation is due; the middle of an epoch has one if its end has."""
         length = training.schedule.steps_per_epoch
         step = training.progress.step
-        epochs, steps = divmod(step, length)
-        if self.stage.validate_midway and epochs > 0 and 0 < steps == length // 2:
-            step = (epochs + 1) * length
+        if self._is_midway(training):
+            step = (step // length + 1) * length
         interval = max(round(self.stage.validate_every * length), 1)
         return step % interval == 0 or step == training.schedule.steps
 
@@ -89,6 +89,8 @@ class Validation(TrainingObserver):
         if not self.is_record_due(training):
             return
         progress = training.progress
+        if self._is_midway(training):
+            entry["epoch"] = progress.step // training.schedule.steps_per_epoch + 0.5
         self.checkpoints.save(training)  # a validation may take long, and the run may end in it
         with training.ema.applied():
             score, entry["validation"] = self.validate(training.prepared, progress.step)
@@ -96,6 +98,12 @@ class Validation(TrainingObserver):
             progress.best = score
             progress.best_epoch = entry["epoch"]
         log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
+
+    def _is_midway(self, training: Training) -> bool:
+        """Return whether this is the middle of an epoch after the first, and validations midway are wanted."""
+        length = training.schedule.steps_per_epoch
+        epochs, steps = divmod(training.progress.step, length)
+        return self.stage.validate_midway and epochs > 0 and 0 < steps == length // 2
 
 
 @dataclass
@@ -190,7 +198,9 @@ class Checkpoints(TrainingObserver):
         UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
         """
         stored = StageFolder(self.folder.path).newest()
-        check_continues(stored, Origin.of(self.state), allow_changes)
+        if allow_changes:
+            self._keep_length(training, stored)
+        check_continues(stored, Origin.of_training(self.state), allow_changes)
         path = stored.path
         content = stored.entries
         if changed := differences(content["config"], self.state["config"], Decides.NOTHING):
@@ -206,9 +216,20 @@ class Checkpoints(TrainingObserver):
             fix = "undo the changed settings, or start again with --overwrite"
             problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
             raise UserError(f"{path}: {problem}; {fix}") from None
-        self.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
+        photos = checkpoint.photos_of_both(content.get("photos"), self.state.get("photos"))
+        self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
         training.progress = Progress(**content["progress"])
         log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
+
+    def _keep_length(self, training: Training, stored: Checkpoint) -> None:
+        """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
+        begun = stored.entries.get("schedule")
+        if begun is None or stored.facts.origin.list == self.state["list"]:
+            return
+        schedule = StepSchedule(**begun)
+        if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):
+            training.schedule = schedule
+            self.state["schedule"] = begun
 
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
@@ -247,9 +268,9 @@ class Watch:
 
 
 def _epochs_done(training: Training) -> float:
-    """Return the number of epochs that are done, n + 0.5 in the middle of one."""
+    """Return the number of epochs that are done."""
     length = training.schedule.steps_per_epoch
     epochs, steps = divmod(training.progress.step, length)
     if steps == 0:
         return epochs
-    return epochs + (0.5 if steps == length // 2 else round(steps / length, 3))
+    return epochs + round(steps / length, 3)
