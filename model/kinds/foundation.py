@@ -56,6 +56,11 @@ class Foundation(FewShotModel):
         """Yield the networks."""
         yield from self.networks
 
+    def stored_state(self) -> dict[str, Tensor]:
+        """Return the tensors that learn; the networks' own come from ``weights``."""
+        own = self.state_dict()
+        return {name: tensor for name, tensor in own.items() if not name.startswith("networks.")}
+
     def support(self, image_3hw: Tensor, label_hw: Tensor) -> Shot:
         """Return what is kept of one support, which shows the object."""
         raise NotImplementedError

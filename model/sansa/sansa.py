@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from model.contract import Episode, Output, Shot, Task, register
 from model.decides import Decides
@@ -30,6 +31,7 @@ CERTAIN = 10.0  # logit of a mask's pixels
 POINTERS = 16  # supports that give a pointer at most
 NO_POINT = -1  # label of a prompt without a point
 IOU_TOKEN, FIRST_MASK_TOKEN = 0, 1  # of the mask decoder
+SIZES = {11: "tiny", 15: "small", 23: "base-plus", 47: "large"}  # of SAM 2, by its image encoder's last block
 FLAGS = {  # of SAM 2.1's config, which SAM 2.0 has not
     "enable_occlusion_spatial_embedding",
     "enable_temporal_pos_encoding_for_object_pointers",
@@ -48,7 +50,7 @@ class SANSASettings(FoundationSettings):
         default_factory=lambda: [2, 3], metadata={"low": 0, "high": 3, "length": (1, 4), "decides": Decides.IDENTITY}
     )
     dropout: bool = True  # SAM's own, 0.1 in its memory attention, while adapters learn
-    # Maps inside SAM's blocks are computed again in the backward pass, not kept: less memory, more time
+    # Maps inside the image encoder's blocks are computed again in the backward pass, not kept: less memory, more time
     gradient_checkpointing: bool = field(default=False, metadata={"decides": Decides.NOTHING})
 
 
@@ -82,6 +84,11 @@ class Adapter(nn.Module):
     def __init__(self, width: int, bottleneck: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
+        self.widen(bottleneck)
+
+    def widen(self, bottleneck: int) -> None:
+        """Start anew with a bottleneck of another width."""
+        (width,) = self.norm.normalized_shape
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for zero in (self.down.bias, self.up.weight, self.up.bias):
@@ -104,6 +111,18 @@ class Beside(nn.Module):
         """Return what a block adds to its value x."""
         (adapter,) = self.adapter
         return self.mlp(self.norm(x)) + adapter(x)
+
+
+class Recomputed(nn.Module):
+    """A block whose inner maps are not kept for the backward pass (gradient checkpointing)."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        """Return the block's value."""
+        return checkpoint(self.block, x, use_reentrant=False, **options)
 
 
 def add_adapters(hiera: Any, stages: Sequence[int], factor: float) -> dict[str, Adapter]:
@@ -134,6 +153,7 @@ class SANSA(Foundation):
     learns = True
     shots_share_weights = True
     pretrained_parts: ClassVar = {"Sam2VideoModel": 0}
+    pretrained_sizes: ClassVar = {"facebook/sam2-hiera-large": "898 MB", "facebook/sam2-hiera-tiny": "156 MB"}
     licence = "apache-2.0"
     published = LAYOUT
     never_compiled = ("forward",)
@@ -148,12 +168,30 @@ class SANSA(Foundation):
         hiera = self.sam.vision_encoder.backbone
         self.adapters = nn.ModuleDict(add_adapters(hiera, settings.stages, settings.factor))
         if settings.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            hiera.blocks = nn.ModuleList(Recomputed(block) for block in hiera.blocks)
 
     @property
     def sam(self) -> Any:
         """SAM 2."""
         return self.networks[0]
+
+    def take_sizes(self, state: dict[str, Tensor]) -> None:
+        """Give the adapters the widths that they have in an authors' file, whose factor no name tells."""
+        adapters: dict[str, Any] = dict(self.adapters.items())
+        for number, adapter in adapters.items():
+            down = state.get(f"adapters.{number}.down.weight")
+            if down is not None and down.shape != adapter.down.weight.shape:
+                adapter.widen(len(down))
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the size of SAM 2 that adapters are for, and their factor."""
+        names = (name.split(".") for name in state)
+        numbers = sorted(int(name[1]) for name in names if name[0] == "adapters" and name[1].isdigit())
+        if not numbers:
+            return super().describe_weights(state)
+        down = state[f"adapters.{numbers[-1]}.down.weight"]
+        size = SIZES.get(numbers[-1], "of another size")
+        return f"adapters in blocks {numbers[0]} to {numbers[-1]} ({size}), factor {len(down) / down[0].numel():.1f}"
 
     # 1. Images
 
@@ -164,8 +202,7 @@ class SANSA(Foundation):
     def features(self, image_n3hw: Tensor) -> Features:
         """Return the features of n images, RGB in 0..255, squeezed to SAM's square."""
         pixels = self._at(normalise(image_n3hw), self.side)
-        with _mode(self.sam.vision_encoder, self.training and self.settings.gradient_checkpointing):
-            vision = self.sam.vision_encoder(pixels, return_dict=True)
+        vision = self.sam.vision_encoder(pixels, return_dict=True)
         fine, middle, coarse = vision.fpn_hidden_states
         decoder = self.sam.mask_decoder
         size = (image_n3hw.shape[-2], image_n3hw.shape[-1])
@@ -234,7 +271,7 @@ class SANSA(Foundation):
         keys, codes, pointers = self._memories(shots)
         attention = self.sam.memory_attention
         tokens, position = (x.flatten(2).permute(2, 0, 1) for x in (query.coarse, query.position))
-        with _mode(attention, self.training and self.settings.dropout):
+        with _dropout_in(attention, self.training and self.settings.dropout):
             read = attention(tokens, keys, position, codes, pointers)
         return read.reshape(1, *self.grid, -1).permute(0, 3, 1, 2)
 
@@ -315,7 +352,9 @@ def _side_of(network: Any, name: str) -> int:
         what = f"is SAM 2.1 or another video network ({newer[0]}: true in its config.json)"
         raise ModelMismatch(f"model.weights = {name}: {what}; take SAM 2.0, NET=facebook/sam2-hiera-large")
     if not isinstance(side, int) or side % STRIDE:
-        raise ModelMismatch(f"model.weights = {name}: image_size = {side} in its config.json is no multiple of {STRIDE}")
+        raise ModelMismatch(
+            f"model.weights = {name}: image_size = {side} in its config.json is no multiple of {STRIDE}"
+        )
     return side
 
 
@@ -331,9 +370,9 @@ def _fit(network: Any, side: int) -> None:
 
 
 @contextmanager
-def _mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Let a frozen module be in training inside the block: with its dropout, or its gradient checkpointing."""
-    module.train(training)
+def _dropout_in(module: nn.Module, is_on: bool) -> Iterator[None]:
+    """Let a frozen module have its dropout inside the block."""
+    module.train(is_on)
     try:
         yield
     finally:

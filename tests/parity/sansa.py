@@ -112,7 +112,7 @@ def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
     finally:
         network.eval()
     parameters = dict(network.named_parameters())
-    names = [name for name in json.loads((FOLDER / "config_small.json").read_text())["adapters"]]
+    names = list(json.loads((FOLDER / "config_small.json").read_text())["adapters"])
     gradients = {name: parameters[SANSA.published.name(name)].grad for name in names}
     norms = {name: float(gradient.norm()) for name, gradient in gradients.items()}
     with torch.no_grad():
@@ -176,4 +176,3 @@ def _of_gradients(given: dict[str, float], stored: dict[str, float]) -> list[str
     assert given.keys() == stored.keys()
     wrong = [name for name, want in stored.items() if not abs(given[name] - want) <= GRADIENT_BOUND * want]
     return [f"gradient of {name}: {given[name]} in place of {stored[name]}" for name in wrong]
-

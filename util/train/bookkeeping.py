@@ -239,7 +239,7 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     training.saved_at = now
     if not training.world.is_main:
         return
-    weights = checkpoint.on_cpu(training.prepared.network.state_dict())
+    weights = checkpoint.on_cpu(checkpoint.stored_state(training.prepared.network))
     for tensor, values in weights.items():  # the loss may still be finite, its gradients not
         if values.is_floating_point():
             check_finite(bool(values.isfinite().all()), progress.step, tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimiz
     lr = settings.lr
     tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
     return OPTIMIZERS[settings.kind].make(tensors, lr, weight_decay=settings.weight_decay)
+
+
+def clip_gradients(optimizers: dict[str, Optimizer], settings: dict[str, OptimizerSettings]) -> None:
+    """Scale the gradients of each optimiser with a ``clip`` so that their norm, of all together, is at most that."""
+    for name, optimizer in optimizers.items():
+        largest = settings[name].clip if name in settings else None
+        if largest is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, largest)
 
 
 class OptimizersAsOne:
@@ -104,9 +114,12 @@ def least_batch(stage: StageSettings, key: str) -> int:
 def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:
     """Return the factor of the learning rate in step 0..steps - 1, a pure function of the step.
 
-    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``step`` is
-    DECAY to the number of MILESTONES that are passed; ``constant`` is 1.
+    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``cosine`` is
+    half a wave from 1 in step 0 to 0 after the last; ``step`` is DECAY to the number of MILESTONES that are passed;
+    ``constant`` is 1.
     """
+    if settings.schedule == "cosine":
+        return (1 + math.cos(math.pi * step / steps)) / 2
     if settings.schedule == "poly":
         return (1 - (step + 1) / steps) ** POWER
     if settings.schedule == "step":

@@ -16,7 +16,7 @@ from util.run.loading import part_weights
 from util.run.network import PreparedNetwork
 from util.train import bookkeeping
 from util.train.bookkeeping import Interrupted, Training, Validate
-from util.train.optim import OptimizersAsOne, set_learning_rates
+from util.train.optim import OptimizersAsOne, clip_gradients, set_learning_rates
 
 log = logging.getLogger("symnet")
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
@@ -104,6 +104,8 @@ def backward(
 def _step(training: Training) -> None:
     """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
     together: Any = OptimizersAsOne(training.optimizers.values())
+    training.scaler.unscale_(together)
+    clip_gradients(training.optimizers, training.stage.optimizers)
     if training.scaler.step(together) is None:
         training.progress.skipped += 1
     training.scaler.update()
