@@ -91,7 +91,7 @@ def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
 
 @in_float32
 def focal(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
-    """Return the focal loss of the foreground (RetinaNet, ICCV 2017), each image's mean over its pixels that are not 255.
+    """Return the foreground's focal loss (RetinaNet, ICCV 2017), each image's mean over pixels that are not 255.
 
     The weight of background pixels is 1 - ``ALPHA``.
     """
