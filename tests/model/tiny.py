@@ -74,13 +74,19 @@ def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="networks-")
 
 
+def built(kind: str) -> torch.nn.Module:
+    """Return a network of a class of the package as it starts."""
+    library, (config, values) = require_transformers(), CONFIGS[kind]
+    return getattr(library, kind)(getattr(library, config)(**values))
+
+
 @functools.cache
 @torch.no_grad()
 def saved(kind: str, seed: int = 0) -> str:
     """Return the folder of a network of a class of the package."""
-    library, (config, values) = require_transformers(), CONFIGS[kind]
+    library = require_transformers()
     torch.manual_seed(seed)
-    network = getattr(library, kind)(getattr(library, config)(**values))
+    network = built(kind)
     for parameter in network.parameters():
         parameter += (NOISE.get(kind, 0.3) if parameter.ndim > 1 else 0.05) * torch.randn_like(
             parameter
