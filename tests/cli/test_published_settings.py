@@ -9,12 +9,12 @@ import yaml
 from model.registry import models
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
-from util.config.optimizers import MOMENTUM
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
 from util.config.tree import find
 from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
-from util.train.optim import POWER
+from util.loop.optim import POWER
+from util.loop.optimizers import MOMENTUM
 
 PAGE = (REPOSITORY / "docs/parity.md").read_text()
 COLUMNS = ("px", "epochs", "batch", "rate", "optimiser", "scale", "keep", "validation", "patience")
@@ -89,7 +89,8 @@ def test_recipes_have_the_published_values_of_the_page(recipe: str) -> None:
 
 def test_the_page_has_every_method_with_published_training() -> None:
     trained = {name for name, cls in models().items() if vars(cls).get("published") is not None}
-    assert set(RECIPES) == {(dataset, name) for dataset in ("pascal", "coco") for name in trained}
+    expected = {(dataset, name) for dataset in ("pascal", "coco") for name in trained}
+    assert set(RECIPES) == expected - {("pascal", "sansa")}  # which its paper does not have
 
 
 def test_published_settings_common_to_all() -> None:

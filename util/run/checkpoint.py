@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.contract import FewShotModel
+from model.contract import FewShotModel, Trainable
 from model.published import COUNTER, DDP_PREFIX
 from model.registry import published_layout
 from util.data.lists.index import PHOTO_DIGITS
@@ -69,9 +69,9 @@ class Checkpoint:
         """Return one of our own by its entries."""
         named = {**entries["weights"], **entries.get("ema", {})}
         facts = Facts(
-            origin=replace(Origin.of(entries), weights=None),
+            origin=Origin.of_training(entries),
             training=_training_of(entries),
-            photos=_photos_in(entries.get("photos")),
+            photos=photos_in(entries.get("photos")),
             finished=entries.get("finished", False),
         )
         return cls(path, named, entries["config"], entries["stage"], facts, entries)
@@ -215,11 +215,17 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
     return [*entries.get("base", []), facts]
 
 
-def _photos_in(text: str | None) -> frozenset[str] | None:
+def photos_in(text: str | None) -> frozenset[str] | None:
     """Return the digests of photos in the entry that ``photos_text`` returned."""
     if text is None:
         return None
     return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
+
+
+def photos_of_both(before: str | None, now: str | None) -> str | None:
+    """Return the entry of a training that continues with other photos; None: those of before are not known."""
+    known = photos_in(before)
+    return None if known is None else photos_text(known | (photos_in(now) or frozenset()))
 
 
 def photos_text(photos: Iterable[str]) -> str:
@@ -236,6 +242,18 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
+def stored_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network that its checkpoints hold."""
+    return network.stored_state() if isinstance(network, Trainable) else network.state_dict()
+
+
+def digest_of_rest(network: nn.Module) -> str | None:
+    """Return the digest of a network's tensors that its checkpoints do not hold; None: they hold all."""
+    stored = stored_state(network)
+    rest = {name: tensor for name, tensor in network.state_dict().items() if name not in stored}
+    return digest_of(rest) if rest else None
+
+
 def load_state(network: nn.Module, stored: Checkpoint) -> None:
     """Fill a network from a checkpoint; every tensor must fit.
 
@@ -243,7 +261,7 @@ def load_state(network: nn.Module, stored: Checkpoint) -> None:
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    expected = network.state_dict()
+    expected = stored_state(network)
     given = stored.weights
     published = getattr(network, "published", None)
     if _without_counters(stored.named) == _without_counters(
@@ -252,10 +270,14 @@ def load_state(network: nn.Module, stored: Checkpoint) -> None:
         given = stored.named
     elif not stored.is_own and published is not None:
         given = published.translate(given) or given
+        if isinstance(network, FewShotModel):
+            network.take_sizes(given)
+        expected = stored_state(network)
     if problem := _misfits(given, expected):
         holds = _other(network, stored.weights, given) if isinstance(network, FewShotModel) else ""
         raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
-    network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
+    filled = {name: given.get(name, tensor) for name, tensor in expected.items()}
+    network.load_state_dict({**network.state_dict(), **filled})
 
 
 def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
@@ -295,7 +317,7 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
     if authors not in (None, network.published):
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
     holds = network.describe_weights(given)
-    needs = network.describe_weights(network.state_dict())
+    needs = network.describe_weights(network.stored_state())
     shots = network.shots_of(given)
     expected_shots = network.task.shots
     if holds == needs and shots not in (None, expected_shots):
