@@ -13,17 +13,16 @@ from util.config import command_line
 from util.config.tree import override
 from util.evaluate.calibrate import calibrate
 from util.evaluate.evaluate import evaluate
-from util.evaluate.kept import parse_kinds
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
-from util.report import figure
+from util.report.results import summary
 from util.report.table import add_format
 from util.run.arguments import check_processes, read_words
 from util.run.run import Run
 
 
 def command() -> None:
-    """Parse, build, call; show the results as ``report.py figures`` does."""
+    """Parse, build, call; print the tables of the results."""
     options = _options()
     words = read_words(options)
     if words.checkpoint:
@@ -35,23 +34,23 @@ def command() -> None:
         return
     check_processes(words)
     if options.calibrate:
-        for name in ("manifest", "protocol", "save_images", "shot"):
+        for name in ("manifest", "protocol", "shot"):
             if getattr(options, name):
                 raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
         calibrate(config)
         return
-    paths = evaluate(
+    results = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),
         shots=options.shot,
         manifest=options.manifest,
-        save_images=parse_kinds(options.save_images),
         stored=stored,
     )
     if place_of_process().rank == 0:
-        from util.report.show import show_results  # whose packages take a second
-
-        show_results([*paths], options.figures, options.format)
+        print(summary(results, options.format))
+        folders = " ".join(str(path.parent) for path in results)
+        print(f"charts and pictures: python report.py figures {folders}")
+        print(f"python report.py figure {folders} --episodes worst:8", flush=True)
 
 
 def _options() -> Namespace:
@@ -60,15 +59,8 @@ def _options() -> Namespace:
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
-    add(
-        "--save-images",
-        default="",
-        metavar="worst:20,best:20,random:20",
-        help="episodes whose predictions are kept, to be drawn",
-    )
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
-    add("--figures", choices=figure.SUFFIXES, default="png", help="format of curves, bars and pictures; default png")
     add_format(parser)
     return parser.parse_args()
 

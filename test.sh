@@ -14,8 +14,6 @@
 #   --protocol bam,hsnet   test procedures, or all (those that fit); default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
-#   --save-images KINDS    draw these episodes and an overview: worst:20,best:20,random:20
-#   --figures FORMAT       also write curves, bars and pictures as pdf or svg
 #   --format FORMAT        format of printed tables: markdown, latex or csv
 #   --calibrate            fit the probabilities of pixels, presence and masks on base classes
 #   --set KEY=VALUE        override a setting, such as test.edges=true or test.episodes=100; may be repeated

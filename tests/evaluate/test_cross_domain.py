@@ -13,7 +13,7 @@ from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.engine import SHIPPED
 from util.files.errors import UserError
-from util.report.paper_table import table
+from util.report.paper import table
 from util.run import checkpoint
 from util.run.data import validation_run
 from util.run.run import Run

@@ -23,7 +23,7 @@ from util.evaluate.schema import RESULT, read_result
 from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.report.compare import compare
-from util.report.paper_table import table
+from util.report.paper import table
 from util.run import checkpoint
 from util.run.run import Run
 
@@ -158,16 +158,16 @@ def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_
     checkpoint.save(path, content | {"ema": average})
     other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
     (result,) = score(other)
-    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"]
-    assert "not finished" in title(result)
+    assert (result["finished"], result["trained_otherwise"]) == (False, [])
+    assert "NOT FINISHED (step 2 of 8)" in title(result)
     assert result["weights"] == checkpoint.digest_of(content["weights"] | average)
     checkpoint.save(path, content | {"finished": True})
-    assert score(other)[0]["trained_otherwise"] == []
+    assert score(other)[0]["finished"]
 
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     """Neither batches nor a cache change a count; scores, the comparison and a replay agree with the episodes."""
-    (result,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), save_images={"worst": 1})
+    (result,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",))
     folder = tmp_path / "runs/tiny/test_2shot/2way_quick"
     file = folder / "episodes.jsonl"
     assert read_result(folder / RESULT) == result

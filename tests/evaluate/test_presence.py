@@ -31,7 +31,7 @@ from util.evaluate.presence import presence_scores
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.files.errors import UserError
 from util.files.typecheck import convert
-from util.report.one_result import score_table
+from util.report.results import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
 from util.run.checkpoint import digest_of
 from util.run.encoder_weights import fill_encoder

@@ -247,15 +247,6 @@ def change_silently(file: Path) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_a_mixture_that_no_table_prints_is_refused_first(typed):
-    """SSP's folds of COCO are contiguous, Sym-Net's interleaved."""
-    words = ["coco", "resnet50", "0", "--models", "symnet,ssp", "--folds", "0", "--shot", "1"]
-    code, said = typed(*words)
-    assert code and "differ in protocol (symnet (interleaved folds); symnet (contiguous folds))" in said
-    code, said = typed(*words, "--set", "data.fold_rule=contiguous")
-    assert code and "differ in" not in said
-
-
 @pytest.mark.process
 def test_an_experiment_of_another_job_is_left_to_it_while_that_lives(done_run, typed, monkeypatch: pytest.MonkeyPatch):
     config, _, result = done_run

@@ -3,9 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +13,9 @@ from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
 from util.evaluate.passes import run_pass
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT
+from util.evaluate.schema import BARS, CURVE, MANIFEST, RESULT, Result, SeedScores
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore, shot_store
 from util.evaluate.titles import score_line
@@ -38,16 +35,14 @@ def evaluate(
     shots: Sequence[int] = (),
     manifest: Path | None = None,
     *,
-    save_images: dict[str, int] | None = None,
     stored: Checkpoint | None = None,
-) -> dict[Path, dict[str, Any]]:
+) -> dict[Path, Result]:
     """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
     Args:
         protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
-        save_images: kind (worst, best, random) -> number of episodes whose predictions are kept for pictures.
         stored: the checkpoint, where it was read already.
     """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
@@ -55,12 +50,9 @@ def evaluate(
             compute_in_fixed_order()
         scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
-        wanted = {**(save_images or {}), FIRST: FIRST_EPISODES}
-        for scoring in scorings:
-            scoring.kept = KeptPredictions(wanted, scoring.evaluation.episodes)
         _announce(scorings, world)
         store = shot_store(world.device, place_of_process().local_size)
-        results = dict[Scoring, dict[str, Any]]()
+        results = dict[Scoring, Result]()
         for counted in _count(scorings, world, store):
             for scoring in counted:  # at once: a test that is killed later keeps this result
                 results[scoring] = _finish(scoring, folders[scoring], world)
@@ -136,23 +128,19 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
         scoring.seconds += time.monotonic() - started
 
 
-def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> dict[str, Any]:
-    """Sum a test over processes; write its result, its episodes and the predictions that were kept."""
-    per_seed = list[dict[str, Any]]()
+def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
+    """Sum a test over processes; write its result and its episodes."""
+    per_seed = list[SeedScores]()
     records = list[dict[str, np.ndarray]]()
     for seed in scoring.evaluation.samplers:
         scores_of_seed, records_of_seed = scoring.boards[seed].gather(world)
         per_seed.append(scores_of_seed)
         records.append(records_of_seed)
-    if scoring.kept is not None:
-        scoring.kept.gather(world)
     result = result_of(scoring, per_seed, world)
     if world.is_main:
         _remove_earlier(folder.path)
         folder.write_text(MANIFEST, manifest_of(scoring, records, result).text())
         folder.describe(to_dict(scoring.evaluation.config))
-        if scoring.kept is not None:
-            scoring.kept.write(folder.path / PREDICTIONS)
         log.info("%s", score_line(result))
         folder.write_json(RESULT, result)  # last: it never stands beside another test's files
         log.info("result: %s", folder.path / RESULT)
@@ -161,9 +149,7 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> dict[st
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the result of an earlier test, its predictions, and what was drawn of them."""
-    for pattern in (RESULT, DISCARDED, PREDICTIONS, *DRAWN):
+    """Remove the result of an earlier test, and its charts."""
+    for pattern in (RESULT, DISCARDED, f"{CURVE}.*", f"{BARS}.*"):
         for path in folder.glob(pattern):
             path.unlink()
-    with suppress(OSError):  # it is not there, or holds other files
-        (folder / PICTURES).rmdir()

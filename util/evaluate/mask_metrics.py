@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from model.tables import add_once
+from util.evaluate.schema import ScoreFacts
 
 Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 
@@ -26,10 +27,16 @@ class Metric:
     nothing is labelled. A mean of episodes returns its value and 1.
     """
 
-    title: str  # of its columns, with the unit
+    title: str  # of its columns
     part_and_whole: Counts
+    unit: str = "%"
     scale: float = 100.0  # 100: percent
     smaller_is_better: bool = False
+
+    @property
+    def facts(self) -> ScoreFacts:
+        """What a result says of it."""
+        return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 
 def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) -> tuple[int, int]:
@@ -46,7 +53,7 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) ->
 
 
 METRICS = {
-    "boundary_iou": Metric("boundary IoU %", boundary_counts),
+    "boundary_iou": Metric("boundary IoU", boundary_counts),
 }
 
 

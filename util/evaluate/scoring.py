@@ -8,9 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -39,7 +37,6 @@ class Scoring:
     prepared: PreparedNetwork  # for the view's image side
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
-    kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
@@ -55,7 +52,6 @@ class Scoring:
             classes=len(evaluation.config.data.classes),
             scored_on=evaluation.scored_on,
             episodes=evaluation.episodes[seed],
-            keep=None if self.kept is None else partial(self.kept.add, seed),
             presence=self.decisions(),
             further=evaluation.config.test.metrics,
         )

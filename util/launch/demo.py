@@ -6,7 +6,6 @@ if __name__ == "__main__":
     requirements.check()
 
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,8 +60,7 @@ def command() -> int:
         "everything foreground": result["mean"][ALL_FOREGROUND],
     }
     rows = [[title, f"{score['miou']:.1f}", f"{score['fb_iou']:.1f}"] for title, score in scores.items()]
-    picture, *_ = draw_episodes(next(Run(symnet).folder("test").rglob(RESULT)), "png")
-    shutil.copy(picture, folder / "demo.png")
+    draw_episodes([next(Run(symnet).folder("test").rglob(RESULT))], "0,1,2,3", folder / "demo")
     names = [symnet.data.classes[int(c) - 1] for c in result["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {result['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(Table([f"mini, fold {symnet.data.fold}", "mIoU %", "FB-IoU %"], rows))

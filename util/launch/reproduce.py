@@ -24,8 +24,7 @@ from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.launcher import nodes
 from util.launch.experiments import Experiment, run_all
-from util.report.paper_table import table
-from util.report.rows import check_mixture
+from util.report.paper import table
 from util.report.table import FORMATS
 from util.run.arguments import check_gpus
 from util.run.device import CUDA
@@ -43,7 +42,6 @@ def main() -> int:
     experiments, refused = experiments_of(options)
     processes = max(options.gpus, 1) * nodes()
     tasks = [task for experiment in experiments for task in experiment.tasks(processes)]
-    refused += _refusals_of_table(experiments)
     refused += lacking(needs_of(experiments))
     if options.dry_run:
         return plan(tasks, refused)
@@ -80,17 +78,6 @@ def _options() -> argparse.Namespace:
 def _across_data_sets(experiments: list[Experiment]) -> bool:
     """Return whether experiments test on other data sets than they train on."""
     return bool(experiments) and experiments[0].source.data.name != experiments[0].config.data.name
-
-
-def _refusals_of_table(experiments: list[Experiment]) -> list[str]:
-    """Return what would stop the table, after all trainings."""
-    fix = "give all the same by --set, or leave a method out of --models"
-    try:
-        facts = {experiment.result: experiment.facts() for experiment in experiments}
-        check_mixture(facts, _across_data_sets(experiments), fix)
-    except UserError as error:
-        return [str(error)]
-    return []
 
 
 def _write_table(experiments: list[Experiment], out: Path) -> None:
