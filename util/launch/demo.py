@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from util import cli
 from util.config.command_line import add_overrides
@@ -21,7 +20,7 @@ from util.data.lists.listed import MASK_SUFFIX, list_of
 from util.data.mini import generate
 from util.evaluate.evaluate import evaluate
 from util.evaluate.passes import ALL_FOREGROUND, FINAL
-from util.evaluate.schema import RESULT
+from util.evaluate.schema import RESULT, Result
 from util.files.errors import EXIT_INTERRUPTED
 from util.files.mask_images import read_mask
 from util.files.progress import ProgressBar
@@ -72,7 +71,7 @@ def command() -> int:
     return 0
 
 
-def _result(config: Config) -> dict[str, Any]:
+def _result(config: Config) -> Result:
     """Test a config and return its result."""
     (result,) = evaluate(config).values()
     return result

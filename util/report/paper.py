@@ -190,7 +190,7 @@ class Shown:
         known: dict[str, ScoreFacts] = {}
         for result in self.results.values():
             for score, facts in scores_of(result).items():
-                if known.get(score, {}).get("smaller_is_better") is None:
+                if score not in known or known[score]["smaller_is_better"] is None:
                     known[score] = facts
         return known
 
