@@ -15,9 +15,9 @@ from util.evaluate.calibrate import calibrate
 from util.evaluate.evaluate import evaluate
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
+from util.launch import check_processes, read_words
 from util.report.results import summary
 from util.report.table import add_format
-from util.run.arguments import check_processes, read_words
 from util.run.run import Run
 
 
@@ -45,6 +45,7 @@ def command() -> None:
         shots=options.shot,
         manifest=options.manifest,
         stored=stored,
+        keep=not options.overwrite,
     )
     if place_of_process().rank == 0:
         print(summary(results, options.format))
@@ -59,6 +60,7 @@ def _options() -> Namespace:
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
+    add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
     add_format(parser)

@@ -14,6 +14,7 @@
 #   --protocol bam,hsnet   test procedures, or all (those that fit); default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
+#   --overwrite            score again what is done with the same settings, weights and photos
 #   --format FORMAT        format of printed tables: markdown, latex or csv
 #   --calibrate            fit the probabilities of pixels, presence and masks on base classes
 #   --set KEY=VALUE        override a setting, such as test.edges=true or test.episodes=100; may be repeated
@@ -29,4 +30,4 @@ case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 python3 -m util.requirements || exit
-exec python3 -m util.launch.torchrun test "$@"
+exec python3 -m util.launch test "$@"

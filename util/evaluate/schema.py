@@ -69,6 +69,7 @@ class Result(TypedDict):
     min_pixels: int  # least pixels of a class that is present in an image
     exclude_novel: bool  # whether training omitted images that show novel classes
     text: str
+    vectors: NotRequired[str | None]  # SHA-256 of the text vectors; null: none are read
     model: str
     backbone: str | None
     run: str
@@ -119,7 +120,7 @@ class Result(TypedDict):
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
     shared_with: list[str]  # protocols scored on the same passes of the network
-    code: dict[str, str] | None  # module of the method's code -> SHA-256
+    code: dict[str, str] | None  # module of the method's code, or folder of the code that methods share -> SHA-256
     config: dict[str, Any]  # merged
     environment: dict[str, Any]  # commit, versions, machine, command
 

@@ -100,17 +100,23 @@ def _printed(score: str, value: float) -> str:
     return format(value, ".3g" if score == SECONDS else ".1f")
 
 
-def check_one_table(results: dict[Path, Result], across: bool = False, fix: str = "name fewer runs") -> None:
+def are_across(results: dict[Path, Result]) -> bool:
+    """Return whether columns of a table are data sets without folds, as in the cross-domain benchmark, and not folds."""
+    data_sets = {result["dataset"] for result in results.values()}
+    return len(data_sets) > 1 and all(result["folds"] == 1 for result in results.values())
+
+
+def check_one_table(results: dict[Path, Result], fix: str = "name fewer runs") -> None:
     """Refuse results that differ where a table, a column or a row shows one value.
 
     Args:
-        results: by their files.
-        across: whether columns are data sets, which may have different folds and image sides.
+        results: by their files; of data sets without folds they may have different image sides.
         fix: the end of the message.
 
     Raises:
         UserError: names two results, what they differ in, and the fix.
     """
+    across = are_across(results)
     cells: dict[tuple, Path] = {}
     terms: dict[tuple, tuple[Path, Any]] = {}
     for path, result in results.items():
@@ -166,13 +172,13 @@ class Shown:
     left_out: list[str]  # notes on results of another fold
 
     @classmethod
-    def of(cls, paths: list[Path], output: str, protocol: str | None, across: bool = False) -> Shown:
+    def of(cls, paths: list[Path], output: str, protocol: str | None) -> Shown:
         """Return the results of a table; arguments and errors as of ``table``."""
         own, left_out = _own_tests(paths, protocol)
-        shown = cls(_best_of_cells(own), output, across, left_out)
+        shown = cls(_best_of_cells(own), output, are_across(own), left_out)
         protocols = list(dict.fromkeys(result["protocol"] for result in own.values()))
         fix = "add " + " or ".join(f"--protocol {name}" for name in protocols)
-        check_one_table(shown.results, across, fix if len(protocols) > 1 else "name fewer runs")
+        check_one_table(shown.results, fix if len(protocols) > 1 else "name fewer runs")
         for path, result in shown.results.items():
             check_output(path, output, result["mean"])
         if not shown.quoted_from:
@@ -389,13 +395,14 @@ def differences_of(results: Sequence[Result], place_key: str, is_uneven: bool) -
     """
     first = _settings_of(results[0], place_key)
     codes = [result["code"] for result in results if result["code"]]
+    vectors = {result.get("vectors") for result in results} - {None}
     if is_uneven:
         return ["not every training has all folds"]
     if any(_settings_of(result, place_key) != first for result in results):
         return ["made with different settings"]
     if any(code != codes[0] for code in codes):
         return ["made by different code of the method"]
-    return []
+    return ["made with different text vectors"] if len(vectors) > 1 else []
 
 
 def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
@@ -512,17 +519,17 @@ def table(
     output: str = FINAL,
     protocol: str | None = None,
     *,
-    across: bool = False,
     papers: str | None = None,
     sort: str | None = None,
 ) -> Table:
-    """Return the table of all results below some paths; a column without a number is left out.
+    """Return the table of all results below some paths, by folds, or by data sets without folds.
+
+    A column without a number is left out.
 
     Args:
         paths: result files, or folders.
         output: name of the output whose scores are shown.
         protocol: only results of it; None: all.
-        across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
         papers: whose published rows are shown, with commas, or ``none``; default all.
         sort: the class, score or column by which methods stand, best first; default quoted rows, then measured ones.
 
@@ -530,7 +537,7 @@ def table(
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
             column, or nothing is called as ``sort``.
     """
-    shown = Shown.of(paths, output, protocol, across)
+    shown = Shown.of(paths, output, protocol)
     numbers, left_out = numbers_of(shown, papers)
     rows = _rows(numbers, shown.scores, sort)
     filled = set().union(*(row.cells for row in rows))

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from model.code import code_of
 from util.config.read import from_dict
 from util.config.same import known_today
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
+from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.metrics import BASE, CLASS, episode_scores
 from util.evaluate.result import photos_trained_on
@@ -91,7 +91,7 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     checks["draw"] = _check_draw(result, evaluation, of_list=checks["list"])
     checks["code"] = UNCHECKED, "the result does not state its code"
     if result["code"]:
-        checks["code"] = _check(lambda: _differences(result, Origin(code=code_of(evaluation.run.model_class))))
+        checks["code"] = _check(lambda: _differences(result, Origin(code=code_of_test(evaluation.run.model_class))))
     checks["weights"] = _check(lambda: _differences(result, _weights_today(evaluation)))
     checks["training photos"] = _check_seen(result, evaluation)
     return checks
