@@ -101,7 +101,7 @@ def _printed(score: str, value: float) -> str:
 
 
 def are_across(results: dict[Path, Result]) -> bool:
-    """Return whether columns of a table are data sets without folds, as in the cross-domain benchmark, and not folds."""
+    """Return whether a table has columns of data sets without folds, as in the cross-domain benchmark."""
     data_sets = {result["dataset"] for result in results.values()}
     return len(data_sets) > 1 and all(result["folds"] == 1 for result in results.values())
 
