@@ -12,8 +12,8 @@ from pathlib import Path
 from util import cli
 from util.config.command_line import add_overrides
 from util.config.imports import add_import
-from util.evaluate.metrics import FINAL
 from util.evaluate.schema import find_results
+from util.loop.metrics import FINAL
 from util.report.charts import SUFFIXES, draw_charts
 from util.report.compare import compare
 from util.report.paper import class_table, protocols_shown, reference_table, table

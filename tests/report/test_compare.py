@@ -8,9 +8,9 @@ import pytest
 
 from tests.report.conftest import ENTRY, counts
 from util.data.lists.manifest import Manifest, counts_of
-from util.evaluate.metrics import episode_scores
 from util.evaluate.schema import MANIFEST, RESULT
 from util.files.errors import UserError
+from util.loop.metrics import episode_scores
 from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
 

@@ -15,18 +15,18 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
-from util.evaluate.passes import run_pass
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import BARS, CURVE, MANIFEST, RESULT, Result, SeedScores, read_result
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
 from util.files.parallel import KEEP_ALL, set_allocator
+from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
+from util.loop.processes import ProcessGroup, join
+from util.loop.score import score
 from util.run.checkpoint import Checkpoint
 from util.run.data import trials
-from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.folder import RunFolder
-from util.run.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 
@@ -132,7 +132,7 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
     side = first.view.side or first.config.data.size
     images_per_episode = first.shot * first.protocol.ways + 1
     batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
-    run_pass(
+    score(
         prepared,
         data,
         longest,

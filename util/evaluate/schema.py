@@ -13,6 +13,7 @@ from util.config.place import RESULT, folder_and_name, run_of
 from util.files import read_json
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
+from util.loop.mask_metrics import ScoreFacts
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
@@ -23,15 +24,6 @@ SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "
 # further metric adds its own key, and one for its values by class.
 Scores = dict[str, float]
 SeedScores = dict[str, dict[str, Any]]  # of one seed, by output
-
-
-class ScoreFacts(TypedDict):
-    """What a score is called, and how it is read."""
-
-    title: str
-    unit: str
-    scale: float  # of its ratio: 100 for percent
-    smaller_is_better: bool | None  # null: not known
 
 
 class Track(TypedDict):

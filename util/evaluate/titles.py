@@ -4,8 +4,8 @@ from pathlib import Path
 
 from util.data.draws import OWN
 from util.data.lists.list_files import is_published
-from util.evaluate.metrics import FINAL
 from util.evaluate.schema import NOT_STATED, Result, Track
+from util.loop.metrics import FINAL
 
 FORMER = "measured by a former version"  # with a step that this version does not have
 MADE_FROM_MASKS = "made from the masks"  # a list_source

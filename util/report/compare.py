@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest, ways_of
-from util.evaluate.metrics import FINAL, mean_iou
 from util.evaluate.schema import MANIFEST, SCORED_ON, Result, check_output, find_results, read_result
 from util.evaluate.titles import draw_text
 from util.files.errors import UserError
+from util.loop.metrics import FINAL, mean_iou
 from util.report.results import stages_text
 from util.report.table import Table
 

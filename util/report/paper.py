@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model.decides import Decides
 from util.config.same import deciding
-from util.evaluate.metrics import BASE, FINAL, MIOU
-from util.evaluate.schema import NOT_STATED, Result, ScoreFacts, check_output, read_results
+from util.evaluate.schema import NOT_STATED, Result, check_output, read_results
 from util.evaluate.titles import DRAWN_HERE, departures, protocol_title, track_text
 from util.files.errors import UserError, nearest
+from util.loop.mask_metrics import ScoreFacts
+from util.loop.metrics import BASE, FINAL, MIOU
 from util.report.published import MEAN, published, published_entries
 from util.report.results import (
     DEVIATION,

@@ -14,12 +14,11 @@ from torch.utils.data import Subset
 
 from model.episode import Output
 from model.tensors.ops import resize
-from util.data.episodes import Trial, numbered
+from model.trial import Trial
+from util.data.episodes import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.metrics import BASE, FINAL, predicted
-from util.evaluate.passes import run_pass, scored_outputs
 from util.evaluate.schema import MANIFEST, Result, read_results
 from util.evaluate.scoring import scorings_of
 from util.files.errors import UserError
@@ -33,13 +32,15 @@ from util.files.overlay import (
     heat,
     labelled,
 )
+from util.loop.device import pick_device
+from util.loop.metrics import BASE, FINAL, predicted
+from util.loop.processes import ProcessGroup
+from util.loop.score import score, scored_outputs
 from util.report.charts import Panels, draw, write_figure
 from util.report.compare import SAME_EPISODES
 from util.report.results import row_name
 from util.report.verify import evaluation_of
 from util.run.data import trials
-from util.run.device import pick_device
-from util.run.processes import ProcessGroup
 
 WORST, BEST = "worst", "best"
 
@@ -146,7 +147,7 @@ def _boards(
     sampler = test.samplers[result["seeds"][0]]
     found = Predictions(test.scored_on)
     data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
-    run_pass(scoring.prepared, data, len(numbers), [found], world, title=row_name(result))
+    score(scoring.prepared, data, len(numbers), [found], world, title=row_name(result))
     boards = []
     for place, number in enumerate(numbers):
         drawing = EpisodeDrawing(test, sampler(number))

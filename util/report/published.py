@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from util.evaluate.metrics import MIOU
 from util.evaluate.schema import NOT_STATED
 from util.evaluate.titles import track_text
 from util.files.errors import UserError, nearest
 from util.files.yaml_text import read_yaml
+from util.loop.metrics import MIOU
 from util.report.results import FB_IOU
 
 PUBLISHED = Path(__file__).with_name("published.yaml")

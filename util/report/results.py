@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import BASE, FINAL, MIOU, per_class
-from util.evaluate.schema import MANIFEST, SCORED_ON, Result, ScoreFacts, check_output, read_results
+from util.evaluate.schema import MANIFEST, SCORED_ON, Result, check_output, read_results
 from util.evaluate.titles import classes_in_no_mean, departures, seen_text, title, track_text
 from util.files.errors import UserError, nearest
+from util.loop.mask_metrics import METRICS, ScoreFacts
+from util.loop.metrics import BASE, FINAL, MIOU, per_class
 from util.report.table import Table
 
 if TYPE_CHECKING:

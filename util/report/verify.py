@@ -17,11 +17,11 @@ from util.config.same import known_today
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
 from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.metrics import BASE, CLASS, episode_scores
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
+from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import scores_of
 from util.report.table import Table
 from util.run.data import photos_listed
@@ -217,7 +217,7 @@ def _scores_of_rows(rows: list[dict[str, Any]], name: str, scales: Mapping[str, 
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
-    """Return the records of one episode, a class each, in the columns of ``util/evaluate/metrics.py``."""
+    """Return the records of one episode, a class each, in the columns of ``util/loop/metrics.py``."""
     *_, foreground_hit, foreground_union, background_hit, background_union = row["outputs"][name]
     sides = [background_hit, background_union, foreground_hit, foreground_union]
     records = []

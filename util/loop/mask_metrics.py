@@ -8,16 +8,24 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
 
 from model.tables import add_once
-from util.evaluate.schema import ScoreFacts
 from util.files.errors import UserError, nearest
 
 Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
+
+
+class ScoreFacts(TypedDict):
+    """What a score is called, and how it is read."""
+
+    title: str
+    unit: str
+    scale: float  # of its ratio: 100 for percent
+    smaller_is_better: bool | None  # null: not known
 
 
 @dataclass(frozen=True)
