@@ -108,7 +108,7 @@ def check_replays(config, folder: Path, file: Path) -> None:
     assert (replayed["replayed"], replayed["quick_look"]) == (str(file), False)
     assert replayed["episode_digests"] == squeezed["episode_digests"]
     assert "symnet_quick minus symnet_replay = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
-    assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
+    assert "14 paired episodes" in str(compare(file.parent, folder / "hsnet_replay"))
     assert file.read_text() == text  # neither a replay nor a comparison changes it
 
 
