@@ -50,7 +50,9 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     check_variety(one_by_one)
     score(read_config(path, ["test.batch=4"]), names)
     assert counts() == one_by_one
-    ranks = spawned.start_ranks(2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4")
+    ranks = spawned.start_ranks(
+        2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4", "--overwrite"
+    )
     assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
     printed = "".join(rank.stdout + rank.stderr for rank in ranks)
     assert printed.count("result: ") == len(names)  # reported once
