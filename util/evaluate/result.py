@@ -143,7 +143,7 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
         "shared_with": scoring.shared_with,
-        "environment": environment(),
+        "environment": environment(scoring.evaluation.config.imports),
     }
 
 
