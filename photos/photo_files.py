@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from util.engine import refined
+from photos.refine import refined
 from util.files import OF_SYSTEMS, writable
 from util.files.errors import TooLarge, UserError, note
 from util.files.images import check_image, colours_of, content_of, frame_of, read_errors, read_image

@@ -21,7 +21,7 @@ THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of
 UNNEEDED = {"util.cli", "photos.command", "photos.page"}
 # What takes up to seconds to import, and no photo needs.
 SLOW = {"timm", "torchvision", "torch._dynamo", "torch.onnx", "matplotlib", "gensim", "transformers", "huggingface_hub"}
-SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run", "photos.export"}
+SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run"}
 
 
 class State(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from photos import Segmenter, for_materials
+from photos import Segmenter
 from photos.examples import BOXED, Support, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
@@ -170,9 +170,6 @@ def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: li
     assert trained.notes.count(OUTLOOK) == 1
     assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
     assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
-    material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
-    brick = for_materials(Segmenter({"brick": [material]}, side=97, device="cpu"))
-    assert OUTLOOK not in brick.notes  # another method segments a material
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:
