@@ -137,7 +137,6 @@ def test_a_mistake_is_named_with_place_and_fix(tmp_path: Path, mistake: tuple) -
     ("entry", "key", "part"),
     [
         ("{scored_on: original}", "scored_on", "use letterbox or square"),
-        ("{ways: 2, absent: 0.5}", "absent", "ways: 2"),
         ("{supports: first}", "supports", "query: pairs"),
         ("{episodes: null}", "episodes", "query: sequential; give a number"),
         ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
@@ -149,7 +148,7 @@ def test_contradictory_rules_of_a_protocol_are_named(entry: str, key: str, part:
 
 
 def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
-    entries = {"a": "{ways: 3}", "b": "{absent: 0.5}", "c": "{query: pairs, supports: first, episodes: null}"}
+    entries = {"a": "{ways: 3}", "b": "{query: pairs, supports: first, episodes: null}"}
     config = read_config(MINI, [f"protocols.{name}={entry}" for name, entry in entries.items()])
     assert entries.keys() <= config.protocols.keys()
 

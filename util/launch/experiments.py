@@ -186,7 +186,4 @@ def reason_to_test(config: Config, path: Path) -> str:
     if found:
         return f"the result there differs in {', '.join([*found][:3])}"
     changed = [*Origin.of(result).differences(evaluation.origin)]
-    with suppress(UserError):  # no weights
-        if not changed and evaluation.calibration_facts != result["calibration"]:
-            changed.append("another calibration")
     return f"the result there is of {', '.join(changed)}" if changed else ""
