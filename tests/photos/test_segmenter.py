@@ -155,10 +155,14 @@ def test_unread_files_join_a_dictionary_and_nothing_else(baseline: Path, photos:
         next(segmenter.many([document], unread=print))
 
 
-def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
-    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
-    (note,) = Segmenter(None, classes, config=baseline).notes
-    assert note.startswith("box=9,9,13,13: ")
+def test_a_note_names_an_only_example_whose_object_is_tiny_or_fills_it(baseline: Path, photos: list[Path]) -> None:
+    shape = read_photo(photos[0]).shape[:2]
+    masks = {name: np.zeros(shape, np.uint8) for name in ("tiny", "usual", "full")}
+    masks["tiny"][9, 9:12] = 1
+    masks["usual"][9:30, 9:30] = 1
+    masks["full"][:, 5:] = 1
+    notes = Segmenter(None, {name: [(photos[0], mask)] for name, mask in masks.items()}, config=baseline, side=97).notes
+    assert [note.partition(":")[0] for note in notes] == ["tiny", "full"]
 
 
 def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: list[Path], baseline: Path) -> None:
