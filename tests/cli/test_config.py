@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.paths import REPOSITORY
 from util.config import read
-from util.config.read import read_config
+from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.files.errors import UserError
 
@@ -188,3 +188,11 @@ def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> 
     assert content.meta_stage.patience == 0
     again = read.from_dict(read.to_dict(content), "stored")
     assert again == dataclasses.replace(content, source=Path("stored"))
+
+
+def test_settings_of_former_tests_are_no_part_of_a_recorded_config(mini_yaml) -> None:
+    content = to_dict(read_config(mini_yaml("ssp")))
+    content["test"]["edges"] = True
+    content["protocols"] |= {"symnet": {**content["protocols"]["symnet"], "absent": 0.0}, "presence": {"absent": 0.5}}
+    config = from_dict(content, "a.pth")
+    assert "presence" not in config.protocols and config.test == from_dict(to_dict(config), "a.pth").test
