@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from annotations.pictures import header_of
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
@@ -19,7 +20,6 @@ from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
-from util.files.images import header_of
 from util.files.progress import ProgressBar
 from util.run.processes import as_user_error
 

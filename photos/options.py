@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from annotations import recognise
+from annotations.mask_images import check_header
 from annotations.masks import names_in
 from annotations.region import classes_in
 from photos.example_files import MAX_SHOTS, read_examples
@@ -17,7 +18,6 @@ from photos.segmenter import Segmenter
 from util.cli import comma_separated, within
 from util.engine import MAX_SIDE
 from util.files.errors import UserError
-from util.files.mask_images import check_header
 from util.files.palette import IGNORE
 
 RLE, POLYGONS = "rle", "polygons"  # of --outlines
