@@ -95,7 +95,7 @@ def check_tests(path: Path, gpu) -> None:
     tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
     assert result["precision"] == "float32" and result["per_seed"]
-    score(config("test.edges=true", "run.precision=bf16"), protocols=["presence", "2way"])
+    score(config("run.precision=bf16"), protocols=["symnet", "2way"])
 
 
 def check_prediction(weights: Path, mini_root: Path) -> None:
