@@ -15,13 +15,13 @@ from typing import Any
 from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
 from util.evaluate.evaluation import Evaluation, Shared
-from util.evaluate.mask_metrics import check_metrics
-from util.evaluate.passes import Scoreboard
 from util.files.errors import UserError, nearest
+from util.loop.mask_metrics import check_metrics
+from util.loop.network import PreparedNetwork, prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import Scoreboard
+from util.run.build import precision_of_test
 from util.run.checkpoint import Checkpoint
-from util.run.device import precision_of_test
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 
