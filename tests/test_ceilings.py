@@ -19,10 +19,10 @@ STATEMENTS = {  # house -> ceiling, goal
     "model": (6000, 6000),
     "photos": (3504, 1850),
     "tests": (15248, 12000),
-    "util": (9060, 7300),
+    "util": (9200, 7300),
 }
 RAISES = (577, 430)  # of all houses but the tests
-BEHIND_TRAIN = (105, 70)  # files of this project that ``train.py`` imports at its head
+BEHIND_TRAIN = (108, 70)  # files of this project that ``train.py`` imports at its head
 HOUSES = tuple(name for name in STATEMENTS if name != "tests")
 COUNT_IMPORTED = f"import sys, train; print(sum(m.partition('.')[0] in {HOUSES} for m in sys.modules))"
 
