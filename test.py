@@ -11,9 +11,7 @@ from pathlib import Path
 from util import cli
 from util.config import command_line
 from util.config.tree import override
-from util.evaluate.calibrate import calibrate
 from util.evaluate.evaluate import evaluate
-from util.files.errors import UserError
 from util.files.launcher import place_of_process
 from util.launch import check_processes, read_words
 from util.report.results import summary
@@ -33,12 +31,6 @@ def command() -> None:
     if command_line.print_config_if_asked(options):
         return
     check_processes(words)
-    if options.calibrate:
-        for name in ("manifest", "protocol", "shot"):
-            if getattr(options, name):
-                raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
-        calibrate(config)
-        return
     results = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),
@@ -61,8 +53,6 @@ def _options() -> Namespace:
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
     add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
-    text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
-    add("--calibrate", action="store_true", help=text)
     add_format(parser)
     return parser.parse_args()
 

@@ -16,8 +16,7 @@
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
 #   --overwrite            score again what is done with the same settings, weights and photos
 #   --format FORMAT        format of printed tables: markdown, latex or csv
-#   --calibrate            fit the probabilities of pixels, presence and masks on base classes
-#   --set KEY=VALUE        override a setting, such as test.edges=true or test.episodes=100; may be repeated
+#   --set KEY=VALUE        override a setting, such as test.episodes=100; may be repeated
 #   --print-config         only print the config and the source of each value
 #   --list                 only print the known recipes, methods, encoders and data sets
 #   --version              only print the version

@@ -7,7 +7,9 @@ comparable.
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, cast
+
+from typing_extensions import NotRequired, TypedDict
 
 from util.config.place import RESULT, folder_and_name, run_of
 from util.files import read_json

@@ -11,7 +11,6 @@ from model.episode import IGNORE
 from util.loop.mask_metrics import METRICS
 
 FINAL = "final"  # name of the output that is a model's prediction
-NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set

@@ -50,7 +50,8 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         lines = [f"{path}: {title(result)}", format(table, form), *classes_in_no_mean(result)]
         if unknown := _record(result)[1]:
-            lines.append(f"settings of a former version, not read: {', '.join(unknown)}")
+            shown = ", ".join(f"{key} = {value}" for key, value in unknown.items())
+            lines.append(f"settings of a former version, not read: {shown}")
         lines.append(_verdict(result, checks))
         texts.append("\n".join(lines))
         if _subjects(checks, DIFFERS):
@@ -167,7 +168,9 @@ def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> 
 
     UserError: the settings of its record are none of this version.
     """
-    record, _ = _record(result)
+    record, unknown = _record(result)
+    if other := [key for key, value in unknown.items() if key.startswith("protocols.") and value]:
+        raise UserError(f"{path}: its protocol is one of a former version ({', '.join(other)})")
     config = from_dict(record, str(path), list(overrides))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
@@ -175,8 +178,8 @@ def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> 
     return Evaluation.of(config, result["protocol"], result["shot"])
 
 
-def _record(result: Result) -> tuple[dict[str, Any], list[str]]:
-    """Return the config of a result as far as this version knows it, and its other settings in words."""
+def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the config of a result as far as this version knows it, and its other settings by their keys."""
     protocol = result["protocol"]
     return known_today({**result["config"], "protocols": {protocol: result["config"]["protocols"][protocol]}})
 
