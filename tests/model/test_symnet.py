@@ -24,7 +24,7 @@ from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask
 from tests.helpers.close import all_close
 from tests.model.seeded import seed_weights
-from tests.model.small import drawn_episode, small_model
+from tests.model.small import drawn_episode, small_model, without_dropout
 from util.evaluate.passes import scored_outputs
 
 GRID = (5, 6)
@@ -310,6 +310,18 @@ def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_p
     given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
     for name, places in zip(SETS, found):
         assert_close(getattr(given, name)[0], feature.double().view(4, -1).numpy()[:, places].mean(1))
+
+
+def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:
+    of_weights = []
+    for weight in (1.0, 0.25):
+        network = small_model("symnet", 1, aux_weight=weight).train()
+        without_dropout(network)
+        of_weights.append(network(drawn_episode("symnet", 1, 2)).losses)
+    plain, weighted = of_weights
+    assert set(plain) == {"main", "meta", "base", "inner", "triplet"} and min(plain.values()) > 0
+    for name, loss in plain.items():
+        assert weighted[name] == pytest.approx(loss.item() * (1 if name == "main" else 0.25), rel=1e-4), name
 
 
 def test_with_every_step_off_sym_net_plus_is_the_published_network() -> None:
