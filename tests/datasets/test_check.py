@@ -126,7 +126,7 @@ def test_experiment_and_data_set_name_a_config(prepare, on_mini: list[str], mini
     assert "--model" in prepare("check", "config/mini/mini_demo.yaml", "--model", "ssp").error
 
 
-@pytest.mark.parametrize(("name", "net"), [("bam", "timm/test_vit"), ("symnet_plus", "resnet10")])
+@pytest.mark.parametrize(("name", "net"), [("bam", "timm/test_vit"), ("symnet", "resnet10")])
 def test_method_and_encoder_stand_in_the_command(prepare, on_mini: list[str], name: str, net: str) -> None:
     output = prepare(*on_mini, "--model", name, "--net", net).output
     assert f"MODEL={name} NET={net} sh train.sh split2 mini 0" in output
