@@ -1,3 +1,323 @@
 """Sym-Net's ideas, each beside plain loops over positions from the paper's formulas in float64: self-activation prior,
 pooled and 4D correlation, hard triplets, alignment with text, hybrid prototype.
 """
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.linalg import norm
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.symnet.correlation4d import Conv4dCorrelation
+from model.symnet.losses import query_triplet, support_triplet
+from model.symnet.steps import (
+    PooledCorrelation,
+    TextAlignment,
+    pooled_directions,
+    query_prototypes,
+    self_activation_priors,
+)
+from model.tensors.mask import Mask
+from model.tensors.ops import foreground_mask
+from tests.model.seeded import seed_weights
+from tests.model.small import drawn_episode, small_model, without_dropout
+
+GRID = (5, 6)
+SIDES = (30, 38)  # of labels, whose objects cover some cells of the grid in part
+CHANNELS, TEXT, BATCH = 7, 4, 2
+CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+draws = pytest.mark.parametrize(("seed", "shots"), [(0, 1), (1, 2), (2, 3)])
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def drawn_labels(seed: int, count: int) -> Tensor:
+    """Return labels of rectangles over a band of ignored pixels, (count, *SIDES); the last but one has no object."""
+    random = np.random.default_rng(seed)
+    labels = torch.zeros(count, *SIDES, dtype=torch.uint8)
+    for number, label in enumerate(labels):
+        top, left = random.integers(0, 9, 2)
+        bottom, right = random.integers(20, 29, 2)
+        label[top:bottom, left:right] = number != count - 2
+        label[bottom - 3 : bottom, left:right] = 255
+    return labels
+
+
+def on_grid(label_nhw: Tensor, grid: tuple[int, int] = GRID) -> np.ndarray:
+    """Return the object's share at each position of a grid, (n, h, w)."""
+    mask = foreground_mask(label_nhw).double()
+    return F.interpolate(mask, grid, mode="bilinear", align_corners=True)[:, 0].numpy()
+
+
+def last(x: Tensor) -> np.ndarray:
+    """Return maps (..., C, h, w) as float64 with the channels last, so that a position has one index."""
+    return np.moveaxis(x.detach().double().numpy(), -3, -1)
+
+
+def positions(grid: tuple[int, ...] = GRID) -> Iterator[tuple[int, ...]]:
+    return np.ndindex(*grid)
+
+
+def assert_close(given: Tensor, want: np.ndarray) -> None:
+    np.testing.assert_allclose(given.detach().double().numpy(), want, **CLOSE)
+
+
+def means_of_windows(x_hwc: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    around = np.pad(x_hwc, ((rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
+    out = np.zeros_like(x_hwc)
+    for y, x in positions():
+        out[y, x] = around[y : y + rows, x : x + columns].sum((0, 1)) / (rows * columns)
+    return out
+
+
+def plain_prior(query_hwc: np.ndarray, support_hwc: np.ndarray) -> np.ndarray:
+    """a_i = mean_j cos(q_i, s_j) |q_i| in three kinds of windows, each stretched to 0..1."""
+    total = np.zeros(GRID)
+    for rows, columns in ((5, 5), (7, 1), (1, 7)):
+        q, s = (means_of_windows(x, rows, columns) for x in (query_hwc, support_hwc))
+        activation = np.zeros(GRID)
+        for i in positions():
+            for j in positions():
+                cosine = q[i] @ s[j] / (norm(q[i]) * norm(s[j]) + 1e-7)
+                activation[i] += cosine * norm(q[i]) / activation.size
+        total += (activation - activation.min()) / (np.ptp(activation) + 1e-7)
+    return total / 3
+
+
+@draws
+def test_the_self_activation_prior(seed: int, shots: int) -> None:
+    query = drawn(seed, BATCH, CHANNELS, *GRID)
+    directions, want = [], []
+    for shot in range(shots):
+        support, label = drawn(10 * seed + shot + 1, BATCH, CHANNELS, *GRID), drawn_labels(seed + shot, BATCH)
+        directions.append(pooled_directions(support, Mask(label)))
+        masked = last(support) * on_grid(label)[..., None]
+        want.append([plain_prior(q, s) for q, s in zip(last(query), masked)])
+    given = self_activation_priors(query, torch.stack(directions, dim=1))
+    assert_close(given, np.swapaxes(want, 0, 1))
+    assert not given[0].any() and given[1].amax() > 0.5  # the first episode's supports have no object
+
+
+def clamped_cosine(q: np.ndarray, s: np.ndarray) -> float:
+    return max(0.0, q @ s / ((norm(q) + 1e-5) * (norm(s) + 1e-5)))
+
+
+def plain_pooled(query_hwc: np.ndarray, support_hwc: np.ndarray, mask_hw: np.ndarray) -> np.ndarray:
+    """The mean of the clamped cosines over the support's positions that lie entirely inside the object."""
+    inside = [j for j in positions() if mask_hw[j] > 1 - 1e-6]
+    out = np.zeros(GRID)
+    for i in positions():
+        out[i] = sum(clamped_cosine(query_hwc[i], support_hwc[j]) for j in inside) / max(len(inside), 1)
+    return out
+
+
+@draws
+def test_the_pooled_correlation(seed: int, shots: int) -> None:
+    head = PooledCorrelation({2: 1, 3: 2})
+    query = drawn(seed, BATCH, CHANNELS, *GRID)
+    groups, want = [], []
+    for shot in range(shots):
+        other, support = drawn(10 * seed + shot + 1, 2, BATCH, CHANNELS, *GRID)
+        label = drawn_labels(seed + shot, BATCH)
+        groups.append(head.object_maps([(2, other), (3, other), (3, support)], Mask(label)))
+        want.append([plain_pooled(*each) for each in zip(last(query), last(support), on_grid(label))])
+    shots_of_map = [group.block(3, number=1) for group in groups]
+    given = head(query, shots_of_map)
+    assert_close(given[:, 0], np.mean(want, axis=0))
+    assert not given[0].any() and given[1].any()
+    of_one_query = head(query[1:], [shot.part(slice(1, 2)) for shot in shots_of_map])  # by convolutions
+    assert_close(of_one_query, given[1:])
+    squeezed = head.squeeze({2: [query], 3: [given, given + 1]})
+    assert torch.equal(squeezed[3], torch.cat([given, given + 1], dim=1)) and head.out_counts == {2: 1, 3: 2}
+
+
+CELLS, SUPPORT_GRID = 8, (9, 17)
+
+
+def plain_cells(query_hwc: np.ndarray, support_hwc: np.ndarray, mask_hw: np.ndarray) -> np.ndarray:
+    """The means over 8 x 8 cells of the support, (8, 8, h, w); a position that is not inside the object counts as 0."""
+    total, count = np.zeros((CELLS, CELLS, *GRID)), np.zeros((CELLS, CELLS, 1, 1))
+    for y, x in positions(SUPPORT_GRID):
+        cell = y * CELLS // SUPPORT_GRID[0], x * CELLS // SUPPORT_GRID[1]
+        count[cell] += 1
+        if mask_hw[y, x] > 1 - 1e-6:
+            for i in positions():
+                total[(*cell, *i)] += clamped_cosine(query_hwc[i], support_hwc[y, x])
+    return total / count
+
+
+def plain_convolution(x: np.ndarray, of_query: Tensor, of_support: Tensor) -> np.ndarray:
+    """y(q, s) = sum_d W_q(d) x(q + d, s) + sum_d W_s(d) x(q, s + d) at every second row and column of the support."""
+    around = np.pad(x, ((0, 0), *[(1, 1)] * 4))  # (C, R + 2, R + 2, h + 2, w + 2)
+    of_query, of_support = (weight.double().numpy() for weight in (of_query, of_support))
+    out = np.zeros((len(of_query), x.shape[1] // 2, x.shape[2] // 2, *x.shape[3:]))
+    for a, b, y, z in positions(out.shape[1:]):
+        for d, e in positions((3, 3)):
+            out[:, a, b, y, z] += of_query[:, :, d, e] @ around[:, 2 * a + 1, 2 * b + 1, y + d, z + e]
+            out[:, a, b, y, z] += of_support[:, :, d, e] @ around[:, 2 * a + d, 2 * b + e, y + 1, z + 1]
+    return out
+
+
+def plain_squeeze(x: np.ndarray, layers: nn.Sequential) -> np.ndarray:
+    """Two convolutions, each with a norm over all its values and a ReLU; then the mean over the cells that are left."""
+    for convolution, scale in zip(layers[::3], layers[1::3], strict=True):
+        x = plain_convolution(x, convolution.over_query.weight.detach(), convolution.over_support.weight.detach())
+        standard = (x - x.mean()) / np.sqrt(x.var() + 1e-8)
+        weight, bias = (p.detach().double().numpy()[:, None, None, None, None] for p in (scale.weight, scale.bias))
+        x = np.maximum(standard * weight + bias, 0)
+    return x.mean((1, 2))
+
+
+@draws
+def test_the_4d_correlation(seed: int, shots: int) -> None:
+    head = seed_weights(Conv4dCorrelation({3: 2}))
+    queries = drawn(seed, 2, BATCH, CHANNELS, *GRID)
+    groups, want = [], []
+    for shot in range(shots):
+        supports, label = drawn(10 * seed + shot + 1, 2, BATCH, CHANNELS, *SUPPORT_GRID), drawn_labels(seed, BATCH)
+        groups.append(head.object_maps([(3, support) for support in supports], Mask(label)))
+        masks = on_grid(label, SUPPORT_GRID)
+        for query, support in zip(queries, supports):
+            want.append([plain_cells(*each) for each in zip(last(query), last(support), masks)])
+    cells = np.array(want).reshape(shots, 2, BATCH, CELLS, CELLS, *GRID).mean(0)  # of two maps
+    given = [head(query, [group.block(3, number) for group in groups]) for number, query in enumerate(queries)]
+    for one, of_one in zip(given, cells):
+        assert_close(one, of_one.reshape(BATCH, CELLS**2, *GRID))
+    squeezed = head.squeeze({3: given})[3]
+    assert_close(squeezed, np.stack([plain_squeeze(cells[:, b], head.stages["3"]) for b in range(BATCH)]))
+    assert squeezed.shape[1] == head.out_counts[3]
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / norm(x)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    return norm(a - b + 1e-6)
+
+
+def plain_support_triplet(anchor: np.ndarray, feature_hwc: np.ndarray, label_hw: Tensor) -> float | None:
+    """The farthest position of the object beside the mean of all others; None: there are not both."""
+    inside, outside = [], []
+    for y, x in positions():
+        is_object = label_hw[y * SIDES[0] // GRID[0], x * SIDES[1] // GRID[1]] == 1
+        (inside if is_object else outside).append(unit(feature_hwc[y, x]))
+    if not inside or not outside:
+        return None
+    farthest = max(distance(unit(anchor), feature) for feature in inside)
+    return max(0.0, 0.5 + farthest - distance(unit(anchor), np.mean(outside, axis=0)))
+
+
+@draws
+@pytest.mark.parametrize("pull", [0, 4])  # of the features to the anchor: with a strong one the loss is 0 in part
+def test_the_triplet_of_hard_support_positions(seed: int, shots: int, pull: float) -> None:
+    episodes = 3  # of which one has no object, and one nothing else in its last shot
+    anchor = drawn(seed, episodes, CHANNELS)
+    feature = drawn(seed + 5, episodes, shots, CHANNELS, *GRID)
+    labels = torch.stack([drawn_labels(seed + shot, episodes) for shot in range(shots)], dim=1)
+    labels[2, -1] = 1
+    is_object = torch.from_numpy(on_grid(labels.flatten(0, 1)) > 0).view(episodes, shots, 1, *GRID)
+    feature = feature + pull * is_object * anchor[:, None, :, None, None]
+    of_shots = []
+    for shot in range(shots):
+        of_episodes = zip(anchor.double().numpy(), last(feature[:, shot]), labels[:, shot])
+        losses = [loss for loss in (plain_support_triplet(*each) for each in of_episodes) if loss is not None]
+        of_shots.append(np.mean(losses))
+    given = support_triplet(anchor, feature, foreground_mask(labels))
+    assert_close(given, np.mean(of_shots))
+    without_objects = torch.zeros_like(labels)
+    assert support_triplet(anchor, feature, foreground_mask(without_objects)) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_triplet_of_the_ambiguous_query_prototype(seed: int) -> None:
+    anchor, ambiguous, background = drawn(seed, 3, 8, CHANNELS)
+    ambiguous[:4] += 3 * anchor[:4]  # close: some of these losses are 0
+    losses = []
+    for a, p, n in zip(*(x.double().numpy() for x in (anchor, ambiguous, background))):
+        losses.append(max(0.0, 0.5 + distance(unit(a), unit(p)) - distance(unit(a), unit(n))))
+    assert 0 in losses and max(losses) > 0.5
+    assert_close(query_triplet(anchor, ambiguous, background), np.mean(losses))
+
+
+def plain_alignment(align: TextAlignment, x_hwc: np.ndarray, text: np.ndarray, prototype: np.ndarray) -> np.ndarray:
+    """A(X, t, p) = p + V sum_i softmax_i((Q [t; p])^T U k_i) k_i + b, k_i = W x_i."""
+    weights = (align.key.weight[:, :, 0, 0], align.query.weight, align.bilinear, align.project.weight)
+    key, query, bilinear, project = (weight.detach().double().numpy() for weight in weights)
+    question = query @ np.concatenate([text, prototype])
+    keys = [key @ x_hwc[i] for i in positions(x_hwc.shape[:2])]
+    shares = np.exp([question @ bilinear @ k for k in keys])
+    attended = sum(share * k for share, k in zip(shares / shares.sum(), keys))
+    return prototype + project @ attended + align.project.bias.detach().double().numpy()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_alignment_with_text(seed: int) -> None:
+    align = seed_weights(TextAlignment(CHANNELS, TEXT)).eval()
+    x, text, prototype = drawn(seed, BATCH, CHANNELS, *GRID), drawn(seed + 1, BATCH, TEXT), drawn(seed, BATCH, CHANNELS)
+    each = zip(last(x), text.double().numpy(), prototype.double().numpy())
+    assert_close(align(x, text, prototype), np.stack([plain_alignment(align, *values) for values in each]))
+
+
+@draws
+@torch.no_grad()
+def test_the_hybrid_prototype(seed: int, shots: int) -> None:
+    """r = (sum_k w_k A(X_k m_k, t, p_k) + A(X_q P, t, p_q)) / 2, as it enters the decoder."""
+    network, episode = small_model("symnet", shots, seed), drawn_episode("symnet", shots, BATCH, seed)
+    seen: dict[str, list] = {"supports": [], "weight": [], "decoder": []}
+    network.project_support.register_forward_hook(lambda _, __, output: seen["supports"].append(last(output)))
+    network.shot_weights.register_forward_hook(lambda _, __, output: seen["weight"].append(output.double().numpy()))
+    network.decoder.register_forward_pre_hook(lambda _, inputs: seen["decoder"].extend(inputs))
+    network(episode)
+    feature, prototype, _, prior = seen["decoder"]
+    grid = tuple(feature.shape[-2:])
+    for b in range(BATCH):
+        text = episode.text[b].double().numpy()
+        of_supports = 0
+        for shot in range(shots):
+            mask = on_grid(episode.support_label[b : b + 1, shot], grid)[0, ..., None]
+            masked = seen["supports"][shot][b] * mask
+            mean = masked.sum((0, 1)) / (mask.sum() + 5e-4)
+            of_supports += seen["weight"][0][b, shot] * plain_alignment(network.align, masked, text, mean)
+        x, p = last(feature[b]), prior[b, 0].numpy()
+        foreground = x[p > 0.7] if (p > 0.7).any() else x.reshape(-1, x.shape[2])[np.argsort(-p.flatten())[:12]]
+        of_query = plain_alignment(network.align, x * p[..., None], text, foreground.mean(0))
+        assert_close(prototype[b], (of_supports + of_query) / 2)
+
+
+SETS = ("foreground", "ambiguous", "background")
+
+
+@pytest.mark.parametrize(
+    "empty, low, high", [("foreground", 0, 0.6), ("ambiguous", 0.56, 0.9), ("background", 0.41, 1), (None, 0, 1)]
+)
+def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_positions(
+    empty: str | None, low: float, high: float
+) -> None:
+    values = np.random.default_rng(1).permutation(np.linspace(low, high, 36)).astype(np.float32)
+    order = np.argsort(-values)
+    by_rank = {"foreground": order[:12], "ambiguous": order[12:24], "background": order[-12:]}
+    chosen = (values > 0.7, (values > 0.4) & (values < 0.55), values < 0.4)
+    found = [np.flatnonzero(x) if x.any() else by_rank[name] for name, x in zip(SETS, chosen)]
+    assert not chosen[SETS.index(empty)].any() if empty else all(x.any() for x in chosen)
+    feature = drawn(0, 1, 4, 6, 6)
+    given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
+    for name, places in zip(SETS, found):
+        assert_close(getattr(given, name)[0], feature.double().view(4, -1).numpy()[:, places].mean(1))
+
+
+def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:
+    of_weights = []
+    for weight in (1.0, 0.25):
+        network = small_model("symnet", 1, aux_weight=weight).train()
+        without_dropout(network)
+        of_weights.append(network(drawn_episode("symnet", 1, 2)).losses)
+    plain, weighted = of_weights
+    assert set(plain) == {"main", "meta", "base", "inner", "triplet"} and min(plain.values()) > 0
+    for name, loss in plain.items():
+        assert weighted[name] == pytest.approx(loss.item() * (1 if name == "main" else 0.25), rel=1e-4), name
