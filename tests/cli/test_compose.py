@@ -493,7 +493,7 @@ def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:
         command_line.parser(None).parse_args(["--list"])
     output = capsys.readouterr().out
     assert ended.value.code == 0 and "MODEL: abcdfss, bam, " in output and "NET: dinov2_vits14, " in output
-    own = ".*pascal_split0_resnet50, .*ssp, symnet, "
+    own = ".*pascal_split0_resnet50, .*ssp, symnet"
     assert re.search(f"^  pascal, split0 to split3: {own}", output, re.MULTILINE)
     assert re.search("^  voc, split0: none$", output, re.MULTILINE)
 
