@@ -2,7 +2,7 @@
 
 Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior, query
 prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
-learner and ensemble are BAM's (``model/parts/base_learner.py``). Steps beyond the paper are in ``symnet_plus.py``.
+learner and ensemble are BAM's (``model/parts/base_learner.py``).
 
 The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
