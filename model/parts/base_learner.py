@@ -4,6 +4,8 @@ The base learner is a PSPNet head that segments the base classes: its prediction
 distance between the scenes of query and support weighs the shots. With the base prediction it corrects the meta one.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -60,15 +62,18 @@ class BaseLearner(nn.Module):
     def hidden(self, f4_bchw: Tensor) -> Tensor:
         """Return h5, the 3x3 convolution of [f4; upsampled levels] and its norm before the ReLU, (B, 512, H, W)."""
         levels = [level(f4_bchw) for level in self.pyramid]  # (B, C / 4, bins, bins) each
-        convolution, norm = self.classify[:2]
-        return norm(convolve(f4_bchw, levels, convolution.weight))
+        return self.classify[1](convolve(f4_bchw, levels, self._kernel))
 
     def hidden_at(self, f4_bchw: Tensor, positions: Positions) -> Tensor:
         """Return h5 at n positions alone, (n, 512), image by image."""
         levels = [level(f4_bchw) for level in self.pyramid]
-        convolution, norm = self.classify[:2]
-        rows = convolve_at(f4_bchw, levels, convolution.weight, positions)
-        return norm(rows[:, :, None, None])[:, :, 0, 0]
+        rows = convolve_at(f4_bchw, levels, self._kernel, positions)
+        return self.classify[1](rows[:, :, None, None])[:, :, 0, 0]
+
+    @property
+    def _kernel(self) -> Tensor:
+        """The classifier's 3x3 kernel, (512, 2 C, 3, 3)."""
+        return cast(nn.Conv2d, self.classify[0]).weight
 
     def logits(self, hidden_bchw: Tensor) -> Tensor:
         """Return base logits (B, N + 1, H, W) from h5."""
