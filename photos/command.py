@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from annotations.pictures import header_of
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
@@ -20,7 +21,6 @@ from photos.support_check import weak_supports
 from util.cli import Parser, within
 from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
-from util.files.images import header_of
 from util.files.progress import ProgressBar
 from util.run.processes import as_user_error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from annotations import recognise
+from annotations.mask_images import check_header
 from annotations.masks import names_in
 from annotations.region import classes_in
 from photos.example_files import MAX_SHOTS, read_examples
@@ -18,7 +19,6 @@ from photos.support_check import check_supports, for_materials
 from util.cli import comma_separated, within
 from util.engine import MAX_SIDE
 from util.files.errors import UserError
-from util.files.mask_images import check_header
 from util.files.palette import IGNORE
 
 AUTO, MATERIAL, NONE = "auto", "material", "none"  # of --adapt

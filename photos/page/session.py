@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annotations.mask_files import LIKE_PHOTOS, NoPartner
+from annotations.pictures import header_of, read_image
 from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
 from photos.example_files import MAX_SHOTS, read_examples
@@ -27,7 +28,6 @@ from photos.results import Results
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, content_digest, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, read_image
 from util.files.mask_images import write_mask
 from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES

@@ -18,7 +18,7 @@ from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.lists.index import MASK_SUFFIX, list_of
+from util.data.lists.listed import MASK_SUFFIX, list_of
 from util.data.mini import generate
 from util.evaluate.evaluate import evaluate
 from util.evaluate.passes import ALL_FOREGROUND, FINAL

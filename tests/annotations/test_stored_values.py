@@ -10,12 +10,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from annotations import pictures
+from annotations.mask_images import read_mask
+from annotations.pictures import read_image
 from annotations.region import read_region
 from tests.annotations.drawn import CAT, region
-from util.files import images
 from util.files.errors import UserError
-from util.files.images import read_image
-from util.files.mask_images import read_mask
 
 IDS = region(CAT)
 INVERTING = [level for value in range(255, -1, -1) for level in (value,) * 3]
@@ -24,7 +24,7 @@ PHOTOMETRIC_TAG = 262
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "SAID", set())  # folders of an earlier test may have had this name
+    monkeypatch.setattr(pictures, "SAID", set())  # folders of an earlier test may have had this name
 
 
 def assert_object(mask: Path) -> None:

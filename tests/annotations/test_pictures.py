@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.mask_images import read_mask, read_mask_of
+from annotations.pictures import header_of, read_image
 from annotations.region import read_region_of
 from photos.photo_files import read_photo
-from util.files import sizes
+from util.files import images, mask_images, sizes
 from util.files.errors import UserError
-from util.files.images import TAG, header_of, read_image, turned
-from util.files.mask_images import read_mask, read_mask_of, read_stacked, write_mask
+from util.files.images import TAG, turned
+from util.files.mask_images import read_stacked, write_mask
 
 HEIGHT, WIDTH = 40, 64
 Reader = Callable[[Path], np.ndarray]
@@ -97,9 +99,13 @@ def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: in
     _assert_alike(read_image(path), photo)
     mask_path = tmp_path / "a_mask.png"
     write_mask(mask_path, mask, stated=True)
-    stacked = read_stacked(path, mask_path)
-    assert stacked.shape == (*mask.shape, 4)
-    assert np.array_equal(stacked[..., 3], mask)
+    if suffix in (".jpg", ".png"):
+        stacked = read_stacked(path, mask_path)
+        assert stacked.shape == (*mask.shape, 4)
+        assert np.array_equal(stacked[..., 3], mask)
+    else:
+        with pytest.raises(UserError, match="custom converts other files"):
+            read_stacked(path, mask_path)
     assert np.array_equal(read_mask_of(path, mask_path), mask)
     assert np.array_equal(turned(_stored(mask, orientation), orientation), mask)
 
@@ -135,7 +141,6 @@ def test_photos_and_masks_are_turned_alike(upright, tmp_path: Path, orientation:
     path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
     mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
     assert np.array_equal(read_mask(mask_path), mask)
-    assert np.array_equal(read_stacked(path, mask_path)[..., 3], mask)
     assert np.array_equal(read_region_of(path, mask_path), mask)
     if orientation > 4:  # the size of a mask without orientation tells which it is of
         for drawn in (mask, _stored(mask, orientation)):
@@ -209,7 +214,32 @@ def test_a_photo_that_is_transparent_everywhere_is_refused(tmp_path: Path) -> No
 
 def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> None:
     Image.fromarray(_red(opacity=255)).save(tmp_path / "a.png")
-    assert (read_image(tmp_path / "a.png") == (200, 0, 0)).all()
+    for read in (read_image, images.read_image):
+        assert (read(tmp_path / "a.png") == (200, 0, 0)).all()
+
+
+def _transparent(path: Path) -> None:
+    Image.fromarray(_red(opacity=99)).save(path)
+
+
+def _deep(path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (_transparent, "is transparent in places"),
+        (_deep, "has 16 bits"),
+        (lambda path: _pages(path, 9), "no JPEG or PNG"),
+    ],
+)
+def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, write: Callable, says: str) -> None:
+    path = tmp_path / "a.tif" if "JPEG" in says else tmp_path / "a.png"
+    write(path)
+    for read in (images.read_image, images.check_photo):
+        with pytest.raises(UserError, match=f"{says}.*prepare.py custom converts"):
+            read(path)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +251,14 @@ def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> 
     ],
     ids=["lfs", "annex", "web page"],
 )
-@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image, mask_images.read_mask])
 def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=says):
         read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image])
 def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
     Image.new("L", (40, 40)).save(tmp_path / "a.png")
     monkeypatch.setattr(sizes, "MAX_PIXELS", 1500)
@@ -246,7 +276,7 @@ def jpeg() -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("read", [read_image, read_photo])
+@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
 def test_overwritten_pixels_of_a_jpeg_are_refused(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
     middle = len(jpeg) // 2
     (tmp_path / "a.jpg").write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
@@ -261,7 +291,7 @@ def test_a_jpeg_that_is_cut_short_or_none_is_refused(jpeg: bytes, tmp_path: Path
             read_image(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("read", [read_image, read_photo])
+@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
 def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg)
     (tmp_path / "film.jpg").write_bytes(jpeg + b"film" * 5000)
