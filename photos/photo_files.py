@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from annotations.pictures import colours_of, content_of, frame_of, read_image
-from util.engine import refined
+from photos.refine import refined
 from util.files import OF_SYSTEMS, writable
 from util.files.errors import TooLarge, UserError, note
 from util.files.images import check_image, read_errors

@@ -145,7 +145,8 @@ def _print_user_error(error: UserError | ModelMismatch) -> None:
     """Print an error of the user, of several processes on a machine in the first or in the one that met it."""
     if is_first_of_machine() or getattr(error, "local", False):
         prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
-        print(f"{prefix}: {one_line(error)}", file=sys.stderr)
+        for line in getattr(error, "lines", [error]):
+            print(f"{prefix}: {one_line(line)}", file=sys.stderr)
 
 
 def _print_file_error(error: OSError) -> None:

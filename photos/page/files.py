@@ -20,9 +20,9 @@ from photos.page.drawing import with_edits, without_crumbs
 from photos.page.state import Found, Photo, Rule, State
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, is_same_file, paths_of
+from photos.refine import without_specks
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
-from util.engine import without_specks
 from util.files import write_atomically
 from util.files.images import upright_size
 from util.files.made import link

@@ -45,9 +45,8 @@ class Session(WrittenState):
         *("judge", "slide", "segment", "stop", "pack"),
     )
 
-    def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
+    def __init__(self, segmenter: Segmenter, out: Path):
         super().__init__(segmenter, out)
-        self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.imported = out / PAGE / "imported"
         self.drop = ""  # what tells the files of annotations that were sent together
 
@@ -350,7 +349,7 @@ class Session(WrittenState):
         self.files.results.names = self.state.names
         self.files.results.check([Path(known.path) for known in photos.values()], again=True)
         names = sorted(photos, key=lambda name: name != photo)
-        self.work.start("segmented", lambda: segmentation(self, names, self.is_material))
+        self.work.start("segmented", lambda: segmentation(self, names))
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of all results, and of examples, in some formats."""

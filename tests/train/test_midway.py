@@ -19,6 +19,8 @@ from torch.utils.data import Dataset
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
+from util.data.lists.index import PHOTO_DIGITS
+from util.files.errors import UserError
 from util.run import checkpoint
 from util.run.folder import RunFolder
 from util.run.loading import batches, training_numbers
@@ -116,9 +118,9 @@ class Run:
             run_steps(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
         return self
 
-    def resume(self) -> Run:
+    def resume(self, allow_changes: bool = False) -> Run:
         """Train on from the last checkpoint."""
-        bookkeeping.resume(self.training, allow_changes=False)
+        bookkeeping.resume(self.training, allow_changes)
         return self.fit()
 
     @property
@@ -249,3 +251,20 @@ def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: sign
         assert interrupt.requested == (before != signal.SIG_IGN) and signal.getsignal(signal.SIGHUP) == before
     finally:
         signal.signal(signal.SIGHUP, restored)
+
+
+def test_a_run_goes_on_without_a_photo_that_was_left_out(tmp_path: Path) -> None:
+    """By --allow-changes, in the steps that it was begun with; its photos of before stay known."""
+    whole = Run(tmp_path / "whole", float).fit().outcome()
+    begun = Run(tmp_path / "run", float, end=BATCH * 8)
+    begun.training.state["photos"] = "a" * PHOTO_DIGITS
+    begun.fit()
+    again = Run(tmp_path / "run", float)
+    again.training.schedule = StepSchedule(STEPS - 1, (STEPS - 1) * 4, BATCH)
+    now = {"list": "shorter", "photos": "b" * PHOTO_DIGITS, "schedule": asdict(again.training.schedule)}
+    again.training.state |= now
+    with pytest.raises(UserError, match=r"another list .*; --allow-changes continues with other photos"):
+        again.resume()
+    again.training.folder = RunFolder(tmp_path / "run")
+    assert again.resume(allow_changes=True).outcome() == whole
+    assert checkpoint.read(tmp_path / "run" / LAST).facts.photos == {"a" * PHOTO_DIGITS, "b" * PHOTO_DIGITS}

@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.code import code_of
 from model.contract import FewShotModel
 from model.decides import Decides
 from util.config.read import to_dict
@@ -116,17 +115,6 @@ class Evaluation:
         if self.replayed is None or published is None or _holds(images, self._replay(images)):
             return images
         return self._list(published=None)
-
-    @property
-    def origin(self) -> Origin:
-        """What decides its scores today beside settings: code, data and weights, as far as they are here."""
-        now = Origin(code=code_of(self.run.model_class))
-        with suppress(UserError):
-            now = replace(now, list=self.images.digest, content=self.images.files_digest)
-        with suppress(UserError):
-            weights = self.loaded.weights
-            now = replace(now, weights=weights.digest, training=weights.training)
-        return now
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""

@@ -5,7 +5,7 @@ mean of episodes has a value for each episode, and counts 1 for it. Both then ar
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from model.tables import add_once
+from util.files.errors import UserError, nearest
 
 Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 
@@ -70,3 +71,10 @@ def _diagonal(labelled: np.ndarray) -> float:
 
 def _eroded(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def check_metrics(names: Iterable[str], source: object) -> None:
+    """Refuse (UserError) a further metric of a config that is none."""
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"{source}: test.metrics: '{name}' is unknown{nearest(name, METRICS)}")

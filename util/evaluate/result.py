@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from model.code import code_of
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
@@ -16,6 +15,7 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
+from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation, origin_of
 from util.evaluate.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import MANIFEST, SCHEMA, Track, over_seeds
@@ -51,7 +51,8 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
         "draw_note": evaluation.draw_note if images else "",
-        "code": code_of(class_of(config.model)),
+        "code": code_of_test(class_of(config.model)),
+        "vectors": evaluation.run.text_digest,
         "config": to_dict(config),
         **(origin_of(images).known() if images else {}),
     }

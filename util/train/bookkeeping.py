@@ -23,6 +23,7 @@ from util.config.settings import StageSettings
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
 from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
 from util.run.folder import RunFolder
 from util.run.network import PreparedNetwork
 from util.run.origin import Origin
@@ -258,7 +259,9 @@ def resume(training: Training, allow_changes: bool) -> None:
     UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
     """
     stored = StageFolder(training.folder.path).newest()
-    check_continues(stored, Origin.of(training.state), allow_changes)
+    if allow_changes:
+        _keep_length(training, stored)
+    check_continues(stored, Origin.of_training(training.state), allow_changes)
     path = stored.path
     content = stored.entries
     if changed := differences(content["config"], training.state["config"], Decides.NOTHING):
@@ -273,9 +276,21 @@ def resume(training: Training, allow_changes: bool) -> None:
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         fix = "undo the changed settings, or start again with --overwrite"
         raise UserError(f"{path}: its optimisers or EMA do not fit the model's parameters ({error}); {fix}") from None
-    training.state |= {"base": content.get("base", []), **{key: content.get(key) for key in ("initial", "photos")}}
+    photos = checkpoint.photos_of_both(content.get("photos"), training.state.get("photos"))
+    training.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
     training.progress = Progress(**content["progress"])
     log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
+
+
+def _keep_length(training: Training, stored: Checkpoint) -> None:
+    """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
+    begun = stored.entries.get("schedule")
+    if begun is None or stored.facts.origin.list == training.state["list"]:
+        return
+    schedule = StepSchedule(**begun)
+    if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):
+        training.schedule = schedule
+        training.state["schedule"] = begun
 
 
 class Interrupted(Exception):

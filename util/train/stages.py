@@ -26,6 +26,7 @@ from util.run.device import (
     free_memory,
     precision_of_training,
 )
+from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.encoder_weights import encoder_licence
 from util.run.folder import RunFolder, claim
 from util.run.loading import batches, training_numbers
@@ -34,13 +35,12 @@ from util.run.processes import ProcessGroup, as_user_error, join
 from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import init_network, initial_digest
 from util.train import bookkeeping
+from util.train.begin import Asked, StageTask, rehearse, stage_of, stages_asked
 from util.train.bookkeeping import Training, Validate, Watch
 from util.train.curves import Curves
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.plan import Stored, check_plan, checkpoint_bytes, free_on_disk
-from util.train.state import Asked, StageTask, stage_of, stages_asked
 from util.train.trainer import run_steps
 
 log = logging.getLogger("symnet")
@@ -52,29 +52,20 @@ def train(config: Config, asked: Asked) -> int:
 
     Between two stages the memory of the first is freed, and a signal is answered.
 
-    UserError: the method learns nothing or has no such stage, a stage cannot go on from its state, another command
-    works on it (Busy), or what it needs is missing or wrong.
+    UserError: the method learns nothing or has no such stage, its rehearsal was refused (``Refusals``), or another
+    command works on it (Busy).
     """
     run, stages = stages_asked(config, asked)
     with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
         if run.config.run.deterministic:
             compute_in_fixed_order()
-        world.from_main(partial(_refuse, run, stages, world.size, asked))
+        world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
             code = _train_claimed(run, stage, world, asked)
             if code:
                 return code
             free_memory(world.device)
     return 0
-
-
-def _refuse(run: Run, stages: list[str], processes: int, asked: Asked) -> None:
-    """Refuse (UserError), before the first stage, all that is known to stop one of them."""
-    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
-    for task in tasks:
-        if problem := task.refusal or (task.note if task.left else ""):
-            raise UserError(problem)
-    check_plan(tasks)
 
 
 def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:

@@ -46,7 +46,7 @@ def read_list(data: DataSettings, part: str) -> Listed:
     root = Path(data.root)
     path = root / list_of(data, part)
     if not root.is_dir():
-        fix = "make it by prepare.py (python prepare.py check prints the command of each data set)"
+        fix = f"make it: python prepare.py {data.name} --out {root} --download, or from your folders (--help)"
         if data.name == MINI:
             fix = f"make it: python prepare.py {MINI} --out {root}"
         raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")

@@ -33,7 +33,7 @@ BATCH = {"evaluation": 1, "training": 4}  # the stages: a training step is one w
 
 def command() -> None:
     """Measure the cases of the command line and print the table."""
-    parser = cli.Parser(prog="python -m util.launch.benchmark", description=__doc__)
+    parser = cli.Parser(prog="python -m util.benchmark", description=__doc__)
     parser.add_argument("--models", default="", help="such as symnet,ssp; default all with an encoder")
     parser.add_argument("--shot", type=cli.numbers, default="1,5", help="of the evaluation episodes; default 1,5")
     add_overrides(parser)
