@@ -26,22 +26,23 @@ from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
 from model.tensors.ops import resize
+from model.trial import Trial
 from photos import calibration
 from photos.drawn import KINDS, MASK, drawn_label
 from util.config.compose import files_of
 from util.config.folds import LISTS
-from util.data.episodes import Trial, TrialDataset
+from util.data.episodes import TrialDataset
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
 from util.data.views import LETTERBOX, View
 from util.engine import LoadedMethod
-from util.evaluate.passes import run_pass
 from util.files import write_atomically
 from util.files.errors import UserError
+from util.loop.device import episodes_at_once
+from util.loop.network import prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import score
 from util.run.data import images_for_training, trials
-from util.run.device import episodes_at_once
-from util.run.network import prepare_network
-from util.run.processes import ProcessGroup
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
@@ -72,7 +73,7 @@ def calibrate(method: LoadedMethod) -> Path:
     world = ProcessGroup(0, 1, method.device)
     collected = Collected()
     for run, images in lists:
-        run_pass(
+        score(
             prepare_network(method.network, method.device, method.precision),
             _marked_episodes(run, images, view),
             episodes // len(lists),

@@ -21,7 +21,7 @@ from util.cli import Parser, within
 from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
-from util.run.processes import as_user_error
+from util.loop.processes import as_user_error
 
 PORT = 7860  # of the page, which this machine alone reaches
 SESSION = Path("runs/page")  # the folder of its work

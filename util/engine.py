@@ -31,10 +31,11 @@ from util.data.words.vectors import find_row
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
+from util.loop.device import describe, pick_device
+from util.loop.network import autocast, check_finite, prepare_network
 from util.run import checkpoint
+from util.run.build import precision_of_test
 from util.run.checkpoint import Checkpoint
-from util.run.device import describe, pick_device, precision_of_test
-from util.run.network import autocast, check_finite, prepare_network
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
 

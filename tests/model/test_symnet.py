@@ -320,4 +320,4 @@ def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:
     plain, weighted = of_weights
     assert set(plain) == {"main", "meta", "base", "inner", "triplet"} and min(plain.values()) > 0
     for name, loss in plain.items():
-        assert weighted[name] == pytest.approx(loss.item() * (1 if name == "main" else 0.25), rel=1e-4), name
+        assert weighted[name].item() == pytest.approx(loss.item() * (1 if name == "main" else 0.25), rel=1e-4), name

@@ -24,9 +24,9 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import UserError
 from util.files.typecheck import convert
+from util.run.build import build_model
 from util.run.checkpoint import digest_of
 from util.run.encoder_weights import fill_encoder
-from util.run.network import build_model
 from util.run.run import TRAINING_FREE, Run
 
 

@@ -24,8 +24,8 @@ from util.config.read import read_config, to_dict
 from util.engine import load_method
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.checkpoint import Checkpoint
-from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
 from util.run.weights import cannot_take, load_checkpoint

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from model.contract import ModelSettings
 from model.decides import Decides
-from util.config.optimizers import unknown_optimizer
+from util.loop.optimizers import unknown_optimizer
 
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
@@ -124,7 +124,7 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/config/optimizers.py)
+    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizers.py)
     kind: str = bounded("sgd", problem=unknown_optimizer)
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
     weight_decay: float = bounded(1e-4, 0)

@@ -18,18 +18,18 @@ from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
-from util.evaluate.passes import run_pass
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, read_result
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
 from util.files.parallel import KEEP_ALL, set_allocator
+from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
+from util.loop.processes import ProcessGroup, join
+from util.loop.score import score
 from util.run.checkpoint import Checkpoint
 from util.run.data import trials
-from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.folder import RunFolder
-from util.run.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 
@@ -140,7 +140,7 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
     side = first.view.side or first.config.data.size
     images_per_episode = first.shot * first.protocol.ways + 1
     batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
-    run_pass(
+    score(
         prepared,
         data,
         longest,

@@ -22,12 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from util.data.sampling import random_stream
-from util.evaluate.metrics import FINAL, iou_of
 from util.files import write_atomically
 from util.files.errors import UserError, nearest
 from util.files.images import check_image, read_errors
 from util.files.typecheck import convert
-from util.run.processes import ProcessGroup
+from util.loop.metrics import FINAL, iou_of
+from util.loop.processes import ProcessGroup
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST, FIRST_EPISODES = "first", 8  # a kind of every test, and how many there are

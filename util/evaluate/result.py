@@ -17,15 +17,15 @@ from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation, origin_of
-from util.evaluate.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
+from util.loop.device import describe
+from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
-from util.run.device import describe
 from util.run.folder import environment
 from util.run.input_size import input_in_words
-from util.run.processes import ProcessGroup
 from util.run.run import TRAINING_FREE, UNTRAINED, Run
 from util.run.weights import Weights
 

@@ -18,15 +18,15 @@ from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluation import Evaluation, Shared
-from util.evaluate.mask_metrics import check_metrics
-from util.evaluate.passes import Scoreboard
 from util.evaluate.presence import Presence
 from util.evaluate.refine import WithEdges
 from util.files.errors import UserError, nearest
+from util.loop.mask_metrics import check_metrics
+from util.loop.network import PreparedNetwork, prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import Scoreboard
+from util.run.build import precision_of_test
 from util.run.checkpoint import Checkpoint
-from util.run.device import precision_of_test
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 

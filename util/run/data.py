@@ -27,8 +27,8 @@ from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler,
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
+from util.loop.processes import ProcessGroup
 from util.run.input_size import label_kind, view_of
-from util.run.processes import ProcessGroup
 from util.run.run import Run
 
 log = logging.getLogger("symnet")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.contract import Trainable
-from util.config.optimizers import OPTIMIZERS
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
+from util.loop.optimizers import OPTIMIZERS
 
 
 class Stored(NamedTuple):

@@ -18,10 +18,10 @@ from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
 from util.run import checkpoint
 from util.run import run as runs
+from util.run.build import build_model
 from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import listed_for_training
 from util.run.encoder_weights import FOLD_HINT, SOURCES, encoder_data, encoder_licence, fill_encoder
-from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
 

@@ -21,17 +21,17 @@ from util.config.settings import Config, StageSettings
 from util.data.lists.index import load_index
 from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAMES, NO_TEXT
-from util.evaluate.mask_metrics import check_metrics
 from util.files.errors import Refusals, UserError
+from util.loop.mask_metrics import check_metrics
+from util.loop.optim import StepSchedule, build_optimizers, least_batch
+from util.loop.processes import ProcessGroup
 from util.report.table import Table
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, room
-from util.run.network import build_model
-from util.run.processes import ProcessGroup
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import cannot_take, cannot_train, fill_at_start
-from util.train.optim import StepSchedule, build_optimizers, least_batch
 
 NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]

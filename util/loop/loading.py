@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from model.episode import Batch
-from util.data.episodes import collate
+from model.trial import collate
 from util.files.errors import UserError
 from util.files.parallel import end_with_parent, usable_cores
 

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from model.episode import Episode, LabelledImages, Output
 from model.tensors.ops import resize
-from util.data.episodes import Trial
-from util.data.sampling import Sampler
-from util.evaluate import metrics
-from util.evaluate.metrics import ALL_FOREGROUND, BASE, FINAL
+from model.trial import Trial
 from util.files.progress import ProgressBar
-from util.run.loading import batches, evaluation_numbers
-from util.run.network import PreparedNetwork, check_finite
-from util.run.processes import ProcessGroup
+from util.loop import metrics
+from util.loop.loading import batches, evaluation_numbers
+from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
+from util.loop.network import PreparedNetwork, check_finite
+from util.loop.processes import ProcessGroup
 
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
@@ -38,7 +37,7 @@ class Observer(Protocol):
 class Store(Protocol):
     """Keeps what the network made of images, for the episodes that follow: ``util/evaluate/store.py``."""
 
-    def order(self, sampler: Sampler, episodes: int) -> list[int]:
+    def order(self, sampler: Any, episodes: int) -> list[int]:
         """Return the numbers below ``episodes`` in the order that needs the fewest images at a time."""
 
     def fill(self, trial: Trial) -> list[Episode]:
@@ -156,7 +155,7 @@ def _joined_records(records_by_rank: Sequence[dict[str, np.ndarray]]) -> dict[st
 
 
 @torch.inference_mode()
-def run_pass(
+def score(
     prepared: PreparedNetwork,
     dataset: Any,
     episodes: int,

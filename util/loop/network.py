@@ -1,4 +1,4 @@
-"""The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
+"""A network that is ready to be called: device, precision, compiler and processes."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,54 +11,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from model.contract import FewShotModel, Task
 from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, EpisodeOfOriginalSizes, Output
-from model.mismatch import ModelMismatch
-from model.registry import class_of
 from model.tensors.mask import fixed_shapes
-from util.config.folds import Fold
-from util.config.settings import Config
 from util.files.errors import UserError
-from util.run.device import CUDA, HALF, take_precision
-from util.run.processes import ProcessGroup
+from util.loop.device import CUDA, HALF, take_precision
+from util.loop.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
-
-
-def build_model(
-    config: Config, text_width: int, side: int | None = None, base_classes: int | None = None
-) -> FewShotModel:
-    """Return the model that the config names, with random weights drawn from ``run.seed``.
-
-    Args:
-        config: of the run.
-        text_width: T, the length of a text vector, 0 for none.
-        side: S of its images in pixels, default ``data.size``.
-        base_classes: N, default those of the config's fold.
-
-    UserError: pretrained parts of the model cannot be had.
-    """
-    data = config.data
-    if base_classes is None:
-        base_classes = len(Fold.of(data).base)
-    task = Task(base_classes, data.shot, side or data.size, text_width, tuple(data.classes))
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
-        torch.default_generator.manual_seed(config.run.seed)
-        try:
-            model = class_of(config.model)
-            return model(config.model, task, *_parts_of(model, config.model))
-        except ModelMismatch as error:
-            raise UserError(f"{config.source}: {error}") from None
-
-
-def _parts_of(model: type[FewShotModel], settings: Any) -> list[Any]:
-    """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
-    if not model.pretrained_parts:
-        return []
-    from util.run.pretrained_parts import load_parts  # for methods on foundation models
-
-    return load_parts(model, settings)
 
 
 def check_finite(output: Output) -> None:
@@ -116,7 +76,7 @@ def prepare_network(
     Args:
         network: whose parameters stay the same objects.
         device: that it computes on.
-        precision: one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process.
+        precision: float32, tf32, bf16 or fp16; its float32 is that of the whole process.
         compile: whether it is compiled, at the first call, or the mode of ``torch.compile``.
         trained_by: the processes that train it together; in evaluation each has its own batches.
     """

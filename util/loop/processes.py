@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 from util.files.errors import PeerLost, UserError, note
 from util.files.launcher import FIX, place_of_process
-from util.run.device import CUDA, pick_device
+from util.loop.device import CUDA, pick_device
 
 # Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, of gloo and of
 # NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.evaluate.mask_metrics import METRICS
+from util.loop.mask_metrics import METRICS
 
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.contract import ParamGroup
-from util.config.optimizers import OPTIMIZERS
-from util.config.settings import OptimizerSettings, StageSettings
 from util.files.errors import UserError
+from util.loop.optimizers import OPTIMIZERS
 
 POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
@@ -21,7 +21,43 @@ DECAY = 0.1  # of the learning rate at each of them
 WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
 
 
-def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSettings]) -> dict[str, Optimizer]:
+class OptimizerRule(Protocol):
+    """The settings of one optimiser, ``OptimizerSettings`` of a config."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in ``OPTIMIZERS``."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which each group of parameters multiplies by its factor."""
+
+    @property
+    def weight_decay(self) -> float:
+        """The weight decay."""
+
+    @property
+    def schedule(self) -> str:
+        """The schedule of the learning rate, see ``lr_factor``."""
+
+
+class StageRule(Protocol):
+    """The settings of a stage's length, ``StageSettings`` of a config."""
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs."""
+
+    @property
+    def batch(self) -> int:
+        """The examples of a step, over all processes."""
+
+    @property
+    def accumulate(self) -> int:
+        """The parts of a process's share of a batch, whose gradients are added."""
+
+
+def build_optimizers(groups: list[ParamGroup], settings: Mapping[str, OptimizerRule]) -> dict[str, Optimizer]:
     """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
 
     UserError: the names differ from those of the config, or the model has nothing to train.
@@ -35,7 +71,7 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
     return {name: _optimizer(members[name], settings[name]) for name in members}
 
 
-def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimizer:
+def _optimizer(groups: list[ParamGroup], settings: OptimizerRule) -> Optimizer:
     """Return the optimiser of some groups of parameters."""
     lr = settings.lr
     tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
@@ -77,7 +113,7 @@ class StepSchedule:
     batch: int  # over all processes
 
     @classmethod
-    def from_settings(cls, stage: StageSettings, epoch_length: int, processes: int, key: str) -> StepSchedule:
+    def from_settings(cls, stage: StageRule, epoch_length: int, processes: int, key: str) -> StepSchedule:
         """Return the schedule of a stage, the config's section ``key``, for epochs of so many examples.
 
         UserError: the batch is too small for the processes and the parts of an accumulated batch.
@@ -95,13 +131,13 @@ class StepSchedule:
         return self.steps // self.steps_per_epoch
 
 
-def least_batch(stage: StageSettings, key: str) -> int:
+def least_batch(stage: StageRule, key: str) -> int:
     """Return the least batch of a process: an image for every part, in the base stage, whose batch norms learn, two."""
     images = 2 if key == "base_stage" else 1
     return images * stage.accumulate
 
 
-def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:
+def lr_factor(settings: OptimizerRule, step: int, steps: int) -> float:
     """Return the factor of the learning rate in step 0..steps - 1, a pure function of the step.
 
     ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``step`` is
@@ -115,7 +151,7 @@ def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:
 
 
 def set_learning_rates(
-    optimizers: dict[str, Optimizer], settings: dict[str, OptimizerSettings], step: int, steps: int
+    optimizers: dict[str, Optimizer], settings: Mapping[str, OptimizerRule], step: int, steps: int
 ) -> dict[str, float]:
     """Set every group's learning rate for a step; return the rates by ``optimizer/group``."""
     rates = {}

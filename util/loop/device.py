@@ -1,4 +1,4 @@
-"""Devices and their arithmetic; the only module that picks a device or a precision."""
+"""Devices and their arithmetic; the only module that picks a device."""
 
 import gc
 import logging
@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 
-from util.config.settings import Config
 from util.files.errors import UserError
 
 log = logging.getLogger("symnet")
@@ -140,27 +139,6 @@ def _is_amd() -> bool:
 def has_tf32(device: torch.device) -> bool:
     """Return whether a device has TF32 and bf16: GPUs of compute capability 8 (Ampere) or later."""
     return device.type == CUDA and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-def precision_of_training(config: Config, device: torch.device) -> str:
-    """Return the precision of a training and its validations on a device: float32, tf32, bf16 or fp16."""
-    asked = config.run.precision
-    if asked == "auto" and fast_bf16(device):
-        return "bf16"
-    if asked in (None, "auto", "tf32"):
-        return "tf32" if has_tf32(device) else "float32"
-    return asked
-
-
-def precision_of_test(config: Config, device: torch.device) -> str:
-    """Return the precision of tests, calibrations, predictions and exports on a device: as that of a training."""
-    asked = precision_asked_of_test(config.run.precision)
-    return "float32" if asked == "tf32" and not has_tf32(device) else asked
-
-
-def precision_asked_of_test(asked: str | None) -> str:
-    """Return the precision that ``run.precision`` asks of a test; float32 if it names none."""
-    return "float32" if asked in (None, "auto") else asked
 
 
 def take_precision(precision: str, device: torch.device) -> None:
