@@ -292,6 +292,14 @@ def test_a_jpeg_that_is_cut_short_or_none_is_refused(jpeg: bytes, tmp_path: Path
 
 
 @pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
+def test_a_png_that_is_cut_off_is_refused(tmp_path: Path, read: Reader) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:6000])
+    with pytest.raises(UserError, match=r"a.png: this photo is damaged \(it is cut off\)"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
 def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg)
     (tmp_path / "film.jpg").write_bytes(jpeg + b"film" * 5000)

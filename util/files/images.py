@@ -151,8 +151,6 @@ def check_photo(path: Path) -> None:
         file.seek(-min(HEADER, path.stat().st_size), SEEK_END)
         last = END_OF_PNG if photo.format == "PNG" else END_OF_IMAGE
         is_cut_off = not file.read().endswith(last)
-        if is_cut_off:
-            photo.load()  # of a PNG OpenCV decodes a part
         if is_cut_off or photo.has_transparency_data:
             read_image(path)
 
@@ -175,10 +173,12 @@ def read_with_frame(path: Path) -> tuple[np.ndarray, Frame]:
 def decode(content: bytes, page: int = 0) -> np.ndarray:
     """Return what OpenCV decodes of a page of an image file, as RGB as it is stored, (H, W, 3) uint8 or of 16 bits.
 
-    ValueError: a JPEG is damaged, or nothing can be decoded.
+    ValueError: a JPEG is damaged, a PNG cut off, or nothing can be decoded.
     """
     if content.startswith(JPEG):
         check_jpeg(content)
+    if content.startswith(PNG) and END_OF_PNG not in content:  # OpenCV decodes a part
+        raise ValueError("it is cut off")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     encoded = np.frombuffer(content, np.uint8)
     if page == 0:

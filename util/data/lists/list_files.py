@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
+from util.data.lists.listed import refuse_flags
 from util.files import REPOSITORY, project_path, read_bytes
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
@@ -111,6 +112,7 @@ def _rows(path: Path) -> list[Row]:
     for number, line in enumerate(text.splitlines(), 1):
         if "\0" in line:
             raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
+        refuse_flags(path, number, line)
         line_rows = _rows_of_line(line)
         if line_rows is None:
             raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image mask' or 'image class'")

@@ -12,7 +12,8 @@ MASK_SUFFIX = ".png"  # of the masks of a data set
 MINI = "mini"  # the data set of drawn images
 WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
 COLUMNS = 2  # of a line of BAM's and PFENet's lists: the paths of photo and mask
-FLAGS = ("1", "0", "-1")  # of VOC's lists of one class, beside a name
+ABSENT = ("0", "-1")  # flags of VOC's lists of one class, beside a name
+FLAGS = ("1", *ABSENT)
 FORM_OF_NAMES = "the name of an image, or the paths of photo and mask"
 FORM_OF_BINARY = "a mask, its class id and its photo"
 
@@ -74,9 +75,7 @@ def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]
         if not row:
             continue
         place = f"{path}:{number}: {line[:80]!r}"
-        if len(row) == COLUMNS and row[1] in FLAGS:
-            fix = "keep the names that count, one a line"
-            raise UserError(f"{place} is of a list of one class, with a flag (1, 0, -1) beside each name; {fix}")
+        refuse_flags(path, number, line, FLAGS)
         is_binary = words == (WORDS_OF_BINARY,)
         has_class = not is_binary or (len(row) == WORDS_OF_BINARY and row[1].isdecimal())
         is_alike = not rows or len(row) == len(rows[0])
@@ -86,6 +85,14 @@ def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]
     if not rows:
         raise UserError(f"{path}: this list names no image; write one name per line")
     return rows
+
+
+def refuse_flags(path: Path, number: int, line: str, flags: tuple[str, ...] = ABSENT) -> None:
+    """Refuse (UserError) a line of a list of one class, which has a flag beside each name."""
+    words = line.split()
+    if len(words) == COLUMNS and words[1] in flags:
+        what = f"{line[:80]!r} is of a list of one class, with a flag (1, 0, -1) beside each name"
+        raise UserError(f"{path}:{number}: {what}; keep the names that count, one a line")
 
 
 def _named_files(data: DataSettings, name: str, photo: str) -> tuple[Path, Path]:
