@@ -24,7 +24,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "util": (9200, 7300),
 }
 RAISES = (577, 430)  # of all houses but the tests
-BEHIND_TRAIN = (108, 70)  # files of this project that ``train.py`` imports at its head
+BEHIND_TRAIN = (112, 70)  # files of this project that ``train.py`` imports at its head
 HOUSES = tuple(name for name in STATEMENTS if name != "tests")
 COUNT_IMPORTED = f"import sys, train; print(sum(m.partition('.')[0] in {HOUSES} for m in sys.modules))"
 
