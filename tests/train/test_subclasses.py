@@ -36,7 +36,7 @@ def subclass(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[FewShotMod
     return make
 
 
-@pytest.mark.parametrize("name", ["insid3", "ssp", "symnet_plus"])
+@pytest.mark.parametrize("name", ["insid3", "ssp", "symnet"])
 def test_a_config_keeps_the_name_of_a_subclass(subclass, name: str) -> None:
     """Its settings class is that of the method that it extends."""
     sub = subclass(name)
