@@ -7,9 +7,7 @@ comparable.
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
-
-from typing_extensions import NotRequired, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from util.config.place import RESULT, folder_and_name, run_of
 from util.files import read_json
@@ -38,7 +36,17 @@ class Track(TypedDict):
     train_shot: int | None  # number of shots of its training
 
 
-class Result(TypedDict):
+class InSome(TypedDict, total=False):
+    """What only results of later or of former versions have."""
+
+    vectors: str | None  # SHA-256 of the text vectors; null: none are read
+    finished: bool  # whether the training of the weights came to its end
+    metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
+    edges: bool  # whether masks have the edges of the photos: only of a former version
+    calibration: dict[str, Any] | None  # of presence scores: only of a former version
+
+
+class Result(InSome):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -63,7 +71,6 @@ class Result(TypedDict):
     min_pixels: int  # least pixels of a class that is present in an image
     exclude_novel: bool  # whether training omitted images that show novel classes
     text: str
-    vectors: NotRequired[str | None]  # SHA-256 of the text vectors; null: none are read
     model: str
     backbone: str | None
     run: str
@@ -84,7 +91,6 @@ class Result(TypedDict):
     list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
-    finished: NotRequired[bool]  # whether the training of the weights came to its end
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
     left_out: list[str]  # novel classes omitted for too few images (data.rare_classes: skip)
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
@@ -95,15 +101,12 @@ class Result(TypedDict):
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
-    metrics: NotRequired[dict[str, ScoreFacts]]  # of each further metric (test.metrics)
-    edges: NotRequired[bool]  # whether masks have the edges of the photos: only of a former version
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
     draw_note: str
-    calibration: NotRequired[dict[str, Any] | None]  # of presence scores: only of a former version
     track: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
     # the machine
