@@ -10,9 +10,9 @@ import torch
 from annotations.shapes import decoded
 from photos import Prediction
 from photos import prediction as prediction_module
+from photos.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
 from photos.prediction import Decision, without_crumbs
-from util.evaluate.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
-from util.evaluate.refine import without_specks
+from photos.refine import without_specks
 from util.files import read_json
 from util.files.errors import UserError
 
