@@ -76,6 +76,7 @@ class HMNet(Method):
     published = LAYOUT
     wants = Wants(base_learner=True)
     grids = ONE_GRID
+    size_rule = (1, 0)
     settings: HMNetSettings
 
     def __init__(self, settings: HMNetSettings, task: Task):
