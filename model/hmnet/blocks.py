@@ -1,4 +1,4 @@
-"""HMNet's hybrid state-space blocks: self blocks scan a map alone, mix blocks scan the query with recaps of the support.
+"""HMNet's hybrid state-space blocks: self blocks scan a map alone, mix blocks the query with recaps of the support.
 
 A map is scanned in four directions: by rows, by columns, and both reversed. Shape letters: B episodes, G side of the
 working grid, g = G / 4, L tokens, C = 256 channels of a map, D = 512 channels of a scan, N = 16 numbers of a channel's

@@ -162,7 +162,9 @@ class _Gradients:
     state: Tensor
 
 
-def _backward(x: Sequences, recap: Recap | None, begin: Tensor, of_outputs: Sequence[Tensor], room: _Room) -> _Gradients:
+def _backward(
+    x: Sequences, recap: Recap | None, begin: Tensor, of_outputs: Sequence[Tensor], room: _Room
+) -> _Gradients:
     """Return the gradients of all inputs from those of y and of the last state."""
     of_y, of_last = of_outputs
     chunks = _Chunks(x.u.shape[1], 1 if recap is None else recap.windows)

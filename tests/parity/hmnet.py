@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.episode import Output
 from model.hmnet import blocks
 from model.hmnet.hmnet import SHARPENED
-from model.episode import Output
+from tests.helpers.paths import SHARED
 from tests.parity.case import forward_case
 from tests.parity.drawn.drawn import episode
 from tests.parity.drawn.weights import fill
 from tests.parity.watched import WATCHES, Case, Collect, Seen, keep, on_calls, with_ensemble
 
-FOLDER = Path(__file__).parent / "drawn/hmnet"
+FOLDER = Path(__file__).parent / "drawn/hmnet"  # with the small cases
+ELSEWHERE = SHARED / "parity/hmnet"  # with all
 IMAGES = ("query", "query_label", "support", "support_label")  # in the order of the check sums
 INPUTS = {"seeds", "shots", "side", "grid", "inputs_crc32", "cat"}
 BOUND, HALF, LOSS, GRADIENT = 1e-4, 1e-3, 1e-5, 1e-3  # of norms; of what is stored in float16
@@ -36,8 +38,12 @@ LOUDER: dict[str, Callable[[Tensor], Tensor]] = {  # by the ends of names, what 
 
 
 def stems() -> list[str]:
-    """Return the names of all cases."""
-    return sorted(path.stem for path in FOLDER.glob("*.npz"))
+    """Return the names of all cases that are there."""
+    return sorted({path.stem for folder in (FOLDER, ELSEWHERE) for path in folder.glob("*.npz")})
+
+
+def _file(name: str) -> Path:
+    return next(folder / name for folder in (FOLDER, ELSEWHERE) if (folder / name).exists())
 
 
 def deviations(stem: str, device: str = "cpu") -> Iterator[str]:
@@ -81,7 +87,7 @@ def weights(backbone: str, shots: int) -> dict[str, Tensor]:
 
 def _case(stem: str) -> Case:
     """Return the arrays of a case, with its images and labels."""
-    with np.load(FOLDER / f"{stem}.npz") as file:
+    with np.load(_file(f"{stem}.npz")) as file:
         stored = dict(file)
     side, shots = int(stored["side"]), int(stored["shots"])
     episodes = [episode(int(seed), shots, side) for seed in stored["seeds"]]
