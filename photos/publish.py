@@ -25,7 +25,6 @@ from util.files.made import made_aside
 from util.report.one_result import score_table
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT
-from util.run.pretrained_parts import hub
 from util.run.run import Run, StageFolder
 from util.run.weights import Weights
 
@@ -79,9 +78,8 @@ def fetched(place: str | Path, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        with hub():
-            files = ["*.json", "*.safetensors", "*.yaml"]
-            return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
+        files = ["*.json", "*.safetensors", "*.yaml"]
+        return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
     except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{place}: is no folder, and the hub does not give it ({reason}); check its name") from None

@@ -64,7 +64,6 @@ VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states
 UNNAMED = "the examples have no class name"
 NAME_IT = "; write CLASS=PHOTO:ANNOTATION"
 MATERIALS = "probe"  # name of the method that segments materials, on another network's encoder
-KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -111,9 +110,10 @@ class LoadedMethod:
     weights: Weights  # where those of the network came from
     note: str = ""  # a line that says which method or weights were taken where none were named
     lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
-    store: ShotStore = field(init=False, default_factory=lambda: ShotStore(KEPT_GIB))
+    store: ShotStore = field(init=False)
 
     def __post_init__(self) -> None:
+        self.store = ShotStore(self.run.config.test.store_gib)
         self.store.use_for(self.network)
 
     @property

@@ -7,6 +7,7 @@ state.
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -145,10 +146,11 @@ class Branch(nn.Module):
         self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.leave = nn.Linear(inner, width, bias=False)
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        for linear in (self.enter, self.leave, self.mlp[0], self.mlp[2]):
-            nn.init.normal_(linear.weight, std=0.02)
-        for linear in (self.mlp[0], self.mlp[2]):
-            nn.init.zeros_(linear.bias)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def entered(self, x_bggc: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scan's input and its gate, (B, G, G, D) each."""
@@ -213,7 +215,7 @@ class HybridBlocks(nn.Module):
         x = support_bcgg.permute(0, 2, 3, 1).float().contiguous()
         needed = []
         for block in self.blocks:
-            x, of_support = block.of_support(x)
+            x, of_support = cast(HybridBlock, block).of_support(x)
             needed.append(of_support)
         return needed
 

@@ -8,7 +8,7 @@ Source: Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State Sp
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from model.tensors.ops import joined
 
 AT_ONCE, AT_ONCE_ON_GPU = 2**22, 2**28  # values of the states of all tokens that are computed together
 
@@ -56,8 +58,9 @@ def plain_scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor
 
 def scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor]:
     """Return y (R, L, D) and the last state (R, N, D), in the type of the sequences; all inputs have gradients."""
-    of_recap = (None, None, 1) if recap is None else (recap.decay, recap.state, recap.windows)
-    y, last = _Scan.apply(x.u, x.delta, x.a, x.b, x.c, *of_recap)
+    if recap is None:
+        recap = Recap(torch.zeros_like(x.a), torch.zeros_like(x.a), windows=1)  # the whole sequence begins with 0
+    y, last = _Scan.apply(*_tensors(x, recap), recap.windows)
     return y, last
 
 
@@ -122,9 +125,9 @@ def _decays(delta: Tensor, a_rnd: Tensor, room: _Room) -> Tensor:
     return torch.mul(delta.unsqueeze(-2), a_rnd.unsqueeze(1), out=out).exp_()
 
 
-def _forward(x: Sequences, recap: Recap | None, room: _Room) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(x: Sequences, recap: Recap, room: _Room) -> tuple[Tensor, Tensor, Tensor]:
     """Return y (R, L, D), the last state (R, N, D) and the states with which chunks begin (R, C, N, D)."""
-    chunks = _Chunks(x.u.shape[1], 1 if recap is None else recap.windows)
+    chunks = _Chunks(x.u.shape[1], recap.windows)
     delta, b, c = (chunks.cut(of_tokens) for of_tokens in (x.delta, x.b, x.c))
     added = delta * chunks.cut(x.u)
     decay = _decays(delta, x.a, room)
@@ -136,7 +139,7 @@ def _forward(x: Sequences, recap: Recap | None, room: _Room) -> tuple[Tensor, Te
     begin = torch.empty_like(end)
     last = torch.zeros_like(x.a)
     for chunk in range(chunks.count):
-        if recap is not None and chunks.begins_window(chunk):
+        if chunks.begins_window(chunk):
             last = recap.decay * last + recap.state
         begin[:, chunk] = last
         last = whole_decay[:, chunk] * last + end[:, chunk]
@@ -149,25 +152,10 @@ def _forward(x: Sequences, recap: Recap | None, room: _Room) -> tuple[Tensor, Te
     return chunks.join(y), last, begin
 
 
-@dataclass
-class _Gradients:
-    """Of some sequences and their recap, as ``Sequences`` and ``Recap``."""
-
-    u: Tensor
-    delta: Tensor
-    a: Tensor
-    b: Tensor
-    c: Tensor
-    decay: Tensor
-    state: Tensor
-
-
-def _backward(
-    x: Sequences, recap: Recap | None, begin: Tensor, of_outputs: Sequence[Tensor], room: _Room
-) -> _Gradients:
-    """Return the gradients of all inputs from those of y and of the last state."""
+def _backward(x: Sequences, recap: Recap, begin: Tensor, of_outputs: Sequence[Tensor], room: _Room) -> list[Tensor]:
+    """Return the gradients of ``_tensors`` from those of y and of the last state."""
     of_y, of_last = of_outputs
-    chunks = _Chunks(x.u.shape[1], 1 if recap is None else recap.windows)
+    chunks = _Chunks(x.u.shape[1], recap.windows)
     u, delta, b, c, of_y = (chunks.cut(of_tokens) for of_tokens in (x.u, x.delta, x.b, x.c, of_y))
     added = delta * u
     decay = _decays(delta, x.a, room)
@@ -191,7 +179,7 @@ def _backward(
     for chunk in reversed(range(chunks.count)):
         of_end[:, chunk] = of_previous
         of_previous = whole_decay[:, chunk] * of_previous + reaches[:, chunk]
-        if recap is not None and chunks.begins_window(chunk):
+        if chunks.begins_window(chunk):
             of_state += of_previous
             if chunk > 0:
                 of_decay += of_previous * states[-1][:, chunk - 1]
@@ -212,30 +200,30 @@ def _backward(
         of_a.addcmul_(of_exponent, delta[t].unsqueeze(2))
         of_delta[t] = torch.mul(of_exponent, x.a.unsqueeze(1), out=buffer).sum(2)
     of_delta.addcmul_(of_added, u)
-    of_tokens = (chunks.join(part) for part in (of_added * delta, of_delta, of_b, of_c))
-    of_u, of_delta, of_b, of_c = of_tokens
-    return _Gradients(of_u, of_delta, of_a.sum(1), of_b, of_c, of_decay, of_state)
+    of_tokens = [chunks.join(part) for part in (of_added * delta, of_delta, of_b, of_c)]
+    return [*of_tokens, of_a.sum(1), of_decay, of_state]
 
 
-def _some_rows(x: Sequences) -> list[slice]:
-    """Return which sequences are computed together: as many as there is room for."""
-    count, tokens = x.u.shape[:2]
-    states = tokens * x.a[0].numel()
-    rows = max((AT_ONCE if x.u.is_cpu else AT_ONCE_ON_GPU) // states, 1)
-    return [slice(first, first + rows) for first in range(0, count, rows)]
+def _tensors(x: Sequences, recap: Recap) -> list[Tensor]:
+    return [x.u, x.delta, x.b, x.c, x.a, recap.decay, recap.state]
+
+
+def _rows(tensors: Sequence[Tensor], windows: int) -> Iterator[tuple[Sequences, Recap]]:
+    """Yield the sequences and their recaps, as many at a time as there is room for."""
+    u, a = tensors[0], tensors[4]
+    states = u.shape[1] * a[0].numel()
+    count = max((AT_ONCE if u.is_cpu else AT_ONCE_ON_GPU) // states, 1)
+    for u, delta, b, c, a, decay, state in zip(*(x.split(count) for x in tensors), strict=True):
+        yield Sequences(u, delta, a, b, c), Recap(decay, state, windows)
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        *tensors, windows = inputs
-        ctx.windows = windows
+        *tensors, ctx.windows = inputs
         room = _Room()
-        parts = []
-        for rows in _some_rows(_of(tensors, windows)[0]):
-            x, recap = _of(tensors, windows, rows)
-            parts.append(_forward(x, recap, room))
-        y, last, begin = (torch.cat(of_rows) for of_rows in zip(*parts, strict=True))
+        parts = [_forward(x, recap, room) for x, recap in _rows(tensors, ctx.windows)]
+        y, last, begin = (joined(of_rows) for of_rows in zip(*parts, strict=True))
         ctx.save_for_backward(*tensors, begin)
         return y, last
 
@@ -245,16 +233,10 @@ class _Scan(torch.autograd.Function):
         *tensors, begin = ctx.saved_tensors
         room = _Room()
         parts = []
-        for rows in _some_rows(_of(tensors, ctx.windows)[0]):
-            x, recap = _of(tensors, ctx.windows, rows)
-            found = _backward(x, recap, begin[rows], [x[rows] for x in gradients], room)
-            parts.append(tuple(vars(found).values()))
-        of_tensors = [torch.cat(of_rows) for of_rows in zip(*parts, strict=True)]
-        has_recap = tensors[-1] is not None
-        return (*of_tensors[:5], *(of_tensors[5:] if has_recap else (None, None)), None)
-
-
-def _of(tensors: Any, windows: int, rows: slice = slice(None)) -> tuple[Sequences, Recap | None]:
-    """Return some rows of the sequences and the recap that these tensors are."""
-    *of_tokens, decay, state = (None if tensor is None else tensor[rows] for tensor in tensors)
-    return Sequences(*of_tokens), None if decay is None else Recap(decay, state, windows)
+        first = 0
+        for x, recap in _rows(tensors, ctx.windows):
+            rows = slice(first, first + len(x.u))
+            of_outputs = [x[rows] for x in gradients]
+            parts.append(_backward(x, recap, begin[rows], of_outputs, room))
+            first = rows.stop
+        return *(joined(of_rows) for of_rows in zip(*parts, strict=True)), None

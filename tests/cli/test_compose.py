@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from util import requirements
 from util.config import command_line
 from util.config.compose import Selection, files_of, find_config, name_of, read_tree, selection_of, source_named
 from util.config.folder import config_folder, data_sets, methods
+from util.config.parts import merged
 from util.config.read import read_config, to_dict
-from util.config.tree import place_of
+from util.config.tree import Tree, bases_of, parse_file, place_of, settings_of, value_of, with_places
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.train.check import experiments
@@ -60,14 +62,14 @@ def read(*words: str | None):
 LR = "meta_stage.optimizers.main.lr"
 PLACES = [  # data set, method and encoder; the files that some of their settings come from
     ("coco", "ssp", "resnet50", {"data.fold_rule": "coco/ssp", "data.classes": "coco/coco"}),
-    ("coco", "ssp", "resnet101", {LR: "coco/ssp", "model.encoder.weights": "encoder/resnet101"}),
-    ("coco", "hsnet", "resnet101", {LR: "coco/hsnet", "model.encoder.weights": "model/hsnet"}),
-    ("pascal", "ssp", "lite0", {LR: "pascal/ssp", "data.size": "pascal/lite0", "test.seeds": "pascal/pascal"}),
+    ("coco", "ssp", "resnet101", {LR: "model/ssp", "model.encoder.weights": "encoder/resnet101"}),
+    ("coco", "hsnet", "resnet101", {LR: "model/hsnet", "model.encoder.weights": "model/hsnet"}),
+    ("pascal", "ssp", "lite0", {LR: "pascal/ssp", "data.size": "pascal/pascal", "test.seeds": "pascal/pascal"}),
     ("mini", "ssp", "resnet10", {"meta_stage.epochs": "mini/mini", "model.encoder.weights": "mini/mini"}),
     ("mini", "symnet_plus", "lite1", {"meta_stage.views": "mini/mini", "model.encoder.backbone": "encoder/lite1"}),
-    ("coco", "ssp", "lite1", {LR: "coco/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
+    ("coco", "ssp", "lite1", {LR: "model/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
     ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet", "model.encoder.backbone": "encoder/vgg16"}),
-    ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "coco/symnet"}),
+    ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "model/symnet"}),
     ("isic", "hsnet", "resnet50", {"test.protocol": "isic/isic", LR: "model/hsnet"}),
     ("fss1000", "insid3", "dinov3_vitl16", {"model.components": "model/insid3"}),
 ]
@@ -324,14 +326,50 @@ def test_what_a_file_changes_with_a_method_comes_after_both(configs: Path) -> No
         read_config(heir)
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_default_stands_once(path: Path) -> None:
-    """A method's file states no value that is the default of its settings, but for the names of networks."""
-    section = yaml.safe_load(path.read_text())["model"]
-    defaults = asdict(models()[section.pop("name")].Settings())
-    given = {**section, **{f"encoder.{key}": value for key, value in section.pop("encoder", {}).items()}}
-    defaults |= {f"encoder.{key}": value for key, value in defaults.get("encoder", {}).items()}
-    assert [key for key in given if given[key] == defaults[key] and key not in ("weights", "pretraining")] == []
+def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (key, value) of a tree."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value.value
+
+
+METHOD_FILES = [path.relative_to(CONFIGS) for path in (CONFIGS / "model").glob("*.yaml")]
+
+
+@pytest.mark.parametrize("path", sorted([*METHOD_FILES, *recipes()]), ids=str)
+def test_a_value_stands_once(path: Path) -> None:
+    """A method's file repeats no default of its settings but names of networks, a data set's no value of its bases."""
+    content = parse_file(CONFIGS / path)
+    if path.parent.name == "model":
+        defaults = asdict(models()[value_of(content, "model.name")].Settings())
+        own, before = (
+            {"model": content["model"]},
+            {f"model.{key}": value for key, value in leaves(with_places(defaults, ""))},
+        )
+    else:
+        own = settings_of(content, path)
+        before = dict(leaves(merged([CONFIGS / path.parent / base for base in bases_of(CONFIGS / path)])))
+    repeated = [key for key, value in leaves(own) if key in before and before[key] == value]
+    assert [key for key in repeated if not key.endswith((".weights", ".pretraining"))] == []
+
+
+FOLD_FILES = sorted(path for name in ("pascal", "coco") for path in (CONFIGS / name).glob("*_split?_resnet50.yaml"))
+
+
+@pytest.mark.parametrize("path", FOLD_FILES, ids=lambda path: path.stem)
+def test_the_commented_lines_of_a_fold_s_file_state_what_it_inherits(configs: Path, path: Path) -> None:
+    """Each may be uncommented, alone or with all others, and none changes the config before its value is changed."""
+    file = configs / path.relative_to(CONFIGS)
+    before = to_dict(read_config(file))
+    lines = file.read_text().splitlines()
+    commented = [i for i, line in enumerate(lines) if line.startswith("  # ")]
+    assert len(commented) >= 12
+    for chosen in (commented, commented[:1], commented[-1:]):
+        file.write_text("\n".join(line.replace("# ", "", 1) if i in chosen else line for i, line in enumerate(lines)))
+        assert len([*leaves(parse_file(file))]) > 2 + len(chosen) // 2
+        assert to_dict(read_config(file)) == before
 
 
 def test_the_name_of_a_run_is_no_file() -> None:

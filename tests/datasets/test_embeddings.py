@@ -20,7 +20,7 @@ from util.data.lists.list_files import read_fold_list
 from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
-from util.files import pickles, sizes
+from util.files import sizes
 from util.files.errors import UserError
 
 FORMS = ("word2vec.bin", "word2vec.bin.gz", "word2vec.txt", "fasttext.vec.gz", "glove.txt", "glove.txt.gz")
@@ -232,16 +232,6 @@ def test_vectors_that_are_much_larger_unpacked_are_refused(tmp_path: Path, monke
     monkeypatch.setattr(sizes, "ROOM", 0)
     with pytest.raises(UserError, match="bytes unpacked, the file"):
         read_vectors(tmp_path / "a.npz", CLASSES)
-
-
-def test_deeply_nested_keys_are_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
-    key = ("a",)
-    for _ in range(8):
-        key = (key, key)
-    path = _pickled(tmp_path / "list.pkl", {key: ["b"]})
-    monkeypatch.setattr(pickles, "MAX_KEYS", 500)
-    with pytest.raises(UserError, match="its keys hold more than 500 values"):
-        read_fold_list(str(path), Fold(8, 4, 0, "contiguous"))
 
 
 def test_downloads_are_gensims_and_fail_in_one_line(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

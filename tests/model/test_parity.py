@@ -19,7 +19,7 @@ from tests.parity.drawn.cases import deviations as deviations_of_drawn
 from tests.parity.drawn.cases import drawn_cases
 from tests.parity.hmnet import deviations as deviations_of_hmnet
 from tests.parity.hmnet import stems
-from tests.parity.steps import RUNS, SCCAN, deviations_of_step
+from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.run.checkpoint import Checkpoint, load_state
@@ -87,15 +87,10 @@ def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("run", RUNS)
-def test_a_training_step_is_that_of_the_published_loop(shared: Path, float64: None, tmp_path: Path, run: str) -> None:
-    assert deviations_of_step(run, tmp_path) == []
-
-
-@pytest.mark.parity
-def test_sccans_training_step_back_to_its_last_block_is_that_of_the_published_loop(
-    shared: Path, tmp_path: Path
+def test_two_training_steps_on_drawn_images_are_those_of_the_published_loop(
+    float64: None, tmp_path: Path, run: str
 ) -> None:
-    assert deviations_of_step("sccan_meta", tmp_path, SCCAN) == []
+    assert deviations_of_steps(run, tmp_path) == []
 
 
 @pytest.mark.parity

@@ -1,4 +1,4 @@
-"""Files of weights of anybody: time and memory are bounded by the size of the file, and each problem is one line."""
+"""Files of weights of anybody: memory is bounded by the size of the file, and each problem is one line."""
 
 import json
 import warnings
@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from util.files import pickles, sizes
+from util.files import sizes
 from util.files.errors import UserError
-from util.run import checkpoint, content
+from util.run import checkpoint
 
 WEIGHTS = {"layer.weight": torch.ones(3, 2)}
 CONFIG = {"run": {}, "data": {}, "model": {"name": "symnet"}, "meta_stage": {}}
@@ -104,8 +104,6 @@ def test_many_types_are_named_in_one_pass(zipped: bool, tmp_path: Path, monkeypa
     monkeypatch.setattr(torch, "load", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
     assert torch.equal(checkpoint.read(path).weights["layer.weight"], WEIGHTS["layer.weight"])
     assert len(loads) == 1
-    monkeypatch.setattr(content, "MAX_LOOKS", 1000)
-    assert "it names 30" in refusal(path)
 
 
 def test_files_that_may_take_any_memory_are_not_loaded(tmp_path: Path) -> None:
@@ -133,13 +131,3 @@ def test_a_header_of_safetensors_without_a_checkpoint_is_one_line(header: str, t
     refusal(tmp_path / "a.safetensors")
     save_file(WEIGHTS, tmp_path / "b.safetensors", {"content": json.dumps({"note": 1})})
     assert checkpoint.read(tmp_path / "b.safetensors").weights.keys() == WEIGHTS.keys()
-
-
-def test_nested_tuples_as_a_key_are_refused_before_they_are_hashed(tmp_path: Path, monkeypatch) -> None:
-    key: Any = ("a",)
-    for _ in range(8):
-        key = (key, key)
-    path = saved(tmp_path / "a.pth", {**WEIGHTS, "best": {key: 1}})
-    checkpoint.read(path)
-    monkeypatch.setattr(pickles, "MAX_KEYS", 500)
-    assert "its keys hold more than 500 values" in refusal(path)

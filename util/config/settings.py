@@ -289,6 +289,8 @@ class EvaluationSettings:
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
     batch: int | Literal["auto"] = bounded("auto", 1)
+    # GiB of what a process keeps of supports, of a GPU's memory on a GPU, so that none is encoded twice
+    store_gib: float = bounded(2.0, 0, decides=Decides.NOTHING)
     # Override the protocol's number for a quick look (marked as such)
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's

@@ -20,9 +20,9 @@ from util.evaluate.passes import run_pass
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT
 from util.evaluate.scoring import Scoring, passes, scorings_of
-from util.evaluate.store import ShotStore, shot_store
+from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
-from util.files.launcher import place_of_process
+from util.files.parallel import KEEP_ALL, set_allocator
 from util.run.checkpoint import Checkpoint
 from util.run.data import trials
 from util.run.device import compute_in_fixed_order, describe, episodes_at_once
@@ -59,7 +59,9 @@ def evaluate(
         for scoring in scorings:
             scoring.kept = KeptPredictions(wanted, scoring.evaluation.episodes)
         _announce(scorings, world)
-        store = shot_store(world.device, place_of_process().local_size)
+        store = ShotStore(config.test.store_gib)
+        if world.device.type == "cpu":
+            set_allocator(KEEP_ALL)
         results = dict[Scoring, dict[str, Any]]()
         for counted in _count(scorings, world, store):
             for scoring in counted:  # at once: a test that is killed later keeps this result

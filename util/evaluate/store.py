@@ -10,21 +10,8 @@ from torch import Tensor
 from model.episode import Episode
 from util.data.episodes import Trial
 from util.data.sampling import Sampler
-from util.evaluate.memory import free_bytes
-from util.files.parallel import KEEP_ALL, set_allocator
-from util.run.device import CUDA
 
 GIB, MIB = 2**30, 2**20
-FREE_SHARE = 0.5  # share of the free memory that is taken without a word, of a CPU
-FREE_SHARE_ON_GPU = 0.25  # and of a GPU, whose passes take the most of it
-
-
-def shot_store(device: torch.device, processes: int) -> "ShotStore":
-    """Return a store in a device's free memory; ``processes`` of this machine share it."""
-    if device.type == CUDA:
-        return ShotStore(FREE_SHARE_ON_GPU * torch.cuda.mem_get_info(device)[0] / GIB)
-    set_allocator(KEEP_ALL)
-    return ShotStore(FREE_SHARE * free_bytes() / processes / GIB)
 
 
 @dataclass

@@ -1,17 +1,19 @@
-"""The content of anybody's file of weights: plain data and tensors, in time and memory bounded by the file's size.
+"""The content of anybody's file of weights: plain data and tensors, in memory bounded by the file's size.
 
 Nothing of a file is executed. Objects of other types than torch loads are replaced by stand-ins.
 """
 
 import json
+import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import safe_open
@@ -19,14 +21,11 @@ from torch import Tensor
 
 from util.files import stand_in
 from util.files.errors import UserError
-from util.files.pickles import Damaged, Operation, operations_in
 from util.files.sizes import TIMES, check_nested, check_unpacked, largest_content
 
 SAFETENSORS = ".safetensors"
 PICKLE = "data.pkl"  # the member of torch's archives that says what it holds
 PICKLES = 5  # at the beginning of files that are no archives
-CALLS = {"GLOBAL", "REDUCE", "NEWOBJ", "BUILD"}  # for each of which torch looks through all types
-MAX_LOOKS = 2**23  # some seconds
 REFUSED = "builtins.bytearray"  # torch would let it take any memory
 MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
 OF_TYPE = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
@@ -88,9 +87,7 @@ def _load_pickle(path: Path) -> Any:
     """Return what a file of torch holds, with a ``_Foreign`` for each type that torch refuses, such as NumPy's."""
     if zipfile.is_zipfile(path):
         _check_archive(path)
-    types, calls = _types_in(path)
-    if len(types) * calls > MAX_LOOKS:
-        raise ValueError(f"it names {len(types)} types; save its state dict")
+    types = _types_in(path)
     if REFUSED in types:
         raise ValueError(f"it would load {REFUSED}")
     with torch.serialization.safe_globals([_stand_in(name) for name in types]):
@@ -111,30 +108,28 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"the checksum of its member {damaged} is wrong")
 
 
-def _types_in(path: Path) -> tuple[set[str], int]:
-    """Return the types and functions that the pickles of a file name, and the number of ``CALLS``, without loading."""
+def _types_in(path: Path) -> set[str]:
+    """Return the types and functions that the pickles of a file name, without loading."""
     types: set[str] = set()
-    calls = 0
-    with suppress(Damaged, EOFError):  # torch says so
-        for operation in _operations(path):
-            calls += operation.name in CALLS
-            if operation.name == "GLOBAL":
-                types.add(_today(operation.argument))
-    return types, calls
+    with suppress(ValueError, EOFError):  # damaged, as torch says
+        for pickled in _pickles_of(path):
+            for code, argument, _ in pickletools.genops(pickled):
+                if code.name == "GLOBAL":
+                    types.add(_today(str(argument)))
+    return types
 
 
-def _operations(path: Path) -> Iterator[Operation]:
-    """Yield each operation of a file's pickles; errors as ``operations_in``."""
+def _pickles_of(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a stream at the beginning of each pickle of a file, which is read to its end before the next one."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
-            for _ in range(PICKLES):
-                yield from operations_in(file)
+            yield from repeat(file, PICKLES)
         return
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.rpartition("/")[2] == PICKLE:
                 with archive.open(name) as member:
-                    yield from operations_in(member)
+                    yield member
 
 
 def _today(argument: str) -> str:

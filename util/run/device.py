@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -28,10 +27,10 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def gpu_problem(index: int = 0) -> str:
-    """Return in words why the GPU of that number cannot be used; '' if it can, or if the machine has no such GPU."""
+def gpu_problem() -> str:
+    """Return in words why this machine's GPUs cannot be used; '' if they can, or if it has none."""
     if torch.cuda.is_available():
-        return _kernel_problem(index) if index < gpu_count() else ""
+        return ""
     if torch.version.cuda is None:
         has_driver = Path("/proc/driver/nvidia").exists()
         return f"torch {torch.__version__} is built without CUDA" if has_driver else ""
@@ -44,44 +43,21 @@ def gpu_problem(index: int = 0) -> str:
     return ""
 
 
-def _kernel_problem(index: int) -> str:
-    """Return in words that this torch has no kernels for a GPU, nor any that can be compiled for it; '' if it has."""
-    if not torch.version.cuda:
-        return ""
-    card = torch.cuda.get_device_capability(index)
-    capabilities = []
-    for name in torch.cuda.get_arch_list():
-        architecture = re.match(r"(sm|compute)_(\d+)(\d)", name)
-        if architecture is None:
-            continue
-        capability = int(architecture[2]), int(architecture[3])
-        can_be_compiled = architecture[1] == "compute"
-        if capability <= card and (can_be_compiled or capability[0] == card[0]):
-            return ""
-        capabilities.append(capability)
-    if not capabilities:
-        return ""
-    oldest = ".".join(map(str, min(capabilities)))
-    name = torch.cuda.get_device_name(index)
-    lacks = f"no kernels for {name} (compute capability {card[0]}.{card[1]}; the oldest is {oldest})"
-    return f"torch {torch.__version__} has {lacks}: install a torch for it, see Install in README.md"
-
-
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device that ``run.device`` names; process ``local_rank`` takes the GPU of that number.
 
     ``auto`` is a GPU that works, else the CPU; a GPU that does not work is named in the log. UserError: the device is
-    unknown, missing or of no use to this torch.
+    unknown or missing.
     """
     if name == "auto":
-        name = _automatic_device(local_rank)
+        name = _automatic_device()
     device = _device_that_computes(name)
     index = local_rank if device.index is None else device.index
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise _too_few_gpus(name, index)
     if device.type != CUDA:
         return device
-    problem = gpu_problem(index)
+    problem = gpu_problem()
     if problem:
         raise UserError(f"run.device = {name}: {problem}")
     if index >= gpu_count():
@@ -91,9 +67,9 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
-def _automatic_device(local_rank: int) -> str:
+def _automatic_device() -> str:
     """Return the name of a GPU that works, else of the CPU."""
-    problem = gpu_problem(local_rank)
+    problem = gpu_problem()
     if problem:
         log.warning("run.device = auto takes the CPU: %s", problem)
         return "cpu"

@@ -18,7 +18,6 @@ from model.mismatch import ModelMismatch
 from util.files import stand_in
 from util.files.errors import UserError
 from util.run.encoder_weights import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, size_and_licence
-from util.run.pretrained_parts import hub, silence_of
 
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
@@ -78,8 +77,7 @@ def _from_timm(name: str) -> dict[str, Tensor]:
     import timm
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt that fails
-    with hub():
-        return timm.create_model(name, pretrained=True).state_dict()
+    return timm.create_model(name, pretrained=True).state_dict()
 
 
 def _release(source: str, name: str) -> Any:
@@ -93,8 +91,6 @@ def _from_torchvision(weights: Any) -> dict[str, Tensor]:
     file = cached_file(weights.url)
     if file.exists():
         check_cached(file)
-    elif silence := silence_of(weights.url):
-        raise silence
     return weights.get_state_dict(progress=True, check_hash=True)
 
 

@@ -1,31 +1,25 @@
-"""Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
+"""Batches from episode numbers: the numbers of each process, and a loader whose errors are one line."""
 
+import multiprocessing.util
+import os
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
-from multiprocessing.queues import Queue
 from typing import Any
 
 import cv2
 import torch
-from torch._utils import ExceptionWrapper
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from model.episode import Batch
 from util.data.episodes import collate
 from util.files.errors import UserError
 from util.files.parallel import end_with_parent, usable_cores
 
-ROOM = "give /dev/shm more space (docker run --shm-size=8g), lower data.workers, or "
-FILES = "raise the number of open files (ulimit -n 65536), or "
-PASSING = {  # phrases of an error that keeps a batch in its loader process -> the beginning of the fix
-    "AF_UNIX": "name a shorter TMPDIR, of 70 letters at most, or ",
-    "shared memory": ROOM,
-    "unable to resize file": ROOM,
-    "Too many open files": FILES,
-    "ancdata": FILES,
-}
+PASSING = ("shared memory", "unable to resize file", "Too many open files", "ancdata")  # of errors in passing a batch
+LONGEST_FOLDER = 85  # letters of the temporary folder, in which processes meet; a socket's name has 107
 SHOWN = 160  # characters of an error that are shown
 
 
@@ -73,16 +67,20 @@ def batches(
 
     UserError: a loader process could not be started, read a file or pass a batch on, or was killed.
     """
+    _check_temporary_folder(workers)
     loader = DataLoader(
         dataset,
         batch_sampler=numbers,
         num_workers=min(workers, usable_cores()),
-        collate_fn=collate,
+        collate_fn=_passed_on,
         pin_memory=device.type != "cpu",
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # so that the loader does not draw from the global random state
     )
-    stream = _started(loader)
+    try:
+        stream = iter(loader)
+    except (OSError, EOFError) as error:  # EOF: of the process that forks them
+        raise UserError(f"the loader processes cannot be started ({error}): lower data.workers", local=True) from None
     try:
         if workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises anywhere, even inside a checkpoint
@@ -90,39 +88,38 @@ def batches(
             yield batch.to(device)
     except UserError as error:  # torch puts a worker's error behind its traceback
         raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
-    except RuntimeError as error:
-        reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
-        if any(phrase in reason for phrase in PASSING):
-            raise _not_passed_on(reason) from None
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, OSError, EOFError) as error:
+        problem = _problem(error)
+        if problem is None:
             raise
-        raise _killed(error) from None
-    except (EOFError, ConnectionError) as error:  # it was passing a batch on
-        raise _killed(error) from None
+        raise UserError(problem, local=True) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 
 
-def _started(loader: DataLoader) -> Iterator[Any]:
-    """Return the iterator of a loader, with its processes; UserError: the system starts no more of them."""
-    try:
-        return _LoaderProcesses(loader) if loader.num_workers else iter(loader)
-    except (OSError, EOFError) as error:  # EOF: of the process that forks them
-        problem = f"the loader processes cannot be started ({getattr(error, 'strerror', None) or error})"
-        raise UserError(f"{problem}: lower data.workers, or set it to 0", local=True) from None
+def _check_temporary_folder(workers: int) -> None:
+    """Refuse (UserError) a folder in which loader processes cannot meet, since the name of their socket is too long."""
+    if workers and len(os.fsencode(multiprocessing.util.get_temp_dir())) > LONGEST_FOLDER:
+        raise UserError("data.workers: name a shorter TMPDIR, of 70 letters at most, or set it to 0", local=True)
 
 
-class _LoaderProcesses(_MultiProcessingDataLoaderIter):
-    """The batches of loader processes, none of which remains where one of them cannot be started."""
+def _passed_on(items: list[Any]) -> Batch:
+    """Return the batch of some items; that of a loader process in shared memory, whose lack is then that process's."""
+    batch = collate(items)
+    return batch if get_worker_info() is None else batch.each(Tensor.share_memory_)
 
-    def __init__(self, loader: DataLoader):
-        try:
-            super().__init__(loader)
-        except BaseException:
-            self._shutdown = True  # else torch would end what it has not made yet, and print that it failed
-            for process in getattr(self, "_workers", ()):  # which would delay the exit by a minute
-                process.kill()
-            raise
+
+def _problem(error: Exception) -> str | None:
+    """Return in words what an error of a loader says of the machine; None: it is another error."""
+    reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
+    if any(phrase in reason for phrase in PASSING):
+        fix = "give /dev/shm more space (docker run --shm-size=8g), raise ulimit -n, or set data.workers=0"
+        return f"a loader process cannot pass a batch on ({reason[:SHOWN]}): {fix}"
+    was_passing_on = isinstance(error, EOFError | ConnectionError)
+    if was_passing_on or str(error).startswith("DataLoader worker"):
+        fix = "lower data.workers and repeat the command, a training with --resume"
+        return f"a loader process was killed ({str(error) or type(error).__name__}), perhaps for lack of memory: {fix}"
+    return None
 
 
 def _start_worker(_: int) -> None:
@@ -136,22 +133,3 @@ def _start_worker(_: int) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)
-    Queue._on_queue_feeder_error = _send_reason  # type: ignore[attr-defined]  # as concurrent.futures does
-
-
-def _send_reason(queue: Queue, error: Exception, item: Any) -> None:
-    """Send the main process an error in place of a batch that cannot be passed on, which it would wait for."""
-    number, *_ = item
-    reported = _not_passed_on(" ".join(str(error).split()))
-    queue.put((number, ExceptionWrapper((UserError, reported, None), "in a loader process")))
-
-
-def _killed(error: Exception) -> UserError:
-    fix = "lower data.workers and repeat the command, a training with --resume"
-    problem = f"a loader process was killed ({str(error) or type(error).__name__})"
-    return UserError(f"{problem}, perhaps for lack of memory or of /dev/shm: {fix}", local=True)
-
-
-def _not_passed_on(reason: str) -> UserError:
-    fix = next((fix for phrase, fix in PASSING.items() if phrase in reason), "")
-    return UserError(f"a loader process cannot pass a batch on ({reason[:SHOWN]}): {fix}set data.workers=0", local=True)

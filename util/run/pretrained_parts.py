@@ -1,23 +1,14 @@
 """Networks and tokenizers of the optional package ``transformers``, from folders or from the hub of models."""
 
 import importlib
-import ssl
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 
 from model.contract import FewShotModel
 from model.mismatch import ModelMismatch
-
-PATIENCE = 4  # seconds in which a server must answer before anything is fetched from it
 
 
 def load_parts(model: type[FewShotModel], settings: Any) -> list[Any]:
@@ -37,10 +28,9 @@ def load_from_hub(kind: str, weights: str) -> Any:
     is_folder = Path(weights).is_dir()
     options = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     try:
-        with nullcontext() if is_folder else hub():
-            if not issubclass(builder, nn.Module):
-                return builder.from_pretrained(weights, local_files_only=is_folder)
-            network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
+        if not issubclass(builder, nn.Module):
+            return builder.from_pretrained(weights, local_files_only=is_folder)
+        network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         raise ModelMismatch(f"model.weights = {weights}: {_reason(error, is_folder)}") from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
@@ -72,44 +62,3 @@ def _reason(error: Exception, is_folder: bool) -> str:
     if any(word in text.lower() for word in ("gated", "401", "403")):
         return "is gated: ask for access on its page, then `hf auth login`; or set model.weights to a folder"
     return f"no such folder, and the hub gave no network of this name ({text}); set model.weights to a folder"
-
-
-@contextmanager
-def hub() -> Iterator[None]:
-    """Enclose a download from the hub; where it does not answer, its cache alone is read, without minutes of retries.
-
-    An OSError says that the hub does not answer and its cache lacks a file.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    silence = None if before else silence_of(constants.ENDPOINT)
-    constants.HF_HUB_OFFLINE = before or silence is not None
-    try:
-        yield
-    except Exception as error:
-        raise silence or error from None
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def silence_of(url: str) -> OSError | None:
-    """Return why the server of a URL does not answer in ``PATIENCE`` seconds; None: it does, be it through a proxy."""
-    answers: list[OSError | None] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
-            answers.append(None)
-        except OSError as error:  # of HTTP or of a certificate: an answer, which the download itself judges
-            is_http = isinstance(error, urllib.error.HTTPError)
-            is_certificate = isinstance(getattr(error, "reason", None), ssl.SSLError)
-            answers.append(None if is_http or is_certificate else error)
-
-    thread = threading.Thread(target=ask, daemon=True)  # nothing else bounds the time in which a name is looked up
-    thread.start()
-    thread.join(PATIENCE)
-    problem = answers[0] if answers else f"no answer in {PATIENCE} seconds"
-    if problem is None:
-        return None
-    return OSError(f"{urlsplit(url).netloc} cannot be reached: {problem}")

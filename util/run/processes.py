@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from util.files.errors import PeerLost, UserError
-from util.files.launcher import FIX, Place, place_of_process
+from util.files.errors import PeerLost, UserError, note
+from util.files.launcher import FIX, place_of_process
 from util.run.device import CUDA, pick_device
 
 # Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, of gloo and of
@@ -27,9 +25,9 @@ NO_PEER = (
     *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "client socket", "wait timeout"),
     *("ncclRemoteError", "remote process exited", "Failed to recv", "failed to recv", "recvValue failed"),
 )
+NO_KERNEL = "no kernel image"  # of a torch that is not built for a card
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
-REPORTED = 5  # seconds until a process says that it waits for others to start
 
 Made = TypeVar("Made")
 
@@ -115,26 +113,14 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
         if place.size == 1:
             yield ProcessGroup(0, 1, device)
             return
-        with _long_wait_reported(place):
-            if device.type == CUDA:
-                distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
-            else:
-                distributed.init_process_group("gloo", timeout=PATIENCE)
+        if place.rank == 0:
+            note(f"meets the others of WORLD_SIZE = {place.size} processes at {place.meeting}; {FIX}")
+        if device.type == CUDA:
+            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+        else:
+            distributed.init_process_group("gloo", timeout=PATIENCE)
         yield ProcessGroup(distributed.get_rank(), place.size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
-
-
-@contextmanager
-def _long_wait_reported(place: Place) -> Iterator[None]:
-    """Say, if the block takes longer than ``REPORTED``, that the other processes are not here."""
-    waits = f"process {place.rank} of WORLD_SIZE = {place.size} waits for the others at {place.meeting}"
-    report = threading.Timer(REPORTED, print, [f"note: {waits}; {FIX}"], {"file": sys.stderr, "flush": True})
-    report.daemon = True
-    report.start()
-    try:
-        yield
-    finally:
-        report.cancel()
 
 
 @contextmanager
@@ -163,6 +149,8 @@ def _explained(error: Exception, lower: str) -> UserError | None:
         return UserError(f"out of memory ({problem[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
     if is_lost_connection or any(phrase in text for phrase in NO_PEER):
         return PeerLost("another process of this run has ended, so this one cannot go on")
+    if NO_KERNEL in text:
+        return UserError(f"{text[:SHOWN]}: install a torch for this card, see Install in README.md", local=True)
     if isinstance(error, distributed.DistError):
         problem = text[max(text.find("Last error:"), 0) :]
         fix = "check NCCL_SOCKET_IFNAME (a network of all machines), the driver, and that each process has its own GPU"

@@ -1,0 +1,374 @@
+"""Two steps of this project's training loop beside those of the published loops, from equal weights, in float64.
+
+``README.md`` says what is compared. Dropouts are noted and act on nothing. The caller sets torch's default type.
+"""
+
+import functools
+import json
+import re
+import zlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from model.episode import Episode, LabelledImages
+from model.registry import models
+from tests.helpers.skip_init import skip_init
+from tests.parity.drawn.drawn import word_vectors
+from tests.parity.drawn.weights import fill
+from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches, check_sums
+from util.config.compose import find_config
+from util.config.folds import Fold
+from util.config.read import read_config
+from util.config.settings import Config, StageSettings
+from util.run.folder import RunFolder
+from util.run.network import build_model, prepare_network
+from util.run.processes import ProcessGroup, join
+from util.train import bookkeeping
+from util.train.curves import Curves
+from util.train.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
+from util.train.trainer import run_steps
+
+FOLDER = Path(__file__).parent
+RUNS = sorted(path.stem for path in FOLDER.glob("*.npz"))
+BOUND = 1e-6  # of the norm of a tensor's change, of losses and of norms of what dropouts get
+EQUAL = 1e-9  # of rates, decays and momenta
+EPOCHS = 10  # of the schedule that the steps begin, of STEPS each
+GRID = 16  # of SCCAN's tokens, in place of 64, on both sides
+SMALLER = 0.4  # weights that learn
+MERGES = (1, 2, 1, 1)  # the shape of weights that merge two maps, which do not become smaller
+BASE_NAMES = {
+    r"^(layer\d)": r"encoder.\1",
+    r"^cls\.": "base_learner.classify.",
+    r"^ppm\.features": "base_learner.pyramid",
+}
+State = dict[str, Tensor]
+
+
+@dataclass
+class Row:
+    """A tensor of the published network."""
+
+    name: str  # there
+    shape: list[int]
+    optimizer: int  # row of the optimisers' settings; -1: in none
+    rates: int  # row of the rates over the schedule; -1: none
+    learns: bool
+    own: str = ""  # its name here
+    change: np.ndarray = field(default_factory=lambda: np.zeros(2 * STEPS))  # norm and projection after each step
+
+    @property
+    def start(self) -> Tensor:
+        """The weights from which the steps begin."""
+        value = _filled(self.name, tuple(self.shape))
+        is_smaller = self.learns and len(self.shape) > 1 and tuple(self.shape) != MERGES
+        return SMALLER * value if is_smaller else value
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A call of a dropout."""
+
+    name: str  # of the module
+    kind: str
+    p: float
+    elements: int
+    norms: tuple[
+        float, ...
+    ]  # of its input, which tell its place; of whole channels also after a ReLU, which may follow
+
+    def apart(self, norm: float) -> float:
+        """Return how far its input's norm is from another one, as a share."""
+        return min(abs(own - norm) / (max(own, norm) or 1.0) for own in self.norms)
+
+
+@dataclass
+class Noted:
+    """What was seen of the steps."""
+
+    norms: int = 0  # batch norms in training mode
+    optimizers: dict[str, list] = field(default_factory=dict)  # parameter -> its settings there
+    dropouts: list[Dropout] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    changes: list[State] = field(default_factory=list)  # of the tensors that have moved after each step
+    rates: dict[str, list[float]] = field(default_factory=dict)  # parameter -> its rate at the measured steps
+
+
+def deviations_of_steps(run: str, folder: Path) -> list[str]:
+    """Return what of two steps of a run (``symnet_meta``) is not as published; ``folder`` is for a training's files."""
+    facts, rows = _published(run)
+    model, _, stage = run.partition("_")
+    drawn = batches(stage, facts["side"])
+    assert check_sums(drawn) == facts["inputs_crc32"], "other images are drawn"
+    config = _config(model, stage, facts["side"])
+    settings: StageSettings = getattr(config, f"{stage}_stage")
+    vectors = word_vectors() if models()[model].reads_text else None
+    with skip_init():
+        whole = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
+    network: Any = (whole.base_stage() if stage == "base" else whole).double()
+    begin = _begin(network, rows)
+    examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
+    with join("cpu", stage) as world:
+        training = _training(network, settings, world, folder)
+        noted = _two_steps(training, begin, examples, facts)
+    recipe = getattr(read_config(_source(model), ["run.device=cpu"]), f"{stage}_stage")
+    return [
+        *_of_recipe(recipe, facts),
+        *_of_losses(noted, facts),
+        *_of_dropouts(noted.dropouts, facts["dropouts"]),
+        *_of_optimizers(noted, rows, facts),
+        *_of_changes(noted.changes, rows, begin.keys()),
+    ]
+
+
+def _published(run: str) -> tuple[dict[str, Any], list[Row]]:
+    """Return the facts of a published run, and its tensors."""
+    model, _, stage = run.partition("_")
+    with np.load(FOLDER / f"{run}.npz") as file:
+        facts, tensors = (json.loads(bytes(file[key])) for key in ("facts", "tensors"))
+        moved = dict(zip(file["moved"].tolist(), file["change"], strict=True))
+    rows = [Row(*tensor) for tensor in tensors]
+    for number, row in enumerate(rows):
+        row.own = _own_name(row.name, model, stage)
+        row.change = moved.get(number, row.change)
+    return facts, rows
+
+
+def _own_name(name: str, model: str, stage: str) -> str:
+    """Return this project's name of a published tensor."""
+    if stage == "meta":
+        return models()[model].published.name(name)
+    for pattern, own in BASE_NAMES.items():
+        name = re.sub(pattern, own, name)
+    return name
+
+
+def _source(model: str) -> Any:
+    return find_config("split0", "pascal", model, "resnet50")
+
+
+def _config(model: str, stage: str, side: int) -> Config:
+    key = f"{stage}_stage"
+    settings = ["run.device=cpu", f"data.size={side}", "data.shot=1"]
+    settings += [f"{key}.batch={BATCH[stage]}", f"{key}.epochs={EPOCHS}"]
+    if stage == "base":
+        settings.append(f"base_stage.size={side}")
+    if model == "sccan":
+        settings.append(f"model.grid={GRID}")
+    return read_config(_source(model), settings)
+
+
+@functools.cache  # the methods' encoders are one
+def _filled(name: str, shape: tuple[int, ...]) -> Tensor:
+    return fill(name, shape)
+
+
+def _begin(network: Any, rows: list[Row]) -> State:
+    """Give a network the weights that the published one began with, and return a copy of them."""
+    state = network.state_dict()  # its tensors are the network's own
+    for constant in (network.encoder.mean, network.encoder.std):
+        constant.copy_(constant.to(torch.float32))  # as published
+    for row in rows:
+        if row.own in state:
+            state[row.own].copy_(row.start)
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def _images(batch: Arrays) -> LabelledImages:
+    return LabelledImages(image=torch.from_numpy(batch["image"]), label=torch.from_numpy(batch["label"]))
+
+
+def _episode(batch: Arrays, config: Config, vectors: np.ndarray | None) -> Episode:
+    ids = batch["class_id"]
+    base_table = Fold.of(config.data).base_table
+    return Episode(
+        **{name: torch.from_numpy(array) for name, array in batch.items()},
+        base_id=torch.tensor([int(base_table[c]) for c in ids]),
+        number=torch.arange(len(ids)),
+        text=None if vectors is None else torch.from_numpy(vectors[ids]).double(),
+    )
+
+
+def _training(network: Any, settings: StageSettings, world: ProcessGroup, folder: Path) -> bookkeeping.Training:
+    schedule = StepSchedule.from_settings(settings, STEPS * settings.batch, world.size, "the stage")
+    return bookkeeping.Training(
+        prepared=prepare_network(network, world.device),
+        optimizers=build_optimizers(network.param_groups(), settings.optimizers),
+        ema=EMA(network, settings.ema_decay),
+        stage=settings,
+        schedule=replace(schedule, steps_per_epoch=schedule.steps),  # no epoch ends, so no file is written
+        state={},
+        folder=RunFolder(folder),
+        world=world,
+        curves=Curves(),
+    )
+
+
+def _two_steps(training: bookkeeping.Training, begin: State, examples: list[Any], facts: dict[str, Any]) -> Noted:
+    """Do the steps, and return what was seen of them."""
+    network = training.prepared.network
+    noted = _noting(network, training.optimizers)
+
+    def batches_between_notes() -> Iterator[Any]:
+        for example in examples:
+            yield example
+            state = network.state_dict()
+            noted.changes.append({k: x - begin[k] for k, x in state.items() if not torch.equal(x, begin[k])})
+            noted.losses.append(training.progress.totals["total"] - sum(noted.losses))
+
+    try:
+        run_steps(training, batches_between_notes(), None, seed=0)
+    except StopIteration:  # there is no third batch
+        assert training.progress.step == STEPS
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for step in facts["rate_steps"]:
+        set_learning_rates(training.optimizers, training.stage.optimizers, step - 1, facts["rate_total"])
+        for optimizer in training.optimizers.values():
+            for group, parameter in _learning(optimizer):
+                noted.rates.setdefault(names[id(parameter)], []).append(group["lr"])
+    return noted
+
+
+def _learning(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], nn.Parameter]]:
+    """Yield each parameter of an optimiser with its group."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            yield group, parameter
+
+
+def _noting(network: nn.Module, optimizers: dict[str, Optimizer]) -> Noted:
+    """Return what the network's first forward pass will fill; dropouts act on nothing from then on."""
+    noted = Noted()
+
+    def note_start(*_: Any) -> None:
+        if not noted.optimizers:
+            batch_norms = [x for x in network.modules() if isinstance(x, nn.modules.batchnorm._BatchNorm)]
+            noted.norms = sum(x.training for x in batch_norms)
+            noted.optimizers = _settings_of_parameters(network, optimizers)
+
+    def note_dropout(module: nn.Module, inputs: tuple[Tensor, ...], name: str, p: float) -> None:
+        if module.training and not noted.losses:
+            x = inputs[0].detach()
+            norms = (float(x.norm()), float(x.relu().norm()))
+            kind = type(module).__name__
+            noted.dropouts.append(Dropout(name, kind, p, x.numel(), norms if kind == "Dropout2d" else norms[:1]))
+
+    network.register_forward_pre_hook(note_start)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p > 0:
+            module.register_forward_pre_hook(functools.partial(note_dropout, name=name, p=module.p))
+            module.p = 0.0
+    return noted
+
+
+def _settings_of_parameters(network: nn.Module, optimizers: dict[str, Optimizer]) -> dict[str, list]:
+    """Return kind, rate, momentum, decay, betas and Nesterov of every parameter in an optimiser."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    settings = {}
+    for optimizer in optimizers.values():
+        for group, parameter in _learning(optimizer):
+            numbers = [group["lr"], group.get("momentum"), group["weight_decay"]]
+            others = [list(group.get("betas", ())), group.get("nesterov", False)]
+            settings[names[id(parameter)]] = [type(optimizer).__name__, *numbers, *others]
+    return settings
+
+
+def _of_recipe(settings: StageSettings, facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what of length, patience and validations differs, and what is done beyond the published loop."""
+    recipe = facts["recipe"]
+    published = {
+        "epochs": recipe["epochs"],
+        "patience": recipe["stop_interval"],
+        "validate_every": 1,
+        "validate_midway": facts["midway"],
+        "ema_decay": 0,
+        "accumulate": 1,
+    }
+    for name, value in published.items():
+        if getattr(settings, name) != value:
+            yield f"{name} is {getattr(settings, name)}, published {value}"
+
+
+def _of_losses(noted: Noted, facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what differs of both losses and of the batch norms in training mode."""
+    for step, (own, published) in enumerate(zip(noted.losses, facts["losses"], strict=True), start=1):
+        if not abs(own - published) <= BOUND * abs(published):
+            yield f"loss of step {step}: {own:.9g}, published {published:.9g}"
+    if noted.norms != facts["norms_in_training"]:
+        yield f"batch norms in training mode: {noted.norms}, published {facts['norms_in_training']}"
+
+
+def _of_dropouts(own: list[Dropout], published: list[list]) -> Iterator[str]:
+    """Yield what differs of the dropouts of the first step: kind, probability, elements and place."""
+    left = list(own)
+    for name, kind, p, elements, norm in published:
+        alike = [x for x in left if (x.kind, x.p, x.elements) == (kind, p, elements)]
+        if not alike:
+            yield f"dropout missing: {name}, {kind} {p} on {elements} elements"
+            continue
+        nearest = min(alike, key=lambda x: x.apart(norm))
+        left.remove(nearest)
+        if not nearest.apart(norm) <= BOUND:
+            yield f"dropout {name} gets another input: norm {nearest.norms}, published {norm:.9g}"
+    yield from (f"dropout not published: {x}" for x in left)
+
+
+def _of_optimizers(noted: Noted, rows: list[Row], facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what differs of the settings of each parameter in step 1, and of its rates over the schedule."""
+    for row in rows:
+        own = noted.optimizers.get(row.own)
+        if row.optimizer >= 0 and not _same_settings(own, facts["optim_rows"][row.optimizer]):
+            yield f"{row.name}: optimiser {own}, published {facts['optim_rows'][row.optimizer]}"
+        if own and not row.learns:
+            yield f"{row.name}: learns, and does not in the published loop"
+        if row.rates >= 0 and row.own in noted.rates:
+            published = facts["rate_rows"][row.rates]
+            if not np.allclose(noted.rates[row.own], published, rtol=EQUAL, atol=0):
+                yield f"{row.name}: rates {noted.rates[row.own]} at steps {facts['rate_steps']}, published {published}"
+
+
+def _same_settings(own: list | None, published: list) -> bool:
+    """Return whether kind, rate, momentum, decay and the rest are equal but for rounding."""
+    if own is None or (own[0], own[4:]) != (published[0], published[4:]):
+        return False
+    pairs = list(zip(own[1:4], published[1:4], strict=True))
+    return all(a == b or (None not in (a, b) and abs(a - b) <= EQUAL * abs(b)) for a, b in pairs)
+
+
+def _of_changes(changes: list[State], rows: list[Row], names: Collection[str]) -> Iterator[str]:
+    """Yield the tensors that do not move as published, or that the published network lacks and that move."""
+    for row in rows:
+        moves = any(row.own in moved for moved in changes)
+        if row.change.any() and row.own not in names:
+            yield f"{row.name} is not here"
+        elif moves or row.change.any():
+            yield from _of_change([moved.get(row.own) for moved in changes], row)
+    known = {row.own for row in rows}
+    for name in changes[-1].keys() - known:
+        yield f"{name} moves, and is no tensor of the published network"
+
+
+def _of_change(changes: list[Tensor | None], row: Row) -> Iterator[str]:
+    """Yield how a tensor's change after each step (None: none) is not the published one."""
+    direction = _direction(row.name, tuple(row.shape))
+    for step, change in enumerate(changes, start=1):
+        moved = torch.zeros_like(direction) if change is None else change.double().view_as(direction)
+        norm, along = row.change[2 * step - 2 : 2 * step].tolist()
+        own = float(moved.norm())
+        own_along = float((moved * direction).sum())
+        apart = max(abs(own - norm), abs(own_along - along)) / (max(norm, own) or 1.0)
+        if not apart <= BOUND:
+            yield f"{row.name}: change of step {step} is {own:.3g}, published {norm:.3g}, apart {apart:.1e}"
+
+
+def _direction(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Return the unit vector on which the change of a tensor was projected."""
+    random = np.random.Generator(np.random.PCG64(zlib.crc32(f"d {name}".encode())))
+    vector = np.atleast_1d(np.asarray(random.standard_normal(shape), np.float64))
+    return torch.from_numpy(vector / np.linalg.norm(vector))
