@@ -7,23 +7,17 @@ if __name__ == "__main__":
 
 import sys
 
-from photos.command import parsed_from, predict, publish
+from photos.command import calibrate, parsed_from, predict, publish
 from util import cli
 
 
 def command(arguments: list[str]) -> int:
-    """Run a command line and return the exit code; what exports and servers need is imported for them alone."""
-    if arguments[:1] == ["export"]:
-        from photos.export.export import export
-
-        return export(arguments[1:])
+    """Run a command line and return the exit code; what the page needs is imported for it alone."""
     if arguments[:1] == ["publish"]:
         return publish(arguments[1:])
     parsed = parsed_from(arguments)
-    if parsed.label_studio:
-        from photos.labelstudio.server import serve as serve_label_studio
-
-        return serve_label_studio(parsed)
+    if parsed.calibrate:
+        return calibrate(parsed)
     if parsed.serve:
         from photos.page.server import serve
 

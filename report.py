@@ -12,8 +12,8 @@ from pathlib import Path
 
 from util import cli
 from util.config.imports import add_import
-from util.evaluate.metrics import FINAL
 from util.evaluate.schema import find_results
+from util.loop.metrics import FINAL
 from util.report.compare import compare
 from util.report.figure import SUFFIXES, write_figure
 from util.report.frames import episode_rows, result_rows, sort_by_column

@@ -1,8 +1,8 @@
 #!/bin/sh
 # sh reproduce.sh DATASET NET GPUS [options]
 #
-# Trains and tests all methods, folds and shots of one table, and prints the table. It skips finished parts: after an
-# interruption run it again.
+# Trains and tests all methods, folds and shots of one table by train.sh and test.sh, and prints the table. These skip
+# what is finished: after an interruption run it again.
 #
 #   DATASET   such as pascal, coco, mini
 #   NET       the encoder, such as resnet50
@@ -10,13 +10,11 @@
 #
 #   --models symnet,ssp   methods, or your own files as in train.sh; default: the environment variable MODEL, or symnet
 #   --shot 1,5            numbers of supports
-#   --seeds 1,2,3         a training for each seed, in its own run; the table has their mean and deviation
+#   --seeds 1,2,3         a training for each seed, in runs/seed1 and so on; the table has their mean and deviation
 #   --folds 0,1           folds; default: all
 #   --protocol NAME       test procedure; default: test.protocol of the first method's config
 #   --set KEY=VALUE       override a setting of all trainings and tests; may be repeated
-#   --dry-run             print every stage and test with its state, steps and disk space, and every error that would
-#                         stop it; needs no GPU, and writes only the data's index (data.cache)
-#   --version             only print the version
+#   --dry-run             only rehearse all trainings: their stages and all that would stop them
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run
 #   sh reproduce.sh pascal lite0 0 --models pocket
@@ -24,4 +22,92 @@ case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 python3 -m util.requirements || exit
-exec python3 -m util.launch.reproduce "$@"
+
+refuse() {
+    echo "error: $1; sh reproduce.sh --help tells more" >&2
+    exit 2
+}
+case "${3:-}" in "" | *[!0-9]*) refuse "'${3:-}' is no number of GPUs: name DATASET NET GPUS, such as pascal resnet50 4" ;; esac
+dataset=$1 net=$2 gpus=$3
+encoder=$(echo "$net" | tr / _)
+shift 3
+models=${MODEL:-symnet} shots=1,5 seeds=none folds="" protocol="" runs=runs actions="rehearse run"
+words=$#
+while [ "$words" -gt 0 ]; do # the overrides are what is left of "$@"
+    option=$1
+    shift
+    words=$((words - 1))
+    [ "$option" = --dry-run ] && actions=rehearse && continue
+    [ "$words" -gt 0 ] || refuse "$option: unknown, or without a value"
+    case $option in
+        --models) models=$1 ;;
+        --shot) shots=$1 ;;
+        --seeds) seeds=$1 ;;
+        --folds) folds=$1 ;;
+        --protocol) protocol=$1 ;;
+        --set) case $1 in run.folder=*) runs=${1#run.folder=} ;; *) set -- "$@" --set "$1" ;; esac ;;
+        *) refuse "$option: unknown" ;;
+    esac
+    shift
+    words=$((words - 1))
+done
+
+launch() { # train|test DATASET [options]: of the method, fold, seed and shots at hand; sets the run's folder and name
+    script=$1 on=$2 folder=$runs name=${2}_split${fold}_${model}_$encoder
+    shift 2
+    if [ "$seed" != none ]; then
+        folder=$runs/seed$seed
+        set -- "$@" --set run.seed="$seed" --set run.base_folder="$folder/${on}_split${fold}_$encoder/base"
+    fi
+    [ "$model" != symnet ] || name=${on}_split${fold}_$encoder
+    [ -f "config/model/$model.yaml" ] || name=$(basename "$model" .yaml)_split$fold
+    set -- "$@" --set run.folder="$folder" --set run.name="$name" --set data.shot="$shot"
+    if [ -f "config/model/$model.yaml" ]; then
+        MODEL=$model NET=$net sh "$script.sh" "split$fold" "$on" "$gpus" "$@"
+    else # an own file
+        (unset MODEL NET && sh "$script.sh" "$model" "$on" "$gpus" "$@" --set data.fold="$fold")
+    fi
+}
+score() { # DATASET [options]: test on it, and note where the result is
+    launch test "$@" --protocol "$protocol" || exit
+    results="$results$folder/$name/test*
+"
+}
+score_elsewhere() { # [options]: the same on the data sets that are tested in place of the one that was trained on
+    best=$folder/$name/meta/best.pth
+    [ ! -f "$folder/$name/meta_${shot}shot/best.pth" ] || best=$folder/$name/meta_${shot}shot/best.pth
+    [ ! -f "$best" ] || set -- "$@" --set test.checkpoint="$best" --set test.trained_on="$trained_on"
+    for other in $(list "$others"); do score "$other" "$@"; done
+}
+list() { echo "$1" | tr , ' '; }
+setting() { # SECTION NAME: its value in the first method's config
+    printf '%s\n' "$config" | sed -n "/^$1:/,/^[a-z]/s/^  $2: *\([^#]*[^# ]\).*/\1/p" | tr -d '[] '
+}
+model=${models%%,*} fold=${folds%%,*} seed=none shot=1
+fold=${fold:-0}
+config=$(launch test "$dataset" "$@" --print-config) || exit
+folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
+protocol=${protocol:-$(setting test protocol)}
+others=$(setting test data_sets)
+trained_on=$(setting data name)
+
+code=0 results=""
+for action in $actions; do
+    for seed in $(list "$seeds"); do for model in $(list "$models"); do for fold in $(list "$folds"); do
+        for shot in $(list "$shots"); do
+            case $action in
+                rehearse) launch train "$dataset" "$@" --resume --dry-run || code=$? ;;
+                run)
+                    launch train "$dataset" "$@" --resume || exit
+                    if [ "$others" = null ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
+                    ;;
+            esac
+        done
+    done; done; done
+    [ $code -eq 0 ] || exit $code
+done
+[ "$action" = run ] || exit 0
+IFS='
+'
+# shellcheck disable=SC2086  # a path a line
+python3 report.py table $results --protocol "$protocol"

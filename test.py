@@ -16,9 +16,9 @@ from util.evaluate.evaluate import evaluate
 from util.evaluate.kept import parse_kinds
 from util.files.errors import UserError
 from util.files.launcher import place_of_process
+from util.launch import check_processes, read_words
 from util.report import figure
 from util.report.table import add_format
-from util.run.arguments import check_processes, read_words
 from util.run.run import Run
 
 
@@ -47,6 +47,7 @@ def command() -> None:
         manifest=options.manifest,
         save_images=parse_kinds(options.save_images),
         stored=stored,
+        keep=not (options.overwrite or options.save_images),
     )
     if place_of_process().rank == 0:
         from util.report.show import show_results  # whose packages take a second
@@ -66,6 +67,7 @@ def _options() -> Namespace:
         metavar="worst:20,best:20,random:20",
         help="episodes whose predictions are kept, to be drawn",
     )
+    add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
     add("--figures", choices=figure.SUFFIXES, default="png", help="format of curves, bars and pictures; default png")

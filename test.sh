@@ -14,6 +14,7 @@
 #   --protocol bam,hsnet   test procedures, or all (those that fit); default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
+#   --overwrite            score again what is done with the same settings, weights and photos
 #   --save-images KINDS    draw these episodes and an overview: worst:20,best:20,random:20
 #   --figures FORMAT       also write curves, bars and pictures as pdf or svg
 #   --format FORMAT        format of printed tables: markdown, latex or csv
@@ -31,4 +32,4 @@ case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 python3 -m util.requirements || exit
-exec python3 -m util.launch.torchrun test "$@"
+exec python3 -m util.launch test "$@"

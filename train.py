@@ -10,9 +10,9 @@ from argparse import Namespace
 from util import cli
 from util.config import command_line
 from util.files.launcher import nodes
-from util.run.arguments import check_processes, read_words
+from util.launch import check_processes, read_words
+from util.train.begin import Asked, dry_run
 from util.train.stages import train
-from util.train.state import Asked
 
 
 def command() -> int:
@@ -30,9 +30,8 @@ def command() -> int:
     )
     config = command_line.read(options)
     if options.dry_run:
-        from util.train.dry_run import dry_run  # whose packages take a second
-
-        return dry_run(config, asked, processes=max(words.gpus or 1, 1) * nodes())
+        dry_run(config, asked, processes=max(words.gpus or 1, 1) * nodes())
+        return 0
     check_processes(words)
     return train(config, asked)
 

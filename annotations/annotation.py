@@ -16,16 +16,18 @@ import numpy as np
 from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
+from annotations.pictures import header_of
 from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
 from util.files import content_digest, kept_json, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 
 Say = Callable[[str], None]  # receives remarks on annotations
+SOME_BOX = (0.0, 0.0, 0.0, 0.0)  # tells that a shape is a box; its outline says which
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
@@ -37,6 +39,7 @@ class Instance(NamedTuple):
     box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
     crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
     unknown: bool = False  # whether it says nothing of its pixels
+    confirmed: bool = True  # by a person; a network's result may not be
 
     @property
     def is_object(self) -> bool:

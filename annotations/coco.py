@@ -18,9 +18,9 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
+from annotations.mask_files import beside
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import BRUSHED, NOT_LISTED, Remarks
-from annotations.sets import beside
 from annotations.shapes import check_runs, joined
 from util.files import read_text, write_atomically
 from util.files.made import link
@@ -49,6 +49,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         instances_of: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
         if len(instances_of) < len(content["images"]):
             raise ValueError("two images have the same id")
+        if len({image["file_name"] for image in content["images"]}) < len(instances_of):
+            raise ValueError("two images have the same file_name")
         for entry in content["annotations"]:
             if isinstance(entry, dict):
                 raise KeyError("segmentation")

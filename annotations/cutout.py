@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from annotations.annotation import PredictedPhoto, Predictions
+from annotations.pictures import read_image
 from annotations.shapes import decoded
 from util.files import file_word, write_atomically
-from util.files.images import read_image
 
 
 def write(folder: Path, predictions: Predictions) -> None:

@@ -1,34 +1,34 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
-from annotations.masks import check_case
-from annotations.photo_files import name_key
+from annotations.masks import check_alike
+from annotations.pictures import header_of
 from annotations.remarks import (
     BACKGROUND,
     BEYOND,
     BOX,
     CROWD,
     EXCHANGED,
-    LISTED_TWICE,
     LONE_CROWD,
     NO_OUTLINE,
     NO_SHAPE,
     OF_BACKGROUND,
     OF_UNKNOWN,
+    RECTANGLE,
     Remarks,
     is_class,
     is_unknown,
 )
-from annotations.shapes import corners_of, has_area
+from annotations.shapes import corners_of, has_area, is_rectangle
 from util.files.errors import UserError, note
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 
 CUT = 2  # pixels by which outlines may reach beyond a photo without a word
 
@@ -38,7 +38,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
 
     A box without outline is filled. Regions whose name says so (``is_unknown``) are unknown for all classes of the
     photo, those of ``BACKGROUND`` are left out. Crowd regions are unknown, but objects where their category has no
-    others in the file. Photos that are listed twice are joined. Outlines beyond a turned photo's stated size tell that
+    others in the file. Outlines beyond a turned photo's stated size tell that
     sizes are of its other form.
 
     Args:
@@ -51,47 +51,24 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     """
     remarks = annotations.remarks
     categories = annotations.categories
-    photos = [_with_meaning(photo, categories, remarks) for photo in _joined(annotations)]
+    photos = [_with_meaning(photo, categories, remarks) for photo in annotations.photos]
     photos = _without_lone_crowds(photos, categories, remarks)
     marked = {instance.category for photo in photos for instance in photo.instances}
-    check_case((name for number, name in categories.items() if number in marked), annotations.source)
+    say = say or note
+    _note_rectangles([instance for photo in photos for instance in photo.instances], remarks)
+    check_alike((name for number, name in categories.items() if number in marked), annotations.source, say)
     _check_shows_objects(photos, annotations)
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=tuple(photos), categories=classes))
-    say = say or note
     for line in remarks.lines():
         say(f"{annotations.source}: {line}")
     return meaning
 
 
-def _joined(annotations: Annotations) -> list[AnnotatedPhoto]:
-    """Return the photos, each once: the annotations of one that is listed twice are joined.
-
-    UserError: both state other sizes.
-    """
-    names = [name_key(PureWindowsPath(photo.name).name) for photo in annotations.photos]
-    count_of_name = Counter(names)
-    joined: dict[int | str | Path, AnnotatedPhoto] = {}
-    for number, (photo, name) in enumerate(zip(annotations.photos, names)):
-        key: int | str | Path = number if count_of_name[name] == 1 else _place(photo, annotations)
-        first = joined.get(key)
-        if first is None:
-            joined[key] = photo
-            continue
-        if (first.height, first.width) != (photo.height, photo.width):
-            sizes = f"{first.width} x {first.height} and as {photo.width} x {photo.height}"
-            raise UserError(f"{annotations.source}: '{photo.name}' is listed as {sizes}; correct one")
-        annotations.remarks.add(LISTED_TWICE, photo.name)
-        joined[key] = first._replace(instances=(*first.instances, *photo.instances))
-    return [*joined.values()]
-
-
-def _place(photo: AnnotatedPhoto, annotations: Annotations) -> Path | str:
-    """Return the file of a photo, or the name that states it where there is no file."""
-    try:
-        return annotations.path_of(photo).resolve()
-    except UserError:
-        return photo.name
+def _note_rectangles(instances: Sequence[Instance], remarks: Remarks) -> None:
+    """Remark where the outlines of all objects are rectangles: they may be boxes, as programs of detection export."""
+    if all(is_rectangle(instance.shape) for instance in instances):
+        remarks.add(RECTANGLE, count=sum(not instance.box for instance in instances))
 
 
 def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:
@@ -119,6 +96,7 @@ def _with_shape(instance: Instance, remarks: Remarks) -> Instance | None:
     """Return an instance with the outline of its box if it has no other; None if it has no box either."""
     if has_area(instance.shape):
         remarks.add(NO_OUTLINE, count=_stray_parts(instance))
+        remarks.add(BOX, count=bool(instance.box))
         return instance
     if len(instance.box) != 4 or min(instance.box[2:]) <= 0:
         remarks.add(NO_SHAPE)

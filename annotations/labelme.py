@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from annotations.annotation import (
+    SOME_BOX,
     AnnotatedPhoto,
     Annotations,
     CategoryIds,
@@ -24,13 +25,14 @@ from annotations.annotation import (
     outlines_of,
     pixels_of,
 )
+from annotations.mask_files import home_of
 from annotations.photo_files import PhotoFiles, is_file
+from annotations.pictures import header_of
 from annotations.remarks import BACKGROUND, BEYOND_MASK, COVERED, HOLE, NO_JSON_FILE, OTHER_JSON, OTHER_SHAPE, Remarks
-from annotations.sets import home_of
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from util.files import files_below, read_text
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
 
@@ -38,7 +40,6 @@ SUFFIX = ".json"
 POLYGON = "polygon"
 BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
 OUTLINES = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # whose points are their corners
-SOME_BOX = (0.0, 0.0, 0.0, 0.0)  # tells that a shape is a box; its outline says which
 WHOLE = 0.9  # of a photo, more than which a hole does not cover
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written

@@ -27,6 +27,7 @@ OF_FOLDERS = ("dir", "folder", "set")
 NO_CLASS = PARTS.union(OF_PHOTOS, OF_MASKS, OF_FOLDERS)
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
 VEHICLE = "train"  # a part, and a class of many data sets
+ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
 
 
 class NoPartner(UserError):
@@ -36,9 +37,7 @@ class NoPartner(UserError):
 class ClassFolder(NamedTuple):
     """A folder of masks of one class."""
 
-    folder: Path  # of the class
-    masks: Path
-    photos: Path  # where its photos are, if they are not in a folder of all photos
+    folder: Path
     place: tuple[str, ...]  # the folders from that of all masks to the class's own
 
     @property
@@ -103,7 +102,7 @@ def masks_of_set(folder: Path) -> list[Path]:
     entries = folders_of(folder)
     masks_of_part = _masks_of_parts([entry for entry in entries if _is_of_set(entry.name)])
     others = [entry for entry in entries if not _is_of_set(entry.name)]
-    classes = [entry for entry in others if masks_in(folders_in(entry)[1])]
+    classes = [entry for entry in others if masks_in(entry)]
     if not classes or not masks_of_part:
         return list(chain.from_iterable(masks_of_part.values()))
     if [part.name.lower() for part in masks_of_part] == [VEHICLE]:
@@ -162,9 +161,8 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
         name = entry.name.strip()
         if name.lower() in BACKGROUND or is_named(name, OF_PHOTOS):
             continue
-        photo_folder, mask_folder = folders_in(entry)
-        if masks_in(mask_folder):
-            yield ClassFolder(entry, mask_folder, photo_folder, place)
+        if masks_in(entry):
+            yield ClassFolder(entry, place)
         elif _is_of_set(name):
             yield from _class_folders(entry, (*place, entry.name))
 
@@ -263,3 +261,25 @@ def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserErr
         lack = "holds no mask" if folder.exists() else "does not exist"
         return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}")
     return NoPartner(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")
+
+
+def home_of(file: Path, root: Path, photos: Path) -> Path:
+    """Return the folder of the photos of a file of annotations in the set of the folder ``root``.
+
+    Among all ``photos`` it is the one that lies as the file does in its set, or that of the same part, such as
+    ``images/train`` of ``annotations/instances_train.json``; else all.
+    """
+    place = [name for name in file.parent.relative_to(root).parts if not is_named(name, OF_MASKS)]
+    part = part_of(file.stem)
+    for folder in photo_folders(photos):
+        if place and folder.joinpath(*place).is_dir():
+            return folder.joinpath(*place)
+        for entry in folders_of(folder):
+            if part and part_of(entry.name) == part and not is_named(entry.name, OF_MASKS):
+                return entry
+    return photos
+
+
+def beside(folder: Path) -> Path:
+    """Return the folder of a set of which a folder holds the annotations: the one above ``annotations``, else it."""
+    return folder.parent if folder.name.lower() == ANNOTATIONS else folder

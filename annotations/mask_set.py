@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from annotations.bands import bands_in
+from annotations.mask_images import Colours, indices_of, opened_mask
 from annotations.masks import MaskNames
 from util.files.errors import UserError, note
-from util.files.mask_images import indices_of, opened_mask
-from util.files.palette import IGNORE, Colours, palette_of, refuse_few_bits, voc_palette
+from util.files.palette import IGNORE, palette_of, refuse_few_bits, voc_palette
 from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
@@ -24,6 +24,11 @@ FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or s
 SHOWN = 3  # names in a line
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
+REACH = 4  # pixels from a band to both of its neighbours, at most
+IN_BANDS = 0.9  # of the pixels of a value that lies in bands
+SMOOTH = 0.25  # of the steps between values, from which on edges are smooth
+WIDE = 0.05  # of a value's pixels in places that are three pixels wide
+VALUES = 256
 NO_PALETTE = np.zeros((0, 3), np.uint8)
 
 
@@ -52,7 +57,47 @@ def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
         palette = palette_of(image) if is_by_palette else NO_PALETTE
     shown = [value for value in values if value < len(palette)]
     colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
-    return MaskFacts(mask, frozenset(values), colour_of_value, bands_in(indices, palette))
+    return MaskFacts(mask, frozenset(values), colour_of_value, _bands_in(indices))
+
+
+def _bands_in(values: np.ndarray) -> frozenset[int]:
+    """Return the values of a mask (H, W) uint8 that lie between lower and higher ones alone, as interpolation mixes.
+
+    None where most steps of the mask pass no such value: then it is of real borders, such as a kerb. What is wide and
+    has neighbours of other numbers than the next ones is real too, such as a road.
+    """
+    lowest, highest = _ends(values, REACH)
+    pixels = _count(values)
+    is_band = (pixels > 0) & (_count(values[(lowest < values) & (values < highest)]) >= IN_BANDS * pixels)
+    is_band[IGNORE] = False
+    inner_lowest, inner_highest = _ends(values, 1)
+    is_wide = _count(values[inner_lowest == inner_highest]) > WIDE * pixels
+    pairs = [(values[:, :-1], values[:, 1:]), (values[:-1], values[1:])]
+    sides, steep_sides = np.zeros((2, VALUES))
+    for first, second in pairs:
+        height = cv2.absdiff(first, second)
+        for side in (first, second):
+            sides += _count(side[height > 0])
+            steep_sides += _count(side[height > 1])
+    is_band &= ~(is_wide & (2 * steep_sides > sides))
+    passing = sharp = 0.0
+    for first, second in pairs:
+        bands = is_band[first].astype(int) + is_band[second]
+        passing += (bands == 1).sum() / 2  # into a band, and out of it
+        sharp += ((cv2.absdiff(first, second) > 1) & (bands == 0)).sum()
+    is_smooth = passing >= SMOOTH * (passing + sharp)
+    return frozenset(np.flatnonzero(is_band).tolist()) if is_smooth else frozenset()
+
+
+def _ends(values: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest value within so many pixels of each."""
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return cv2.erode(values, window), cv2.dilate(values, window)
+
+
+def _count(values: np.ndarray) -> np.ndarray:
+    """Return how many pixels have each value, (256,)."""
+    return np.bincount(values.reshape(-1), minlength=VALUES)
 
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:

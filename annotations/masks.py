@@ -1,18 +1,19 @@
 """Files with the names of the classes of masks, and their colours."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from annotations.mask_images import Colours
 from annotations.photo_files import name_key
 from annotations.remarks import is_nothing, is_unknown
 from util.files import read_text
-from util.files.errors import UserError
-from util.files.palette import IGNORE, Colours, voc_palette
+from util.files.errors import UserError, note
+from util.files.palette import IGNORE, voc_palette
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
@@ -30,6 +31,8 @@ COUNT = re.compile(r"\d+")
 BETWEEN_NAMES = re.compile(r"[,;|\t]")  # in a line of several
 VALUE_START = re.compile(r"[\"']?-?\d+[\"']?\s*[:=,;|\t]")
 JSON_START = re.compile(r"\{|\[\s*([\"'{\[]|$)")
+NUMBERED = re.compile(r"(.*[^\W\d])[\W_]*\d+")  # a name and a number
+SHOWN = 4  # names in a line
 BLACK = (0, 0, 0)  # the colour of background
 VOID = (224, 224, 192)  # the colour of PASCAL VOC's unknown pixels
 
@@ -197,7 +200,7 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
         names[value] = name
     classes = [name for name in names.values() if not is_unknown(name)]
     check_unique(classes, path)
-    check_case(classes, path)
+    check_alike(classes, path)
     return dict(sorted(names.items()))
 
 
@@ -223,7 +226,7 @@ def _read_label_map(lines: list[tuple[str, str]], path: Path) -> MaskNames:
     entries = _with_colours(lines)
     names = dict(enumerate((name for name, _ in entries if not is_nothing(name)), 1))
     check_unique([*names.values()], path)
-    check_case(names.values(), path)
+    check_alike(names.values(), path)
     return MaskNames(names, path, _indices_of_colours(entries, names, path))
 
 
@@ -259,11 +262,21 @@ def check_unique(names: list[str], path: Path) -> None:
         known.add(name)
 
 
-def check_case(names: Iterable[str], path: Path) -> None:
-    """Refuse (UserError) two class names that differ by case alone, or by how accents are composed."""
+def check_alike(names: Iterable[str], path: Path, say: Callable[[str], None] = note) -> None:
+    """Refuse (UserError) two class names that differ by case alone, or by how accents are composed.
+
+    A line says which differ by a number alone, as the objects of one class do where each has a label of its own.
+    """
     known: dict[str, str] = {}
+    numbered: dict[str, list[str]] = {}  # by the name without its number
     for name in names:
         other = known.setdefault(name_key(name), name)
         if other != name:
             fix = "write one of both if they are one class, else rename one"
             raise UserError(f"{path}: the classes '{other}' and '{name}' differ by upper and lower case alone; {fix}")
+        if match := NUMBERED.fullmatch(name):
+            numbered.setdefault(match[1], []).append(name)
+    for stem, alike in numbered.items():
+        if len(alike) > 1:
+            fix = f"if they are one class, name all '{stem}'"
+            say(f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: {fix}")

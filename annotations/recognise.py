@@ -1,20 +1,17 @@
-"""The formats of annotations in one table, and which of them a file or folder has: its content tells, or a prefix."""
+"""The formats of annotations in one table, and which of them a file or folder has: names and first bytes tell."""
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from annotations import coco, cutout, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions, Say
 from annotations.interpret import interpret
-from annotations.mask_files import folders_in, masks_in, masks_of_set
+from annotations.mask_files import folders_in, masks_of_set
 from annotations.masks import NAME_FILES
 from annotations.remarks import INSTEAD, refused_format
-from annotations.sets import read_parts
-from util.files import files_below, read_bytes, read_json, visible
+from util.files import files_below, read_json, visible
 from util.files.errors import UserError
-from util.files.parallel import attempt
 
 COCO = "coco"
 YOLO = "yolo"
@@ -39,15 +36,14 @@ WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     CUTOUT: cutout.write,
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``mask_files.pairs``
-KEYS = {  # of JSON files; the first that is found tells
-    LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"(?:result|annotation_id)"\s*:', re.DOTALL),
+START = 2**16  # bytes of a JSON file that tell its format
+KEYS = {  # in the beginning of JSON files; the first that is found tells
+    LABELSTUDIO: re.compile(rb"\A\s*\[\s*\{"),
     RESULTS: re.compile(rb'"query_file"\s*:'),
-    COCO: re.compile(rb'"annotations"\s*:'),
-    LABELME: re.compile(rb'"shapes"\s*:'),
+    LABELME: re.compile(rb'"(?:shapes|imagePath)"\s*:'),
+    COCO: re.compile(rb'"(?:images|annotations|categories|licenses)"\s*:'),
 }
 XML_SUFFIX = ".xml"  # of files that are refused by name
-LOOKED_AT = 20  # files of a folder
-OF_PHOTOS = (LABELME, RESULTS)  # a file for each photo
 # beginnings of the names of COCO's files that hold no instances, or what the file of instances holds too
 OTHER_TASKS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
 TEXTS_ALONE = (
@@ -59,135 +55,111 @@ EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a
 def recognise(text: str) -> tuple[str, Path]:
     """Return the format and the path of ``[format:]path``; where a folder holds one file for all photos, that file.
 
-    A set in parts, with a file for the photos of each, is its folder.
-
-    UserError: the path does not exist, or its content has no format or several.
+    UserError: the path does not exist, its content has no format or several, or several files are each of all photos.
     """
     prefix, colon, rest = text.partition(":")
     named = prefix if colon and prefix in FORMATS and not Path(text).exists() else None
     path = Path(rest if named else text)
     if not path.exists():
         raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
-    formats = _formats_in(path) if path.is_dir() else _formats_of(path)
+    if path.is_file():
+        return named or _format_of(path), path
+    files = {} if named == MASKS else _files_in(path)
     if named is not None:
-        return named, formats.get(named, path)
-    if not formats:
-        raise UserError(f"{path}: {_lack_of(path)}")
-    if len(formats) > 1:
-        several = " and ".join(formats)
+        return named, _path_of(named, files.get(named, []), path)
+    if len(files) > 1:
+        several = " and ".join(files)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
-    return next(iter(formats.items()))
+    kind, found = next(iter(files.items()), (MASKS, []))
+    return kind, _path_of(kind, found, path)
 
 
-def _lack_of(path: Path) -> str:
-    """Return why a file or folder without a format cannot be read, and what to do."""
-    if path.suffix.lower() == yolo.ROWS_SUFFIX:
-        return TEXTS_ALONE
-    return f"its format is unknown; name {EXPECTED}"
+def read(text: str, photos: Path | None = None, say: Say | None = None, unconfirmed: bool = True) -> Annotations:
+    """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``.
 
-
-def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annotations:
-    """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``."""
+    ``unconfirmed``: take results of this project that no person has confirmed.
+    """
     kind, path = recognise(text)
     if kind == MASKS:
         raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
-    if path.is_dir() and kind in (COCO, LABELSTUDIO):
-        files, _ = _files_of_formats(files_below(path, labelme.SUFFIX))
-        annotations = read_parts(READERS[kind], _with_instances(files.get(kind, [])), path, photos)
-    else:
-        annotations = READERS[kind](path, photos)
-    return interpret(annotations, say)
+    annotations = READERS[kind](path, photos)
+    return interpret(annotations if unconfirmed else results.confirmed_alone(annotations), say)
 
 
-def _formats_of(file: Path) -> dict[str, Path]:
-    """Return the format that a file has, if any, with the path to read; UserError: it has one that is not read here."""
-    content = read_bytes(file, "these annotations", "check the name")
-    is_json = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-    kind = next((kind for kind, key in KEYS.items() if is_json and key.search(content)), None)
-    if kind not in (LABELSTUDIO, RESULTS):
-        refused = refused_format(content)
-        if refused:
-            raise UserError(f"{file}: is {refused}, which cannot be read; {INSTEAD}")
-    if kind is not None:
-        return {kind: file}
-    if is_json:
+def _format_of(file: Path) -> str:
+    """Return the format of a file; UserError: it has none that is read here."""
+    kind = _json_format(file)
+    if kind:
+        return kind
+    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES:
+        return YOLO
+    if file.suffix.lower() == labelme.SUFFIX:
         read_json(file, "these annotations", "export or copy the file again")
-    is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES
-    return {YOLO: file} if is_data and not is_json else {}
+    is_text = file.suffix.lower() == yolo.ROWS_SUFFIX
+    raise UserError(f"{file}: {TEXTS_ALONE if is_text else f'its format is unknown; name {EXPECTED}'}")
 
 
-def _formats_in(folder: Path) -> dict[str, Path]:
-    """Return the formats that the files of a folder have, else those below it, else masks, each with the path to read.
+def _json_format(file: Path) -> str | None:
+    """Return the format of a JSON file, None if it has another form; UserError: it is known, and not read here."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); restore it or leave it out") from None
+    if refused := refused_format(start):
+        raise UserError(f"{file}: is {refused}, which cannot be read; {INSTEAD}")
+    if start[:1] not in (b"{", b"["):
+        return None
+    return next((kind for kind, key in KEYS.items() if key.search(start)), None)
 
-    UserError: there are no files but such as are not read here, or are damaged.
+
+def _files_in(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of each format in a folder, else below it; of masks none.
+
+    UserError: there are no masks either, but files that are not read here.
     """
-    files, refusals = _files_of_formats(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
-    formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
-    if _is_yolo(folder):
-        formats[YOLO] = folder
-    _, mask_folder = folders_in(folder)
-    if formats or masks_in(mask_folder):
-        return formats or {MASKS: folder}
-    return _formats_below(folder, refusals) or _formats_of_texts(folder) or {MASKS: folder}
-
-
-def _formats_below(folder: Path, refusals: list[UserError]) -> dict[str, Path]:
-    """Return the formats of the files below a folder; UserError: there are none, no masks either, but others."""
-    below = files_below(folder, labelme.SUFFIX)
-    files, refusals_below = _files_of_formats([*below, *files_below(folder, XML_SUFFIX)[:1]])
-    files.pop(RESULTS, None)  # of photos elsewhere
-    formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
-    _, mask_folder = folders_in(folder)
-    refusals = [*refusals, *refusals_below]
-    if refusals and not formats and not masks_of_set(mask_folder):
-        raise refusals[0]
-    return formats
-
-
-def _formats_of_texts(folder: Path) -> dict[str, Path]:
-    """Return YOLO where a folder without masks holds text files and a file of names; UserError: texts without one."""
-    texts = [path for path in files_below(folder, yolo.ROWS_SUFFIX) if path.name not in NAME_FILES]
-    _, mask_folder = folders_in(folder)
-    if not texts or masks_of_set(mask_folder):
-        return {}
-    if not yolo.data_files_in(folder):
-        raise UserError(f"{folder}: {TEXTS_ALONE}")
-    return {YOLO: folder}
-
-
-def _files_of_formats(paths: list[Path]) -> tuple[dict[str, list[Path]], list[UserError]]:
-    """Return the files of each format among the first of every folder, and why others are not read."""
-    files: dict[str, list[Path]] = {}
     refusals: list[UserError] = []
-    looked_at = Counter[Path]()
+    direct = visible(folder.glob(f"*{labelme.SUFFIX}"), folder)
+    files = _by_format(direct, refusals)
+    if yolo.is_set(folder):
+        files[YOLO] = [folder]
+    _, mask_folder = folders_in(folder)
+    has_masks = bool(masks_of_set(mask_folder))
+    if files or has_masks:
+        return files
+    below = files_below(folder, labelme.SUFFIX) or files_below(folder, XML_SUFFIX)[:1]
+    files = _by_format(below, refusals)
+    files.pop(RESULTS, None)  # of photos elsewhere
+    texts = [path for path in files_below(folder, yolo.ROWS_SUFFIX) if path.name not in NAME_FILES]
+    if not files and refusals:
+        raise refusals[0]
+    if not files and texts:
+        if not yolo.data_files_in(folder):
+            raise UserError(f"{folder}: {TEXTS_ALONE}")
+        files[YOLO] = [folder]
+    return files
+
+
+def _by_format(paths: list[Path], refusals: list[UserError]) -> dict[str, list[Path]]:
+    """Return the files of each format, and add why others are not read."""
+    files: dict[str, list[Path]] = {}
     for path in paths:
-        looked_at[path.parent] += 1
-        if looked_at[path.parent] > LOOKED_AT:  # readers refuse other files
+        try:
+            kind = _json_format(path)
+        except UserError as error:
+            refusals.append(error)
             continue
-        outcome = attempt(_formats_of, path)
-        if isinstance(outcome, UserError):
-            refusals.append(outcome)
-            continue
-        for kind in outcome:
+        if kind:
             files.setdefault(kind, []).append(path)
-    return files, refusals
+    return files
 
 
 def _path_of(kind: str, files: list[Path], folder: Path) -> Path:
-    """Return what is read of the files of a format in a folder: the only one, or the folder."""
-    with_instances = _with_instances(files)
-    return folder if kind in OF_PHOTOS or len(with_instances) > 1 else with_instances[0]
-
-
-def _with_instances(files: list[Path]) -> list[Path]:
-    """Return the files that may hold instances; if their names say of none that it does, all."""
-    return [file for file in files if not file.name.startswith(OTHER_TASKS)] or files
-
-
-def _is_yolo(folder: Path) -> bool:
-    """Return whether a folder holds a data file, or a file of names with text files in a folder of these."""
-    data_files = yolo.data_files_in(folder)
-    if not data_files:
-        return False
-    is_class_file = data_files[0].name in yolo.CLASS_FILES
-    return not is_class_file or yolo.has_labels(folder)
+    """Return what is read of the files of a format in a folder; UserError: there are several, each of all photos."""
+    if kind not in (COCO, LABELSTUDIO):
+        return folder
+    with_instances = [file for file in files if not file.name.startswith(OTHER_TASKS)] or files
+    if len(with_instances) == 1:
+        return with_instances[0]
+    names = ", ".join(file.relative_to(folder).as_posix() for file in with_instances[:4])
+    raise UserError(f"{folder}: holds {len(with_instances)} files of {kind} ({names}); name one, or join them first")

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from annotations.mask_images import colours_in, opened_mask
+from annotations.pictures import content_of, frame_of, header_of, values_in
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, check_image, content_of, frame_of, header_of, nodata_of, say_once
-from util.files.mask_images import fitted_mask, opened_mask
-from util.files.palette import DARK, IGNORE, colours_in, has_sorted_palette, values_in
+from util.files.images import UPRIGHT, check_image
+from util.files.mask_images import fitted_mask
+from util.files.palette import DARK, IGNORE, has_sorted_palette
 
+WHITES = (1.0, 255, 2**16 - 1)
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
 GREY_MODES = ("L", "I", "F")
@@ -23,8 +25,6 @@ FREQUENT = 0.01
 MOSTLY = 0.8
 PICTURE = 2**12  # colours, more than which a painted mask does not have
 EDGES = 4  # colours or levels; more are of soft edges
-UNKNOWN_LEVELS = (0.25, 0.75)  # of white: of the middle level of a trimap
-WHITES = (1.0, 255, 2**16 - 1)
 LEVEL = 0.05  # of the object, that each of few levels covers
 STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
 GREY = (STEPS, STEPS, STEPS)
@@ -48,7 +48,7 @@ def read_region(
     """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
 
     The object is ``value``, else all but 0, black or what is transparent where that alone tells; of soft edges the
-    brighter half; of a trimap the middle level is unknown. 255 beside numbers below 64 is unknown. A palette counts by
+    brighter half. 255 beside numbers below 64 is unknown. A palette counts by
     its colours where black is not the first.
 
     Args:
@@ -87,18 +87,8 @@ def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, 
         values = values_in(image)
     else:
         raise UserError(f"{rule.source}: this mask is stored as {image.mode}, so it has no value {rule.value}")
-    region = _region_in(_with_background(values, nodata_of(image)), rule)
+    region = _region_in(values, rule)
     return frame.upright(region), frame.stated is not None
-
-
-def _with_background(values: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Return the values of a mask, with 0 in place of a GeoTIFF's nodata value where only the object is beside it."""
-    if nodata is None:
-        return values
-    is_nodata = np.isnan(values) if np.isnan(nodata) else values == nodata
-    shown = values[~is_nodata]
-    has_one_other = bool(is_nodata.any() and shown.size) and bool((shown == shown[0]).all())
-    return np.where(is_nodata, 0, values) if has_one_other else values
 
 
 def _refuse_several_colours(image: Image.Image, source: str) -> None:
@@ -146,11 +136,11 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
         if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
             void = values == top
             shades = shades[:-1]
-        elif (middle := _level_of_trimap(values, shades)) is not None:
-            void |= values == middle
-            shades = shades[-1:]
-            what = f"the grey value {middle:g}, between 0 and {top:g}, is unknown, as in a trimap"
-            say_once(Path(rule.source), "trimap", what)
+        elif top in WHITES and _are_levels(values[inside]):
+            levels = f"the levels {', '.join(f'{shade:g}' for shade in shades)}"
+            raise UserError(
+                f"{rule.source}: holds {levels}, and nothing names them; paint the object alone, or give ids"
+            )
         elif _has_soft_edges(values[inside], top, len(shades), rule.several):
             inside = values >= top / 2
             shades = shades[-1:]
@@ -158,22 +148,6 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
         problem = f"the mask of one object has one value beside 0, this one has {shades[:5].tolist()}"
         raise UserError(f"{rule.source}: {problem}; does it hold class ids?")
     return inside, void
-
-
-def _level_of_trimap(values: np.ndarray, shades: np.ndarray) -> float | None:
-    """Return the middle level of a mask's values (H, W) if it is a trimap, else None.
-
-    Its ``shades`` are that level and white, and what has the level touches white.
-    """
-    if len(shades) != 2 or shades[-1] not in WHITES:
-        return None
-    middle, white = shades.tolist()
-    if not UNKNOWN_LEVELS[0] <= middle / white <= UNKNOWN_LEVELS[1]:
-        return None
-    _, parts = cv2.connectedComponents((values == middle).astype(np.uint8))
-    near_white = cv2.dilate((values == white).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    touching = np.isin(parts, parts[near_white & (parts > 0)])
-    return middle if touching.sum() >= MOSTLY * (parts > 0).sum() else None
 
 
 def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
@@ -252,14 +226,18 @@ def classes_in(mask: Path) -> set[Any]:
 
 def _main_levels(values: np.ndarray) -> set[float]:
     """Return the small numbers in grey values (H, W), else their levels if they are several but few."""
-    levels, counts = np.unique(values[values != 0], return_counts=True)
+    levels = np.unique(values[values != 0])
     numbers = {*levels.tolist()} - {IGNORE}
     if not numbers or max(numbers) < SMALL:
         return numbers
-    if _level_of_trimap(values, levels) is not None:
-        return set()
-    is_of_levels = 2 <= len(levels) < EDGES and counts.min() >= LEVEL * counts.sum()
-    return {*levels.tolist()} if is_of_levels else set()
+    return {*levels.tolist()} if _are_levels(values[values != 0]) else set()
+
+
+def _are_levels(values: np.ndarray) -> bool:
+    """Return whether values that are no small numbers have two or three levels, each of which many pixels have."""
+    levels, counts = np.unique(values, return_counts=True)
+    are_few = 2 <= len(levels) < EDGES
+    return bool(are_few and counts.min() >= LEVEL * counts.sum())
 
 
 def _main_colours(image: Image.Image) -> set[Colour]:

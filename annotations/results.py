@@ -10,18 +10,20 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, check_stated, content_errors
 from annotations.photo_files import PhotoFiles, is_file
+from annotations.remarks import UNCONFIRMED
 from annotations.shapes import decoded, encoded
 from util.files import named, own_name, read_json, read_text, visible
 from util.files.errors import UserError
 from util.files.mask_images import read_mask
 from util.files.progress import ProgressBar
 
+PERSON = "person"  # whom a mask is by, as a result says of each class
 ACCEPTED = "accepted"
 REJECTED = "rejected"
 VERDICTS = (ACCEPTED, REJECTED)
@@ -167,5 +169,16 @@ def _instances(record: dict[str, Any], home: Path, ids: CategoryIds, review: _Re
         pixels = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
         runs = encoded(pixels)
         if not review.rejects(record["query"], name, runs) and pixels.any():
-            instances.append(Instance(category, runs))
+            instances.append(Instance(category, runs, confirmed=entry.get("by") == PERSON))
     return tuple(instances)
+
+
+def confirmed_alone(annotations: Annotations) -> Annotations:
+    """Return the masks that a person confirmed; others beside them are unknown, and their photos alone left out."""
+    photos = []
+    for photo in annotations.photos:
+        others = [instance for instance in photo.instances if not instance.confirmed]
+        annotations.remarks.add(UNCONFIRMED, count=len(others))
+        kept = [instance if instance.confirmed else instance._replace(unknown=True) for instance in photo.instances]
+        photos.append(photo._replace(instances=tuple(kept) if len(others) < len(kept) else ()))
+    return replace(annotations, photos=tuple(photos))

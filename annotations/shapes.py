@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
+from annotations.mask_images import opened_mask
 from annotations.region import read_region
 from util.files.errors import UserError
-from util.files.mask_images import opened_mask
 from util.files.sizes import check_outlines, check_size
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
@@ -26,6 +26,7 @@ BITS = 5  # of a number in a character of COCO's text form
 MORE = 32  # the bit of a character that says whether more follow
 SIGN = 16  # the bit of the last one that says whether the number is negative
 MAX_PLACE = 6  # of a character in a number of 32 bits
+RIGHT = 0.03  # the cosine of a right angle, at most: corners are rounded
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 # columns of OpenCV's hierarchy of contours
 NEXT = 0
@@ -66,6 +67,17 @@ def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     if isinstance(shape, dict):
         return _covers_a_pixel(shape)
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
+
+
+def is_rectangle(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
+    """Return whether a shape is one outline of four corners at right angles, also a rotated one."""
+    if isinstance(shape, dict) or len(shape) != 1 or len(shape[0]) != 8:
+        return False
+    corners = shape[0].reshape(4, 2)
+    sides = np.roll(corners, -1, 0) - corners
+    lengths = np.linalg.norm(sides, axis=1)
+    slants = np.abs((sides * np.roll(sides, -1, 0)).sum(1))
+    return bool((slants <= RIGHT * lengths * np.roll(lengths, -1)).all() and lengths.all())
 
 
 def _covers_a_pixel(runs: dict[str, Any]) -> bool:

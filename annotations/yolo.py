@@ -6,7 +6,6 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import yaml
 
 from annotations.annotation import (
+    SOME_BOX,
     AnnotatedPhoto,
     Annotations,
     Instance,
@@ -25,11 +25,12 @@ from annotations.annotation import (
 )
 from annotations.masks import check_lines, check_unique
 from annotations.photo_files import PhotoFiles
+from annotations.pictures import header_of
 from annotations.remarks import NO_TEXT_FILE, Remarks
-from annotations.shapes import WITHIN, corners_of
+from annotations.shapes import WITHIN, corners_of, is_rectangle
 from util.files import files_below, paths_below, read_text, visible, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.made import link
 from util.files.progress import ProgressBar
 from util.files.yaml_text import Loader, read_yaml
@@ -43,7 +44,6 @@ LABELS, IMAGES = "labels", "images"  # folders
 OF_CVAT = re.compile(r"obj_\w+_data")  # folders of text files, with or without their photos
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 NOT_ROW = "is not in YOLO's form for segmentation"
-KEY_POINTS = "a row is of key points: a box, then x, y and visibility of each; export outlines or boxes"
 UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
 
 
@@ -53,12 +53,6 @@ def _only_data_file(folder: Path) -> Path:
     if len(data_files) != 1:
         raise UserError(f"{folder}: holds {len(data_files)} data files with the class names; name one of them")
     return data_files[0]
-
-
-def _check_outlines(root: Path, row_counts: Counter[bool]) -> None:
-    """Refuse (UserError) a set all of whose rows look like key points; of outlines, some may look so."""
-    if row_counts[True] and not row_counts[False]:
-        raise UserError(f"{root}: {KEY_POINTS}")
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -74,16 +68,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photo_files = PhotoFiles(folder or root)
     photos: list[AnnotatedPhoto] = []
     annotated: set[Path] = set()
-    row_counts = Counter[bool]()
     for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
         photo = photo_files.find(_photo_place(file.relative_to(root)), file)
         annotated.add(photo.resolve())
         height, width = upright_size(*header_of(photo))
-        rows = [*_rows(file, (height, width), names)]
-        row_counts.update(_is_of_key_points(row) for row, _ in rows)
-        instances = tuple(instance for _, instance in rows)
+        instances = tuple(_rows(file, (height, width), names))
         photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
-    _check_outlines(root, row_counts)
     remarks = Remarks()
     remarks.add_named(NO_TEXT_FILE, photo_files.names_beside(annotated))
     categories = {number + 1: name for number, name in names.items()}
@@ -114,8 +104,11 @@ def _is_of_labels(folder: str) -> bool:
     return folder == LABELS or bool(OF_CVAT.fullmatch(folder))
 
 
-def has_labels(folder: Path) -> bool:
-    """Return whether a folder holds one of text files, with some in it."""
+def is_set(folder: Path) -> bool:
+    """Return whether a folder holds a data file, or a file of names with text files in a folder of these."""
+    data_files = data_files_in(folder)
+    if not data_files or data_files[0].suffix.lower() in YAML_SUFFIXES:
+        return bool(data_files)
     folders = [entry for entry in folder.iterdir() if entry.is_dir() and _is_of_labels(entry.name)]
     return any(paths_below(folder, f"{labels.name}/*{ROWS_SUFFIX}") for labels in folders)
 
@@ -182,14 +175,14 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted((int(number), str(name)) for number, name in names.items()))
 
 
-def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[tuple[np.ndarray, Instance]]:
-    """Yield the numbers and the instance of each row of a text file, on a photo of a size (height, width)."""
+def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
+    """Yield the instance of each row of a text file, on a photo of a size (height, width)."""
     text = read_text(path, "these outlines", "check the file's name")
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             with content_errors(f"{path}: line {number} {NOT_ROW} (", ")"):
                 row = np.array(line.split(), np.float64)
-                yield row, _instance(row, size, classes)
+                yield _instance(row, size, classes)
 
 
 def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
@@ -199,8 +192,7 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if category not in classes:
         raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
     if len(shares) % 2 and len(shares) > 4:
-        odd = "an odd number of coordinates; take out the last number if it is a confidence"
-        raise ValueError(KEY_POINTS if _is_of_key_points(row) else odd)
+        raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
     is_box = len(shares) == 4
     if is_box:
         x, y, width, height = shares
@@ -208,27 +200,15 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if len(shares) < 6:
         raise ValueError("an outline has at least three corners x y")
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
-        beyond = "coordinates must be shares of the photo's sides, from 0 to 1"
-        raise ValueError(KEY_POINTS if _is_of_key_points(row) else beyond)
+        raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1; key points are no outlines")
     corners: np.ndarray = np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]
     if is_box:
         extent = corners[2] - corners[0]
         return Instance(int(category) + 1, box=(*corners[0], *extent))
-    return Instance(int(category) + 1, (_ends_at_corners(corners.reshape(-1)),))
-
-
-def _is_of_key_points(row: np.ndarray) -> bool:
-    """Return whether the numbers of a row may be a class, a box, and x, y and visibility, 0 to 2, of points in it."""
-    centre, extent, points = row[1:3], row[3:5], row[5:]
-    if not len(points) or len(points) % 3:
-        return False
-    points = points.reshape(-1, 3)
-    visibility = points[:, 2]
-    marked = points[visibility > 0, :2]
-    if not len(marked):
-        return not points.any()
-    is_inside = np.abs(marked - centre) <= extent / 2 + BEYOND
-    return bool(np.isin(visibility, (0, 1, 2)).all() and is_inside.all())
+    outline = corners.reshape(-1)
+    written = _ends_at_corners(outline)
+    is_box = written is outline and is_rectangle((outline,))
+    return Instance(int(category) + 1, (written,), box=SOME_BOX if is_box else ())
 
 
 def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
@@ -236,7 +216,7 @@ def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
     share_of_pixel = outline % 1
     is_end = np.abs(share_of_pixel - UNDER) <= EXACT
     is_start = np.abs(share_of_pixel - WITHIN) <= EXACT
-    if (is_end | is_start).all():
+    if (is_end | is_start).all() and is_end.any():
         return np.where(is_end, np.floor(outline) + 1 - WITHIN, outline)
     return outline
 

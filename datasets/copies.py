@@ -1,27 +1,21 @@
-"""Copies of a photo, by its pixels, and versions of it, by their names: they stay on one side of a split."""
+"""Copies of a photo, equal files, and versions of it, by their names: they stay on one side of a split."""
 
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from datasets.make import pixel_digest, write_list
+from datasets.make import write_list
 from util.data.lists.index import Index, OneClassAreas
 from util.files.errors import one_line
-from util.files.mask_images import read_mask_of
 
 VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")  # ends the stem of a photo that Roboflow has augmented
 
 
-def photo_groups(index: Index, photo_digests: Mapping[str, bytes]) -> list[list[int]]:
-    """Return the rows of each photo: of all its masks, of all files with its pixels, and of its versions.
-
-    Args:
-        index: of all images.
-        photo_digests: of the pixels of each photo, by the name of its row.
-    """
+def photo_groups(index: Index) -> list[list[int]]:
+    """Return the rows of each photo in an index of all images: of all its masks, its copies, and its versions."""
     parents: dict[Hashable, Hashable] = {}
-    digests = [photo_digests[name] for name in index.names]
+    digests = [index.photo_digest(row) for row in range(len(index))]
     for row, digest in enumerate(digests):
         name = _without_version(index, row)
         for key in (digest, name):
@@ -58,19 +52,14 @@ def print_versions(index: Index, groups: Sequence[Sequence[int]]) -> None:
         print(f"note, in one list together: {what}")
 
 
-def leave_out_copies(index: Index, photo_digests: Mapping[str, bytes], listed: Path) -> None:
+def leave_out_copies(index: Index, listed: Path) -> None:
     """Take photos out of the list of all that are copies of others with equal masks: they would support themselves.
 
     Lines say how many, and how many copies have other masks, which stay.
-
-    Args:
-        index: of the list.
-        photo_digests: as in ``photo_groups``.
-        listed: the list.
     """
-    rows_of_photo = defaultdict[bytes, list[int]](list)
+    rows_of_photo = defaultdict[str, list[int]](list)
     for row in sorted(range(len(index)), key=lambda row: len(index.names[row])):  # a copy has the longer name
-        rows_of_photo[photo_digests[index.names[row]]].append(row)
+        rows_of_photo[index.photo_digest(row)].append(row)
     equal, different = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
     for first, *others in rows_of_photo.values():
         copies = [row for row in others if index.images[row] != index.images[first]]
@@ -90,10 +79,10 @@ def leave_out_copies(index: Index, photo_digests: Mapping[str, bytes], listed: P
 
 
 def _marks(index: Index, row: int) -> Hashable:
-    """Return what two rows of one photo have in common if they are marked alike: classes, and the masks' pixels."""
+    """Return what two rows of one photo have in common if they are marked alike: classes, and files of masks."""
     rows = index.rows_by_photo[index.images[row]] if index.joined else [row]
     classes = index.areas.class_ids[rows].tolist() if isinstance(index.areas, OneClassAreas) else []
-    masks = [pixel_digest(read_mask_of(index.images[other], index.masks[other])) for other in rows]
+    masks = [index.digests[other, 1].tobytes() for other in rows]
     return (*classes, *masks)
 
 

@@ -25,6 +25,7 @@ from datasets.custom_annotations import from_annotations
 from datasets.custom_masks import from_masks, names_of
 from datasets.custom_plan import ALL, with_background
 from datasets.division import LEAST_PHOTOS, TEST_SHARE, assign_folds, given_parts, part_of_job, split
+from datasets.look import write_look
 from datasets.make import EMPTY, STAMP, add_out, refuse_others, run_jobs, write_configs, write_list
 from datasets.recipes import recipes
 from datasets.recipes.recipe import Plan, config_text
@@ -33,7 +34,7 @@ from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
-from util.data.lists.index import Index, OneClassAreas, load_index
+from util.data.lists.index import Index, load_index
 from util.data.lists.published_sizes import MAKERS
 from util.files import files_below, fingerprint, kept_json, whole_digest, write_atomically
 from util.files.errors import UserError, note
@@ -44,8 +45,8 @@ SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on i
 IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
+LOOK = "look.jpg"
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
-MUCH_UNKNOWN = 0.25  # of all pixels
 MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations are on novel classes too
 
 
@@ -57,6 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of one folder for each class")
     what = "file or folder of COCO, labelme, Label Studio or YOLO, or results of predict.py"
     marked.add_argument("--annotations", metavar="PATH", help=what)
+    of_network = "take masks of predict.py that no person has confirmed, too"
+    parser.add_argument("--unconfirmed", action="store_true", help=of_network)
     parser.add_argument("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
     ground = "pixels of 255 are background, in masks in which 255 surrounds the objects"
     parser.add_argument("--unknown-is-background", action="store_true", help=ground)
@@ -117,6 +120,7 @@ def _print_next(data: DataSettings, out: Path) -> None:
     print(f"config: config/{data.name}/{data.name}.yaml, for all folds and methods")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
     print(f"now: {train} sh test.sh split0 {data.name} 1   (on a CPU: 0 instead of 1)")
+    print(f"look first: {out / LOOK} shows photos with their masks as they were read")
 
 
 def _image_count(file: Path) -> int:
@@ -153,6 +157,7 @@ def _source_fingerprint(options: argparse.Namespace) -> str:
     sources = (options.images, options.masks, options.annotations)
     folds = (options.folds, options.fold)
     words = ["unknown is background"] if options.unknown_is_background else []
+    words += ["unconfirmed"] if options.unconfirmed else []
     if options.classes is not None and not options.classes.is_file():
         words.append(str(options.classes))
     return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
@@ -195,14 +200,13 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     data = _settings(options.name, plan, out)
     data = replace(data, folds=options.folds or len(options.fold) or min(4, len(data.classes)))
     _refuse_folds(data, options)
-    photo_digests = _make_images(plan, out, options)
-    leave_out_copies(load_index(data, "train"), photo_digests, out / ALL_IMAGES)
+    _make_images(plan, out, options)
+    leave_out_copies(load_index(data, "train"), out / ALL_IMAGES)
     index = load_index(data, "train")
     _refuse_absent_classes(data, index, options)
-    if not options.unknown_is_background:
-        _check_background(index, options)
-    groups = photo_groups(index, photo_digests)
+    groups = photo_groups(index)
     print_versions(index, groups)
+    write_look(out / LOOK, index, data.classes)
     data = _divided(data, plan, index, groups, options)
     if rare := _rare_classes(replace(data, shot=5), _indices(data)):
         print(f"{rare}; --set data.rare_classes=skip leaves them out")
@@ -210,15 +214,14 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     return data
 
 
-def _make_images(plan: Plan, out: Path, options: argparse.Namespace) -> dict[str, bytes]:
-    """Make images and masks; lines say what has no pixel. Return the digest of each mask's photo by the mask's name."""
+def _make_images(plan: Plan, out: Path, options: argparse.Namespace) -> None:
+    """Make images and masks; lines say what has no pixel."""
     made = run_jobs(plan, out, options.skip_bad)
     empty = made.facts["counts"][EMPTY]
     if empty:
         print(f"  {empty} {EMPTY}")
     if made.covered:
         _note_covered(made.covered, plan.classes, options)
-    return {line.split()[0]: digest for line, digest in made.photo_digests.items()}
 
 
 def _note_covered(covered: Counter[int], classes: Sequence[str], options: argparse.Namespace) -> None:
@@ -236,26 +239,6 @@ def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.N
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
             raise UserError(f"{options.masks or options.annotations}: class '{name}' occurs in no image; {fix}")
-
-
-def _check_background(index: Index, options: argparse.Namespace) -> None:
-    """Refuse (UserError) masks that know no pixel beside their object; say where others' pixels are all that they know.
-
-    Unknown pixels (255) are in no score: a prediction of the whole photo would be right.
-    """
-    areas = index.areas
-    known = areas.pixels if isinstance(areas, OneClassAreas) else areas
-    pixels = int(index.sizes.prod(1).sum())
-    unknown = 1 - known.sum() / pixels
-    if known[:, 0].any() or not unknown:
-        return
-    source = options.masks or options.annotations
-    problem = f"nothing is background; {unknown:.0%} of the pixels are unknown (255), which no score counts"
-    fix = "--unknown-is-background makes them background"
-    if not ((known > 0).sum(1) > 1).any():
-        raise UserError(f"{source}: {problem}, so that a mask of the whole photo would be right; {fix}")
-    if unknown >= MUCH_UNKNOWN:
-        note(f"{source}: {problem}: a class is tested against other classes alone; {fix}")
 
 
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:

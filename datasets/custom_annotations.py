@@ -23,7 +23,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     category, or two categories or photos have one name.
     """
     source = Path(options.annotations)
-    annotations = recognise.read(options.annotations, options.images)
+    annotations = recognise.read(options.annotations, options.images, unconfirmed=options.unconfirmed)
     check_unique(list(annotations.categories.values()), source)
     category_ids = {name: category for category, name in annotations.categories.items()}
     if options.classes:

@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
+from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_case, names_beside, names_in
+from annotations.masks import MaskNames, check_alike, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
+from annotations.pictures import header_of
 from annotations.region import read_region
 from annotations.remarks import is_unknown
 from datasets.custom_plan import ALL, plan_of, rare_classes, selected_classes, word
-from datasets.make import pixel_digest
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
+from util.files import content_digest
 from util.files.errors import UserError, one_line
-from util.files.images import header_of, read_image
-from util.files.mask_images import fitted_mask, read_mask_of
+from util.files.mask_images import fitted_mask
 from util.files.parallel import attempt, parallel_map
 
 
@@ -163,14 +164,14 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
 def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
-    Photos with the same pixels are one photo, which has several classes. UserError: a class has no folder, no mask has
+    Equal files are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
     classes = _classes_in_folders(options, folders)
     masks: dict[Path, ClassFolder] = {}
     for name in classes:
         for folder in folders[name]:
-            masks |= dict.fromkeys(masks_in(folder.masks), folder)
+            masks |= dict.fromkeys(masks_in(folder.folder), folder)
     rare = rare_classes(options, Counter(folder.name for folder in masks.values()))
     classes = [name for name in classes if name not in rare]
     masks = {mask: folder for mask, folder in masks.items() if folder.name not in rare}
@@ -178,7 +179,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
     by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
     by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
-    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
 def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> list[str]:
@@ -189,7 +190,7 @@ def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[Cla
         print(one_line(f"left out, folders of unknown pixels: {unknown}"))
     if options.classes:
         classes = selected_classes(options.classes, folders, f"folder of {options.masks}")
-    check_case(classes, options.masks)
+    check_alike(classes, options.masks)
     return classes
 
 
@@ -212,16 +213,16 @@ def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: argparse.Namesp
 
 
 def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
-    """Return where the photos of a class may be: below all photos, in its part first, or beside its masks."""
+    """Return where the photos of a class may be below all photos, in its part first."""
     part = images.joinpath(*folder.place)
     name = folder.folder.name
-    return [part / name, part, images / name, images, folder.photos]
+    return [part / name, part, images / name, images]
 
 
 def _class_jobs(
     photo_of_mask: Mapping[Path, Path], folder_of_mask: Mapping[Path, ClassFolder], classes: list[str], images: Path
 ) -> list[MaskJob]:
-    """Return the jobs of masks of one class; photos with the same pixels are the first of them."""
+    """Return the jobs of masks of one class; equal files are the first of them."""
     first_of_photo = _first_of_equal([*dict.fromkeys(photo_of_mask.values())])
     jobs = []
     for mask, photo in photo_of_mask.items():
@@ -235,20 +236,16 @@ def _class_jobs(
 
 
 def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
-    """Return for each photo the first that has its pixels; one that cannot be read is its own, and reported later."""
+    """Return for each photo the first that is an equal file; one that cannot be read is its own, and reported later."""
     first_of_digest = dict[bytes, Path]()
     first_of_photo = {}
-    digest_of = partial(attempt, _digest_of)
+    digest_of = partial(attempt, content_digest)
     for photo, digest in zip(photos, parallel_map(digest_of, photos, "photos")):
         if isinstance(digest, UserError):
             first_of_photo[photo] = photo
         else:
             first_of_photo[photo] = first_of_digest.setdefault(digest, photo)
     return first_of_photo
-
-
-def _digest_of(photo: Path) -> bytes:
-    return pixel_digest(read_image(photo))
 
 
 def _print_unused(lacking: str, files: Collection[Path]) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from annotations.mask_images import read_mask_of
 from annotations.masks import names_in
 from datasets.recipes.recipe import MaskJob, Piece, Plan
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
 from util.files.errors import UserError, nearest, one_line
-from util.files.mask_images import read_mask_of
 
+PLAIN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image
 
@@ -31,17 +32,17 @@ def plan_of(
 ) -> Plan:
     """Return the plan of photos below ``images``, each with what its mask is made from.
 
-    All links have the suffix that most photos have; readers ignore it. UserError: two photos have one name, one is
-    annotated in two entries, or masks cannot hold so many classes.
+    All links have the suffix that most photos have, of those that are not converted; readers ignore it. UserError: two
+    photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: a mask holds at most {MAX_INDEX}; name fewer in --classes names.txt")
     sources = list(sources)
     names = _names_in_lists([photo for photo, _ in sources], images)
     jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
-    suffixes = Counter(photo.suffix for photo, _ in sources)
-    most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
-    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent, compares_photos=True)
+    suffixes = Counter(photo.suffix for photo, _ in sources if photo.suffix.lower() in PLAIN_SUFFIXES)
+    most_frequent = max(suffixes, key=suffixes.__getitem__, default=".png")
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent)
 
 
 def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:

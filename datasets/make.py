@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,17 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count
+from annotations.pictures import header_of, read_image
+from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count, is_read
 from util.config.folder import OWN, config_folder
-from util.files import DIGEST_BYTES, files_below, fingerprint, kept_json, state_of, write_atomically
+from util.files import files_below, fingerprint, kept_json, state_of, write_atomically
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, header_of, read_image
-from util.files.made import link, refuse_other_files
+from util.files.images import UPRIGHT, check_photo
+from util.files.made import link, made_aside, refuse_other_files
 from util.files.mask_images import write_mask
 from util.files.parallel import attempt, parallel_map
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
-MADE_FROM = "made_from.txt"  # that fingerprint from the first job on, then a line for each job that is done
 RULES = 3  # raise when the same sources give other files
 SHOWN_ERRORS = 5  # bad files that are named
 EMPTY = "masks show no pixel of their class and are left out"
@@ -58,7 +59,7 @@ class MakeCommand:
             raise UserError(f"{given}: no photo of {recipe.name} was found; {fix}")
         configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
         refuse_others(configs)
-        make(plan, options.out, options.skip_bad)
+        make(plan, options.out, options.skip_bad, in_place=recipe.shares_folder)
         if configs:
             write_configs(configs)
             command = f"MODEL=multiprototype sh test.sh split0 {recipe.name} 1   (on a CPU: 0 instead of 1)"
@@ -72,7 +73,7 @@ class MakeCommand:
             source = getattr(options, option)
             if source.resolve() in (out, *out.parents):
                 raise UserError(f"--out {options.out}: lies in --{option} {source}; name another --out")
-        refuse_other_files(options.out, MADE_FROM)
+        refuse_other_files(options.out, STAMP)
 
 
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:
@@ -97,22 +98,30 @@ def write_configs(configs: Mapping[Path, str]) -> None:
         write_atomically(path, text)
 
 
-def make(plan: Plan, out: Path, skip_bad: bool) -> None:
-    """Run every job that is not done, write lists and stamp, and print the counts; errors as ``run_jobs``."""
+def make(plan: Plan, out: Path, skip_bad: bool, in_place: bool = True) -> None:
+    """Run the jobs, write lists and stamp, and print the counts; errors as ``run_jobs``.
+
+    Args:
+        plan: the jobs and the lists.
+        out: the prepared folder; UserError: it was made from other files, none of which were left out.
+        skip_bad: omit jobs that fail.
+        in_place: the folder holds other files too; else it is made aside, and then takes its place.
+    """
     made_from = _source_fingerprint(plan)
     facts = kept_json(out / STAMP)
     if _is_done(plan, out, facts, made_from, skip_bad):
         print(f"{out}: is complete already; nothing to do")
     else:
+        if facts and facts.get("made_from") != made_from and not facts.get("left_out"):
+            fix = f"name another --out, or remove {out / STAMP} to make it anew"
+            raise UserError(f"{out}: was made from other files, or by an earlier version; {fix}")
         if plan.check is not None and not callable(plan.jobs):
             plan.check(plan.jobs)
-        journal = Journal(out / MADE_FROM, made_from)
-        if journal.is_new:
-            for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists made from other sources
-                (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
-            journal.begin()
-        facts = run_jobs(plan, out, skip_bad, journal).facts
-        write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
+        for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists of masks that are made anew
+            (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
+        with nullcontext(out) if in_place else made_aside(out, STAMP) as folder:
+            facts = run_jobs(plan, folder, skip_bad).facts
+            write_atomically(folder / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
         print(f"{out}: ready")
     _print_report(plan, facts)
 
@@ -126,34 +135,6 @@ def _source_fingerprint(plan: Plan) -> str:
     words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
     states = (f"{path.name} {[*state_of(path)]}" for path in files if path.exists())
     return fingerprint(states, RULES, *words)
-
-
-class Journal:
-    """The jobs that are done from the same sources, a line each, in a file that names the sources first."""
-
-    def __init__(self, file: Path, made_from: str):
-        self.file = file
-        self.made_from = made_from
-        text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
-        sources, *lines = text.split("\n")
-        self.is_new = sources != made_from
-        self.done = set[str]() if self.is_new else {*lines[:-1]}  # a kill may cut the last one
-
-    def begin(self) -> None:
-        """Begin the file anew."""
-        write_atomically(self.file, f"{self.made_from}\n")
-
-    def add(self, key: str) -> None:
-        """Note that a job is done."""
-        if key not in self.done:
-            self.done.add(key)
-            with self.file.open("a", encoding="utf-8", errors="surrogateescape") as out:
-                out.write(f"{key}\n")
-
-
-def _key_of(job: MaskJob) -> str:
-    """Return what a journal calls a job."""
-    return f"{job.name} {job.class_id} {job.photo_name}"
 
 
 def _is_done(plan: Plan, out: Path, facts: dict[str, Any], made_from: str, skip_bad: bool) -> bool:
@@ -195,36 +176,33 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
 
 
 class Made(NamedTuple):
-    """The result of a job: the lines of its masks, a remark to be counted, and the digest of its photo's pixels."""
+    """The result of a job: the lines of its masks, and a remark to be counted."""
 
     lines: list[str]
     remark: str = ""
-    photo_digest: bytes = b""
     covered: tuple[int, ...] = ()  # as ``Piece`` has them
 
 
 class Outcome(NamedTuple):
-    """The made files: facts for stamp and report, by line the digest of a photo's pixels where they are compared."""
+    """The made files: facts for stamp and report."""
 
     facts: dict[str, Any]
-    photo_digests: dict[str, bytes]
     covered: Counter[int]  # by class id, the objects that others cover wholly
 
 
-def run_jobs(plan: Plan, out: Path, skip_bad: bool, journal: Journal | None = None) -> Outcome:
+def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> Outcome:
     """Run the jobs and write the lists; return what was made.
 
     Args:
         plan: the jobs and the lists.
         out: the prepared folder.
         skip_bad: omit jobs that fail.
-        journal: of the jobs that are done, which gets those that are done now; None: none is.
 
     Raises:
         UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
-    made = _make_all(jobs, plan, out, skip_bad, journal)
+    made = _make_all(jobs, plan, out, skip_bad)
     lists = _collect_lines(made, plan.parts)
     for part, lines in lists.items():
         if not lines:
@@ -235,38 +213,22 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, journal: Journal | None = No
         "counts": _class_counts(made, plan.classes) + Counter(result.remark for _, result in made if result.remark),
         "left_out": len(jobs) - len(made),
     }
-    return Outcome(facts, *_photos_and_covered(made))
+    return Outcome(facts, Counter(class_id for _, result in made for class_id in result.covered))
 
 
-def _make_all(
-    jobs: Sequence[MaskJob], plan: Plan, out: Path, skip_bad: bool, journal: Journal | None
-) -> list[tuple[MaskJob, Made]]:
+def _make_all(jobs: Sequence[MaskJob], plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made]]:
     """Run the jobs in parallel; return those that did not fail with what they made."""
     shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
     run_job = partial(attempt, partial(_make, plan=shared_plan, out=out))
-    done = set[str]() if journal is None else {*journal.done}
-    marked = [(job, _key_of(job) in done) for job in jobs]
     made = []
     errors = []
-    for job, result in zip(jobs, parallel_map(run_job, marked, "photos and masks"), strict=True):
+    for job, result in zip(jobs, parallel_map(run_job, jobs, "photos and masks"), strict=True):
         if isinstance(result, UserError):
             errors.append(result)
-            continue
-        made.append((job, result))
-        if journal is not None:
-            journal.add(_key_of(job))
+        else:
+            made.append((job, result))
     _refuse_or_report(errors, skip_bad)
     return made
-
-
-def _photos_and_covered(made: list[tuple[MaskJob, Made]]) -> tuple[dict[str, bytes], Counter[int]]:
-    """Return the digests of photos by line, and the numbers of covered objects by class id."""
-    photo_digests: dict[str, bytes] = {}
-    covered = Counter[int]()
-    for _, result in made:
-        photo_digests |= dict.fromkeys(result.lines, result.photo_digest)
-        covered.update(result.covered)
-    return photo_digests, covered
 
 
 def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
@@ -310,39 +272,29 @@ def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> C
     return counts
 
 
-def _make(marked: tuple[MaskJob, bool], plan: Plan, out: Path) -> Made:
-    """Write the masks and the photos of a job unless they are there, and were done from the same sources."""
-    job, is_done = marked
-    outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
-    if outputs and is_done and all(path.exists() for path in outputs):
-        made = Made([job.line])
-    else:
-        made = _write_pieces(job, plan, out)
+def _make(job: MaskJob, plan: Plan, out: Path) -> Made:
+    """Write the masks and the photos of a job."""
+    made = _write_pieces(job, plan, out)
     if not job.class_id:
         return made
     if not made.lines:
         return made._replace(remark=EMPTY)
-    return made._replace(remark=RESIZED) if _was_resized(outputs[0], job) else made
+    mask, _ = plan.outputs(job.line)
+    return made._replace(remark=RESIZED) if _was_resized(out / mask, job) else made
 
 
 def _write_pieces(job: MaskJob, plan: Plan, out: Path) -> Made:
     """Read and write the masks and the photos of a job."""
     image = read_image(job.photo)
-    photo_digest = pixel_digest(image) if plan.compares_photos else b""
+    converted = None if is_read(check_photo, job.photo) else image
     lines = []
     covered: list[int] = []
     written = set[Path]()
     for piece in plan.read(job, image):
-        lines.append(_write(piece, job, plan, out, written))
+        photo = converted if piece.photo is None else piece.photo
+        lines.append(_write(piece._replace(photo=photo), job, plan, out, written))
         covered += piece.covered
-    return Made(lines, photo_digest=photo_digest, covered=tuple(covered))
-
-
-def pixel_digest(pixels: np.ndarray) -> bytes:
-    """Return a digest of the shape and the values of an array of uint8, however its file stores them."""
-    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=DIGEST_BYTES)
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.digest()
+    return Made(lines, covered=tuple(covered))
 
 
 def _was_resized(mask: Path, job: MaskJob) -> bool:
@@ -361,7 +313,8 @@ def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, written: set[Path]
     elif photo not in written:  # masks of several classes may share a photo
         written.add(photo)
         pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
-        _, encoded = cv2.imencode(photo.suffix, pixels)
+        is_part = is_read(check_photo, job.photo)
+        _, encoded = cv2.imencode(photo.suffix if is_part else ".png", pixels)
         write_atomically(photo, encoded.tobytes())
     if isinstance(piece.mask, np.ndarray):
         states_upright = piece.photo is None and header_of(job.photo)[1] != UPRIGHT

@@ -33,6 +33,12 @@ def code_of(cls: type[nn.Module]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def code_of_folder(folder: Path) -> str:
+    """Return the SHA-256 of the modules in a folder, but not of those in folders below it, with their names."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
+    return _digest(repr([(name, _digest(text)) for name, text in texts.items()]))
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(PACKAGE.sub("", text).encode()).hexdigest()
 

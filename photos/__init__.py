@@ -2,7 +2,6 @@
 
 from photos.prediction import Prediction
 from photos.segmenter import Segmenter
-from photos.support_check import check_supports, for_materials
 from util.files.errors import UserError
 
-__all__ = ["Prediction", "Segmenter", "UserError", "check_supports", "for_materials"]
+__all__ = ["Prediction", "Segmenter", "UserError"]

@@ -9,46 +9,52 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from annotations.pictures import header_of
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.publish import publish as write_published
-from photos.results import Results, own_record
+from photos.results import Results
 from photos.segmenter import Segmenter
-from photos.support_check import weak_supports
 from util.cli import Parser, within
 from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
-from util.files.images import header_of
 from util.files.progress import ProgressBar
-from util.run.processes import as_user_error
+from util.loop.processes import as_user_error
 
-HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
-MODEL_PORT = 9090  # of the model of a Label Studio server
-TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"  # which Label Studio's own programs read
+PORT = 7860  # of the page, which this machine alone reaches
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 BETTER = "--model gfsam is better on classes without training, by its paper (3.8 GB to download)"
 MANY_CLASSES = 20  # whose examples take a while
-OF_SERVERS = "--serve or --label-studio"
 OF_RESULTS = (
     *("supports", "support_files", "photos", "classes", "mask_value", "queries", "recursive"),
     *("overwrite", "resume", "formats", "instances", "outlines"),
 )
 UNREAD = {  # mode -> options that it does not read
-    "": ("host", "port", "token"),
-    "--serve": (*OF_RESULTS, "max_shots", "token"),
-    "--label-studio": (*OF_RESULTS, "adapt", "out", "serve"),
+    "": ("port",),
+    "--serve": (*OF_RESULTS, "max_shots"),
+    "--calibrate": (
+        *(*OF_RESULTS, "max_shots", "config", "model", "net", "vectors", "tile", "min_presence", "refine"),
+        *("out", "serve", "port"),
+    ),
+}
+GONE = {  # words of earlier versions -> what to use
+    "export": "publish writes the weights; docs/service.md shows a service by Segmenter",
+    "--adapt": "--model probe is for materials, such as grass; the examples are looked at without an option",
+    "--label-studio": "--format labelstudio writes predictions to import; --supports reads its JSON export",
+    "--host": "forward the port from your machine: ssh -L 7860:localhost:7860 SERVER",
+    "--token": "--format labelstudio writes predictions for an import",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of predictions, of the page and of Label Studio's model."""
-    description = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
-    description += "how to export the network, 'predict.py publish --help' how to publish it."
+    """Return the parser of predictions, of the page and of calibrations."""
+    description = "Segment objects in photos, given a few annotated photos. 'predict.py publish --help' shows how to "
+    description += "publish a network."
     out = Parser(prog="predict.py", description=description)
     options.add_network(out)
     options.add_examples(out)
@@ -73,31 +79,39 @@ def parser() -> argparse.ArgumentParser:
     options.add_rules(out)
     serve = f"serve a web page to annotate, segment and correct; it saves its work in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
-    studio = "serve a Label Studio server, or one of its projects (http://SERVER/projects/N), as its backend: predict "
-    studio += "tasks from the finished annotations"
-    add("--label-studio", metavar="URL", help=studio)
-    add("--token", help=f"a Label Studio user's token, personal or legacy; default: the variable {TOKEN_VARIABLE}")
-    host = f"the server's address, and its further names after commas; default {HOST}: only this machine"
-    add("--host", help=host)
-    add(
-        "--port",
-        type=within(int, 1, 2**16 - 1),
-        help=f"port of the server; default {PORT}, with --label-studio {MODEL_PORT}",
-    )
+    add("--port", type=within(int, 1, 2**16 - 1), help=f"port of the page; default {PORT}")
+    calibrate = "fit presence scores and probabilities of weights on their base classes, and write them beside them"
+    add("--calibrate", metavar="CONFIG", help=calibrate)
     return out
 
 
 def parsed_from(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return a parsed command line; UserError: as the parser, or the mode does not read an option."""
+    """Return a parsed command line; UserError: as the parser, or the mode does not read an option, or it has gone."""
+    for word in arguments:
+        name = word.partition("=")[0]
+        if name in GONE and (name.startswith("-") or word is arguments[0]):
+            raise UserError(f"{name}: is no longer there; {GONE[name]}")
     known = parser()
     parsed = known.parse_args(arguments)
-    mode = "--label-studio" if parsed.label_studio else "--serve" if parsed.serve else ""
+    mode = "--calibrate" if parsed.calibrate else "--serve" if parsed.serve else ""
     for action in known._actions:
         name = action.dest
         if name in UNREAD[mode] and getattr(parsed, name) != action.default:
-            where = f"with {mode}" if mode else "without --label-studio" if name == "token" else f"without {OF_SERVERS}"
+            where = f"with {mode}" if mode else "without --serve"
             raise UserError(f"{action.option_strings[0]}: has no effect {where}; leave it out")
     return parsed
+
+
+def calibrate(parsed: argparse.Namespace) -> int:
+    """Fit a calibration as a command line says, and return the exit code 0."""
+    from photos.calibrate import calibrate as fit  # whose packages take a second
+
+    method = load_method(
+        parsed.checkpoint, parsed.calibrate, overrides=parsed.overrides, side=parsed.resize, device=parsed.device
+    )
+    with as_user_error("test.batch, data.size or data.workers"):
+        fit(method)
+    return 0
 
 
 def predict(parsed: argparse.Namespace) -> int:
@@ -118,7 +132,7 @@ def predict(parsed: argparse.Namespace) -> int:
         segmenter = options.segmenter_of(parsed, examples)
         results.take_classes([known.name for known in segmenter.classes])
         print(*_first_lines(segmenter, examples), sep="\n")
-        return _write_results(segmenter, results, queries, keep=parsed.resume, checks=parsed.adapt != options.NONE)
+        return _write_results(segmenter, results, queries, keep=parsed.resume)
 
 
 class Queries:
@@ -142,8 +156,8 @@ class Queries:
                 raise UserError(error)
 
 
-def _write_results(segmenter: Segmenter, results: Results, queries: Queries, *, keep: bool, checks: bool) -> int:
-    """Write the results of queries, ``keep`` those that are complete, ``checks`` the examples; return the exit code."""
+def _write_results(segmenter: Segmenter, results: Results, queries: Queries, keep: bool) -> int:
+    """Write the results of queries, ``keep`` those that are complete; return the exit code."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
     waiting = _waiting(results, queries.readable, facts) if keep else queries.readable
     asked = len(waiting) + len(queries.failed)
@@ -155,8 +169,6 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, *, 
     remarks = [*_not_found(absent, segmenter.min_presence)]
     if OUTLOOK in segmenter.notes:
         remarks.append(BETTER)
-    if waiting and checks:
-        remarks += weak_supports(segmenter, (own_record(results.paths(query)[0]) for query in complete))
     print(*remarks, _last_line(segmenter, results, asked, len(queries.failed), kept), sep="\n")
     return EXIT_USER_ERROR if queries.failed else 0
 
@@ -202,7 +214,7 @@ def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[
     for known in segmenter.classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
     if segmenter.calibration is None:
-        yield "no presence scores, since these weights have no calibration; python test.py CONFIG --calibrate makes one"
+        yield "no presence scores: these weights have no calibration; python predict.py --calibrate CONFIG makes one"
     typed_names = [example.name for example in examples if example.name and not example.annotated]
     yield from _alike(typed_names)
     yield from segmenter.notes

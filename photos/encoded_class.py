@@ -7,7 +7,7 @@ trained for one shot sees each support alone, and the logits are averaged. Other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,21 +37,6 @@ class EncodedClass:
     def labels(self) -> Tensor:
         """The labels of all supports, (1, K, S, S) uint8."""
         return torch.cat([batch.label for batch in self.support_batches], 1)
-
-    def subset(self, shots: list[int], model: LoadedMethod) -> EncodedClass:
-        """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
-        images, labels = self.images, self.labels
-        kept = [shot for batch in self.support_batches for shot in batch.shots]
-        batches = list[SupportBatch]()
-        for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
-            kept_of_group = [kept[shot] for shot in group.tolist()] if kept else []
-            batches.append(SupportBatch(images[:, group], labels[:, group], kept_of_group))
-        return replace(
-            self,
-            support_batches=batches,
-            sources=[self.sources[shot] for shot in shots],
-            shares=tuple(self.shares[shot] for shot in shots),
-        )
 
 
 def encode_class(

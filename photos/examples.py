@@ -27,13 +27,13 @@ from numpy.typing import ArrayLike
 from annotations import labelme, recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.interpret import interpret
+from annotations.mask_images import Colours, read_mask_of
 from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
+from photos.drawn import BOX, POINTS, SCRIBBLE, point_label
 from photos.photo_files import GivenPhoto, read_photo
-from util.files.drawn import BOX, POINTS, SCRIBBLE, point_label
 from util.files.errors import UserError, nearest
-from util.files.mask_images import read_mask_of
-from util.files.palette import IGNORE, Colours
+from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
 
 NOT = "not"  # the kind of points beside the object

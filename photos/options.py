@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from annotations import recognise
+from annotations.mask_images import check_header
 from annotations.masks import names_in
 from annotations.region import classes_in
 from photos.example_files import MAX_SHOTS, read_examples
@@ -14,14 +15,11 @@ from photos.photo_files import MIN_TILE
 from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES, Results
 from photos.segmenter import Segmenter
-from photos.support_check import check_supports, for_materials
 from util.cli import comma_separated, within
 from util.engine import MAX_SIDE
 from util.files.errors import UserError
-from util.files.mask_images import check_header
 from util.files.palette import IGNORE
 
-AUTO, MATERIAL, NONE = "auto", "material", "none"  # of --adapt
 RLE, POLYGONS = "rle", "polygons"  # of --outlines
 
 
@@ -31,7 +29,7 @@ def refuse_option(name: str, needed: str) -> NoReturn:
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the network, and the values of those of ``add_rules`` where they are not declared."""
+    """Declare the options of the network."""
     add = parser.add_argument
     checkpoint = "weights by this project or by a method's authors; default: Pocket's, or those that --config states"
     add("--checkpoint", help=checkpoint)
@@ -49,13 +47,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     side = "side of the network's square input in pixels; default as trained"
     add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
     add("--vectors", type=Path, metavar="FILE", help="word vectors for classes that the data set lacks")
-    adapt = "auto (default): check the examples; none: no check; material: for objects without a shape, such as grass"
-    add("--adapt", choices=(AUTO, MATERIAL, NONE), default=AUTO, help=adapt)
-    parser.set_defaults(tile=None, min_presence=None, refine=True)
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of how masks are decided, which an exported network cannot have."""
+    """Declare the options of how masks are decided."""
     add = parser.add_argument
     score = "show no mask of a class whose presence score (0 to 1) is lower; default: the calibration's threshold"
     add("--min-presence", type=within(float, 0, 1), metavar="P", help=score)
@@ -91,14 +86,7 @@ def segmenter_of(options: argparse.Namespace, examples: Sequence[Example], devic
         refuse_option("vectors", "a model that reads text")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return adapted(segmenter, options.adapt)
-
-
-def adapted(segmenter: Segmenter, adapt: str) -> Segmenter:
-    """Return a segmenter of examples as --adapt asks; UserError as ``for_materials``."""
-    if adapt == NONE or not segmenter.classes:
-        return segmenter
-    return for_materials(segmenter) if adapt == MATERIAL else check_supports(segmenter, progress=True)
+    return segmenter
 
 
 def add_examples(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +142,7 @@ def examples_of(options: argparse.Namespace) -> tuple[list[Example], dict[int, s
 
 def _refuse_without_effect(options: argparse.Namespace, has_mask: bool) -> None:
     """Refuse (UserError) an option of examples that nothing reads; ``has_mask``: one of the examples is a mask."""
-    needed_by = {"photos": "--supports", "classes": "--supports", "max_shots": "--supports or --label-studio"}
+    needed_by = {"photos": "--supports", "classes": "--supports", "max_shots": "--supports"}
     for name, needed in needed_by.items():
         if getattr(options, name) and not options.support_files:
             refuse_option(name, needed)

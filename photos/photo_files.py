@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from util.engine import refined
+from annotations.pictures import colours_of, content_of, frame_of, read_image
+from photos.refine import refined
 from util.files import OF_SYSTEMS, writable
 from util.files.errors import TooLarge, UserError, note
-from util.files.images import check_image, colours_of, content_of, frame_of, read_errors, read_image
+from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 from util.files.sizes import check_size
 

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from annotations.shapes import encoded
+from photos.calibration import Calibration
 from photos.examples import check_class_name
-from util.engine import Calibration, without_specks
+from photos.refine import without_specks
 from util.files import content_digest, file_word, state_of, write_atomically
 from util.files.errors import UserError
 from util.files.mask_images import write_mask

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from model.encoders.registry import title_of
 from model.registry import class_of
+from photos.calibration import FILE, find_calibration, key_of
 from util.config.folds import Fold
 from util.config.read import from_dict
 from util.config.tree import flow
-from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.evaluate.schema import NOT_STATED, RESULT, read_result
 from util.evaluate.titles import title
 from util.files import kept_json, write_atomically

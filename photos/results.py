@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.pictures import read_image
 from annotations.results import (
     REJECTED,
     VERDICT_COLUMNS,
@@ -31,7 +32,6 @@ from annotations.results import (
 from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
 from util.files import kept_json, read_json, writable, write_atomically
 from util.files.errors import UserError, nearest
-from util.files.images import read_image
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import data_of_script, html_of
 from util.files.parallel import attempt

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from photos.calibration import calibration_of
 from photos.encoded_class import EncodedClass, encode_class
 from photos.examples import BOXED, UNNAMED, GivenExample, Support, check_class_name, supports_of
 from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.publish import fetched, publish
-from util.engine import ClassText, Scores, SupportBatch, load_method
+from util.engine import Scores, load_method
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
-SMALL = 0.01  # share of a photo below which objects are seldom found
+TINY, MOST = 0.001, 0.6  # shares of a photo beyond which its object is hardly one to learn from
 LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
@@ -78,12 +79,10 @@ class Segmenter:
         self.tile = tile
         self.decision = decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
-        self.calibration = self.model.calibration()
+        self.calibration = calibration_of(self.model)
         self._check_decision()
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
-        self.adaptation: dict[str, Any] | None = None  # of ``photos/support_check.py``: what the examples said
-        self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name in ProgressBar(by_name, "encode examples", unit="class", leave=False, delay=1):
             self.add(class_name, by_name[class_name])
@@ -91,7 +90,7 @@ class Segmenter:
     def _check_decision(self) -> None:
         """Refuse (UserError) a least presence score without a calibration."""
         if self.decision.min_presence is not None and self.calibration is None:
-            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            fix = "has no calibration for these weights; make one: python predict.py --calibrate CONFIG"
             raise UserError(f"presence score of at least {self.decision.min_presence:g}: {self.model.title} {fix}")
 
     @classmethod
@@ -116,13 +115,9 @@ class Segmenter:
 
         Predictions under way in other threads are without it.
 
-        UserError: the examples, or their number, do not fit the model; the class was added before or is one too many
-        for a mask of 8 bits; or this segmenter was adapted to its classes.
+        UserError: the examples, or their number, do not fit the model; or the class was added before, or is one too
+        many for a mask of 8 bits.
         """
-        if self.presence_by is not None:
-            raise UserError(
-                f"{name or UNNAMED}: this segmenter is adapted to its classes; add a class before for_materials"
-            )
         name = None if name is None else check_class_name(name, "class:")
         read = list[Support]()
         for supports_of_class in supports_of(supports, name).values():
@@ -146,10 +141,8 @@ class Segmenter:
         outlook = self.model.outlook(name)
         if outlook and outlook not in self.notes:
             notes.append(outlook)
-        largest = max(encoded.shares)
-        if largest < SMALL:
-            seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
-            notes.append(f"{encoded.name}: covers at most {largest:.1%} of its example photos; {seldom}")
+        if len(encoded.shares) == 1:
+            notes += _doubt(encoded.name, encoded.shares[0])
         return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
@@ -274,8 +267,6 @@ class Segmenter:
         """Return those of the classes, from their margins (n, H, W) float32; None without a calibration."""
         if self.calibration is None:
             return None
-        if self.presence_by is not None:
-            return self.presence_by(photo.image).presence
         windows: Sequence = photo.presence_features or [[None] * len(margins)]
         scores = list[float]()
         for number, margin in enumerate(torch.from_numpy(margins)):
@@ -302,7 +293,6 @@ class Segmenter:
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
             "settings": model.settings,
-            "adapt": self.adaptation,
             "supports": {known.name: known.sources for known in self.classes},
             "text": {known.name: known.text.note for known in self.classes if known.text.note},
         }
@@ -319,15 +309,12 @@ class Segmenter:
         return out.hexdigest()
 
     def scores(self, query: Tensor) -> Scores:
-        """Return the scores of the classes, for inputs (B, 3, S, S); errors as ``LoadedMethod.predict``."""
-        return self.fused(self.model.predict(query, self.asked()))
+        """Return the scores of the classes, for inputs (B, 3, S, S), each the mean over the batches of its supports.
 
-    def asked(self) -> list[tuple[SupportBatch, ClassText]]:
-        """Return what the method is asked for: all batches of all classes in a row."""
-        return [(batch, known.text) for known in self.classes for batch in known.support_batches]
-
-    def fused(self, scores: Scores) -> Scores:
-        """Return the scores of the classes from those of ``asked``: the mean over the batches of each."""
+        Errors as ``LoadedMethod.predict``.
+        """
+        asked = [(batch, known.text) for known in self.classes for batch in known.support_batches]
+        scores = self.model.predict(query, asked)
         batches = [len(known.support_batches) for known in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
@@ -342,6 +329,15 @@ def _weights_and_examples(
     if supports:
         raise UserError("Segmenter: two sets of examples; write Segmenter(checkpoint, examples)")
     return None, checkpoint
+
+
+def _doubt(name: str, share: float) -> list[str]:
+    """Return a line on a class whose only example covers next to nothing of its photo, or most of it."""
+    if share < TINY:
+        return [f"{name}: covers only {share:.2%} of its example; such objects are seldom found: crop photos to them"]
+    if share > MOST:
+        return [f"{name}: covers {share:.0%} of its example; is the background marked? --model probe is for materials"]
+    return []
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -22,7 +22,7 @@ from tests.helpers.pretend import PretendCuda, pretend_cuda
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
-from util.run.device import take_precision
+from util.loop.device import take_precision
 
 LONG = {"process", "train", "parity", "compile", "benchmark"}  # marks of long tests
 MINI_TRAIN = 48  # images

@@ -26,11 +26,10 @@ from datasets.recipes import recipes
 from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
+from util import benchmark
 from util.config import command_line
-from util.config.compose import find_config
 from util.config.read import read_config
-from util.launch import benchmark, reproduce
-from util.run.arguments import read_words
+from util.launch import read_words
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
@@ -64,10 +63,10 @@ SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yam
 PROGRAMS = {
     **dict.fromkeys(("train.sh", "train.py"), train.command),
     **dict.fromkeys(("test.sh", "test.py"), scoring.command),
-    **{"reproduce.sh": reproduce.main, "prepare.py": prepare.command, "predict.py": predict.command},
-    **{"report.py": report.command, "util.launch.benchmark": benchmark.command},
+    **{"prepare.py": prepare.command, "predict.py": predict.command},
+    **{"report.py": report.command, "util.benchmark": benchmark.command},
 }
-WITHOUT_OPTIONS = ("check.sh", "demo.sh", "pytest", "tests.helpers.api_page", "venv")
+WITHOUT_OPTIONS = ("check.sh", "demo.sh", "reproduce.sh", "pytest", "tests.helpers.api_page", "venv")
 # Options of check.sh, argparse, pip, uv, Slurm and a published program.
 OTHERS = {
     "--quick",
@@ -151,12 +150,7 @@ def _options(words: list[str], patched: pytest.MonkeyPatch) -> argparse.Namespac
 
 
 def _read_configs(asked: argparse.Namespace) -> None:
-    if "models" in asked and "dataset" in asked:  # of reproduce.sh
-        for model in (asked.models or "symnet").split(","):
-            read_config(find_config("split0", asked.dataset, model, asked.net), asked.overrides)
-    elif getattr(asked, "configs", None):  # of prepare.py check
-        read_config(command_line.named(asked, asked.configs), asked.overrides)
-    elif isinstance(getattr(asked, "config", None), list):  # of train.sh and test.sh
+    if isinstance(getattr(asked, "config", None), list):  # of train.sh and test.sh
         read_words(asked)
         if not asked.config[0].startswith("runs/"):
             command_line.read(asked)
@@ -238,7 +232,7 @@ def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "MODEL=ssp NET=lite0 sh test.sh split0 mini 0 --set test.no_such_key=1",
         "python report.py tables runs/a",
         "python prepar.py mini",
-        "python -m util.launch.benchmarks",
+        "python -m util.benchmarks",
     ):
         for text in (f"```sh\n{wrong}\n```\n", f"Then `{wrong}` does it.\n"):
             (tmp_path / "page.md").write_text(text)

@@ -21,10 +21,10 @@ from util.files import REPOSITORY
 from util.files.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
 from util.files.launcher import is_first_of_machine
 from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
+from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 UTF8_MODE = "PYTHONUTF8"  # Python's variable
-STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
 def version() -> str:
@@ -145,7 +145,8 @@ def _print_user_error(error: UserError | ModelMismatch) -> None:
     """Print an error of the user, of several processes on a machine in the first or in the one that met it."""
     if is_first_of_machine() or getattr(error, "local", False):
         prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
-        print(f"{prefix}: {one_line(error)}", file=sys.stderr)
+        for line in getattr(error, "lines", [error]):
+            print(f"{prefix}: {one_line(line)}", file=sys.stderr)
 
 
 def _print_file_error(error: OSError) -> None:

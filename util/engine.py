@@ -9,38 +9,33 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.contract import FewShotModel
-from model.encode import Method
 from model.episode import IGNORE, Episode, NamedEpisode
-from model.kinds.training_free import TrainingFreeSettings
 from model.mismatch import ModelMismatch
-from model.registry import class_of, models
-from model.tensors.mask import fixed_shapes
+from model.registry import class_of
 from util.config.compose import source_of
 from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.views import BLOCK, OF_PHOTOS, View, channels_first
-from util.data.words.text import NO_TEXT
+from util.data.views import OF_PHOTOS, View, channels_first
 from util.data.words.vectors import find_row
-from util.evaluate.calibration import Calibration, find_calibration
-from util.evaluate.refine import refined, without_specks
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
+from util.loop.device import describe, pick_device
+from util.loop.network import autocast, check_finite, prepare_network
 from util.run import checkpoint
+from util.run.build import precision_of_test
 from util.run.checkpoint import Checkpoint
-from util.run.device import HALF, describe, pick_device, precision_of_test
-from util.run.network import autocast, build_model, check_finite, prepare_network
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
 
@@ -48,14 +43,11 @@ __all__ = [
     "MAX_SIDE",
     "OUTLOOK",
     "SHIPPED",
-    "Calibration",
     "ClassText",
     "LoadedMethod",
     "Scores",
     "SupportBatch",
     "load_method",
-    "refined",
-    "without_specks",
 ]
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
@@ -63,7 +55,6 @@ OUTLOOK = "a class that these weights were not trained on has masks of 28 % IoU 
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
 NAME_IT = "; write CLASS=PHOTO:ANNOTATION"
-MATERIALS = "probe"  # name of the method that segments materials, on another network's encoder
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -84,10 +75,6 @@ class SupportBatch:
     image: Tensor  # (1, K, 3, S, S) float32
     label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
     shots: list[Any]  # of each support; [] for methods that keep nothing
-
-    def outside_inference(self) -> "SupportBatch":
-        """Return a copy whose tensors are no longer of the inference mode."""
-        return SupportBatch(self.image.clone(), self.label.clone(), [shot.each(torch.clone) for shot in self.shots])
 
 
 @dataclass
@@ -132,11 +119,6 @@ class LoadedMethod:
         return f"{describe(self.device)} in {self.precision}"
 
     @property
-    def has_half_precision(self) -> bool:
-        """Whether it computes in 16 bits."""
-        return self.precision in HALF
-
-    @property
     def views_at_once(self) -> int:
         """The number of photos, or of their tiles, in one forward pass; on a CPU one: several take longer each."""
         asked = self.run.config.test.batch
@@ -169,15 +151,6 @@ class LoadedMethod:
         """The number of shots that its weights were trained for; None if they serve any number."""
         return self.network.shots_of(self.network.state_dict())
 
-    @property
-    def has_encoder(self) -> bool:
-        """Whether it is a method over an encoder of images."""
-        return isinstance(self.network, Method)
-
-    def calibration(self) -> Calibration | None:
-        """Return the calibration of these weights; None if there is none."""
-        return find_calibration(self.run.config, self.weights.source, self.weights.digest, self.precision)
-
     def outlook(self, name: str | None) -> str:
         """Return the line on classes that the shipped weights were not trained on; empty for others and other weights.
 
@@ -196,17 +169,6 @@ class LoadedMethod:
         settings["run"]["precision"] = self.precision  # whatever was asked
         decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
-
-    def export_facts(self) -> dict[str, Any]:
-        """Return what another program must know to make the input of an exported graph."""
-        mean = std = None
-        if isinstance(self.network, Method):
-            mean, std = self.network.encoder.normalisation()
-        return {
-            "licence_of_encoder_weights": self.weights.encoder_licence,
-            "canvas": {"side": self.view.side, "rule": self.view.rule, "multiple": BLOCK},
-            "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
-        }
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
@@ -229,12 +191,6 @@ class LoadedMethod:
         except ModelMismatch as error:
             raise UserError(str(error)) from None
 
-    @contextmanager
-    def traced(self) -> Iterator[None]:
-        """Enclose a trace of a forward pass: as ``forward_pass``, in shapes that no value decides."""
-        with self.forward_pass(), fixed_shapes():
-            yield
-
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
         """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
@@ -246,14 +202,7 @@ class LoadedMethod:
     def predict(self, query: Tensor, supports: Sequence[tuple[SupportBatch, ClassText]]) -> Scores:
         """Return the scores of queries (B, 3, S, S) by supports of classes; UserError: they are not finite."""
         with self.forward_pass():
-            return self.scores_of(query, supports, check=True)
-
-    def scores_of(
-        self, query: Tensor, supports: Sequence[tuple[SupportBatch, ClassText]], check: bool = False
-    ) -> Scores:
-        """Return the scores within ``forward_pass`` or ``traced``; a trace can ``check`` no values."""
-        output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
-        if check:
+            output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
             check_finite(output)
         logits = output.logits.float()
         features = output.presence_features
@@ -307,19 +256,6 @@ class LoadedMethod:
             why, fix = f"{name}: not a class of {data.name} and not a word of {vectors}", ""
         note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
         return ClassText(name, 0, table[1:].mean(0), note)
-
-    def for_materials(self) -> "LoadedMethod":
-        """Return the method ``MATERIALS``, on the encoder of this one."""
-        network = cast(Method, self.network)
-        method = models()[MATERIALS]
-        made: Any = method.Settings(name=MATERIALS, encoder=network.settings.encoder)  # type: ignore[call-arg]
-        settings = cast(TrainingFreeSettings, made)
-        settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
-        run = Run(replace(self.run.config.with_data(text=NO_TEXT), model=settings))
-        other = cast(Method, build_model(run.config, 0, self.view.side))
-        other.encoder = network.encoder
-        other.to(self.device).eval()
-        return replace(self, run=run, network=other)
 
 
 def load_method(

@@ -20,14 +20,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from annotations.mask_images import as_indices
 from datasets.download import fetch, unpack
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form, read_mat
-from util.data.lists.index import count_classes, read_names
+from util.data.lists.index import count_classes
+from util.data.lists.listed import read_names
 from util.data.lists.published_sizes import WHOLE
 from util.files.errors import UserError
 from util.files.images import header_of
 from util.files.mask_images import fitted_mask, read_mask
-from util.files.palette import as_indices
 
 CLASSES = 20
 PUBLISHED = WHOLE["pascal"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from annotations.mask_images import opened_mask
+from annotations.pictures import header_of
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, find_file, plan_of
 from util.files.errors import UserError
-from util.files.images import header_of
-from util.files.mask_images import fitted_mask, opened_mask
+from util.files.mask_images import fitted_mask
 
 RULE = {"title": "PerSeg", "folds": 1, "query": "pairs", "supports": "first", "episodes": "null"}
 RULE |= {"fold_rule": "lists", "protocol": "perseg"}

@@ -20,14 +20,17 @@ import numpy as np
 import yaml
 
 from annotations.annotation import AnnotatedPhoto, Instance, class_mask
+from annotations.mask_images import opened_mask, read_mask_of
 from annotations.mask_set import MaskFacts, check_palettes, facts_of_all
+from annotations.pictures import header_of
 from util.config.read import read_data
 from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
 from util.files import REPOSITORY, paths_below, writable
 from util.files.errors import UserError
-from util.files.images import header_of, turned
-from util.files.mask_images import fitted_mask, opened_mask, read_mask_of
+from util.files.images import check_photo, turned
+from util.files.mask_images import fitted_mask, read_mask
+from util.files.parallel import attempt
 from util.files.pickles import RestrictedUnpickler
 from util.files.sizes import largest_content
 
@@ -90,7 +93,6 @@ class Plan:
     # Refuses (UserError) the files of all jobs together, before anything is written
     check: Callable[[Sequence[MaskJob]], None] | None = None
     suffix: str = ".png"  # of its photos, where masks hold class ids
-    compares_photos: bool = False  # the pixels of photos are compared, by which copies of a photo are found
     # Texts of the data set's configs by name of the file, where the annotations name its classes
     configs: dict[str, str] = field(default_factory=dict)
 
@@ -168,8 +170,13 @@ def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
     """Yield a mask of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     mask = read_mask_of(job.photo, job.source)
     count_classes(mask, job.source, classes)
-    is_plain = job.source.suffix.lower() == ".png"
-    yield Piece(job.line, job.source if is_plain else mask)
+    is_linked = is_read(check_photo, job.photo) and is_read(read_mask, job.source)
+    yield Piece(job.line, job.source if is_linked else mask)
+
+
+def is_read(read: Callable[[Path], object], file: Path) -> bool:
+    """Return whether trainings and tests read a file as it is; else it is converted."""
+    return not isinstance(attempt(read, file), UserError)
 
 
 def check_masks(jobs: Sequence[MaskJob], classes: int) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from photos import Prediction, Segmenter, UserError, check_supports
+    from photos import Prediction, Segmenter, UserError
     from util.report.frames import results
 
-__all__ = ["Prediction", "Segmenter", "UserError", "__version__", "check_supports", "results"]
+__all__ = ["Prediction", "Segmenter", "UserError", "__version__", "results"]
 __version__: str
 
 _HERE = Path(__file__).resolve().parent

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import symnet
-from symnet.names import COMMANDS, LAUNCHED
+from symnet.names import COMMANDS
 from symnet.util import cli
 from symnet.util.files.errors import UserError
 
@@ -45,9 +45,9 @@ def _print_head(script: Path) -> None:
 def _run(name: str, arguments: list[str]) -> None:
     """Run a command; ``train`` and ``test`` of an experiment on some GPUs are what the shell scripts of the name do."""
     first_option = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    module = LAUNCHED.get(name, name)
+    module = name
     if name in ("train", "test") and first_option >= ARGUMENTS_OF_LAUNCH:
-        module = "util.launch.torchrun"
+        module = "util.launch"
         arguments = [name, *arguments]
     sys.argv = [f"symnet {name}", *arguments]
     runpy.run_module(f"symnet.{module}", run_name="__main__")

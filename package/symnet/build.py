@@ -9,12 +9,12 @@ from pathlib import Path
 
 from setuptools import build_meta
 
-from symnet.names import HOUSES, SCRIPTS, with_commands, with_imports
+from symnet.names import COMMANDS, HOUSES, with_commands, with_imports
 
 build_editable = build_meta.build_editable  # its modules are those of the clone
 PACKAGE = Path("package/symnet")
 DATA = ("config", "lists")
-HEADS = ("train.sh", "test.sh", "reproduce.sh")  # whose heads are the help of these commands
+HEADS = ("train.sh", "test.sh")  # whose heads are the help of these commands
 WEIGHTS = "initmodel/pocket_lite0_voc.safetensors"  # an initmodel/ may hold many more
 TEXTS = (".py", ".sh", ".yaml", ".md")
 PROJECT = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt")
@@ -54,7 +54,7 @@ def _files() -> Iterator[Path]:
     """Yield the files of the package; of an archive of the sources those in its folder are all."""
     yield from (path for path in PACKAGE.rglob("*") if _belongs(path))
     if Path(HOUSES[0]).is_dir():
-        yield from map(Path, ("pyproject.toml", WEIGHTS, *HEADS, *(f"{name}.py" for name in SCRIPTS)))
+        yield from map(Path, ("pyproject.toml", WEIGHTS, *HEADS, *(f"{name}.py" for name in COMMANDS)))
         for folder in (*HOUSES, *DATA):
             yield from (path for path in Path(folder).rglob("*") if _belongs(path))
 

@@ -6,12 +6,10 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
 
 HOUSES = ("annotations", "datasets", "model", "photos", "util")
-LAUNCHED = {"reproduce": "util.launch.reproduce", "demo": "util.launch.demo"}  # commands that are shell scripts alone
-SCRIPTS = ("train", "test", "report", "prepare", "predict")  # the others are modules
-COMMANDS = (*SCRIPTS, *LAUNCHED)
+COMMANDS = ("train", "test", "report", "prepare", "predict")  # reproduce.sh and demo.sh are of the clone alone
 
 _house = "(?:{})".format("|".join(HOUSES))
-_command = r"({}|\{{action\}})".format("|".join(COMMANDS))
+_command = r"({}|\{{script\}})".format("|".join(COMMANDS))
 _IMPORT_OF_HOUSE = re.compile(rf"^(\s*)import ({_house})$", re.MULTILINE)
 _IMPORT = re.compile(rf"^(\s*(?:from|import) )({_house}(?:\.\w+)* (?:import|as) )", re.MULTILINE)
 _TYPED = re.compile(rf"(?:\b(?:python3?|sh) )?(?<![\w/.-]){_command}\.(?:py|sh)\b")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from annotations import recognise
+from annotations.pictures import header_of
 from photos.examples import file_names
 from photos.page.background import Work
 from photos.page.files import Files
@@ -22,7 +23,6 @@ from photos.prediction import THUMBNAILS, paths_of
 from photos.results import PICTURES, Results, own_record
 from util.files import writable, write_atomically
 from util.files.errors import WriteError
-from util.files.images import header_of
 from util.files.made import link
 
 DOWNLOAD = "predictions.zip"  # in the folder of the session

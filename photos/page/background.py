@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from util.files.errors import UserError, one_line
 from util.files.parallel import attempt
-from util.run.processes import as_user_error
+from util.loop.processes import as_user_error
 
 
 class Work(NamedTuple):

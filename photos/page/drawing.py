@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from annotations.annotation import pixels_of
+from photos.drawn import point_label
 from photos.examples import box_between
-from util.files.drawn import point_label
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 from util.files.sizes import MAX_LENGTH

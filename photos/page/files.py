@@ -15,15 +15,16 @@ import numpy as np
 
 from annotations.mask_files import OF_MASKS, OF_PHOTOS
 from annotations.masks import NAME_FILES
+from annotations.pictures import header_of
 from photos.page.drawing import with_edits, without_crumbs
 from photos.page.state import Found, Photo, Rule, State
 from photos.photo_files import read_photo
 from photos.prediction import EVEN, Prediction, at_most, is_same_file, paths_of
+from photos.refine import without_specks
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
-from util.engine import without_specks
 from util.files import write_atomically
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.made import link
 from util.files.mask_images import read_mask, write_mask
 from util.files.overlay import class_colour, class_map

@@ -1,8 +1,7 @@
 """The work of Segment: photos are segmented by the examples of a session."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from photos.page.state import Found, Photo, State, forget
 from photos.page.writer import WrittenState
 from photos.photo_files import read_photo
 from photos.segmenter import Segmenter
-from photos.support_check import for_materials, material_hint, weak_supports
 from util.files.palette import IGNORE
 
 UNSURE = 0.6  # presence score below which a mask is to be looked at first
@@ -73,14 +71,11 @@ def article(name: str) -> str:
     return "an" if name[:1].casefold() in "aeiou" else "a"
 
 
-def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool) -> Work:
+def segmentation(session: WrittenState, photos: Sequence[str]) -> Work:
     """Return the work of segmenting those of some photos that are neither fixed nor segmented by these examples."""
     with session.lock:
         state = session.state
         segmenter = with_examples(session.segmenter, session.files, state)
-    hint = material_hint(segmenter)
-    if is_material:
-        segmenter = for_materials(segmenter)
     facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
 
     def segment(name: str) -> None:
@@ -92,35 +87,24 @@ def segmentation(session: WrittenState, photos: Sequence[str], is_material: bool
 
     def finish(done: int, errors: list[str]) -> str:
         session.write_summary()
-        lines = _lines_on(session, segmenter, len(waiting), done - len(errors))
+        lines = _lines_on(session, len(waiting), done - len(errors))
         return "; ".join([*lines, *notes, *errors[:3]])
 
     notes = [f"{name}: skipped, no photo is an example of it" for name in state.names if state.needs_example(name)]
-    if hint and not is_material:
-        notes.append(hint)
     notes += _forget_replaced(session, photos)
     now = session.state.photos  # of which some may have been removed since
     waiting = [name for name in photos if name in now and is_waiting(now[name], facts["inputs"])]
     return Work(waiting, segment, finish)
 
 
-def _lines_on(session: WrittenState, segmenter: Segmenter, waiting: int, done: int) -> list[str]:
+def _lines_on(session: WrittenState, waiting: int, done: int) -> list[str]:
     """Return lines on what was found, given how many photos were waiting and how many are done."""
     if not waiting:
         return ["no photo is left to be segmented"]
     lines = [found_line(session.state)]
     if done < waiting:
         lines.append(f"{done} of {waiting} photos segmented")
-    if not session.work.is_stopped:
-        lines += weak_supports(segmenter, _records(session))
     return lines
-
-
-def _records(session: WrittenState) -> Iterator[dict[str, Any]]:
-    """Yield the results of the photos that were segmented."""
-    for photo in session.state.photos.values():
-        if photo.found:
-            yield session.files.record(photo)
 
 
 def _forget_replaced(session: WrittenState, photos: Sequence[str]) -> list[str]:

@@ -26,8 +26,8 @@ from typing import IO, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from annotations.annotation import content_errors
-from photos.command import HOST, PORT, SESSION
-from photos.options import MATERIAL, segmenter_of
+from photos.command import PORT, SESSION
+from photos.options import segmenter_of
 from photos.page.background import line_of
 from photos.page.files import PREVIEW, jpeg
 from photos.page.session import Session
@@ -293,9 +293,9 @@ def serve(parsed: argparse.Namespace) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
     segmenter = segmenter_of(parsed, [])
     out = parsed.out or SESSION
-    host, port = parsed.host or HOST, parsed.port or PORT
+    host, port = "127.0.0.1", parsed.port or PORT
     with listening(Server, Handler, host, port) as server:
-        server.session = session = Session(segmenter, out, is_material=parsed.adapt == MATERIAL)
+        server.session = session = Session(segmenter, out)
         title = segmenter.model.title
         opened = f"{title}: open {server.url}{server.warning}"
         print(f"{opened}; work is kept in {out}; Ctrl-C ends this program", flush=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annotations.mask_files import LIKE_PHOTOS, NoPartner
+from annotations.pictures import header_of, read_image
 from annotations.results import ACCEPTED, REJECTED
 from annotations.shapes import polygons_of
 from photos.example_files import MAX_SHOTS, read_examples
@@ -27,7 +28,6 @@ from photos.results import Results
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, content_digest, writable, write_atomically
 from util.files.errors import UserError
-from util.files.images import header_of, read_image
 from util.files.mask_images import write_mask
 from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES
@@ -45,9 +45,8 @@ class Session(WrittenState):
         *("judge", "slide", "segment", "stop", "pack"),
     )
 
-    def __init__(self, segmenter: Segmenter, out: Path, is_material: bool = False):
+    def __init__(self, segmenter: Segmenter, out: Path):
         super().__init__(segmenter, out)
-        self.is_material = is_material  # whether the classes are materials, of ``support_check.for_materials``
         self.imported = out / PAGE / "imported"
         self.drop = ""  # what tells the files of annotations that were sent together
 
@@ -350,7 +349,7 @@ class Session(WrittenState):
         self.files.results.names = self.state.names
         self.files.results.check([Path(known.path) for known in photos.values()], again=True)
         names = sorted(photos, key=lambda name: name != photo)
-        self.work.start("segmented", lambda: segmentation(self, names, self.is_material))
+        self.work.start("segmented", lambda: segmentation(self, names))
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of all results, and of examples, in some formats."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from annotations.pictures import header_of
 from photos.page.files import EXAMPLES
 from photos.page.state import Photo
 from photos.page.writer import WrittenState
@@ -14,7 +15,7 @@ from photos.photo_files import read_photo
 from photos.prediction import at_most
 from photos.results import FORMATS
 from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files.images import upright_size
 from util.files.overlay import class_colour
 
 

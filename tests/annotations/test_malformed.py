@@ -147,7 +147,7 @@ def test_a_cut_off_json_names_the_line(tmp_path: Path) -> None:
         file = place / "cut.json"
         file.write_text('{"images": [{"id": 1,\n "file')
         for named in (file, place):
-            assert re.search(r"cut\.json: .* damaged: .* line 2 column .*export or copy", _refusal(str(named)))
+            assert re.search(r"cut\.json: .* line 2 column .*export or download", _refusal(str(named)))
         file.unlink()
 
 

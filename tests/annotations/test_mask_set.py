@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotations.bands import bands_in
+from annotations.mask_set import facts_of
 from annotations.masks import read_names
 from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
@@ -314,15 +314,6 @@ def test_masks_of_one_named_class_may_show_it_in_any_form(tmp_path: Path) -> Non
 
 
 Change = Callable[[Image.Image], Image.Image]
-BY_COLOURS = Image.new("P", (1, 1))
-BY_COLOURS.putpalette(VOC)
-
-
-def blended(mask: Image.Image) -> Image.Image:
-    """Return a mask whose colours were mixed."""
-    mask.putpalette(VOC)
-    colours = mask.convert("RGB").resize((320, 240), Image.Resampling.BILINEAR)
-    return colours.quantize(palette=BY_COLOURS, dither=Image.Dither.NONE)
 
 
 def compressed(mask: Image.Image) -> Image.Image:
@@ -337,7 +328,6 @@ SMOOTH: dict[str, Change] = {
     "bicubic": lambda mask: mask.resize((320, 240), Image.Resampling.BICUBIC),
     "reduced": lambda mask: mask.resize((70, 50), Image.Resampling.BILINEAR),
     "turned": lambda mask: mask.rotate(10, Image.Resampling.BILINEAR),
-    "blended": blended,
     "JPEG": compressed,
 }
 VOC_NAMES = "\n".join(f"class {value}" for value in range(1, 21))
@@ -371,8 +361,9 @@ SHARP = {
 
 
 @pytest.mark.parametrize("kind", SHARP)
-def test_thin_objects_are_classes(kind: str) -> None:
-    assert bands_in(SHARP[kind], np.reshape(VOC, (-1, 3)).astype(np.uint8)) == frozenset()
+def test_thin_objects_are_classes(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(SHARP[kind]).save(tmp_path / "mask.png")
+    assert facts_of(tmp_path / "mask.png").bands == frozenset()
 
 
 def test_smooth_masks_among_others_are_refused_where_classes_are_real_elsewhere(tmp_path: Path) -> None:

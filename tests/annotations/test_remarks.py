@@ -138,22 +138,9 @@ def test_photos_without_a_json_file_and_holes_are_counted(tmp_path: Path, capsys
     assert "holes in the objects below: regions of _background_ (1)" in said
 
 
-LISTED_AGAIN = {"id": 8, "file_name": "./p0.jpg", "width": WIDTH, "height": HEIGHT}
-
-
-def test_a_photo_under_two_ids_is_one_photo(tmp_path: Path, capsys) -> None:
-    path = coco(tmp_path, OUTLINED_CAT, OUTLINED_DOG | {"image_id": 8}, images=[LISTED_AGAIN])
-    supports, _ = read_examples([str(path)])
-    assert {support.photo.resolve() for support in supports} == {tmp_path / "p0.jpg"}
-    assert areas(path) == AREAS
-    assert "joined: photos that are listed more than once (1" in capsys.readouterr().err
-    dog = parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("dog")
-    assert dog.label.sum() == AREAS["dog"]
-
-
-def test_a_photo_under_two_ids_and_sizes_is_refused(tmp_path: Path) -> None:
-    path = coco(tmp_path, OUTLINED_CAT, images=[LISTED_AGAIN | {"width": 50}])
-    assert "'./p0.jpg' is listed as 96 x 72 and as 50 x 72" in refusal(path)
+def test_a_photo_under_two_ids_is_refused(tmp_path: Path) -> None:
+    again = {"id": 8, "file_name": "p0.jpg", "width": WIDTH, "height": HEIGHT}
+    assert "two images have the same file_name" in refusal(coco(tmp_path, OUTLINED_CAT, images=[again]))
 
 
 DATUMARO = {"info": {}, "categories": {"label": {"labels": []}}, "items": [{"id": "a", "annotations": []}]}

@@ -15,9 +15,7 @@ from tests.annotations import drawn
 from tests.annotations.drawn import (
     AREAS,
     BOXES,
-    HEIGHT,
     PHOTO,
-    WIDTH,
     areas,
     coco_json,
     index_mask,
@@ -27,35 +25,19 @@ from tests.annotations.drawn import (
     polygon,
     refusal,
     region,
-    yolo,
 )
-from tests.annotations.drawn import labelstudio as labelstudio_json
 
 TWICE = {name: 2 * area for name, area in AREAS.items()}
 MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
 
 
-def roboflow(root: Path) -> None:
-    for part in ("train", "valid"):
-        photo(root / part / PHOTO)
-        coco_json(root / part, *MARKS, file=PHOTO).rename(root / part / "_annotations.coco.json")
-
-
-def photos_in_a_folder_of_each_part(root: Path) -> None:
-    """Write the folders of FiftyOne's export, whose files name photos without their folder."""
-    for part in ("train", "val"):
-        photo(root / part / "data" / PHOTO)
-        coco_json(root / part, *MARKS, file=PHOTO).rename(root / part / "labels.json")
-
-
 def datumaro(root: Path) -> None:
     """Write the folders of Datumaro's and CVAT's export, with the files of other tasks."""
-    for part in ("train", "val"):
-        photo(root / "images" / part / PHOTO)
-        path = coco_json(root / "annotations", *MARKS, file=PHOTO)
-        path.rename(root / f"annotations/instances_{part}.json")
-        (root / f"annotations/image_info_{part}.json").write_text('{"images": [], "annotations": []}')
-        photo(root / f"annotations/panoptic_{part}/a.png")
+    photo(root / "images/train" / PHOTO)
+    path = coco_json(root / "annotations", *MARKS, file=PHOTO)
+    path.rename(root / "annotations/instances_train.json")
+    (root / "annotations/image_info_train.json").write_text('{"images": [], "annotations": []}')
+    photo(root / "annotations/panoptic_train/a.png")
 
 
 def labelme_in_folders(root: Path) -> None:
@@ -79,11 +61,6 @@ def labelme_in_folders_of_days(root: Path) -> None:
         file.write_text(file.read_text().replace("gone", "images"))
 
 
-def labelstudio(root: Path) -> None:
-    for part in ("week1", "week2"):
-        labelstudio_json(root / part)
-
-
 def masks(root: Path) -> None:
     for part in ("train", "val"):
         photo(root / part / "images" / PHOTO)
@@ -92,16 +69,7 @@ def masks(root: Path) -> None:
     (root / "names.txt").write_text("cat\ndog\n")
 
 
-SETS = [
-    roboflow,
-    photos_in_a_folder_of_each_part,
-    datumaro,
-    labelme_in_folders,
-    labelme_beside,
-    labelme_in_folders_of_days,
-    labelstudio,
-    masks,
-]
+SETS = [labelme_in_folders, labelme_beside, labelme_in_folders_of_days, masks]
 
 
 @pytest.mark.parametrize("write", SETS, ids=lambda write: write.__name__)
@@ -116,18 +84,11 @@ def test_a_set_in_parts_is_read_as_one(tmp_path: Path, write: Callable[[Path], N
 
 def test_annotations_beside_photos_are_read_from_their_own_folder(tmp_path: Path) -> None:
     datumaro(tmp_path)
-    assert areas(tmp_path / "annotations") == TWICE
+    for place in (tmp_path / "annotations", tmp_path):
+        assert areas(place) == AREAS
     photo(tmp_path / "images/train/b.jpg")
     path = coco_json(tmp_path / "annotations", *MARKS, file="b.jpg")
     assert areas(path) == AREAS
-
-
-def test_categories_of_parts_are_one_by_name(tmp_path: Path) -> None:
-    photo(tmp_path / "train/p0.jpg")
-    photo(tmp_path / "test/p0.jpg")
-    coco_json(tmp_path / "train", *MARKS)
-    coco_json(tmp_path / "test", *MARKS[::-1], names=("dog", "cat"))
-    assert areas(tmp_path) == TWICE
 
 
 def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path: Path) -> None:
@@ -151,13 +112,12 @@ def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
     assert "such as a_mask.png" in line
 
 
-def test_two_files_of_one_photo_are_refused(tmp_path: Path) -> None:
-    photo(tmp_path / "p0.jpg")
-    for name in ("first", "second"):
-        coco_json(tmp_path, *MARKS).rename(tmp_path / f"{name}.json")
-    line = refusal(tmp_path)
-    assert "first.json" in line
-    assert "second.json both list the photo 'p0.jpg'; name one of them" in line
+def test_several_files_each_of_all_photos_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        photo(tmp_path / part / PHOTO)
+        coco_json(tmp_path / part, *MARKS, file=PHOTO).rename(tmp_path / part / "_annotations.coco.json")
+    line = "holds 2 files of coco (train/_annotations.coco.json, valid/_annotations.coco.json); name one"
+    assert line in refusal(tmp_path)
 
 
 def test_photos_elsewhere_are_asked_for_by_the_option_that_names_them(tmp_path: Path) -> None:
@@ -207,31 +167,6 @@ def test_a_mask_of_labelme_beyond_the_photo_is_cut(tmp_path: Path, capsys, shift
     if min(width, height) > 0:
         assert covered["dog"] == width * height
     assert ("masks that reach beyond their photo (1)" in capsys.readouterr().err) == is_cut
-
-
-def key_points(*visible: int) -> str:
-    """Return a row of YOLO's key points on the cat: its class, its box, and x, y and visibility of each point."""
-    x0, y0, x1, y1 = BOXES["cat"]
-    numbers = [(x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT]
-    for number, value in enumerate(visible):
-        place = [(x0 + number) / WIDTH, (y1 - number) / HEIGHT] if value else [0, 0]
-        numbers += [*place, value]
-    return " ".join(map(str, (0, *numbers))) + "\n"
-
-
-@pytest.mark.parametrize("visible", [(2,), (2, 1), (1, 1, 0), (2, 0, 2, 1), (0, 0), (2,) * 17])
-def test_rows_of_key_points_are_refused(tmp_path: Path, visible: tuple[int, ...]) -> None:
-    folder = yolo(tmp_path)
-    (folder / "labels/train/a.txt").write_text(key_points(*visible) * 2)
-    assert "a row is of key points" in refusal(folder)
-
-
-def test_an_outline_that_could_be_key_points_stays_one(tmp_path: Path) -> None:
-    folder = yolo(tmp_path)
-    at_corner = "0 0.6 0.6 0.8 0.4 0.9 0.5 1 0.7 0.7 1\n"  # 1 where a visibility would be
-    rows = (folder / "labels/train/a.txt").read_text()
-    (folder / "labels/train/a.txt").write_text(at_corner + rows)
-    assert areas(folder)["dog"] == AREAS["dog"]
 
 
 def test_a_label_map_without_colours_means_those_of_voc(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 import tifffile
 
 from annotations.annotation import pixels_of
+from annotations.mask_images import read_mask
 from photos.page.drawing import OUTLINE, with_edits
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
 from util.files import sizes
 from util.files.errors import UserError
-from util.files.mask_images import read_mask
 
 SIDE = 8000  # stated of a photo that is smaller: within the limit
 KEY_POINT = {"x": 5, "y": 5, "width": 1}

@@ -18,7 +18,7 @@ from annotations.labelme import read_annotations
 from annotations.labelstudio import brush_mask, brush_runs, photos_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
-from util.evaluate.metrics import class_counts, class_scores
+from util.loop.metrics import class_counts, class_scores
 
 SIDE = 40
 SQUARE = (10, 10, 20, 10, 20, 20, 10, 20)

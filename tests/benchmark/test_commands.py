@@ -1,12 +1,12 @@
-"""The command ``python -m util.launch.benchmark`` on a small network: cases, numbers and mistakes."""
+"""The command ``python -m util.benchmark`` on a small network: cases, numbers and mistakes."""
 
 import csv
 import sys
 
 import pytest
 
+from util.benchmark import command
 from util.files.errors import UserError
-from util.launch.benchmark import command
 
 SMALL = ("--set", "run.device=cpu", "--set", "data.size=65")
 

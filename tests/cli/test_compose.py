@@ -21,14 +21,13 @@ from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import Selection, files_of, find_config, name_of, read_tree, selection_of, source_named
+from util.config.compose import Selection, files_of, find_config, read_tree, selection_of, source_named
 from util.config.folder import config_folder, data_sets, methods
 from util.config.parts import merged
 from util.config.read import read_config, to_dict
 from util.config.tree import Tree, bases_of, parse_file, place_of, settings_of, value_of, with_places
 from util.files import write_atomically
 from util.files.errors import UserError
-from util.train.check import experiments
 
 CONFIGS = REPOSITORY / "config"
 SCRIPTS = ("predict", "prepare", "report", "test", "train")
@@ -398,19 +397,6 @@ def test_a_data_set_of_one_file_serves_every_method(configs: Path, pets) -> None
         assert config.data.text == ("names" if class_of(config.model).reads_text else "none")
 
 
-def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
-    path, content = pets
-    for name in data_sets():
-        if name not in ("pets", "mini"):
-            shutil.rmtree(configs / name)
-    assert {name_of(source) for source in experiments()} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
-    content["data"] |= {"fold_rule": "lists", "folds": 1}
-    path.write_text(yaml.safe_dump(content))
-    of_pets = {name_of(source) for source in experiments() if selection_of(source).dataset == "pets"}
-    assert "pets_split0_ssp_resnet50" in of_pets
-    assert of_pets.isdisjoint({"pets_split0_bam_resnet50", "pets_split0_resnet50"})
-
-
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -573,5 +559,5 @@ def test_a_file_in_the_working_folder_may_have_a_project_file_as_base(
     assert found == Path("config/mini/mine.yaml")
     config = read_config(found)
     assert config.data.size == 97 and config.model.backbone() == "timm/tf_efficientnet_lite0"
-    assert read_config("config/mini/mini_demo.yaml").data.size == 193  # the project's
-    assert read_config(find_config("config/mini/mini_demo.yaml", "mini")).data.size == 193
+    assert read_config("config/mini/mini_demo.yaml").data.size == 161  # the project's
+    assert read_config(find_config("config/mini/mini_demo.yaml", "mini")).data.size == 161

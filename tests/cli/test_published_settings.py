@@ -9,12 +9,12 @@ import yaml
 from model.registry import models
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
-from util.config.optimizers import MOMENTUM
 from util.config.read import read_config, to_dict
 from util.config.settings import Config, StageSettings
 from util.config.tree import find
 from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
-from util.train.optim import POWER
+from util.loop.optim import POWER
+from util.loop.optimizers import MOMENTUM
 
 PAGE = (REPOSITORY / "docs/parity.md").read_text()
 COLUMNS = ("px", "epochs", "batch", "rate", "optimiser", "scale", "keep", "validation", "patience")

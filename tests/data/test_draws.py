@@ -27,7 +27,7 @@ from util.data.lists.list_files import read_fold_list
 from util.data.lists.manifest import described, digest
 from util.data.sampling import PublishedSampler
 from util.data.views import View
-from util.run.loading import batches
+from util.loop.loading import batches
 
 EPISODES = SHARED / "published_episodes"
 PREFIX = {"pascal": "", "coco": "val2014/"}  # of the names of photos

@@ -18,7 +18,8 @@ from util.data.decoded import with_decoded_images
 from util.data.episodes import EpisodeDataset
 from util.data.lists import index
 from util.data.lists.image_list import train_list
-from util.data.lists.index import Index, load_index, measure, read_names
+from util.data.lists.index import Index, load_index, measure
+from util.data.lists.listed import read_names
 from util.data.sampling import EpisodeSampler
 from util.files.errors import UserError
 from util.files.mask_images import write_mask
@@ -83,11 +84,68 @@ def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], objec
 
 def test_a_list_names_each_image_once(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    path.write_text("a\n\nb -1\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
+    path.write_text("a\n\nb\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
     assert read_names(path) == ("a", "b")
     path.write_text("a\nb\nb\n")
-    with pytest.raises(UserError, match=r"list\.txt:3: 'b'"):
+    with pytest.raises(UserError, match=r"list\.txt: 'b' is named twice"):
         read_names(path)
+
+
+@pytest.mark.parametrize(
+    "form", ["JPEGImages/{}.jpg SegmentationClassAug/{}.png", "/JPEGImages/{}.jpg {root}/SegmentationClassAug/{}.png"]
+)
+def test_a_list_of_photos_and_masks_is_the_list_of_their_names(tiny: DataSettings, form: str) -> None:
+    named = _load(tiny)
+    lines = [form.replace("{root}", str(Path(tiny.root).resolve())).format(name, name) for name in named.names]
+    (Path(tiny.root) / "train.txt").write_text("\n".join(lines))
+    index = _load(tiny)
+    assert (index.names, index.fingerprint) == (named.names, named.fingerprint)
+
+
+def test_a_list_of_photos_and_masks_may_name_other_masks(tiny: DataSettings) -> None:
+    root = Path(tiny.root)
+    (root / "Corrected").mkdir()
+    write_mask(root / "Corrected/one.png", np.full((12, 10), 2, np.uint8))
+    (root / "train.txt").write_text("JPEGImages/photo0.jpg Corrected/one.png\n")
+    assert _load(tiny).areas.tolist() == [[0, 0, 120, 0]]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("photo1 -1", "with a flag"), ("photo1 1", "with a flag"), ("photo1 a b", "a line must be"), ("photo1 3", "be")],
+)
+def test_a_second_word_in_a_list_is_not_dropped(tiny: DataSettings, line: str, says: str) -> None:
+    (Path(tiny.root) / "train.txt").write_text(f"photo0\n{line}\n")
+    with pytest.raises(UserError, match=rf"train\.txt:2: '{line}' .*{says}"):
+        _load(tiny)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_photo_that_is_cut_off_is_named(tiny: DataSettings, suffix: str) -> None:
+    data = replace(tiny, image_suffix=suffix)
+    for number in range(6):
+        save_photo(Path(tiny.root) / f"JPEGImages/photo{number}{suffix}", number, (12, 10))
+    _load(data)
+    photo = Path(tiny.root) / f"JPEGImages/photo3{suffix}"
+    content = photo.read_bytes()
+    photo.write_bytes(content + b"maker's notes")
+    _load(data)
+    photo.write_bytes(content[:-40])
+    with pytest.raises(UserError, match=rf"photo3{suffix}: this photo is damaged"):
+        _load(data)
+
+
+@pytest.mark.parametrize("values", [lambda mask: mask - 1, lambda mask: mask > 0])
+def test_masks_that_know_no_background_are_refused(mini_data, tmp_path: Path, values) -> None:
+    """Classes that count from 0 with 255 elsewhere, as in COCO-Stuff, or one class with 255 around it."""
+    data = mini_data()
+    root = tmp_path / "mini"
+    shutil.copytree(data.root, root)
+    for path in (root / data.masks).glob("*.png"):
+        mask = np.asarray(Image.open(path))
+        write_mask(path, np.where((mask == 0) | (mask == IGNORE), IGNORE, values(mask)).astype(np.uint8))
+    with pytest.raises(UserError, match=r"nothing is background, .* know one class; .* unknown \(255\)"):
+        load_index(replace(data, root=str(root), cache=str(tmp_path / "cache")), "test", progress=False)
 
 
 def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:

@@ -164,12 +164,24 @@ def test_two_columns_keep_the_pixel_rule(tmp_path: Path, novel: ImageList, mini_
         assert set(images.candidates[c]) == set(novel.candidates[c]) & set(rows)
 
 
+def test_a_list_of_masks_elsewhere_is_refused(tmp_path: Path, novel: ImageList, mini_data) -> None:
+    """Its masks would be replaced by those of the data set."""
+    name = novel.index.names[novel.queries[0]]
+    path = tmp_path / "list.txt"
+    path.write_text(f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png\n")
+    assert len(listed(path, novel, mini_data()).queries) == 1
+    path.write_text(f"JPEGImages/{name}.jpg Corrected/{name}.png\n")
+    with pytest.raises(UserError, match=f"list.txt: names Corrected/{name}.png, but .*data.masks"):
+        listed(path, novel, mini_data())
+
+
 @pytest.mark.parametrize(
     ("content", "place"),
     [
         ("", ": this list is empty"),
         ("a.jpg a.png\nb__3\n", ": .* only some"),
         ("a__1\nimport os\n", ":2: .* is no line"),
+        ("a 1\nb -1\n", ":2: .* of a list of one class, with a flag"),
         ("a__1\n__x\n", ":2: .* is no line"),
         ("{name} {shown}\n{name} 8\n", ": .*not of this fold"),
         ("{name} {shown}\n{name} {hidden}\n", ": .*no pixel"),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from model.trial import collate
 from tests.data.made_lists import golden_list, list_of, random_list
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.episodes import EpisodeDataset, TrialDataset, collate
+from util.data.episodes import EpisodeDataset, TrialDataset
 from util.data.lists.image_list import ImageList, check_shots
 from util.data.lists.manifest import digest
 from util.data.mini import CLASS_NAMES
@@ -18,8 +19,8 @@ from util.data.sampling import EpisodeKey, EpisodeSampler
 from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.errors import UserError
+from util.loop.loading import batches
 from util.run.data import check_sampler
-from util.run.loading import batches
 
 GOLDEN = {  # digests of 200 episodes of two shots, drawn without and with replacement
     "sequential": ("76e7aa934d58f77b", "d72c3d73f61ea8d2"),

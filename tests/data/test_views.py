@@ -16,9 +16,9 @@ from tests.data.drawn import drawn_label, noise, seeded
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.views import RULES, View
-from util.evaluate.passes import Scoreboard
 from util.files.images import read_image
 from util.files.mask_images import read_mask
+from util.loop.score import Scoreboard
 from util.run import data as run_data
 from util.run.input_size import input_in_words, view_of
 from util.run.run import Run

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.pictures import read_image
 from datasets import recipes
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
@@ -23,7 +24,7 @@ from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
 from util.config.folds import Fold
-from util.config.read import read_config
+from util.config.read import read_config, read_data
 from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
@@ -191,17 +192,6 @@ def test_a_category_whose_name_is_yaml_is_refused(annotated_pair) -> None:
     assert "names two classes, or" in annotated_pair(rename).error
 
 
-def test_a_photo_that_is_listed_twice_has_the_annotations_of_both_entries(annotated_pair, project: Path) -> None:
-    def list_again(content: dict[str, list[dict[str, Any]]]) -> None:
-        content["images"].append({**content["images"][0], "id": 99})
-        content["annotations"].append({**content["annotations"][1], "id": 99, "image_id": 99})
-
-    outcome = annotated_pair(list_again)
-    assert "joined: photos that are listed more than once (1, such as 0.png)" in outcome.errors
-    mask = read_mask(project / "data/pair/masks/0.png")
-    assert (mask[1:30, 1:30] == 2).all()  # the second entry's, which is later in the file
-
-
 def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
     def add_classes(content: dict[str, list[dict[str, Any]]]) -> None:
         content["categories"] = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
@@ -211,19 +201,13 @@ def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
 
 
 def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
-    """Write a mask and the photo for each class of each photo; return the masks of class ids by photo.
-
-    A class has folders ``images`` and ``masks`` in its folder if its id is odd, else all files in that.
-    """
+    """Write a mask and the photo for each class of each photo; return the masks of class ids by photo."""
     truth = {path.stem: read_mask(path) for path in sorted((mini_root / "SegmentationClassAug").iterdir())}
     for stem, ids in truth.items():
         for class_id in np.unique(ids[ids > 0]).tolist():
             folder = root / CLASS_NAMES[class_id - 1]
-            photos = folder / "images" if class_id % 2 else folder
-            masks = folder / "masks" if class_id % 2 else folder
-            save_grey(masks / f"{stem}.png", ids == class_id)
-            photos.mkdir(exist_ok=True)
-            shutil.copy(mini_root / f"JPEGImages/{stem}.jpg", photos)
+            save_grey(folder / f"{stem}.png", ids == class_id)
+            shutil.copy(mini_root / f"JPEGImages/{stem}.jpg", folder)
     return truth
 
 
@@ -259,11 +243,11 @@ def test_a_classs_second_mask_and_a_mask_of_another_size_are_named(
     write_class_folders(root, mini_root)
     folder = root / CLASS_NAMES[0]
     words = ("custom", "--name", "toys", "--images", root, "--masks", root)
-    shutil.copy(next(folder.glob("images/*.jpg")), folder / "images/again.jpg")
-    shutil.copy(next(folder.glob("masks/*.png")), folder / "masks/again.png")
+    shutil.copy(next(folder.glob("*.jpg")), folder / "again.jpg")
+    shutil.copy(next(folder.glob("*.png")), folder / "again.png")
     assert f"{folder.name} of" in prepare(*words).error  # a photo would support itself
-    (folder / "masks/again.png").unlink()
-    odd = next(folder.glob("masks/*.png"))
+    (folder / "again.png").unlink()
+    odd = next(folder.glob("*.png"))
     Image.new("L", (7, 9), 255).save(odd)
     assert f"{odd.name}: is (9, 7)" in prepare(*words).error
 
@@ -344,7 +328,8 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
     (tmp_path / "names.txt").write_text("cat")
     options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
     options += ("--classes", tmp_path / "names.txt")
-    assert "nothing is background; 69% of the pixels are unknown (255)" in prepare(*options).error
+    error = prepare(*options).error
+    assert "in 8 of 8 masks nothing is background" in error and "69% of the pixels are unknown (255)" in error
     assert not (project / "data/cats").exists()
     assert_done(prepare(*options, "--unknown-is-background"))
     (mask,) = (project / "data/cats/masks").rglob("p0.png")
@@ -368,3 +353,25 @@ def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tm
     made = prepare(*options)
     assert_done(made)
     assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors
+
+
+def test_odd_photos_and_masks_are_converted_once(prepare, project: Path, tmp_path: Path) -> None:
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    for number in range(8):
+        suffix = (".png", ".webp", ".tif", ".bmp")[number % 4]
+        save_photo(photos / f"p{number}{suffix}", number)
+        values = np.zeros((36, 36), np.uint16)
+        values[4:30, 4 : 20 + number] = 1
+        save(masks / f"p{number}.png", values)
+    grey = np.linspace(0, 65535, 36 * 36).reshape(36, 36).astype(np.uint16)
+    Image.fromarray(grey).save(photos / "p0.png")
+    made = prepare("custom", "--name", "odd", "--images", photos, "--masks", masks, "--classes", "cat")
+    assert_done(made)
+    assert made.output.splitlines()[-1].startswith("look first: data/odd/look.jpg")
+    assert Image.open(project / "data/odd/look.jpg").size[0] > 300
+    index = load_index(read_data(project / "config/odd/odd.yaml"), "test", progress=False)
+    for row, name in enumerate(index.names):
+        image, mask = index.pair(row)
+        (source,) = photos.glob(f"{name}.*")
+        assert np.array_equal(image, read_image(source))
+        assert (mask == 1).sum() == 26 * (16 + int(name[1:]))

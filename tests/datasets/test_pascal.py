@@ -126,11 +126,14 @@ def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, for
     for earlier in ((), ("--sbd", root)):
         assert_done(prepare("pascal", "--voc", voc, *earlier, "--out", out), "train: 3, published 5953: differs")
         assert names(out, "train") == list(VOC_TRAIN)
+        (out / "prepared.json").unlink()
     assert_done(prepare(*words), "train.txt has VOC's own images alone")
     assert names(out, "trainaug") == TRAINAUG
     assert names(out, "val") == list(VOC_VAL)
     write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
     write_names(root / "val.txt", SBD_VAL)
+    assert "was made from other files" in prepare(*words).error
+    (out / "prepared.json").unlink()
     assert_done(prepare(*words))
     assert_prepared(voc, out)
 
@@ -138,6 +141,7 @@ def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, for
 def test_voc_alone_and_archives_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
     assert "without --sbd" in prepare("pascal", "--voc", voc, "--out", out).output
     assert names(out, "train") == list(VOC_TRAIN)
+    (out / "prepared.json").unlink()
     tar = tmp_path / "VOCtrainval.tar"
     with tarfile.open(tar, "w") as archive:
         archive.add(voc.parent, "VOCdevkit")
@@ -197,7 +201,8 @@ def test_a_voc_mask_added_later_replaces_sbds(prepare, voc: Path, sbd, out: Path
     path.unlink()
     words = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
     for of_voc in (False, True):
-        prepare(*words)
+        assert_done(prepare(*words))
+        (out / "prepared.json").unlink()
         assert np.array_equal(read_mask(out / "SegmentationClassAug" / path.name), mask_of(path.stem, of_voc))
         path.write_bytes(content)
         os.utime(path, (stat.st_atime, stat.st_mtime))  # as archives restore them

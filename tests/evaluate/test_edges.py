@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from model.trial import collate
 from tests.evaluate.quick import lines
 from tests.helpers.close import close
 from tests.helpers.scored import score
 from util.config.read import read_config
-from util.data.episodes import TrialDataset, collate
+from util.data.episodes import TrialDataset
 from util.evaluate import refine, store
 from util.evaluate.refine import WithEdges, refined
 from util.evaluate.scoring import Scoring, scorings_of
+from util.loop.processes import ProcessGroup
 from util.run.data import trials
-from util.run.processes import ProcessGroup
 
 pytestmark = pytest.mark.train
 

@@ -18,10 +18,10 @@ from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
 from util.evaluate import evaluate
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.passes import run_pass
 from util.evaluate.schema import RESULT, read_result
 from util.evaluate.titles import title
 from util.files.errors import UserError
+from util.loop.score import score as score_by_loop
 from util.report.compare import compare
 from util.report.paper_table import table
 from util.run import checkpoint
@@ -116,9 +116,9 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
     def stop_before_two_shots(*arguments, title: str, **options) -> None:
         if "2-shot" in title:
             raise KeyboardInterrupt
-        run_pass(*arguments, title=title, **options)
+        score_by_loop(*arguments, title=title, **options)
 
-    monkeypatch.setattr(evaluate, "run_pass", stop_before_two_shots)
+    monkeypatch.setattr(evaluate, "score", stop_before_two_shots)
     with pytest.raises(KeyboardInterrupt):
         score(config(), shots=(1, 2))
     folder = tmp_path / "runs/tiny"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from util.evaluate.mask_metrics import METRICS, Metric
-from util.evaluate.metrics import class_counts, class_scores, episode_records, episode_scores
+from util.loop.mask_metrics import METRICS, Metric
+from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores
 
 NOVEL = (2, 5)
 

@@ -13,7 +13,9 @@ from util.config.folder import MAIN_METHOD, methods
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
+from util.loop.processes import ProcessGroup
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.data import (
     base_stage_data,
     epoch_length,
@@ -22,8 +24,6 @@ from util.run.data import (
     training_episodes,
     validation_episodes,
 )
-from util.run.network import build_model
-from util.run.processes import ProcessGroup
 from util.run.run import Run
 from util.run.weights import TRAINING_FREE, load_checkpoint
 

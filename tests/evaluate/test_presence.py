@@ -33,9 +33,9 @@ from util.files.errors import UserError
 from util.files.typecheck import convert
 from util.report.one_result import score_table
 from util.report.verify import AGREES, DIFFERS, checks_of
+from util.run.build import build_model
 from util.run.checkpoint import digest_of
 from util.run.encoder_weights import fill_encoder
-from util.run.network import build_model
 from util.run.run import TRAINING_FREE, Run
 
 EPISODES = 40

@@ -6,11 +6,12 @@ import torch
 
 from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
-from util.evaluate.passes import Scoreboard, run_pass
 from util.evaluate.store import GIB, ShotStore
+from util.loop.network import prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import Scoreboard, score
+from util.run.build import build_model
 from util.run.data import images_for_test, validation_episodes
-from util.run.network import build_model, prepare_network
-from util.run.processes import ProcessGroup
 from util.run.run import Run
 
 pytestmark = pytest.mark.train
@@ -38,7 +39,7 @@ def run(request, mini_yaml):
             store.use_for(network, scope)
         board = Scoreboard(8)
         prepared = prepare_network(network, WORLD.device)
-        run_pass(prepared, data, EPISODES, [board], WORLD, title="test", batch=batch, store=store)
+        score(prepared, data, EPISODES, [board], WORLD, title="test", batch=batch, store=store)
         _, records = board.gather(WORLD)
         return records["final"]
 
@@ -71,7 +72,7 @@ def test_an_image_that_is_support_and_query_passes_the_encoder_once(mini_yaml) -
     network.encoder.register_forward_hook(lambda *_: passes.append(1))
     store = ShotStore(1)
     store.use_for(network)
-    run_pass(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
+    score(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
     rows = {row for number in range(EPISODES) for row in data[number].rows[0]}
     assert len(passes) == len(rows) < len(store.kept) + len({data[number].rows[0][0] for number in range(EPISODES)})
 
@@ -85,7 +86,7 @@ def test_a_query_that_several_episodes_have_passes_the_encoder_once_where_nothin
     network.encoder.normalise = lambda image, normalise=network.encoder.normalise: passes.append(1) or normalise(image)
     store = ShotStore(0)
     store.use_for(network)
-    run_pass(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
+    score(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
     queries = {(key.class_id, key.query) for key in given}
     assert len(queries) < EPISODES
     assert len(passes) == 2 * EPISODES + len(queries)

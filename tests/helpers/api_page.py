@@ -59,7 +59,6 @@ def page() -> str:
         parts += [f"## {owner.__name__}\n", f"{sentence(owner)}\n"]
         parts.append("Arguments:" if owner is photos.Segmenter else "Fields:")
         parts += [*entries(owner), "", "Methods:", *calls(owner), ""]
-    parts += ["## check_supports(segmenter)", "", sentence(photos.check_supports), ""]
     return "\n".join(parts)
 
 

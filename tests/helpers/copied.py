@@ -31,8 +31,7 @@ forks = multiprocessing.get_context("fork")
 OFFLINE = {"PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
 IMPORTED = (  # what commands import, of the copy; not the methods, to which a reader adds one
     *("timm", "torchvision.models", "matplotlib.figure", "matplotlib.backends.backend_agg", "tensorboardX"),
-    *("predict", "prepare", "test", "train", "report", "photos.page", "util.launch.reproduce"),
-    *("util.launch.demo", "util.launch.torchrun", "util.train.check"),
+    *("predict", "prepare", "test", "train", "report", "photos.page", "util.launch"),
 )
 PYTHON = """#!{python} -SE
 import json, os, signal, socket, sys

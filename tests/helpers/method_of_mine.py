@@ -5,8 +5,8 @@ import torch
 
 from symnet.model.contract import register
 from symnet.model.ssp.ssp import SSP
-from symnet.util.config.optimizers import register_optimizer
-from symnet.util.evaluate.mask_metrics import register_metric
+from symnet.util.loop.optimizers import register_optimizer
+from symnet.util.loop.mask_metrics import register_metric
 
 
 @register("ssp_of_mine")

@@ -117,20 +117,6 @@ def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:
         time.sleep(0.01)
 
 
-def fork_scripts() -> None:
-    """Let ``reproduce.sh`` fork its commands; for ``before``, in a process where all is imported already."""
-    experiments = importlib.import_module("util.launch.experiments")
-    experiments.run_to_end = _fork
-
-
-def _fork(words: list[str], environment: dict[str, str]) -> int:
-    """Run ``python ...`` in a fork of this process and return its exit code."""
-    child = multiprocessing.get_context("fork").Process(target=_become, args=(words[1:],))
-    child.start()
-    child.join()
-    return child.exitcode
-
-
 def _become(words: list[str]) -> None:
     """Be ``python`` with words that name a script, or a module of the launcher after ``-m``."""
     sys.argv = words

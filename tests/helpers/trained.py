@@ -3,8 +3,8 @@
 from typing import Any
 
 from util.config.settings import Config
+from util.train.begin import Asked
 from util.train.stages import train
-from util.train.state import Asked
 
 
 def train_stage(stage: str, config: Config, **options: Any) -> int:

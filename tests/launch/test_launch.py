@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -23,29 +24,29 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
-from tests.launch.conftest import as_options
-from util import cli
+from util import cli, launch
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
-from util.files.errors import EXIT_USER_ERROR, UserError
-from util.launch import experiments, reproduce, torchrun
-from util.run import arguments, checkpoint
-from util.run.arguments import Words, check_processes
+from util.files.errors import Refusals, UserError
+from util.launch import Words, check_processes
+from util.loop.optim import StepSchedule
+from util.run import checkpoint, disk
+from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
-from util.run.network import build_model
 from util.run.run import BEST, Run
-from util.run.weights import start_problem
-from util.train import plan, stages
-from util.train.dry_run import dry_run
-from util.train.optim import StepSchedule
-from util.train.state import Asked, StageTask, stage_of, stages_asked
+from util.train import stages
+from util.train.begin import Asked, StageTask, dry_run, stage_of, stages_asked
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
 SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
 SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4, "meta_stage.epoch_length": 16}
 SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.seeds": [0]}
+
+
+def as_options(settings: dict[str, object]) -> list[str]:
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
 @pytest.fixture
@@ -71,13 +72,13 @@ def test_words_after_the_gpus_are_text_vectors_and_a_checkpoint_in_either_order(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("script", ["train", "test", "reproduce"])
+@pytest.mark.parametrize("script", ["train", "test"])
 def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     """The shell script prints its own head, without Python."""
     parsers: list[cli.Parser] = []
     monkeypatch.setattr(cli.Parser, "parse_args", lambda self, *_: parsers.append(self) or sys.exit())
     with pytest.raises(SystemExit):
-        {"train": train.command, "test": scoring.command, "reproduce": reproduce.main}[script]()
+        {"train": train.command, "test": scoring.command}[script]()
     words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]
     text = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
     options = {name for action in parsers[0]._actions for name in action.option_strings}
@@ -87,11 +88,10 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("words", [["test.sh", "split0", "mini", "0"], ["reproduce.sh"]])
-def test_a_shell_script_says_the_version(words: list[str]):
+def test_a_shell_script_says_the_version():
     (version,) = re.findall('^version = "(.*?)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
     place = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    words = ["sh", *words, "--version"]
+    words = ["sh", "test.sh", "split0", "mini", "0", "--version"]
     ended = subprocess.run(words, cwd=REPOSITORY, env=place, capture_output=True, text=True, check=True)
     assert ended.stdout == f"Sym-Net {version}\n"
 
@@ -155,9 +155,9 @@ def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         {"train": train, "test": scoring}[name].command()
 
-    monkeypatch.setattr(torchrun, "run_here", run_here)
+    monkeypatch.setattr(launch, "run_here", run_here)
     with pytest.raises(UserError, match=place):
-        torchrun.main()
+        launch.main()
 
 
 @pytest.mark.parametrize(
@@ -169,32 +169,32 @@ def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[
     ],
 )
 def test_too_many_gpus_are_refused_with_what_to_type(available: int, says: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(arguments, "gpu_count", lambda: available)
-    monkeypatch.setattr(arguments, "gpu_problem", lambda: "")
+    monkeypatch.setattr(launch, "gpu_count", lambda: available)
+    monkeypatch.setattr(launch, "gpu_problem", lambda: "")
     monkeypatch.delenv("MODEL", raising=False)
     monkeypatch.setenv("NET", "lite0")
-    command = ["test.sh", "split0", "coco", "3", "--set", "run.name=a b"]
+    command = ["test", "split0", "coco", "3", "--set", "run.name=a b"]
     with pytest.raises(UserError, match=re.escape(says)):
-        arguments.check_gpus(3, command)
-    arguments.check_gpus(available, command)
+        launch.check_gpus(3, command)
+    launch.check_gpus(available, command)
 
 
 def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_yaml, monkeypatch, capsys):
     """Before the base stage, by the numbers of the plan; files that the training replaces count as free."""
     config = read_config(mini_yaml("bam", data={"text": "none"}))
-    monkeypatch.setattr(plan, "free_on_disk", lambda _: 10**5)
+    monkeypatch.setattr(disk, "free_on_disk", lambda _: 10**5)
     says = r"the disk is too small: .* GB are kept, .* 0\.0 GB are free; free some"
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=says):
         stages.train(config, Asked())
-    dry_run(config, Asked(), 1)
-    planned = capsys.readouterr()
-    assert planned.out.startswith(f"config: {config.source}\n") and f"error: {caught.value}\n" in planned.err
+    with pytest.raises(UserError, match="the disk is too small"):
+        dry_run(config, Asked(), 1)
+    assert capsys.readouterr().out.startswith(f"config: {config.source}\n")
     assert not Run(config).folder("base").exists()
     written = Run(config).folder("meta") / BEST
     written.parent.mkdir(parents=True)
     with written.open("wb") as file:
         file.truncate(10**9)
-    plan.check_plan([stage_of(Run(config), "meta", 1)])
+    assert disk.room(config, [disk.Stored(10**6, 10**6)], [written.parent])
 
 
 @pytest.mark.parametrize(
@@ -205,19 +205,43 @@ def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_y
         ("ssp", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "SSP has no base stage to start from"),
     ],
 )
-def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str, *, mini_yaml, tmp_path: Path, capsys):
+def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str, *, mini_yaml, tmp_path: Path):
     file = tmp_path / "named.pth"
     if content is not None:
         torch.save(content, file)
-    assert dry_run(read_config(mini_yaml(method)), Asked(checkpoint=str(file)), 1) == EXIT_USER_ERROR
-    (error,) = re.findall("^error: .*", capsys.readouterr().err, re.MULTILINE)
-    assert error.startswith(f"error: {file}: ") and says in error
+    with pytest.raises(Refusals) as refused:
+        dry_run(read_config(mini_yaml(method)), Asked(checkpoint=str(file)), 1)
+    (error,) = refused.value.lines
+    assert error.startswith(f"{file}: ") and says in error
+
+
+def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, tmp_path: Path):
+    """Data, vectors, weights, a metric and the batch; a training says what its dry run says, and changes nothing."""
+    missing = {"data.root": tmp_path / "none", "model.encoder.weights": tmp_path / "lost.pth", "data.text": "word2vec"}
+    missing |= {"test.metrics": "[boundaryiou]", "meta_stage.accumulate": 9}
+    config = read_config(mini_yaml("symnet"), [f"{key}={value}" for key, value in missing.items()])
+    for begin in (lambda: dry_run(config, Asked(), 1), lambda: stages.train(config, Asked())):
+        with pytest.raises(Refusals) as refused:
+            begin()
+        said = "\n".join(refused.value.lines)
+        for what in ("boundary_iou", "embeddings --dataset mini", "prepare.py mini --out", "lost.pth", "batch"):
+            assert what in said, said
+        assert len(refused.value.lines) == 5 and pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_steps_are_those_of_the_published_list_where_the_data_is_not_there(capsys):
+    config = read_config(find_config("split0", "coco", "symnet", "resnet50"), ["data.root=/nowhere"])
+    with pytest.raises(UserError, match=r"prepare\.py coco --out /nowhere"):
+        dry_run(config, Asked(), 4)
+    (row,) = re.findall(r"\| +meta \|.*", capsys.readouterr().out)
+    assert row.split("|")[3].strip() == "~34200"  # 21,916 images, 50 epochs of a batch of 32
 
 
 def test_a_dry_run_takes_a_base_stage_that_fits(mini_yaml, tmp_path: Path):
     run = Run(read_config(mini_yaml("bam")))
     torch.save(build_model(run.config, text_width=0).base_stage().state_dict(), tmp_path / "named.pth")
-    assert start_problem(run, str(tmp_path / "named.pth")) == ""
+    dry_run(run.config, Asked(checkpoint=str(tmp_path / "named.pth")), 1)
 
 
 def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.MonkeyPatch, handlers):
@@ -227,21 +251,11 @@ def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.Mo
 
     def ended(which: dict[int, ProcessFailure]) -> int:
         monkeypatch.setattr(torch_run, "run", Mock(side_effect=ChildFailedError("train.py", which)))
-        return torchrun.run_together("train", 2, [])
+        return launch.run_together("train", 2, [])
 
     with pytest.raises(UserError, match=r"process 1 was killed \(SIGKILL\).*--resume"):
         ended(failures)
     assert ended({0: failures[0]}) == 2
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("first", "then", "code"),
-    [("", "sleep .05", 130), ("trap 'exit 2' USR1", "sleep .05", 2), ("trap '' USR1", "exit 0", 130)],
-)
-def test_a_signal_of_the_scheduler_ends_what_runs_and_what_would_follow(first: str, then: str, code: int, handlers):
-    command = ["sh", "-c", f"{first}\nwhile :; do kill -USR1 $PPID; {then}; done"]
-    assert experiments.run_to_end(command) == code
 
 
 @pytest.mark.process
@@ -344,11 +358,11 @@ def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -
 @pytest.mark.process
 @pytest.mark.train
 def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs a shell script itself."""
+    """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs shell scripts."""
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     overrides = ["run.device=cpu", *(f"{key}={value}" for key, value in settings.items())]
     run = tmp_path / "runs/mini_split0_resnet10"
-    launcher = ("-m", "util.launch.torchrun")
+    launcher = ("-m", "util.launch")
     trained = spawned.run(*launcher, "train", "split0", "mini", "0", *as_options(settings))
     assert f"base stage: {run}/base: not begun" in trained.stdout
     check_stage_folder(run / "base", "base")

@@ -16,7 +16,7 @@ from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.helpers.close import all_close, close
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
-from util.evaluate.passes import scored_outputs
+from util.loop.score import scored_outputs
 
 SHOTS, BATCH, STEPS = 3, 2, 4
 RATE, BIG_RATE = 1e-3, 0.1

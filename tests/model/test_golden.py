@@ -18,7 +18,7 @@ from tests.helpers.narrow import NARROW
 from tests.model import middle
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import WITH_ENCODER, drawn_episode, without_dropout
-from util.evaluate.passes import scored_outputs
+from util.loop.score import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"
 ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few

@@ -22,8 +22,8 @@ from tests.parity.hmnet import stems
 from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
 from util.config.compose import find_config
 from util.config.read import read_config
+from util.run.build import build_model
 from util.run.checkpoint import Checkpoint, load_state
-from util.run.network import build_model
 
 # A case of several shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
 INCLUDED = {(model, "resnet50_1shot") for model in ("abcdfss", "dcama", "hsnet", "pfenet", "sccan")}
@@ -87,10 +87,8 @@ def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("run", RUNS)
-def test_two_training_steps_on_drawn_images_are_those_of_the_published_loop(
-    float64: None, tmp_path: Path, run: str
-) -> None:
-    assert deviations_of_steps(run, tmp_path) == []
+def test_two_training_steps_on_drawn_images_are_those_of_the_published_loop(float64: None, run: str) -> None:
+    assert deviations_of_steps(run) == []
 
 
 @pytest.mark.parity

@@ -25,7 +25,7 @@ from model.tensors.ops import foreground_mask
 from tests.helpers.close import all_close
 from tests.model.seeded import seed_weights
 from tests.model.small import drawn_episode, small_model
-from util.evaluate.passes import scored_outputs
+from util.loop.score import scored_outputs
 
 GRID = (5, 6)
 SIDES = (30, 38)  # of labels, whose objects cover some cells of the grid in part

@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.registry import build
 from tests.helpers.narrow import NARROW
-from util.run.network import prepare_network, synchronise_norms
-from util.run.processes import ProcessGroup
+from util.loop.network import prepare_network, synchronise_norms
+from util.loop.processes import ProcessGroup
 
 
 @pytest.mark.parametrize("learns", [True, False])

@@ -14,7 +14,7 @@ from tests.parity.drawn.weights import fill
 from tests.parity.watched import Case, on_calls
 from util.config.compose import find_config
 from util.config.read import read_config
-from util.run.network import build_model
+from util.run.build import build_model
 
 HEAD = ("conv.weight", "conv.bias", "bn.weight", "bn.bias", "linear.weight", "linear.bias")  # in the cases' order
 LOSSES = {"contrast": 2, "statistics": 2, "prototypes": 1}  # and how many a step has: of query and supports

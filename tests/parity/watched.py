@@ -23,7 +23,7 @@ from model.parts.loss import dice
 from model.sccan import attention
 from model.ssp import ssp
 from model.tensors.ops import foreground_mask, resize
-from util.evaluate.passes import scored_outputs
+from util.loop.score import scored_outputs
 
 Case, Seen = dict[str, np.ndarray], dict[str, Any]
 Collect = Callable[[Output], Seen]

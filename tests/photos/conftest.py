@@ -16,7 +16,7 @@ from tests.helpers.outcome import Outcome, run_script
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.run import checkpoint
-from util.run.network import build_model
+from util.run.build import build_model
 from util.run.run import Run
 
 SIDE = 33  # of the networks' inputs where a method takes it

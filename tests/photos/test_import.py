@@ -21,7 +21,7 @@ THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of
 UNNEEDED = {"util.cli", "photos.command", "photos.page"}
 # What takes up to seconds to import, and no photo needs.
 SLOW = {"timm", "torchvision", "torch._dynamo", "torch.onnx", "matplotlib", "gensim", "transformers", "huggingface_hub"}
-SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run", "photos.export"}
+SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run"}
 
 
 class State(NamedTuple):
@@ -57,7 +57,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 build_encoder(EncoderSettings(backbone="resnet18"))
 import predict, photos.page.server
 assert not {SLOW!r} & {{*sys.modules}}, "a photo and the page wait for them"
-import util.launch.torchrun, util.train.check, util.launch.benchmark
+import util.launch, util.train.begin, util.benchmark
 assert "mallopt" not in called, "an import changes the allocator"
 states.append(state())
 from util.cli import configure_process

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from PIL import Image, ImageFilter
 
+from annotations.pictures import read_image
 from annotations.region import read_region
 from datasets.custom_masks import from_masks
 from datasets.make import run_jobs
@@ -17,9 +17,7 @@ from photos.example_files import read_examples
 from photos.examples import parse_example, support_from_arrays
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.files.errors import UserError
-from util.files.images import NODATA_TAG, read_image
 from util.files.mask_images import read_mask
-from util.files.palette import IGNORE
 
 INSIDE = region(CAT)
 SOFT = Image.fromarray(255 * INSIDE).filter(ImageFilter.GaussianBlur(1))
@@ -181,39 +179,11 @@ def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path
     assert [(made == value).sum() for value in (1, 2, 255)] == [*AREAS.values(), 16]
 
 
-@pytest.mark.parametrize("middle", [96, 127, 128])
-def test_the_middle_level_of_a_trimap_is_unknown(tmp_path: Path, capsys, middle: int) -> None:
+@pytest.mark.parametrize("several", [True, False])
+def test_the_levels_of_a_trimap_are_refused(tmp_path: Path, several: bool) -> None:
     values = 255 * INSIDE
     x0, y0, x1, _ = CAT
-    values[y0 - 3 : y0, x0 : x1 + 9] = middle  # on the object's upper edge
+    values[y0 - 3 : y0, x0 : x1 + 9] = 128
     Image.fromarray(values).save(tmp_path / "a.png")
-    expected = np.where(values == middle, 255, INSIDE)
-    for several in (True, False):
-        np.testing.assert_array_equal(read_region(tmp_path / "a.png", several=several)[0], expected)
-    assert f"the grey value {middle}, between 0 and 255, is unknown, as in a trimap" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("kind", "nodata", "value"),
-    [
-        (np.int16, -9999, None),
-        (np.uint8, 255, 7),
-        (np.float32, -9999, None),
-        (np.float32, np.nan, None),
-        (np.int64, -1, 7),
-    ],
-)
-def test_a_geotiff_whose_other_value_is_its_nodata_value_has_background(
-    tmp_path: Path, kind: type, nodata: float, value: int | None
-) -> None:
-    values = np.full((40, 50), nodata, kind)
-    values[5:20, 5:20] = 7
-    tags = [(NODATA_TAG, "s", 0, str(nodata), True)]
-    tifffile.imwrite(tmp_path / "a.tif", values, extratags=tags)
-    found, _ = read_region(tmp_path / "a.tif", value)
-    assert (found == (values == 7)).all()
-    values[30:] = 0
-    if not np.isnan(nodata):  # beside background it is unknown
-        tifffile.imwrite(tmp_path / "b.tif", values, extratags=tags)
-        found, _ = read_region(tmp_path / "b.tif", value)
-        assert (found[30:] == 0).all() and (found[25] == IGNORE).all()
+    with pytest.raises(UserError, match="holds the levels 128, 255, and nothing names them"):
+        read_region(tmp_path / "a.png", several=several)

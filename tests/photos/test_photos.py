@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from annotations import pictures
 from photos import Segmenter
 from photos.photo_files import OVERLAP, TiledPhoto, photos_in, read_photo, windows
 from photos.prediction import Decision
 from tests.annotations.drawn import photo
 from util.engine import Scores
-from util.files import images, sizes
 from util.files import photos as photo_names
+from util.files import sizes
 from util.files.errors import TooLarge, UserError
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
@@ -46,7 +47,7 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
 def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     photo(tmp_path / "a.jpg")
-    for module in (images, photo_names):
+    for module in (pictures, photo_names):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
     assert "in a known format, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
@@ -58,7 +59,7 @@ def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys
 def test_the_bits_of_a_camera_are_stretched_and_that_is_said_once(
     tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(images, "SAID", set())  # folders of an earlier test may have had this name
+    monkeypatch.setattr(pictures, "SAID", set())  # folders of an earlier test may have had this name
     pixels = NOISE if "grey" in name else np.dstack([NOISE // 2, NOISE, NOISE])  # blue, green, red
     for number in range(2):
         path = tmp_path / f"{number}{name}"

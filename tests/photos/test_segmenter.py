@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from photos import Segmenter, for_materials
+from photos import Segmenter
 from photos.examples import BOXED, Support, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
@@ -155,10 +155,14 @@ def test_unread_files_join_a_dictionary_and_nothing_else(baseline: Path, photos:
         next(segmenter.many([document], unread=print))
 
 
-def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
-    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
-    (note,) = Segmenter(None, classes, config=baseline).notes
-    assert note.startswith("box=9,9,13,13: ")
+def test_a_note_names_an_only_example_whose_object_is_tiny_or_fills_it(baseline: Path, photos: list[Path]) -> None:
+    shape = read_photo(photos[0]).shape[:2]
+    masks = {name: np.zeros(shape, np.uint8) for name in ("tiny", "usual", "full")}
+    masks["tiny"][9, 9:12] = 1
+    masks["usual"][9:30, 9:30] = 1
+    masks["full"][:, 5:] = 1
+    notes = Segmenter(None, {name: [(photos[0], mask)] for name, mask in masks.items()}, config=baseline, side=97).notes
+    assert [note.partition(":")[0] for note in notes] == ["tiny", "full"]
 
 
 def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: list[Path], baseline: Path) -> None:
@@ -170,9 +174,6 @@ def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: li
     assert trained.notes.count(OUTLOOK) == 1
     assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
     assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
-    material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
-    brick = for_materials(Segmenter({"brick": [material]}, side=97, device="cpu"))
-    assert OUTLOOK not in brick.notes  # another method segments a material
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:

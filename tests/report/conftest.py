@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from util.data.lists.manifest import Manifest
-from util.evaluate.mask_metrics import boundary_counts, register_metric
 from util.evaluate.schema import MANIFEST, RESULT, SCHEMA, check_result, over_seeds
+from util.loop.mask_metrics import boundary_counts, register_metric
 
 register_metric("hd95", "HD95 px", scale=1, smaller_is_better=True)(boundary_counts)  # two of a user's own
 register_metric("cldice", "clDice %")(boundary_counts)

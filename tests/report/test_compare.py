@@ -8,9 +8,9 @@ import pytest
 
 from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest, counts_of
-from util.evaluate.metrics import episode_scores
 from util.evaluate.schema import MANIFEST
 from util.files.errors import UserError
+from util.loop.metrics import episode_scores
 from util.report.compare import compare, difference, read_scored
 from util.report.figure import running_miou
 

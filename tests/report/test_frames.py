@@ -3,8 +3,8 @@
 import pytest
 
 from tests.report.conftest import counts
-from util.evaluate.mask_metrics import METRICS, Metric
 from util.files.errors import UserError
+from util.loop.mask_metrics import METRICS, Metric
 from util.report.frames import EPISODE_COLUMNS, RESULT_COLUMNS, episode_rows, result_rows, results
 
 # Output and score of the rows of a table, for each number of shots

@@ -21,15 +21,15 @@ from tests.helpers.scored import score
 from util.config.settings import Config
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import Kept, KeptPredictions, read_predictions
-from util.evaluate.metrics import iou_of
-from util.evaluate.passes import FINAL
 from util.evaluate.schema import read_result
 from util.files.errors import UserError
+from util.loop.metrics import iou_of
+from util.loop.processes import ProcessGroup
+from util.loop.score import FINAL
 from util.report import pictures as module
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 from util.report.pictures import draw_episodes, side_by_side
 from util.report.show import show_results
-from util.run.processes import ProcessGroup
 
 EPISODES = {0: 40, 7: 25}
 

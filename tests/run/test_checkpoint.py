@@ -24,8 +24,8 @@ from util.config.read import read_config, to_dict
 from util.engine import load_method
 from util.files.errors import UserError
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.checkpoint import Checkpoint
-from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
 from util.run.weights import cannot_take, load_checkpoint
@@ -306,16 +306,17 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
 )
 def test_another_runs_checkpoint_is_refused(stored: Checkpoint, reason: str) -> None:
     with pytest.raises(UserError, match=rf"{LAST}: .*{reason}"):
-        check_continues(stored, Origin.of(NOW), allow_changes=False)
+        check_continues(stored, Origin.of_training(NOW), allow_changes=False)
 
 
 def test_what_is_equal_unknown_or_allowed_continues() -> None:
     older = saved(precision=None, code=None, text=None)  # written before these were
     for stored in (saved(), older):
-        check_continues(stored, Origin.of(NOW), allow_changes=False)
-    check_continues(saved(precision="bf16", code={}), Origin.of(NOW), allow_changes=True)
-    with pytest.raises(UserError, match="another list"):
-        check_continues(saved(list="other"), Origin.of(NOW), allow_changes=True)
+        check_continues(stored, Origin.of_training(NOW), allow_changes=False)
+    others = {"precision": "bf16", "code": {}, "list": "other", "content": "other"}
+    check_continues(saved(**others), Origin.of_training(NOW), allow_changes=True)
+    with pytest.raises(UserError, match="another schedule"):
+        check_continues(saved(schedule={**PLAN, "batch": 5}), Origin.of_training(NOW), allow_changes=True)
 
 
 @pytest.mark.parametrize(

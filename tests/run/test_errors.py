@@ -15,13 +15,14 @@ from tests.helpers import spawned
 from tests.helpers.trained import train_meta
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.evaluate.passes import run_pass
 from util.files.errors import UserError
+from util.loop.network import prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import score
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.data import images_for_test, validation_episodes
 from util.run.folder import environment
-from util.run.network import build_model, prepare_network
-from util.run.processes import ProcessGroup
 from util.run.run import Run
 
 SSP = "ssp"
@@ -111,7 +112,7 @@ def test_a_test_that_is_refused_keeps_no_loader_process(long) -> None:
     episodes = validation_episodes(run, images_for_test(run, progress=False))
     before = {*active_children()}  # of other tests
     with pytest.raises(UserError, match="refused") as caught:
-        run_pass(prepared, episodes, 8, [Refusing()], world, title="test", workers=1)
+        score(prepared, episodes, 8, [Refusing()], world, title="test", workers=1)
     assert caught.tb and {*active_children()} <= before
 
 

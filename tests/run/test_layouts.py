@@ -8,7 +8,7 @@ from model.tensors.layouts import layout_of, with_gradient_in_layout
 from model.tensors.ops import logits_at, resize
 from tests.helpers.pretend import GPU, pretend_cuda
 from tests.model.small import small_model
-from util.run.network import prepare_network
+from util.loop.network import prepare_network
 
 LAYOUTS = {"float32": torch.contiguous_format, "tf32": torch.channels_last, "bf16": torch.channels_last}
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from model.episode import Batch
 from util.files.errors import UserError
-from util.run.loading import batches
+from util.loop.loading import batches
 
 pytestmark = pytest.mark.process
 LARGE = 2**19  # numbers, of 2 MiB

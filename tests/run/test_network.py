@@ -18,9 +18,11 @@ from tests.model.small import drawn_episode, small_model
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
-from util.run import device
-from util.run.network import build_model, check_finite, prepare_network
-from util.run.processes import as_user_error, join
+from util.loop import device
+from util.loop.network import check_finite, prepare_network
+from util.loop.processes import as_user_error, join
+from util.run import build
+from util.run.build import build_model
 
 FEW_GRAPHS = 30  # of a step and a prediction
 MOST_GRAPHS = {"pfenet": 8, "symnet_plus": 60}  # PFENet had 30 with shapes that follow values
@@ -138,8 +140,8 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
     a_card(monkeypatch, capability)
     changes = [] if asked is None else [f"run.precision={asked}"]
     config = read_config(find_config("split0", "mini", "ssp"), changes)
-    assert device.precision_of_training(config, place) == training
-    assert device.precision_of_test(config, place) == test
+    assert build.precision_of_training(config, place) == training
+    assert build.precision_of_test(config, place) == test
     device.fast_bf16.cache_clear()
 
 

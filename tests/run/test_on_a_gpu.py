@@ -16,22 +16,22 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.evaluate.calibrate import calibrate
 from util.files.errors import UserError
+from util.loop.interrupt import Interrupt
 from util.run import checkpoint
-from util.train import bookkeeping
 
 pytestmark = pytest.mark.train
 
 
 def interrupt_at_once(monkeypatch) -> None:
     """Let a training have its signal before its first step."""
-    enter = bookkeeping.Interrupt.__enter__
+    enter = Interrupt.__enter__
 
     def at_once(self):
         enter(self)
         self.requested = True
         return self
 
-    monkeypatch.setattr(bookkeeping.Interrupt, "__enter__", at_once)
+    monkeypatch.setattr(Interrupt, "__enter__", at_once)
 
 
 def on_cpu(path: Path) -> bool:
@@ -74,7 +74,7 @@ def test_both_stages_their_resumption_tests_and_predictions(
         gpu.waits.clear()
     assert train_stage("meta", read_config(path), resume=True) == 0
     if gpu:  # one wait for the one step that was left
-        waits = waits_in(gpu, "util/train/trainer", "util/train/bookkeeping")
+        waits = waits_in(gpu, "util/loop/train", "util/train/observers")
         assert sum(waits.values()) == 1, waits
     folder = tmp_path / "runs/tiny/meta"
     assert on_cpu(folder / "best.pth")
@@ -93,7 +93,7 @@ def check_tests(path: Path, gpu) -> None:
         gpu.waits.clear()
     (result,) = score(config("test.metrics=[boundary_iou]"))
     if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
-        waits = waits_in(gpu, "util/evaluate/passes")
+        waits = waits_in(gpu, "util/loop/score")
         assert 0 < sum(waits.values()) <= 6, waits
     tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]

@@ -20,12 +20,12 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
+from util.loop.optim import build_optimizers
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.encoder_weights import fill_encoder
-from util.run.network import build_model
 from util.run.run import Run
-from util.train import bookkeeping
-from util.train.optim import build_optimizers
+from util.train.observers import Patience
 
 CODE = '''
 """A toy: two pixel-wise layers, weighed by the supports' mean colour."""
@@ -149,7 +149,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_resumes_and_is_tested(toy: Path
 def die_after_an_epoch(config: Config, monkeypatch) -> None:
     """Train anew to the end of the first epoch, whose checkpoint holds the state of the optimisers."""
     with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping, "patience_spent", lambda training: training.progress.step == 2 and 1 / 0)
+        patched.setattr(Patience, "ends", lambda self, training: training.progress.step == 2 and 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_meta(config, overwrite=True)
     content = checkpoint.read(Run(config).folder("meta") / "last.pth").entries

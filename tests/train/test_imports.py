@@ -12,10 +12,10 @@ from model import contract, registry
 from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
-from util.config.optimizers import OPTIMIZERS
 from util.config.read import from_dict, read_config, to_dict
-from util.evaluate.mask_metrics import METRICS
 from util.files.errors import UserError
+from util.loop.mask_metrics import METRICS
+from util.loop.optimizers import OPTIMIZERS
 from util.run import checkpoint
 from util.run.run import Run
 
@@ -79,8 +79,8 @@ def test_a_config_imports_files_and_modules_beside_it_once(mine: Path) -> None:
         ),
         (
             "bad.py",
-            "from symnet.util.config.optimizers import register_optimizer\nregister_optimizer('sgd', 1)(lambda: 0)",
-            r"kind 'sgd' is registered twice, by util.config.optimizers \(.*\) and bad ",
+            "from symnet.util.loop.optimizers import register_optimizer\nregister_optimizer('sgd', 1)(lambda: 0)",
+            r"kind 'sgd' is registered twice, by util.loop.optimizers \(.*\) and bad ",
         ),
     ],
 )

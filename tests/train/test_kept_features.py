@@ -12,9 +12,9 @@ from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.files.errors import UserError
+from util.loop.processes import ProcessGroup
 from util.run import checkpoint
 from util.run.data import meta_stage_data
-from util.run.processes import ProcessGroup
 from util.run.run import LAST, Run
 from util.train import stages
 

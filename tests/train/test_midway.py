@@ -19,15 +19,20 @@ from torch.utils.data import Dataset
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
+from util.data.lists.index import PHOTO_DIGITS
+from util.files.errors import UserError
+from util.loop.interrupt import Interrupt
+from util.loop.loading import batches, training_numbers
+from util.loop.network import PreparedNetwork, prepare_network
+from util.loop.observers import TrainingObserver
+from util.loop.optim import EMA, StepSchedule, build_optimizers
+from util.loop.processes import ProcessGroup
+from util.loop.train import train
+from util.loop.training import Training
 from util.run import checkpoint
 from util.run.folder import RunFolder
-from util.run.loading import batches, training_numbers
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import ProcessGroup
 from util.run.run import BEST, LAST, METRICS
-from util.train import bookkeeping
-from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.trainer import run_steps
+from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
@@ -77,22 +82,26 @@ class Run:
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
         schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
         network = Line()
-        self.training = bookkeeping.Training(
+        self.training = Training(
             prepared=prepare_network(network, WORLD.device),
             optimizers=build_optimizers(network.param_groups(), settings.optimizers),
+            rules=settings.optimizers,
             ema=EMA(network, settings.ema_decay),
-            stage=settings,
             schedule=schedule,
-            state={
-                "stage": "meta",
-                "config": CONFIG,
-                "list": "numbers",
-                "precision": "float32",
-                "schedule": asdict(schedule),
-            },
-            folder=RunFolder(folder),
             world=WORLD,
         )
+        state = {
+            "stage": "meta",
+            "config": CONFIG,
+            "list": "numbers",
+            "precision": "float32",
+            "schedule": asdict(schedule),
+        }
+        self.checkpoints = Checkpoints(RunFolder(folder), state, validates=bool(settings.validate_every))
+        self.observers: list[TrainingObserver] = [Losses(), self.checkpoints]
+        if settings.validate_every:
+            validation = Validation(self._validate, settings, self.checkpoints)
+            self.observers[1:1] = [validation, Patience(settings.patience)]
 
     def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)
@@ -104,14 +113,13 @@ class Run:
         numbers = training_numbers(
             self.training.progress.step, self.training.schedule.steps, batch=BATCH, rank=0, processes=1, parts=1
         )
-        validate = self._validate if self.training.stage.validate_every else None
-        with closing(self.training.folder), suppress(Stopped):
-            run_steps(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
+        with closing(self.checkpoints.folder), suppress(Stopped):
+            train(self.training, batches(self.data, numbers, 0, WORLD.device), self.observers)
         return self
 
-    def resume(self) -> Run:
+    def resume(self, allow_changes: bool = False) -> Run:
         """Train on from the last checkpoint."""
-        bookkeeping.resume(self.training, allow_changes=False)
+        self.checkpoints.resume(self.training, allow_changes)
         return self.fit()
 
     @property
@@ -169,7 +177,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, b
 
     def score(step: int) -> float:
         if step == 12:
-            watch = bookkeeping.Watch(run.training, batches_left)
+            watch = Watch(run.training, batches_left)
             for batch in range(5):
                 validated_batches.append(batch)
                 if batch == 1:
@@ -222,8 +230,25 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
 def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: signal.Handlers) -> None:
     restored = signal.signal(signal.SIGHUP, before)
     try:
-        with bookkeeping.Interrupt() as interrupt:
+        with Interrupt() as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.requested == (before != signal.SIG_IGN) and signal.getsignal(signal.SIGHUP) == before
     finally:
         signal.signal(signal.SIGHUP, restored)
+
+
+def test_a_run_goes_on_without_a_photo_that_was_left_out(tmp_path: Path) -> None:
+    """By --allow-changes, in the steps that it was begun with; its photos of before stay known."""
+    whole = Run(tmp_path / "whole", float).fit().outcome()
+    begun = Run(tmp_path / "run", float, end=BATCH * 8)
+    begun.checkpoints.state["photos"] = "a" * PHOTO_DIGITS
+    begun.fit()
+    again = Run(tmp_path / "run", float)
+    again.training.schedule = StepSchedule(STEPS - 1, (STEPS - 1) * 4, BATCH)
+    now = {"list": "shorter", "photos": "b" * PHOTO_DIGITS, "schedule": asdict(again.training.schedule)}
+    again.checkpoints.state |= now
+    with pytest.raises(UserError, match=r"another list .*; --allow-changes continues with other photos"):
+        again.resume()
+    again.checkpoints.folder = RunFolder(tmp_path / "run")
+    assert again.resume(allow_changes=True).outcome() == whole
+    assert checkpoint.read(tmp_path / "run" / LAST).facts.photos == {"a" * PHOTO_DIGITS, "b" * PHOTO_DIGITS}

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from model.contract import ParamGroup
-from util.config.optimizers import OPTIMIZERS
 from util.config.settings import OptimizerSettings
-from util.train.optim import build_optimizers
+from util.loop.optim import build_optimizers
+from util.loop.optimizers import OPTIMIZERS
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -18,7 +18,7 @@ from util.evaluate.schema import RESULT, read_results
 from util.report.rows import row_name
 from util.report.verify import DIFFERS, checks_of
 from util.run import checkpoint
-from util.run.network import build_model
+from util.run.build import build_model
 from util.run.run import Run
 
 SHORT = {"epoch_length": 8, "validate_episodes": 2}

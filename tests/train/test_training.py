@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -19,20 +19,20 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.trained import train_base, train_meta
 from util.config.read import read_config, to_dict
-from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.files.errors import UserError
+from util.loop.loading import part_weights, training_numbers
+from util.loop.network import prepare_network
+from util.loop.optim import EMA, WARM_UP, StepSchedule
+from util.loop.processes import ProcessGroup
+from util.loop.train import optimiser_step
+from util.loop.training import Training
 from util.run import checkpoint
+from util.run.build import build_model
 from util.run.encoder_weights import fill_encoder
-from util.run.loading import part_weights, training_numbers
-from util.run.network import build_model, prepare_network
-from util.run.processes import ProcessGroup
 from util.run.run import BEST, Run
 from util.run.weights import init_network
-from util.train import bookkeeping, stages
-from util.train.check import prepare_command
-from util.train.optim import EMA, WARM_UP, StepSchedule
-from util.train.trainer import optimiser_step
+from util.train import stages
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
@@ -44,9 +44,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
-    command = prepare_command(config.data)
-    assert command == "python prepare.py mini --out nowhere"
-    for name, fix in (("mini", command), ("other", "python prepare.py check")):
+    for name, fix in (("mini", "python prepare.py mini --out nowhere"), ("other", "prepare.py other --out nowhere")):
         with pytest.raises(UserError, match=rf"nowhere: this data folder does not exist.*{fix}"):
             load_index(replace(config.data, name=name), "train")
     for name in ("meta_stage_data", "base_stage_data"):
@@ -181,20 +179,17 @@ def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -
     assert sorted(chain(*whole)) == list(range(5 * batch))
 
 
-def a_training(precision: str) -> bookkeeping.Training:
+def a_training(precision: str) -> Training:
     """Return a training of two weights over two optimisers, whose gradients are 3 and 4 times the inputs."""
     network = TwoWeights()
     prepared = prepare_network(network, torch.device("cpu"), precision)
-    stage = StageSettings({}, AugmentSettings())
     optimizers = {name: torch.optim.SGD([getattr(network, name)], lr=1.0) for name in ("a", "b")}
-    return bookkeeping.Training(
+    return Training(
         prepared=prepared,
         optimizers=optimizers,
         ema=EMA(network, 0),
-        stage=stage,
+        rules={},
         schedule=StepSchedule(1, 1, 1),
-        state={},
-        folder=cast(Any, None),
         world=ProcessGroup(0, 1, torch.device("cpu")),
     )
 

@@ -11,7 +11,7 @@ from util.run import weights
 from util.run.checkpoint import Checkpoint
 from util.run.run import Run
 from util.train import stages as training
-from util.train.state import Asked
+from util.train.begin import Asked
 
 
 def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, Checkpoint]:

@@ -62,6 +62,10 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
 
     ``imports``: the modules that it names are imported first.
     """
+    if not tree:
+        raise UserError(
+            f"{source}: is empty; add base: and the config that it changes, such as base: ../mini/mini.yaml"
+        )
     if isinstance(source, Path):
         tree = placed(tree, source, overrides or [])
     tree = completed(tree, overrides or [])

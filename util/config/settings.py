@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from model.contract import ModelSettings
 from model.decides import Decides
-from util.config.optimizers import unknown_optimizer
+from util.loop.optimizers import unknown_optimizer
 
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
@@ -71,12 +71,12 @@ class DataSettings:
     name: str = field(metadata={"problem": _leads_away, "decides": Decides.IDENTITY})
     root: str = field(metadata={"decides": Decides.SCORES})
     train_list: str | None = field(metadata={"decides": Decides.SCORES})  # null: a data set for tests
-    test_list: str | None
+    test_list: str | None = field(metadata={"decides": Decides.SCORES})
     classes: list[str] = field(metadata={"length": (1, None), "decides": Decides.IDENTITY})
     # Of other images that the meta stage is validated on; null: test_list
     validation_list: str | None = bounded(None, decides=Decides.NOTHING)
     # indices: a mask per image, whose pixels are class ids; binary: one per image and class (util/data/lists/index.py)
-    mask_form: Literal["indices", "binary"] = "indices"
+    mask_form: Literal["indices", "binary"] = bounded("indices", decides=Decides.SCORES)
     # A name of a list is the photo <images>/<name><image_suffix> and the mask <masks>/<name>.png
     images: str = bounded("JPEGImages", decides=Decides.SCORES)
     masks: str = bounded("SegmentationClassAug", decides=Decides.SCORES)
@@ -124,7 +124,7 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/config/optimizers.py)
+    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizers.py)
     kind: str = bounded("sgd", problem=unknown_optimizer)
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
     weight_decay: float = bounded(1e-4, 0)
@@ -282,24 +282,29 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """The protocol and the weights of a test."""
+    """The protocol and the weights of a test; a setting decides its scores unless it says otherwise."""
 
     protocol: str = bounded("symnet", decides=Decides.SCORES)  # an entry of `protocols`
-    checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
+    # best, last, none (weights as initialised), or a file of this project or of the authors. Their digest decides
+    checkpoint: str = bounded("best", decides=Decides.NOTHING)
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
-    batch: int | Literal["auto"] = bounded("auto", 1)
+    batch: int | Literal["auto"] = bounded("auto", 1, decides=Decides.NOTHING)
     # GiB of what a process keeps of supports, of a GPU's memory on a GPU, so that none is encoded twice
     store_gib: float = bounded(2.0, 0, decides=Decides.NOTHING)
     # Override the protocol's number for a quick look (marked as such)
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
-    edges: bool = False  # move the edges of masks to those of the query's photo, a step that results state
+    edges: bool = bounded(
+        False, decides=Decides.SCORES
+    )  # move the edges of masks to those of the query's photo, a step that results state
     # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
     # too, whose base classes may be novel here (marked)
-    trained_on: str | None = None
-    data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
+    trained_on: str | None = bounded(None, decides=Decides.SCORES)
+    data_sets: list[str] | None = bounded(
+        None, decides=Decides.NOTHING
+    )  # that reproduce.sh tests this run on in place of its own
     metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
 
 
@@ -337,7 +342,7 @@ class Config:
     data: DataSettings
     model: ModelSettings
     meta_stage: StageSettings
-    test: EvaluationSettings = field(metadata={"decides": Decides.NOTHING})
+    test: EvaluationSettings = field(metadata={"decides": Decides.SCORES})
     protocols: dict[str, ProtocolSettings] = field(metadata={"decides": Decides.SCORES})
     base_stage: StageSettings | None = None  # None for a model without that stage
     # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers

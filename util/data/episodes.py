@@ -1,16 +1,17 @@
 """Episodes, trials of a test and labelled images as torch data sets: item n depends on the number n alone."""
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import InitVar, dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
-from model.episode import IGNORE, Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
+from model.episode import IGNORE, Episode, EpisodeOfOriginalSizes, LabelledImages
+from model.trial import Trial
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
 from util.data.augmentation import warp_training
@@ -19,8 +20,6 @@ from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, rand
 from util.data.views import LETTERBOX, ORIGINAL, View, channels_first
 
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
-
-Sample = TypeVar("Sample", bound=Batch)
 
 
 @dataclass(eq=False)
@@ -117,22 +116,6 @@ class LabelledDataset(Dataset):
         return LabelledImages(pixels, relabelled(classes, self.fold.base_table))
 
 
-@dataclass
-class Trial(Batch):
-    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on."""
-
-    ways: list[Episode]  # N one-class episodes of the same B queries; each query's classes ascend
-    rows: list[tuple[int, ...]]  # of the index for each query: the query itself, then the supports of way after way
-    label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
-    base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
-    shown: list[tuple[int, int]]  # height and width of each query within the network's input; the rest is padding
-
-    @property
-    def episode(self) -> Episode:
-        """The episodes of the first way."""
-        return self.ways[0]
-
-
 @dataclass(eq=False)
 class TrialDataset(Dataset):
     """The episodes of a test by number; ``scored_on`` names the labels to make.
@@ -186,38 +169,6 @@ class TrialDataset(Dataset):
         if self.play_novel:
             episode.spared_class = episode.base_id
         return episode
-
-
-def collate(items: Sequence[Sample]) -> Sample:
-    """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
-    batch = {}
-    for field in fields(items[0]):  # type: ignore[arg-type]  # every Batch is a dataclass
-        parts = [getattr(item, field.name) for item in items]
-        batch[field.name] = _joined(parts)
-    return type(items[0])(**batch)
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """Return a field of a batch from those of its items."""
-    first = parts[0]
-    if first is None:
-        return None
-    if isinstance(first, dict):
-        return _joined_labels(parts)
-    if isinstance(first, list) and isinstance(first[0], Batch):  # ways
-        return [collate(episodes) for episodes in zip(*parts, strict=True)]
-    if isinstance(first, list) and isinstance(first[0], tuple):  # rows, sizes
-        return [entry for part in parts for entry in part]
-    return default_collate([*parts])
-
-
-def _joined_labels(parts: Sequence[dict[str, list[Tensor]]]) -> dict[str, list[Tensor]]:
-    """Return the scored labels of all items, for each value of scored_on."""
-    joined: dict[str, list[Tensor]] = {scored_on: [] for scored_on in parts[0]}
-    for part in parts:
-        for scored_on in joined:
-            joined[scored_on] += part[scored_on]
-    return joined
 
 
 def numbered(classes: np.ndarray, values: Sequence[int], ignored: Sequence[int] = ()) -> Tensor:

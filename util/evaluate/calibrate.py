@@ -23,23 +23,25 @@ from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
 from model.tensors.ops import resize
+from model.trial import Trial
 from util.config.compose import files_of
 from util.config.folds import LISTS
 from util.config.settings import Config
-from util.data.episodes import Trial, TrialDataset
+from util.data.episodes import TrialDataset
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeSampler, random_stream
 from util.evaluate import calibration
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.passes import run_pass
 from util.evaluate.presence import presence_inputs_in, presence_scores
 from util.files import write_atomically
 from util.files.drawn import KINDS, MASK, drawn_label
 from util.files.errors import UserError
+from util.loop.device import episodes_at_once
+from util.loop.network import prepare_network
+from util.loop.processes import join
+from util.loop.score import score
+from util.run.build import precision_of_test
 from util.run.data import check_sampler, images_for_training, trials
-from util.run.device import episodes_at_once, precision_of_test
-from util.run.network import prepare_network
-from util.run.processes import join
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
@@ -77,7 +79,7 @@ def calibrate(config: Config) -> Path:
         side = evaluation.view.side or config.data.size
         for run, images in lists:
             data = _marked_episodes(evaluation, run, images)
-            run_pass(
+            score(
                 prepared,
                 data,
                 episodes // len(lists),

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
+from util.evaluate.done import reason_to_test
 from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
-from util.evaluate.passes import run_pass
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT
+from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, read_result
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
 from util.files.parallel import KEEP_ALL, set_allocator
+from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
+from util.loop.processes import ProcessGroup, join
+from util.loop.score import score
 from util.run.checkpoint import Checkpoint
 from util.run.data import trials
-from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.folder import RunFolder
-from util.run.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 
@@ -40,6 +42,7 @@ def evaluate(
     *,
     save_images: dict[str, int] | None = None,
     stored: Checkpoint | None = None,
+    keep: bool = False,
 ) -> dict[Path, dict[str, Any]]:
     """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
@@ -49,24 +52,41 @@ def evaluate(
         manifest: a file of episodes to replay.
         save_images: kind (worst, best, random) -> number of episodes whose predictions are kept for pictures.
         stored: the checkpoint, where it was read already.
+        keep: do not score what is done (``reason_to_test``).
     """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
         scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
+        results = world.from_main(partial(_done, scorings)) if keep else {}
+        scorings = [scoring for scoring in scorings if scoring.evaluation.folder / RESULT not in results]
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
         wanted = {**(save_images or {}), FIRST: FIRST_EPISODES}
         for scoring in scorings:
             scoring.kept = KeptPredictions(wanted, scoring.evaluation.episodes)
-        _announce(scorings, world)
+        if scorings:
+            _announce(scorings, world)
         store = ShotStore(config.test.store_gib)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
-        results = dict[Scoring, dict[str, Any]]()
         for counted in _count(scorings, world, store):
             for scoring in counted:  # at once: a test that is killed later keeps this result
-                results[scoring] = _finish(scoring, folders[scoring], world)
-    return {folders[scoring].path / RESULT: results[scoring] for scoring in scorings}
+                results[folders[scoring].path / RESULT] = _finish(scoring, folders[scoring], world)
+    return results
+
+
+def _done(scorings: list[Scoring]) -> dict[Path, dict[str, Any]]:
+    """Return the results of the tests that are done, by their files, and say of each test why it is kept, or is not."""
+    results = dict[Path, dict[str, Any]]()
+    for evaluation in (scoring.evaluation for scoring in scorings):
+        path = evaluation.folder / RESULT
+        reason = reason_to_test(evaluation)
+        if not reason:
+            results[path] = read_result(path)
+            print(f"kept: {path}: {score_line(results[path])}; --overwrite scores it again", flush=True)
+        elif path.exists():
+            print(f"scored again: {path}: {reason}", flush=True)
+    return results
 
 
 def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
@@ -120,7 +140,7 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
     side = first.view.side or first.config.data.size
     images_per_episode = first.shot * first.protocol.ways + 1
     batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
-    run_pass(
+    score(
         prepared,
         data,
         longest,

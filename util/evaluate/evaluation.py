@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.code import code_of
 from model.contract import FewShotModel
 from model.decides import Decides
 from util.config.read import to_dict
@@ -30,9 +29,9 @@ from util.data.views import View
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
+from util.run.build import precision_asked_of_test
 from util.run.checkpoint import Checkpoint
 from util.run.data import check_sampler, images_for_test, protocol_sampler
-from util.run.device import precision_asked_of_test
 from util.run.input_size import label_kind, view_of
 from util.run.origin import Origin
 from util.run.run import FOREIGN, Run
@@ -116,17 +115,6 @@ class Evaluation:
         if self.replayed is None or published is None or _holds(images, self._replay(images)):
             return images
         return self._list(published=None)
-
-    @property
-    def origin(self) -> Origin:
-        """What decides its scores today beside settings: code, data and weights, as far as they are here."""
-        now = Origin(code=code_of(self.run.model_class))
-        with suppress(UserError):
-            now = replace(now, list=self.images.digest, content=self.images.files_digest)
-        with suppress(UserError):
-            weights = self.loaded.weights
-            now = replace(now, weights=weights.digest, training=weights.training)
-        return now
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""

@@ -12,20 +12,22 @@ import zipfile
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from util.data.sampling import random_stream
-from util.evaluate.metrics import FINAL, iou_of
 from util.files import write_atomically
 from util.files.errors import UserError, nearest
-from util.files.images import opened
+from util.files.images import check_image, read_errors
 from util.files.typecheck import convert
-from util.run.processes import ProcessGroup
+from util.loop.metrics import FINAL, iou_of
+from util.loop.processes import ProcessGroup
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST, FIRST_EPISODES = "first", 8  # a kind of every test, and how many there are
@@ -194,7 +196,9 @@ def _png(values: np.ndarray) -> bytes:
 
 def _pixels(png: bytes) -> np.ndarray:
     """Return the values of a PNG (H, W); UserError: it is none, or too large."""
-    with opened(Path("a kept prediction"), content=png):  # of bounded size
+    name = Path("a kept prediction")
+    with read_errors(name), Image.open(BytesIO(png), formats=("PNG",)) as image:
+        check_image(image, name)
         pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None or pixels.ndim != 2:
             raise ValueError("holds no numbers (H, W)")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from model.episode import IGNORE, Output
 from util.evaluate.calibration import Calibration, presence_inputs
-from util.evaluate.metrics import FINAL, NETWORK
-from util.evaluate.passes import WITHOUT_PRESENCE, Place
-from util.run.processes import ProcessGroup
+from util.loop.metrics import FINAL, NETWORK
+from util.loop.processes import ProcessGroup
+from util.loop.score import WITHOUT_PRESENCE, Place
 
 
 class PresenceRecord(NamedTuple):

@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from model.episode import Episode, Output
-from util.evaluate.metrics import NETWORK
 from util.files.parallel import usable_cores
-from util.run.network import predicted_by
+from util.loop.metrics import NETWORK
+from util.loop.network import predicted_by
 
 SIDE = 240  # of the smaller photo, the longer one, in pixels
 TIES, CONTRAST = 500.0, 0.015  # L; s, of Lab colours whose lightness is 0..1

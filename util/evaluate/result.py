@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from model.code import code_of
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
@@ -16,16 +15,17 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
+from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation, origin_of
-from util.evaluate.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.schema import MANIFEST, SCHEMA, Track, over_seeds
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
+from util.loop.device import describe
+from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
-from util.run.device import describe
 from util.run.folder import environment
 from util.run.input_size import input_in_words
-from util.run.processes import ProcessGroup
 from util.run.run import TRAINING_FREE, UNTRAINED, Run
 from util.run.weights import Weights
 
@@ -51,7 +51,8 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
         "draw_note": evaluation.draw_note if images else "",
-        "code": code_of(class_of(config.model)),
+        "code": code_of_test(class_of(config.model)),
+        "vectors": evaluation.run.text_digest,
         "config": to_dict(config),
         **(origin_of(images).known() if images else {}),
     }

@@ -38,7 +38,13 @@ class Track(TypedDict):
     train_shot: int | None  # number of shots of its training
 
 
-class Result(TypedDict):
+class AddedLater(TypedDict, total=False):
+    """What results of earlier versions lack."""
+
+    vectors: str | None  # SHA-256 of the text vectors; null: none are read
+
+
+class Result(AddedLater):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -111,7 +117,7 @@ class Result(TypedDict):
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
     shared_with: list[str]  # protocols scored on the same passes of the network
-    code: dict[str, str] | None  # module of the method's code -> SHA-256
+    code: dict[str, str] | None  # module of the method's code, or folder of the code that methods share -> SHA-256
     config: dict[str, Any]  # merged
     environment: dict[str, Any]  # commit, versions, machine, command
 

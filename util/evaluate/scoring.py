@@ -18,15 +18,15 @@ from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluation import Evaluation, Shared
-from util.evaluate.mask_metrics import METRICS
-from util.evaluate.passes import Scoreboard
 from util.evaluate.presence import Presence
 from util.evaluate.refine import WithEdges
 from util.files.errors import UserError, nearest
+from util.loop.mask_metrics import check_metrics
+from util.loop.network import PreparedNetwork, prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import Scoreboard
+from util.run.build import precision_of_test
 from util.run.checkpoint import Checkpoint
-from util.run.device import precision_of_test
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 
@@ -108,9 +108,7 @@ def scorings_of(
 
 def _check_names(config: Config, protocols: Sequence[str]) -> None:
     """Refuse (UserError) further metrics and protocols that are none."""
-    for metric in config.test.metrics:
-        if metric not in METRICS:
-            raise UserError(f"{config.source}: test.metrics: '{metric}' is unknown{nearest(metric, METRICS)}")
+    check_metrics(config.test.metrics, config.source)
     for name in protocols:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.episode import Episode
-from util.data.episodes import Trial
+from model.trial import Trial
 from util.data.sampling import Sampler
 
 GIB, MIB = 2**30, 2**20

@@ -6,8 +6,8 @@ from typing import Any
 
 from util.data.draws import OWN
 from util.data.lists.list_files import is_published
-from util.evaluate.metrics import FINAL
 from util.evaluate.schema import NOT_STATED, Track
+from util.loop.metrics import FINAL
 
 BEYOND = "beyond the protocol"
 MADE_FROM_MASKS = "made from the masks"  # a list_source

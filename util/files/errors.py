@@ -1,5 +1,7 @@
 """The error type of every mistake that a user can correct, its exit codes, and suggestions for mistyped names."""
 
+from __future__ import annotations
+
 import difflib
 import sys
 from collections.abc import Iterable
@@ -33,6 +35,17 @@ class UserError(Exception):
         """``local``: only one of several processes met the error, and that process reports it."""
         super().__init__(one_line(message))
         self.local = local
+
+
+class Refusals(UserError):
+    """Several mistakes that do not depend on each other, a line each."""
+
+    def __init__(self, lines: list[str]):
+        super().__init__("; ".join(lines))
+        self.lines = [one_line(line) for line in lines]
+
+    def __reduce__(self) -> tuple[type[Refusals], tuple[list[str]]]:
+        return Refusals, (self.lines,)
 
 
 class PeerLost(UserError):

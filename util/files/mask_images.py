@@ -7,8 +7,7 @@ was drawn, and it is refused.
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -26,74 +25,34 @@ from util.files.images import (
     header_of,
     opened,
     read_with_frame,
-    say_once,
     turned,
     upright_size,
 )
-from util.files.palette import (
-    IGNORE,
-    Colours,
-    indices_of_colours,
-    refuse_few_bits,
-    stored_indices,
-    voc_palette,
-    white_is_zero,
-)
+from util.files.palette import IGNORE, check_indices, refuse_few_bits, voc_palette
 
 VALUE = 1  # of the class in a mask of one class
-SOFTWARE_TAG = 305
 CLASS_CHANNEL = 3
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
-
-
-@contextmanager
-def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open a mask as ``opened`` does a photo; UserError also for a JPEG and for a TIFF that leaves its object open."""
-    with opened(path, "mask", content) as image:
-        _check_kind_of_mask(image, path)
-        yield image
-
-
-def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
-    """Refuse (UserError) a mask whose kind of file leaves its numbers open; say where they are not those shown."""
-    if image.format in JPEG_FORMATS:
-        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
-    if not white_is_zero(image):
-        return
-    software = str(image.tag_v2.get(SOFTWARE_TAG, ""))  # type: ignore[attr-defined]
-    if image.mode == "1" and not software.startswith("tifffile"):
-        problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
-        raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
-
-
-def check_header(mask: Path) -> None:
-    """Refuse (UserError) a file that is no mask by its header, which says how it is read where that is unusual."""
-    with opened_mask(mask):
-        pass
 
 
 def read_mask(path: Path) -> np.ndarray:
     """Return a mask as class indices, (H, W) uint8.
 
-    UserError: it is missing, no image, or stores colours that have no class.
+    UserError: it is missing, no PNG, or stores what are no class indices.
     """
     return _read_indices(path)[0]
 
 
-def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
+def _read_indices(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
-    with opened_mask(path) as image:
+    with opened(path, "mask") as image:
+        if image.format in JPEG_FORMATS:
+            raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
         refuse_few_bits(image, path)
         frame = frame_of(image)
-        indices = indices_of(image, path, colours)
+        indices = np.asarray(image)
+        check_indices(image, indices, path)
     return frame.upright(indices), frame.stated is not None
-
-
-def indices_of(image: Image.Image, path: Path, colours: Colours | None) -> np.ndarray:
-    """Return the class indices in a mask that is opened, (H, W) uint8, by its ``colours`` if it has them."""
-    by_colours = None if colours is None else indices_of_colours(image, path, colours)
-    return stored_indices(image, path) if by_colours is None else by_colours
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
@@ -124,12 +83,12 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     return turned_mask
 
 
-def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
+def read_mask_of(image: Path, mask: Path) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8, upright; its header alone is read.
 
     Errors as ``read_mask`` and ``read_stacked``.
     """
-    indices, tagged = _read_indices(mask, colours)
+    indices, tagged = _read_indices(mask)
     return fitted_mask(indices, tagged, *header_of(image), mask)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from util.files import files_below, leads_nowhere, visible
 from util.files.errors import note
-from util.files.images import HEIF, NEEDS_HEIF
 
+HEIF = (".heic", ".heif")
+NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 # endings of pictures, volumes and videos that are not read
 PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"

@@ -82,9 +82,9 @@ def _bounds(kind: Any) -> dict[str, Any]:
 
 
 def _required(kind: Any) -> list[str]:
-    """Return the keys that a section must have: all of a ``TypedDict``, those of a dataclass that have no default."""
+    """Return the keys that a section must have: those of a ``TypedDict``, of a dataclass those without a default."""
     if not dataclasses.is_dataclass(kind):
-        return sorted(hints_of(kind))
+        return sorted(kind.__required_keys__)
     absent = dataclasses.MISSING
     return [f.name for f in dataclasses.fields(kind) if f.default is absent and f.default_factory is absent]
 

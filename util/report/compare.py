@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest, ways_of
-from util.evaluate.metrics import FINAL, NETWORK, mean_iou
 from util.evaluate.schema import MANIFEST, RESULT, SCORED_ON, check_output, find_results
 from util.evaluate.titles import side_warning
 from util.files import kept_json
 from util.files.errors import UserError
+from util.loop.metrics import FINAL, NETWORK, mean_iou
 from util.report.rows import stages_text
 from util.report.table import Table
 from util.run.origin import Origin, one_of_each

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.metrics import ALL_FOREGROUND, BASE, mean_iou
 from util.evaluate.schema import MANIFEST, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
+from util.loop.metrics import ALL_FOREGROUND, BASE, mean_iou
 from util.report.one_result import class_scores
 
 if TYPE_CHECKING:

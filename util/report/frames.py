@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.data.lists.manifest import counts_of, read_manifest, ways_of
-from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import BASE, FINAL, MIOU, per_class, smaller_is_better
 from util.evaluate.schema import MANIFEST, check_output, read_results
 from util.files.errors import UserError, nearest
+from util.loop.mask_metrics import METRICS
+from util.loop.metrics import BASE, FINAL, MIOU, per_class, smaller_is_better
 from util.report.rows import cell_key, row_name
 from util.report.table import Table
 

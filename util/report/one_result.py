@@ -3,10 +3,10 @@
 from statistics import fmean
 from typing import Any
 
-from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import BASE, FINAL, MIOU, per_class
 from util.evaluate.schema import SCORED_ON
 from util.evaluate.titles import classes_in_no_mean, departures, title, track_text
+from util.loop.mask_metrics import METRICS
+from util.loop.metrics import BASE, FINAL, MIOU, per_class
 from util.report.table import Table
 
 _SCORES = {

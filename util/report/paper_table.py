@@ -12,10 +12,10 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from util.evaluate.metrics import BASE, FINAL, MIOU, NETWORK, smaller_is_better
 from util.evaluate.schema import NOT_STATED, check_output, read_results
 from util.evaluate.titles import DRAWN_HERE, protocol_title, side_warning
 from util.files.errors import UserError, nearest
+from util.loop.metrics import BASE, FINAL, MIOU, NETWORK, smaller_is_better
 from util.report.measured import measured
 from util.report.one_result import DEVIATION, class_score_titles, score_titles
 from util.report.published_rows import published

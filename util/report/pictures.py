@@ -19,8 +19,6 @@ from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
-from util.evaluate.metrics import BASE, FINAL
-from util.evaluate.passes import Scoreboard, run_pass
 from util.evaluate.schema import MANIFEST, PAGE, PICTURES, PREDICTIONS, find_results, read_result
 from util.evaluate.scoring import scorings_of
 from util.evaluate.titles import title
@@ -38,13 +36,15 @@ from util.files.overlay import (
 )
 from util.files.pages import Html, html_of
 from util.files.progress import ProgressBar
+from util.loop.device import pick_device
+from util.loop.metrics import BASE, FINAL
+from util.loop.processes import ProcessGroup
+from util.loop.score import Scoreboard, score
 from util.report.compare import SAME_EPISODES
 from util.report.figure import Panels, draw, write_figure
 from util.report.rows import row_name
 from util.report.verify import evaluation_of
 from util.run.data import trials
-from util.run.device import pick_device
-from util.run.processes import ProcessGroup
 
 EPISODES = "episodes"  # the first ones, beside the charts
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")
@@ -301,7 +301,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
         presence=scoring.decisions(),
     )
     data = Subset(trials(test.run, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
-    run_pass(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))
+    score(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))
     scored = replace(ScoredEpisodes.of(path), test=test)
     kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]
     return [scored.panels((seed, number), final) for number, final in zip(episodes, kept, strict=True)]

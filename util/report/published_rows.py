@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from util.evaluate.metrics import MIOU
 from util.evaluate.schema import NOT_STATED
 from util.files.errors import UserError, nearest
 from util.files.yaml_text import read_yaml
+from util.loop.metrics import MIOU
 from util.report.rows import MEAN, Cell, Column, Row
 
 PUBLISHED = Path(__file__).with_name("published.yaml")

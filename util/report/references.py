@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.metrics import FINAL
 from util.evaluate.schema import MANIFEST, check_output, read_results
 from util.evaluate.titles import side_warning
 from util.files.errors import UserError, one_line
+from util.loop.metrics import FINAL
 from util.report.figure import GRID_COLOUR, chart, styled
 from util.report.published_rows import published_entries
 from util.report.rows import how_made, row_name

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from util.evaluate.metrics import FINAL
 from util.evaluate.schema import MANIFEST, find_results, read_result
 from util.evaluate.titles import title
 from util.files import read_text, write_atomically
 from util.files.errors import UserError
+from util.loop.metrics import FINAL
 from util.report.rows import row_name
 from util.report.table import Table
 from util.report.verify import DIFFERS, files_agree

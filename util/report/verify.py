@@ -16,13 +16,13 @@ from model.code import code_of
 from util.config.read import from_dict
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import ALL_FOREGROUND, BASE, CLASS, FINAL, episode_scores
 from util.evaluate.presence import presence_scores
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import MANIFEST, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
+from util.loop.mask_metrics import METRICS
+from util.loop.metrics import ALL_FOREGROUND, BASE, CLASS, FINAL, episode_scores
 from util.report.table import Table
 from util.run.data import photos_listed
 from util.run.origin import Origin
@@ -210,7 +210,7 @@ def _scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequence[str]) -> list[list[Any]]:
-    """Return the records of one episode, a class each, in the columns of ``util/evaluate/metrics.py``."""
+    """Return the records of one episode, a class each, in the columns of ``util/loop/metrics.py``."""
     *_, foreground_hit, foreground_union, background_hit, background_union = row["outputs"][name]
     sides = [background_hit, background_union, foreground_hit, foreground_union]
     records = []

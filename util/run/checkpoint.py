@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,9 @@ class Checkpoint:
         """Return one of our own by its entries."""
         named = {**entries["weights"], **entries.get("ema", {})}
         facts = Facts(
-            origin=replace(Origin.of(entries), weights=None),
+            origin=Origin.of_training(entries),
             training=_training_of(entries),
-            photos=_photos_in(entries.get("photos")),
+            photos=photos_in(entries.get("photos")),
             finished=entries.get("finished", False),
         )
         return cls(path, named, entries["config"], entries["stage"], facts, entries)
@@ -215,11 +215,17 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
     return [*entries.get("base", []), facts]
 
 
-def _photos_in(text: str | None) -> frozenset[str] | None:
+def photos_in(text: str | None) -> frozenset[str] | None:
     """Return the digests of photos in the entry that ``photos_text`` returned."""
     if text is None:
         return None
     return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
+
+
+def photos_of_both(before: str | None, now: str | None) -> str | None:
+    """Return the entry of a training that continues with other photos; None: those of before are not known."""
+    known = photos_in(before)
+    return None if known is None else photos_text(known | (photos_in(now) or frozenset()))
 
 
 def photos_text(photos: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ from torch.utils.data import Dataset
 from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
-    BINARY,
     HELD_OUT,
     AugmentSettings,
     Config,
@@ -22,13 +21,14 @@ from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
-from util.data.lists.index import WORDS_OF_BINARY, load_index, read_rows
+from util.data.lists.index import load_index
+from util.data.lists.listed import read_list
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
+from util.loop.processes import ProcessGroup
 from util.run.input_size import label_kind, view_of
-from util.run.processes import ProcessGroup
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
@@ -153,8 +153,7 @@ def photos_listed(images: ImageList, data: DataSettings) -> int | None:
     root = Path(data.root)
     if data.train_list is None or not images.index.images or not (root / data.train_list).is_file():
         return None
-    rows = read_rows(root / data.train_list, WORDS_OF_BINARY if data.mask_form == BINARY else 1)
-    listed = {root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows}
+    listed = {*read_list(data, "train").images}
     return len(listed.intersection(images.index.images[row] for row in images.queries))
 
 

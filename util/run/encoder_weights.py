@@ -18,8 +18,8 @@ from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.files import project_path
 from util.files.errors import UserError
+from util.loop.device import gpu_count
 from util.run import checkpoint
-from util.run.device import gpu_count
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"

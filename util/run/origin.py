@@ -23,7 +23,7 @@ class Origin:
     whole_list: str | None = _fact("another whole list")
     content: str | None = _fact("other photos or masks")
     whole_content: str | None = _fact("other photos or masks in the whole list")
-    text: str | None = _fact("other text vectors")
+    vectors: str | None = _fact("other text vectors")
     code: dict[str, str] | None = _fact("other code of the method")
     precision: str | None = _fact("another precision")
     initial: str | None = _fact("other initial weights")
@@ -32,8 +32,13 @@ class Origin:
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Origin:
-        """Return that of a checkpoint, whose weights are no digest, or of a result by its entries."""
-        return cls(**{fact.name: entries.get(fact.name) or None for fact in fields(cls)})
+        """Return that of a result by its entries."""
+        return cls(**{fact.name: entries.get(fact.name) for fact in fields(cls)})
+
+    @classmethod
+    def of_training(cls, entries: Mapping[str, Any]) -> Origin:
+        """Return that of a checkpoint by its entries, of which the weights are no digest."""
+        return cls.of({**entries, "weights": None, "vectors": entries.get("text")})
 
     def known(self) -> dict[str, Any]:
         """Return the facts that are known by their names."""
@@ -44,9 +49,17 @@ class Origin:
         said = []
         for fact in fields(self):
             theirs, ours = getattr(self, fact.name), getattr(now, fact.name)
-            if fact.name not in skip and None not in (theirs, ours) and theirs != ours:
+            if fact.name not in skip and None not in (theirs, ours) and _differ(theirs, ours):
                 said.append(f"{fact.metadata['differs']}{_where(theirs, ours)}")
         return said
+
+
+def _differ(theirs: Any, ours: Any) -> bool:
+    """Return whether two values of a fact differ; two dictionaries by the keys that both have, if there is one."""
+    if not isinstance(theirs, dict) or not isinstance(ours, dict):
+        return theirs != ours
+    shared = theirs.keys() & ours.keys()
+    return not shared or any(theirs[key] != ours[key] for key in shared)
 
 
 def _where(theirs: Any, ours: Any) -> str:
@@ -54,7 +67,7 @@ def _where(theirs: Any, ours: Any) -> str:
     if isinstance(theirs, str):
         return f" ({theirs[:SHOWN]}, now {ours[:SHOWN]})"
     if isinstance(theirs, dict):
-        keys = [key for key in dict.fromkeys((*theirs, *ours)) if theirs.get(key) != ours.get(key)]
+        keys = [key for key in theirs if key in ours and theirs[key] != ours[key]] or [*theirs]
         return f" ({', '.join(keys)})"
     return ""
 

@@ -39,7 +39,7 @@ ALLOW = "--allow-changes"
 # Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
 OPTIONS, RUN = "options", "run"
 PRECISION = "run.precision"
-ALLOWED = ("code", "precision")  # facts of an ``Origin`` that may be others by ``ALLOW``
+ALLOWED = ("code", "precision", "list", "content")  # facts of an ``Origin`` that may be others by ``ALLOW``
 # Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
 OF_TESTS = ("data.shot", "data.rare_classes", PRECISION)
 OF_RUNS = ("data.", "model.", "run.")
@@ -289,7 +289,7 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     Args:
         stored: the checkpoint.
         now: the origin of the training that might continue it.
-        allow_changes: whether precision and the method's code may be others.
+        allow_changes: whether photos, precision and the method's code may be others.
 
     Raises:
         UserError: it is of another length, batch, list or photos, of another precision or code, or no training.
@@ -300,7 +300,7 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
         undo = "restore what was there"
         if stored.facts.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
             undo += f" (the precision by --set {PRECISION}={stored.facts.origin.precision})"
-        fix = f"{undo}, or start again with --overwrite; {ALLOW} continues with another precision or code"
+        fix = f"{undo}, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
         raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
 
 

@@ -18,10 +18,10 @@ from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
 from util.run import checkpoint
 from util.run import run as runs
+from util.run.build import build_model
 from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import listed_for_training
 from util.run.encoder_weights import FOLD_HINT, SOURCES, encoder_data, encoder_licence, fill_encoder
-from util.run.network import build_model
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
 
@@ -64,42 +64,45 @@ def init_network(
         UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
-    _check_start(run, stage, base)
+    _check_start(run, base)
     network = build_model(run.config, run.text_width)
     if resume:
         return network, "", None
+    note, stored = fill_at_start(run, network, stage, base)
+    return network, note, stored
+
+
+def fill_at_start(
+    run: Run, network: FewShotModel, stage: str, base: str | Path | None = None, *, downloads: bool = True
+) -> tuple[str, Checkpoint | None]:
+    """Fill a model with what a stage starts from; return as ``init_network``, errors as there.
+
+    ``downloads``: weights of a release are fetched; else they are taken to be there.
+    """
+    _check_start(run, base)
     if stage == "base" or not run.model_class.has_base_stage():
-        return network, fill_encoder(run.config, network), None
+        encoder = run.config.model.encoder
+        is_fetched = encoder is not None and encoder.weights in SOURCES
+        return fill_encoder(run.config, network) if downloads or not is_fetched else "", None
     start = Path(base or run.folder("base") / BEST)
-    if not start.exists():
+    if base is None and not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
     load_checkpoint(run, network, "base", stored)
     if base is None and is_first_of_machine() and (refusal := cannot_take(run, "base", stored)):
         raise UserError(refusal)
-    return network, f"base stage: {start}", stored
+    return f"base stage: {start}", stored
 
 
-def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
-    """Refuse (UserError) a stage that data set or model do not have, and a base stage for a model without one."""
+def _check_start(run: Run, base: str | Path | None) -> None:
+    """Refuse (UserError) a data set that the model cannot be trained on, and a base stage for a model without one."""
     source = run.config.source
     model_class = class_of(run.config.model)
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
     if base is not None and not model_class.has_base_stage():
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
-
-
-def start_problem(run: Run, base: str) -> str:
-    """Return why a run's meta stage cannot start from a base stage's checkpoint; '' if it can."""
-    config = run.config
-    try:
-        _check_start(run, "meta", base)
-        load_checkpoint(run, build_model(config, text_width=1), "base", checkpoint.read(base))
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
@@ -151,7 +154,7 @@ def origin_today(run: Run, stage: str) -> Origin:
     if stage == "base":  # whose code, and text, are not those of one method
         return now
     with suppress(UserError):
-        now = replace(now, text=run.text_digest)
+        now = replace(now, vectors=run.text_digest)
     return replace(now, code=code_of(class_of(run.config.model)))
 
 
@@ -283,7 +286,7 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
         network.requires_grad_(True)
         network.freeze()
         return found
-    if stored.facts.origin.differences(Origin(text=run.text_digest)):
+    if stored.facts.origin.differences(Origin(vectors=run.text_digest)):
         asked = f"data.text = {run.config.data.text}"
         raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
     checkpoint.load_state(network, stored)
@@ -311,7 +314,9 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
     if stored.config is None:
         return {}
     if stored.stage != stage:
-        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed")
+        problem = f"is of the {stored.stage} stage, one of the {stage} stage is needed"
+        fix = "; to continue its training write --resume and no checkpoint" if stage == "base" else ""
+        raise UserError(f"{stored.path}: {problem}{fix}")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)

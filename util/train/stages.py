@@ -14,34 +14,30 @@ from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.evaluate.passes import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.files.errors import EXIT_INTERRUPTED, UserError
+from util.loop import train as loop
+from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
+from util.loop.loading import batches, training_numbers
+from util.loop.network import PreparedNetwork, prepare_network
+from util.loop.observers import TrainingObserver, registered_observers
+from util.loop.optim import EMA, StepSchedule, build_optimizers
+from util.loop.processes import ProcessGroup, as_user_error, join
+from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
+from util.loop.training import Training
 from util.run import checkpoint
+from util.run.build import precision_of_training
 from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
-from util.run.device import (
-    compute_in_fixed_order,
-    describe,
-    episodes_at_once,
-    free_memory,
-    precision_of_training,
-)
+from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.encoder_weights import encoder_licence
 from util.run.folder import RunFolder, claim
-from util.run.loading import batches, training_numbers
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import ProcessGroup, as_user_error, join
 from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import init_network, initial_digest
-from util.train import bookkeeping
-from util.train.bookkeeping import Training, Validate, Watch
+from util.train.begin import Asked, StageTask, rehearse, stage_of, stages_asked
 from util.train.curves import Curves
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
-from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.plan import Stored, check_plan, checkpoint_bytes, free_on_disk
-from util.train.state import Asked, StageTask, stage_of, stages_asked
-from util.train.trainer import run_steps
+from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
 
 log = logging.getLogger("symnet")
 PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
@@ -52,29 +48,20 @@ def train(config: Config, asked: Asked) -> int:
 
     Between two stages the memory of the first is freed, and a signal is answered.
 
-    UserError: the method learns nothing or has no such stage, a stage cannot go on from its state, another command
-    works on it (Busy), or what it needs is missing or wrong.
+    UserError: the method learns nothing or has no such stage, its rehearsal was refused (``Refusals``), or another
+    command works on it (Busy).
     """
     run, stages = stages_asked(config, asked)
     with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
         if run.config.run.deterministic:
             compute_in_fixed_order()
-        world.from_main(partial(_refuse, run, stages, world.size, asked))
+        world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
             code = _train_claimed(run, stage, world, asked)
             if code:
                 return code
             free_memory(world.device)
     return 0
-
-
-def _refuse(run: Run, stages: list[str], processes: int, asked: Asked) -> None:
-    """Refuse (UserError), before the first stage, all that is known to stop one of them."""
-    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
-    for task in tasks:
-        if problem := task.refusal or (task.note if task.left else ""):
-            raise UserError(problem)
-    check_plan(tasks)
 
 
 def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
@@ -112,15 +99,15 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     with as_user_error(f"{key}.batch, {key}.size or data.workers"):
         start = _start(run, task, world, asked.checkpoint)
         training = _training(run, task, world, start)
-        try:
+        checkpoints = _checkpoints(run, task, training, start)
+        with closing(checkpoints.folder):
             if task.continues:
-                bookkeeping.resume(training, asked.allow_changes)
-            training.curves = _curves(training, task.continues)
-            _log_start(training, run.config, start)
-            finished = _train(training, run.config, start.data)
-        finally:
-            training.curves.close()
-            training.folder.close()
+                checkpoints.resume(training, asked.allow_changes)
+            _log_start(training, checkpoints, run.config, start)
+            with closing(_curves(training, task)) as curves:
+                held_out = HeldOut(training, start.data, curves, _at_once(run.config, world))
+                observers = _observers(training, task, checkpoints, held_out)
+                finished = _train(training, start.data, observers)
         if finished and not world.any(training.interrupt.requested):
             return 0
         log.info("interrupted; train.sh and train.py continue with --resume")
@@ -169,38 +156,86 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
     ema = EMA(start.network, stage.ema_decay)
     if stage.views is not None and is_frozen(cast(FewShotModel, start.network)):
         _keep_maps(config, task, world, start)
-    state = _checkpoint_facts(run, task.stage, start)
-    state["schedule"] = asdict(schedule)
-    state["precision"] = precision
-    if not task.continues:  # else the checkpoint knows
-        state["initial"] = start.digest
-    discard = None if task.continues else partial(_discard_tests, run, task.stage)
-    folder = RunFolder(task.folder, world.is_main, fresh=task.discards, at_start=discard)
     return Training(
         prepared=prepared,
         optimizers=optimizers,
+        rules=stage.optimizers,
         ema=ema,
-        stage=stage,
         schedule=schedule,
-        state=state,
-        folder=folder,
         world=world,
+        parts=stage.accumulate,
+        seed=config.run.seed,
     )
 
 
-def _curves(training: Training, continues: bool) -> Curves:
+def _checkpoints(run: Run, task: StageTask, training: Training, start: Start) -> Checkpoints:
+    """Return the observer that writes a stage's checkpoints, its folder begun."""
+    state = _checkpoint_facts(run, task.stage, start)
+    state["schedule"] = asdict(training.schedule)
+    state["precision"] = training.prepared.precision
+    if not task.continues:  # else the checkpoint knows
+        state["initial"] = start.digest
+    discard = None if task.continues else partial(_discard_tests, run, task.stage)
+    folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards, at_start=discard)
+    return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and start.data.held_out is not None)
+
+
+def _curves(training: Training, task: StageTask) -> Curves:
     """Return the curves of a training, which replace points of steps that are done again."""
-    resumed_at = training.progress.step + 1 if continues else None
-    return Curves(training.folder.path if training.world.is_main else None, resumed_at)
+    resumed_at = training.progress.step + 1 if task.continues else None
+    return Curves(task.folder if training.world.is_main else None, resumed_at)
 
 
-def _train(training: Training, config: Config, data: StageData) -> bool:
+def _at_once(config: Config, world: ProcessGroup) -> Callable[[], int]:
+    """Return the function that says how many examples a batch of a validation has."""
+    return partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The validation of a stage on its held-out examples."""
+
+    training: Training
+    data: StageData
+    curves: Curves  # of the scores, and pictures of the first examples
+    at_once: Callable[[], int]  # returns the number of examples of a batch
+
+    def __call__(self, network: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
+        """Return the leading score of a network and all of them."""
+        data = self.data
+        world = self.training.world
+        length = data.validation_length
+        batch = self.at_once()
+        batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
+        board = Scoreboard(len(data.held_out_classes))
+        examples = Examples(8)
+        watch = Watch(self.training, length // world.size // batch_of_dataset)
+        observers: list[Observer] = [board, examples, watch]
+        score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
+        scores, _ = board.gather(world)
+        self.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
+        for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
+            self.curves.image(f"validation/{number}", picture, step)
+        leading = FINAL if FINAL in scores else BASE
+        return scores[leading]["miou"], scores
+
+
+def _observers(
+    training: Training, task: StageTask, checkpoints: Checkpoints, held_out: HeldOut
+) -> list[TrainingObserver]:
+    """Return all that looks at a stage's steps, in the order in which it is called."""
+    observers: list[TrainingObserver] = [Losses(), TrainingCurves(held_out.curves)]
+    if checkpoints.validates:
+        observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
+    elif task.settings.validate_every:
+        log.info("no validations: the test list has too few images of the training list's classes")
+    return [*observers, *registered_observers(task.folder), checkpoints]
+
+
+def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
     """Do the steps that are left and return whether all are done."""
-    device = training.world.device
-    at_once = partial(episodes_at_once, config.test.batch, device, config.data.shot + 1, config.data.size)
-    validate = _validation(training, data, at_once)
     with closing(_batches(training, data)) as stream:
-        finished = run_steps(training, stream, validate, config.run.seed)
+        finished = loop.train(training, stream, observers)
     kept = getattr(training.prepared.network, "kept_maps", None)
     if kept is not None:
         log.info("encoder: %s", kept.file)
@@ -245,7 +280,7 @@ def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
     }
 
 
-def _log_start(training: Training, config: Config, start: Start) -> None:
+def _log_start(training: Training, checkpoints: Checkpoints, config: Config, start: Start) -> None:
     """Write config and facts of a training into its folder, with the overrides that it was begun with, and log them."""
     world = training.world
     images = start.data.images
@@ -263,10 +298,10 @@ def _log_start(training: Training, config: Config, start: Start) -> None:
         OPTIONS: config.given,
         RUN: config.run.name,
     }
-    training.folder.describe(training.state["config"], **facts)
+    checkpoints.folder.describe(checkpoints.state["config"], **facts)
     for note in filter(None, start.notes):
         log.info("%s", note)
-    stage = training.state["stage"]
+    stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
 
@@ -281,40 +316,9 @@ def _batches(training: Training, data: StageData) -> Generator[Any, None, None]:
         batch=schedule.batch,
         rank=world.rank,
         processes=world.size,
-        parts=training.stage.accumulate,
+        parts=training.parts,
     )
     return batches(data.training, numbers, data.workers, world.device)
-
-
-def _validation(training: Training, data: StageData, at_once: Callable[[], int]) -> Validate | None:
-    """Return the validation of a stage, of ``at_once`` examples a batch; None where none is wanted or possible."""
-    if not training.stage.validate_every:
-        return None
-    if data.held_out is None:
-        log.info("no validations: the test list has too few images of the training list's classes")
-        return None
-    return partial(_validate, training, data, at_once)
-
-
-def _validate(
-    training: Training, data: StageData, at_once: Callable[[], int], network: PreparedNetwork, step: int
-) -> tuple[float, dict[str, Any]]:
-    """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
-    world = training.world
-    length = data.validation_length
-    batch = at_once()
-    batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
-    board = Scoreboard(len(data.held_out_classes))
-    examples = Examples(8)
-    watch = Watch(training, length // world.size // batch_of_dataset)
-    observers: list[Observer] = [board, examples, watch]
-    run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
-    scores, _ = board.gather(world)
-    training.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
-    for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
-        training.curves.image(f"validation/{number}", picture, step)
-    leading = FINAL if FINAL in scores else BASE
-    return scores[leading]["miou"], scores
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:

@@ -27,13 +27,13 @@ from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config, StageSettings
-from util.run.folder import RunFolder
-from util.run.network import build_model, prepare_network
-from util.run.processes import ProcessGroup, join
-from util.train import bookkeeping
-from util.train.curves import Curves
-from util.train.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
-from util.train.trainer import run_steps
+from util.loop.network import prepare_network
+from util.loop.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
+from util.loop.processes import ProcessGroup, join
+from util.loop.train import train
+from util.loop.training import Training
+from util.run.build import build_model
+from util.train.observers import Losses
 
 FOLDER = Path(__file__).parent
 RUNS = sorted(path.stem for path in FOLDER.glob("*.npz"))
@@ -100,8 +100,8 @@ class Noted:
     rates: dict[str, list[float]] = field(default_factory=dict)  # parameter -> its rate at the measured steps
 
 
-def deviations_of_steps(run: str, folder: Path) -> list[str]:
-    """Return what of two steps of a run (``symnet_meta``) is not as published; ``folder`` is for a training's files."""
+def deviations_of_steps(run: str) -> list[str]:
+    """Return what of two steps of a run (``symnet_meta``) is not as published."""
     facts, rows = _published(run)
     model, _, stage = run.partition("_")
     drawn = batches(stage, facts["side"])
@@ -115,7 +115,7 @@ def deviations_of_steps(run: str, folder: Path) -> list[str]:
     begin = _begin(network, rows)
     examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
     with join("cpu", stage) as world:
-        training = _training(network, settings, world, folder)
+        training = _training(network, settings, world)
         noted = _two_steps(training, begin, examples, facts)
     recipe = getattr(read_config(_source(model), ["run.device=cpu"]), f"{stage}_stage")
     return [
@@ -195,22 +195,19 @@ def _episode(batch: Arrays, config: Config, vectors: np.ndarray | None) -> Episo
     )
 
 
-def _training(network: Any, settings: StageSettings, world: ProcessGroup, folder: Path) -> bookkeeping.Training:
+def _training(network: Any, settings: StageSettings, world: ProcessGroup) -> Training:
     schedule = StepSchedule.from_settings(settings, STEPS * settings.batch, world.size, "the stage")
-    return bookkeeping.Training(
+    return Training(
         prepared=prepare_network(network, world.device),
         optimizers=build_optimizers(network.param_groups(), settings.optimizers),
         ema=EMA(network, settings.ema_decay),
-        stage=settings,
-        schedule=replace(schedule, steps_per_epoch=schedule.steps),  # no epoch ends, so no file is written
-        state={},
-        folder=RunFolder(folder),
+        rules=settings.optimizers,
+        schedule=replace(schedule, steps_per_epoch=schedule.steps),  # no epoch ends, so the sums of losses stay
         world=world,
-        curves=Curves(),
     )
 
 
-def _two_steps(training: bookkeeping.Training, begin: State, examples: list[Any], facts: dict[str, Any]) -> Noted:
+def _two_steps(training: Training, begin: State, examples: list[Any], facts: dict[str, Any]) -> Noted:
     """Do the steps, and return what was seen of them."""
     network = training.prepared.network
     noted = _noting(network, training.optimizers)
@@ -223,12 +220,12 @@ def _two_steps(training: bookkeeping.Training, begin: State, examples: list[Any]
             noted.losses.append(training.progress.totals["total"] - sum(noted.losses))
 
     try:
-        run_steps(training, batches_between_notes(), None, seed=0)
+        train(training, batches_between_notes(), [Losses()])
     except StopIteration:  # there is no third batch
         assert training.progress.step == STEPS
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     for step in facts["rate_steps"]:
-        set_learning_rates(training.optimizers, training.stage.optimizers, step - 1, facts["rate_total"])
+        set_learning_rates(training.optimizers, training.rules, step - 1, facts["rate_total"])
         for optimizer in training.optimizers.values():
             for group, parameter in _learning(optimizer):
                 noted.rates.setdefault(names[id(parameter)], []).append(group["lr"])

@@ -162,7 +162,7 @@ def test_a_photo_that_was_replaced_is_looked_at_anew(
 def test_a_photo_that_is_removed_while_segment_begins_is_left_out(page: Page, copies: list[Path]) -> None:
     page.do("open", path=str(copies[0].parent))
     page.draw("b.jpg", BOX)
-    assert segmentation(page.session, ["gone.jpg", "a.jpg", "b.jpg"], is_material=False).photos == ["a.jpg"]
+    assert segmentation(page.session, ["gone.jpg", "a.jpg", "b.jpg"]).photos == ["a.jpg"]
 
 
 @pytest.mark.parametrize("keeps_time", [True, False])

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
 from util.data.lists.list_files import ListFile, is_published, missing_fold_list, read_fold_list
+from util.data.lists.listed import stated_file
 from util.files.errors import UserError
 
 
@@ -216,6 +217,7 @@ def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> Im
     """Return the list of a file without classes, whose images are in these rows: ``data.min_pixels`` decides."""
     areas = source.index.areas
     path = listed.path.as_posix()
+    _refuse_other_files(source, listed, rows)
     for row, stem in zip(rows, listed.stems):
         if not areas[row, source.classes].any():
             raise UserError(
@@ -224,6 +226,29 @@ def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> Im
     queries = np.array(list(dict.fromkeys(rows)))
     candidates = {c: queries[areas[queries, c] >= source.data.min_pixels] for c in source.classes}
     return ImageList(source.index, source.classes, queries, candidates, path)
+
+
+def _refuse_other_files(source: ListSource, listed: ListFile, rows: list[int]) -> None:
+    """Refuse (UserError) a list of photos or masks that lie elsewhere than those of their names in the data set."""
+    index = source.index
+    if not index.images:  # a data set of arrays
+        return
+    root = Path(source.data.root)
+    for row, stated in zip(rows, listed.files):
+        for key, text, file in zip(("images", "masks"), stated, (index.images[row], index.masks[row])):
+            place = stated_file(root, text)
+            if _are_one(place, file) or "/" not in text:
+                continue
+            problem = f"names {text}, but the file of that name in the data set is {file}"
+            fix = f"set data.{key} to the folder that is meant, or write the names alone"
+            raise UserError(f"{listed.path}: {problem}; {fix}")
+
+
+def _are_one(place: Path, file: Path) -> bool:
+    """Return whether a stated place is a file of the data set, or, where nothing is there, in a folder of that name."""
+    if place == file:
+        return True
+    return place.samefile(file) if place.exists() else place.parent.name == file.parent.name
 
 
 def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, int]], drop_hidden: bool) -> ImageList:

@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,18 @@ import numpy as np
 from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
-from util.files import DIGEST_BYTES, content_digest, read_text, state_of, write_atomically
-from util.files.errors import UserError
+from util.data.lists.listed import Listed, list_of, read_list
+from util.files import DIGEST_BYTES, content_digest, state_of, write_atomically
+from util.files.errors import UserError, note
+from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
-MASK_SUFFIX = ".png"  # of the masks of a data set
-MINI = "mini"  # the data set of drawn images
 FILES = 2  # of an image: photo and mask
-WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
 PHOTO_DIGITS = 16  # that tell photos apart
+MOST, MANY = 0.5, 0.2  # of the masks that show a class
+MOST_KNOWN = 0.75  # of all pixels, below which masks without background are noted
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
 # and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
 ARRAYS: dict[str, Callable[[DataSettings, str], tuple[Sequence[str], Any]]] = {}
@@ -164,45 +165,55 @@ class Index:
         return cv2.cvtColor(stacked, cv2.COLOR_RGBA2RGB), cv2.extractChannel(stacked, CLASS_CHANNEL)
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """Return the image names of an image-set file: the first word of each line; errors as ``read_rows``."""
-    return tuple(name for (name,) in read_rows(path, 1))
-
-
-def read_rows(path: Path, words: int) -> list[list[str]]:
-    """Return the first words of each line of a list: a name, or with three words a mask, its class id and its photo.
-
-    UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
-    """
-    rows: dict[str, list[str]] = {}
-    text = read_text(path, "this list", "set data.train_list / data.test_list")
-    for number, line in enumerate(text.splitlines(), 1):
-        row = line.split()[:words]
-        if not row:
-            continue
-        has_class = words == 1 or (len(row) == words and row[1].isdecimal())
-        is_new = row[0] not in rows
-        if not (has_class and is_new) or "\0" in line:
-            form = "the name of an image" if words == 1 else "a mask, its class id and its photo"
-            raise UserError(f"{path}:{number}: {line[:80]!r} is not {form}, or repeats a name; write each name once")
-        rows[row[0]] = row
-    if not rows:
-        raise UserError(f"{path}: this list names no image; write one name per line")
-    return list(rows.values())
-
-
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
-    UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or two names
-    are of one photo.
+    UserError: a folder, list, image or mask is missing, a photo is cut off, a mask holds no class indices, has another
+    size or no background, or two names are of one photo.
     """
     if data.name in ARRAYS:
         names, stacked = ARRAYS[data.name](data, part)
-        return _index_of_arrays(names, stacked, len(data.classes))
-    if data.mask_form == BINARY:
-        return _index_of_binary_masks(data, part, progress)
-    listed = _read_list(data, part, words=1)
+        index = _index_of_arrays(names, stacked, len(data.classes))
+    elif data.mask_form == BINARY:
+        index = _index_of_binary_masks(data, part, progress)
+    else:
+        index = _index_of_class_ids(data, part, progress)
+    _check_background(index, data, part, progress)
+    return index
+
+
+def _check_background(index: Index, data: DataSettings, part: str, progress: bool) -> None:
+    """Refuse (UserError) masks most of which know one class and nothing beside it; note masks that know few pixels.
+
+    Unknown pixels (255) are in no score: a prediction of the whole photo would be right.
+    """
+    known = index.areas.pixels if isinstance(index.areas, OneClassAreas) else index.areas
+    pixels = index.sizes.prod(1)
+    shows_class = (known[:, 1:] > 0).any(1)
+    known_pixels = known.sum(1)
+    is_alone = shows_class & ((known > 0).sum(1) == 1) & (known_pixels < pixels)
+    is_bare = shows_class & (known[:, 0] == 0) & (known_pixels < pixels)
+    place = f"{data.name}: {data.masks}, {list_of(data, part)}"
+    unknown = f"{1 - known_pixels.sum() / pixels.sum():.0%} of the pixels are unknown (255), which no score counts"
+    fix = "background has the value 0, and classes count from 1; prepare.py custom --unknown-is-background makes it so"
+    is_mostly_bare = is_bare.sum() > MOST * shows_class.sum()
+    if is_mostly_bare and is_alone.sum() > MANY * shows_class.sum():
+        count = (
+            f"in {is_bare.sum()} of {shows_class.sum()} masks nothing is background, {is_alone.sum()} know one class"
+        )
+        raise UserError(f"{place}: {count}; {unknown}, so that a mask of the whole photo would be right; {fix}")
+    if progress and is_mostly_bare and known_pixels.sum() < MOST_KNOWN * pixels.sum():
+        _say_once(f"{place}: nothing is background; {unknown}: a class is tested against other classes alone; {fix}")
+
+
+@cache
+def _say_once(line: str) -> None:
+    note(line)
+
+
+def _index_of_class_ids(data: DataSettings, part: str, progress: bool) -> Index:
+    """Return the index of masks of class ids; errors as ``load_index``."""
+    listed = read_list(data, part)
     table = _measure_list(listed, data, part, len(data.classes), progress)
     _refuse_links_to_one(listed.images, table["states"], listed.path)
     return _index_of_table(listed, table, len(data.classes))
@@ -210,7 +221,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
 
 def _index_of_binary_masks(data: DataSettings, part: str, progress: bool) -> Index:
     """Return the index of masks of one class each, which may share their photo; errors as ``load_index``."""
-    listed = _read_list(data, part, words=WORDS_OF_BINARY)
+    listed = read_list(data, part)
     table = _measure_list(listed, data, part, VALUE, progress)
     class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
     areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
@@ -218,37 +229,7 @@ def _index_of_binary_masks(data: DataSettings, part: str, progress: bool) -> Ind
     return replace(index, areas=areas, joined=has_class_maps(vars(data)))
 
 
-@dataclass(frozen=True)
-class _List:
-    """A list file's rows, and the photo and the mask of each."""
-
-    path: Path
-    rows: list[list[str]]
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
-
-    @property
-    def text(self) -> str:
-        """The rows as lines."""
-        return "\n".join(map(" ".join, self.rows))
-
-
-def _read_list(data: DataSettings, part: str, words: int) -> _List:
-    """Return the list of a part with so many words a line; UserError if its folder or itself is missing or wrong."""
-    root = Path(data.root)
-    path = root / list_of(data, part)
-    if not root.is_dir():
-        fix = "make it by prepare.py (python prepare.py check prints the command of each data set)"
-        if data.name == MINI:
-            fix = f"make it: python prepare.py {MINI} --out {root}"
-        raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
-    rows = read_rows(path, words)
-    images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
-    masks = tuple(root / data.masks / f"{row[0]}{MASK_SUFFIX}" for row in rows)
-    return _List(path, rows, images, masks)
-
-
-def _index_of_table(listed: _List, table: dict[str, Any], classes: int) -> Index:
+def _index_of_table(listed: Listed, table: dict[str, Any], classes: int) -> Index:
     """Return the index of a list from what was measured of masks with values up to ``classes``."""
     content = f"{FORMAT} {classes}\n{listed.text}".encode() + table["digests"].tobytes()
     return Index(
@@ -263,13 +244,13 @@ def _index_of_table(listed: _List, table: dict[str, Any], classes: int) -> Index
     )
 
 
-def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
+def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
     """Return areas, sizes, digests and states of the files of all images, from the cache where these are as it says.
 
     ``classes`` is the highest value in masks. Errors as ``_read_files``.
     """
     root = Path(data.root).resolve()
-    asked = hashlib.sha256(f"{FORMAT} {classes} {root}\n{listed.text}".encode()).hexdigest()
+    asked = hashlib.sha256(f"{FORMAT} whole {classes} {root}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
     states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read
@@ -301,6 +282,7 @@ def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, pr
 def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; errors as both."""
     areas, size = measure(pair, classes)
+    check_photo(pair[0])
     content_digests = b"".join(map(content_digest, pair))
     return areas, size, np.frombuffer(content_digests, np.uint8).reshape(FILES, DIGEST_BYTES)
 
@@ -326,15 +308,6 @@ def _index_of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
         sizes[row] = ids.shape
     fingerprint = hashlib.sha256("\n".join(names).encode() + areas.tobytes()).hexdigest()
     return Index(tuple(names), areas, images=(), masks=(), fingerprint=fingerprint, sizes=sizes, decoded=stacked)
-
-
-def list_of(data: DataSettings, part: str) -> str:
-    """Return the list of a part of a data set, "train", "validation" or "test"; UserError if it has none."""
-    lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
-    name = lists[part]
-    if name is None:
-        raise UserError(f"data.{part}_list: is null: {data.name} has no images for this; name another data set")
-    return name
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:

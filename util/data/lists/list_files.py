@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
+from util.data.lists.listed import refuse_flags
 from util.files import REPOSITORY, project_path, read_bytes
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
@@ -24,7 +25,13 @@ PUBLISHED = "lists/"  # which names of the project's published lists begin with
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
 COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 
-Row = tuple[str, int | None]  # an image name without folder and suffix, and its class, if the file names it
+
+class Row(NamedTuple):
+    """A row of a list file."""
+
+    stem: str  # the image's name without folder and suffix
+    class_id: int | None = None  # 1-based, if the file names it
+    files: tuple[str, ...] = ()  # image and mask as the file writes them, if it has two columns of these
 
 
 class ListFile(NamedTuple):
@@ -33,6 +40,7 @@ class ListFile(NamedTuple):
     path: Path  # of the file, or of the files of several folds, with ``{others}`` or ``*``
     stems: tuple[str, ...]  # image names without folder and suffix, one per row
     classes: tuple[int, ...] | None  # of each row, 1-based; None in two-column files
+    files: tuple[tuple[str, ...], ...] = ()  # of each row, as ``Row`` has them
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:
@@ -49,14 +57,14 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
-    pairs = [(stem, class_id) for stem, class_id in rows if class_id is not None]
+    pairs = [(row.stem, row.class_id) for row in rows if row.class_id is not None]
     _refuse_repeated(name, pairs)
     if not rows or len(pairs) not in (0, len(rows)):
         problem = f"this list is empty, or only some of its {len(rows)} lines name a class"
         raise UserError(f"{name}: {problem}; name one in every line or in none")
-    stems = tuple(stem for stem, _ in rows)
+    stems = tuple(row.stem for row in rows)
     classes = tuple(class_id for _, class_id in pairs)
-    return ListFile(Path(name), stems, classes or None)
+    return ListFile(Path(name), stems, classes or None, tuple(row.files for row in rows))
 
 
 def is_published(name: str) -> bool:
@@ -104,6 +112,7 @@ def _rows(path: Path) -> list[Row]:
     for number, line in enumerate(text.splitlines(), 1):
         if "\0" in line:
             raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
+        refuse_flags(path, number, line)
         line_rows = _rows_of_line(line)
         if line_rows is None:
             raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image mask' or 'image class'")
@@ -119,7 +128,7 @@ def _rows_of_pickle(content: bytes) -> list[Row]:
         for name in names:
             if not isinstance(name, str):
                 raise ValueError("its names are no text")
-            rows.append((_stem(name), int(class_index) + 1))
+            rows.append(Row(_stem(name), int(class_index) + 1))
     return rows
 
 
@@ -130,7 +139,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
         return []
     first, *others = words
     if first.isdecimal() and others and all(map(COCO_IMAGE.fullmatch, others)):
-        return [(_coco_stem(word), int(first)) for word in others]
+        return [Row(_coco_stem(word), int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
     if len(others) != 1:
@@ -138,8 +147,8 @@ def _rows_of_line(line: str) -> list[Row] | None:
     stem = _stem(first)
     second = others[0]
     if second.isdecimal():
-        return [(stem, int(second))]
-    return [(stem, None)] if stem == _stem(second) else None
+        return [Row(stem, int(second))]
+    return [Row(stem, files=(first, second))] if stem == _stem(second) else None
 
 
 def _coco_stem(word: str) -> str:

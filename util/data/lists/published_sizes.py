@@ -15,6 +15,7 @@ PUBLISHED = {
     ("pascal", "contiguous", "train", "train"): (4208, 3726, 2752, 4510),
     ("pascal", "contiguous", "train", "test"): (364, 445, 592, 336),
     ("pascal", "contiguous", "trainaug", "test"): (364, 445, 592, 336),
+    ("coco", "interleaved", "train2014", "train"): (21916, 15280, 13092, 12617),
     ("coco", "interleaved", "train2014", "test"): (26037, None, None, None),
 }
 

@@ -124,4 +124,8 @@ def class_vectors(data: DataSettings) -> np.ndarray:
     """Return the vectors (classes + 1, T) float32 that the settings name; errors as ``read_vectors``."""
     if data.text == NAMES:
         return name_vectors(data.classes)
-    return read_vectors(vectors_path(data), data.classes)
+    path = vectors_path(data)
+    if not path.exists():
+        make = f"python prepare.py embeddings --dataset {data.name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
+        raise UserError(f"{path}: these text vectors do not exist; make them: {make}; or --set data.text=names")
+    return read_vectors(path, data.classes)

@@ -1,0 +1,129 @@
+"""Masks of any format as class indices: PNG, TIFF, BMP or GIF, of numbers, palettes or colours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from annotations.pictures import frame_of, header_of, opened, say_once, values_in, white_is_zero
+from util.files.errors import UserError
+from util.files.images import JPEG_FORMATS
+from util.files.mask_images import fitted_mask
+from util.files.palette import IGNORE, check_indices, refuse_few_bits
+
+SOFTWARE_TAG = 305
+Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
+
+
+@contextmanager
+def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a mask as ``opened`` does a photo; UserError also for a JPEG and for a TIFF that leaves its object open."""
+    with opened(path, "mask", content) as image:
+        _check_kind_of_mask(image, path)
+        yield image
+
+
+def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
+    """Refuse (UserError) a mask whose kind of file leaves its numbers open; say where they are not those shown."""
+    if image.format in JPEG_FORMATS:
+        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+    if not white_is_zero(image):
+        return
+    software = str(image.tag_v2.get(SOFTWARE_TAG, ""))  # type: ignore[attr-defined]
+    if image.mode == "1" and not software.startswith("tifffile"):
+        problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
+        raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
+    say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
+
+
+def check_header(mask: Path) -> None:
+    """Refuse (UserError) a file that is no mask by its header, which says how it is read where that is unusual."""
+    with opened_mask(mask):
+        pass
+
+
+def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
+    """Return a photo's class indices, (H, W) uint8, upright; its header alone is read.
+
+    UserError: a file is missing or damaged, the mask stores colours that have no class, or does not fit its photo.
+    """
+    indices, tagged = _read_indices(mask, colours)
+    return fitted_mask(indices, tagged, *header_of(image), mask)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return a mask as class indices, (H, W) uint8, turned as its own EXIF data say; errors as ``read_mask_of``."""
+    return _read_indices(path)[0]
+
+
+def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
+    """Return a mask turned as its own EXIF data say, and whether they say anything."""
+    with opened_mask(path) as image:
+        refuse_few_bits(image, path)
+        frame = frame_of(image)
+        indices = indices_of(image, path, colours)
+    return frame.upright(indices), frame.stated is not None
+
+
+def indices_of(image: Image.Image, path: Path, colours: Colours | None) -> np.ndarray:
+    """Return the class indices in a mask that is opened, (H, W) uint8, by its ``colours`` if it has them."""
+    by_colours = None if colours is None else indices_of_colours(image, path, colours)
+    return stored_indices(image, path) if by_colours is None else by_colours
+
+
+def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
+    """Return the values of a mask with a palette or of grey, which are its class indices, (H, W) uint8.
+
+    UserError: it stores something else, or values that are none.
+    """
+    indices = values_in(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return as_indices(indices, path)
+    check_indices(image, indices, path)
+    return indices
+
+
+def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: other forms, or others among them."""
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise UserError(f"{path}: holds {values.dtype} of the shape {values.shape}; save it with class ids (H, W)")
+    if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
+        span = f"{values.min():g} to {values.max():g}"
+        fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"
+        raise UserError(f"{path}: holds numbers from {span}; {fix}")
+    return values.astype(np.uint8)
+
+
+def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.ndarray | None:
+    """Return the class index of each colour of a mask, (H, W) uint8; None: it stores numbers, not these colours.
+
+    UserError: a colour has no class.
+    """
+    if image.mode not in ("P", "RGB", "RGBA"):
+        return None
+    rgb = image.convert("RGB")
+    shown = colours_in(rgb, rgb.width * rgb.height) or {}
+    unknown = sorted(shown.keys() - colours.keys())
+    if unknown and image.mode == "P":
+        return None
+    if unknown:
+        named = ", ".join(map(str, unknown[:3]))
+        fix = "add them to the list, or, if edges are smooth, resize masks by nearest neighbour"
+        raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; {fix}")
+    place_values = np.array([2**16, 2**8, 1])
+    codes = np.asarray(rgb).astype(np.int32) @ place_values
+    indices = np.zeros(codes.shape, np.uint8)
+    for colour in shown:
+        indices[codes == place_values @ colour] = colours[colour]
+    return indices
+
+
+def colours_in(image: Image.Image, most: int) -> dict[tuple[int, ...], int] | None:
+    """Return the colours of an image and how many pixels have them; None if there are more than ``most``."""
+    counted = image.getcolors(most)
+    if counted is None:
+        return None
+    return {cast(tuple[int, ...], colour): count for count, colour in counted}

@@ -1,0 +1,265 @@
+"""Photos of any format read as RGB, upright: 16 bits, many pages, HEIC, transparency.
+
+Trainings and tests read JPEG and PNG of 8 bits (``util/files/images.py``); ``prepare.py custom`` converts the rest.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from util.files.errors import TooLarge, UserError, note
+from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
+from util.files.photos import NEEDS_HEIF
+from util.files.sizes import FIX, check_size
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
+HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
+# Tags of a page of TIFF; its kind has bit 0 if it is reduced.
+KIND_TAG = 254
+WIDTH_TAG = 256
+HEIGHT_TAG = 257
+BITS_TAG = 258
+PHOTOMETRIC_TAG = 262  # whether its lowest value is shown white
+MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
+HEADER = 16  # bytes that tell a kind of file
+TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
+NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
+SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
+
+
+def frame_of(image: Image.Image) -> Frame:
+    """Return the frame of an image whose pixels are not decoded yet: Pillow and OpenCV turn TIFFs while they decode."""
+    tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and {WIDTH_TAG, HEIGHT_TAG} <= {*tags}:
+        image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps the file, and takes sideways rows for others
+        stored_size = (int(tags[HEIGHT_TAG]), int(tags[WIDTH_TAG]))
+        return Frame(stored_size, stated_orientation(image), turned=True)
+    return Frame((image.height, image.width), stated_orientation(image), turned=False)
+
+
+@contextmanager
+def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open an image file without decoding its pixels; every error inside the context becomes one line.
+
+    Of a TIFF with several pages it is the largest. UserError: the file is missing, damaged, too large or no image.
+
+    Args:
+        path: the file; a name for messages where its ``content`` is given.
+        what: the word for it in messages.
+        content: of the file.
+    """
+    with (
+        read_errors(path, what),
+        path.open("rb") if content is None else BytesIO(content) as file,
+        _identified(file, path) as image,
+    ):
+        _turn_to_largest_page(image, path)
+        check_image(image, path)
+        yield image
+
+
+def _identified(file: BinaryIO, path: Path) -> Image.Image:
+    """Return the image in a file, not decoded yet; of a TIFF that Pillow does not know its numbers in 32 bits.
+
+    UserError: such a TIFF holds no numbers (H, W).
+    """
+    start = file.read(HEADER)
+    file.seek(0)
+    if HEIF_START.match(start):
+        if not find_spec("pillow_heif"):
+            raise ValueError(NEEDS_HEIF)
+        import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
+    formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        if not start.startswith(TIFFS):
+            raise
+    file.seek(0)
+    return _image_of_numbers(file, path)
+
+
+def _image_of_numbers(file: BinaryIO, path: Path) -> Image.Image:
+    """Return the numbers (H, W) in a TIFF as an image of 32 bits; UserError: it holds something else."""
+    import tifffile  # takes a while, and few need it
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are one line, ours
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages.first
+        kind = np.dtype(page.dtype)
+        if len(page.shape) != 2 or kind.kind not in "iuf":
+            raise UserError(f"{path}: a TIFF of {kind} of the shape {page.shape} is not read here; save it with 8 bits")
+        for height, width in (page.shape, page.chunks):
+            check_size(height, width)
+        values = page.asarray()
+    if values.dtype.kind == "f":
+        image = Image.fromarray(values.astype(np.float32))
+    else:
+        limits = np.iinfo(np.int32)
+        image = Image.fromarray(np.clip(values, limits.min, limits.max).astype(np.int32))
+    return image
+
+
+def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
+    """Turn a TIFF to the first of its largest pages, and say so unless it is its first and the others are smaller.
+
+    ValueError: it holds nothing but a preview.
+    """
+    if image.format != "TIFF":
+        return
+    sizes = []
+    for page in range(getattr(image, "n_frames", 1)):
+        image.seek(page)
+        kind = int(image.tag_v2.get(KIND_TAG, 0))  # type: ignore[attr-defined]
+        is_preview = bool(kind & 1)
+        sizes.append(0 if is_preview else image.width * image.height)
+    largest = max(sizes)
+    if largest == 0:
+        raise ValueError("it contains only a preview: export the photo")
+    best = sizes.index(largest)
+    image.seek(best)
+    if best > 0 or sizes.count(largest) > 1:
+        say_once(path, "pages", f"page {best + 1} of {len(sizes)} is read")
+
+
+def say_once(path: Path, kind: str, line: str) -> None:
+    """Print a note on a photo, once for all photos of its folder."""
+    if (path.parent, kind) not in SAID:
+        SAID.add((path.parent, kind))
+        note(f"{path}: {line}, in files like it too")
+
+
+def header_of(path: Path) -> tuple[tuple[int, int], int]:
+    """Return (height, width) of a photo's stored pixels, and its orientation, by its header; errors as ``opened``."""
+    with opened(path) as image:
+        frame = frame_of(image)
+        return frame.size, frame.orientation
+
+
+def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
+    """Return a photo as RGB, (H, W, 3) uint8, upright, white where it is transparent; ``content`` as ``opened``.
+
+    UserError: it is missing, damaged, too large, of 32-bit values, or transparent everywhere.
+    """
+    with opened(path, content=content) as photo:
+        frame = frame_of(photo)
+        content = content or path.read_bytes()
+        if content.startswith((JPEG, PNG)) or _has_colours_of_16_bits(photo):
+            decoded = decode(content, page=photo.tell())
+            colours = over_white(eight_bits(decoded, path), photo, path)
+        else:
+            colours = colours_of(photo, path)
+        return frame.upright(colours)
+
+
+def _has_colours_of_16_bits(photo: Image.Image) -> bool:
+    """Return whether a photo is a TIFF of colours of 16 bits, which Pillow would cut to 8."""
+    if photo.mode != "RGB":
+        return False
+    tags = getattr(photo, "tag_v2", {})
+    return max(tags.get(BITS_TAG, (8,))) == 16
+
+
+def colours_of(image: Image.Image, path: Path) -> np.ndarray:
+    """Return what Pillow decodes, as RGB, (H, W, 3) uint8, white where it is transparent.
+
+    UserError: its values have 32 bits or a sign, or all of it is transparent.
+    """
+    if image.mode in ("I", "F"):
+        raise UserError(
+            f"{path}: has values of 32 bits or more, or signed ones, whose white is unknown; save it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16"):
+        grey = eight_bits(values_in(image), path)
+        if white_is_zero(image):
+            grey = ~grey
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return over_white(rgba[..., :3], image, path)
+    return np.array(image.convert("RGB"))
+
+
+def over_white(colours: np.ndarray, image: Image.Image, path: Path) -> np.ndarray:
+    """Return the colours (H, W, 3) uint8 of an image as a white page shows them: colours that it hides do not count.
+
+    UserError: all of it is transparent.
+    """
+    if not image.has_transparency_data:
+        return colours
+    opacity = np.asarray(image.convert("RGBA"))[..., 3:]
+    if opacity.min() == 255:
+        return np.ascontiguousarray(colours)
+    if not opacity.any():
+        raise UserError(f"{path}: is transparent everywhere; save it without transparency")
+    say_once(path, "transparent", "is transparent in places, which are read as white")
+    weight = opacity.astype(np.uint16)
+    blended = colours * weight + 255 * (255 - weight)
+    return ((blended + 127) // 255).astype(np.uint8)
+
+
+def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return values of 16 bits in 8: the upper half; those of a narrow range are stretched, which is said.
+
+    Those of 8 bits are returned as they are.
+
+    A camera of fewer bits has such a range, and one that measures temperatures. Its ends are those of nearly all values
+    but 0 and 65535, which are often no measurements.
+    """
+    if values.dtype == np.uint8:
+        return values
+    measured = values[(values > 0) & (values < 2**16 - 1)]
+    low, high = np.percentile(measured, (0.1, 99.9)) if measured.size else (0, 0)
+    if not 0 < high - low < NARROW:
+        return (values // 256).astype(np.uint8)
+    say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
+    stretched = (values - low) * (255 / (high - low))
+    return np.clip(stretched, 0, 255).round().astype(np.uint8)
+
+
+def content_of(given: object) -> bytes | None:
+    """Return the content of a file that is given as bytes or as an open file; None of anything else.
+
+    UserError: it is open as text. TooLarge: it has more than ``MAX_BYTES``.
+    """
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    read = getattr(given, "read", None)
+    if read is None:
+        return None
+    content = read(MAX_BYTES + 1)
+    if not isinstance(content, bytes):
+        raise UserError("a file that is open as text is no picture; open it with mode 'rb'")
+    if len(content) > MAX_BYTES:
+        raise TooLarge(f"a file of more than {MAX_BYTES} bytes; {FIX}")
+    return content
+
+
+def values_in(image: Image.Image) -> np.ndarray:
+    """Return the numbers that a file stores: of a TIFF in which 0 is white, Pillow decodes the opposite.
+
+    (NumPy alone would take a TIFF's shape from before it is turned.)
+    """
+    image.load()
+    decoded = np.asarray(image)
+    if white_is_zero(image) and image.mode in ("1", "L"):
+        return ~decoded
+    return decoded
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Return whether an image is a page of TIFF in which the value 0 is shown white."""
+    return getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == 0

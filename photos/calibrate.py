@@ -1,0 +1,316 @@
+"""Fit a calibration on base classes: ``python predict.py --calibrate CONFIG``.
+
+Episodes are those of Sym-Net's protocol, but of base classes on training images: the classes of the test fold and its
+images have no part (with ``data.fold_rule: lists``, the images of the test list). Half of the queries lack their class.
+Episodes have 1, 3 and 5 supports, where the method takes them, and masks, boxes, points and scribbles in turn: one
+score serves all. Regressions are logistic, with a weak quadratic penalty on weights of standardised inputs.
+
+The margins of a network that learnt from base classes are greater for these than for novel ones. Its presence score is
+therefore fitted on its own numbers alone (``Output.presence_features``), which come from the encoder, without margins.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from model.contract import FewShotModel
+from model.episode import IGNORE, Output
+from model.parts.linear import logistic
+from model.tensors.ops import resize
+from model.trial import Trial
+from photos import calibration
+from photos.drawn import KINDS, MASK, drawn_label
+from util.config.compose import files_of
+from util.config.folds import LISTS
+from util.data.episodes import TrialDataset
+from util.data.lists.image_list import ImageList
+from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
+from util.data.views import LETTERBOX, View
+from util.engine import LoadedMethod
+from util.files import write_atomically
+from util.files.errors import UserError
+from util.loop.device import episodes_at_once
+from util.loop.network import prepare_network
+from util.loop.processes import ProcessGroup
+from util.loop.score import score
+from util.run.data import images_for_training, trials
+from util.run.run import Run
+
+log = logging.getLogger("symnet")
+EPISODES = 1200  # in all
+ABSENT = 0.5  # share of the episodes whose query lacks its class
+SHOTS = (1, 3, 5)
+PIXELS = 500  # drawn of each query that shows its class
+FOUND_SHARE = 0.9  # of photos with the class, whose presence score reaches the threshold
+ABSENT_STREAM, PIXEL_STREAM, MARK_STREAM = 5, 6, 7  # of random numbers, beside those of util/data/sampling.py
+
+
+def calibrate(method: LoadedMethod) -> Path:
+    """Fit the calibration of a method's weights, write it, and return its path.
+
+    UserError: the data do not fit, or classes cannot be told apart.
+    """
+    config = method.run.config.with_data(decoded_gib=0.0)  # a photo is read once or twice
+    episodes = config.test.episodes or EPISODES
+    lists = _training_lists(method, Run(config))
+    shots = ", ".join(str(run.config.data.shot) for run, _ in lists)
+    part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
+    made_on = f"{config.data.name} {part}"
+    print(f"config: {files_of(config.source)}")
+    place = f"{episodes} episodes of {made_on}, {shots}-shot, in {method.precision}"
+    print(f"calibrate {method.source} on {place}", flush=True)
+    side = method.view.side
+    view = View(LETTERBOX, side, side)
+    world = ProcessGroup(0, 1, method.device)
+    collected = Collected()
+    for run, images in lists:
+        score(
+            prepare_network(method.network, method.device, method.precision),
+            _marked_episodes(run, images, view),
+            episodes // len(lists),
+            [collected],
+            world,
+            title="calibrate",
+            batch=episodes_at_once(config.test.batch, world.device, run.config.data.shot + 1, side),
+            workers=config.data.workers,
+        )
+    made_on += f", {episodes} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {side}"
+    fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.weights.digest), made_on)
+    path = calibration.calibration_path(config, method.source)
+    content = asdict(replace(fitted, precision=method.precision))
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False))
+    print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
+    return path
+
+
+def _training_lists(method: LoadedMethod, run: Run) -> list[tuple[Run, ImageList]]:
+    """Return the training list of each number of shots that the network and the list allow, with its run.
+
+    UserError: the network's number of shots, or the config's, has none.
+    """
+    required_shot = method.trained_shots or run.config.data.shot
+    shots = {required_shot} if method.trained_shots else {required_shot, *SHOTS}
+    lists = []
+    for shot in sorted(shots):
+        run_of_shot = Run(run.config.with_data(shot=shot))
+        try:
+            lists.append((run_of_shot, images_for_training(run_of_shot)))
+        except UserError as error:  # too few images of a class
+            if shot == required_shot:
+                raise
+            log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+    return lists
+
+
+def _marked_episodes(run: Run, images: ImageList, view: View) -> _Marked:
+    """Return the episodes of a training list at a run's number of shots."""
+    data = run.config.data
+    sampler = HalfAbsent(images, "shuffle", data.shot, run.config.run.seed)
+    if images.index.one_class_masks:
+        raise UserError(f"--calibrate: needs masks of all classes, but each mask of {data.name} shows one")
+    plain = trials(run, sampler, view, (LETTERBOX,))
+    return _Marked(plain.episodes, plain.scored_on, play_novel=True)
+
+
+class HalfAbsent(EpisodeSampler):
+    """Draws episodes of a list, of which half have a query without a pixel of their class."""
+
+    @cached_property
+    def without(self) -> dict[int, np.ndarray]:
+        """Rows of the list's images that show no pixel of each class; UserError: every image shows one."""
+        queries = self.images.queries
+        areas = self.images.index.areas
+        lacking = {class_id: queries[areas[queries, class_id] == 0] for class_id in self.images.classes}
+        for class_id, rows in lacking.items():
+            if not len(rows):
+                raise UserError(f"--calibrate: every training image shows class {class_id}; add some without it")
+        return lacking
+
+    def __call__(self, number: int) -> EpisodeKey:
+        """Return the episode of a number."""
+        key = super().__call__(number)
+        random = random_stream(self.seed, ABSENT_STREAM, number)
+        if random.random() < ABSENT:
+            return replace(key, query=int(random.choice(self.without[key.class_id])))
+        return key
+
+
+class _Marked(TrialDataset):
+    """Episodes of base classes, with marks of all kinds in turn."""
+
+    def __getitem__(self, number: int) -> Trial:
+        trial = super().__getitem__(number)
+        (way,) = trial.ways
+        kind = KINDS[number % len(KINDS)]
+        random = random_stream(0, MARK_STREAM, number)
+        marks = [torch.from_numpy(drawn_label(label.numpy(), kind, random)) for label in way.support_label]
+        return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
+
+
+def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
+    """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
+    height, width = shown
+    background, foreground = output.logits[item, :, :height, :width].float()
+    features = None if output.presence_features is None else output.presence_features[item, 0]
+    return calibration.presence_inputs(foreground - background, features)
+
+
+def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
+    """Return in percent how often photos with and without the class are told apart.
+
+    ``presence_accuracy`` compares whether each query shows its class and whether its mask is shown;
+    ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
+    """
+    truth = np.array(present, bool)
+    scores = np.array(score)
+    right = truth == np.array(shown, bool)
+    out = {"presence_accuracy": 100.0 * float(right.mean())}
+    if truth.any() and not truth.all():
+        from scipy.stats import mannwhitneyu  # takes a second
+
+        wins = mannwhitneyu(scores[truth], scores[~truth]).statistic  # ties are half a win
+        pairs = truth.sum() * (~truth).sum()
+        out["presence_auroc"] = 100.0 * float(wins / pairs)
+    return out
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """The mask of a query: the episode's place among all, its IoU in 0..1, and margins that represent its pixels."""
+
+    episode: int
+    iou: float
+    margins: np.ndarray  # (500,) float32
+
+
+class Collected:
+    """The observer that collects margins of pixels with their labels, masks, and inputs of the presence score."""
+
+    def __init__(self) -> None:
+        self.masks: list[FoundMask] = []  # of the queries with any
+        self.presence: list[np.ndarray] = []  # inputs of the presence score, and whether the query shows its class
+        self.pixels: list[np.ndarray] = []  # margins and labels, (500, 2), of each query that shows its class
+
+    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
+        """Collect one batch."""
+        (labels,) = batch.label.values()
+        for item, number in enumerate(numbers):
+            label = labels[item]
+            inputs = presence_inputs_in(output, item, batch.shown[item])
+            is_present = (label == 1).any()
+            row = torch.cat([inputs, is_present[None]]).cpu().numpy()
+            logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
+            margin = (logits[1] - logits[0]).cpu().numpy()
+            known_label = label.cpu().numpy()
+            inside = (margin > 0) & (known_label != IGNORE)
+            if inside.any():
+                true = known_label == 1
+                iou = float((inside & true).sum() / (inside | true).sum())
+                self.masks.append(FoundMask(len(self.presence), iou, _representative(margin[inside])))
+            self.presence.append(row)
+            if row[-1] and KINDS[number % len(KINDS)] == MASK:
+                self.pixels.append(_drawn_pixels(margin, known_label, number))
+
+    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
+        """Return the calibration, and its scores in words.
+
+        UserError: all queries or none show their class, or larger margins do not mean the class.
+        """
+        inputs, shows_class = np.split(np.stack(self.presence), [-1], axis=1)
+        present = shows_class[:, 0] > 0
+        scale, offset = self._fit_pixels(present)
+        weights, bias = _fit_presence(inputs, present, without_margins=network.learns)
+        fitted = calibration.Calibration(
+            calibration=calibration.FORMAT,
+            model=network.title,
+            made_for=made_for,
+            made_on=made_on,
+            scale=scale,
+            offset=offset,
+            weights=weights,
+            bias=bias,
+            threshold=0.0,
+        )
+        scores = np.array([fitted.presence(x) for x in inputs])
+        threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
+        told_apart = presence_scores(present, scores, scores >= threshold)
+        shares = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
+        pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
+        mask, error = self.fit_masks(fitted, scores)
+        return replace(fitted, threshold=threshold, mask=mask), f"{shares}; {pixel}; {error}"
+
+    def fit_masks(
+        self, fitted: calibration.Calibration, presence: np.ndarray
+    ) -> tuple[calibration.MaskScore | None, str]:
+        """Return the weights of a mask's score, and its error in words; None where all masks are right, or none is."""
+        is_right = np.array([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks], bool)
+        if is_right.all() or not is_right.any():
+            return None, "masks have no score of their own: all are right, or none is"
+        pixels = [float((1 / (1 + np.exp(-fitted.margins(mask.margins)))).mean()) for mask in self.masks]
+        inputs = [
+            [calibration.logit(presence[mask.episode]), calibration.logit(share)]
+            for mask, share in zip(self.masks, pixels, strict=True)
+        ]
+        (of_presence, of_pixels), bias = fit_logistic(np.array(inputs), is_right)
+        weights = calibration.MaskScore(float(of_presence), float(of_pixels), bias)
+        scored = replace(fitted, mask=weights)
+        scores = [scored.score(presence[mask.episode], share) for mask, share in zip(self.masks, pixels, strict=True)]
+        error = calibration.calibration_error(np.array(scores), is_right)
+        return weights, f"masks are right in {is_right.mean():.1%}, calibration error of their scores {error:.1%}"
+
+    def _fit_pixels(self, present: np.ndarray) -> tuple[float, float]:
+        """Return scale and offset of a pixel's probability; ``present`` (n,) bool is whether queries show the class."""
+        if self.pixels and present.any() and not present.all():
+            margins, labels = np.concatenate(self.pixels).T
+            (scale,), offset = fit_logistic(margins[:, None], labels > 0)
+            if scale > 0:
+                return float(scale), float(offset)
+        fix = "train it first, or set a larger test.episodes, to have queries with and without their class"
+        raise UserError(f"--calibrate: this network does not tell base classes from background; {fix}")
+
+
+def _drawn_pixels(margin_hw: np.ndarray, label_hw: np.ndarray, number: int) -> np.ndarray:
+    """Return margin and label (1: the class) of random labelled pixels of an episode, (500, 2)."""
+    margin = margin_hw.ravel()
+    label = label_hw.ravel()
+    drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
+    return np.stack([margin[drawn], label[drawn] == 1], 1)
+
+
+def _representative(margins: np.ndarray) -> np.ndarray:
+    """Return 500 of a mask's margins, at even steps of their order."""
+    places = np.linspace(0, len(margins) - 1, PIXELS).round().astype(int)
+    return np.sort(margins)[places]
+
+
+def _fit_presence(inputs: np.ndarray, present: np.ndarray, without_margins: bool) -> tuple[list[float], float]:
+    """Return weights and bias of the presence score.
+
+    Those of the margin's numbers are 0 ``without_margins``, unless there are no other numbers.
+    """
+    unused = 0
+    if without_margins and inputs.shape[1] > calibration.MARGIN_NUMBERS:
+        unused = calibration.MARGIN_NUMBERS
+    weights, bias = fit_logistic(inputs[:, unused:], present)
+    return [0.0] * unused + weights.tolist(), bias
+
+
+def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return weights (F,) and bias, which has no penalty, of the logistic regression of y (n,) on x (n, F)."""
+    mean = x_nf.mean(0)
+    deviation = x_nf.std(0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    x = torch.from_numpy((x_nf - mean) / deviation)
+    y = torch.from_numpy(np.stack([~y_n, y_n], 1)).to(x)
+    head = logistic(x, y, 1, penalty=1.0, steps=200, tolerance=1e-4)  # beside a sum of losses
+    weights = head.weight[0].numpy() / deviation
+    return weights, float(head.bias) - float(weights @ mean)

@@ -1,1 +1,0 @@
-"""Export of a network with its supports as a graph that runs without this project."""

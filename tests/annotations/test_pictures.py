@@ -1,0 +1,352 @@
+"""Photos and masks are opened upright whatever their format: orientations, pages, transparency, damage of JPEGs."""
+
+import io
+import struct
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotations.mask_images import read_mask, read_mask_of
+from annotations.pictures import header_of, read_image
+from annotations.region import read_region_of
+from photos.photo_files import read_photo
+from util.files import images, mask_images, sizes
+from util.files.errors import UserError
+from util.files.images import TAG, turned
+from util.files.mask_images import read_stacked, write_mask
+
+HEIGHT, WIDTH = 40, 64
+Reader = Callable[[Path], np.ndarray]
+
+
+def _stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Return the stored pixels of an upright image, by EXIF's definition."""
+    match orientation:
+        case 1:
+            return upright
+        case 2:
+            return upright[:, ::-1]
+        case 3:
+            return upright[::-1, ::-1]
+        case 4:
+            return upright[::-1]
+        case 5:
+            return upright.swapaxes(0, 1)
+        case 6:
+            return np.rot90(upright)
+        case 7:
+            return upright[::-1, ::-1].swapaxes(0, 1)
+        case _:
+            return np.rot90(upright, -1)
+
+
+def _save(path: Path, array: np.ndarray, orientation: int | None = None) -> Path:
+    if array.dtype == np.uint16 and array.ndim == 3:
+        path.write_bytes(_deep_tiff(array, orientation or 1))
+        return path
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[TAG] = orientation
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    Image.fromarray(np.ascontiguousarray(array)).save(path, exif=exif, **lossless)
+    return path
+
+
+def _deep_tiff(array: np.ndarray, orientation: int) -> bytes:
+    """Return a TIFF of colours of 16 bits (H, W, 3), which Pillow does not write."""
+    height, width = array.shape[:2]
+    first = 8 + 2 + 12 * 10 + 4  # the place behind header and table
+    numbers = {256: width, 257: height, 258: first, 259: 1, 262: 2, 273: first + 8, 274: orientation, 277: 3}
+    numbers |= {278: height, 279: array.nbytes}
+    head = b"II*\0" + struct.pack("<IH", 8, len(numbers))
+    for tag, value in numbers.items():
+        kind, count = (3, 3) if tag == 258 else (4, 1)
+        head += struct.pack("<HHII", tag, kind, count, value)
+    head += struct.pack("<I4H", 0, 16, 16, 16, 0)
+    return head + np.ascontiguousarray(array).tobytes()
+
+
+@pytest.fixture
+def upright() -> tuple[np.ndarray, np.ndarray]:
+    """Return a photo and its mask."""
+    photo = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    photo[:16, :24] = 250
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:16, :24] = 1
+    return photo, mask
+
+
+def _assert_alike(photo: np.ndarray, expected: np.ndarray) -> None:
+    """Refuse a photo that differs by more than a lossy format does."""
+    assert np.abs(photo.astype(int) - expected).max() < 40
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", "deep.tif", "grey.tif"])
+def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
+    photo, mask = upright
+    stored = _stored(photo, orientation)
+    forms = {"deep.tif": stored.astype(np.uint16) * 257, "grey.tif": stored[..., 0]}
+    path = _save(tmp_path / f"a{suffix}", forms.get(suffix, stored), orientation)
+    assert header_of(path) == (stored.shape[:2], orientation)
+    with Image.open(path) as lazy:
+        _assert_alike(read_photo(lazy), photo)
+    _assert_alike(read_photo(path), photo)
+    _assert_alike(read_image(path), photo)
+    mask_path = tmp_path / "a_mask.png"
+    write_mask(mask_path, mask, stated=True)
+    if suffix in (".jpg", ".png"):
+        stacked = read_stacked(path, mask_path)
+        assert stacked.shape == (*mask.shape, 4)
+        assert np.array_equal(stacked[..., 3], mask)
+    else:
+        with pytest.raises(UserError, match="custom converts other files"):
+            read_stacked(path, mask_path)
+    assert np.array_equal(read_mask_of(path, mask_path), mask)
+    assert np.array_equal(turned(_stored(mask, orientation), orientation), mask)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_mask_of_the_stored_photo_is_recognised_by_its_size(upright, tmp_path: Path, orientation: int) -> None:
+    photo, mask = upright
+    path = _save(tmp_path / "a.jpg", _stored(photo, orientation), orientation)
+    for name, drawn in (("upright.png", mask), ("stored.png", _stored(mask, orientation))):
+        assert np.array_equal(read_mask_of(path, _save(tmp_path / name, drawn)), mask)
+    with pytest.raises(UserError, match=r"different sizes \(height, width\): \(40, 64\) and \(39, 64\)"):
+        read_mask_of(path, _save(tmp_path / "other.png", mask[1:]))
+
+
+@pytest.mark.parametrize(("orientation", "side"), [(2, WIDTH), (3, WIDTH), (4, WIDTH), (6, HEIGHT), (8, HEIGHT)])
+def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, orientation: int, side: int) -> None:
+    photo, mask = (pixels[:, :side] for pixels in upright)
+    path = _save(tmp_path / "a.jpg", _stored(photo, orientation), orientation)
+    drawn = _save(tmp_path / "a.png", mask)
+    for read in (read_stacked, read_mask_of):
+        with pytest.raises(UserError, match=rf"a.png: its photo has EXIF orientation {orientation}.*auto-orient"):
+            read(path, drawn)
+    assert not read_mask_of(path, _save(tmp_path / "empty.png", np.zeros_like(mask))).any()
+    for suffix in (".png", ".tif"):  # the mask states its own orientation
+        tagged = _save(tmp_path / f"tagged{suffix}", _stored(mask, orientation), orientation)
+        assert np.array_equal(read_mask_of(path, tagged), mask)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_photos_and_masks_are_turned_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
+    photo, mask = upright
+    path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
+    mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
+    assert np.array_equal(read_mask(mask_path), mask)
+    assert np.array_equal(read_region_of(path, mask_path), mask)
+    if orientation > 4:  # the size of a mask without orientation tells which it is of
+        for drawn in (mask, _stored(mask, orientation)):
+            assert np.array_equal(read_mask_of(path, _save(tmp_path / f"n{suffix}", drawn)), mask)
+
+
+def _pages(path: Path, *sizes: int, preview: int = -1) -> Path:
+    """Write a TIFF of square pages, each as grey as ten times its number; one states that it is a preview."""
+    pages = [Image.new("RGB", (size, size), (10 * number,) * 3) for number, size in enumerate(sizes)]
+    for number, page in enumerate(pages):
+        page.encoderinfo = {"tiffinfo": {254: int(number == preview)}}
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "preview", "best"), [((8, 40), 0, 1), ((8, 40, 16), -1, 1), ((40, 40), -1, 0)], ids=str
+)
+def test_the_largest_page_of_a_tiff_is_the_photo(
+    tmp_path: Path, capsys, sizes: tuple[int, ...], preview: int, best: int
+) -> None:
+    path = _pages(tmp_path / "a.tif", *sizes, preview=preview)
+    assert np.array_equal(read_image(path), np.full((40, 40, 3), 10 * best))
+    assert f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err
+
+
+def test_of_a_pyramid_in_a_tiff_the_first_page_is_the_photo(tmp_path: Path, capsys) -> None:
+    assert not read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).any()
+    assert not capsys.readouterr().err
+
+
+def test_a_tiff_of_a_preview_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="contains only a preview"):
+        read_image(_pages(tmp_path / "preview.tif", 8, preview=0))
+
+
+def _red(opacity: int) -> np.ndarray:
+    """Return a red image (8, 8, 4) of an opacity."""
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[..., 0] = 200
+    pixels[..., 3] = opacity
+    return pixels
+
+
+def test_colours_under_transparency_are_white(tmp_path: Path, capsys) -> None:
+    pixels = _red(opacity=255)
+    pixels[4:, :, 3] = 0
+    pixels[0, 0, 3] = 51  # a fifth
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.webp", lossless=True, exact=True)
+    image.save(tmp_path / "c.tif")
+    expected = np.full((8, 8, 3), 255)
+    expected[:4] = (200, 0, 0)
+    expected[0, 0] = (244, 204, 204)
+    for name in ("a.png", "b.webp", "c.tif"):
+        assert np.array_equal(read_image(tmp_path / name), expected), name
+    assert np.array_equal(read_photo(image), expected)
+    assert capsys.readouterr().err.count("is transparent in places, which are read as white") == 2  # a file, an image
+
+
+def test_a_photo_that_is_transparent_everywhere_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(_red(opacity=0)).save(tmp_path / "a.png")
+    palette = Image.fromarray(_red(opacity=255)[..., :3]).quantize(2)
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    palette.save(tmp_path / "palette.png")
+    for name in ("a.png", "palette.png"):
+        with pytest.raises(UserError, match=r"\.png: is transparent everywhere"):
+            read_image(tmp_path / name)
+
+
+def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> None:
+    Image.fromarray(_red(opacity=255)).save(tmp_path / "a.png")
+    for read in (read_image, images.read_image):
+        assert (read(tmp_path / "a.png") == (200, 0, 0)).all()
+
+
+def _transparent(path: Path) -> None:
+    Image.fromarray(_red(opacity=99)).save(path)
+
+
+def _deep(path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (_transparent, "is transparent in places"),
+        (_deep, "has 16 bits"),
+        (lambda path: _pages(path, 9), "no JPEG or PNG"),
+    ],
+)
+def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, write: Callable, says: str) -> None:
+    path = tmp_path / "a.tif" if "JPEG" in says else tmp_path / "a.png"
+    write(path)
+    for read in (images.read_image, images.check_photo):
+        with pytest.raises(UserError, match=f"{says}.*prepare.py custom converts"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a pointer of Git LFS"),
+        (b"../.git/annex/objects/aa/bb/SHA256E-s9--0.png", "is a pointer of git-annex"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
+    ],
+    ids=["lfs", "annex", "web page"],
+)
+@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image, mask_images.read_mask])
+def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image])
+def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    monkeypatch.setattr(sizes, "MAX_PIXELS", 1500)
+    with pytest.raises(UserError, match=r"a\.png: 40 x 40 pixels, the limit is 1500; make it smaller"):
+        read(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # of which Pillow itself refuses twice as many
+    with pytest.raises(UserError, match=r"a\.png: has more than \d+ pixels; make it smaller"):
+        read(tmp_path / "a.png")
+
+
+@pytest.fixture
+def jpeg() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
+def test_overwritten_pixels_of_a_jpeg_are_refused(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
+    middle = len(jpeg) // 2
+    (tmp_path / "a.jpg").write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
+    with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
+        read(tmp_path / "a.jpg")
+
+
+def test_a_jpeg_that_is_cut_short_or_none_is_refused(jpeg: bytes, tmp_path: Path) -> None:
+    for content in (b"", b"no picture" * 50, jpeg[:160], jpeg[: len(jpeg) // 2], jpeg[:-100]):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.jpg"):
+            read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
+def test_a_png_that_is_cut_off_is_refused(tmp_path: Path, read: Reader) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:6000])
+    with pytest.raises(UserError, match=r"a.png: this photo is damaged \(it is cut off\)"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
+def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    (tmp_path / "film.jpg").write_bytes(jpeg + b"film" * 5000)
+    assert np.array_equal(read(tmp_path / "film.jpg"), read(tmp_path / "a.jpg"))
+
+
+def _jpeg_with_markers_in_exif(progressive: bool) -> tuple[bytes, bytes]:
+    """Return a JPEG, in whose EXIF data are bytes like markers, and its end marker."""
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xd9 \xff\xda"
+    pixels = np.random.default_rng(0).integers(90, 130, (72, 96, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92, progressive=progressive, exif=exif)
+    content = out.getvalue()
+    return content[:-2], content[-2:]
+
+
+STRAY = {
+    "few": b"ab\0c\x12",
+    "zeros": bytes(3000),
+    "of one value": b"\xaa" * 500,
+    "filler of markers": b"\xff" * 9,
+    "a second end": b"\xff\xd9",
+}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("kind", STRAY)
+def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, kind: str, progressive: bool) -> None:
+    content, end = _jpeg_with_markers_in_exif(progressive)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content + end)
+    whole = read_image(path)
+    path.write_bytes(content + STRAY[kind] + end + b"film")
+    assert np.array_equal(read_image(path), whole)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_many_stray_bytes_are_taken_for_damaged_pixels(tmp_path: Path, progressive: bool) -> None:
+    content, end = _jpeg_with_markers_in_exif(progressive)
+    noise = np.random.default_rng(1).integers(1, 255, 300, np.uint8).tobytes()
+    (tmp_path / "a.jpg").write_bytes(content + noise + end)
+    with pytest.raises(UserError, match="extraneous bytes"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_sound_jpegs_of_every_kind_are_sound(tmp_path: Path) -> None:
+    for mode, progressive in product(("RGB", "L", "CMYK"), (False, True)):
+        Image.new(mode, (33, 17), 99).save(tmp_path / "a.jpg", progressive=progressive)
+        assert read_image(tmp_path / "a.jpg").shape == (17, 33, 3)

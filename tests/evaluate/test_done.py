@@ -1,0 +1,115 @@
+"""A test whose result is there is kept, and scored again with anything else that decides its scores."""
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.encoders.settings import EncoderSettings, build_encoder
+from tests.helpers.narrow import NARROW
+from util.config.read import read_config
+from util.config.settings import Config, EvaluationSettings
+from util.data.mini import generate
+from util.evaluate import done
+from util.evaluate.done import reason_to_test
+from util.evaluate.evaluate import evaluate
+from util.evaluate.evaluation import Evaluation
+from util.evaluate.schema import MANIFEST, RESULT
+from util.run.origin import Origin
+
+KEPT = ["data.workers=1", "test.batch=3", "data.decoded_gib=0", "protocols.symnet.episodes=7", "meta_stage.epochs=9"]
+CHANGED = ["data.min_pixels=7", "test.seeds=[3]", "test.episodes=5", "run.precision=bf16", "protocols.bam.smooth=true"]
+
+
+def test_each_setting_of_a_test_says_what_it_decides() -> None:
+    assert not [field.name for field in fields(EvaluationSettings) if "decides" not in field.metadata]
+
+
+@pytest.fixture
+def tested(mini_yaml, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Return the config of a test that was scored, its photos and encoder of its own, and what says if it is kept."""
+    generate(tmp_path / "own", 12, 16, 64)
+    draw(tmp_path / "encoder.pth", seed=1)
+    model = {"encoder": {"backbone": NARROW, "weights": str(tmp_path / "encoder.pth")}}
+    data = {"root": str(tmp_path / "own")}
+    path = mini_yaml("prototype", model=model, data=data, test={"protocol": "bam", "episodes": 4, "seeds": [0]})
+    evaluate(read_config(path))
+
+    def kept(*overrides: str) -> str:
+        capsys.readouterr()
+        [result] = evaluate(read_config(path, [*overrides]), keep=True).values()
+        assert result["vectors"] is None and len(result["per_seed"]) == 1
+        return capsys.readouterr().out.partition(":")[0]
+
+    return read_config(path), kept
+
+
+def draw(encoder: Path, seed: int) -> None:
+    """Write the weights of an encoder, always of one time."""
+    torch.manual_seed(seed)
+    torch.save(build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None)).state_dict(), encoder)
+    os.utime(encoder, (0, 0))
+
+
+def change_silently(file: Path) -> None:
+    """Change a bit of a file, whose size and time stay."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def reason(config: Config, *overrides: str) -> str:
+    return reason_to_test(Evaluation.of(read_config(config.source, [*overrides])))
+
+
+@pytest.mark.train
+def test_a_result_is_kept_unless_what_decides_its_scores_changed(tested, tmp_path: Path, monkeypatch) -> None:
+    """Names, times and sizes are the same: the content decides."""
+    config, kept = tested
+    assert kept() == kept(*KEPT) == "kept"
+    assert not reason(config, f"data.cache={tmp_path / 'other'}")
+    for override in CHANGED:
+        key = override.partition("=")[0].removeprefix("protocols.bam.")
+        assert key in reason(config, override) or reason(config, override) == "no result yet", override
+    draw(tmp_path / "encoder.pth", seed=2)
+    assert "other weights" in reason(config) and kept() == "scored again" and kept() == "kept"
+    images = Evaluation.of(config).images
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
+        file = tmp_path / "own" / folder / f"{images.index.names[images.queries[0]]}.{suffix}"
+        content, time = file.read_bytes(), file.stat().st_mtime_ns
+        change_silently(file) if suffix == "jpg" else file.write_bytes(content + b"\0")
+        assert "other photos or masks" in reason(config)
+        file.write_bytes(content)
+        os.utime(file, ns=(time, time))
+        assert not reason(config)
+    monkeypatch.setattr(done, "_shared_code", lambda: {"util.data": "other"})
+    assert "other code" in reason(config) and "(util.data)" in reason(config)
+
+
+@pytest.mark.train
+def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) -> None:
+    config, kept = tested
+    path = Evaluation.of(config).folder / RESULT
+    path.with_name(MANIFEST).unlink()
+    assert kept() == "scored again"
+    content = json.loads(path.read_text())
+    for now in ({"vectors": "of others"}, {"weights_mark": "foreign"}, {"code": {"model.other": "1"}}):
+        path.write_text(json.dumps(content | now))
+        assert bool(reason(config)) == (now.keys() != {"vectors"})  # of a method that reads none
+    path.write_text(json.dumps(content)[:-9])
+    assert reason(config) == "the result there cannot be read"
+
+
+def test_what_is_not_known_is_no_difference_and_an_empty_list_is_one() -> None:
+    now = Origin(training=[], vectors="a", code={"model.ssp": "1", "util.data": "2"})
+    assert not Origin().differences(now) and not Origin(code={"model.ssp": "1"}).differences(now)
+    said = Origin(training=[1], vectors="b", code={"model.ssp": "0"}).differences(now)
+    assert [text.partition(" (")[0] for text in said] == [
+        *("other text vectors", "other code of the method", "another training of the weights"),
+    ]
+    assert Origin(code={"model.bam": "1"}).differences(now)

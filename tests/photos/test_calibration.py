@@ -1,0 +1,135 @@
+"""The calibration of a method: its fit on base classes, and where it is found."""
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from photos.calibrate import Collected, FoundMask, fit_logistic, presence_scores
+from photos.calibration import (
+    FILE,
+    FORMAT,
+    SHIPPED,
+    Calibration,
+    calibration_error,
+    find_calibration,
+    logit,
+    sigmoid,
+)
+from util.config.compose import find_config
+from util.config.read import read_config
+from util.files.errors import UserError
+from util.files.typecheck import convert
+from util.run.build import build_model
+from util.run.checkpoint import digest_of
+from util.run.encoder_weights import fill_encoder
+from util.run.run import TRAINING_FREE, Run
+
+
+def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal([3, -50], [0.1, 20], (4000, 2))
+    true = 1 / (1 + np.exp(-(8 * (x[:, 0] - 3) - 0.05 * (x[:, 1] + 50) + 0.5)))
+    y = random.random(len(x)) < true
+    weights, bias = fit_logistic(x, y)
+    fitted = np.array([sigmoid(z) for z in x @ weights + bias])
+    assert abs(fitted - true).max() < 0.05
+    assert fitted.mean() == pytest.approx(y.mean(), abs=1e-3)
+    assert (sigmoid(-1e4), sigmoid(1e4)) == (0, 1)
+
+
+def test_presence_scores_equal_a_recount_by_pairs() -> None:
+    random = np.random.default_rng(1)
+    present = random.random(40) < 0.4
+    ranks = random.integers(0, 12, 40)
+    shown = ranks > 5
+    scores = presence_scores(present.tolist(), ranks.tolist(), shown.tolist())
+    pairs = itertools.product(ranks[present], ranks[~present])
+    wins = [(a > b) + (a == b) / 2 for a, b in pairs]
+    assert scores["presence_auroc"] == pytest.approx(100 * np.mean(wins))
+    assert scores["presence_accuracy"] == pytest.approx(100 * np.mean(shown == present))
+    assert "presence_auroc" not in presence_scores([True], [1.0], [True])
+
+
+def test_the_score_of_a_mask_is_how_often_it_overlaps_by_half() -> None:
+    """Of masks that are right the more often, the surer presence and pixels are."""
+    random = np.random.default_rng(2)
+    fitted = Calibration(FORMAT, "", "", "", scale=1.0, offset=0.0, weights=[], bias=0.0, threshold=0.0)
+    collected = Collected()
+    presence = random.uniform(0.05, 0.95, 3000)
+    true = []
+    for episode, present in enumerate(presence):
+        margin = random.uniform(0.1, 4)
+        true.append(sigmoid(0.5 * logit(present) + 2 * margin - 5))
+        iou = 0.6 if random.random() < true[-1] else 0.4
+        collected.masks.append(FoundMask(episode, iou, np.full(500, margin, np.float32)))
+    mask, error = collected.fit_masks(fitted, presence)
+    assert mask is not None and "calibration error" in error
+    scored = dataclasses.replace(fitted, mask=mask)
+    pixels = [sigmoid(float(found.margins[0])) for found in collected.masks]
+    scores = np.array([scored.score(p, q) for p, q in zip(presence, pixels, strict=True)])
+    assert abs(scores - true).max() < 0.07
+    assert calibration_error(np.array([0.2, 0.2, 0.9]), np.array([False, True, True])) == pytest.approx(0.7 / 3)
+    assert fitted.score(0.9, 0.3) == 0.3  # without a fit
+    assert Collected().fit_masks(fitted, presence)[0] is None
+
+
+@pytest.mark.train
+def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, predict, caplog) -> None:
+    path = mini_yaml("prototype", test={"checkpoint": "none"})
+    settings = [word for text in ("data.test_list=no_such_list.txt", "test.episodes=160") for word in ("--set", text)]
+    outcome = predict("--calibrate", path, *settings)
+    file = tmp_path / "runs/tiny" / FILE
+    assert f"calibration: {file}" in outcome.output and "presence accuracy" in outcome.output
+    assert "masks have no score of their own: all are right, or none is" in outcome.output  # of random weights
+    made = convert(Calibration, yaml.safe_load(file.read_text()), "")
+    assert made.scale > 0 and len(made.weights) == 6 and made.precision == "float32"
+    assert "base classes of fold 0, 160 episodes" in made.made_on
+    config = read_config(path)
+    with caplog.at_level("WARNING"):
+        assert find_calibration(config, TRAINING_FREE, "other weights") is None
+    assert f"{file}: is of other weights or model settings, so it is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--query", "photos"), "--query: has no effect with --calibrate; leave it out"),
+        (("--serve",), "--serve: has no effect with --calibrate; leave it out"),
+    ],
+)
+def test_a_calibration_refuses_options_of_photos(words: tuple, line: str, predict, baseline: Path) -> None:
+    outcome = predict("--calibrate", baseline, *words)
+    assert outcome.code == 2 and line in outcome.errors
+
+
+CALIBRATED = sorted(path.stem.removesuffix("_lite0") for path in SHIPPED.glob("*_lite0.yaml"))
+
+
+@pytest.mark.parametrize(("model", "other"), list(zip(CALIBRATED, reversed(CALIBRATED))))
+def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Path, caplog) -> None:
+    """Another image size or stage: the calibration belongs to the weights and the model's settings alone."""
+    path = find_config("split0", "pascal", model, "lite0")
+    sizes = ["run.folder=/no/folder", "data.size=33"]
+    run = Run(read_config(path, sizes))
+    network = build_model(run.config, run.text_width)
+    fill_encoder(run.config, network)
+    digest = digest_of(network.state_dict())
+    shipped = find_calibration(run.config, "training-free", digest)
+    assert shipped is not None
+    assert shipped.model == network.title
+    other_stage = read_config(path, [*sizes, "model.stage=4"])
+    assert find_calibration(other_stage, "training-free", digest) is None
+    file = tmp_path / FILE
+    file.write_text((SHIPPED / f"{other}_lite0.yaml").read_text())
+    stale = read_config(path, [f"run.folder={tmp_path.parent}", f"run.name={tmp_path.name}"])
+    assert find_calibration(stale, "training-free", digest) == shipped
+    assert not caplog.records
+    assert find_calibration(stale, "training-free", "other weights") is None
+    file.write_text("calibration: sym-net-calibration/1\nweights: many\n")
+    with pytest.raises(UserError, match=re.escape(str(file)) + ".*weights = 'many' must be"):
+        find_calibration(stale, "training-free", digest)

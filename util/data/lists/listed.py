@@ -1,0 +1,149 @@
+"""The list of a part of a data set: which photos it names, and the mask of each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from util.config.settings import BINARY, DataSettings
+from util.files import read_text
+from util.files.errors import UserError
+from util.files.photos import IMAGE_SUFFIXES
+
+MASK_SUFFIX = ".png"  # of the masks of a data set
+MINI = "mini"  # the data set of drawn images
+WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
+COLUMNS = 2  # of a line of BAM's and PFENet's lists: the paths of photo and mask
+ABSENT = ("0", "-1")  # flags of VOC's lists of one class, beside a name
+FLAGS = ("1", *ABSENT)
+FORM_OF_NAMES = "the name of an image, or the paths of photo and mask"
+FORM_OF_BINARY = "a mask, its class id and its photo"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list file's rows, and the photo and the mask of each."""
+
+    path: Path
+    rows: list[list[str]]  # of each image its name; then its class id and photo, or the paths that its line states
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+
+    @property
+    def text(self) -> str:
+        """The rows as lines."""
+        return "\n".join(map(" ".join, self.rows))
+
+
+def list_of(data: DataSettings, part: str) -> str:
+    """Return the list of a part of a data set, "train", "validation" or "test"; UserError if it has none."""
+    lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
+    name = lists[part]
+    if name is None:
+        raise UserError(f"data.{part}_list: is null: {data.name} has no images for this; name another data set")
+    return name
+
+
+def read_list(data: DataSettings, part: str) -> Listed:
+    """Return the list of a part, as ``list_of``; UserError also if its folder or itself is missing or wrong."""
+    root = Path(data.root)
+    path = root / list_of(data, part)
+    if not root.is_dir():
+        fix = f"make it: python prepare.py {data.name} --out {root} --download, or from your folders (--help)"
+        if data.name == MINI:
+            fix = f"make it: python prepare.py {MINI} --out {root}"
+        raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
+    if data.mask_form == BINARY:
+        rows = _read_rows(path, (WORDS_OF_BINARY,), FORM_OF_BINARY)
+        return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows])
+    rows = _read_rows(path, (1, COLUMNS), FORM_OF_NAMES)
+    if len(rows[0]) == COLUMNS:
+        return _of_columns(path, rows, data)
+    return _unique(path, rows, [_named_files(data, name=name, photo=name) for (name,) in rows])
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Return the image names of a list that has one in each line; UserError: it is missing, or has another form."""
+    rows = _read_rows(path, (1,), "the name of an image")
+    return tuple(row[0] for row in _unique(path, rows, []).rows)
+
+
+def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]:
+    """Return the words of each line of a list, whose lines all have as many; UserError: they have not, or none has."""
+    rows: list[list[str]] = []
+    text = read_text(path, "this list", "set data.train_list / data.test_list")
+    for number, line in enumerate(text.splitlines(), 1):
+        row = line.split()
+        if not row:
+            continue
+        place = f"{path}:{number}: {line[:80]!r}"
+        refuse_flags(path, number, line, FLAGS)
+        is_binary = words == (WORDS_OF_BINARY,)
+        has_class = not is_binary or (len(row) == WORDS_OF_BINARY and row[1].isdecimal())
+        is_alike = not rows or len(row) == len(rows[0])
+        if len(row) not in words or not has_class or not is_alike or "\0" in line:
+            raise UserError(f"{place} is not {form}, as a line must be; write all lines so")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: this list names no image; write one name per line")
+    return rows
+
+
+def refuse_flags(path: Path, number: int, line: str, flags: tuple[str, ...] = ABSENT) -> None:
+    """Refuse (UserError) a line of a list of one class, which has a flag beside each name."""
+    words = line.split()
+    if len(words) == COLUMNS and words[1] in flags:
+        what = f"{line[:80]!r} is of a list of one class, with a flag (1, 0, -1) beside each name"
+        raise UserError(f"{path}:{number}: {what}; keep the names that count, one a line")
+
+
+def _named_files(data: DataSettings, name: str, photo: str) -> tuple[Path, Path]:
+    """Return the photo and the mask of an image that a list names."""
+    root = Path(data.root)
+    return root / data.images / f"{photo}{data.image_suffix}", root / data.masks / f"{name}{MASK_SUFFIX}"
+
+
+def _of_columns(path: Path, rows: list[list[str]], data: DataSettings) -> Listed:
+    """Return a list of two columns; an image whose files lie where its name would find them has that name alone."""
+    root = Path(data.root)
+    named: list[list[str]] = []
+    files = []
+    for photo, mask in rows:
+        stated = stated_file(root, photo), stated_file(root, mask)
+        name = _name_of(stated[0], data)
+        is_usual = stated == _named_files(data, name=name, photo=name)
+        named.append([name] if is_usual else [name, photo, mask])
+        files.append(stated)
+    return _unique(path, named, files)
+
+
+def stated_file(root: Path, stated: str) -> Path:
+    """Return the file that a list states: from the data set's folder on, also with a leading slash, or anywhere."""
+    stated = stated.replace("\\", "/")
+    path = Path(stated)
+    is_elsewhere = path.is_absolute() and (path.exists() or path.is_relative_to(root.resolve()))
+    place = path if is_elsewhere else root / stated.lstrip("/")
+    for folder in (root, root.resolve()):
+        if place.is_relative_to(folder):
+            return root / place.relative_to(folder)
+    return place
+
+
+def _name_of(photo: Path, data: DataSettings) -> str:
+    """Return the name of a photo: from the folder of photos on, or that of the data set, without a photo's suffix."""
+    root = Path(data.root)
+    name = photo.name
+    for folder in (root / data.images, root):
+        if photo.is_relative_to(folder):
+            name = photo.relative_to(folder).as_posix()
+            break
+    has_suffix = bool(data.image_suffix) and photo.suffix.lower() in IMAGE_SUFFIXES
+    return name.removesuffix(photo.suffix) if has_suffix else name
+
+
+def _unique(path: Path, rows: list[list[str]], files: list[tuple[Path, Path]]) -> Listed:
+    """Return a list; UserError: it repeats a name."""
+    known = set[str]()
+    for name, *_ in rows:
+        if name in known:
+            raise UserError(f"{path}: '{name}' is named twice; write each image once")
+        known.add(name)
+    return Listed(path, rows, tuple(image for image, _ in files), tuple(mask for _, mask in files))

@@ -1,0 +1,81 @@
+"""Whether a test is done: its result is there, of the same settings, weights, code, list, photos and text vectors."""
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from model.code import code_of, code_of_folder
+from model.contract import FewShotModel
+from model.decides import Decides
+from util.config.read import to_dict
+from util.config.same import differences
+from util.data.lists.manifest import digest
+from util.evaluate.evaluation import Evaluation, deciding_scores
+from util.evaluate.schema import MANIFEST, RESULT, read_result
+from util.files import REPOSITORY
+from util.files.errors import UserError
+from util.run.origin import Origin
+
+# Folders whose code tests of all methods run through
+SHARED = ("model", "model/encoders", "model/kinds", "model/parts", "model/tensors", "util/data", "util/evaluate")
+
+
+def code_of_test(method: type[FewShotModel]) -> dict[str, str]:
+    """Return the digests of what a method's test runs through: each of its modules, and each shared folder."""
+    return {**code_of(method), **_shared_code()}
+
+
+@cache  # of the code that this process has loaded
+def _shared_code() -> dict[str, str]:
+    return {name.replace("/", "."): code_of_folder(REPOSITORY / name) for name in SHARED}
+
+
+def origin_today(evaluation: Evaluation) -> Origin:
+    """Return what decides a test's scores beside settings, as far as it is here: code, data, vectors and weights."""
+    now = Origin(code=code_of_test(evaluation.run.model_class))
+    with suppress(UserError):
+        images = evaluation.images
+        now = replace(now, list=images.digest, content=images.files_digest)
+    with suppress(UserError):
+        now = replace(now, vectors=evaluation.run.text_digest)
+    with suppress(UserError):
+        weights = evaluation.loaded.weights
+        now = replace(now, weights=weights.digest, training=weights.training)
+    return now
+
+
+def reason_to_test(evaluation: Evaluation) -> str:
+    """Return why a test has to run: its result is missing, damaged, or of something else; '' if it need not."""
+    path = evaluation.folder / RESULT
+    if not path.exists():
+        return "no result yet"
+    try:
+        result = read_result(path)
+        scored = deciding_scores(result["config"])
+    except (UserError, KeyError):
+        return "the result there cannot be read"
+    if not path.with_name(MANIFEST).is_file():
+        return f"the result there lacks its {MANIFEST}"
+    changed = _settings_changed(evaluation, scored) or _facts_changed(evaluation, result)
+    return f"the result there is of {', '.join(changed[:3])}" if changed else ""
+
+
+def _settings_changed(evaluation: Evaluation, scored: dict[str, Any]) -> list[str]:
+    """Return in words the settings of a test that were others when it was scored."""
+    found = differences(scored, deciding_scores(to_dict(evaluation.config)), Decides.SCORES)
+    if set(evaluation.config.test.metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
+        found.pop("test.metrics", None)
+    return [f"another {key}" for key in found]
+
+
+def _facts_changed(evaluation: Evaluation, result: dict[str, Any]) -> list[str]:
+    """Return in words the facts of a test that were others when it was scored."""
+    if result["weights_mark"] != evaluation.run.weights_origin:
+        return [result["checkpoint"]]
+    if changed := [*Origin.of(result).differences(origin_today(evaluation))]:
+        return changed
+    if evaluation.replayed is not None:
+        today = [digest(sampler, evaluation.episodes[seed]) for seed, sampler in evaluation.samplers.items()]
+        return [] if today == result["episode_digests"] else ["other episodes"]
+    return []

@@ -1,0 +1,135 @@
+"""Batches from episode numbers: the numbers of each process, and a loader whose errors are one line."""
+
+import multiprocessing.util
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from model.episode import Batch
+from model.trial import collate
+from util.files.errors import UserError
+from util.files.parallel import end_with_parent, usable_cores
+
+PASSING = ("shared memory", "unable to resize file", "Too many open files", "ancdata")  # of errors in passing a batch
+LONGEST_FOLDER = 85  # letters of the temporary folder, in which processes meet; a socket's name has 107
+SHOWN = 160  # characters of an error that are shown
+
+
+def training_numbers(
+    first_step: int, last_step: int, *, batch: int, rank: int, processes: int, parts: int
+) -> Iterator[list[int]]:
+    """Yield the numbers of each (partial) batch of a process: step t of all processes covers t G .. (t + 1) G - 1.
+
+    G is ``batch``, split as evenly as possible between processes; each share comes in ``parts`` pieces (gradient
+    accumulation).
+    """
+    pieces = _pieces(batch, processes * parts)[rank * parts : (rank + 1) * parts]
+    for step in range(first_step, last_step):
+        for piece in pieces:
+            yield [step * batch + number for number in piece]
+
+
+def part_weights(batch: int, processes: int, parts: int) -> list[float]:
+    """Return the share of each part of all processes in a batch, as ``training_numbers`` splits it."""
+    sizes = [len(piece) for piece in _pieces(batch, processes * parts)]
+    return [sum(sizes[part::parts]) / batch for part in range(parts)]
+
+
+def _pieces(batch: int, count: int) -> list[range]:
+    """Return the numbers of a batch in pieces, as even as possible."""
+    ends = [batch * piece // count for piece in range(count + 1)]
+    return [range(start, end) for start, end in pairwise(ends)]
+
+
+def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
+    """Return the batches of numbers a process evaluates: its share of them, in order; shares differ by one at most."""
+    start = len(numbers) * rank // processes
+    end = len(numbers) * (rank + 1) // processes
+    share = list(numbers[start:end])
+    return [share[i : i + batch] for i in range(0, len(share), batch)]
+
+
+def batches(
+    dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device
+) -> Generator[Any, None, None]:
+    """Yield the batch of each list of numbers, in order, on ``device``.
+
+    Close the generator where it may be left before its end (``contextlib.closing``): the processes of an open loader
+    delay the exit by a minute.
+
+    UserError: a loader process could not be started, read a file or pass a batch on, or was killed.
+    """
+    _check_temporary_folder(workers)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=numbers,
+        num_workers=min(workers, usable_cores()),
+        collate_fn=_passed_on,
+        pin_memory=device.type != "cpu",
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # so that the loader does not draw from the global random state
+    )
+    try:
+        stream = iter(loader)
+    except (OSError, EOFError) as error:  # EOF: of the process that forks them
+        raise UserError(f"the loader processes cannot be started ({error}): lower data.workers", local=True) from None
+    try:
+        if workers and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises anywhere, even inside a checkpoint
+        for batch in stream:
+            yield batch.to(device)
+    except UserError as error:  # torch puts a worker's error behind its traceback
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
+    except (RuntimeError, OSError, EOFError) as error:
+        problem = _problem(error)
+        if problem is None:
+            raise
+        raise UserError(problem, local=True) from None
+    finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
+        getattr(stream, "_shutdown_workers", lambda: None)()
+
+
+def _check_temporary_folder(workers: int) -> None:
+    """Refuse (UserError) a folder in which loader processes cannot meet, since the name of their socket is too long."""
+    if workers and len(os.fsencode(multiprocessing.util.get_temp_dir())) > LONGEST_FOLDER:
+        raise UserError("data.workers: name a shorter TMPDIR, of 70 letters at most, or set it to 0", local=True)
+
+
+def _passed_on(items: list[Any]) -> Batch:
+    """Return the batch of some items; that of a loader process in shared memory, whose lack is then that process's."""
+    batch = collate(items)
+    return batch if get_worker_info() is None else batch.each(Tensor.share_memory_)
+
+
+def _problem(error: Exception) -> str | None:
+    """Return in words what an error of a loader says of the machine; None: it is another error."""
+    reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
+    if any(phrase in reason for phrase in PASSING):
+        fix = "give /dev/shm more space (docker run --shm-size=8g), raise ulimit -n, or set data.workers=0"
+        return f"a loader process cannot pass a batch on ({reason[:SHOWN]}): {fix}"
+    was_passing_on = isinstance(error, EOFError | ConnectionError)
+    if was_passing_on or str(error).startswith("DataLoader worker"):
+        fix = "lower data.workers and repeat the command, a training with --resume"
+        return f"a loader process was killed ({str(error) or type(error).__name__}), perhaps for lack of memory: {fix}"
+    return None
+
+
+def _start_worker(_: int) -> None:
+    """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most.
+
+    The main process decides when it ends, and takes it along when it is killed.
+    """
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: signal.alarm(60))
+    cv2.setNumThreads(0)

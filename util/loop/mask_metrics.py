@@ -1,0 +1,80 @@
+"""Further metrics of a class's mask, by their names in ``test.metrics`` and in results: ``METRICS``.
+
+Most follow two forms. A ratio of pixels is summed over all episodes of a class before the division, as the IoU is. A
+mean of episodes has a value for each episode, and counts 1 for it. Both then are averaged over the classes.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import cv2
+import numpy as np
+
+from model.tables import add_once
+from util.files.errors import UserError, nearest
+
+Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one class: its score is ``scale`` * sum of parts / sum of wholes, averaged over the classes.
+
+    ``part_and_whole`` takes prediction, truth and labelled pixels, masks (H, W) uint8 in {0, 1} that are 0 where
+    nothing is labelled. A mean of episodes returns its value and 1.
+    """
+
+    title: str  # of its columns, with the unit
+    part_and_whole: Counts
+    scale: float = 100.0  # 100: percent
+    smaller_is_better: bool = False
+
+
+def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) -> tuple[int, int]:
+    """Return intersection and union of the boundary regions of two masks, in pixels.
+
+    Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
+    to which the image's border belongs; d is 0.02 of the diagonal of the rectangle of all labelled pixels.
+    """
+    side = 2 * max(round(0.02 * _diagonal(labelled)), 1) + 1
+    kernel = np.ones((side, side), np.uint8)
+    band = mask > _eroded(mask, kernel)
+    true_band = true > _eroded(true, kernel)
+    return int((band & true_band).sum()), int((band | true_band).sum())
+
+
+METRICS = {
+    "boundary_iou": Metric("boundary IoU %", boundary_counts),
+}
+
+
+def register_metric(name: str, title: str, **others: Any) -> Callable[[Counts], Counts]:
+    """Return a decorator of a ``part_and_whole`` that makes it available in ``test.metrics``; others as of ``Metric``.
+
+    ValueError: another module has registered the name.
+    """
+
+    def add(part_and_whole: Counts) -> Counts:
+        add_once(METRICS, name, Metric(title, part_and_whole, **others), "test.metrics", attrgetter("part_and_whole"))
+        return part_and_whole
+
+    return add
+
+
+def _diagonal(labelled: np.ndarray) -> float:
+    *_, width, height = cv2.boundingRect(labelled)
+    return math.hypot(width, height)
+
+
+def _eroded(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    return cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def check_metrics(names: Iterable[str], source: object) -> None:
+    """Refuse (UserError) a further metric of a config that is none."""
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"{source}: test.metrics: '{name}' is unknown{nearest(name, METRICS)}")

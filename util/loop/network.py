@@ -1,0 +1,159 @@
+"""A network that is ready to be called: device, precision, compiler and processes."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from model.encoders.encoder import MEMORY_FORMAT
+from model.episode import Batch, EpisodeOfOriginalSizes, Output
+from model.tensors.mask import fixed_shapes
+from util.files.errors import UserError
+from util.loop.device import CUDA, HALF, take_precision
+from util.loop.processes import ProcessGroup
+
+log = logging.getLogger("symnet")
+
+
+def check_finite(output: Output) -> None:
+    """Refuse (UserError) a prediction that is not finite; its classes would be background everywhere."""
+    if not output.logits.isfinite().all():
+        raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
+
+
+def predicted_by(network: Any, inputs: Sequence[Any]) -> Output:
+    """Return a network's output for the episodes of one class, or of several that compete, or for labelled images."""
+    return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context of a forward pass at a resolved precision: automatic mixed precision in bf16 or fp16."""
+    return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
+
+
+@dataclass(frozen=True)
+class PreparedNetwork:
+    """A network on its device; every call is inside ``autocast()``, at a fixed precision."""
+
+    network: nn.Module  # the network itself, whose state dict a checkpoint holds
+    learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
+    device: torch.device
+    precision: str  # float32, tf32, bf16 or fp16
+    compiled: bool = False
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
+        is_fixed = self.compiled and not getattr(self.network, "shapes_follow_values", False)
+        with autocast(self.device, self.precision), fixed_shapes() if is_fixed else nullcontext():
+            yield
+
+    def predict(self, inputs: Sequence[Any]) -> Output:
+        """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
+        if self.compiled:
+            _let_sizes_vary(inputs)
+        with self.autocast():
+            return predicted_by(self.network, inputs)
+
+
+def prepare_network(
+    network: nn.Module,
+    device: torch.device,
+    precision: str = "float32",
+    compile: bool | str = False,
+    trained_by: ProcessGroup | None = None,
+) -> PreparedNetwork:
+    """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
+
+    No other place decides on device, ``torch.compile``, SyncBatchNorm and DistributedDataParallel.
+
+    Args:
+        network: whose parameters stay the same objects.
+        device: that it computes on.
+        precision: float32, tf32, bf16 or fp16; its float32 is that of the whole process.
+        compile: whether it is compiled, at the first call, or the mode of ``torch.compile``.
+        trained_by: the processes that train it together; in evaluation each has its own batches.
+    """
+    together = trained_by if trained_by is not None and trained_by.size > 1 else None
+    take_precision(precision, device)
+    network = network.to(device)
+    if device.type == CUDA:  # else its convolutions lay their kernels anew in every call
+        network.to(memory_format=_layout_on_gpu(precision))
+    if together and device.type != "cpu":  # which has no SyncBatchNorm
+        synchronise_norms(network, together.group)
+    if compile:
+        _compile(network, mode=None if compile is True else compile)
+    learner = _distributed(network, together) if together else network
+    return PreparedNetwork(network, learner, device, precision, compiled=bool(compile))
+
+
+def _layout_on_gpu(precision: str) -> torch.memory_format:
+    """Return the layout of weights, and so of maps: full float32 is slower, and takes gigabytes, in the encoders'."""
+    return torch.contiguous_format if precision == "float32" else MEMORY_FORMAT
+
+
+def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataParallel:
+    """Return the module whose backward pass exchanges a network's gradients between processes."""
+    on_gpu = world.device.type != "cpu"
+    devices = [world.device] if on_gpu else None
+    learner = DistributedDataParallel(network, device_ids=devices, process_group=world.group)
+    learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
+    return learner
+
+
+def _compile(network: nn.Module, mode: str | None) -> None:
+    """Compile the calls of a network, in place."""
+    from torch._dynamo import config  # takes seconds
+
+    config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
+    for module in network.modules():  # the model may be inside a wrapper
+        for name in getattr(module, "never_compiled", ()):
+            if name == "forward":
+                log.warning("run.compile has no effect on %s: its steps depend on values", module.title)
+            setattr(module, name, torch.compiler.disable(getattr(module, name)))
+    network.compile(mode=mode)
+
+
+def _let_sizes_vary(inputs: Sequence[Batch]) -> None:
+    """Tell the compiler that photos of original sizes have others each time, so that it compiles once for all."""
+    from torch._dynamo import maybe_mark_dynamic
+
+    def mark(image: Tensor) -> Tensor:
+        for dimension in (-2, -1) if image.ndim > 2 else ():
+            maybe_mark_dynamic(image, image.ndim + dimension)
+        return image
+
+    for episode in inputs:
+        if isinstance(episode, EpisodeOfOriginalSizes):
+            episode.each(mark)
+
+
+def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:
+    """Return the class of a norm of torch or of timm that takes its statistics over all processes."""
+    if not type(norm).__module__.startswith("timm."):
+        return nn.SyncBatchNorm
+    from timm.layers import BatchNormAct2d  # takes seconds
+    from timm.layers.norm_act import SyncBatchNormAct
+
+    return SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
+
+
+def synchronise_norms(network: nn.Module, group: Any = None) -> None:
+    """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are.
+
+    ``group``: torch's of these processes; None: all.
+    """
+    was_training = network.training
+    network.train()  # frozen norms stay in evaluation
+    for norm in network.modules():
+        if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
+            kind: Any = getattr(norm, "synchronised", None) or _synchronised_kind(norm)
+            norm.__class__ = kind
+            vars(norm)["process_group"] = group
+    network.train(was_training)

@@ -1,0 +1,201 @@
+"""The optimisers of a stage, its steps and learning rates, and the moving average of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from model.contract import ParamGroup
+from util.files.errors import UserError
+from util.loop.optimizers import OPTIMIZERS
+
+POWER = 0.9  # of the schedule ``poly``
+MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
+DECAY = 0.1  # of the learning rate at each of them
+WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
+
+
+class OptimizerRule(Protocol):
+    """The settings of one optimiser, ``OptimizerSettings`` of a config."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in ``OPTIMIZERS``."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which each group of parameters multiplies by its factor."""
+
+    @property
+    def weight_decay(self) -> float:
+        """The weight decay."""
+
+    @property
+    def schedule(self) -> str:
+        """The schedule of the learning rate, see ``lr_factor``."""
+
+
+class StageRule(Protocol):
+    """The settings of a stage's length, ``StageSettings`` of a config."""
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs."""
+
+    @property
+    def batch(self) -> int:
+        """The examples of a step, over all processes."""
+
+    @property
+    def accumulate(self) -> int:
+        """The parts of a process's share of a batch, whose gradients are added."""
+
+
+def build_optimizers(groups: list[ParamGroup], settings: Mapping[str, OptimizerRule]) -> dict[str, Optimizer]:
+    """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
+
+    UserError: the names differ from those of the config, or the model has nothing to train.
+    """
+    members = dict[str, list[ParamGroup]]()
+    for group in groups:
+        members.setdefault(group.optimizer, []).append(group)
+    if members.keys() != settings.keys():
+        names = ", ".join(members) or "none: it has nothing to train, test it directly"
+        raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
+    return {name: _optimizer(members[name], settings[name]) for name in members}
+
+
+def _optimizer(groups: list[ParamGroup], settings: OptimizerRule) -> Optimizer:
+    """Return the optimiser of some groups of parameters."""
+    lr = settings.lr
+    tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
+    return OPTIMIZERS[settings.kind].make(tensors, lr, weight_decay=settings.weight_decay)
+
+
+class OptimizersAsOne:
+    """Several optimisers as one for torch's loss scaling, which leaves out the step of all or of none."""
+
+    def __init__(self, optimizers: Iterable[Optimizer]):
+        self.optimizers = [*optimizers]
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self) -> bool:
+        """Do the step of each, and return that it was done."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return True
+
+
+def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -> None:
+    """Load momenta and step counts from saved states; learning rates, factors and decay stay those of the config.
+
+    KeyError, ValueError: the states are of other optimisers or parameters.
+    """
+    for name, optimizer in optimizers.items():
+        configured = [{**group} for group in optimizer.param_groups]
+        optimizer.load_state_dict(states[name])
+        for group, settings in zip(optimizer.param_groups, configured, strict=True):
+            group.update(settings)
+
+
+@dataclass
+class StepSchedule:
+    """The number of optimiser steps of a stage; a checkpoint can only continue under the same one."""
+
+    steps_per_epoch: int
+    steps: int
+    batch: int  # over all processes
+
+    @classmethod
+    def from_settings(cls, stage: StageRule, epoch_length: int, processes: int, key: str) -> StepSchedule:
+        """Return the schedule of a stage, the config's section ``key``, for epochs of so many examples.
+
+        UserError: the batch is too small for the processes and the parts of an accumulated batch.
+        """
+        least = processes * least_batch(stage, key)
+        if stage.batch < least:
+            parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
+            raise UserError(f"{key}.batch = {stage.batch} is too small for {parts}; at least {least}")
+        per_epoch = max(epoch_length // stage.batch, 1)
+        return cls(steps_per_epoch=per_epoch, steps=per_epoch * stage.epochs, batch=stage.batch)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of the whole stage."""
+        return self.steps // self.steps_per_epoch
+
+
+def least_batch(stage: StageRule, key: str) -> int:
+    """Return the least batch of a process: an image for every part, in the base stage, whose batch norms learn, two."""
+    images = 2 if key == "base_stage" else 1
+    return images * stage.accumulate
+
+
+def lr_factor(settings: OptimizerRule, step: int, steps: int) -> float:
+    """Return the factor of the learning rate in step 0..steps - 1, a pure function of the step.
+
+    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``step`` is
+    DECAY to the number of MILESTONES that are passed; ``constant`` is 1.
+    """
+    if settings.schedule == "poly":
+        return (1 - (step + 1) / steps) ** POWER
+    if settings.schedule == "step":
+        return DECAY ** sum(step >= share * steps for share in MILESTONES)
+    return 1.0
+
+
+def set_learning_rates(
+    optimizers: dict[str, Optimizer], settings: Mapping[str, OptimizerRule], step: int, steps: int
+) -> dict[str, float]:
+    """Set every group's learning rate for a step; return the rates by ``optimizer/group``."""
+    rates = {}
+    for name, optimizer in optimizers.items():
+        factor = lr_factor(settings[name], step, steps)
+        for group in optimizer.param_groups:
+            rate = settings[name].lr * group["factor"] * factor
+            group["lr"] = rate
+            rates[f"{name}/{group['name']}"] = rate
+    return rates
+
+
+class EMA:
+    """The exponential moving average of a network's trainable parameters; buffers stay the network's own.
+
+    ``decay`` is the share of it that stays in each step; about 1 / (1 - decay) steps count. 0 keeps no average.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
+        self._learning = {n: p for n, p in network.named_parameters() if p.requires_grad} if decay else {}
+        self.average = {name: p.detach().clone() for name, p in self._learning.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Add the weights after so many steps to the average."""
+        decay = min(self.decay, (1 + step) / (WARM_UP + step))
+        for name, tensor in self._learning.items():
+            self.average[name].lerp_(tensor, 1 - decay)
+
+    @contextmanager
+    @torch.no_grad()
+    def applied(self) -> Iterator[None]:
+        """Replace the network's weights by the average inside the block."""
+        weights = {name: tensor.clone() for name, tensor in self._learning.items()}
+        try:
+            copy_tensors(self.average, self._learning)
+            yield
+        finally:
+            copy_tensors(weights, self._learning)
+
+
+@torch.no_grad()
+def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """Copy the values of named tensors into those of the same names; KeyError if the source lacks one."""
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

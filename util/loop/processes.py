@@ -1,0 +1,170 @@
+"""The processes of a run: joining the group that ``torchrun`` started, communication, errors of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from util.files.errors import PeerLost, UserError, note
+from util.files.launcher import FIX, place_of_process
+from util.loop.device import CUDA, pick_device
+
+# Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, of gloo and of
+# NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
+NO_MEMORY = (
+    *("can't allocate memory", "Cannot allocate memory", "not enough memory", "Insufficient memory", "out of memory"),
+    *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
+)
+NO_PEER = (
+    *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "client socket", "wait timeout"),
+    *("ncclRemoteError", "remote process exited", "Failed to recv", "failed to recv", "recvValue failed"),
+)
+NO_KERNEL = "no kernel image"  # of a torch that is not built for a card
+SHOWN = 120  # characters of the original message that are shown
+PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """The rank of this process, the number of processes, and the device of this one."""
+
+    rank: int
+    size: int
+    device: torch.device
+    group: Any = None  # torch's, for the calls of torch.distributed; None: that of all processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports to the user."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over processes (in place)."""
+        if self.size > 1:
+            distributed.all_reduce(tensor, group=self.group)
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value, group=self.group)
+        return values
+
+    @contextmanager
+    def rank_zero_first(self) -> Iterator[None]:
+        """Run the block in the main process first, which may fill a cache, and then in the others."""
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier(self.group)
+
+    def from_main(self, make: Callable[[], Made]) -> Made:
+        """Return what the main process makes, in all of them; so is its UserError, which each then raises."""
+        made: Made | UserError | None = None
+        if self.is_main:
+            try:
+                made = make()
+            except UserError as error:
+                if self.size == 1:
+                    raise
+                made = error
+        made = self.gather(made)[0]
+        if isinstance(made, UserError):
+            raise made
+        return made
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        count = self.sum(torch.tensor([int(flag)], device=self.device))
+        return bool(count.item())
+
+
+@contextmanager
+def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
+    """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
+
+    UserError: its variables do not fit, no such device, or one GPU for several processes; in the block, as
+    ``as_user_error(lower)``.
+    """
+    place = place_of_process()
+    if place.local_size > 1 and device_name.startswith(f"{CUDA}:"):
+        problem = f"run.device = {device_name} is one GPU for {place.local_size} processes"
+        raise UserError(f"{problem}; set run.device: {CUDA}")
+    device = pick_device(device_name, place.local_rank)
+    with as_user_error(lower):
+        if place.size == 1:
+            yield ProcessGroup(0, 1, device)
+            return
+        if place.rank == 0:
+            note(f"meets the others of WORLD_SIZE = {place.size} processes at {place.meeting}; {FIX}")
+        if device.type == CUDA:
+            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+        else:
+            distributed.init_process_group("gloo", timeout=PATIENCE)
+        yield ProcessGroup(distributed.get_rank(), place.size, device)
+        distributed.destroy_process_group()  # not after an error: it would wait for the other processes
+
+
+@contextmanager
+def as_user_error(lower: str) -> Iterator[None]:
+    """Raise the machine's errors in the block as errors of one line; all others pass unchanged.
+
+    ``lower``: the settings that decide how much memory is needed, the most effective first. UserError: out of memory,
+    or the GPUs cannot communicate. PeerLost: another process of the run has ended.
+    """
+    try:
+        yield
+    except Exception as error:
+        explained = _explained(error, lower)
+        if explained is None:
+            raise
+        raise explained from None
+
+
+def _explained(error: Exception, lower: str) -> UserError | None:
+    """Return an error of the machine as one of a line; None: it is another error."""
+    is_lost_connection = isinstance(error, (TimeoutError, ConnectionError))
+    if not is_lost_connection and not _is_of_torch_or_opencv(error):
+        return None
+    text = " ".join(str(error).split())
+    if problem := _lack_of_memory(error, text):
+        return UserError(f"out of memory ({problem[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
+    if is_lost_connection or any(phrase in text for phrase in NO_PEER):
+        return PeerLost("another process of this run has ended, so this one cannot go on")
+    if NO_KERNEL in text:
+        return UserError(f"{text[:SHOWN]}: install a torch for this card, see Install in README.md", local=True)
+    if isinstance(error, distributed.DistError):
+        problem = text[max(text.find("Last error:"), 0) :]
+        fix = "check NCCL_SOCKET_IFNAME (a network of all machines), the driver, and that each process has its own GPU"
+        return UserError(
+            f"the processes cannot communicate ({problem[: 2 * SHOWN]}); {fix}; NCCL_DEBUG=WARN tells more"
+        )
+    return None
+
+
+def _lack_of_memory(error: Exception, text: str) -> str | None:
+    """Return what an error with a text says of memory that is lacking; None: it is another error."""
+    said = next((text[text.index(phrase) :] for phrase in NO_MEMORY if phrase in text), None)
+    return text if said is None and isinstance(error, MemoryError) else said
+
+
+def _is_of_torch_or_opencv(error: Exception) -> bool:
+    return isinstance(error, (RuntimeError, MemoryError)) or type(error).__module__ == "cv2"

@@ -1,0 +1,214 @@
+"""The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.episode import Episode, LabelledImages, Output
+from model.tensors.ops import resize
+from model.trial import Trial
+from util.files.progress import ProgressBar
+from util.loop import metrics
+from util.loop.loading import batches, evaluation_numbers
+from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
+from util.loop.network import PreparedNetwork, check_finite
+from util.loop.processes import ProcessGroup
+
+# Takes number, records and predictions by output, and maps of an episode.
+Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
+# The output of a batch, an episode's place in it, and the size of its image without padding.
+Place = tuple[Output, int, tuple[int, int]]
+WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
+
+
+class Observer(Protocol):
+    """Sees every batch of a pass that this process scores: counts, inputs of a calibration, pictures."""
+
+    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
+        """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
+
+
+class Store(Protocol):
+    """Keeps what the network made of images, for the episodes that follow: ``util/evaluate/store.py``."""
+
+    def order(self, sampler: Any, episodes: int) -> list[int]:
+        """Return the numbers below ``episodes`` in the order that needs the fewest images at a time."""
+
+    def fill(self, trial: Trial) -> list[Episode]:
+        """Return the episodes of a trial, way by way, with what is kept of their supports."""
+
+
+class Decisions(Protocol):
+    """Decides whether the queries of a test show their class: ``util/evaluate/presence.py``."""
+
+    records: dict[int, Any]  # by the episode's number, with its ``score``
+
+    def decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, place: Place) -> None:
+        """Note the presence score of an episode, and empty its final mask if the score is too low."""
+
+    def gather(self, world: ProcessGroup) -> dict[str, float]:
+        """Take the decisions of all processes, and return their scores."""
+
+
+def scored_outputs(output: Output) -> dict[str, Tensor]:
+    """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
+    base = {} if output.base_logits is None else {BASE: output.base_logits}
+    return {FINAL: output.logits, **output.extra, **base}
+
+
+@dataclass(eq=False)
+class Scoreboard:
+    """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
+
+    classes: int  # of the data set
+    scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
+    episodes: int | None = None  # only episodes with a number below it count; None counts all
+    keep: Keep | None = None  # called for every counted episode
+    presence: Decisions | None = None  # where queries may lack their class
+    further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
+    # what is counted: records of each episode by output
+    records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
+
+    def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
+        """Count one batch; ``numbers`` are those of its episodes.
+
+        Each output is resized to the label's size, alone, so that its batch does not affect it, and counted there.
+        """
+        if isinstance(batch, LabelledImages):
+            logits = output.logits
+            self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
+            return
+        for item, number in enumerate(numbers):
+            if self.episodes is None or number < self.episodes:
+                self._add_episode(number, item, batch, output)
+
+    def _add_episode(self, number: int, item: int, trial: Trial, output: Output) -> None:
+        """Count the episode of a number, which is an item of a batch."""
+        scored_on = self.scored_on or next(iter(trial.label))
+        label = trial.label[scored_on][item]
+        predictions = {}
+        for name, logits in scored_outputs(output).items():
+            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
+        if self.presence is not None:
+            self.presence.decide(number, predictions, label, (output, item, trial.shown[item]))
+        class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
+        self._count_classes(number, class_id_n, predictions, label)
+        if output.base_logits is not None and trial.base_label:
+            channels = output.base_logits.shape[1]
+            base_label = trial.base_label[scored_on][item]
+            self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
+        if self.keep is not None:
+            records = {name: records_so_far[-1] for name, records_so_far in self.records.items()}
+            maps = {name: values[item] for name, values in output.maps.items()}
+            self.keep(number, records, predictions, maps)
+
+    def _count_classes(self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor) -> None:
+        """Record an episode's counts of every output but the base learner's, and of the reference."""
+        counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
+        if len(class_id_n) == 1:
+            counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
+        for name, prediction in counted.items():
+            records = metrics.episode_records(number, class_id_n, prediction, label_hw, self.further)
+            self.records[name].append(records)
+
+    def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+        """Return the scores of every output, and the records of its episodes, of all processes together.
+
+        Records are sorted by number, then by class. ``presence`` then has all episodes.
+        """
+        counted_here = {name: torch.cat(parts).cpu().numpy() for name, parts in self.records.items()}
+        base_here = torch.stack(self.base).sum(0).cpu().numpy() if self.base else None
+        records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
+
+        records = _joined_records(records_by_rank)
+        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
+        base_counts = [counts for counts in base_by_rank if counts is not None]
+        if base_counts:
+            scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
+            for name in (WITHOUT_PRESENCE, ALL_FOREGROUND):
+                if name in scores:
+                    scores[name] = scores.pop(name)  # comes last
+        if self.presence is not None:
+            scores[FINAL] |= self.presence.gather(world)
+        return scores, records
+
+
+def _joined_records(records_by_rank: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return every output's records of all processes, sorted by the episode's number, then by class."""
+    by_output = defaultdict[str, list[np.ndarray]](list)
+    for records_of_rank in records_by_rank:
+        for name, records in records_of_rank.items():
+            by_output[name].append(records)
+    joined = {}
+    for name, parts in by_output.items():
+        records = np.concatenate(parts)
+        order = np.argsort(records[:, metrics.NUMBER], kind="stable")
+        joined[name] = records[order]
+    return joined
+
+
+@torch.inference_mode()
+def score(
+    prepared: PreparedNetwork,
+    dataset: Any,
+    episodes: int,
+    observers: Sequence[Observer],
+    world: ProcessGroup,
+    *,
+    title: str,
+    batch: int = 1,
+    workers: int = 0,
+    store: Store | None = None,
+) -> None:
+    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
+
+    The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
+
+    Args:
+        prepared: the network, which is left in its mode (training or evaluation).
+        dataset: gives a ``Trial`` or ``LabelledImages`` by number.
+        episodes: the number of items.
+        observers: each gets every batch that this process scores.
+        world: the processes; each runs over its share of the numbers.
+        title: the label of the progress bar.
+        batch: episodes at once; images of their original sizes come one by one, whatever it is.
+        workers: of the loader.
+        store: of this network and this data set's view; supports that it holds are not encoded again. Episodes of a
+            class and of a query follow each other, so that few images are needed at a time; no count depends on it.
+    """
+    network: Any = prepared.network
+    was_training = network.training
+    network.eval()
+    if getattr(dataset, "one_by_one", False):
+        batch = 1
+    order = range(episodes) if store is None else store.order(dataset.sampler, episodes)
+    numbers = evaluation_numbers(order, batch, world.rank, world.size)
+    bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
+    with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
+        for numbers_of_batch, item in zip(numbers, loaded, strict=True):
+            output = _predict(prepared, item, store)
+            is_end = numbers_of_batch is numbers[0] or numbers_of_batch is numbers[-1]
+            if is_end or numbers_of_batch[0] % 100 == 0:
+                check_finite(output)
+            for observer in observers:
+                observer.add(numbers_of_batch, item, output)
+            bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))
+    network.train(was_training)
+
+
+def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: Store | None) -> Output:
+    """Return the network's output for a batch; supports of a trial come from the store, where there is one."""
+    if not isinstance(batch, Trial):
+        return prepared.predict([batch])
+    if store is None:
+        return prepared.predict(batch.ways)
+    with prepared.autocast():
+        episodes = store.fill(batch)
+    return prepared.predict(episodes)

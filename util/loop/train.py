@@ -1,0 +1,162 @@
+"""The training loop of both stages, over numbered batches; an interrupted run resumes to the same result."""
+
+import logging
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from util.files.errors import UserError
+from util.files.progress import ProgressBar
+from util.loop.interrupt import Interrupted
+from util.loop.loading import part_weights
+from util.loop.network import PreparedNetwork
+from util.loop.observers import TrainingObserver
+from util.loop.optim import OptimizersAsOne, set_learning_rates
+from util.loop.training import Training
+
+log = logging.getLogger("symnet")
+
+
+def train(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
+    """Train to the end and return True; False: a signal interrupted it, after ``interrupted`` of the observers.
+
+    There are ``training.parts`` batches for each of the steps that are left.
+    """
+    progress = training.progress
+    schedule = training.schedule
+    world = training.world
+    training.prepared.network.train()
+    bar = ProgressBar(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
+    with training.interrupt as interrupt, bar, suppress(Interrupted):
+        for observer in observers:
+            observer.begin(training, progress.step)
+        _record(training, observers)  # the run may have ended between a step and its validation
+        while progress.step < schedule.steps and not any(observer.ends(training) for observer in observers):
+            rates = set_learning_rates(training.optimizers, training.rules, progress.step, schedule.steps)
+            parts = [next(batches) for _ in range(training.parts)]
+            # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
+            torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {world.rank}".encode()))
+            losses = optimiser_step(training, parts, observers)
+            progress.step += 1
+            training.ema.update(progress.step)
+            means = _means_over_processes(training, losses)
+            _show(training, bar, means["total"])
+            for observer in observers:
+                observer.step(training, means, rates)
+            if interrupt.agreed:
+                for observer in observers:
+                    observer.interrupted(training)
+                break
+            _record(training, observers)
+        else:
+            for observer in observers:
+                observer.finished(training)
+            return True
+    world.wait()  # no process ends before the checkpoint is written: its end may end all others
+    log.info("interrupted after step %d", progress.step)
+    return False
+
+
+def optimiser_step(
+    training: Training, parts: Sequence[Any], observers: Sequence[TrainingObserver] = ()
+) -> dict[str, Tensor]:
+    """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
+
+    Parts weigh by their examples. A step is left out, which ``progress.skipped`` counts, where an observer skips it or
+    its gradients overflow in fp16.
+    """
+    weights = part_weights(training.schedule.batch, training.world.size, len(parts))
+    for optimizer in training.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    means: dict[str, Tensor] = {}
+    for i, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
+        losses = backward(training.prepared, training.scaler, batch, weight, last=i == len(parts) - 1)
+        for name, value in losses.items():
+            means[name] = means.get(name, 0) + weight * value.detach()
+    answers = [observer.skips(training) for observer in observers]
+    if any(answers):
+        training.progress.skipped += 1
+    else:
+        _step(training)
+    return means
+
+
+def backward(
+    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, weight: float, last: bool
+) -> dict[str, Tensor]:
+    """Return the losses of a part of a batch, and add its share to the gradients.
+
+    Args:
+        prepared: the network.
+        scaler: of losses in fp16.
+        batch: the part.
+        weight: of the part in the batch.
+        last: whether it is the last part, after which processes sum their gradients.
+    """
+    learner: Any = prepared.learner
+    synchronising: AbstractContextManager[None] = nullcontext()
+    if isinstance(learner, DistributedDataParallel) and not last:  # the last sums over processes
+        synchronising = learner.no_sync()
+    with synchronising:
+        with prepared.autocast():
+            losses = learner(batch).losses
+        scaler.scale(weight * sum(losses.values())).backward()
+    return losses
+
+
+def check_finite(finite: bool, step: int, what: str) -> None:
+    """Refuse (UserError) a loss or weights that are not finite."""
+    if not finite:
+        fix = "lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes"
+        raise UserError(f"step {step}: {what} is not finite; {fix}")
+
+
+def _step(training: Training) -> None:
+    """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
+    together: Any = OptimizersAsOne(training.optimizers.values())
+    if training.scaler.step(together) is None:
+        training.progress.skipped += 1
+    training.scaler.update()
+
+
+def _means_over_processes(training: Training, losses: dict[str, Tensor]) -> dict[str, float]:
+    """Return the losses of a step, and their ``total``, as means over processes; UserError: they are not finite.
+
+    Whether a process was asked to stop travels with the losses, so that a step waits once for the GPU.
+    """
+    values = [loss.float() for loss in losses.values()]
+    values.append(torch.full_like(values[0], float(training.interrupt.requested)))
+    sums = training.world.sum(torch.stack(values)).cpu().double()
+    *means, asked = (sums / training.world.size).tolist()
+    training.interrupt.agreed = asked > 0
+    by_name = dict(zip(losses, means, strict=True))
+    total = sum(by_name.values())
+    by_name["total"] = total
+    check_finite(math.isfinite(total), training.progress.step, f"the loss {by_name}")
+    return by_name
+
+
+def _show(training: Training, bar: ProgressBar, loss: float) -> None:
+    epoch = f"{training.progress.step / training.schedule.steps_per_epoch:.1f}/{training.schedule.epochs}"
+    bar.update()
+    bar.set_postfix(loss=f"{loss:.3f}", epoch=epoch, refresh=False)
+
+
+def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
+    """Let the observers write a record at the end of an epoch, and where one of them finds it due."""
+    progress = training.progress
+    is_due = training.ends_epoch or any(observer.is_record_due(training) for observer in observers)
+    if progress.on_record or not is_due:
+        return
+    entry: dict[str, Any] = {"step": progress.step}
+    for observer in observers:
+        observer.record(training, entry)
+    progress.history.append(entry)
+    for observer in observers:
+        observer.recorded(training, entry)

@@ -1,0 +1,68 @@
+"""The room that checkpoints take on the disk of the run folders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from model.contract import Trainable
+from util.config.settings import Config, StageSettings
+from util.files.errors import UserError
+from util.loop.optimizers import OPTIMIZERS
+
+
+class Stored(NamedTuple):
+    """The bytes of a stage's checkpoints."""
+
+    final_bytes: int  # of a finished stage: best and last
+    peak_bytes: int  # at a time: best, last, the one before, and a new one
+
+    @classmethod
+    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+        """Return those of a stage's network, whose tensors may be without memory."""
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+        average = learning if stage.ema_decay > 0 else 0
+        moments = learning * max(
+            (OPTIMIZERS[optimizer.kind].moments for optimizer in stage.optimizers.values()), default=0
+        )
+        return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))
+
+
+def free_on_disk(config: Config) -> int:
+    """Return the bytes that are free on the disk of the run folders."""
+    root = Path(config.run.folder).absolute()
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def checkpoint_bytes(folders: Iterable[Path]) -> int:
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names.
+
+    Another process may replace a checkpoint meanwhile: a file that is gone by now has no bytes.
+    """
+    sizes = {}
+    for file in (file for folder in folders for file in folder.glob("*.pth")):
+        with suppress(FileNotFoundError):
+            stat = file.stat()
+            sizes[stat.st_ino] = stat.st_size
+    return sum(sizes.values())
+
+
+def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> str:
+    """Return a sentence on the disk space that stages need, and have; UserError: it is too little.
+
+    The checkpoints in ``folders``, which they replace, count as free.
+    """
+    free = free_on_disk(config) + checkpoint_bytes(folders)
+    kept = sum(stage.final_bytes for stage in stages)
+    extra = max((stage.peak_bytes - stage.final_bytes for stage in stages), default=0)
+    needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
+    says = f"{needed}, {free / 1e9:.1f} GB are free"
+    if kept + extra > free:
+        fix = "free some space, or --set run.folder=<DIR> on another one"
+        raise UserError(f"{config.run.folder}: the disk is too small: {says}; {fix}")
+    return says

@@ -1,0 +1,343 @@
+"""The rehearsal of a training: before its first step, its stages begin by the code that will do them.
+
+The network has no memory for its tensors; lists, episodes, optimisers, schedule, start weights and room on the disk are
+those of the training. What does not depend on each other is refused together. ``--dry-run`` ends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from model.contract import FewShotModel, Trainable
+from model.registry import class_of
+from util.config.compose import files_of
+from util.config.settings import Config, StageSettings
+from util.data.lists.index import load_index
+from util.data.lists.published_sizes import published, whole
+from util.data.words.text import NAMES, NO_TEXT
+from util.files.errors import Refusals, UserError
+from util.loop.mask_metrics import check_metrics
+from util.loop.optim import StepSchedule, build_optimizers, least_batch
+from util.loop.processes import ProcessGroup
+from util.report.table import Table
+from util.run import checkpoint
+from util.run.build import build_model
+from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.disk import Stored, room
+from util.run.run import BEST, Run, StageFolder
+from util.run.weights import cannot_take, cannot_train, fill_at_start
+
+NOT_BEGUN = "not begun"
+COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
+SILENT = ProcessGroup(rank=1, size=1, device=torch.device("cpu"))  # reads data without bars and warnings
+ESTIMATED = "~"
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a training's command that are not in its config."""
+
+    resume: bool = False  # continue the stages that were begun
+    overwrite: bool = False  # discard an earlier run in the folder
+    allow_changes: bool = False  # continue although settings that decide the result changed
+    checkpoint: str | None = None  # a base stage's, instead of the run's own
+    stage: str | None = None  # only base or meta; None: all that are not finished
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """A stage of a training, with its state."""
+
+    config: Config
+    stage: str  # base or meta
+    processes_asked: int  # on all machines
+    folder: Path  # of its files
+    state: str = NOT_BEGUN  # what has been done, in words
+    left: float = 1.0  # share of the work that is left
+    refusal: str = ""  # why it cannot continue; '': it can
+    continues: bool = False  # whether it continues from a checkpoint
+    discards: bool = False  # whether it discards an earlier run in its folder
+
+    @property
+    def settings(self) -> StageSettings:
+        """The settings of its stage of a training."""
+        return getattr(self.config, f"{self.stage}_stage")
+
+    @property
+    def processes(self) -> int:
+        """The number of processes: at most as many as the batch can be split over."""
+        least = least_batch(self.settings, f"{self.stage}_stage")
+        return min(self.processes_asked, max(self.settings.batch // least, 1))
+
+    @property
+    def note(self) -> str:
+        """A line if the batch cannot be split over all processes, with what to do; '' if it can."""
+        if self.processes == self.processes_asked:
+            return ""
+        batch = f"{self.stage}_stage.batch = {self.settings.batch}"
+        fix = f"take {self.processes} GPUs in all for it (--stage {self.stage})"
+        return f"{batch} is too small for {self.processes_asked} processes: {fix}"
+
+
+def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
+    """Return the run and its stages; a resumed run has the options that it was begun with."""
+    run = Run(config)
+    if asked.resume and (is_done := _needs_none(run)):
+        print(f"{config.source}: {is_done}", flush=True)
+        return run, []
+    if not class_of(config.model).learns:
+        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    if asked.resume:
+        begun = "meta" if run.at("meta").started else "base"
+        run = run.with_training_options(asked.stage or begun)
+    if asked.stage is None:
+        return run, _lacking_stages(run, asked)
+    if asked.stage == "base" and asked.checkpoint:
+        raise UserError(f"{asked.checkpoint}: only a meta stage starts from a checkpoint; leave out --stage base")
+    if asked.stage not in run.stages:
+        has = " and ".join(run.stages)
+        title = class_of(config.model).title
+        raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
+    return run, [asked.stage]
+
+
+def _needs_none(run: Run) -> str:
+    """Return why a run that is resumed needs no training of its own; '' if it needs one."""
+    if not run.model_class.learns:
+        return "this method has nothing to train"
+    if run.trained != run.folder("meta") and StageFolder(run.trained).finished:
+        return f"{run.trained / BEST} serves any number of shots"
+    return ""
+
+
+def _lacking_stages(run: Run, asked: Asked) -> list[str]:
+    """Return the stages to train: without the base stage if the meta stage does not need it.
+
+    It does not need it with a checkpoint of a base stage, or if it continues. A finished base stage is kept in the
+    list even then, so that one which was trained otherwise is refused.
+    """
+    stages = run.stages
+    continues = asked.resume and run.at("meta").begun
+    needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
+    return stages if needs_base or "meta" not in stages else ["meta"]
+
+
+def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None) -> StageTask:
+    """Return the task of a run's stage, with a refusal if its folder has another training.
+
+    Args:
+        run: the run, with the settings of the command.
+        stage: ``base`` or ``meta``.
+        processes: their number on all machines.
+        asked: options that keep, continue or discard a training; None: nothing will be trained.
+    """
+    files = run.at(stage)
+    task = _with_state(StageTask(run.config, stage, processes, files.path), run, files)
+    return task if asked is None else _as_asked(task, run, files, asked)
+
+
+def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
+    """Return a task with the state of its newest checkpoint, and with the reason if it cannot continue."""
+    finished = files.finished
+    if not finished and not files.begun:
+        return task
+    try:
+        stored = checkpoint.read(files.path / BEST) if finished else files.newest()
+        facts = stored.facts.training[-1]
+        state = f"step {facts['step']} of {facts['steps']}"
+        left = 1 - facts["step"] / facts["steps"]
+        if finished:
+            stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
+            state = ", ".join(["finished", *stated, *run.shared(stored)])
+            left = 0.0
+        refusal = cannot_take(run, task.stage, stored, finished)
+        return replace(task, state=state, left=left, refusal=refusal)
+    except UserError as error:
+        problem = str(error)
+    except IndexError:
+        problem = f"{files.path}: holds only weights"
+    return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
+
+
+def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
+    """Return a task as the command's options change it."""
+    if _is_kept(task, run, asked):
+        return replace(task, refusal="") if asked.allow_changes else task
+    if asked.overwrite:
+        return _begun_again(task)
+    continues = asked.resume and files.begun
+    try:
+        files.check_free(continues, overwrite=False)
+    except UserError as error:
+        return replace(task, refusal=str(error))
+    refusal = "" if asked.allow_changes else task.refusal
+    return replace(task, refusal=refusal, continues=continues)
+
+
+def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
+    """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
+    if task.stage != "base" or task.left or asked.stage is not None:
+        return False
+    return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
+
+
+def _begun_again(task: StageTask) -> StageTask:
+    state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
+    return replace(task, state=state, left=1.0, refusal="", discards=True)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A stage that was rehearsed."""
+
+    task: StageTask
+    schedule: StepSchedule | None  # None: its batch does not fit, or its length is not known
+    is_estimated: bool  # whether its length is that of a published list, as its own cannot be read
+    stored: Stored  # bytes of its checkpoints
+
+
+@dataclass
+class Rehearsal:
+    """The stages of a training as they would begin, and all that would stop them."""
+
+    config: Config
+    stages: list[Begun] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # each once
+    room: str = ""  # on the disk, in words
+
+    def refuse(self, problem: str) -> None:
+        """Note what stops the training; '' does not."""
+        if problem and problem not in self.refusals:
+            self.refusals.append(problem)
+
+    def attempt(self, make: Callable[[], Made]) -> Made | None:
+        """Return what a step of the training makes; None: it was refused."""
+        try:
+            return make()
+        except UserError as error:
+            self.refuse(str(error))
+            return None
+
+    def check(self) -> None:
+        """Raise what was refused, all at once (UserError)."""
+        if self.refusals:
+            raise Refusals(self.refusals)
+
+    def __str__(self) -> str:
+        """Return the files of the config, a table of the stages, and the room on the disk."""
+        rows = [_row(begun) for begun in self.stages]
+        table = Table(COLUMNS, rows)
+        is_estimated = any(begun.is_estimated for begun in self.stages)
+        note = f"{ESTIMATED}: estimated by the published list's length" if is_estimated else ""
+        lines = [f"config: {files_of(self.config.source)}", str(table), note, self.room and f"disk: {self.room}"]
+        return "\n".join(filter(None, lines))
+
+
+def dry_run(config: Config, asked: Asked, processes: int) -> None:
+    """Print what a training by so many processes on all machines would do; UserError: all that would stop it."""
+    run, stages = stages_asked(config, asked)
+    rehearsal = rehearse(run, stages, processes, asked)
+    print(rehearsal, flush=True)
+    rehearsal.check()
+
+
+def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
+    """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
+    rehearsal = Rehearsal(run.config)
+    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
+    if not tasks:
+        return rehearsal
+    for task in tasks:
+        rehearsal.refuse(task.refusal)
+        rehearsal.refuse(task.note if task.left else "")
+    if problem := cannot_train(run.config):
+        rehearsal.refuse(f"{run.config.source}: {problem}; take another data set or method")
+        return rehearsal
+    rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
+    if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
+        run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
+    has_data = rehearsal.attempt(partial(_read_indices, run)) is not None
+    for i, task in enumerate(tasks):
+        is_first = not any(earlier.left for earlier in tasks[:i])  # a later one starts from what an earlier one makes
+        _rehearse_stage(
+            rehearsal, run, task, asked.checkpoint, starts_now=is_first and task.left > 0, has_data=has_data
+        )
+    left = [begun for begun in rehearsal.stages if begun.task.left]
+    folders = {begun.task.folder for begun in left}
+    rehearsal.room = rehearsal.attempt(partial(room, run.config, [begun.stored for begun in left], folders)) or ""
+    return rehearsal
+
+
+def _read_indices(run: Run) -> list[int]:
+    """Return the lengths of the indices of a data set's lists, which are made where they are not there."""
+    data = run.config.data
+    return [len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None]
+
+
+def _rehearse_stage(
+    rehearsal: Rehearsal, run: Run, task: StageTask, checkpoint: str | None, *, starts_now: bool, has_data: bool
+) -> None:
+    """Begin a stage: its network, what it starts from if that is now, its optimisers, and its data if it is there."""
+    settings = task.settings
+    model = rehearsal.attempt(partial(_without_memory, run))
+    if model is None:
+        return
+    if starts_now and not task.continues:
+        rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
+    network: Trainable = model.base_stage() if task.stage == "base" else model
+    rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
+    data = rehearsal.attempt(partial(_data_of, run, task)) if has_data else None
+    length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
+    key = f"{task.stage}_stage"
+    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, task.processes, key))
+    is_estimated = data is None and length != settings.epoch_length and length > 0
+    begun = Begun(task, schedule if length else None, is_estimated, Stored.of(network, settings))
+    rehearsal.stages.append(begun)
+
+
+def _without_memory(run: Run) -> FewShotModel:
+    with torch.device("meta"):
+        return build_model(run.config, run.text_width)
+
+
+def _data_of(run: Run, task: StageTask) -> StageData:
+    """Return the data of a stage, of which no photo is decoded."""
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    if task.stage == "base":
+        return base_stage_data(undecoded, task.settings, SILENT)
+    return meta_stage_data(undecoded, SILENT)
+
+
+def _published_length(config: Config, settings: StageSettings) -> int:
+    """Return the number of examples of an epoch where the data cannot be read; 0: not known."""
+    if settings.epoch_length or settings.list_file:
+        return settings.epoch_length or 0
+    of_fold = published(config.data, "train") if settings.images != "all" else None
+    return of_fold or whole(config.data.name, config.data.train_list or "")
+
+
+def _row(begun: Begun) -> list[str]:
+    """Return the row of a stage in the table of a dry run."""
+    task = begun.task
+    config = task.config
+    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
+    accumulate = task.settings.accumulate
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
+    steps = "?" if begun.schedule is None else str(begun.schedule.steps)
+    return [
+        f"{config.run.name}{shots}",
+        task.stage,
+        task.state,
+        f"{ESTIMATED if begun.is_estimated else ''}{steps}",
+        str(config.stage_size(task.settings)),
+        f"{task.settings.batch / task.processes:.3g}{parts} x {task.processes}",
+        f"{begun.stored.final_bytes / 1e9:.2f}",
+    ]

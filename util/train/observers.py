@@ -1,0 +1,276 @@
+"""What is kept of a training beside its steps: losses, validations, checkpoints, patience and curves, by observers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from model.decides import Decides
+from util.config.same import differences
+from util.config.settings import StageSettings
+from util.files.errors import UserError
+from util.loop.interrupt import Interrupted
+from util.loop.network import PreparedNetwork
+from util.loop.observers import TrainingObserver
+from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
+from util.loop.train import check_finite
+from util.loop.training import Progress, Training
+from util.run import checkpoint
+from util.run.checkpoint import Checkpoint
+from util.run.folder import RunFolder
+from util.run.origin import Origin
+from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
+from util.train.curves import Curves
+
+log = logging.getLogger("symnet")
+LOG_STEPS = 20  # between points of the curves
+SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
+
+# Returns (score that picks the best checkpoint, everything to record) for the network and the step.
+Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
+
+
+class Losses(TrainingObserver):
+    """Records each epoch's number, its mean losses, and the steps that were left out."""
+
+    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
+        """Add the losses of a step to the sums of the epoch."""
+        totals = training.progress.totals
+        for name, value in losses.items():
+            totals[name] = totals.get(name, 0.0) + value
+
+    def record(self, training: Training, entry: dict[str, Any]) -> None:
+        """Add the mean losses of an epoch that ends."""
+        entry["epoch"] = _epochs_done(training)
+        if not training.ends_epoch:
+            return
+        progress = training.progress
+        length = training.schedule.steps_per_epoch
+        entry["losses"] = {name: total / length for name, total in progress.totals.items()}
+        note = ""
+        if progress.skipped:
+            entry["skipped_steps"] = progress.skipped
+            note = f"; {progress.skipped} of {length} steps were left out, as gradients overflowed in fp16"
+        log.info("epoch %d: loss %.4f%s", entry["epoch"], entry["losses"]["total"], note)
+
+    def recorded(self, training: Training, entry: dict[str, Any]) -> None:
+        """Begin the sums of the next epoch."""
+        if training.ends_epoch:
+            training.progress.totals = {}
+            training.progress.skipped = 0
+
+
+@dataclass
+class Validation(TrainingObserver):
+    """Scores the moving average of the weights, and notes the best score so far.
+
+    Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end.
+    """
+
+    validate: Validate
+    stage: StageSettings
+    checkpoints: Checkpoints
+
+    def is_record_due(self, training: Training) -> bool:
+        """Return whether a validation is due; the middle of an epoch has one if its end has."""
+        length = training.schedule.steps_per_epoch
+        step = training.progress.step
+        if self._is_midway(training):
+            step = (step // length + 1) * length
+        interval = max(round(self.stage.validate_every * length), 1)
+        return step % interval == 0 or step == training.schedule.steps
+
+    def record(self, training: Training, entry: dict[str, Any]) -> None:
+        """Validate, and add the scores."""
+        if not self.is_record_due(training):
+            return
+        progress = training.progress
+        if self._is_midway(training):
+            entry["epoch"] = progress.step // training.schedule.steps_per_epoch + 0.5
+        self.checkpoints.save(training)  # a validation may take long, and the run may end in it
+        with training.ema.applied():
+            score, entry["validation"] = self.validate(training.prepared, progress.step)
+        if score > progress.best:
+            progress.best = score
+            progress.best_epoch = entry["epoch"]
+        log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
+
+    def _is_midway(self, training: Training) -> bool:
+        """Return whether this is the middle of an epoch after the first, and validations midway are wanted."""
+        length = training.schedule.steps_per_epoch
+        epochs, steps = divmod(training.progress.step, length)
+        return self.stage.validate_midway and epochs > 0 and 0 < steps == length // 2
+
+
+@dataclass
+class Patience(TrainingObserver):
+    """Ends a training whose newest validation came at least so many epochs after the best one."""
+
+    epochs: int  # 0: never
+
+    def ends(self, training: Training) -> bool:
+        """Return whether the patience is spent, at the end of an epoch."""
+        progress = training.progress
+        if not self.epochs or not progress.best_epoch or not training.ends_epoch:
+            return False
+        newest = max(entry["epoch"] for entry in progress.history if "validation" in entry)
+        return newest - progress.best_epoch >= self.epochs
+
+    def finished(self, training: Training) -> None:
+        """Say where the training ended."""
+        if training.progress.step < training.schedule.steps:
+            log.info("stopped: no better validation for %d epochs", self.epochs)
+
+
+@dataclass
+class Checkpoints(TrainingObserver):
+    """Writes the last checkpoint, the best one and ``metrics.json``; only the main process does.
+
+    Without validations the newest weights are the best.
+    """
+
+    folder: RunFolder
+    state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
+    validates: bool = True  # whether validations choose the best one
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
+        """Write the last checkpoint if the newest one is old."""
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self.save(training)
+
+    def recorded(self, training: Training, entry: dict[str, Any]) -> None:
+        """Write the checkpoints and the record."""
+        is_best = "validation" in entry and training.progress.best_epoch == entry["epoch"]
+        if is_best or not self.validates:
+            with training.ema.applied():
+                self.save(training, BEST, resumable=False)
+        self.save(training)
+        self._write_metrics(training, finished=False)
+
+    def interrupted(self, training: Training) -> None:
+        """Write a checkpoint to resume from."""
+        self.save(training)
+
+    def finished(self, training: Training) -> None:
+        """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
+        path = self.folder.path
+        if training.progress.step == training.schedule.steps:  # a finished training is never resumed
+            self.save(training, LAST, resumable=False)
+            if training.world.is_main:
+                (path / PREVIOUS).unlink(missing_ok=True)
+        if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
+            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, "finished": True})
+        self._write_metrics(training, finished=True)
+
+    def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
+        """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
+
+        The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before
+        it stays as ``previous.pth``.
+        """
+        progress = training.progress
+        folder = self.folder.path
+        now = time.monotonic()
+        progress.minutes += (now - self.saved_at) / 60
+        self.saved_at = now
+        if not training.world.is_main:
+            return
+        weights = checkpoint.on_cpu(training.prepared.network.state_dict())
+        for tensor, values in weights.items():  # the loss may still be finite, its gradients not
+            if values.is_floating_point():
+                check_finite(bool(values.isfinite().all()), progress.step, tensor)
+        content = {**self.state, "weights": weights, "progress": asdict(progress)}
+        if resumable:
+            content["optimizers"] = {key: optimizer.state_dict() for key, optimizer in training.optimizers.items()}
+            content["scaler"] = training.scaler.state_dict()
+        if name == LAST:
+            content["ema"] = training.ema.average
+        checkpoint.save(folder / name, content, previous=folder / PREVIOUS if resumable else None)
+
+    def resume(self, training: Training, allow_changes: bool) -> None:
+        """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
+
+        UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
+        """
+        stored = StageFolder(self.folder.path).newest()
+        if allow_changes:
+            self._keep_length(training, stored)
+        check_continues(stored, Origin.of_training(self.state), allow_changes)
+        path = stored.path
+        content = stored.entries
+        if changed := differences(content["config"], self.state["config"], Decides.NOTHING):
+            log.info("settings changed since the checkpoint: %s", ", ".join(changed))
+        checkpoint.load_state(training.prepared.network, replace(stored, weights=content["weights"]))
+        try:
+            if "optimizers" in content:  # a training at its end has none
+                load_optimizers(training.optimizers, content["optimizers"])
+                copy_tensors(content.get("ema", {}), training.ema.average)
+                if content.get("scaler") and training.scaler.is_enabled():
+                    training.scaler.load_state_dict(content["scaler"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            fix = "undo the changed settings, or start again with --overwrite"
+            problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
+            raise UserError(f"{path}: {problem}; {fix}") from None
+        photos = checkpoint.photos_of_both(content.get("photos"), self.state.get("photos"))
+        self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
+        training.progress = Progress(**content["progress"])
+        log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
+
+    def _keep_length(self, training: Training, stored: Checkpoint) -> None:
+        """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
+        begun = stored.entries.get("schedule")
+        if begun is None or stored.facts.origin.list == self.state["list"]:
+            return
+        schedule = StepSchedule(**begun)
+        if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):
+            training.schedule = schedule
+            self.state["schedule"] = begun
+
+    def _write_metrics(self, training: Training, finished: bool) -> None:
+        """Write the losses and scores so far."""
+        progress = training.progress
+        best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
+        content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+        self.folder.write_json(METRICS, content)
+
+
+@dataclass
+class TrainingCurves(TrainingObserver):
+    """Draws losses and rates; points of steps that are done again replace the earlier ones."""
+
+    curves: Curves
+
+    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
+        """Add a point to each curve."""
+        step = training.progress.step
+        if step % LOG_STEPS == 0 or step == 1:
+            self.curves.scalars("loss", losses, step)
+            self.curves.scalars("lr", rates, step)
+
+
+@dataclass
+class Watch:
+    """The observer of a validation that ends it after a signal to any process: in all of them after the same batch."""
+
+    training: Training
+    left: int  # batches until one process has no more; a signal after them takes effect at the end
+
+    def add(self, *_: Any) -> None:
+        """See a batch."""
+        self.left -= 1
+        if self.left >= 0 and self.training.world.any(self.training.interrupt.requested):
+            raise Interrupted
+
+
+def _epochs_done(training: Training) -> float:
+    """Return the number of epochs that are done."""
+    length = training.schedule.steps_per_epoch
+    epochs, steps = divmod(training.progress.step, length)
+    if steps == 0:
+        return epochs
+    return epochs + round(steps / length, 3)
