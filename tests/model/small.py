@@ -103,7 +103,7 @@ def drawn_episode(
         class_id=class_id,
         base_id=base_id,
         number=torch.arange(batch),
-        query_base_label=base_label if model_class.has_base_stage() else None,
+        query_base_label=base_label if model_class.reads_base_labels or model_class.has_base_stage() else None,
         text=text,
     )
 
