@@ -32,6 +32,7 @@ CASES = cases()
 LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
     **dict.fromkeys(("hdmnet", "bam"), ("resnet50_pascal_5shot",)),
+    "hmnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),  # also of HMNetAMP's files
     **{"dcama": ("resnet50", "swin"), "hsnet": ("resnet50", "vgg16")},
     "pfenet": ("resnet50", "vgg16"),
     "symnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),
