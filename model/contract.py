@@ -77,6 +77,10 @@ class Trainable(nn.Module):
         """Yield the parts that never learn; they have no gradients and stay in evaluation mode under ``train()``."""
         return iter(())
 
+    def stored_state(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint holds: all, but those that always come whole from a file of others."""
+        return self.state_dict()
+
     def param_groups(self) -> list[ParamGroup]:
         """Return the learnable parameters in groups; by default all in one."""
         learnable = [p for p in self.parameters() if p.requires_grad]
@@ -119,6 +123,7 @@ class FewShotModel(Trainable):
     shapes_follow_values: ClassVar[bool] = False  # whether tensor sizes depend on values, so that it cannot be exported
     # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
+    pretrained_sizes: ClassVar[dict[str, str]] = {}  # of downloads, by their names in ``weights``
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
     kept_maps: Any = None  # the store of encoder maps of a training (``Method``); None: there is none
@@ -209,6 +214,9 @@ class FewShotModel(Trainable):
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""
         return None
+
+    def take_sizes(self, state: dict[str, Tensor]) -> None:
+        """Take from an authors' state dict, under this model's names, the sizes that no setting has to tell."""
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return a description of a state dict under this model's names, for messages about weights that do not fit."""

@@ -67,7 +67,7 @@ PROGRAMS = {
     **{"report.py": report.command, "util.benchmark": benchmark.command},
 }
 WITHOUT_OPTIONS = ("check.sh", "demo.sh", "reproduce.sh", "pytest", "tests.helpers.api_page", "venv")
-# Options of check.sh, argparse, pip, uv, Slurm and a published program.
+# Options of check.sh, reproduce.sh, argparse, pip, uv, Slurm, torchrun and a published program.
 OTHERS = {
     "--quick",
     "--lowest",
@@ -76,6 +76,8 @@ OTHERS = {
     "--from",
     "--array",
     "--nodes",
+    "--nproc-per-node",
+    *("--models", "--seeds", "--folds"),
     "--kill-on-bad-exit",
     "--eposide",
     "--sync-tensorboard",

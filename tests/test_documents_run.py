@@ -30,7 +30,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "git clone": "a reader's copy",
     "pip install torch": "downloads gigabytes; check.sh and demo.sh install the same",
     "pip install -r requirements.txt": "the same",
-    "sh demo.sh": "draws for ten seconds; tests/cli runs it on fewer images",
+    "sh demo.sh": "trains for minutes; its commands are those of other pages",
     "sh check.sh": "runs this test",
     "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
     "hf upload": "publishes",

@@ -40,7 +40,7 @@ class FoundationSettings(ModelSettings):
 
 
 class Foundation(FewShotModel):
-    """A method that learns nothing, over whole networks from the hub or from folders (``pretrained_parts``)."""
+    """A method over whole frozen networks from the hub or from folders (``pretrained_parts``); few learn anything."""
 
     learns = False
     any_size = True
@@ -56,6 +56,11 @@ class Foundation(FewShotModel):
         """Yield the networks."""
         yield from self.networks
 
+    def stored_state(self) -> dict[str, Tensor]:
+        """Return the tensors that learn; the networks' own come from ``weights``."""
+        own = self.state_dict()
+        return {name: tensor for name, tensor in own.items() if not name.startswith("networks.")}
+
     def support(self, image_3hw: Tensor, label_hw: Tensor) -> Shot:
         """Return what is kept of one support, which shows the object."""
         raise NotImplementedError
@@ -68,8 +73,14 @@ class Foundation(FewShotModel):
         """Return the output for one query, (1, 2, H, W), by the shots that show the object; there may be none."""
         raise NotImplementedError
 
+    def learn(self, episode: Episode) -> Output:
+        """Return the output for B queries of one class in training, with gradients and losses."""
+        raise NotImplementedError
+
     def forward(self, episode: Episode) -> Output:
         """Return the output for B queries of one class."""
+        if self.training and self.learns:
+            return self.learn(episode)
         return self.forward_classes([episode])
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from model.episode import IGNORE
 from model.tensors.ops import in_float32, logits_at
 
+ALPHA, GAMMA = 0.25, 2.0  # of the focal loss: weight of the object's pixels, power of what is left to a certain one
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
 
 
@@ -91,3 +92,20 @@ def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
     total = probability.sum((1, 2)) + target.sum((1, 2))
     coefficient = (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH)
     return image_mean(1 - coefficient)
+
+
+@in_float32
+def focal(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
+    """Return the foreground's focal loss (RetinaNet, ICCV 2017), each image's mean over pixels that are not 255.
+
+    The weight of background pixels is 1 - ``ALPHA``.
+    """
+    margin = logits_b2hw[:, 1] - logits_b2hw[:, 0]
+    target = (label_bhw == 1).to(margin.dtype)
+    is_valid = label_bhw != IGNORE
+    entropy = F.binary_cross_entropy_with_logits(margin, target, reduction="none")
+    missing = (margin.sigmoid() - target).abs()
+    weight = ALPHA * target + (1 - ALPHA) * (1 - target)
+    loss = weight * missing**GAMMA * entropy * is_valid
+    pixels = is_valid.sum((1, 2)).clamp(min=1)
+    return image_mean(loss.sum((1, 2)) / pixels)

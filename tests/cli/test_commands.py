@@ -1,4 +1,4 @@
-"""Commands in odd processes, a refused one, which changes nothing, and the demonstration in miniature."""
+"""Commands in odd processes, and refused ones, which change nothing."""
 
 import io
 import os
@@ -11,15 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TextIO
 
-import cv2
 import pytest
 import yaml
 
-from tests.helpers import spawned
 from tests.helpers.outcome import run_script
 from tests.helpers.paths import REPOSITORY
 from util import cli
-from util.data import mini
 from util.files.errors import EXIT_UNREAD, EXIT_USER_ERROR
 
 
@@ -122,38 +119,6 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         assert changes(before, snapshot(tmp_path)) == [], words
     config = yaml.safe_load((tmp_path / "runs/tiny/meta/config.yaml").read_text())
     assert config["run"]["seed"] == 321
-
-
-SHORT = {"data.size": 33, "data.min_pixels": 100, "meta_stage.epoch_length": 8, "test.episodes": 4}
-SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
-SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4}
-
-
-@pytest.mark.process
-@pytest.mark.train
-def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mini, "generate", partial(mini.generate, images_train=48, images_test=32, side=64))
-    monkeypatch.setattr(subprocess, "run", partial(run_forked, subprocess.run))
-    options = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
-    done = run_script("util/launch/demo.py", ("--folder", tmp_path / "demo", *options), capfd, monkeypatch)
-    assert done.code == 0, done.errors
-    rows = ("Sym-Net+ ", "Sym-Net+, meta", "untrained Sym-Net+", "prototype baseline", "everything foreground")
-    for start in (*(f"| {name}" for name in rows), "python predict.py --checkpoint "):
-        assert lines_with(start, done.output) == 1, start
-    picture = cv2.imread(str(tmp_path / "demo" / "demo.png"))
-    assert picture is not None
-    assert picture.std() > 10
-    overlays = list((tmp_path / "demo" / "predicted").glob("*_overlay.jpg"))
-    assert len(overlays) == 1
-
-
-def run_forked(run: Callable[..., object], words: list[str], **options: object) -> object:
-    """Run Python in a forked process, which is quicker, and any other program as it is."""
-    return spawned.run(*words[1:]) if words[0] == sys.executable else run(words, **options)
-
-
-def lines_with(start: str, output: str) -> int:
-    return sum(line.startswith(start) for line in output.splitlines())
 
 
 def test_a_command_without_docstrings_has_its_options(ended, monkeypatch) -> None:

@@ -91,7 +91,8 @@ def test_recipes_have_the_published_values_of_the_page(recipe: str) -> None:
 
 def test_the_page_has_every_method_with_published_training() -> None:
     trained = {name for name, cls in models().items() if vars(cls).get("published") is not None}
-    assert set(RECIPES) == {(dataset, name) for dataset in ("pascal", "coco") for name in trained}
+    expected = {(dataset, name) for dataset in ("pascal", "coco") for name in trained}
+    assert set(RECIPES) == expected - {("pascal", "sansa")}  # which its paper does not have
 
 
 def test_published_settings_common_to_all() -> None:

@@ -20,6 +20,7 @@ from model.encoders.settings import EncoderSettings
 from model.registry import models
 from tests.helpers.skip_init import skip_init
 from tests.model.small import SETTINGS, task_of
+from tests.model.tiny import built
 
 KEPT = ("mean", "std", "num_batches_tracked", "relative_position_index")  # names of constants
 GAIN = 1.4  # keeps the size of maps over many layers with ReLUs
@@ -43,12 +44,14 @@ def seeded_model(
     """
     model_class = models()[name]
     settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | dict(changes)))
-    settings.encoder = EncoderSettings(backbone, stem, **encoder)
+    parts = [built(kind) for kind in model_class.pretrained_parts]
+    if not parts:
+        settings.encoder = EncoderSettings(backbone, stem, **encoder)
     step, rest = model_class.rule(settings)
     sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)
     side = next(s for s in sides if settings.problem(s) is None)
     with skip_init(), mock.patch.multiple(swin, **NARROW_SWIN):
-        network = model_class(settings, task_of(name, shots, side))
+        network = model_class(settings, task_of(name, shots, side), *parts)
     return seed_weights(network).eval()
 
 

@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it sma
     "sccan": {"grid": 16, "blocks": 2},
     "probe": {"stage": 3},
     "sam3": {"threshold": 0.01},
+    "sansa": {"dropout": False},
     "insid3": {"components": 2, "tau": 0.9, "merge": 0.01},
     "symnet_plus": {
         "correlation": "conv4d",
@@ -69,7 +70,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     with torch.no_grad():
         for p in network.parameters():
             if p.requires_grad:
-                p += 0.1 * p.abs().mean() * torch.randn_like(p)
+                p += 0.1 * (p.abs().mean() if p.any() else 1) * torch.randn_like(p)
     return network
 
 

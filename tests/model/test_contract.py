@@ -20,8 +20,9 @@ from util.loop.score import scored_outputs
 
 SHOTS, BATCH, STEPS = 3, 2, 4
 RATE, BIG_RATE = 1e-3, 0.1
+RATES = {"sansa": 1e-2}  # of methods whose parts that learn add little
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
-IN_ORDER = {"sam3"}  # methods to which another order of the shots is another question
+IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
 every_model = pytest.mark.parametrize("name", sorted(models()))
 every_learner = pytest.mark.parametrize("name", sorted(name for name, cls in models().items() if cls.learns))
@@ -89,10 +90,12 @@ def loss_of(network: Trainable, batch: Episode | LabelledImages) -> Tensor:
     return sum(losses.values())
 
 
-def losses_of_training(network: Trainable, batch: Episode | LabelledImages, steps: int) -> list[float]:
+def losses_of_training(
+    network: Trainable, batch: Episode | LabelledImages, steps: int, rate: float = RATE
+) -> list[float]:
     """Return the loss before each step and after the last."""
     groups = network.train().param_groups()
-    optimizer = torch.optim.Adam([{"params": g.params, "lr": RATE * g.factor} for g in groups], lr=RATE)
+    optimizer = torch.optim.Adam([{"params": g.params, "lr": rate * g.factor} for g in groups])
     losses = []
     for _ in range(steps):
         loss = loss_of(network, batch)
@@ -150,7 +153,7 @@ def test_the_presence_features_do_not_depend_on_objects_of_other_episodes() -> N
 
 
 @every_model
-def test_prediction_depends_on_the_supports_and_in_one_method_alone_on_their_order(name: str) -> None:
+def test_prediction_depends_on_the_supports_and_in_two_methods_on_their_order(name: str) -> None:
     episode, order = chosen(episode_of(name), slice(None)), [2, 0, 1]
     episode.support, episode.support_label = episode.support[:, order], episode.support_label[:, order]
     same = torch.allclose(predict(built(name), episode).logits, prediction_of(name).logits, **CLOSE)
@@ -265,7 +268,7 @@ def test_shots_computed_one_image_at_a_time_give_the_same_prediction(name: str) 
     torch.testing.assert_close(network(shared).logits, network(of_first).logits, **CLOSE)
 
 
-@every_learner
+@pytest.mark.parametrize("name", [name for name in WITH_ENCODER if models()[name].learns])
 def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None:
     episode, given = episode_of(name), prediction_of(name).presence_features
     if given is None:
@@ -317,7 +320,7 @@ def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evalu
 @every_learner
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     network, episode = fresh_model(name), episode_of(name)
-    losses = losses_of_training(network, episode, STEPS)
+    losses = losses_of_training(network, episode, STEPS, RATES.get(name, RATE))
     torch.manual_seed(0)
     with torch.no_grad():
         fixed = float(network(episode).losses.get("base", 0))  # of the base learner, which is frozen

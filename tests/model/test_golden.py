@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few
 CASES = [(name, ENCODERS.get(name, NARROW)) for name in WITH_ENCODER if takes(name, ENCODERS.get(name, NARROW))]
 CASES += [("bam", "vgg16"), ("hsnet", "vgg16"), ("insid3", "timm/test_vit"), ("symnet_conv4d", NARROW)]
+CASES += [("sansa", "sam2")]  # of tests/model/tiny.py
 CHANGED = {"symnet_conv4d": ("symnet", {"correlation": "conv4d"})}  # case -> method, its settings
 CLOSE = 2e-3  # relative to the largest value of an array
 BASE_GRADIENT = "base stage, gradient"

@@ -42,11 +42,31 @@ SAM = {
     "mask_decoder_config": {**LAYERS, "num_hidden_layers": 1, "mlp_dim": 64, "iou_head_hidden_dim": 32},
 }
 DINO = {**LAYERS, "num_hidden_layers": 2, "mlp_ratio": 2, "image_size": 112, "patch_size": 14}
+HIERA = {
+    **{"model_type": "sam2_hiera_det_model", "hidden_size": 8, "num_attention_heads": 1, "image_size": [64, 64]},
+    **{"blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64], "global_attention_blocks": [3]},
+    **{"num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [8, 4, 14, 7]},
+}
+SAM2 = {
+    "vision_config": {
+        **{"model_type": "sam2_vision_model", "backbone_config": HIERA, "backbone_channel_list": [64, 32, 16, 8]},
+        **{"fpn_hidden_size": 128, "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},
+    },
+    "prompt_encoder_config": {"hidden_size": 128, "image_size": 64},
+    "mask_decoder_config": {"hidden_size": 128, "mlp_dim": 64, "iou_head_hidden_dim": 32},
+    **{"image_size": 64, "memory_attention_hidden_size": 128, "memory_attention_num_layers": 1},
+    **{"memory_attention_feed_forward_hidden_size": 64, "memory_encoder_hidden_size": 128},
+    **{"mask_downsampler_embed_dim": 128, "memory_fuser_embed_dim": 128, "memory_fuser_intermediate_dim": 128},
+    **{"enable_occlusion_spatial_embedding": False, "enable_temporal_pos_encoding_for_object_pointers": False},
+}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "Sam3Model": ("Sam3Config", SAM3),
     "SamModel": ("SamConfig", SAM),
     "Dinov2Model": ("Dinov2Config", DINO),
+    "Sam2VideoModel": ("Sam2VideoConfig", SAM2),
 }
+
+NOISE = {"Sam2VideoModel": 0.1}  # of kernels; more would make its attention a choice, which rounding turns
 
 
 @functools.cache
@@ -54,15 +74,23 @@ def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="networks-")
 
 
+def built(kind: str) -> torch.nn.Module:
+    """Return a network of a class of the package as it starts."""
+    library, (config, values) = require_transformers(), CONFIGS[kind]
+    return getattr(library, kind)(getattr(library, config)(**values))
+
+
 @functools.cache
 @torch.no_grad()
 def saved(kind: str, seed: int = 0) -> str:
     """Return the folder of a network of a class of the package."""
-    library, (config, values) = require_transformers(), CONFIGS[kind]
+    library = require_transformers()
     torch.manual_seed(seed)
-    network = getattr(library, kind)(getattr(library, config)(**values))
+    network = built(kind)
     for parameter in network.parameters():
-        parameter += (0.3 if parameter.ndim > 1 else 0.05) * torch.randn_like(parameter)  # far from a flat start
+        parameter += (NOISE.get(kind, 0.3) if parameter.ndim > 1 else 0.05) * torch.randn_like(
+            parameter
+        )  # far from a flat start
     folder = Path(_folder().name, f"{kind}_{seed}")
     library.logging.disable_progress_bar()
     network.save_pretrained(folder)

@@ -18,7 +18,10 @@ from util.files.errors import UserError
 from util.run.origin import Origin
 
 # Folders whose code tests of all methods run through
-SHARED = ("model", "model/encoders", "model/kinds", "model/parts", "model/tensors", "util/data", "util/evaluate")
+SHARED = (
+    *("model", "model/encoders", "model/kinds", "model/parts", "model/tensors"),
+    *("util/data", "util/evaluate", "util/loop"),
+)
 
 
 def code_of_test(method: type[FewShotModel]) -> dict[str, str]:

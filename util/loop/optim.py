@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class OptimizerRule(Protocol):
     def schedule(self) -> str:
         """The schedule of the learning rate, see ``lr_factor``."""
 
+    @property
+    def clip(self) -> float | None:
+        """The largest norm of its gradients together; None: any."""
+
 
 class StageRule(Protocol):
     """The settings of a stage's length, ``StageSettings`` of a config."""
@@ -76,6 +81,15 @@ def _optimizer(groups: list[ParamGroup], settings: OptimizerRule) -> Optimizer:
     lr = settings.lr
     tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
     return OPTIMIZERS[settings.kind].make(tensors, lr, weight_decay=settings.weight_decay)
+
+
+def clip_gradients(optimizers: Mapping[str, Optimizer], rules: Mapping[str, OptimizerRule]) -> None:
+    """Scale the gradients of each optimiser with a ``clip`` so that their norm, of all together, is at most that."""
+    for name, optimizer in optimizers.items():
+        largest = rules[name].clip if name in rules else None
+        if largest is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, largest)
 
 
 class OptimizersAsOne:
@@ -140,9 +154,12 @@ def least_batch(stage: StageRule, key: str) -> int:
 def lr_factor(settings: OptimizerRule, step: int, steps: int) -> float:
     """Return the factor of the learning rate in step 0..steps - 1, a pure function of the step.
 
-    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``step`` is
-    DECAY to the number of MILESTONES that are passed; ``constant`` is 1.
+    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``cosine`` is
+    half a wave from 1 in step 0 to 0 after the last; ``step`` is DECAY to the number of MILESTONES that are passed;
+    ``constant`` is 1.
     """
+    if settings.schedule == "cosine":
+        return (1 + math.cos(math.pi * step / steps)) / 2
     if settings.schedule == "poly":
         return (1 - (step + 1) / steps) ** POWER
     if settings.schedule == "step":

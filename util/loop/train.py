@@ -17,7 +17,7 @@ from util.loop.interrupt import Interrupted
 from util.loop.loading import part_weights
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
-from util.loop.optim import OptimizersAsOne, set_learning_rates
+from util.loop.optim import OptimizersAsOne, clip_gradients, set_learning_rates
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
@@ -120,6 +120,8 @@ def check_finite(finite: bool, step: int, what: str) -> None:
 def _step(training: Training) -> None:
     """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
     together: Any = OptimizersAsOne(training.optimizers.values())
+    training.scaler.unscale_(together)
+    clip_gradients(training.optimizers, training.rules)
     if training.scaler.step(together) is None:
         training.progress.skipped += 1
     training.scaler.update()

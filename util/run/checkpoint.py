@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.contract import FewShotModel
+from model.contract import FewShotModel, Trainable
 from model.published import COUNTER, DDP_PREFIX
 from model.registry import published_layout
 from util.data.lists.index import PHOTO_DIGITS
@@ -242,6 +242,18 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
+def stored_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network that its checkpoints hold."""
+    return network.stored_state() if isinstance(network, Trainable) else network.state_dict()
+
+
+def digest_of_rest(network: nn.Module) -> str | None:
+    """Return the digest of a network's tensors that its checkpoints do not hold; None: they hold all."""
+    stored = stored_state(network)
+    rest = {name: tensor for name, tensor in network.state_dict().items() if name not in stored}
+    return digest_of(rest) if rest else None
+
+
 def load_state(network: nn.Module, stored: Checkpoint) -> None:
     """Fill a network from a checkpoint; every tensor must fit.
 
@@ -249,7 +261,7 @@ def load_state(network: nn.Module, stored: Checkpoint) -> None:
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    expected = network.state_dict()
+    expected = stored_state(network)
     given = stored.weights
     published = getattr(network, "published", None)
     if _without_counters(stored.named) == _without_counters(
@@ -258,10 +270,14 @@ def load_state(network: nn.Module, stored: Checkpoint) -> None:
         given = stored.named
     elif not stored.is_own and published is not None:
         given = published.translate(given) or given
+        if isinstance(network, FewShotModel):
+            network.take_sizes(given)
+        expected = stored_state(network)
     if problem := _misfits(given, expected):
         holds = _other(network, stored.weights, given) if isinstance(network, FewShotModel) else ""
         raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
-    network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
+    filled = {name: given.get(name, tensor) for name, tensor in expected.items()}
+    network.load_state_dict({**network.state_dict(), **filled})
 
 
 def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
@@ -301,7 +317,7 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
     if authors not in (None, network.published):
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
     holds = network.describe_weights(given)
-    needs = network.describe_weights(network.state_dict())
+    needs = network.describe_weights(network.stored_state())
     shots = network.shots_of(given)
     expected_shots = network.task.shots
     if holds == needs and shots not in (None, expected_shots):

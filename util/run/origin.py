@@ -27,6 +27,7 @@ class Origin:
     code: dict[str, str] | None = _fact("other code of the method")
     precision: str | None = _fact("another precision")
     initial: str | None = _fact("other initial weights")
+    networks: str | None = _fact("other weights of the networks in model.weights")
     weights: str | None = _fact("other weights")
     training: Any = _fact("another training of the weights")  # stage by stage
 

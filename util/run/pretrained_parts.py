@@ -13,23 +13,34 @@ from model.mismatch import ModelMismatch
 
 def load_parts(model: type[FewShotModel], settings: Any) -> list[Any]:
     """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``load_from_hub``."""
-    return [load_from_hub(kind, settings.weights[i]) for kind, i in model.pretrained_parts.items()]
+    parts = []
+    for kind, number in model.pretrained_parts.items():
+        weights = settings.weights[number]
+        try:
+            parts.append(load_from_hub(kind, weights))
+        except ModelMismatch as error:
+            size = model.pretrained_sizes.get(weights)
+            facts = f" ({size}, licence: {model.licence})" if size else ""
+            raise ModelMismatch(f"{error}{facts}") from None
+    return parts
 
 
 def load_from_hub(kind: str, weights: str) -> Any:
     """Return a network, in float32, or a tokenizer of a class of ``transformers``, from a folder or from the hub.
 
+    On the meta device a network has the shapes of its config, and its file is not read.
+
     ModelMismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which
     would start from random values.
     """
-    if torch.get_default_device().type == "meta":
-        raise NotImplementedError("a network that comes whole has values")
     builder = _class_of_transformers(kind)
     is_folder = Path(weights).is_dir()
     options = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     try:
         if not issubclass(builder, nn.Module):
             return builder.from_pretrained(weights, local_files_only=is_folder)
+        if torch.get_default_device().type == "meta":
+            return builder(builder.config_class.from_pretrained(weights, local_files_only=is_folder))
         network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         raise ModelMismatch(f"model.weights = {weights}: {_reason(error, is_folder)}") from None

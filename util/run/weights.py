@@ -289,6 +289,9 @@ def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpo
     if stored.facts.origin.differences(Origin(vectors=run.text_digest)):
         asked = f"data.text = {run.config.data.text}"
         raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
+    if stored.facts.origin.differences(Origin(networks=checkpoint.digest_of_rest(network))):
+        asked = f"model.weights = {run.config.model.backbone()}"
+        raise UserError(f"{stored.path}: was trained over other weights than {asked}; name those")
     checkpoint.load_state(network, stored)
     return found
 

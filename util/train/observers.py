@@ -180,7 +180,7 @@ class Checkpoints(TrainingObserver):
         self.saved_at = now
         if not training.world.is_main:
             return
-        weights = checkpoint.on_cpu(training.prepared.network.state_dict())
+        weights = checkpoint.on_cpu(checkpoint.stored_state(training.prepared.network))
         for tensor, values in weights.items():  # the loss may still be finite, its gradients not
             if values.is_floating_point():
                 check_finite(bool(values.isfinite().all()), progress.step, tensor)

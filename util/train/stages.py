@@ -277,6 +277,7 @@ def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
         "base": before.training,
         "text": run.text_digest,
         "code": code_of(type(start.network)),
+        "networks": checkpoint.digest_of_rest(start.network),
     }
 
 
