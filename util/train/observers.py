@@ -54,7 +54,7 @@ class Losses(TrainingObserver):
         note = ""
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
-            note = f"; {progress.skipped} of {length} steps were left out, as gradients overflowed in fp16"
+            note = f"; {progress.skipped} of {length} steps were left out"
         log.info("epoch %d: loss %.4f%s", entry["epoch"], entry["losses"]["total"], note)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
