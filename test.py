@@ -11,10 +11,8 @@ from pathlib import Path
 from util import cli
 from util.config import command_line
 from util.config.tree import override
-from util.evaluate.calibrate import calibrate
 from util.evaluate.evaluate import evaluate
 from util.evaluate.kept import parse_kinds
-from util.files.errors import UserError
 from util.files.launcher import place_of_process
 from util.launch import check_processes, read_words
 from util.report import figure
@@ -34,12 +32,6 @@ def command() -> None:
     if command_line.print_config_if_asked(options):
         return
     check_processes(words)
-    if options.calibrate:
-        for name in ("manifest", "protocol", "save_images", "shot"):
-            if getattr(options, name):
-                raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
-        calibrate(config)
-        return
     paths = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),
@@ -68,8 +60,6 @@ def _options() -> Namespace:
         help="episodes whose predictions are kept, to be drawn",
     )
     add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
-    text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
-    add("--calibrate", action="store_true", help=text)
     add("--figures", choices=figure.SUFFIXES, default="png", help="format of curves, bars and pictures; default png")
     add_format(parser)
     return parser.parse_args()

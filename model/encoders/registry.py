@@ -147,12 +147,12 @@ def _contradictions(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant
         if found != stated:
             what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
             yield f"{what}; correct grids= in register_encoder, or channels in the class"
-        count = encoder.intermediate_counts.get(stage, 0)
-        blocks = len(given.intermediate.get(stage, ()))
+        widths = encoder.widths(stage) if stage in encoder.intermediate_counts else []
+        blocks = [x.shape[1] for x in given.intermediate.get(stage, ())]
         needs_some = stage in spec.blocks and stage in variant.intermediate
-        if blocks != count or (needs_some and not count):
-            what = f"{count} maps are stated inside stage {stage}, and steps() yields {blocks}"
-            yield f"{what}; correct intermediate_counts, or blocks= in register_encoder"
+        if blocks != widths or (needs_some and not widths):
+            what = f"maps of {widths} channels are stated inside stage {stage}, and steps() yields those of {blocks}"
+            yield f"{what}; correct intermediate_counts or widths(), or blocks= in register_encoder"
 
 
 @torch.no_grad()

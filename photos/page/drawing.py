@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from annotations.annotation import pixels_of
-from photos.drawn import point_label
+from annotations.shapes import point_label
 from photos.examples import box_between
 from util.files.errors import UserError
 from util.files.palette import IGNORE

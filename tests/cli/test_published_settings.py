@@ -128,8 +128,6 @@ OF_METHODS = {
     "split3 coco symnet vgg16": {"model": {"scales": None}, "protocols.symnet": {"episodes": 5000}},
     "split3 pascal symnet vgg16": {"protocols.symnet": {"episodes": 1000, "query": "sequential"}},
     "split0 isic ssp resnet50": {"test": {"protocol": "crossdomain"}},
-    **{name: {"test": {"edges": True}} for name in ("split1 pascal pocket resnet50", "split1 coco pocket lite1")},
-    "split1 mini pocket lite0": {"test": {"edges": False}},
 }
 
 

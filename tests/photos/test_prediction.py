@@ -9,9 +9,9 @@ import torch
 
 from annotations.shapes import decoded
 from photos import Prediction
+from photos.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
 from photos.prediction import Decision
-from util.evaluate.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
-from util.evaluate.refine import without_specks
+from photos.refine import without_specks
 from util.files import read_json
 from util.files.errors import UserError
 

@@ -39,7 +39,6 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
         "protocol_settings": asdict(evaluation.protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
-        "edges": config.test.edges,
         "dataset": data.name,
         "model": config.model.name,
         "backbone": config.model.backbone(),
@@ -85,7 +84,6 @@ def _procedure(scoring: Scoring) -> dict[str, Any]:
         "replayed": None if evaluation.replayed is None else str(evaluation.replayed),
         "episodes": max(evaluation.episodes.values()),
         "seeds": list(evaluation.samplers),
-        "calibration": None if scoring.calibration is None else scoring.calibration.facts(),
     }
 
 
@@ -144,7 +142,7 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
         "shared_with": scoring.shared_with,
-        "environment": environment(),
+        "environment": environment(scoring.evaluation.config.imports),
     }
 
 
@@ -171,7 +169,6 @@ def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
         "supports": supports,
         **({"ways": ways} if ways > 1 else {}),
         **{key: result[key] for key in ("list", "weights", "quick_look")},
-        "edges": result["edges"],
         "precision": result["precision"],
     }
 
@@ -180,8 +177,6 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     """Return the episodes of a seed with their counts, from the records of each output."""
     evaluation = scoring.evaluation
     names = evaluation.images.index.names
-    decisions = scoring.boards[seed].presence
-    presence = {} if decisions is None else decisions.records
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
     by_episode = {}
     for name, records in outputs.items():
@@ -191,8 +186,6 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     for place, number in enumerate(numbers.tolist()):
         key = evaluation.samplers[seed](number)
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
-        if number in presence:
-            episode["presence"] = presence[number].score
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
         for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from typing_extensions import NotRequired
+
 from util.config.place import RESULT, folder_and_name, run_of
 from util.files import read_json
 from util.files.errors import UserError, nearest
@@ -22,9 +24,8 @@ PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the p
 # What is drawn beside a result, as patterns: the next test removes it
 DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
-# In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
-# protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
-# area under the ROC curve of the presence score. A further metric adds its own key, and one for its values by class.
+# In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs. A
+# further metric adds its own key, and one for its values by class.
 Scores = dict[str, float]
 
 
@@ -99,14 +100,14 @@ class Result(AddedLater):
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
-    edges: bool  # whether masks have the edges of the photos, a step beyond the protocol (test.edges)
+    edges: NotRequired[bool]  # whether masks have the edges of the photos: only of a former version
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
     draw_note: str
-    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold, precision; null: none
+    calibration: NotRequired[dict[str, Any] | None]  # of presence scores: only of a former version
     track: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
     # the machine

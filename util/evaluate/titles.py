@@ -56,7 +56,7 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
 
 
 def _departures_of_weights(result: dict[str, Any]) -> dict[str, str]:
-    """Return how the weights and their calibration differ from those that the config would give."""
+    """Return how the weights differ from those that the config would give."""
     reasons = {}
     if result["fold_mismatch"]:
         reasons["weights of another fold"] = ""
@@ -66,9 +66,6 @@ def _departures_of_weights(result: dict[str, Any]) -> dict[str, str]:
         reasons["trained on test photos"] = str(result["photos_trained_on"])
     elif result["photos_trained_on"] is None and result["photos_listed"]:
         reasons["test photos in the training list"] = str(result["photos_listed"])
-    calibrated_in = (result["calibration"] or {}).get("precision")
-    if calibrated_in not in (None, result["precision"]):
-        reasons["calibrated in another precision"] = calibrated_in or ""
     return reasons
 
 
@@ -82,7 +79,7 @@ def _departures_of_episodes(result: dict[str, Any]) -> dict[str, str]:
         reasons[_seeds_scored(result)] = ""
     if result["replayed"]:
         reasons["replay"] = Path(result["replayed"]).name
-    if result["edges"]:
+    if result.get("edges"):
         reasons[BEYOND] = "edges"
     return reasons
 

@@ -93,7 +93,7 @@ def _mark(result: Result) -> str:
     of_weights = result["weights_mark"]
     if of_weights == "foreign":  # of which there may be many
         of_weights += f" {result['checkpoint']}"
-    marks = ["edges" if result["edges"] else "", of_weights]
+    marks = ["edges" if result.get("edges", False) else "", of_weights]
     if result["replayed"]:
         marks.append("replay")
     if result["quick_look"]:

@@ -415,12 +415,12 @@ def _best_of_cells(results: dict[Path, Result], output: str) -> dict[Path, Resul
 
 def _rank(result: Result, output: str) -> tuple[bool, ...]:
     """Return how far a result is from the whole number of its cell: the smallest of a cell is shown."""
-    has_needless_edges = output != FINAL and result["edges"]
+    has_needless_edges = output != FINAL and result.get("edges", False)
     return result["quick_look"], result["other_seeds"], has_needless_edges
 
 
 def _leave_out_edges(result: Result) -> None:
     """Make a result that of outputs without the photo's edges, which the prediction alone has."""
-    result["edges"] = False
+    result.pop("edges", None)
     for scores in (result["mean"], result["deviation"], *result["per_seed"]):
         scores.setdefault(NETWORK, scores[FINAL])  # without edges the prediction is the network's

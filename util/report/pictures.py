@@ -298,7 +298,6 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     board = Scoreboard(
         classes=len(config.data.classes),
         keep=partial(predictions.add, seed),
-        presence=scoring.decisions(),
     )
     data = Subset(trials(test.run, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
     score(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))

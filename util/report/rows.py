@@ -132,7 +132,7 @@ def row_name(result: Result) -> str:
     name = ", ".join(filter(None, [method, _further_words(result)]))
     if weights := _weights_text(result):
         name += f" ({weights})"
-    if result["edges"]:
+    if result.get("edges", False):
         name += ", edges"
     return name
 
@@ -312,7 +312,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
     settings["test lists"] = _list_settings(data) if place_key == "fold" else {}
     settings["model"] = deciding(result["config"], Decides.WEIGHTS)["model"]
     settings["fixed weights"] = "" if learns else result["weights"]
-    settings["calibrated"] = result["calibration"] is not None
+    settings["calibrated"] = result.get("calibration") is not None
     return settings
 
 

@@ -16,13 +16,12 @@ from model.code import code_of
 from util.config.read import from_dict
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.presence import presence_scores
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import MANIFEST, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS
-from util.loop.metrics import ALL_FOREGROUND, BASE, CLASS, FINAL, episode_scores
+from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.table import Table
 from util.run.data import photos_listed
 from util.run.origin import Origin
@@ -126,16 +125,12 @@ def _compare(result: Result, today: Origin) -> tuple[str, str]:
 
 
 def _check_weights(result: Result, evaluation: Evaluation) -> tuple[str, str]:
-    """Return outcome and reason of the check of weights, their training and their calibration."""
+    """Return outcome and reason of the check of weights and their training."""
     try:
         weights = evaluation.loaded.weights
-        calibration = evaluation.calibration_facts
     except UserError as error:
         return UNCHECKED, str(error)
-    outcome, reason = _compare(result, Origin(weights=weights.digest, training=weights.training))
-    if outcome == AGREES and calibration != result["calibration"]:
-        return DIFFERS, "another calibration"
-    return outcome, reason
+    return _compare(result, Origin(weights=weights.digest, training=weights.training))
 
 
 def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
@@ -203,10 +198,7 @@ def _scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     for number, row in enumerate(rows):
         records += _records_of_row(number, row, name, further)
     classes = max(record[CLASS] for record in records)
-    scores = episode_scores(np.array(records), classes, further)
-    if name == FINAL and "presence" in rows[0]:
-        scores |= _presence_scores_of_rows(rows)
-    return scores
+    return episode_scores(np.array(records), classes, further)
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequence[str]) -> list[list[Any]]:
@@ -221,18 +213,6 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequen
             record += row[metric][name][columns]
         records.append(record)
     return records
-
-
-def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return how often episodes of one seed tell queries with and without their class apart."""
-    present = list[bool]()
-    shown = list[bool]()
-    for row in rows:
-        class_pixels = row["outputs"][ALL_FOREGROUND][0]
-        intersection, union = row["outputs"][FINAL][:2]
-        present.append(class_pixels > 0)
-        shown.append(intersection + union > class_pixels)  # their sum is the pixels of the class and of the mask
-    return presence_scores(present, [float(row["presence"]) for row in rows], shown)
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:

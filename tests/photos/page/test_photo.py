@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from photos import Prediction
+from photos.calibration import Calibration
 from photos.page.drawing import Edit, with_edits, without_crumbs
 from photos.page.files import mask_at
-from util.evaluate.calibration import Calibration
 
 SHAPE = (40, 60)
 EMPTY = np.zeros(SHAPE, np.uint8)
