@@ -28,12 +28,6 @@ SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it sma
     "sam3": {"threshold": 0.01},
     "sansa": {"dropout": False},
     "insid3": {"components": 2, "tau": 0.9, "merge": 0.01},
-    "symnet_plus": {
-        "correlation": "conv4d",
-        "calibration": "likelihood",
-        "self_support": "match",
-        "foreground_weight": 3.0,
-    },
 }
 
 # HDMNet multiplies the scene's distance, whose rounding shows where channels are few.

@@ -1,11 +1,11 @@
-"""Optimisers: every kind that a config may name is there, and what it keeps is counted before it is written."""
+"""Optimisers: every kind that a config may name is there, what it keeps is counted, and rates follow the schedule."""
 
 import pytest
 import torch
 
 from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings
-from util.loop.optim import build_optimizers
+from util.loop.optim import build_optimizers, set_learning_rates
 from util.loop.optimizers import OPTIMIZERS
 
 
@@ -18,3 +18,15 @@ def test_an_optimiser_keeps_as_many_tensors_as_are_counted(kind: str) -> None:
     optimizer.step()
     kept = [value for value in optimizer.state[weight].values() if value.shape == weight.shape]
     assert len(kept) == OPTIMIZERS[kind].moments
+
+
+def test_a_groups_rate_is_its_factor_times_the_schedules_which_counts_steps_from_1() -> None:
+    groups = [
+        ParamGroup(name, [torch.nn.Parameter(torch.ones(1))], factor) for name, factor in (("a", 1.0), ("b", 10.0))
+    ]
+    settings = {"main": OptimizerSettings(lr=0.5, schedule="poly")}
+    optimizers = build_optimizers(groups, settings)
+    for step in range(4):
+        set_learning_rates(optimizers, settings, step, 4)
+        expected = 0.5 * (1 - (step + 1) / 4) ** 0.9
+        assert [group["lr"] for group in optimizers["main"].param_groups] == [expected, 10 * expected]

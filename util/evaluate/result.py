@@ -1,6 +1,6 @@
 """The result of a test: its scores and episodes, with all that another person needs to verify or repeat them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from itertools import count
@@ -17,10 +17,11 @@ from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation, origin_of
-from util.evaluate.schema import MANIFEST, SCHEMA, Track, over_seeds
+from util.evaluate.schema import MANIFEST, SCHEMA, Result, SeedScores, Track, over_seeds
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
+from util.loop.mask_metrics import METRICS
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
@@ -57,10 +58,10 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
     }
 
 
-def result_of(scoring: Scoring, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
+def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
     evaluation = scoring.evaluation
-    return {
+    content: Any = {
         "schema": SCHEMA,
         **known_before(evaluation, evaluation.images),
         **_procedure(scoring),
@@ -68,8 +69,10 @@ def result_of(scoring: Scoring, per_seed: list[dict[str, Any]], world: ProcessGr
         **_list_and_episodes(evaluation, per_seed),
         "per_seed": per_seed,
         **over_seeds(per_seed),
+        "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
         **_computation(scoring, world),
     }
+    return content
 
 
 def _procedure(scoring: Scoring) -> dict[str, Any]:
@@ -101,13 +104,14 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
         "learnt_parameters": learnt_parameters,
         "trained_with": weights.trained_with,
         "training": weights.training,
+        "finished": weights.finished,
         "trained_otherwise": weights.training_differences,
         "track": track_of_weights(evaluation.run, weights),
         "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
 
-def _list_and_episodes(evaluation: Evaluation, per_seed: list[dict[str, Any]]) -> dict[str, Any]:
+def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> dict[str, Any]:
     """Return what a test was scored on."""
     images = evaluation.images
     names = evaluation.config.data.classes
@@ -146,7 +150,7 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> dict[str, Any]:
     }
 
 
-def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: Result) -> Manifest:
     """Return every episode of a test with its counts, from each seed's records by output."""
     evaluation = scoring.evaluation
     label_side = evaluation.view.label_side if evaluation.scored_on == LETTERBOX else None
@@ -156,19 +160,20 @@ def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], resu
     return manifest
 
 
-def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
+def _header(result: Result, label_side: int | None) -> dict[str, Any]:
     """Return the header of a result's manifest; ``label_side``: of letterboxed labels."""
+    known: Mapping[str, object] = result
     protocol = result["protocol_settings"]
     ways = protocol["ways"]
     supports = WITH_REPLACEMENT if result["replayed"] else protocol["supports"]  # a replay may hold any
     return {
-        **{key: result[key] for key in ("dataset", "folds", "fold_rule", "fold", "shot", "protocol", "scored_on")},
+        **{key: known[key] for key in ("dataset", "folds", "fold_rule", "fold", "shot", "protocol", "scored_on")},
         "input_side": result["input_side"],
         "label_side": label_side,
         "episodes": draw_text(result),
         "supports": supports,
         **({"ways": ways} if ways > 1 else {}),
-        **{key: result[key] for key in ("list", "weights", "quick_look")},
+        **{key: known[key] for key in ("list", "weights", "quick_look")},
         "precision": result["precision"],
     }
 

@@ -8,9 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
@@ -33,7 +31,6 @@ class Scoring:
     evaluation: Evaluation
     prepared: PreparedNetwork  # for the view's image side
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
-    kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
@@ -45,7 +42,6 @@ class Scoring:
             classes=len(evaluation.config.data.classes),
             scored_on=evaluation.scored_on,
             episodes=evaluation.episodes[seed],
-            keep=None if self.kept is None else partial(self.kept.add, seed),
             further=evaluation.config.test.metrics,
         )
 

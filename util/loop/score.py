@@ -1,7 +1,7 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,12 +16,10 @@ from model.trial import Trial
 from util.files.progress import ProgressBar
 from util.loop import metrics
 from util.loop.loading import batches, evaluation_numbers
+from util.loop.mask_metrics import METRICS
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_finite
 from util.loop.processes import ProcessGroup
-
-# Takes number, records and predictions by output, and maps of an episode.
-Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
 
 
 class Observer(Protocol):
@@ -54,7 +52,6 @@ class Scoreboard:
     classes: int  # of the data set
     scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
     episodes: int | None = None  # only episodes with a number below it count; None counts all
-    keep: Keep | None = None  # called for every counted episode
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
     # what is counted: records of each episode by output
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -86,10 +83,6 @@ class Scoreboard:
             channels = output.base_logits.shape[1]
             base_label = trial.base_label[scored_on][item]
             self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
-        if self.keep is not None:
-            records = {name: records_so_far[-1] for name, records_so_far in self.records.items()}
-            maps = {name: values[item] for name, values in output.maps.items()}
-            self.keep(number, records, predictions, maps)
 
     def _count_classes(self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor) -> None:
         """Record an episode's counts of every output but the base learner's, and of the reference."""
@@ -110,7 +103,8 @@ class Scoreboard:
         records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
-        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
+        scales = {name: METRICS[name].scale for name in self.further}
+        scores = {name: metrics.episode_scores(rows, self.classes, scales) for name, rows in records.items()}
         base_counts = [counts for counts in base_by_rank if counts is not None]
         if base_counts:
             scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))

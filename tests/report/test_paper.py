@@ -11,11 +11,10 @@ import pytest
 import yaml
 
 from report import command
-from tests.report.conftest import BAMS_TRACK, ENTRY
-from util.evaluate.titles import track_text
+from tests.report.conftest import BAMS_TRACK, ENTRY, HD95
 from util.files.errors import UserError
-from util.report.paper_table import class_table, table
-from util.report.published_rows import PUBLISHED, published
+from util.report.paper import class_table, table
+from util.report.published import PUBLISHED, published
 
 OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"stage": "meta", "steps": 500, "batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
@@ -113,29 +112,6 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     assert "? (quick look)" in printed
 
 
-def test_folds_of_different_lists_have_no_mean(leave):
-    """An entry that results of earlier versions lack is neither equal nor different."""
-    lists = ["a" * 64, "a" * 64, "a" * 64, "b" * 64]
-    for whole, has_mean in ((lists, False), ([*lists[:3], None], True), (["a" * 64] * 4, True)):
-        folders = [leave(f"{fold}", fold=fold, whole_list=digest) for fold, digest in enumerate(whole)]
-        out = table(folders, papers="none")
-        assert ("mean" in out.header, "fb_iou" in out.header or "FB-IoU" in " ".join(out.header)) == (has_mean,) * 2
-        said = (
-            "warning: no mean of Sym-Net ResNet-50, 1-shot: its folds are parts of different test lists (aaaaaaaa, bb"
-        )
-        assert (said in str(out)) != has_mean
-
-
-def test_tables_warn_of_results_on_other_photos(leave):
-    of_folds = [leave(f"{fold}", fold=fold, whole_content=str(fold) * 64) for fold in range(4)]
-    assert "(folds tested on other photos or masks)" in str(table(of_folds, papers="none"))
-    beside = [leave("a"), leave("b", model="prototype", content="12" * 32)]
-    said = "warning: pascal fold 0, 1-shot: other photos or masks (efefefef, 12121212)"
-    for make in (table, class_table):
-        assert said in str(make(beside, papers="none"))
-        assert "warning" not in str(make(beside[:1], papers="none"))
-
-
 def test_a_number_from_other_seeds_is_marked(leave):
     runs = leave("seeds/a", protocol_settings={**ENTRY, "seeds": [0, 1, 2]}, other_seeds=True).parent
     printed = text(runs)
@@ -156,10 +132,15 @@ def test_a_number_from_other_seeds_is_marked(leave):
         ({"fold": 0}, "both Sym-Net ResNet-50, 1-shot, fold 0"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_mine"}, "test list"),
         ({"track": {**BAMS_TRACK, "train_shot": 1, "novel_photos": "kept"}}, "track .*removed.*kept"),
+        ({"whole_list": "b" * 64}, "whole test list"),
+        ({"whole_content": "b" * 64}, "photos or masks of the whole test list"),
+        ({"fold": 0, "content": "12" * 32, "model": "prototype"}, "photos or masks .*12121212"),
+        ({"fold": 0, "model": "prototype", "input_side": 161}, "image side .473; 161"),
+        ({"metrics": {"hd95": HD95["hd95"] | {"smaller_is_better": False}}}, "metric hd95"),
     ],
 )
 def test_results_that_no_column_or_row_may_mix_are_refused(leave, changes: dict, what: str):
-    leave("runs/a", fold=0)
+    leave("runs/a", fold=0, whole_list="a" * 64, whole_content="a" * 64, metrics=HD95)
     with pytest.raises(UserError, match=what):
         table([leave("runs/b", **({"fold": 1} | changes)).parent])
 
@@ -205,17 +186,17 @@ def test_a_protocol_without_a_result_is_refused_before_a_table_is_printed(leave,
     assert not capsys.readouterr().out
 
 
-def test_the_prediction_alone_has_edges(leave):
-    runs = leave("runs/a", edges=True).parent
-    assert "edges" in text(runs)
-    assert "edges" not in text(runs, output="meta")
-    assert "50.0*" in text(leave("others/b").parent, output="network")  # without edges both are the same
-    leave("runs/plain", mean={"final": {"miou": 40.0, "fb_iou": 60.0}})
-    of_network, of_both = text(runs, output="network"), text(runs)
-    assert "40.0*" in of_network
-    assert "edges" not in of_network
-    assert "40.0*" in of_both
-    assert "edges" in of_both
+def test_what_a_former_version_measured_is_marked(leave):
+    printed = text(leave("runs/a", edges=True).parent)
+    assert "Sym-Net ResNet-50, edges" in printed and "50.0*?" in printed
+    assert "? (measured by a former version)" in printed
+
+
+def test_the_legend_says_whether_a_training_is_not_finished_or_another(leave):
+    half = leave("half/a", training=[STAGE | {"step": 3}], finished=False).parent
+    assert "? (not finished) not" in text(half) and "meta stage 3 of 500 steps" in text(half)
+    other = leave("other/a", training=[STAGE], finished=True, trained_otherwise=["meta_stage.epochs = 1, now 8"]).parent
+    assert "? (trained with other settings) not" in text(other)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +207,6 @@ def test_the_prediction_alone_has_edges(leave):
         {"config": {"model": {"prototypes": 5, "encoder": {"weights": "fold3.pth"}}}},
         {"trained_with": {"train_list": "train.txt"}},
         {"input": "letterbox 401 x 401"},
-        {"calibration": {"made_on": "base classes", "digest": "ab", "threshold": 0.5}},
         {"config": OF_MODEL | {"data": {"test_list": "lists/few.txt"}}},
         {"checkpoint": "training-free", "weights": "cd" * 32},  # what learns nothing has the same weights in all folds
     ],
@@ -268,7 +248,8 @@ def test_results_of_different_precisions_are_marked(leave, change: dict, said: s
     printed = text(runs)
     assert said in printed
     assert "*?" in line(printed, "Sym-Net")
-    assert "50.0*?" not in printed and "51.0*?" not in printed
+    assert "50.0*?" not in printed
+    assert "51.0*?" not in printed
 
 
 def test_seeds_of_a_fold_that_were_trained_in_different_precisions_are_marked(leave) -> None:
@@ -308,11 +289,17 @@ def test_one_training_has_the_deviation_of_its_test_seeds(leave):
 
 
 def test_an_encoders_best_score_is_bold(leave):
+    """Not that of a metric whose direction no result says."""
     for run, miou, hd95, encoder in (("a", 40, 9, "ResNet-50"), ("b", 50, 20, "ResNet-50"), ("c", 90, 1, "VGG-16")):
         scores = {"final": {"miou": float(miou), "fb_iou": 70.0, "hd95": float(hd95)}}
         facts = {"run": f"other_split0_resnet50_{run}", "encoder": encoder, "dataset": "other"}
-        runs = leave(f"runs/{run}", mean=scores, **facts).parent
+        runs = leave(f"runs/{run}", mean=scores, metrics=HD95, **facts).parent
+        unsaid = leave(f"unsaid/{run}", mean=scores, **facts).parent
     latex = text(runs, "latex")
+    of_unknown = text(unsaid, "latex")
+    assert r"\textbf{50.0*}" in of_unknown and r"\textbf{9.0*}" not in of_unknown
+    with pytest.raises(UserError, match="do not say whether small values are good"):
+        text(unsaid, sort="fold 0 hd95")
     for best in ("50.0", "9.0"):
         assert rf"\textbf{{{best}*}}" in latex
     for other in ("40.0", "20.0", "90.0", "1.0"):
@@ -414,7 +401,7 @@ def pets(leave) -> Path:
     for run, cat, dog, hd95 in (("a", 10, 90, 5), ("b", 30, 40, 9), ("c", 20, 60, 7)):
         scores = {"miou": (cat + dog) / 2, "fb_iou": 70.0, "hd95": float(hd95)}
         seeds = [{"final": {**scores, "per_class": {"1": cat, "2": dog}}}]
-        classes = {"novel": {"1": "Cat", "2": "dog"}, "run": f"pets_split0_resnet50_{run}"}
+        classes = {"novel": {"1": "Cat", "2": "dog"}, "run": f"pets_split0_resnet50_{run}", "metrics": HD95}
         leave(f"runs/{run}", mean={"final": scores}, per_seed=seeds, **classes, **of_run)
     return leave("runs/d", novel={"1": "cow"}, run="pets_split0_resnet50_d", **of_run).parent
 
@@ -437,18 +424,10 @@ def test_methods_are_sorted_by_a_class_a_score_or_a_column(pets, printed_table, 
     assert [heading[-1] for heading in header if heading.startswith("1-shot")] == list(order)
 
 
-def test_plain_rows_are_sorted_by_a_column(pets, printed_table):
-    (header, *rows), _ = printed_table(pets, "--rows", "results", "--sort", "miou")
-    assert [row[header.index("miou")] for row in rows] == ["50.00", "50.00", "40.00", "35.00"]
-    (header, *rows), _ = printed_table(pets, "--rows", "results", "--sort", "run")
-    assert [row[header.index("run")][-1] for row in rows] == list("abcd")
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--sort", "catt"], "--sort catt: no class, score or column of this table; did you mean 'cat'"),
-        (["--sort", "mio", "--rows", "results"], "--sort mio: no column of this table; did you mean 'miou'"),
     ],
 )
 def test_a_column_that_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
@@ -463,7 +442,7 @@ def test_the_notes_of_a_csv_are_beside_it(runs_with_classes: Path, printed_table
         assert "? (quick look" in beside
 
 
-def test_published_class_scores_stand_beside_ours_with_a_warning_on_image_sides(leave):
+def test_published_class_scores_stand_beside_ours(leave):
     fold = {"novel": {"1": "aeroplane", "2": "bicycle"}, "fold": 0}
     run = leave("runs/a", **fold)
     classes = class_table([run])
@@ -472,11 +451,6 @@ def test_published_class_scores_stand_beside_ours_with_a_warning_on_image_sides(
     assert [row[name] for row in rows] == ["91.0", "49.0", "71.1"]
     assert "GF-SAM DINOv2-L + SAM-H, 1024 px: hsnet, quoted from Zhang" in str(classes)
     assert "GF-SAM" not in str(class_table([run], papers="BAM"))
-    assert "warning" not in str(classes)
-    small = leave("runs/b", model="prototype", input_side=161, **fold)
-    warning = "warning: different image sides (Sym-Net ResNet-50 473 px, prototype baseline ResNet-50 161 px)"
-    for made in (table([run, small]), class_table([run, small])):
-        assert warning in str(made)
 
 
 def test_a_mixture_of_protocols_names_the_options_that_part_it(leave) -> None:
@@ -518,11 +492,12 @@ def test_published_rows_are_of_data_sets_with_a_config(entries: dict):
     foundation = entries["foundation"]
     assert len({row["paper"] for row in foundation}) == 26
     assert {"lvis92i", "pascalpart", "pacopart", "fss1000", "coco", "perseg"} < {row["dataset"] for row in foundation}
-    assert len(published("lvis92i", [1, 5], "interleaved")[0]) == 16
+    numbers, _ = published("lvis92i", [1, 5], "interleaved")
+    assert len({number["method"] for number in numbers}) == 16
 
 
 def test_published_rows_have_tracks_of_their_own():
     quoted, *_ = published("pascal", [1], "contiguous")
-    tracks = {row.method: track_text(row.tracks) for row in quoted}
+    tracks = {number["method"]: number["track"] for number in quoted}
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

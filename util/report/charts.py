@@ -1,4 +1,4 @@
-"""Figures by matplotlib without its global state, as pixels and as files: a result's charts, boards of panels.
+"""Figures by matplotlib without its global state, as pixels and as files: a result's charts, rows of panels.
 
 The bytes of a file follow from the figure alone. matplotlib is imported where the first figure is drawn.
 """
@@ -8,22 +8,22 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import MANIFEST, read_result
+from util.evaluate.schema import BARS, CURVE, MANIFEST, Result, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
 from util.loop.metrics import ALL_FOREGROUND, BASE, mean_iou
-from util.report.one_result import class_scores
+from util.report.results import class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,12 +39,10 @@ STYLE = {
     "image.composite_image": False,
 }
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
-BOARD_WIDTH = 1500
 ROW_HEIGHT = CAPTION + PANEL_HEIGHT + GAP
 DPI, FONT_SIZE = 72, 11  # a pixel is a point
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 GRID_COLOUR = "0.88"
-CURVE, BARS = "curve", "per_class"  # names of the charts' files
 
 
 @contextmanager
@@ -122,7 +120,7 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 
 
 @styled()
-def class_bars(result: dict[str, Any]) -> Figure:
+def class_bars(result: Result) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
     outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, ALL_FOREGROUND)}
     scored = set().union(*outputs.values())
@@ -153,28 +151,11 @@ def chart(height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-class Panel(NamedTuple):
-    """A photo of a board with its caption."""
-
-    caption: str
-    photo: np.ndarray  # (PANEL_HEIGHT, W, 3) uint8
-    width: int  # of its place on the board
-
-
-class Place(NamedTuple):
-    """A panel's place, in pixels from the corner of a figure."""
-
-    panel: Panel
-    left: int
-    top: int
-
-
 @styled()
-def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Figure:
-    """Return a figure of boards of panels below each other, each with as many rows as it needs, below a title.
+def draw(rows: Sequence[Panels], title: str = "") -> Figure:
+    """Return a figure of rows of panels below a title; panels of the same place in a row are below each other.
 
-    With ``aligned`` a board is a row, and panels of the same place are below each other. Panels of the right height
-    keep their pixels.
+    Panels of the right height keep their pixels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -185,55 +166,25 @@ def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Fi
     font = FontProperties(size=FONT_SIZE)
 
     def width_of(text: str) -> int:
-        return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0])
+        return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) + GAP
 
     title = one_line(title)
-    rows = [_panels(board, width_of) for board in boards]
-    if aligned:
-        rows = _aligned(rows)
-    places, height = _layout(rows, top=CAPTION + GAP if title else 0, wraps=not aligned)
-    title_width = width_of(title) + 2 * GAP if title else 1
-    width = max([title_width, *(place.left + place.panel.width + GAP for place in places)])
+    shown = [[(one_line(caption), at_panel_size(image)) for caption, image in row] for row in rows]
+    widths = [max(max(width_of(text), photo.shape[1]) for text, photo in column) for column in zip(*shown, strict=True)]
+    first_top = CAPTION + GAP if title else 0
+    width = max(sum(widths) + len(widths) * GAP, width_of(title))
+    height = first_top + len(shown) * ROW_HEIGHT
     figure.set_size_inches(width / DPI, height / DPI)
-    texts = [(title, 0, 0), *((place.panel.caption, place.left, place.top) for place in places)]
-    for text, left, top in texts:
-        if text:
-            figure.text((left + 1) / width, 1 - (top + CAPTION - 5) / height, text, fontsize=FONT_SIZE)
-    for place in places:
-        above = height - (place.top + CAPTION) - PANEL_HEIGHT
-        figure.figimage(place.panel.photo, place.left, above, origin="upper")
+
+    def write(text: str, left: int, top: int) -> None:
+        figure.text((left + 1) / width, 1 - (top + CAPTION - 5) / height, text, fontsize=FONT_SIZE)
+
+    if title:
+        write(title, 0, 0)
+    for number, row in enumerate(shown):
+        top = first_top + number * ROW_HEIGHT
+        for place, (text, photo) in enumerate(row):
+            left = sum(widths[:place]) + place * GAP
+            write(text, left, top)
+            figure.figimage(photo, left, height - (top + CAPTION) - PANEL_HEIGHT, origin="upper")
     return figure
-
-
-def _panels(board: Panels, width_of: Callable[[str], int]) -> list[Panel]:
-    """Return a board's panels at their height, each as wide as its photo and its caption need."""
-    panels = []
-    for text, image in board:
-        caption = one_line(text)
-        photo = at_panel_size(image)
-        panels.append(Panel(caption, photo, width=max(width_of(caption) + GAP, photo.shape[1])))
-    return panels
-
-
-def _aligned(rows: list[list[Panel]]) -> list[list[Panel]]:
-    """Return rows whose panels of the same place have the same width."""
-    columns = []
-    for column in zip(*rows, strict=True):
-        width = max(panel.width for panel in column)
-        columns.append([panel._replace(width=width) for panel in column])
-    return [list(row) for row in zip(*columns)]
-
-
-def _layout(rows: list[list[Panel]], top: int, wraps: bool) -> tuple[list[Place], int]:
-    """Return the places of panels in rows from ``top`` on, and the height of all; rows break where they are wide."""
-    places = []
-    for row in rows:
-        left = 0
-        for panel in row:
-            if wraps and left and left + panel.width > BOARD_WIDTH:
-                left = 0
-                top += ROW_HEIGHT
-            places.append(Place(panel, left, top))
-            left += panel.width + GAP
-        top += ROW_HEIGHT
-    return places, top
