@@ -21,9 +21,10 @@ from util.run import run as runs
 from util.run.build import build_model
 from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import listed_for_training
-from util.run.encoder_weights import FOLD_HINT, SOURCES, encoder_data, encoder_licence, fill_encoder
+from util.run.encoder_weights import FOLD_HINT, encoder_data, encoder_licence, fill_encoder
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
+from util.run.sources import SOURCES
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 SHOWN = 5  # differences of a training in a message
