@@ -1,4 +1,4 @@
-"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures``, ``figure``, ``verify``, ``page``"""
+"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures RUNS``, ``figure RUNS``, ``verify``"""
 
 from util import requirements
 
@@ -7,21 +7,18 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 from util import cli
+from util.config.command_line import add_overrides
 from util.config.imports import add_import
 from util.evaluate.schema import find_results
 from util.loop.metrics import FINAL
+from util.report.charts import SUFFIXES, draw_charts
 from util.report.compare import compare
-from util.report.figure import SUFFIXES, write_figure
-from util.report.frames import episode_rows, result_rows, sort_by_column
-from util.report.paper_table import class_table, protocols_shown, table
-from util.report.references import reference_figure, reference_table
+from util.report.paper import class_table, protocols_shown, reference_table, table
+from util.report.results import result_table
 from util.report.table import Table, add_format
-
-PLAIN_ROWS = {"results": result_rows, "episodes": episode_rows, "references": reference_table}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,25 +26,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="report.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     comparison = commands.add_parser("compare", help="paired difference of results on the same episodes")
-    several = "results, their folders, or manifests with counts; further pairs for several training runs of both"
+    several = "results or their folders; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
-    rows = "methods (default), the IoU of classes in each fold, a row for each result or episode, or what references do"
-    tables.add_argument("--rows", choices=("methods", "classes", *PLAIN_ROWS), default="methods", help=rows)
+    rows = "methods (default), the IoU of classes in each fold, a row for each result, or what references do"
+    tables.add_argument("--rows", choices=("methods", "classes", "results", "references"), default="methods", help=rows)
     order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
     tables.add_argument("--sort", metavar="NAME", help=order)
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
-    charts = commands.add_parser(
-        "figures", help="draw tables and pictures of all results below some folders, as test.sh does at its end"
-    )
-    figure = commands.add_parser("figure", help="several methods side by side on the same episodes")
-    whole = partial(cli.numbers, least=0)
-    numbers = "numbers of episodes, such as 3,8,12, a row each; without them violins of results by protocol references"
-    figure.add_argument("--episodes", type=whole, help=numbers)
+    charts = commands.add_parser("figures", help="draw curve and bars of all results below some folders, beside them")
+    figure = commands.add_parser("figure", help="episodes predicted again, several methods side by side")
+    numbers = "numbers of episodes, such as 3,8,12, a row each, or worst:8, or best:8; default 0"
+    figure.add_argument("--episodes", default="0", help=numbers)
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
-    verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
-    verified = commands.add_parser("page", help="write docs/verified.md from the results in docs/results")
-    verified.add_argument("folder", type=Path)
+    verification = commands.add_parser("verify", help="check results: counts, lists, episodes, code and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
     for subparser in (comparison, tables):
         subparser.add_argument("--output", default=FINAL, help=outputs)
@@ -57,10 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         subparser.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
     for subparser in (tables, charts, figure, verification):
         subparser.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
-    for subparser in (comparison, tables, charts, verification):
+    for subparser in (comparison, tables, verification):
         add_format(subparser)
     for subparser in (comparison, tables, charts, figure, verification):
         add_import(subparser)
+    add_overrides(verification)
     return parser
 
 
@@ -70,17 +63,12 @@ def command() -> int:
     if options.command == "verify":
         from util.report.verify import verify  # the engine needs seconds to import
 
-        return verify(options.runs, options.format)
-    if options.command == "page":
-        from util.report.verified import write_page
-
-        print(write_page(options.folder))
-    elif options.command == "figure":
+        return verify(options.runs, options.format, options.overrides)
+    if options.command == "figure":
         print(*_figure(options), sep="\n")
     elif options.command == "figures":
-        from util.report.show import show_results
-
-        show_results(find_results(options.runs), options.figures, options.format)
+        for path in find_results(options.runs):
+            print(*draw_charts(path, options.figures), sep="\n")
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
     else:
@@ -93,16 +81,14 @@ def command() -> int:
 
 
 def _figure(options: argparse.Namespace) -> list[Path]:
-    """Draw episodes side by side, or violins over references; return the files."""
-    from util.report.pictures import side_by_side
+    """Draw episodes side by side; return the files."""
+    from util.report.pictures import draw_episodes
 
     out, suffix = options.out, options.figures
     if out.suffix[1:] in SUFFIXES:
         suffix = out.suffix[1:]
         out = out.with_suffix("")
-    if options.episodes:
-        return side_by_side(options.runs, options.episodes, out, suffix, options.protocol)
-    return write_figure(out, reference_figure(options.runs, options.protocol), suffix)
+    return draw_episodes(options.runs, options.episodes, out, suffix, options.protocol)
 
 
 def _tables(options: argparse.Namespace) -> list[Table]:
@@ -110,11 +96,10 @@ def _tables(options: argparse.Namespace) -> list[Table]:
     protocols = cli.comma_separated(options.protocol)
     if protocols == ("all",):
         protocols = ()
-    if options.rows in PLAIN_ROWS:
-        plain = PLAIN_ROWS[options.rows](options.runs, options.output, protocols)
-        if options.sort:
-            sort_by_column(plain, options.sort)
-        return [plain]
+    if options.rows == "results":
+        return [result_table(options.runs, options.output, protocols, options.sort)]
+    if options.rows == "references":
+        return [reference_table(options.runs, options.output, protocols)]
     make = class_table if options.rows == "classes" else table
     shown = protocols or protocols_shown(options.runs)
     choices = {"papers": options.published, "sort": options.sort}

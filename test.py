@@ -11,19 +11,16 @@ from pathlib import Path
 from util import cli
 from util.config import command_line
 from util.config.tree import override
-from util.evaluate.calibrate import calibrate
 from util.evaluate.evaluate import evaluate
-from util.evaluate.kept import parse_kinds
-from util.files.errors import UserError
 from util.files.launcher import place_of_process
 from util.launch import check_processes, read_words
-from util.report import figure
+from util.report.results import summary
 from util.report.table import add_format
 from util.run.run import Run
 
 
 def command() -> None:
-    """Parse, build, call; show the results as ``report.py figures`` does."""
+    """Parse, build, call; print the tables of the results."""
     options = _options()
     words = read_words(options)
     if words.checkpoint:
@@ -34,25 +31,19 @@ def command() -> None:
     if command_line.print_config_if_asked(options):
         return
     check_processes(words)
-    if options.calibrate:
-        for name in ("manifest", "protocol", "save_images", "shot"):
-            if getattr(options, name):
-                raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
-        calibrate(config)
-        return
-    paths = evaluate(
+    results = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),
         shots=options.shot,
         manifest=options.manifest,
-        save_images=parse_kinds(options.save_images),
         stored=stored,
-        keep=not (options.overwrite or options.save_images),
+        keep=not options.overwrite,
     )
     if place_of_process().rank == 0:
-        from util.report.show import show_results  # whose packages take a second
-
-        show_results([*paths], options.figures, options.format)
+        print(summary(results, options.format))
+        folders = " ".join(str(path.parent) for path in results)
+        print(f"charts and pictures: python report.py figures {folders}")
+        print(f"python report.py figure {folders} --episodes worst:8", flush=True)
 
 
 def _options() -> Namespace:
@@ -61,16 +52,7 @@ def _options() -> Namespace:
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
-    add(
-        "--save-images",
-        default="",
-        metavar="worst:20,best:20,random:20",
-        help="episodes whose predictions are kept, to be drawn",
-    )
     add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
-    text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
-    add("--calibrate", action="store_true", help=text)
-    add("--figures", choices=figure.SUFFIXES, default="png", help="format of curves, bars and pictures; default png")
     add_format(parser)
     return parser.parse_args()
 

@@ -15,11 +15,8 @@
 #   --shot 1,5             numbers of supports; default data.shot
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
 #   --overwrite            score again what is done with the same settings, weights and photos
-#   --save-images KINDS    draw these episodes and an overview: worst:20,best:20,random:20
-#   --figures FORMAT       also write curves, bars and pictures as pdf or svg
 #   --format FORMAT        format of printed tables: markdown, latex or csv
-#   --calibrate            fit the probabilities of pixels, presence and masks on base classes
-#   --set KEY=VALUE        override a setting, such as test.edges=true or test.episodes=100; may be repeated
+#   --set KEY=VALUE        override a setting, such as test.episodes=100; may be repeated
 #   --print-config         only print the config and the source of each value
 #   --list                 only print the known recipes, methods, encoders and data sets
 #   --version              only print the version

@@ -24,9 +24,8 @@ from annotations.annotation import (
 )
 from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
 from annotations.remarks import NO_LABEL, OTHER_REGION, Remarks
-from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
+from annotations.shapes import corners_of, decoded, ellipse_of, encoded, point_label, polygons_of, region_in
 from util.files import read_json, write_atomically
-from util.files.drawn import point_label
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES

@@ -7,6 +7,7 @@ outline by a line that is walked both ways.
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from pycocotools import mask as rle
 from annotations.mask_images import opened_mask
 from annotations.region import read_region
 from util.files.errors import UserError
+from util.files.palette import IGNORE
 from util.files.sizes import check_outlines, check_size
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
 WITHIN = 0.05  # pixels
+UNKNOWN = 3  # radii around a point within which other pixels are unknown
 BITS = 5  # of a number in a character of COCO's text form
 MORE = 32  # the bit of a character that says whether more follow
 SIGN = 16  # the bit of the last one that says whether the number is negative
@@ -243,3 +246,22 @@ def _without_straight_corners(corners: np.ndarray) -> np.ndarray:
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     turns_back = (before * after).sum(1) < 0
     return corners[turns | turns_back]
+
+
+def point_label(
+    points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None = None
+) -> np.ndarray:
+    """Return the label (H, W) uint8 of points (x, y) inside the photo: object, unknown pixels around it, background.
+
+    ``joined``: the lines between them are of the object too; ``radius`` is in pixels, None for 2 % of the longer side.
+    """
+    cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
+    is_beside = np.ones(shape, np.uint8)
+    if joined:
+        cv2.polylines(is_beside, [cells], isClosed=False, color=0)
+    is_beside[cells[:, 1], cells[:, 0]] = 0
+    distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    radius = radius or max(0.02 * max(shape), 1)
+    label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
+    label[distance <= radius] = 1
+    return label

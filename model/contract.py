@@ -17,19 +17,10 @@ from model.episode import Episode as Episode  # for methods, which import all th
 from model.episode import Output as Output
 from model.episode import Shot as Shot
 from model.episode import against_background
+from model.groups import ParamGroup as ParamGroup
 from model.mismatch import ModelMismatch
 from model.published import Layout
 from model.tables import add_once
-
-
-@dataclass(frozen=True)
-class ParamGroup:
-    """Parameters with the same learning-rate factor and optimiser (a key of the stage's ``optimizers``)."""
-
-    name: str
-    params: list[nn.Parameter]
-    factor: float = 1.0
-    optimizer: str = "main"
 
 
 @dataclass

@@ -38,7 +38,8 @@ from model.parts.base_stage import BaseStage
 from model.parts.layers import projection
 from model.parts.presence import presence_features, support_summary
 from model.parts.with_encoder import HIGH, LOW, MID
-from model.tensors.mask import Mask, computed_together
+from model.tensors.groups import computed_together, in_groups
+from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, joined
 
 # Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
@@ -338,18 +339,13 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-def joined_on_gpu(shots: Sequence[AnyBatch]) -> Sequence[AnyBatch]:
-    """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
-    first = shots[0].tensors()[0]
-    return [type(shots[0]).join(shots)] if computed_together(first) else shots
-
-
 def of_each_shot(compute: Callable[[AnyBatch], Tensor], shots: Sequence[AnyBatch], batch: int) -> Tensor:
     """Return what ``compute`` returns for each of K shots of B supports by itself, (B, K, ...).
 
     It gets n supports and returns (n, ...): those of one shot on a CPU, on a GPU those of all shots, shot after shot.
     """
-    results = [compute(shot) for shot in joined_on_gpu(shots)]
+    groups = in_groups(shots, join=type(shots[0]).join, beside=shots[0].tensors()[0])
+    results = [compute(shot) for shot in groups]
     return by_shot(joined(results), batch)
 
 

@@ -1,38 +1,16 @@
 """Annotations that are drawn in place of an object's mask: a box, points, a scribble."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
-from util.files.palette import IGNORE
+from annotations.shapes import point_label
 
 MASK = "mask"
 BOX = "box"
 POINTS = "points"
 SCRIBBLE = "scribble"
 KINDS = (MASK, BOX, POINTS, SCRIBBLE)
-UNKNOWN = 3  # radii around a point within which other pixels are unknown
 DRAWN = 3  # points that stand for an object
-
-
-def point_label(
-    points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None = None
-) -> np.ndarray:
-    """Return the label (H, W) uint8 of points (x, y) inside the photo: object, unknown pixels around it, background.
-
-    ``joined``: the lines between them are of the object too; ``radius`` is in pixels, None for 2 % of the longer side.
-    """
-    cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
-    is_beside = np.ones(shape, np.uint8)
-    if joined:
-        cv2.polylines(is_beside, [cells], isClosed=False, color=0)
-    is_beside[cells[:, 1], cells[:, 0]] = 0
-    distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    radius = radius or max(0.02 * max(shape), 1)
-    label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
-    label[distance <= radius] = 1
-    return label
 
 
 def drawn_label(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:

@@ -30,7 +30,8 @@ from annotations.interpret import interpret
 from annotations.mask_images import Colours, read_mask_of
 from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
-from photos.drawn import BOX, POINTS, SCRIBBLE, point_label
+from annotations.shapes import point_label
+from photos.drawn import BOX, POINTS, SCRIBBLE
 from photos.photo_files import GivenPhoto, read_photo
 from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE

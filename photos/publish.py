@@ -22,7 +22,7 @@ from util.evaluate.titles import title
 from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
-from util.report.one_result import score_table
+from util.report.results import score_table
 from util.run import checkpoint
 from util.run.folder import ENVIRONMENT
 from util.run.run import Run, StageFolder

@@ -159,3 +159,12 @@ def test_an_output_folder_is_made_for_a_user_without_a_name(tmp_path: Path, monk
     with made_aside(tmp_path / "out", "marker") as folder:
         (folder / "marker").touch()
     assert names(tmp_path / "out") == ["marker"]
+
+
+def test_a_pipe_is_written_through_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "a table")
+    assert os.read(reader, 99) == b"a table" and pipe.is_fifo()
+    os.close(reader)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from annotations.yolo import read_data_file
+from photos.calibration import _read as read_calibration
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import source_of
 from util.config.read import read_config
 from util.config.tree import override_tree
-from util.evaluate.calibration import _read as read_calibration
 from util.files import yaml_text
 from util.files.errors import UserError
 from util.files.yaml_text import read_yaml

@@ -17,8 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.variant import LAST_STAGE, USUAL, EncoderVariant
 from model.episode import Batch
 from model.mismatch import ModelMismatch
+from model.tensors.groups import computed_together
 from model.tensors.layouts import with_gradient_in_layout
-from model.tensors.mask import Mask, computed_together
+from model.tensors.mask import Mask
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
 

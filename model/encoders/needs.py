@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from model.encoders.registry import ENCODERS, MODULES, EncoderSpec, encoders, problem_of_timm, spec_of
+from model.encoders.registry import ENCODERS, MODULES, encoders, problem_of_timm, spec_of
+from model.encoders.spec import EncoderSpec
 from model.encoders.variant import PREFIX, USUAL, EncoderVariant
 
 # Of timm, for messages: convolutions of two kinds, windows and patches.

@@ -7,14 +7,14 @@ encoder is one (``timm_facts.py``); those of EfficientNet-Lite are built without
 
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import torch
 
 from model.encoders.encoder import Encoder, Features
-from model.encoders.variant import LAST_STAGE, PLAIN, PREFIX, STAGE_STRIDES, USUAL, EncoderVariant, bare_name
+from model.encoders.spec import EncoderSpec, timm_title
+from model.encoders.variant import LAST_STAGE, PLAIN, PREFIX, USUAL, EncoderVariant
 from model.mismatch import ModelMismatch
 from model.tables import add_once
 
@@ -22,51 +22,6 @@ RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 LITES = tuple(f"{PREFIX}tf_efficientnet_lite{size}{tag}" for size in range(5) for tag in ("", ".in1k"))
 # Names of this project's encoders -> the module beside this one that registers them.
 MODULES = {**dict.fromkeys(RESNETS, "resnet"), "vgg16": "vgg", "swin_b": "swin", **dict.fromkeys(LITES, "lite")}
-# How people write networks of timm, by timm's names without the weights' tag.
-TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
-TIMM_TITLES |= {"resnet50": "ResNet-50 of timm", "convnext_tiny": "ConvNeXt-T"}
-for _size, _vit in (("small", "ViT-S"), ("base", "ViT-B"), ("large", "ViT-L")):
-    TIMM_TITLES[f"vit_{_size}_patch14_dinov2"] = f"DINOv2 {_vit}/14"
-    TIMM_TITLES[f"vit_{_size}_patch14_reg4_dinov2"] = f"DINOv2 {_vit}/14 with registers"
-    TIMM_TITLES[f"vit_{_size}_patch16_dinov3"] = f"DINOv3 {_vit}/16"
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """The offers of an image encoder, before it is built."""
-
-    title: str  # in tables and messages
-    family: type[Encoder]  # the class of the network, which also knows the tensor names in weight files
-    stems: tuple[str, ...] = (PLAIN,)  # that it can have
-    strides: tuple[int, ...] = ()  # output strides that may be asked for; empty: its grids are fixed
-    grids: tuple[int, ...] = tuple(
-        STAGE_STRIDES.values()
-    )  # strides of stages 1, 2, 3 and 4, at its largest output stride
-    blocks: tuple[int, ...] = tuple(STAGE_STRIDES)  # stages inside which it has maps
-    rounds_up: bool = True  # whether a side of S pixels gives ceil(S / stride) cells, else floor
-    any_size: bool = True  # whether it also takes images of any height and width
-    # Whether image sides go by its stride (s k + 1 pixels, at stride 32 s k), else by the rule of the method.
-    sides_by_stride: bool = False
-    sides: tuple[int, ...] | None = None  # the only image sides that it takes; None for all
-    torchvision: str | None = None  # torchvision's name of its ImageNet weights; None if there are none
-    without_norms: "EncoderSpec | None" = None  # what it offers to methods that leave out its batch norms
-
-    @property
-    def patch(self) -> int | None:
-        """The side in pixels of the patches, where all stages have one grid of them; None for others."""
-        return self.grids[0] if len(set(self.grids)) == 1 else None
-
-    def stride(self, stage: int, output_stride: int) -> int:
-        """Return the stride of a stage, 1..4, at an output stride, which fixed grids do not depend on."""
-        own = self.grids[stage - 1]
-        return min(own, output_stride) if self.strides else own
-
-    def cells(self, size: int, stage: int, output_stride: int) -> int:
-        """Return the side of a stage's grid for an image of ``size`` pixels at an output stride."""
-        stride = self.stride(stage, output_stride)
-        return -(-size // stride) if self.rounds_up else size // stride
-
-
 ENCODERS: dict[str, EncoderSpec] = {}  # of the modules that are imported
 
 
@@ -147,12 +102,12 @@ def _contradictions(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant
         if found != stated:
             what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
             yield f"{what}; correct grids= in register_encoder, or channels in the class"
-        count = encoder.intermediate_counts.get(stage, 0)
-        blocks = len(given.intermediate.get(stage, ()))
+        widths = encoder.widths(stage) if stage in encoder.intermediate_counts else []
+        blocks = [x.shape[1] for x in given.intermediate.get(stage, ())]
         needs_some = stage in spec.blocks and stage in variant.intermediate
-        if blocks != count or (needs_some and not count):
-            what = f"{count} maps are stated inside stage {stage}, and steps() yields {blocks}"
-            yield f"{what}; correct intermediate_counts, or blocks= in register_encoder"
+        if blocks != widths or (needs_some and not widths):
+            what = f"maps of {widths} channels are stated inside stage {stage}, and steps() yields those of {blocks}"
+            yield f"{what}; correct intermediate_counts or widths(), or blocks= in register_encoder"
 
 
 @torch.no_grad()
@@ -184,5 +139,4 @@ def title_of(backbone: str | None) -> str:
     _import_module_of(backbone)
     if backbone in ENCODERS:
         return ENCODERS[backbone].title
-    name = bare_name(backbone)
-    return TIMM_TITLES.get(name.partition(".")[0], name)
+    return timm_title(backbone)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
-from model.encoders.registry import EncoderSpec, title_of
+from model.encoders.spec import EncoderSpec, timm_title
 from model.encoders.timm_facts import can_have, create, facts, pretraining_of_tag
 from model.encoders.variant import LAST_STAGE, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 from model.tensors.mask import Mask
@@ -243,7 +243,7 @@ def _channels_first(x: Tensor, channels: int) -> Tensor:
 @cache
 def offers(backbone: str) -> EncoderSpec:
     """Return what a network of timm offers."""
-    title = title_of(backbone)
+    title = timm_title(backbone)
     known = facts(backbone)
     if known.transformer:
         return EncoderSpec(title, TimmEncoder, grids=(known.patch,) * LAST_STAGE, any_size=False)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from model.encoders.encoder import MEMORY_FORMAT, Encoder
-from model.encoders.registry import EncoderSpec, register_encoder
+from model.encoders.registry import register_encoder
+from model.encoders.spec import EncoderSpec
 from model.encoders.variant import LAST_STAGE, EncoderVariant
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without

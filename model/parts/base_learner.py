@@ -4,18 +4,17 @@ The base learner is a PSPNet head that segments the base classes: its prediction
 distance between the scenes of query and support weighs the shots. With the base prediction it corrects the meta one.
 """
 
-from itertools import product
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.episode import Episode, Output
 from model.parts.layers import HEAD_DROPOUT
 from model.parts.loss import mask_loss
-from model.tensors.mask import Positions, shapes_are_fixed
-from model.tensors.ops import bin_means, in_float32, logits_at, resize
+from model.tensors.mask import Positions
+from model.tensors.ops import bin_means, in_float32, logits_at
+from model.tensors.pyramid import convolve, convolve_at
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
@@ -38,7 +37,7 @@ class BaseLearner(nn.Module):
 
     def __init__(self, channels: int, base_classes: int):
         super().__init__()
-        self.quarter = quarter = channels // len(PYRAMID_BINS)
+        quarter = channels // len(PYRAMID_BINS)
         self.pyramid = nn.ModuleList(
             nn.Sequential(
                 BinMeans(bins),
@@ -61,72 +60,24 @@ class BaseLearner(nn.Module):
         return self.logits(self.hidden(f4_bchw))
 
     def hidden(self, f4_bchw: Tensor) -> Tensor:
-        """Return h5, the output of the classifier's 3x3 convolution and norm before the ReLU, (B, 512, H, W).
-
-        It equals ``plain_hidden``; the levels of its input [f4; upsampled levels] have 50 cells in all, on which their
-        half is computed.
-        """
-        total = F.conv2d(f4_bchw, self._kernels()[0], padding=1)
-        return self.classify[1](total + self._of_pyramid(f4_bchw))
-
-    def plain_hidden(self, f4_bchw: Tensor) -> Tensor:
-        """Return ``hidden`` as published; it takes three times as long, and is what tests compare with."""
-        size = f4_bchw.shape[-2:]
-        levels = [resize(level(f4_bchw), size) for level in self.pyramid]
-        both = torch.cat([f4_bchw, *levels], dim=1)
-        return self.classify[:2](both)
+        """Return h5, the 3x3 convolution of [f4; upsampled levels] and its norm before the ReLU, (B, 512, H, W)."""
+        levels = [level(f4_bchw) for level in self.pyramid]  # (B, C / 4, bins, bins) each
+        return self.classify[1](convolve(f4_bchw, levels, self._kernel))
 
     def hidden_at(self, f4_bchw: Tensor, positions: Positions) -> Tensor:
-        """Return h5 at n positions alone, (n, 512), image by image, at a cost that grows with n."""
-        if shapes_are_fixed():
-            hidden_blc = self.hidden(f4_bchw).flatten(2).transpose(1, 2)
-            return positions.padded(hidden_blc).flatten(0, 1)
-        height, width = f4_bchw.shape[-2:]
-        f4_bhwc = f4_bchw.permute(0, 2, 3, 1)
-        flat = positions.flat
-        image = flat // (height * width)
-        y = flat // width % height
-        x = flat % width
-        total = self._of_pyramid(f4_bchw)[image, :, y, x].float()  # (n, 512)
-        cells = self._kernels()[0].flatten(2).unbind(2)  # (512, C) of each
-        for weight, (down, right) in zip(cells, product((-1, 0, 1), repeat=2), strict=True):
-            row = (y + down).clamp(0, height - 1)
-            column = (x + right).clamp(0, width - 1)
-            is_on_grid = (row == y + down) & (column == x + right)
-            near = f4_bhwc[image, row, column]  # (n, C)
-            total += F.linear(near * is_on_grid.unsqueeze(1), weight)
-        return self.classify[1](total[:, :, None, None])[:, :, 0, 0]
+        """Return h5 at n positions alone, (n, 512), image by image."""
+        levels = [level(f4_bchw) for level in self.pyramid]
+        rows = convolve_at(f4_bchw, levels, self._kernel, positions)
+        return self.classify[1](rows[:, :, None, None])[:, :, 0, 0]
+
+    @property
+    def _kernel(self) -> Tensor:
+        """The classifier's 3x3 kernel, (512, 2 C, 3, 3)."""
+        return cast(nn.Conv2d, self.classify[0]).weight
 
     def logits(self, hidden_bchw: Tensor) -> Tensor:
         """Return base logits (B, N + 1, H, W) from h5."""
         return self.classify[2:](hidden_bchw)
-
-    def _kernels(self) -> tuple[Tensor, ...]:
-        """Return the parts of the 3x3 kernel that apply to f4 itself and to the pyramid, (512, C, 3, 3) each."""
-        return cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
-
-    def _of_pyramid(self, f4_bchw: Tensor) -> Tensor:
-        """Return the 3x3 convolution of the upsampled pyramid levels, (B, 512, H, W), without the upsampled maps.
-
-        With U (cells, L) the bilinear weights and U_t their shift by the kernel's offset t, it is sum_t W_t cells U_t:
-        two small products instead of a convolution over L positions.
-        """
-        mixed = []  # of each level (B, 512, cells, offsets)
-        shifts = []  # of each level (cells, offsets, L)
-        size = f4_bchw.shape[-2:]
-        weights = self._kernels()[1].split(self.quarter, dim=1)
-        for level, weight_oc33 in zip(self.pyramid, weights, strict=True):
-            cells = level(f4_bchw)
-            grid = cells.shape[2:]
-            one_hot = torch.eye(grid.numel(), device=cells.device).view(-1, 1, *grid)
-            upsampled = resize(one_hot, size)
-            shifts.append(F.unfold(upsampled, 3, padding=1))
-            mixed.append(torch.einsum("bcn,oct->bont", cells.flatten(2), weight_oc33.flatten(2)))
-        mixed_bko = torch.cat(mixed, dim=2).flatten(2).transpose(1, 2)
-        shifts_lk = torch.cat(shifts).flatten(0, 1).T.to(mixed_bko.dtype)
-        shifts_blk = shifts_lk.expand(len(mixed_bko), -1, -1)
-        product_blo = torch.bmm(shifts_blk, mixed_bko)
-        return product_blo.transpose(1, 2).unflatten(2, tuple(size))
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.tensors.mask import Positions, computed_together, positions_of, shapes_are_fixed
+from model.tensors.groups import groups_of
+from model.tensors.mask import Positions, positions_of, shapes_are_fixed
 from model.tensors.ops import choose, in_float32, joined, mean_over
 
 PIECE = 256  # positions whose attention is computed at a time, at least
@@ -108,10 +109,8 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
         changed = None
     else:
         chosen, *changed = positions_of(inside_bl, inside_bl & ~before.inside, before.inside & ~inside_bl)
-    size = len(feature_blc) if computed_together(feature_blc) else 1
     parts: list[tuple[Tensor, Tensor]] = []
-    for first in range(0, len(feature_blc), size):
-        group = slice(first, first + size)
+    for group in groups_of(feature_blc):
         feature = feature_blc[group]
         unit = unit_blc[group]
         now = chosen[group]

@@ -10,7 +10,7 @@ episode and added; and the decoder's correction is used only if it helps on the 
 compares three levels of the encoder, since they say more than its last map alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,7 +40,8 @@ from model.pocket.levels import (
     together,
     view_of,
 )
-from model.tensors.mask import Mask, computed_together
+from model.tensors.groups import in_groups
+from model.tensors.mask import Mask
 from model.tensors.ops import mean_over_shots, resize
 
 STRIDE = 4  # losses are computed at every fourth pixel
@@ -215,23 +216,26 @@ def photos_of(shots: Sequence[PocketShot]) -> Views:
     return together([shot.views.each(lambda x: x[:, :1]) for shot in shots], dim=1)
 
 
-def _each_with_others(judges: Sequence[PocketShot]) -> Iterator[tuple[Levels, Views, Tensor]]:
-    """Yield each of K supports as a query, with the views of the others from the next one on, and its label.
+Judged = tuple[Levels, Views, Tensor]  # supports as queries, the views of others, and their labels
+
+
+def _each_with_others(judges: Sequence[PocketShot]) -> Sequence[Judged]:
+    """Return each of K supports as a query, with the views of the others from the next one on, and its label.
 
     A single support has itself. A GPU gets all at once, shot after shot.
     """
-    queries = [judge.as_query() for judge in judges]
-    others_of_each = []
+    each = []
     for k, judge in enumerate(judges):
         before = judges[:k]
         after = judges[k + 1 :]
-        others_of_each.append([*after, *before] or [judge])
-    if computed_together(judges[0].label):
-        views = together([photos_of(others) for others in others_of_each])
-        yield together(queries), views, torch.cat([judge.label for judge in judges])
-        return
-    for query, others, judge in zip(queries, others_of_each, judges, strict=True):
-        yield query, photos_of(others), judge.label
+        others = [*after, *before] or [judge]
+        each.append((judge.as_query(), photos_of(others), judge.label))
+    return in_groups(each, join=_as_one, beside=judges[0].label)
+
+
+def _as_one(each: Sequence[Judged]) -> Judged:
+    queries, views, labels = zip(*each, strict=True)
+    return together(queries), together(views), torch.cat(labels)
 
 
 def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:

@@ -43,13 +43,14 @@ class SANSASettings(FoundationSettings):
     """SANSA's settings."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam2-hiera-large"])
-    # An adapter's width, a share of its block's input width; an authors' file brings its own
+    # An adapter's width, a share of its block's input width; an authors' file brings its own. Code: 0.3 strict, 0.8
+    # generalist
     factor: float = field(default=0.3, metadata={"low": 0.02, "high": 4, "decides": Decides.IDENTITY})
-    # Stages of the image encoder, from 0, whose blocks have adapters
+    # Stages of the image encoder, from 0, whose blocks have adapters; code: 2 and 3
     stages: list[int] = field(
         default_factory=lambda: [2, 3], metadata={"low": 0, "high": 3, "length": (1, 4), "decides": Decides.IDENTITY}
     )
-    dropout: bool = True  # SAM's own, 0.1 in its memory attention, while adapters learn
+    dropout: bool = True  # code: SAM's own, 0.1 in its frozen memory attention, while adapters learn
     # Maps inside the image encoder's blocks are computed again in the backward pass, not kept: less memory, more time
     gradient_checkpointing: bool = field(default=False, metadata={"decides": Decides.NOTHING})
 

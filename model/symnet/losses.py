@@ -3,8 +3,6 @@
 The triplet losses pull aligned prototypes to their object and push them from its background.
 """
 
-from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
@@ -12,36 +10,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.episode import Episode, Output
-from model.parts.loss import batch_mean, cross_entropy, image_mean, mask_loss
+from model.parts.loss import batch_mean, image_mean, mask_loss
 from model.tensors.ops import in_float32
 
 MARGIN = 0.5
 
 
-@dataclass
-class LossWeights:
-    """Weights in the losses."""
-
-    foreground: float  # of pixels, for two-class logits
-    auxiliary: float  # of every loss but ``main``
-
-
 def losses(
-    output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode, weights: LossWeights
+    output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode, aux_weight: float
 ) -> dict[str, Tensor]:
-    """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
-    rule = partial(cross_entropy, foreground_weight=weights.foreground)
+    """Return the losses, of which every one but ``main`` has the weight ``aux_weight``."""
     label = episode.query_label
-    meta = [mask_loss(x, label, rule) for x in output.extra.values()]
-    inner = [mask_loss(x, label, rule) for x in auxiliary]  # of each scale
-    main = mask_loss(output.logits, label, rule)
+    inner = [mask_loss(x, label) for x in auxiliary]  # of each scale
+    main = mask_loss(output.logits, label)
     others = {
-        "meta": torch.stack(meta).sum(),
+        "meta": mask_loss(output.extra["meta"], label),
         "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
         "inner": torch.stack(inner).mean(),
         "triplet": triplet,
     }
-    return {"main": main} | {name: weights.auxiliary * loss for name, loss in others.items()}
+    return {"main": main} | {name: aux_weight * loss for name, loss in others.items()}
 
 
 @in_float32

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encode import joined_on_gpu
+from model.encode import of_each_shot
 from model.episode import Batch
 from model.tensors.mask import Mask, Positions, inside
-from model.tensors.ops import FALLBACK, choose, in_float32, joined, mean_over, min_max, resize
+from model.tensors.ops import FALLBACK, choose, in_float32, mean_over, min_max, resize
+from model.tensors.products import products_with_maps
 
 OUT_CHANNELS = 48  # of H
 MAP_CHANNELS = OUT_CHANNELS + 1  # of the decoder's inputs besides feature and prototype: H and P
@@ -39,36 +40,35 @@ class ObjectMaps(Batch):
     directions: dict[int, list[Tensor]]  # stage -> of each map s_j / |s_j|, (N, m, C) float32; 0 where there are fewer
     weights: dict[int, Tensor]  # stage -> the weight of each position in every cell of the head, (N, m, cells)
 
+    def block(self, stage: int, number: int) -> "ObjectMap":
+        """Return the features at a stage's block of that number."""
+        return ObjectMap(self.directions[stage][number], self.weights[stage])
+
+
+@dataclass
+class ObjectMap(Batch):
+    """The features of N supports at one block; see ``ObjectMaps``."""
+
+    directions: Tensor  # (N, m, C)
+    weights: Tensor  # (N, m, cells)
+
 
 @torch.no_grad()
 @in_float32
-def correlation(query_bchw: Tensor, directions_nmc: Sequence[Tensor], weights_nmk: Sequence[Tensor]) -> Tensor:
-    """Return each shot's correlation, summed with the weights of k cells and averaged over shots, (B, k, h, w) float32.
+def correlation(query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+    """Return the correlation with each of K shots, summed with the weights of k cells, its mean (B, k, h, w) float32.
 
-    Directions and weights are of n shots with N = n B supports each, shot after shot. A shot without a position counts
-    as zeros. Clamp and sum commute with the length |q_i|, which divides last.
+    A shot without a position counts as zeros. Clamp and sum commute with the length |q_i|, which divides last.
     """
-    batch = len(query_bchw)
-    sums = []  # of each group (n B, k, L)
-    for directions, weights in zip(directions_nmc, weights_nmk, strict=True):
-        sums.append(weights.transpose(1, 2) @ _clamped_products(query_bchw, directions))
-    total_nkl = joined(sums)
-    mean_bkl = total_nkl.unflatten(0, (-1, batch)).mean(0)
+
+    def summed(shot: ObjectMap) -> Tensor:
+        products_nml = products_with_maps(shot.directions, query_bchw)  # <q_i, s_j> / |s_j|
+        return shot.weights.transpose(1, 2) @ products_nml.clamp_(min=0)  # (n, k, L)
+
+    mean_bkl = of_each_shot(summed, shots, len(query_bchw)).mean(1)
     length_b1l = query_bchw.flatten(2).norm(dim=1, keepdim=True)
     cosine_bkl = mean_bkl / (length_b1l + NORM_EPS)
     return cosine_bkl.unflatten(2, query_bchw.shape[-2:])
-
-
-def _clamped_products(query_bchw: Tensor, direction_nmc: Tensor) -> Tensor:
-    """Return max(0, <q_i, s_j> / |s_j|) of B queries and N = n B supports, shot after shot, (N, m, L)."""
-    if len(direction_nmc) == 1 and direction_nmc.shape[1]:
-        # On channels-last maps, a multi-core CPU needs half the time of a matrix product.
-        kernels = direction_nmc[0, :, :, None, None]
-        products_nml = F.conv2d(query_bchw, kernels).flatten(2)
-    else:
-        rows = direction_nmc.unflatten(0, (-1, len(query_bchw)))
-        products_nml = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)
-    return products_nml.clamp_(min=0)
 
 
 class PooledCorrelation(nn.Module):
@@ -107,16 +107,15 @@ class PooledCorrelation(nn.Module):
 
     def of_query(self, blocks: Iterable[tuple[int, Tensor]], objects: Sequence[ObjectMaps]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), of a query's blocks with the objects of K shots; a plain mean over shots."""
-        groups = joined_on_gpu(objects)
         kept: dict[int, list[Tensor]] = defaultdict(list)
         for stage, block in blocks:
-            kept[stage].append(self(block, groups, stage, number=len(kept[stage])))
+            shots = [maps.block(stage, number=len(kept[stage])) for maps in objects]
+            kept[stage].append(self(block, shots))
         return self.squeeze(kept)
 
-    def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMaps], stage: int, number: int) -> Tensor:
-        """Return the correlation of a stage's map of that number, (B, k, h, w) float32; see ``correlation``."""
-        directions = [maps.directions[stage][number] for maps in groups]
-        return correlation(query_bchw, directions, [maps.weights[stage] for maps in groups])
+    def forward(self, query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the correlation of a query's block with that of K shots, (B, k, h, w) float32; see ``correlation``."""
+        return correlation(query_bchw, shots)
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""

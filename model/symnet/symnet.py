@@ -2,7 +2,7 @@
 
 Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior, query
 prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
-learner and ensemble are BAM's (``model/parts/base_learner.py``). Steps beyond the paper are in ``symnet_plus.py``.
+learner and ensemble are BAM's (``model/parts/base_learner.py``).
 
 The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
@@ -15,7 +15,7 @@ Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from model.parts.layers import HEAD_DROPOUT, WIDTH, FeatureEnrichment, default_s
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
 from model.symnet.correlation4d import Conv4dCorrelation
-from model.symnet.losses import LossWeights, losses, query_triplet, support_triplet
+from model.symnet.losses import losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
 from model.symnet.settings import SymNetSettings
 from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
@@ -50,18 +50,9 @@ class SymNetShot(Shot):
     feature: Tensor | None  # X_k, (n, 256, h, w), in training
 
 
-class DecoderInputs(NamedTuple):
-    """What the decoder reads."""
-
-    feature: Tensor  # X_q, (B, 256, h, w)
-    prototype: Tensor  # r, (B, 256)
-    hyper: Tensor  # H, (B, 48, h, w)
-    prior: Tensor  # P, (B, 1, h, w)
-
-
 @register("symnet")
 class SymNet(Method):
-    """The published method; each attribute is one of its ideas, and a subclass may override each step."""
+    """The published method; each attribute is one of its ideas."""
 
     Settings = SymNetSettings
     title = "Sym-Net"
@@ -70,8 +61,6 @@ class SymNet(Method):
     wants = Wants(blocks=True, base_learner=True)
     grids = ONE_GRID
     reads_base_labels = True
-    shot_type = SymNetShot  # what ``support`` returns
-    foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
     def __init__(self, settings: SymNetSettings, task: Task):
@@ -82,19 +71,17 @@ class SymNet(Method):
         self.align = steps.TextAlignment(WIDTH, task.text_width)
         self.correlation = HEADS[settings.correlation](self.encoder.intermediate_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
-        self.decoder = self._build_decoder(settings.scales or default_scales(settings.encoder.grid(task.size)))
+        scales = settings.scales or default_scales(settings.encoder.grid(task.size))
+        self.decoder = FeatureEnrichment(WIDTH, MAP_CHANNELS, scales)
         self.ensemble = Ensemble()
         self.freeze()  # encoder and base learner
-
-    def _build_decoder(self, scales: list[int]) -> FeatureEnrichment:
-        return FeatureEnrichment(WIDTH, MAP_CHANNELS, scales)
 
     def support(self, maps: Maps, mask: Mask) -> SymNetShot:
         """Return what the paper's steps read of n supports."""
         objects = self.correlation.object_maps(maps.blocks(), mask)
         feature = self.project_support(mid_features(maps))  # X_k = relu(W_s [f3; f2]), (n, 256, h, w)
         small_mask = mask.on(feature.shape[-2:])  # m_k in 0..1, (n, 1, h, w)
-        return self.shot_type(
+        return SymNetShot(
             gram=gram(maps[LOW]),
             objects=objects,
             pooled_directions=steps.pooled_directions(maps[HIGH], mask),
@@ -132,47 +119,25 @@ class SymNet(Method):
         prototype = (support_vector + query_vector) / 2  # r, (B, 256)
 
         # The four-scale decoder, and the ensemble with the base learner.
-        inputs = DecoderInputs(query_feature, prototype, hyper, prior)
-        predictions, auxiliary = self._decode(inputs, maps, shots, weight)  # (B, 2, h, w) by name, of every scale
+        meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)  # (B, 2, h, w), and those of every scale
         base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
         spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
-        meta = predictions["meta"]
-        final = self._final(meta, base_logits, scene_distance, spared, shots=shots, weight=weight)  # (B, 2, h, w)
+        final = self.ensemble(meta, base_logits, scene_distance, spared)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
         output = Output(
             logits=logits_at(final, size),
             base_logits=logits_at(base_logits, size),
-            extra={name: logits_at(logits, size) for name, logits in predictions.items()},
+            extra={"meta": logits_at(meta, size)},
             maps={"prior": prior[:, 0].float()},
         )
         if self.training:  # cross-entropies of final, meta, base and every scale's logits; triplets of r_s and of r_q
             support_features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_features, foreground_mask(episode.support_label))
             query_loss = query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
-            weights = LossWeights(foreground=self.foreground_weight, auxiliary=self.settings.aux_weight)
-            output.losses = losses(output, auxiliary, support_loss + query_loss, episode, weights)
+            triplet = support_loss + query_loss
+            output.losses = losses(output, auxiliary, triplet, episode, aux_weight=self.settings.aux_weight)
         return output
-
-    def _decode(
-        self, inputs: DecoderInputs, maps: Maps, shots: Sequence[Any], weight: Tensor
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return the logits ``meta``, and in training each scale's; other steps read the rest."""
-        meta, auxiliary = self.decoder(*inputs)
-        return {"meta": meta}, auxiliary
-
-    def _final(
-        self,
-        meta: Tensor,
-        base_logits: Tensor,
-        scene_distance: Tensor,
-        spared: Tensor | None,
-        *,
-        shots: Sequence[Any],
-        weight: Tensor,
-    ) -> Tensor:
-        """Return the final logits (B, 2, h, w), of the ensemble; another step reads shots and their weights."""
-        return self.ensemble(meta, base_logits, scene_distance, spared)
 
     def shots_of(self, state: dict[str, Tensor]) -> int:
         """Return the number of shots that a state dict was trained for, whose weights are learnt."""

@@ -39,15 +39,6 @@ def shapes_are_fixed() -> bool:
     return _FIXED.get()
 
 
-def computed_together(x: Tensor) -> bool:
-    """Return whether images, shots and episodes beside ``x`` are computed in one call, as one tensor.
-
-    A GPU is then asked for one kernel where it would be asked for many. A CPU gains nothing: it takes them one by one,
-    with less memory and without padding, unless the shapes are fixed.
-    """
-    return shapes_are_fixed() or torch.compiler.is_compiling() or not x.is_cpu
-
-
 @dataclass
 class Positions:
     """Positions on N grids of L positions each, such as those of objects."""

@@ -103,7 +103,6 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("test.py", path, "--set", f"test.checkpoint={damaged}"),
         ("test.py", path, "--set", "test.checkpoint=gone.pth"),
         ("test.py", path, "--protocol", "symnett"),
-        ("test.py", path, "--calibrate", "--shot", "5"),
         (*predict, "--out", out),
         (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),
         (*predict, "--out", out, "--overwrite", "--support", f"{others[0]}:{damaged}"),

@@ -65,10 +65,10 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
     ("coco", "hsnet", "resnet101", {LR: "model/hsnet", "model.encoder.weights": "model/hsnet"}),
     ("pascal", "ssp", "lite0", {LR: "pascal/ssp", "data.size": "pascal/pascal", "test.seeds": "pascal/pascal"}),
     ("mini", "ssp", "resnet10", {"meta_stage.epochs": "mini/mini", "model.encoder.weights": "mini/mini"}),
-    ("mini", "symnet_plus", "lite1", {"meta_stage.views": "mini/mini", "model.encoder.backbone": "encoder/lite1"}),
+    ("mini", "symnet", "lite1", {"meta_stage.views": "mini/mini", "model.encoder.backbone": "encoder/lite1"}),
     ("coco", "ssp", "lite1", {LR: "model/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
     ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet", "model.encoder.backbone": "encoder/vgg16"}),
-    ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "model/symnet"}),
+    ("coco", "symnet", "resnet50", {"model.scales": "coco/symnet", LR: "model/symnet"}),
     ("isic", "hsnet", "resnet50", {"test.protocol": "isic/isic", LR: "model/hsnet"}),
     ("fss1000", "insid3", "dinov3_vitl16", {"model.components": "model/insid3"}),
 ]
@@ -135,8 +135,8 @@ def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides
 
 
 def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
-    runs = [read("split1", "mini", method, "timm/test_vit").run for method in ("symnet_plus", "bam")]
-    assert runs[0].name == "mini_split1_symnet_plus_timm-test_vit"
+    runs = [read("split1", "mini", method, "timm/test_vit").run for method in ("hdmnet", "bam")]
+    assert runs[0].name == "mini_split1_hdmnet_timm-test_vit"
     assert {run.base_folder for run in runs} == {"runs/mini_split1_timm-test_vit/base"}
 
 
@@ -265,10 +265,10 @@ def test_a_file_named_like_another_run_is_refused(configs: Path, content: str, s
 
 
 def test_a_file_named_like_a_run_shares_its_base_stage(configs: Path) -> None:
-    mine = configs / "pascal/pascal_split1_symnet_plus_resnet50.yaml"
-    mine.write_text("base: symnet_plus.yaml\ndata: {fold: 1}")
-    for config in (read("split1", "pascal", "symnet_plus"), read_config(mine)):
-        assert config.run.base_folder == "runs/pascal_split1_resnet50/base"
+    mine = configs / "pascal/pascal_split1_bam_lite0.yaml"
+    mine.write_text("base: [bam.yaml, ../encoder/lite0.yaml]\ndata: {fold: 1}")
+    for config in (read("split1", "pascal", "bam", "lite0"), read_config(mine)):
+        assert config.run.base_folder == "runs/pascal_split1_lite0/base"
 
 
 def test_a_runs_own_values_are_taken_or_refused(configs: Path) -> None:
@@ -315,7 +315,8 @@ def test_what_a_file_changes_with_a_method_comes_after_both(configs: Path) -> No
     section = "methods:\n  symnet: {run: {seed: 9}, encoders: {lite0: {meta_stage: {epochs: 7}}}}"
     (configs / "mini/mine.yaml").write_text(f"base: mini.yaml\n{section}")
     heir = configs / "mini/heir.yaml"
-    for bases in (["mine", "M/symnet"], ["M/symnet", "mine"], ["mine", "M/symnet_plus"]):
+    (configs / "model/own.yaml").write_text("base: symnet.yaml")
+    for bases in (["mine", "M/symnet"], ["M/symnet", "mine"], ["mine", "M/own"]):
         names = ", ".join(bases).replace("M/", "../model/")
         heir.write_text(f"base: [{names}, ../encoder/lite0.yaml]")
         config = read_config(heir)
@@ -439,7 +440,7 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> N
     [
         (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
         (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
-        (["split3", "coco", "--model", "symnet_plus"], "coco_split3_symnet_plus_resnet50"),
+        (["split3", "coco", "--model", "hdmnet"], "coco_split3_hdmnet_resnet50"),
     ],
 )
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
@@ -478,7 +479,7 @@ def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:
         command_line.parser(None).parse_args(["--list"])
     output = capsys.readouterr().out
     assert ended.value.code == 0 and "MODEL: abcdfss, bam, " in output and "NET: dinov2_vits14, " in output
-    own = ".*pascal_split0_resnet50, .*ssp, symnet, "
+    own = ".*pascal_split0_resnet50, .*ssp, symnet"
     assert re.search(f"^  pascal, split0 to split3: {own}", output, re.MULTILINE)
     assert re.search("^  voc, split0: none$", output, re.MULTILINE)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.paths import REPOSITORY
 from util.config import read
-from util.config.read import read_config
+from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.files.errors import UserError
 
@@ -137,7 +137,6 @@ def test_a_mistake_is_named_with_place_and_fix(tmp_path: Path, mistake: tuple) -
     ("entry", "key", "part"),
     [
         ("{scored_on: original}", "scored_on", "use letterbox or square"),
-        ("{ways: 2, absent: 0.5}", "absent", "ways: 2"),
         ("{supports: first}", "supports", "query: pairs"),
         ("{episodes: null}", "episodes", "query: sequential; give a number"),
         ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
@@ -149,7 +148,7 @@ def test_contradictory_rules_of_a_protocol_are_named(entry: str, key: str, part:
 
 
 def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
-    entries = {"a": "{ways: 3}", "b": "{absent: 0.5}", "c": "{query: pairs, supports: first, episodes: null}"}
+    entries = {"a": "{ways: 3}", "b": "{query: pairs, supports: first, episodes: null}"}
     config = read_config(MINI, [f"protocols.{name}={entry}" for name, entry in entries.items()])
     assert entries.keys() <= config.protocols.keys()
 
@@ -189,3 +188,11 @@ def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> 
     assert content.meta_stage.patience == 0
     again = read.from_dict(read.to_dict(content), "stored")
     assert again == dataclasses.replace(content, source=Path("stored"))
+
+
+def test_settings_of_former_tests_are_no_part_of_a_recorded_config(mini_yaml) -> None:
+    content = to_dict(read_config(mini_yaml("ssp")))
+    content["test"]["edges"] = True
+    content["protocols"] |= {"symnet": {**content["protocols"]["symnet"], "absent": 0.0}, "presence": {"absent": 0.5}}
+    config = from_dict(content, "a.pth")
+    assert "presence" not in config.protocols and config.test == from_dict(to_dict(config), "a.pth").test

@@ -119,6 +119,14 @@ def test_crop_keeps_the_target_where_it_can() -> None:
     assert _kept_shares(0.85).min() >= 0.85
 
 
+def test_a_crop_that_cannot_keep_its_target_is_drawn_again_31_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = []
+    draw = augmentation._draw_corner
+    monkeypatch.setattr(augmentation, "_draw_corner", lambda *options: draws.append(1) or draw(*options))
+    warped(noise(200, 160), np.ones((200, 160), np.uint8), 97, _augment(keep_target=1.0), seeded())
+    assert len(draws) == 1 + 31
+
+
 @pytest.mark.parametrize("names", [[], ["flip"], ["blur", "flip"], ["rotate", "blur", "flip"]])
 def test_each_change_that_is_named_takes_place_in_half_of_the_images(names: list[str]) -> None:
     augment = _augment(changes=names)

@@ -258,7 +258,6 @@ def _refused() -> Iterator[dict]:
     yield {"draw": HSNET}  # its query rule is sequential
     yield {"draw": HSNET, "query": "pairs"}  # distinct supports
     yield {"draw": PFENET, "query": "random"}
-    yield {"draw": PFENET, "absent": 0.5}
     yield {"draw": PFENET, "ways": 2}
 
 

@@ -20,7 +20,6 @@ from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.errors import UserError
 from util.loop.loading import batches
-from util.run.data import check_sampler
 
 GOLDEN = {  # digests of 200 episodes of two shots, drawn without and with replacement
     "sequential": ("76e7aa934d58f77b", "d72c3d73f61ea8d2"),
@@ -135,29 +134,6 @@ def test_a_query_has_its_references_in_turn(shots: int) -> None:
         drawn = [row for key in a_round for row in key.supports]
         assert len(set(drawn)) == len(drawn) == shots * len(a_round)
         assert {row for key in keys[start : start + 4] for row in key.supports} <= candidates
-
-
-def test_a_class_that_every_image_shows_cannot_be_absent() -> None:
-    images = random_list(0)
-    with pytest.raises(UserError, match=r"protocols.p on the list: absent = 0.5, but every image shows class 1"):
-        check_sampler(images, EpisodeSampler(images, "sequential", 1, 0, absent=0.5), "p", "the list")
-
-
-def test_absent_classes_replace_queries_alone() -> None:
-    everywhere = random_list(0)  # class 1 is
-    queries = np.flatnonzero((everywhere.index.areas[:, [2, 4]] > 0).any(1))
-    images = replace(everywhere, classes=(2, 4), queries=queries)
-    plain = EpisodeSampler(images, "sequential", 1, 0)
-    half = replace(plain, absent=0.5)
-    lacking = 0
-    for number in range(400):
-        key = half(number)
-        assert half(number) == key
-        assert replace(key, query=plain(number).query) == plain(number)
-        lacks_class = images.index.areas[key.query, key.class_id] == 0
-        assert lacks_class or key == plain(number)
-        lacking += int(lacks_class)
-    assert 160 < lacking < 240
 
 
 STRETCHED = View("stretch", 33, 33)

@@ -23,7 +23,7 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.loop.score import score as score_by_loop
 from util.report.compare import compare
-from util.report.paper_table import table
+from util.report.paper import table
 from util.run import checkpoint
 from util.run.run import Run
 
@@ -50,7 +50,9 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     check_variety(one_by_one)
     score(read_config(path, ["test.batch=4"]), names)
     assert counts() == one_by_one
-    ranks = spawned.start_ranks(2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4")
+    ranks = spawned.start_ranks(
+        2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4", "--overwrite"
+    )
     assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
     printed = "".join(rank.stdout + rank.stderr for rank in ranks)
     assert printed.count("result: ") == len(names)  # reported once
@@ -108,7 +110,7 @@ def check_replays(config, folder: Path, file: Path) -> None:
     assert (replayed["replayed"], replayed["quick_look"]) == (str(file), False)
     assert replayed["episode_digests"] == squeezed["episode_digests"]
     assert "symnet_quick minus symnet_replay = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
-    assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
+    assert "14 paired episodes" in str(compare(file.parent, folder / "hsnet_replay"))
     assert file.read_text() == text  # neither a replay nor a comparison changes it
 
 
@@ -158,16 +160,16 @@ def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_
     checkpoint.save(path, content | {"ema": average})
     other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
     (result,) = score(other)
-    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"]
-    assert "not finished" in title(result)
+    assert (result["finished"], result["trained_otherwise"]) == (False, [])
+    assert "NOT FINISHED (step 2 of 8)" in title(result)
     assert result["weights"] == checkpoint.digest_of(content["weights"] | average)
     checkpoint.save(path, content | {"finished": True})
-    assert score(other)[0]["trained_otherwise"] == []
+    assert score(other)[0]["finished"]
 
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     """Neither batches nor a cache change a count; scores, the comparison and a replay agree with the episodes."""
-    (result,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), save_images={"worst": 1})
+    (result,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",))
     folder = tmp_path / "runs/tiny/test_2shot/2way_quick"
     file = folder / "episodes.jsonl"
     assert read_result(folder / RESULT) == result

@@ -75,7 +75,7 @@ def test_boundary_iou_is_summed_by_class_and_sees_labelled_pixels_alone():
         union[c] += (band | true_band).sum()
         class_ids = torch.tensor([c])
         records.append(episode_records(n, class_ids, torch.tensor(prediction), torch.tensor(label), ["boundary_iou"]))
-    score = episode_scores(torch.cat(records).numpy(), 6, ["boundary_iou"])["boundary_iou"]
+    score = episode_scores(torch.cat(records).numpy(), 6, {"boundary_iou": 100})["boundary_iou"]
     novel = list(NOVEL)
     assert score == pytest.approx((100 * intersection[novel] / union[novel]).mean())
     assert 0 < score < 90
@@ -93,7 +93,7 @@ def test_class_scores_equal_a_recount():
 
 
 def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pytest.MonkeyPatch):
-    missed = Metric("missed px", lambda mask, true, labelled: (float((true > mask).sum()), 1), scale=1)
+    missed = Metric("missed", lambda mask, true, labelled: (float((true > mask).sum()), 1), unit="px", scale=1)
     monkeypatch.setitem(METRICS, "missed", missed)
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1
@@ -101,7 +101,7 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pyte
     records = []
     for n, (c, prediction) in enumerate(zip((2, 2, 5), predictions)):
         records.append(episode_records(n, torch.tensor([c]), prediction, label, ["missed"]))
-    scores = episode_scores(torch.cat(records).numpy(), 6, ["missed"])
+    scores = episode_scores(torch.cat(records).numpy(), 6, {"missed": 1})
     assert scores["missed"] == pytest.approx((200 + 0) / 2)  # class 2: 0 and the whole object of 400 pixels
     assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})
     assert scores["miou"] == pytest.approx((50 + 100) / 2)

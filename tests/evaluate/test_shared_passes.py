@@ -19,7 +19,6 @@ OTHER = {  # another value of every setting, by what it decides
         "supports": "first",
         "draw": "hsnet",
         "ways": 2,
-        "absent": 0.5,
         "references": 2,
     },
     LIST: {"list_file": "val.txt"},  # whose digest tells

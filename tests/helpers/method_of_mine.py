@@ -17,7 +17,7 @@ class OfMine(SSP):
         return output
 
 
-@register_metric("dice_of_mine", "Dice %")
+@register_metric("dice_of_mine", "Dice")
 def dice(mask, true, labelled):
     return 2 * float((mask & true).sum()), float(mask.sum() + true.sum())
 

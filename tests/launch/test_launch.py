@@ -333,7 +333,6 @@ def check_result(folder: Path) -> None:
     assert result["checkpoint"].endswith("last.pth")
     assert result["config"]["data"]["size"] == 33
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
-    assert (folder / "episodes.png").exists()
 
 
 def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -> None:

@@ -19,13 +19,6 @@ from tests.model.small import drawn_episode, small_model
 PROJECTIONS = {"project_query.*": (0.5, 1), "project_support.*": (0.5, 1)}
 BASE_HEAD = {"base_dropout": (0.1, 1)}  # frozen in the meta stage, in which published code keeps its dropout
 HEAD = {"decoder.head.dropout": (0.1, 1)}
-SYMNET = {
-    **PROJECTIONS,
-    **BASE_HEAD,
-    **HEAD,
-    "align.dropout": (0.1, 1),
-    "decoder.auxiliary.*.dropout": (0.1, 4),
-}
 META_STAGE = {  # method -> module, * for its numbers -> probability, number of modules
     "bam": {**PROJECTIONS, **BASE_HEAD, **HEAD},
     "dcama": {
@@ -40,6 +33,7 @@ META_STAGE = {  # method -> module, * for its numbers -> probability, number of 
         "pyramid.levels.*.attention.*.dropout": (0.1, 6),
         "pyramid.levels.*.feed_forward.*.dropout": (0.1, 6),
     },
+    "hmnet": {**PROJECTIONS, **BASE_HEAD, **HEAD},
     "hsnet": {},
     "pfenet": {
         **PROJECTIONS,
@@ -49,8 +43,13 @@ META_STAGE = {  # method -> module, * for its numbers -> probability, number of 
     "pocket": {},
     "sccan": {**PROJECTIONS, **HEAD},
     "ssp": {},
-    "symnet": SYMNET,
-    "symnet_plus": SYMNET,
+    "symnet": {
+        **PROJECTIONS,
+        **BASE_HEAD,
+        **HEAD,
+        "align.dropout": (0.1, 1),
+        "decoder.auxiliary.*.dropout": (0.1, 4),
+    },
 }
 BASE_STAGE = {"base_learner.classify.*": (0.1, 1)}  # of every method that has one
 FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout)

@@ -3,22 +3,30 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.mismatch import ModelMismatch
 from model.sansa.sansa import FLAGS, SANSA, SANSASettings
 from tests.helpers.close import close
+from tests.helpers.trained import train_meta
 from tests.model.small import drawn_episode, small_model, task_of
 from tests.model.tiny import SAM2, saved
 from tests.parity.drawn.weights import filled
 from tests.parity.foundation import require_transformers
 from tests.parity.sansa import FOLDER, deviations
+from util.config.compose import find_config
+from util.config.read import read_config
 from util.files.errors import UserError
+from util.run import checkpoint
 from util.run.checkpoint import Checkpoint, load_state
 from util.run.pretrained_parts import load_from_hub
+from util.run.run import Run
+from util.run.weights import load_weights
 
 TASK = task_of("sansa", 1)
 SMALL = ["mask_1shot", "mask_1shot_rect", "mask_5shot", "mask_8shot", "train_mask"]
@@ -147,6 +155,25 @@ def test_other_video_networks_are_refused_in_one_line(changes: dict[str, object]
         network = library.Sam2VideoModel(library.Sam2VideoConfig(**SAM2 | changes))
     with pytest.raises(ModelMismatch, match=rf"model.weights = somewhere: {reason}"):
         SANSA(SANSASettings(weights=["somewhere"]), TASK, network)
+
+
+@pytest.mark.train
+def test_a_checkpoint_holds_what_learns_and_knows_the_rest_by_its_digest(mini_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sam"
+    shutil.copytree(saved("Sam2VideoModel"), folder)
+    settings = [f"run.folder={tmp_path / 'runs'}", f"data.root={mini_root}", f"data.cache={tmp_path / 'cache'}"]
+    settings += ["run.name=tiny", "run.device=cpu", "data.min_pixels=100", "meta_stage.epoch_length=4"]
+    config = read_config(find_config("split0", "mini", "sansa", str(folder)), settings)
+    assert train_meta(config) == 0
+    run = Run(config)
+    stored = checkpoint.read(run.folder("meta") / "last.pth")
+    assert {name.partition(".")[0] for name in stored.weights} == {"adapters"}
+    network, _ = load_weights(run, stored=stored)
+    assert all(torch.equal(tensor, stored.weights[name]) for name, tensor in network.stored_state().items())
+    state = load_file(folder / "model.safetensors")
+    save_file(state | {"no_memory_embedding": state["no_memory_embedding"] + 1}, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"was trained over other weights than model.weights = .*sam"):
+        load_weights(run)
 
 
 @torch.no_grad()

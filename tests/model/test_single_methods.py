@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from model import contract
+from model.contract import register
 from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
+from model.hmnet.hmnet import HMNetSettings
 from model.hsnet.hsnet import HSNet, vote
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
-from model.registry import related
+from model.registry import models, related
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
 
@@ -103,6 +106,16 @@ def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> 
         assert key == "encoder" and "nearest size: " in message
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"), [({"grid": 18}, "grid"), ({"blocks": 3}, "blocks"), ({"grid": 20, "blocks": 2}, None)]
+)
+def test_hmnet_takes_grids_of_whole_windows_and_pairs_of_blocks(changes: dict, key: str | None) -> None:
+    problem = HMNetSettings(**changes).problem(473)
+    assert (problem and problem[0]) == key
+    if key == "grid":
+        assert problem == ("grid", "= 18 is not a multiple of 4; nearest: 16, 20")
+
+
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:
     with torch.device("meta"):
         encoder = build_encoder(EncoderSettings("vgg16"), variant=HSNet.variant)
@@ -114,6 +127,8 @@ def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> N
         load_encoder(encoder, bare_encoder("vgg16", "plain").state_dict(), partial=False)
 
 
-def test_models_are_related_to_those_they_extend_alone() -> None:
-    assert related("symnet", "symnet_plus") and related("symnet_plus", "symnet") and related("ssp", "ssp")
-    assert not related("symnet", "hdmnet") and not related("symnet_plus", "prototype")
+def test_models_are_related_to_those_they_extend_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract, "MODELS", models())  # undone afterwards
+    register("own")(type("Own", (contract.MODELS["symnet"],), {}))
+    assert related("symnet", "own") and related("own", "symnet") and related("ssp", "ssp")
+    assert not related("symnet", "hdmnet") and not related("own", "prototype")

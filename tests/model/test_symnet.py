@@ -1,5 +1,5 @@
 """Sym-Net's ideas, each beside plain loops over positions from the paper's formulas in float64: self-activation prior,
-pooled and 4D correlation, hard triplets, alignment with text, hybrid prototype; and Sym-Net+ without its steps.
+pooled and 4D correlation, hard triplets, alignment with text, hybrid prototype.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,8 @@ from model.symnet.steps import (
 )
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask
-from tests.helpers.close import all_close
 from tests.model.seeded import seed_weights
-from tests.model.small import drawn_episode, small_model
-from util.loop.score import scored_outputs
+from tests.model.small import drawn_episode, small_model, without_dropout
 
 GRID = (5, 6)
 SIDES = (30, 38)  # of labels, whose objects cover some cells of the grid in part
@@ -128,10 +126,11 @@ def test_the_pooled_correlation(seed: int, shots: int) -> None:
         label = drawn_labels(seed + shot, BATCH)
         groups.append(head.object_maps([(2, other), (3, other), (3, support)], Mask(label)))
         want.append([plain_pooled(*each) for each in zip(last(query), last(support), on_grid(label))])
-    given = head(query, groups, stage=3, number=1)
+    shots_of_map = [group.block(3, number=1) for group in groups]
+    given = head(query, shots_of_map)
     assert_close(given[:, 0], np.mean(want, axis=0))
     assert not given[0].any() and given[1].any()
-    of_one_query = head(query[1:], [group.part(slice(1, 2)) for group in groups], stage=3, number=1)  # by convolutions
+    of_one_query = head(query[1:], [shot.part(slice(1, 2)) for shot in shots_of_map])  # by convolutions
     assert_close(of_one_query, given[1:])
     squeezed = head.squeeze({2: [query], 3: [given, given + 1]})
     assert torch.equal(squeezed[3], torch.cat([given, given + 1], dim=1)) and head.out_counts == {2: 1, 3: 2}
@@ -186,7 +185,7 @@ def test_the_4d_correlation(seed: int, shots: int) -> None:
         for query, support in zip(queries, supports):
             want.append([plain_cells(*each) for each in zip(last(query), last(support), masks)])
     cells = np.array(want).reshape(shots, 2, BATCH, CELLS, CELLS, *GRID).mean(0)  # of two maps
-    given = [head(query, groups, stage=3, number=number) for number, query in enumerate(queries)]
+    given = [head(query, [group.block(3, number) for group in groups]) for number, query in enumerate(queries)]
     for one, of_one in zip(given, cells):
         assert_close(one, of_one.reshape(BATCH, CELLS**2, *GRID))
     squeezed = head.squeeze({3: given})[3]
@@ -312,12 +311,13 @@ def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_p
         assert_close(getattr(given, name)[0], feature.double().view(4, -1).numpy()[:, places].mean(1))
 
 
-def test_with_every_step_off_sym_net_plus_is_the_published_network() -> None:
-    published = small_model("symnet", 2)
-    steps_off = {"correlation": "pooled", "calibration": "none", "self_support": "none"}
-    network = small_model("symnet_plus", 2, foreground_weight=1.0, **steps_off)
-    assert list(network.state_dict()) == list(published.state_dict())
-    episode = drawn_episode("symnet", 2, 1)
-    with torch.no_grad():
-        given, wanted = (scored_outputs(n(episode)) for n in (network, published))
-    assert all_close(given, wanted)
+def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:
+    of_weights = []
+    for weight in (1.0, 0.25):
+        network = small_model("symnet", 1, aux_weight=weight).train()
+        without_dropout(network)
+        of_weights.append(network(drawn_episode("symnet", 1, 2)).losses)
+    plain, weighted = of_weights
+    assert set(plain) == {"main", "meta", "base", "inner", "triplet"} and min(plain.values()) > 0
+    for name, loss in plain.items():
+        assert weighted[name].item() == pytest.approx(loss.item() * (1 if name == "main" else 0.25), rel=1e-4), name

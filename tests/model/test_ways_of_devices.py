@@ -15,7 +15,7 @@ from tests.model.small import drawn_episode, small_model, without_dropout
 from tests.model.test_waits import CHEAP, WAITS
 
 SHOTS, EPISODES = 3, 2
-# Of the largest value of a tensor; sums are in another order. torch 2.5 needs more than 2e-5, in Sym-Net+.
+# Of the largest value of a tensor; sums are in another order.
 CLOSE = 5e-5
 CLOSE_GRADIENTS = 1e-5  # of the norm of all gradients together
 # Where a value is next to 0, a ReLU is open in one order of sums and closed in the other: 4e-4 with old instructions.

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.shapes import UNKNOWN
 from model.episode import IGNORE
 from photos.examples import BOXED, by_class, parse_example
 from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
-from util.files.drawn import UNKNOWN
 from util.files.errors import UserError
 
 RADIUS = 0.02 * WIDTH  # of points

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from photos import Segmenter
+from photos.calibration import FILE, FORMAT, Calibration, key_of
 from util.config.read import from_dict, read_config, to_dict
-from util.evaluate.calibration import FILE, FORMAT, Calibration, key_of
 from util.files.errors import UserError
 from util.run import checkpoint
 

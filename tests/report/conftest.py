@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from util.data.lists.manifest import Manifest
-from util.evaluate.schema import MANIFEST, RESULT, SCHEMA, check_result, over_seeds
-from util.loop.mask_metrics import boundary_counts, register_metric
+from util.evaluate.schema import MANIFEST, RESULT, SCHEMA, Result, check_result, over_seeds
 
-register_metric("hd95", "HD95 px", scale=1, smaller_is_better=True)(boundary_counts)  # two of a user's own
-register_metric("cldice", "clDice %")(boundary_counts)
+HD95 = {"hd95": {"title": "HD95", "unit": "px", "scale": 1.0, "smaller_is_better": True}}  # a metric of a user's own
 CLASSES = (1, 2, 3)
 BAMS_TRACK = {"encoder_data": "ImageNet-1k", "text": False, "training": "in-domain", "novel_photos": "removed"}
 TITLES = {"symnet": "Sym-Net", "prototype": "prototype baseline"}
-HEADER = {"protocol": "bam", "fold_rule": "contiguous", "scored_on": "square"}
 ENTRY = {"query": "sequential", "episodes": 1000, "seeds": [0], "scored_on": "square"}
 
 
@@ -37,15 +34,15 @@ def counts(seed: int, episodes: int, skill: float) -> list[dict]:
     ]
 
 
-def result(**changes: Any) -> dict[str, Any]:
+def result(**changes: Any) -> Result:
     """Return a result that keeps to the schema, with some keys changed."""
     scores = {"miou": 50.0, "fb_iou": 70.0}
     fold, model, dataset = (changes.get(k, d) for k, d in (("fold", 0), ("model", "symnet"), ("dataset", "pascal")))
     text = {"input": "letterbox 473 x 473", "text": "word2vec", "checkpoint": "best.pth", "device": "cpu (2 threads)"}
-    switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch", "edges"), False)
+    switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch"), False)
     empty = {**dict.fromkeys(("list_note", "draw_note", "weights_mark"), "")}
     empty |= {key: [] for key in ("training", "trained_otherwise", "left_out")}
-    unknown = dict.fromkeys(("encoder_licence", "calibration", "replayed", "trained_with", "whole_list"))
+    unknown = dict.fromkeys(("encoder_licence", "replayed", "trained_with", "whole_list"))
     unknown |= dict.fromkeys(("whole_content", "photos_trained_on", "photos_listed"))
     content = {
         **{"schema": SCHEMA, "protocol": "bam", "protocol_settings": ENTRY, "input_side": 473, "scored_on": "square"},
@@ -81,7 +78,7 @@ def leave(tmp_path: Path):
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         if counted:
-            (folder / MANIFEST).write_text(Manifest(HEADER, counted).text())
+            (folder / MANIFEST).write_text(Manifest({}, counted).text())
         (folder / RESULT).write_text(json.dumps(result(**changes)))
         return folder
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.conftest import HEADER, counts
+from tests.report.conftest import ENTRY, counts
 from util.data.lists.manifest import Manifest, counts_of
-from util.evaluate.schema import MANIFEST
+from util.evaluate.schema import MANIFEST, RESULT
 from util.files.errors import UserError
 from util.loop.metrics import episode_scores
+from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
-from util.report.figure import running_miou
 
 
 def miou(episodes: list[dict]) -> float:
@@ -82,12 +82,11 @@ def test_results_comparisons_and_curves_have_one_miou(scored):
         ("runs/mine/test/bam", "runs/base/test/bam", "mine minus base"),
         ("runs/mine/test/bam_edges", "runs/mine/test/bam", "bam_edges minus bam"),
         ("runs/mine/test/bam", "runs/base/test/hsnet", "mine/test/bam minus base/test/hsnet"),
-        ("runs/mine", "runs/mine/test", "mine minus test"),
     ],
 )
 def test_a_difference_is_named_by_the_words_in_which_the_folders_differ(leave, first: str, second: str, minus: str):
     episodes = counts(5, 9, 0.6)
-    runs = [leave(name, episodes) / MANIFEST for name in (first, second)]
+    runs = [leave(name, episodes) / RESULT for name in (first, second)]
     compared = compare(*runs)
     assert compared.header[3] == minus
     assert f"{minus} = +0.00 mIoU points" in str(compared)
@@ -118,19 +117,14 @@ def width_of_interval(*runs: Path) -> float:
     return float(high) - float(low)
 
 
-def test_the_prediction_alone_has_edges(leave):
-    path, episodes = leave("e"), counts(5, 60, 0.6)
-    (path / MANIFEST).write_text(Manifest({**HEADER, "edges": True}, episodes).text())
+def test_outputs_of_one_result_are_compared(leave):
+    """Edges of a former version are of the prediction alone."""
+    path = leave("e", counts(5, 60, 0.6), edges=True)
     compared = compare(path, path, output="meta:final")
     assert compared.header[1:4] == ["meta", "final", "meta minus final"]
     of_a, of_b, *_, verdict = compared.notes
-    assert "edges" not in of_a
-    assert "pass" not in of_a
-    assert "edges" in of_b
-    assert "significant: " in verdict
-    plain = leave("plain", episodes)
-    assert "scored differently" in str(compare(path, plain))
-    assert "significant: " in compare(path, plain, output="meta:network").notes[-1]  # of the plain one: the prediction
+    assert ("edges" in of_a, "edges" in of_b, "significant: " in verdict) == (False, True, True)
+    assert "scored differently" in str(compare(path, leave("plain", counts(5, 60, 0.6))))
 
 
 def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
@@ -140,8 +134,6 @@ def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
     text = str(compare(alike[0], leave("c", b, content="12" * 32)))
     assert "warning: scored on other photos or masks of the same names (efefefef, 12121212)" in text
     assert "no verdict" in text
-    (alike[0] / "result.json").unlink()  # what is not known is not different
-    assert "significant" in str(compare(alike[0] / "episodes.jsonl", alike[1]))
 
 
 def test_trainings_of_other_lengths_are_named(leave):
@@ -154,21 +146,21 @@ def test_trainings_of_other_lengths_are_named(leave):
 
 
 def test_unequal_image_sides_warn_and_unequal_labels_give_no_verdict(leave):
-    def run(name: str, **header) -> Path:
-        path = leave(name, counts(5, 60, 0.6))
-        (path / MANIFEST).write_text(Manifest({**HEADER, **header}, counts(5, 60, 0.6)).text())
+    def run(name: str, side: int | None, label_side: int | None = None, **changes) -> Path:
+        path = leave(name, counts(5, 60, 0.6), input_side=side, **changes)
+        (path / MANIFEST).write_text(Manifest({"label_side": label_side}, counts(5, 60, 0.6)).text())
         return path
 
-    first, wide = run("a", input_side=81), run("b", input_side=161)
+    first, wide = run("a", 81), run("b", 161)
     assert "warning: different image sides (a 81 px, b 161 px)" in str(compare(first, wide))
     assert "not significant" in compare(first, wide).notes[-1]
-    assert "warning" not in str(compare(first, run("c")))
-    of_labels = run("d", input_side=81, label_side=81), run("e", input_side=161, label_side=161)
+    assert "warning" not in str(compare(first, run("c", None)))
+    of_labels = run("d", 81, 81), run("e", 161, 161)
     assert "scored differently" in compare(*of_labels).notes[-1]
     fewer = leave("f", counts(5, 50, 0.6))
-    published = run("g", episodes="published episodes")
+    published = run("g", 81, protocol_settings={**ENTRY, "draw": "pfenet"})
     with pytest.raises(
-        UserError, match=r"60 episodes, published episodes\) and .*f/episodes.jsonl \(50 episodes\) differ"
+        UserError, match=r"60 episodes, published episodes\) and .*f/result.json \(50 episodes\) differ"
     ):
         compare(published, fewer)
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
+from tests.helpers.paths import REPOSITORY
 from tests.helpers.scored import score
 from util.config.read import read_config
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
-from util.report.one_result import protocol_table
-from util.report.paper_table import table
-from util.report.verify import AGREES, DIFFERS, checks_of, verify
+from util.report.paper import table
+from util.report.results import protocol_table
+from util.report.verify import AGREES, DIFFERS, UNCHECKED, checks_of, verify
 from util.run import checkpoint
 from util.run.run import Run
 
@@ -110,7 +111,7 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
     results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), protocols=("all",))
     names = {result["protocol"] for result in results}
     assert {"symnet", "bam", "hsnet"} <= names
-    assert not {"2way", "presence"} & names
+    assert "2way" not in names
     assert "mIoU - first" in str(protocol_table(results))
 
 
@@ -150,9 +151,46 @@ def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
     stored["config"]["meta_stage"]["epochs"] += 1
     checkpoint.save(path, stored)
     (result,) = score(quick_config(mini_yaml, SYMNET, "test.checkpoint=best"))
-    other_settings, unfinished = result["trained_otherwise"]
+    (other_settings,) = result["trained_otherwise"]
     assert "meta_stage.epochs" in other_settings
-    assert "not finished" in unfinished
-    assert "TRAINED WITH OTHER SETTINGS (meta_stage.epochs" in title(result)
+    assert "NOT FINISHED (step " in title(result) and "TRAINED WITH OTHER SETTINGS (meta_stage.epochs" in title(result)
     verify([Run(config).folder("test")])
-    assert "trained with other settings" in capsys.readouterr().out
+    assert "not finished, trained with other settings" in capsys.readouterr().out
+
+
+def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsewhere(result: Path, tmp_path: Path):
+    path = result / RESULT
+    data = Path(read_result(path)["config"]["data"]["root"])
+    elsewhere = tmp_path / "elsewhere"
+    edit(path, lambda stored: stored["config"]["data"].update(root=str(tmp_path / "gone"), cache=str(tmp_path / "new")))
+    assert subjects(result, UNCHECKED) == {"list", "draw", "training photos"}
+    assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
+    shutil.copytree(data, elsewhere)
+    checks = checks_of(path, read_result(path), [f"data.root={elsewhere}"])
+    assert {outcome for outcome, _ in checks.values()} == {AGREES}
+
+
+def test_settings_of_a_former_version_are_said_and_not_read(result: Path, capsys) -> None:
+    def age(stored: dict) -> None:
+        stored["config"]["test"]["pictures"] = 8
+        stored["config"]["protocols"]["symnet"]["lost"] = 0.0
+        stored["config"]["protocols"]["bam"]["lost"] = 1
+
+    edit(result / RESULT, age)
+    assert subjects(result, UNCHECKED) == set()
+    assert verify([result]) == 0
+    said = "settings of a former version, not read: test.pictures = 8, protocols.symnet.lost = 0.0"
+    assert said in capsys.readouterr().out
+    edit(result / RESULT, lambda stored: stored["config"]["protocols"]["symnet"].update(lost=0.5))
+    assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "training photos"}
+
+
+def test_the_results_in_the_documents_are_read() -> None:
+    """Only photos, and weights that no repository holds, are missing for a check."""
+    for path in sorted((REPOSITORY / "docs/results").glob("*/result.json")):
+        stored = read_result(path)
+        checks = checks_of(path, stored, ["data.root=/absent"])
+        assert checks["scores"] == checks["episodes"] == (AGREES, "")
+        for subject, (outcome, reason) in checks.items():
+            needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason
+            assert outcome != UNCHECKED or needs_weights or "/absent" in reason, (path, subject, reason)

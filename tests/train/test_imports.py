@@ -17,6 +17,7 @@ from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS
 from util.loop.optimizers import OPTIMIZERS
 from util.run import checkpoint
+from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
 
 
@@ -46,16 +47,19 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     sys.path[:] = paths
 
 
-def test_a_config_imports_files_and_modules_beside_it_once(mine: Path) -> None:
+def test_a_config_imports_files_and_modules_beside_it_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mine / "mine.yaml")
     whole = str((mine / "code/mylab/mine.py").resolve())
     assert config.imports == [whole]
     cls = registry.class_of(config.model)
     assert cls.title == "SSP (ssp_of_mine)" and cls.__module__ == "mine"
-    kept = mine / "elsewhere" / "config.yaml"
-    kept.parent.mkdir()
-    kept.write_text(yaml.safe_dump(to_dict(config)))
-    assert registry.class_of(read_config(kept).model) is cls
+    monkeypatch.chdir(mine)
+    folder = RunFolder(mine / "runs/mine/meta")
+    folder.describe(to_dict(config))
+    folder.close()
+    assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
+    assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
+    assert json.loads((folder.path / "environment.json").read_text())["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab.mine]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
@@ -64,7 +68,7 @@ def test_a_config_imports_files_and_modules_beside_it_once(mine: Path) -> None:
     ("entry", "code", "said"),
     [
         ("mylab.missing", "", "mine.yaml:1: imports: mylab.missing cannot be imported: ModuleNotFoundError: No module"),
-        ("missing.py", "", "missing.py cannot be imported: FileNotFoundError: no such file"),
+        ("missing.py", "", "missing.py cannot be imported: FileNotFoundError: no such file; name it by --set imports="),
         (
             "bad.py",
             "x = 1\ny = z\n",

@@ -73,7 +73,14 @@ class Numbers(Dataset):
 class Run:
     """A training of ``Line`` in a folder, the steps at which it was validated, and its files."""
 
-    def __init__(self, folder: Path, score: Callable[[int], float], end: float = float("inf"), **stage: Any):
+    def __init__(
+        self,
+        folder: Path,
+        score: Callable[[int], float],
+        end: float = float("inf"),
+        world: ProcessGroup = WORLD,
+        **stage: Any,
+    ):
         self.folder = folder
         self.score = score
         self.validated = list[int]()
@@ -88,7 +95,7 @@ class Run:
             rules=settings.optimizers,
             ema=EMA(network, settings.ema_decay),
             schedule=schedule,
-            world=WORLD,
+            world=world,
         )
         state = {
             "stage": "meta",
@@ -154,6 +161,8 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert torch.equal(last.weights["layer.weight"], average)
     best = checkpoint.read(run.folder / BEST)
     assert best.facts.finished and "ema" not in best.entries
+    validated = run.record["epochs"][-1]["validation"]["weight"]  # of the average, which is what was scored
+    assert best.weights["layer.weight"].sum().item() == average.sum().item() == validated
 
 
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
@@ -162,6 +171,19 @@ def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(
     assert often.record["best"] == {"score": -2, "epoch": 0.4}
     never = Run(tmp_path / "never", float, validate_every=0, validate_midway=False).fit()
     assert often.weights(LAST) == never.weights(LAST) != often.weights(BEST)
+
+
+def test_patience_counts_epochs_since_the_best_validation(tmp_path: Path) -> None:
+    run = Run(tmp_path, lambda step: {5: 1, 10: 2}.get(step, 0), epochs=12, validate_midway=False, patience=2)
+    assert run.fit().validated == [5, 10, 15, 20]
+
+
+def test_each_process_draws_dropouts_of_its_own(tmp_path: Path) -> None:
+    """Of equal batches; with the same rank again they are the same."""
+    ranks = [0, 1, 1]
+    runs = [Run(tmp_path / str(i), float, world=ProcessGroup(rank, 1, WORLD.device)) for i, rank in enumerate(ranks)]
+    first, second, again = [run.fit().training.ema.average["layer.weight"].tolist() for run in runs]
+    assert first != second == again
 
 
 def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Optimisers: every kind that a config may name is there, and what it keeps is counted before it is written."""
+"""Optimisers: every kind that a config may name is there, what it keeps is counted, and rates follow the schedule."""
 
 import pytest
 import torch
 
 from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings
-from util.loop.optim import build_optimizers
+from util.loop.optim import build_optimizers, clip_gradients, lr_factor, set_learning_rates
 from util.loop.optimizers import OPTIMIZERS
 
 
@@ -18,3 +18,33 @@ def test_an_optimiser_keeps_as_many_tensors_as_are_counted(kind: str) -> None:
     optimizer.step()
     kept = [value for value in optimizer.state[weight].values() if value.shape == weight.shape]
     assert len(kept) == OPTIMIZERS[kind].moments
+
+
+def test_the_cosine_schedule_is_half_a_wave_from_the_rate_to_nothing() -> None:
+    rule = OptimizerSettings(schedule="cosine")
+    factors = [lr_factor(rule, step, 4) for step in range(5)]
+    assert factors == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0])
+
+
+def test_the_gradients_of_an_optimiser_are_clipped_together() -> None:
+    weights = {name: torch.nn.Parameter(torch.ones(2)) for name in ("clipped", "free")}
+    rules = {"clipped": OptimizerSettings(clip=0.1), "free": OptimizerSettings()}
+    groups = [ParamGroup(name, [weight], optimizer=name) for name, weight in weights.items()]
+    optimizers = build_optimizers(groups, rules)
+    for weight in weights.values():
+        weight.grad = torch.tensor([3.0, 4.0])
+    clip_gradients(optimizers, rules)
+    assert weights["clipped"].grad.tolist() == pytest.approx([0.06, 0.08], rel=1e-4)
+    assert weights["free"].grad.tolist() == [3, 4]
+
+
+def test_a_groups_rate_is_its_factor_times_the_schedules_which_counts_steps_from_1() -> None:
+    groups = [
+        ParamGroup(name, [torch.nn.Parameter(torch.ones(1))], factor) for name, factor in (("a", 1.0), ("b", 10.0))
+    ]
+    settings = {"main": OptimizerSettings(lr=0.5, schedule="poly")}
+    optimizers = build_optimizers(groups, settings)
+    for step in range(4):
+        set_learning_rates(optimizers, settings, step, 4)
+        expected = 0.5 * (1 - (step + 1) / 4) ** 0.9
+        assert [group["lr"] for group in optimizers["main"].param_groups] == [expected, 10 * expected]

@@ -15,7 +15,7 @@ from util.config.compose import find_config
 from util.config.read import from_dict, read_config, to_dict
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import RESULT, read_results
-from util.report.rows import row_name
+from util.report.results import row_name
 from util.report.verify import DIFFERS, checks_of
 from util.run import checkpoint
 from util.run.build import build_model
@@ -36,7 +36,7 @@ def subclass(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[FewShotMod
     return make
 
 
-@pytest.mark.parametrize("name", ["insid3", "ssp", "symnet_plus"])
+@pytest.mark.parametrize("name", ["insid3", "ssp", "symnet"])
 def test_a_config_keeps_the_name_of_a_subclass(subclass, name: str) -> None:
     """Its settings class is that of the method that it extends."""
     sub = subclass(name)

@@ -19,6 +19,7 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.trained import train_base, train_meta
 from util.config.read import read_config, to_dict
+from util.config.settings import OptimizerSettings
 from util.data.lists.index import load_index
 from util.files.errors import UserError
 from util.loop.loading import part_weights, training_numbers
@@ -205,6 +206,14 @@ class TwoWeights(nn.Module):
         known = x.view(-1, 2)[~x.view(-1, 2).isnan().any(1)]
         losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
         return Output(x, losses={"main": batch_mean(losses.sum(), torch.tensor(len(known)))})
+
+
+def test_fp16s_scale_is_no_part_of_the_norm_that_is_clipped() -> None:
+    training = a_training("fp16")
+    training.rules = {"a": OptimizerSettings(clip=0.5)}
+    optimiser_step(training, [torch.tensor([2.0, 2.0])])
+    network = training.prepared.network
+    assert (network.a.item(), network.b.item()) == pytest.approx((-0.5, -8.0), rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])

@@ -6,6 +6,7 @@ Only a config that a command names imports them. A checkpoint and a result hold 
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -63,6 +64,17 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     return whole
 
 
+def beside(names: Sequence[str], folder: Path) -> list[str]:
+    """Return the names of imports as a config in a folder keeps them: files relative to it.
+
+    That is where both lie below the working folder, so that they may be moved together; other names stay.
+    """
+    here = Path().resolve()
+    if not folder.resolve().is_relative_to(here):
+        return [*names]
+    return [os.path.relpath(name, folder) if Path(name).is_relative_to(here) else name for name in names]
+
+
 def add_import(out: argparse.ArgumentParser) -> None:
     """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
     text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
@@ -95,7 +107,7 @@ def _import_one(name: str) -> None:
         return
     path = Path(name)
     if not path.is_file():
-        raise FileNotFoundError("no such file")
+        raise FileNotFoundError("no such file; name it by --set imports=[FILE]")
     if any(_is_of(module, path) for module in [*sys.modules.values()]):
         return
     root, module = _module_of(path)

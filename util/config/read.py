@@ -10,7 +10,7 @@ from util.config.checks import checked
 from util.config.compose import Source, completed, name_of, read_tree
 from util.config.folder import in_configs
 from util.config.place import placed
-from util.config.settings import Config, DataSettings
+from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
@@ -35,8 +35,22 @@ def read_with_sources(source: str | Source, overrides: list[str] | None = None) 
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
-    """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above."""
-    return _configure(with_places(content, origin), Path(origin), overrides)[0]
+    """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above.
+
+    Settings of tests that a former version had are left out: they decide no weights.
+    """
+    recorded = {**content, "test": _known(EvaluationSettings, content.get("test", {})), "protocols": {}}
+    for name, entry in content.get("protocols", {}).items():
+        known = _known(ProtocolSettings, entry)
+        if not any(value for key, value in entry.items() if key not in known):  # else it was another protocol
+            recorded["protocols"][name] = known
+    return _configure(with_places(recorded, origin), Path(origin), overrides)[0]
+
+
+def _known(kind: Any, section: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a section that its type has."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {key: value for key, value in section.items() if key in names}
 
 
 def read_data(path: str | Path) -> DataSettings:

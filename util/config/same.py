@@ -64,6 +64,27 @@ def _deciding(
     return out
 
 
+def known_today(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a recorded config without the settings that this version does not have, and these by their keys."""
+    unknown = dict[str, Any]()
+    return _known(config, Config, unknown), unknown
+
+
+def _known(section: dict[str, Any], kind: Any, unknown: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a section of a type without what the type does not have, which is added to ``unknown``."""
+    names = {field.name for field in fields(kind)} if is_dataclass(kind) else section.keys()
+    out = {}
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        if name not in names:
+            unknown[key] = value
+        elif isinstance(value, dict):
+            out[name] = _known(value, _type_of(kind, name, value), unknown, prefix=f"{key}.")
+        else:
+            out[name] = value
+    return out
+
+
 def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:
     """Return the type of a section below one of a type; None: it is not known."""
     if kind is Config and name == "model":

@@ -16,8 +16,8 @@ from util.loop.optimizers import unknown_optimizer
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 DRAW_NEEDS = {  # the rules of published draws
-    "hsnet": "needs query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
-    "pfenet": "needs query: sequential, supports: distinct, one way and absent 0",
+    "hsnet": "needs query: pairs or class_then_query, supports: with_replacement and one way",
+    "pfenet": "needs query: sequential, supports: distinct and one way",
 }
 FITTING_LABELS = {  # values of scored_on by those of input
     "letterbox": ["letterbox", "square"],
@@ -206,9 +206,6 @@ class ProtocolSettings:
     # Episodes of a query that follow each other, each with other supports: the class's candidates in turn, in an order
     # of the query's own, again in a new order when fewer than K are left
     references: int = bounded(1, 1, chooses=EPISODES)
-    # Share of the episodes whose query is replaced by an image of the list without a pixel of the class. Then the
-    # presence score is scored too, and the mask is empty where it is below its threshold (test.py --calibrate)
-    absent: float = bounded(0.0, 0, 1, chooses=EPISODES)
     # A file of (image, class) pairs in place of the list made from the masks; below lists/ a published one. That is
     # taken if it and all its photos are there and its classes are the fold's; otherwise the pairs are made from the
     # masks, with a warning. Every result states which. null: always from the masks
@@ -246,15 +243,13 @@ class ProtocolSettings:
         fitting = FITTING_LABELS[self.input]
         if self.scored_on not in fitting:
             yield "scored_on", f"does not go with input: {self.input}; use {' or '.join(fitting)}"
-        if self.absent > 0 and self.ways > 1:
-            yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
 
     def _support_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, reason) of what is wrong with the choice of supports."""
-        if self.supports == "first" and not (self.one_class and self.query == "pairs"):
-            yield "supports", "needs query: pairs, one way and absent 0"
-        if self.references > 1 and not (self.one_class and self.draw == "own" and self.supports == "distinct"):
-            yield "references", "needs draw: own, supports: distinct, one way and absent 0"
+        if self.supports == "first" and not (self.ways == 1 and self.query == "pairs"):
+            yield "supports", "needs query: pairs and one way"
+        if self.references > 1 and not (self.ways == 1 and self.draw == "own" and self.supports == "distinct"):
+            yield "references", "needs draw: own, supports: distinct and one way"
 
     def _episode_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
@@ -265,16 +260,11 @@ class ProtocolSettings:
         if not self._fits_draw():
             yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
 
-    @property
-    def one_class(self) -> bool:
-        """Whether every episode is of one class, which its query shows."""
-        return self.ways == 1 and self.absent == 0
-
     def _fits_draw(self) -> bool:
         """Return whether the published draw that the entry names has its rules."""
         if self.draw == "own":
             return True
-        if self.ways > 1 or self.absent > 0:
+        if self.ways > 1:
             return False
         if self.draw == "pfenet":
             return self.query == "sequential" and self.supports == "distinct"
@@ -297,9 +287,6 @@ class EvaluationSettings:
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
-    edges: bool = bounded(
-        False, decides=Decides.SCORES
-    )  # move the edges of masks to those of the query's photo, a step that results state
     # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
     # too, whose base classes may be novel here (marked)
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
@@ -319,7 +306,7 @@ class RunSettings:
     # Of the base stage; default <folder>/<name>/base. Models may share one
     base_folder: str | None = bounded(None, decides=Decides.NOTHING)
     device: str = bounded("auto", decides=Decides.NOTHING)  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
-    # Of trainings with their validations, and of tests, calibrations, predictions and exports.
+    # Of trainings with their validations, and of tests and predictions.
     # float32: in full, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products round
     # operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of most
     # authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with loss

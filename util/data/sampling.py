@@ -14,7 +14,8 @@ from util.data.draws import draw_episodes
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT, REFERENCE = range(7)
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED = range(5)
+REFERENCE = 6
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
@@ -81,7 +82,6 @@ class EpisodeSampler:
     with_replacement: bool = False  # whether a support may occur twice
     first: bool = False  # whether a class's first K images are the supports of all its episodes, and no queries (pairs)
     ways: int = 1
-    absent: float = 0.0  # share of the episodes whose query becomes an image of the list without a pixel of the class
     references: int = 1  # episodes in a row of one query, each with other supports
 
     def __call__(self, number: int) -> EpisodeKey:
@@ -92,10 +92,6 @@ class EpisodeSampler:
         query, class_id = self._query(number, random)
         supports = self._supports(query, class_id, random)
         others = self._other_ways(query, class_id, random)
-        if self.absent > 0:
-            random = random_stream(self.seed, ABSENT, number)
-            if random.random() < self.absent:
-                query = int(random.choice(self.without[class_id]))
         return EpisodeKey(number, query, class_id, supports, others)
 
     def _with_reference(self, number: int) -> EpisodeKey:
@@ -111,13 +107,6 @@ class EpisodeSampler:
         order = random_stream(self.seed, REFERENCE, question, turn).permutation(candidates)
         supports = order[place * self.shots :][: self.shots]
         return EpisodeKey(number, query, class_id, tuple(supports.tolist()))
-
-    @cached_property
-    def without(self) -> dict[int, np.ndarray]:
-        """Rows of the list's images that show no pixel of each class."""
-        queries = self.images.queries
-        areas = self.images.index.areas
-        return {c: queries[areas[queries, c] == 0] for c in self.images.classes}
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ from util.config.read import to_dict
 from util.config.same import differences
 from util.data.lists.manifest import digest
 from util.evaluate.evaluation import Evaluation, deciding_scores
-from util.evaluate.schema import MANIFEST, RESULT, read_result
+from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.run.origin import Origin
@@ -72,7 +72,7 @@ def _settings_changed(evaluation: Evaluation, scored: dict[str, Any]) -> list[st
     return [f"another {key}" for key in found]
 
 
-def _facts_changed(evaluation: Evaluation, result: dict[str, Any]) -> list[str]:
+def _facts_changed(evaluation: Evaluation, result: Result) -> list[str]:
     """Return in words the facts of a test that were others when it was scored."""
     if result["weights_mark"] != evaluation.run.weights_origin:
         return [result["checkpoint"]]

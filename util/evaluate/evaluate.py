@@ -3,10 +3,8 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +15,8 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
-from util.evaluate.kept import FIRST, FIRST_EPISODES, KeptPredictions
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import DRAWN, MANIFEST, PICTURES, PREDICTIONS, RESULT, read_result
+from util.evaluate.schema import BARS, CURVE, MANIFEST, RESULT, Result, SeedScores, read_result
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
@@ -40,17 +37,15 @@ def evaluate(
     shots: Sequence[int] = (),
     manifest: Path | None = None,
     *,
-    save_images: dict[str, int] | None = None,
     stored: Checkpoint | None = None,
     keep: bool = False,
-) -> dict[Path, dict[str, Any]]:
+) -> dict[Path, Result]:
     """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
     Args:
         protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
-        save_images: kind (worst, best, random) -> number of episodes whose predictions are kept for pictures.
         stored: the checkpoint, where it was read already.
         keep: do not score what is done (``reason_to_test``).
     """
@@ -61,9 +56,6 @@ def evaluate(
         results = world.from_main(partial(_done, scorings)) if keep else {}
         scorings = [scoring for scoring in scorings if scoring.evaluation.folder / RESULT not in results]
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
-        wanted = {**(save_images or {}), FIRST: FIRST_EPISODES}
-        for scoring in scorings:
-            scoring.kept = KeptPredictions(wanted, scoring.evaluation.episodes)
         if scorings:
             _announce(scorings, world)
         store = ShotStore(config.test.store_gib)
@@ -75,9 +67,9 @@ def evaluate(
     return results
 
 
-def _done(scorings: list[Scoring]) -> dict[Path, dict[str, Any]]:
+def _done(scorings: list[Scoring]) -> dict[Path, Result]:
     """Return the results of the tests that are done, by their files, and say of each test why it is kept, or is not."""
-    results = dict[Path, dict[str, Any]]()
+    results = dict[Path, Result]()
     for evaluation in (scoring.evaluation for scoring in scorings):
         path = evaluation.folder / RESULT
         reason = reason_to_test(evaluation)
@@ -158,23 +150,19 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
         scoring.seconds += time.monotonic() - started
 
 
-def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> dict[str, Any]:
-    """Sum a test over processes; write its result, its episodes and the predictions that were kept."""
-    per_seed = list[dict[str, Any]]()
+def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
+    """Sum a test over processes; write its result and its episodes."""
+    per_seed = list[SeedScores]()
     records = list[dict[str, np.ndarray]]()
     for seed in scoring.evaluation.samplers:
         scores_of_seed, records_of_seed = scoring.boards[seed].gather(world)
         per_seed.append(scores_of_seed)
         records.append(records_of_seed)
-    if scoring.kept is not None:
-        scoring.kept.gather(world)
     result = result_of(scoring, per_seed, world)
     if world.is_main:
         _remove_earlier(folder.path)
         folder.write_text(MANIFEST, manifest_of(scoring, records, result).text())
         folder.describe(to_dict(scoring.evaluation.config))
-        if scoring.kept is not None:
-            scoring.kept.write(folder.path / PREDICTIONS)
         log.info("%s", score_line(result))
         folder.write_json(RESULT, result)  # last: it never stands beside another test's files
         log.info("result: %s", folder.path / RESULT)
@@ -183,9 +171,7 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> dict[st
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the result of an earlier test, its predictions, and what was drawn of them."""
-    for pattern in (RESULT, DISCARDED, PREDICTIONS, *DRAWN):
+    """Remove the result of an earlier test, and its charts."""
+    for pattern in (RESULT, DISCARDED, f"{CURVE}.*", f"{BARS}.*"):
         for path in folder.glob(pattern):
             path.unlink()
-    with suppress(OSError):  # it is not there, or holds other files
-        (folder / PICTURES).rmdir()

@@ -1,6 +1,6 @@
 """A test: one protocol with one number of shots, as a config names them, and all that decides its scores.
 
-It is made once, and asked by who scores it, calibrates it, verifies its result, or puts that into a table.
+It is made once, and asked by who scores it, verifies its result, or puts that into a table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.data.views import View
-from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
 from util.run.build import precision_asked_of_test
@@ -127,7 +126,7 @@ class Evaluation:
         """Return the episodes of the manifest by seed, as rows of a list."""
         assert self.replayed is not None
         protocol = self.protocol
-        return replay(self.replayed, images, self.config.data, protocol.ways, absent=protocol.absent > 0)
+        return replay(self.replayed, images, self.config.data, protocol.ways)
 
     @cached_property
     def samplers(self) -> dict[int, Sampler]:
@@ -196,30 +195,13 @@ class Evaluation:
     def _load(self, side: int | None) -> Loaded:
         return Loaded(*load_weights(self.run, side, self.shared.stored))
 
-    def calibration(self, precision: str | None = None) -> Calibration | None:
-        """Return the calibration of its weights, where the protocol asks whether queries show their class.
-
-        Args:
-            precision: of the network; a line of the log says if the calibration was made in another.
-        """
-        if self.protocol.absent == 0:
-            return None
-        weights = self.loaded.weights
-        return find_calibration(self.config, weights.source, weights.digest, precision)
-
-    @property
-    def calibration_facts(self) -> dict[str, Any] | None:
-        """What a result says of the calibration of its weights; None: there is none, or it asks for none."""
-        calibration = self.calibration()
-        return None if calibration is None else calibration.facts()
-
     @property
     def folder(self) -> Path:
         """The folder of its result: ``test[_5shot]/<protocol>``.
 
-        A result of other weights than the run's best, of other seeds or another number of episodes, or with the photos'
-        edges goes to a folder beside it whose name says so. A quick look beside one of other settings has
-        a folder of its own, with a digest of its settings.
+        A result of other weights than the run's best, of other seeds or another number of episodes goes to a folder
+        beside it whose name says so. A quick look beside one of other settings has a folder of its own, with a digest
+        of its settings.
         """
         folder = self.run.folder("test") / self._folder_name
         if not self.quick_look:
@@ -232,11 +214,11 @@ class Evaluation:
 
     @property
     def _folder_name(self) -> str:
-        """The protocol, and marks of what departs from its episodes, the best weights and the network's own masks."""
+        """The protocol, and marks of what departs from its episodes and the best weights."""
         weights_mark = self.run.weights_origin
         if weights_mark == FOREIGN:  # many such files are called best.pth
             weights_mark += f"-{_digest(os.path.relpath(self.run.weights, self.config.run.folder))}"
-        marks = [self.name, "edges" if self.config.test.edges else "", weights_mark]
+        marks = [self.name, weights_mark]
         seeds = self.config.test.seeds
         if self.replayed:
             marks.append("replay")

@@ -1,6 +1,6 @@
 """The result of a test: its scores and episodes, with all that another person needs to verify or repeat them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from itertools import count
@@ -17,10 +17,11 @@ from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation, origin_of
-from util.evaluate.schema import MANIFEST, SCHEMA, Track, over_seeds
+from util.evaluate.schema import MANIFEST, SCHEMA, Result, SeedScores, Track, over_seeds
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
+from util.loop.mask_metrics import METRICS
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
@@ -39,7 +40,6 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
         "protocol_settings": asdict(evaluation.protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
-        "edges": config.test.edges,
         "dataset": data.name,
         "model": config.model.name,
         "backbone": config.model.backbone(),
@@ -58,10 +58,10 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
     }
 
 
-def result_of(scoring: Scoring, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
+def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
     evaluation = scoring.evaluation
-    return {
+    content: Any = {
         "schema": SCHEMA,
         **known_before(evaluation, evaluation.images),
         **_procedure(scoring),
@@ -69,8 +69,10 @@ def result_of(scoring: Scoring, per_seed: list[dict[str, Any]], world: ProcessGr
         **_list_and_episodes(evaluation, per_seed),
         "per_seed": per_seed,
         **over_seeds(per_seed),
+        "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
         **_computation(scoring, world),
     }
+    return content
 
 
 def _procedure(scoring: Scoring) -> dict[str, Any]:
@@ -85,7 +87,6 @@ def _procedure(scoring: Scoring) -> dict[str, Any]:
         "replayed": None if evaluation.replayed is None else str(evaluation.replayed),
         "episodes": max(evaluation.episodes.values()),
         "seeds": list(evaluation.samplers),
-        "calibration": None if scoring.calibration is None else scoring.calibration.facts(),
     }
 
 
@@ -103,13 +104,14 @@ def _training(evaluation: Evaluation) -> dict[str, Any]:
         "learnt_parameters": learnt_parameters,
         "trained_with": weights.trained_with,
         "training": weights.training,
+        "finished": weights.finished,
         "trained_otherwise": weights.training_differences,
         "track": track_of_weights(evaluation.run, weights),
         "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
 
-def _list_and_episodes(evaluation: Evaluation, per_seed: list[dict[str, Any]]) -> dict[str, Any]:
+def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> dict[str, Any]:
     """Return what a test was scored on."""
     images = evaluation.images
     names = evaluation.config.data.classes
@@ -144,11 +146,11 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
         "shared_with": scoring.shared_with,
-        "environment": environment(),
+        "environment": environment(scoring.evaluation.config.imports),
     }
 
 
-def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: Result) -> Manifest:
     """Return every episode of a test with its counts, from each seed's records by output."""
     evaluation = scoring.evaluation
     label_side = evaluation.view.label_side if evaluation.scored_on == LETTERBOX else None
@@ -158,20 +160,20 @@ def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], resu
     return manifest
 
 
-def _header(result: dict[str, Any], label_side: int | None) -> dict[str, Any]:
+def _header(result: Result, label_side: int | None) -> dict[str, Any]:
     """Return the header of a result's manifest; ``label_side``: of letterboxed labels."""
+    known: Mapping[str, object] = result
     protocol = result["protocol_settings"]
     ways = protocol["ways"]
     supports = WITH_REPLACEMENT if result["replayed"] else protocol["supports"]  # a replay may hold any
     return {
-        **{key: result[key] for key in ("dataset", "folds", "fold_rule", "fold", "shot", "protocol", "scored_on")},
+        **{key: known[key] for key in ("dataset", "folds", "fold_rule", "fold", "shot", "protocol", "scored_on")},
         "input_side": result["input_side"],
         "label_side": label_side,
         "episodes": draw_text(result),
         "supports": supports,
         **({"ways": ways} if ways > 1 else {}),
-        **{key: result[key] for key in ("list", "weights", "quick_look")},
-        "edges": result["edges"],
+        **{key: known[key] for key in ("list", "weights", "quick_look")},
         "precision": result["precision"],
     }
 
@@ -180,8 +182,6 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     """Return the episodes of a seed with their counts, from the records of each output."""
     evaluation = scoring.evaluation
     names = evaluation.images.index.names
-    decisions = scoring.boards[seed].presence
-    presence = {} if decisions is None else decisions.records
     numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
     by_episode = {}
     for name, records in outputs.items():
@@ -191,8 +191,6 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     for place, number in enumerate(numbers.tolist()):
         key = evaluation.samplers[seed](number)
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
-        if number in presence:
-            episode["presence"] = presence[number].score
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
         for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):

@@ -7,25 +7,23 @@ comparable.
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from util.config.place import RESULT, folder_and_name, run_of
 from util.files import read_json
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
+from util.loop.mask_metrics import ScoreFacts
 
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 MANIFEST = "episodes.jsonl"  # beside a result
-PREDICTIONS = "predictions.zip"  # and what ``report.py figures`` draws pictures of
-PICTURES, PAGE = "pictures", "index.html"  # the folder of the latter, and the page that shows them
-# What is drawn beside a result, as patterns: the next test removes it
-DRAWN = ("curve.*", "per_class.*", "episodes.p*", "episodes.svg", f"{PICTURES}/seed*_episode*", f"{PICTURES}/{PAGE}")
+CURVE, BARS = "curve", "per_class"  # names of the charts that are drawn beside a result, and that the next test removes
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
-# In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
-# protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
-# area under the ROC curve of the presence score. A further metric adds its own key, and one for its values by class.
+# In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs. A
+# further metric adds its own key, and one for its values by class.
 Scores = dict[str, float]
+SeedScores = dict[str, dict[str, Any]]  # of one seed, by output
 
 
 class Track(TypedDict):
@@ -38,13 +36,17 @@ class Track(TypedDict):
     train_shot: int | None  # number of shots of its training
 
 
-class AddedLater(TypedDict, total=False):
-    """What results of earlier versions lack."""
+class InSome(TypedDict, total=False):
+    """What only results of later or of former versions have."""
 
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
+    finished: bool  # whether the training of the weights came to its end
+    metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
+    edges: bool  # whether masks have the edges of the photos: only of a former version
+    calibration: dict[str, Any] | None  # of presence scores: only of a former version
 
 
-class Result(AddedLater):
+class Result(InSome):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -99,14 +101,12 @@ class Result(AddedLater):
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
-    edges: bool  # whether masks have the edges of the photos, a step beyond the protocol (test.edges)
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
     draw_note: str
-    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold, precision; null: none
     track: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
     # the machine
@@ -122,19 +122,18 @@ class Result(AddedLater):
     environment: dict[str, Any]  # commit, versions, machine, command
 
 
-def check_result(content: Any, source: object) -> dict[str, Any]:
+def check_result(content: Any, source: object) -> Result:
     """Return a result after checking it against the schema.
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
     try:
-        convert(Result, content, "")
+        return cast(Result, convert(Result, content, ""))
     except Misfit as misfit:
         raise UserError(f"{source}: is no result of a test ({misfit}); score the run again with test.py") from None
-    return content
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> Result:
     """Return the result of a file, as of the run that it lies in; errors as ``read_json`` and ``check_result``."""
     result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
     run = run_of(path)
@@ -157,7 +156,7 @@ def find_results(paths: list[Path]) -> list[Path]:
     return sorted(files)
 
 
-def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
+def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path, Result]:
     """Return the results below some paths by their files, only those of some protocols if any is named.
 
     UserError: there is none, or none of a protocol; and as ``read_result``.
@@ -176,7 +175,7 @@ def check_output(place: object, output: str, known: Iterable[str]) -> None:
         raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
 
 
-def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:
+def over_seeds(per_seed: Sequence[SeedScores]) -> dict[str, dict[str, Scores]]:
     """Return mean and standard deviation (of a sample; 0 with one seed) over seeds of every output's scores."""
     deviation_of = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
     mean: dict[str, Scores] = {}

@@ -8,18 +8,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
-from util.evaluate.calibration import Calibration
 from util.evaluate.evaluation import Evaluation, Shared
-from util.evaluate.presence import Presence
-from util.evaluate.refine import WithEdges
 from util.files.errors import UserError, nearest
 from util.loop.mask_metrics import check_metrics
 from util.loop.network import PreparedNetwork, prepare_network
@@ -37,16 +30,10 @@ class Scoring:
 
     evaluation: Evaluation
     prepared: PreparedNetwork  # for the view's image side
-    calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
-    kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
-
-    def decisions(self) -> Presence | None:
-        """Return what decides whether queries show their class, where the protocol asks for it."""
-        return Presence(self.calibration) if self.evaluation.protocol.absent > 0 else None
 
     def scoreboard(self, seed: int) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
@@ -55,8 +42,6 @@ class Scoring:
             classes=len(evaluation.config.data.classes),
             scored_on=evaluation.scored_on,
             episodes=evaluation.episodes[seed],
-            keep=None if self.kept is None else partial(self.kept.add, seed),
-            presence=self.decisions(),
             further=evaluation.config.test.metrics,
         )
 
@@ -87,7 +72,7 @@ def scorings_of(
     every = list(protocols) == ["all"]
     names = list(dict.fromkeys(protocols or (config.test.protocol,)))
     if every:
-        names = [name for name, protocol in config.protocols.items() if protocol.one_class]
+        names = [name for name, protocol in config.protocols.items() if protocol.ways == 1]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
     shared = Shared(stored)
@@ -121,20 +106,13 @@ def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
     _ = evaluation.samplers
     key = "prepared", evaluation.shot, evaluation.view.side
     prepared = evaluation.shared.once(key, lambda: _prepare(evaluation, world))
-    calibration = evaluation.calibration(prepared.precision)
-    if evaluation.protocol.absent > 0 and calibration is None:
-        fix = "make one: python test.py CONFIG --calibrate"
-        log.info("%s: these weights have no calibration, so every mask is shown; %s", evaluation.name, fix)
-    return Scoring(evaluation=evaluation, prepared=prepared, calibration=calibration)
+    return Scoring(evaluation=evaluation, prepared=prepared)
 
 
 def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
-    """Return the network of a test on the device of this process, with the photos' edges by ``test.edges``."""
-    network: nn.Module = evaluation.loaded.network
-    if evaluation.config.test.edges:
-        network = WithEdges(network)
+    """Return the network of a test on the device of this process."""
     precision = precision_of_test(evaluation.config, world.device)
-    return prepare_network(network, world.device, precision, evaluation.config.run.compile)
+    return prepare_network(evaluation.loaded.network, world.device, precision, evaluation.config.run.compile)
 
 
 def passes(scorings: list[Scoring]) -> list[tuple[int, list[Scoring]]]:

@@ -1,22 +1,20 @@
 """A result in words: its title, what makes it another number than its protocol's, and the data it learnt from."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from util.data.draws import OWN
 from util.data.lists.list_files import is_published
-from util.evaluate.schema import NOT_STATED, Track
+from util.evaluate.schema import NOT_STATED, Result, Track
 from util.loop.metrics import FINAL
 
-BEYOND = "beyond the protocol"
+FORMER = "measured by a former version"  # with a step that this version does not have
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 TEXT_READ = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
 
-def title(result: dict[str, Any]) -> str:
+def title(result: Result) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
     marks = []
     if result["weights_mark"] and not result["fold_mismatch"]:
@@ -29,7 +27,7 @@ def title(result: dict[str, Any]) -> str:
     return ": ".join([*marks, test])
 
 
-def classes_in_no_mean(result: dict[str, Any]) -> list[str]:
+def classes_in_no_mean(result: Result) -> list[str]:
     """Return in words, a line each, which novel classes have too few images, and how many others have no episode."""
     lines = []
     left_out = result["left_out"]
@@ -42,7 +40,7 @@ def classes_in_no_mean(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def score_line(result: dict[str, Any]) -> str:
+def score_line(result: Result) -> str:
     """Return the title of a result with the mIoU of its prediction, and its deviation if there are several seeds."""
     miou = f"{result['mean'][FINAL]['miou']:.2f}"
     if len(result["seeds"]) > 1:
@@ -50,30 +48,35 @@ def score_line(result: dict[str, Any]) -> str:
     return f"{title(result)}: {miou} % mIoU"
 
 
-def departures(result: dict[str, Any]) -> dict[str, str]:
+def departures(result: Result) -> dict[str, str]:
     """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
     return _departures_of_weights(result) | _departures_of_episodes(result)
 
 
-def _departures_of_weights(result: dict[str, Any]) -> dict[str, str]:
-    """Return how the weights and their calibration differ from those that the config would give."""
+def _departures_of_weights(result: Result) -> dict[str, str]:
+    """Return how the weights differ from those that the config would give."""
     reasons = {}
     if result["fold_mismatch"]:
         reasons["weights of another fold"] = ""
+    if not result.get("finished", True):
+        reasons["not finished"] = _steps_done(result)
     if result["trained_otherwise"]:
         reasons["trained with other settings"] = "; ".join(result["trained_otherwise"][:3])
     if result["photos_trained_on"]:
         reasons["trained on test photos"] = str(result["photos_trained_on"])
     elif result["photos_trained_on"] is None and result["photos_listed"]:
         reasons["test photos in the training list"] = str(result["photos_listed"])
-    calibrated_in = (result["calibration"] or {}).get("precision")
-    if calibrated_in not in (None, result["precision"]):
-        reasons["calibrated in another precision"] = calibrated_in or ""
     return reasons
 
 
-def _departures_of_episodes(result: dict[str, Any]) -> dict[str, str]:
-    """Return how the episodes, and what is done with their masks, differ from the protocol."""
+def _steps_done(result: Result) -> str:
+    """Return how many steps of its training the last stage of a result's weights did."""
+    last = result["training"][-1]
+    return f"step {last['step']} of {last['steps']}"
+
+
+def _departures_of_episodes(result: Result) -> dict[str, str]:
+    """Return how the episodes, and what was done with their masks, differ from the protocol."""
     reasons = {}
     if result["quick_look"]:
         whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
@@ -82,12 +85,12 @@ def _departures_of_episodes(result: dict[str, Any]) -> dict[str, str]:
         reasons[_seeds_scored(result)] = ""
     if result["replayed"]:
         reasons["replay"] = Path(result["replayed"]).name
-    if result["edges"]:
-        reasons[BEYOND] = "edges"
+    if result.get("edges"):
+        reasons[FORMER] = "edges"
     return reasons
 
 
-def seen_text(result: dict[str, Any]) -> str:
+def seen_text(result: Result) -> str:
     """Return in words how many test photos are in the training list, and how many were trained on; '' if none is."""
     listed = result["photos_listed"]
     trained_on = result["photos_trained_on"]
@@ -101,7 +104,7 @@ def seen_text(result: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _seeds_scored(result: dict[str, Any]) -> str:
+def _seeds_scored(result: Result) -> str:
     """Return in words which seeds were scored in place of the protocol's."""
     seeds = result["seeds"]
     wanted = result["protocol_settings"]["seeds"]
@@ -110,13 +113,13 @@ def _seeds_scored(result: dict[str, Any]) -> str:
     return "other seeds than the protocol's"
 
 
-def protocol_title(result: dict[str, Any]) -> str:
+def protocol_title(result: Result) -> str:
     """Return the full name of a result's protocol: with the fold rule and, where there are several, list and draw."""
     words = [f"{result['fold_rule']} folds", _list_text(result), draw_text(result)]
     return f"{result['protocol']} ({', '.join(filter(None, words))})"
 
 
-def _list_text(result: dict[str, Any]) -> str:
+def _list_text(result: Result) -> str:
     """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
     if result["list_source"] != MADE_FROM_MASKS:
         return "published list" if is_published(result["list_source"]) else "own list"
@@ -126,22 +129,13 @@ def _list_text(result: dict[str, Any]) -> str:
     return f"pairs by {result['min_pixels']} pixels" if by_pairs else ""
 
 
-def draw_text(result: dict[str, Any]) -> str:
+def draw_text(result: Result) -> str:
     """Return whether a result is of the published episodes; '' for a protocol that names no published draw."""
     if result["protocol_settings"].get("draw", OWN) == OWN:
         return ""
     if result["draw_note"]:
         return "" if result["replayed"] else DRAWN_HERE
     return PUBLISHED_EPISODES
-
-
-def side_warning(named_sides: Iterable[tuple[str, int | None]]) -> list[str]:
-    """Return a line that results, by name and side of their input, are of different sides; none if they are of one."""
-    known = {(name, side): side for name, side in named_sides if side is not None}
-    if len({*known.values()}) < 2:
-        return []
-    listed = ", ".join(f"{name} {side} px" for name, side in known)
-    return [f"warning: different image sides ({listed}): differences are those of the sides too."]
 
 
 def track_text(tracks: dict[int, Track]) -> str:

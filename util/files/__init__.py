@@ -98,6 +98,8 @@ def write_atomically(
 ) -> None:
     """Write a file under another name, then rename it: an interruption leaves the old file or none.
 
+    A device or a pipe is written through.
+
     Args:
         write: the content, or a function that writes the file it is given (a name with the same suffix).
         durable: whether the content is on the disk before the file is renamed, so that a power cut loses neither.
@@ -107,13 +109,11 @@ def write_atomically(
     """
     temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{_short(path)}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe, which nothing may replace
+            _put(path, write)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        if callable(write):
-            write(temporary)
-        elif isinstance(write, bytes):
-            temporary.write_bytes(write)
-        else:
-            temporary.write_bytes(writable(write).encode())
+        _put(temporary, write)
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -126,6 +126,14 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _put(path: Path, content: Callable[[Path], Any] | str | bytes) -> None:
+    """Write what ``write_atomically`` is given."""
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(writable(content).encode() if isinstance(content, str) else content)
 
 
 def _short(path: Path) -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
@@ -19,6 +19,15 @@ from util.files.errors import UserError, nearest
 Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 
 
+class ScoreFacts(TypedDict):
+    """What a score is called, and how it is read."""
+
+    title: str
+    unit: str
+    scale: float  # of its ratio: 100 for percent
+    smaller_is_better: bool | None  # null: not known
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric of one class: its score is ``scale`` * sum of parts / sum of wholes, averaged over the classes.
@@ -27,10 +36,16 @@ class Metric:
     nothing is labelled. A mean of episodes returns its value and 1.
     """
 
-    title: str  # of its columns, with the unit
+    title: str  # of its columns
     part_and_whole: Counts
+    unit: str = "%"
     scale: float = 100.0  # 100: percent
     smaller_is_better: bool = False
+
+    @property
+    def facts(self) -> ScoreFacts:
+        """What a result says of it."""
+        return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 
 def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) -> tuple[int, int]:
@@ -47,7 +62,7 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) ->
 
 
 METRICS = {
-    "boundary_iou": Metric("boundary IoU %", boundary_counts),
+    "boundary_iou": Metric("boundary IoU", boundary_counts),
 }
 
 

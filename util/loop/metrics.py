@@ -1,6 +1,6 @@
 """Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from model.episode import IGNORE
 from util.loop.mask_metrics import METRICS
 
 FINAL = "final"  # name of the output that is a model's prediction
-NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
 MIOU = "miou"  # the score of all classes together
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
@@ -65,16 +64,11 @@ def _parts_and_wholes(name: str, prediction_hw: Tensor, label_hw: Tensor, classe
     return torch.from_numpy(values).to(label_hw.device)
 
 
-def iou_of(records: np.ndarray) -> float:
-    """Return the IoU of an episode's records (N, 8) in percent, its classes' pixels counted together."""
-    return percent(records[:, INTERSECTION].sum(), records[:, UNION].sum())
-
-
-def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = ()) -> dict[str, Any]:
+def episode_scores(records: np.ndarray, classes: int, scales: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
-    In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). The ``METRICS``
-    named by ``further``, which the records have, are in percent or pixels: the mean, and the values by class.
+    In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). Of the further
+    metrics of the records, by their ``scales``: the mean, and the values by class, in their units.
     """
     class_ids = records[:, CLASS].astype(np.int64)
     sums = np.zeros((classes + 1, records.shape[1]), records.dtype)
@@ -88,8 +82,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     }
     parts = sums[:, FURTHER::2].T
     wholes = sums[:, FURTHER + 1 :: 2].T
-    for name, part, whole in zip(further, parts, wholes, strict=True):
-        scale = METRICS[name].scale
+    for (name, scale), part, whole in zip((scales or {}).items(), parts, wholes, strict=True):
         scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
         ratios = part / np.maximum(whole, 1)
         scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
@@ -143,8 +136,3 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
 def per_class(score: str) -> str:
     """Return the key of a score's values by class id: of mIoU the IoU of each class, of a further metric its own."""
     return "per_class" if score == MIOU else f"per_class_{score}"
-
-
-def smaller_is_better(score: str) -> bool:
-    """Return whether the smallest value of a score is the best."""
-    return score == "seconds" or (score in METRICS and METRICS[score].smaller_is_better)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.contract import ParamGroup
+from model.groups import ParamGroup
 from util.files.errors import UserError
 from util.loop.optimizers import OPTIMIZERS
 

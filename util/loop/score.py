@@ -1,7 +1,7 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,19 +16,14 @@ from model.trial import Trial
 from util.files.progress import ProgressBar
 from util.loop import metrics
 from util.loop.loading import batches, evaluation_numbers
+from util.loop.mask_metrics import METRICS
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_finite
 from util.loop.processes import ProcessGroup
 
-# Takes number, records and predictions by output, and maps of an episode.
-Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
-# The output of a batch, an episode's place in it, and the size of its image without padding.
-Place = tuple[Output, int, tuple[int, int]]
-WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
-
 
 class Observer(Protocol):
-    """Sees every batch of a pass that this process scores: counts, inputs of a calibration, pictures."""
+    """Sees every batch of a pass that this process scores: counts, inputs of a calibration."""
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
@@ -44,18 +39,6 @@ class Store(Protocol):
         """Return the episodes of a trial, way by way, with what is kept of their supports."""
 
 
-class Decisions(Protocol):
-    """Decides whether the queries of a test show their class: ``util/evaluate/presence.py``."""
-
-    records: dict[int, Any]  # by the episode's number, with its ``score``
-
-    def decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, place: Place) -> None:
-        """Note the presence score of an episode, and empty its final mask if the score is too low."""
-
-    def gather(self, world: ProcessGroup) -> dict[str, float]:
-        """Take the decisions of all processes, and return their scores."""
-
-
 def scored_outputs(output: Output) -> dict[str, Tensor]:
     """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
     base = {} if output.base_logits is None else {BASE: output.base_logits}
@@ -69,8 +52,6 @@ class Scoreboard:
     classes: int  # of the data set
     scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
     episodes: int | None = None  # only episodes with a number below it count; None counts all
-    keep: Keep | None = None  # called for every counted episode
-    presence: Decisions | None = None  # where queries may lack their class
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
     # what is counted: records of each episode by output
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -96,18 +77,12 @@ class Scoreboard:
         predictions = {}
         for name, logits in scored_outputs(output).items():
             predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
-        if self.presence is not None:
-            self.presence.decide(number, predictions, label, (output, item, trial.shown[item]))
         class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
         self._count_classes(number, class_id_n, predictions, label)
         if output.base_logits is not None and trial.base_label:
             channels = output.base_logits.shape[1]
             base_label = trial.base_label[scored_on][item]
             self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
-        if self.keep is not None:
-            records = {name: records_so_far[-1] for name, records_so_far in self.records.items()}
-            maps = {name: values[item] for name, values in output.maps.items()}
-            self.keep(number, records, predictions, maps)
 
     def _count_classes(self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor) -> None:
         """Record an episode's counts of every output but the base learner's, and of the reference."""
@@ -121,22 +96,20 @@ class Scoreboard:
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
-        Records are sorted by number, then by class. ``presence`` then has all episodes.
+        Records are sorted by number, then by class.
         """
         counted_here = {name: torch.cat(parts).cpu().numpy() for name, parts in self.records.items()}
         base_here = torch.stack(self.base).sum(0).cpu().numpy() if self.base else None
         records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
-        scores = {name: metrics.episode_scores(rows, self.classes, self.further) for name, rows in records.items()}
+        scales = {name: METRICS[name].scale for name in self.further}
+        scores = {name: metrics.episode_scores(rows, self.classes, scales) for name, rows in records.items()}
         base_counts = [counts for counts in base_by_rank if counts is not None]
         if base_counts:
             scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
-            for name in (WITHOUT_PRESENCE, ALL_FOREGROUND):
-                if name in scores:
-                    scores[name] = scores.pop(name)  # comes last
-        if self.presence is not None:
-            scores[FINAL] |= self.presence.gather(world)
+            if ALL_FOREGROUND in scores:
+                scores[ALL_FOREGROUND] = scores.pop(ALL_FOREGROUND)  # comes last
         return scores, records
 
 

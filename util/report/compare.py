@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import counts_of, read_manifest, ways_of
-from util.evaluate.schema import MANIFEST, RESULT, SCORED_ON, check_output, find_results
-from util.evaluate.titles import side_warning
-from util.files import kept_json
+from util.evaluate.schema import MANIFEST, SCORED_ON, Result, check_output, find_results, read_result
+from util.evaluate.titles import draw_text
 from util.files.errors import UserError
-from util.loop.metrics import FINAL, NETWORK, mean_iou
-from util.report.rows import stages_text
+from util.loop.metrics import FINAL, mean_iou
+from util.report.results import stages_text
 from util.report.table import Table
-from util.run.origin import Origin, one_of_each
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
@@ -38,10 +36,11 @@ class Difference(NamedTuple):
 
 
 def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = None) -> Table:
-    """Return a table of the paired difference of results, run folders or manifests; its last note is the verdict.
+    """Return a table of the paired difference of results; its last note is the verdict.
 
     Args:
-        runs: A, B, and for further training runs of both systems A, B again; then the mean over all pairs is compared.
+        runs: result files or folders A, B, and for further training runs of both systems A, B again; then the mean over
+            all pairs is compared.
         output: name of the output of both, or ``<A's output>:<B's output>``.
         names: of A and B; default the parts of their first paths that differ.
 
@@ -63,7 +62,7 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     named = list(zip((name_a, name_b) * len(pairs), scored))
     out.notes = [f"{name}: {result.words}" for name, result in named]
     out.notes += _difference_lines(overall, f"{minus} = ", which, pairs)
-    out.notes += side_warning((name, result.input_side) for name, result in named)
+    out.notes += _side_note(named)
     out.notes += _training_note(named)
     out.notes += _judged(scored_a, scored_b, overall)
     return out
@@ -112,15 +111,25 @@ def _files(scored: Sequence[Scored], rows: int) -> list[str]:
 class Scored(NamedTuple):
     """A result that is compared."""
 
-    file: Path  # its manifest
-    note: str  # how it was scored, in words
-    origin: Origin  # by the result beside it
-    draw: str  # whether its episodes are published ones, in words; '' if it does not say so
-    input_side: int | None  # of the network's input in pixels; None: of original sizes, or not known
-    label_side: int | None  # of the labels, where they are sized like the input; None: other labels, or not known
+    file: Path
+    result: Result
+    output: str  # whose counts are compared
+    label_side: int | None  # of the labels, where they are sized like the input; None: other labels
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
-    stages: str  # how its weights were trained, in words; '' without a training
+
+    @property
+    def note(self) -> str:
+        """How it was scored, in words."""
+        r = self.result
+        words = [f"{r['protocol']} ({r['fold_rule']} folds)", f"scored on {SCORED_ON[r['scored_on']]}"]
+        if r.get("edges") and self.output == FINAL:  # which the prediction alone has
+            words.append("edges")
+        if r["quick_look"]:
+            words.append("QUICK LOOK")
+        if r["precision"] != "float32":
+            words.append(f"in {r['precision']}")
+        return f"({', '.join(words)})"
 
     @property
     def words(self) -> str:
@@ -130,8 +139,8 @@ class Scored(NamedTuple):
     @property
     def size(self) -> str:
         """Its file, and how many episodes it has."""
-        draw = f", {self.draw}" if self.draw else ""
-        return f"{self.file} ({len(self.episodes)} episodes{draw})"
+        draw = draw_text(self.result)
+        return f"{self.file} ({len(self.episodes)} episodes{draw and f', {draw}'})"
 
 
 def _check_episodes(scored: Sequence[Scored]) -> None:
@@ -162,9 +171,18 @@ def _difference_lines(delta: Difference, minus: str, which: str, pairs: list[tup
     return lines
 
 
+def _side_note(named: Sequence[tuple[str, Scored]]) -> list[str]:
+    """Return a line that results, by name, are of different image sides; none if they are of one."""
+    sides = {(name, side): side for name, scored in named if (side := scored.result["input_side"]) is not None}
+    if len({*sides.values()}) < 2:
+        return []
+    listed = ", ".join(f"{name} {side} px" for name, side in sides)
+    return [f"warning: different image sides ({listed}): differences are those of the sides too."]
+
+
 def _training_note(named: Sequence[tuple[str, Scored]]) -> list[str]:
     """Return a line that results, by name, were trained for different numbers of steps or batches; none if not."""
-    trained = dict.fromkeys((name, result.stages) for name, result in named if result.stages)
+    trained = dict.fromkeys((name, stages) for name, scored in named if (stages := stages_text(scored.result)))
     if len({stages for _, stages in trained}) < 2:
         return []
     listed = "; ".join(f"{name}: {stages}" for name, stages in trained)
@@ -174,9 +192,9 @@ def _training_note(named: Sequence[tuple[str, Scored]]) -> list[str]:
 def _judged(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> list[str]:
     """Return a line on photos that are others, if there are any, and whether the interval decides between systems."""
     scored = [*scored_a, *scored_b]
-    notes = {result.note for result in scored}
-    label_sides = {result.label_side for result in scored} - {None}
-    contents = one_of_each((result.origin for result in scored), "content")
+    notes = {each.note for each in scored}
+    label_sides = {each.label_side for each in scored} - {None}
+    contents = list(dict.fromkeys(each.result["content"][:8] for each in scored))
     lines = []
     if len(contents) > 1:
         lines.append(f"warning: scored on other photos or masks of the same names ({', '.join(contents)})")
@@ -194,62 +212,27 @@ def read_scored(path: Path, output: str) -> Scored:
     """Return what a result is compared by.
 
     Args:
-        path: a manifest, a result file, or a folder that holds one result.
+        path: a result file, or a folder that holds one result.
         output: name of the output whose counts are compared.
 
     Raises:
         UserError: no result is there, several are, or it has no counts of the output.
     """
-    file = _manifest_of(path)
-    manifest = read_manifest(file)
-    header = manifest.header
-    result = kept_json(file.with_name(RESULT))
-    has_edges = bool(header.get("edges"))
-    if output == NETWORK and not has_edges:
-        output = FINAL
-    if output != FINAL:  # the prediction alone has edges
-        has_edges = False
-    for line, episode in zip(manifest.lines, manifest.episodes):
-        check_output(f"{file}:{line}", output, episode.get("outputs", {}))
+    file, *others = find_results([path])
+    if others:
+        raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
+    result = read_result(file)
+    manifest = read_manifest(file.with_name(MANIFEST))
+    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
+        check_output(f"{file.with_name(MANIFEST)}:{line}", output, episode.get("outputs", {}))
     return Scored(
         file=file,
-        note=_scoring_text(header, has_edges),
-        origin=Origin.of(result),
-        draw=header.get("episodes", ""),
-        input_side=header.get("input_side"),
-        label_side=header.get("label_side"),
+        result=result,
+        output=output,
+        label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(manifest.episodes, output),
-        stages=stages_text(result),
     )
-
-
-def _manifest_of(path: Path) -> Path:
-    """Return the manifest of the result that a path names; UserError: none is there, or several are."""
-    if path.suffix == ".jsonl":
-        return path
-    results = find_results([path])
-    if len(results) > 1:
-        raise UserError(f"{path}: holds {len(results)} results; name one of them, such as {results[0].parent}")
-    return results[0].parent / MANIFEST
-
-
-def _scoring_text(header: dict[str, Any], has_edges: bool) -> str:
-    """Return how a manifest's episodes were scored; ``has_edges``: whether the masks have the photos' edges."""
-    protocol = header.get("protocol", "unknown")
-    if "fold_rule" in header:
-        protocol += f" ({header['fold_rule']} folds)"
-    words = [
-        protocol,
-        f"scored on {SCORED_ON.get(str(header.get('scored_on')), 'unknown')}",
-        "edges" if has_edges else "",
-    ]
-    if header.get("quick_look"):
-        words.append("QUICK LOOK")
-    precision = header.get("precision", "float32")  # which a manifest need not say
-    if precision != "float32":
-        words.append(f"in {precision}")
-    return f"({', '.join(filter(None, words))})"
 
 
 def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Difference:

@@ -1,28 +1,26 @@
-"""Pictures of episodes: of those whose predictions a test kept, and several methods' predictions in one figure."""
+"""Pictures of episodes, predicted again from results' weights: ``report.py figure RUN [RUN] --episodes worst:8``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
+from torch import Tensor
 from torch.utils.data import Subset
 
+from model.episode import Output
 from model.tensors.ops import resize
+from model.trial import Trial
 from util.data.episodes import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.kept import FIRST, Episode, Kept, KeptPredictions, read_predictions
-from util.evaluate.schema import MANIFEST, PAGE, PICTURES, PREDICTIONS, find_results, read_result
+from util.evaluate.schema import MANIFEST, Result, read_results
 from util.evaluate.scoring import scorings_of
-from util.evaluate.titles import title
-from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.overlay import (
     PANEL_HEIGHT,
@@ -34,139 +32,136 @@ from util.files.overlay import (
     heat,
     labelled,
 )
-from util.files.pages import Html, html_of
-from util.files.progress import ProgressBar
 from util.loop.device import pick_device
-from util.loop.metrics import BASE, FINAL
+from util.loop.metrics import BASE, FINAL, predicted
 from util.loop.processes import ProcessGroup
-from util.loop.score import Scoreboard, score
+from util.loop.score import score, scored_outputs
+from util.report.charts import Panels, draw, write_figure
 from util.report.compare import SAME_EPISODES
-from util.report.figure import Panels, draw, write_figure
-from util.report.rows import row_name
+from util.report.results import row_name
 from util.report.verify import evaluation_of
 from util.run.data import trials
 
-EPISODES = "episodes"  # the first ones, beside the charts
-TEMPLATE = Path(__file__).with_name("contact_sheet.html")
-FIGURE = """<figure data-iou="$iou" data-class="$name" data-kinds="$kinds">
-<figcaption><b>$percent %</b> $name, $query ($kinds)</figcaption>
-<a href="$file"><img loading="lazy" alt="$name, $query" src="$file"></a>
-</figure>"""
+WORST, BEST = "worst", "best"
 
 
-def draw_episodes(path: Path, suffix: str) -> list[Path]:
-    """Draw the episodes whose predictions the test of a result kept, and return the files.
+def chosen(text: str, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Return the numbers of episodes that a text names among those of a manifest: 3,8,12, or worst:8, or best:8.
 
-    The first are together in ``episodes.png`` beside the result; the others have one each in ``pictures``, with an
-    index.html that shows them.
+    UserError: it is of another form, or there are no such episodes.
+    """
+    kind, _, count = text.partition(":")
+    if kind in (WORST, BEST) and count.isdecimal():
+        ranked = sorted(range(len(rows)), key=lambda number: iou_of(rows[number], FINAL))
+        return ranked[: int(count)] if kind == WORST else ranked[::-1][: int(count)]
+    words = text.split(",")
+    numbers = [int(word) for word in words if word.strip().isdecimal()]
+    if len(numbers) < len(words):
+        raise UserError(f"--episodes {text}: write numbers such as 3,8,12, or worst:8, or best:8")
+    if max(numbers) >= len(rows):
+        raise UserError(f"--episodes {max(numbers)}: the results have episodes 0 to {len(rows) - 1}")
+    return numbers
+
+
+def iou_of(row: dict[str, Any], output: str) -> float:
+    """Return the IoU of a manifest's episode in percent, its classes' pixels counted together."""
+    of_classes = row["outputs"][output][: 2 * len(ways_of(row))]
+    intersection, union = np.reshape(of_classes, (-1, 2)).sum(0).tolist()
+    return 100 * intersection / max(union, 1)
+
+
+def draw_episodes(
+    paths: Sequence[Path], episodes: str, out: Path, suffix: str = "png", protocol: str | None = None
+) -> list[Path]:
+    """Predict some episodes by the networks of results, draw them and return the files.
+
+    Of one result all outputs are drawn, with maps; of several the prediction of each.
 
     Args:
-        path: of the result.
+        paths: results or folders with one each, of this protocol if it is named; in the order of the columns.
+        episodes: of the first seed, a row each; see ``chosen``, by the first result.
+        out: the figure's file, without its suffix.
         suffix: see ``write_figure``.
 
     Raises:
-        UserError: the photos are not there, or are not those of the episodes, or a kept one is not in the result.
+        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
     """
-    file = path.with_name(PREDICTIONS)
-    if not file.exists():
-        return []
-    kept = read_predictions(file)
-    scored = ScoredEpisodes.of(path)
-    for predictions in kept:
-        if predictions.episode not in scored.rows:
-            seed, number = predictions.episode
-            of_result = f"seed {seed}, episode {number} is not in {MANIFEST} beside it"
-            raise UserError(f"{file}: {of_result}; score the run again with test.py")
-    files = list[Path]()
-    first = [predictions for predictions in kept if FIRST in predictions.kinds]
-    if first:
-        boards = [scored.panels(predictions.episode, predictions.final) for predictions in first]
-        files += write_figure(path.with_name(EPISODES), draw(boards), suffix)
-    others = [predictions for predictions in kept if predictions.kinds != [FIRST]]
-    if others:
-        files.append(_draw_sheet(path.with_name(PICTURES), scored, others, suffix))
-    return files
+    results: dict[Path, Result] = {}
+    for place in paths:
+        results |= read_results([place], [protocol] if protocol else [])
+    first, *others = results
+    rows = _rows_of_first_seed(first, results[first])
+    numbers = chosen(episodes, rows)
+    boards = _boards(first, results[first], rows, numbers, every_output=not others)
+    for path in others:
+        of_other = _rows_of_first_seed(path, results[path])
+        if any(_episode(rows[number]) != _episode(of_other[number]) for number in numbers):
+            problem = f"{first} and {path} have different episodes under these numbers"
+            raise UserError(f"{problem}; {SAME_EPISODES}; or name a --protocol")
+        for board, panels in zip(boards, _boards(path, results[path], of_other, numbers), strict=True):
+            board.append(panels[-1])
+    return write_figure(out, draw(boards), suffix)
 
 
-def _draw_sheet(folder: Path, scored: ScoredEpisodes, episodes: Sequence[Kept], suffix: str) -> Path:
-    """Draw kept episodes of a result, a figure each, and write the page that shows them; return the page."""
-    entries = list[tuple[float, Html]]()
-    for kept in ProgressBar(episodes, desc="draw", unit="picture", leave=False):
-        seed, number = kept.episode
-        query = scored.rows[kept.episode]["query"]
-        classes = scored.class_names(kept.episode)
-        caption = f"{scored.title}, {classes}, query {query}, seed {seed}, episode {number}"
-        file, *_ = write_figure(folder / kept.name, draw([scored.panels(kept.episode, kept)], caption), suffix)
-        iou = scored.ious(kept.episode)[FINAL]
-        figure = html_of(
-            FIGURE,
-            iou=f"{iou:.4f}",
-            percent=f"{iou:.1f}",
-            file=file.name,
-            name=classes,
-            query=query,
-            kinds=" ".join(kind for kind in kept.kinds if kind != FIRST),
-        )
-        entries.append((iou, figure))
-    page = folder / PAGE
-    figures = Html("\n".join(figure for _, figure in sorted(entries)))
-    template = TEMPLATE.read_text(encoding="utf-8")
-    write_atomically(page, html_of(template, title=scored.title, count=len(entries), figures=figures))
-    return page
+def _rows_of_first_seed(path: Path, result: Result) -> list[dict[str, Any]]:
+    """Return the episodes of a result's first seed, as its manifest has them."""
+    first_seed = result["seeds"][0]
+    return [row for row in read_manifest(path.with_name(MANIFEST)).episodes if row["seed"] == first_seed]
 
 
-@dataclass(frozen=True)
-class ScoredEpisodes:
-    """The episodes of a result: their images, and what was scored of them."""
+def _episode(row: dict[str, Any]) -> tuple:
+    return row["query"], ways_of(row)
 
-    title: str  # of the result
-    test: Evaluation  # that replays them
-    rows: dict[Episode, dict[str, Any]]  # of the manifest
 
-    @classmethod
-    def of(cls, path: Path) -> ScoredEpisodes:
-        """Return the episodes of a result's file; UserError: its data set is not there, or is another."""
-        result = read_result(path)
-        manifest = path.with_name(MANIFEST)
-        rows = {(row["seed"], row["number"]): row for row in read_manifest(manifest).episodes}
-        return cls(title(result), replace(evaluation_of(path, result), replayed=manifest), rows)
+@dataclass
+class Predictions:
+    """The observer that keeps what a network makes of some episodes."""
 
-    def key(self, episode: Episode) -> EpisodeKey:
-        """Return an episode by the rows of its images."""
-        seed, number = episode
-        return self.test.samplers[seed](number)
+    scored_on: str
+    masks: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # by output, (H', W') uint8
+    maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # (h, w), in 0..1
 
-    def class_names(self, episode: Episode) -> str:
-        """Return the names of an episode's classes."""
-        key = self.key(episode)
-        return ", ".join(self.test.config.data.classes[class_id - 1] for class_id in key.classes)
+    def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
+        """Keep the predictions at the size of the scored label, and the maps at their own size."""
+        for item, number in enumerate(numbers):
+            size = batch.label[self.scored_on][item].shape
+            self.maps[number] = {name: values[item].float().cpu() for name, values in output.maps.items()}
+            self.masks[number] = {}
+            for name, logits in scored_outputs(output).items():
+                prediction = predicted(resize(logits[item : item + 1].float(), size))
+                self.masks[number][name] = prediction[0].byte().cpu().numpy()
 
-    def ious(self, episode: Episode) -> dict[str, float]:
-        """Return the IoU of each output of an episode in percent, its classes' pixels counted together."""
-        row = self.rows[episode]
-        ious = {}
-        for output, counts in row["outputs"].items():
-            of_classes = counts[: 2 * len(ways_of(row))]
-            intersection, union = np.reshape(of_classes, (-1, 2)).sum(0).tolist()
-            ious[output] = 100 * intersection / max(union, 1)
-        return ious
 
-    def panels(self, episode: Episode, kept: Kept) -> Panels:
-        """Return an episode's panels: supports, query, truth, maps, base classes, and every output with its IoU."""
-        drawing = EpisodeDrawing(self.test, self.key(episode))
-        ious = self.ious(episode)
-        masks = kept.predictions
+def _boards(
+    path: Path, result: Result, rows: Sequence[dict[str, Any]], numbers: Sequence[int], every_output: bool = False
+) -> list[Panels]:
+    """Return the panels of a result's episodes, the prediction last."""
+    config = evaluation_of(path, result).config
+    config = replace(config, run=replace(config.run, device="auto"))
+    world = ProcessGroup(0, 1, pick_device("auto"))
+    (scoring,) = scorings_of(config, world, manifest=path.with_name(MANIFEST))
+    test = scoring.evaluation
+    if test.loaded.weights.digest != result["weights"]:
+        source = test.loaded.weights.source
+        raise UserError(f"{path}: the weights have changed since ({source}); test again with test.py")
+    sampler = test.samplers[result["seeds"][0]]
+    found = Predictions(test.scored_on)
+    data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
+    score(scoring.prepared, data, len(numbers), [found], world, title=row_name(result))
+    boards = []
+    for place, number in enumerate(numbers):
+        drawing = EpisodeDrawing(test, sampler(number))
+        panels = [*drawing.supports(), ("query", drawing.image), ("truth", drawing.truth())]
+        masks = found.masks[place]
         final = masks.pop(FINAL)
-        base = masks.pop(BASE, None)
-        panels = drawing.supports()
-        panels += [("query", drawing.image), ("truth", drawing.truth())]
-        for name, values in kept.maps.items():
-            panels.append((f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)))
-        if base is not None:
-            panels.append(drawing.base_classes(base))
-        for name, mask in [*masks.items(), (FINAL, final)]:
-            panels.append(drawing.output(name, mask, ious[name]))
-        return panels
+        if every_output:
+            for name, values in found.maps[place].items():
+                panels.append((f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)))
+            if (base := masks.pop(BASE, None)) is not None:
+                panels.append(drawing.base_classes(base))
+            panels += [drawing.output(name, mask, iou_of(rows[number], name)) for name, mask in masks.items()]
+        boards.append([*panels, drawing.output(row_name(result), final, iou_of(rows[number], FINAL))])
+    return boards
 
 
 class EpisodeDrawing:
@@ -200,10 +195,9 @@ class EpisodeDrawing:
         label = numbered(at_panel_size(self.class_ids), values).numpy()
         return labelled(self.image, label, TRUTH_COLOUR, self.several)
 
-    def heat_map(self, values: np.ndarray, label_shape: Sequence[int]) -> np.ndarray:
+    def heat_map(self, values_hw: Tensor, label_shape: Sequence[int]) -> np.ndarray:
         """Return the query under a map (h, w) in 0..1 of a label of the shape (H', W')."""
-        values_11hw = torch.from_numpy(values)[None, None]
-        scored = resize(values_11hw, label_shape)[0, 0].numpy()
+        scored = resize(values_hw.clamp(0, 1)[None, None], label_shape)[0, 0].numpy()
         return heat(self.image, self.on_photo(scored))
 
     def base_classes(self, mask: np.ndarray) -> tuple[str, np.ndarray]:
@@ -226,82 +220,3 @@ class EpisodeDrawing:
         full = self.test.view.back(scored, (height, width), self.test.scored_on)
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (self.image.shape[1], PANEL_HEIGHT), interpolation=how)
-
-
-def side_by_side(
-    paths: Sequence[Path], episodes: Sequence[int], out: Path, suffix: str = "pdf", protocol: str | None = None
-) -> list[Path]:
-    """Predict some episodes by the networks of several results, draw them and return the files.
-
-    Args:
-        paths: results or folders with one each, of this protocol if it is named; in the order of the columns.
-        episodes: numbers of episodes of the first seed, a row each.
-        out: the figure's file, without its suffix.
-        suffix: see ``write_figure``.
-
-    Raises:
-        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
-    """
-    boards = [Panels() for _ in episodes]
-    first: tuple[Path, list] | None = None
-    for path, result in _results(paths, protocol):
-        scored = _scored_episodes(path, result, episodes)
-        if first is None:
-            first = path, scored
-        first_path, expected = first
-        if scored != expected:
-            problem = f"{first_path} and {path} have different episodes under these numbers"
-            raise UserError(f"{problem}; {SAME_EPISODES}; or name a --protocol")
-        for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
-            *shared_panels, (caption, picture) = panels
-            if not board:
-                board += shared_panels
-            board.append((caption.replace(FINAL, row_name(result), 1), picture))
-    if first is None:
-        raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {protocol}")
-    return write_figure(out, draw(boards, aligned=True), suffix)
-
-
-def _results(paths: Sequence[Path], protocol: str | None) -> Iterator[tuple[Path, dict]]:
-    """Yield the results below some paths, each once; only those of a protocol if it is named."""
-    for path in dict.fromkeys(file for place in paths for file in find_results([place])):
-        result = read_result(path)
-        if protocol in (None, result["protocol"]):
-            yield path, result
-
-
-def _scored_episodes(path: Path, result: dict, numbers: Sequence[int]) -> list[tuple]:
-    """Return query and ways of the episodes of a result's first seed with these numbers."""
-    first_seed = result["seeds"][0]
-    scored = [row for row in read_manifest(path.parent / MANIFEST).episodes if row["seed"] == first_seed]
-    selected = []
-    for number in numbers:
-        if not 0 <= number < len(scored):
-            raise UserError(f"--episodes {number}: {path} has episodes 0 to {len(scored) - 1}")
-        selected.append((scored[number]["query"], ways_of(scored[number])))
-    return selected
-
-
-def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:
-    """Return the panels of a result's episodes, the prediction last."""
-    config = evaluation_of(path, result).config
-    config = replace(config, run=replace(config.run, device="auto"))
-    world = ProcessGroup(0, 1, pick_device("auto"))
-    (scoring,) = scorings_of(config, world, manifest=path.parent / MANIFEST)
-    test = scoring.evaluation
-    if test.loaded.weights.digest != result["weights"]:
-        raise UserError(
-            f"{path}: the weights have changed since ({test.loaded.weights.source}); test again with test.py"
-        )
-    seed = result["seeds"][0]
-    predictions = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)})
-    board = Scoreboard(
-        classes=len(config.data.classes),
-        keep=partial(predictions.add, seed),
-        presence=scoring.decisions(),
-    )
-    data = Subset(trials(test.run, test.samplers[seed], test.view, (test.scored_on,)), list(episodes))
-    score(scoring.prepared, data, len(episodes), [board], world, title=row_name(result))
-    scored = replace(ScoredEpisodes.of(path), test=test)
-    kept = [predictions.final for _, predictions in sorted(predictions.gather(world).items())]
-    return [scored.panels((seed, number), final) for number, final in zip(episodes, kept, strict=True)]

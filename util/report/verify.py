@@ -5,46 +5,53 @@ protocol draws from the list; list and weights are read again where data and che
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.code import code_of
 from util.config.read import from_dict
+from util.config.same import known_today
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
+from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.presence import presence_scores
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import MANIFEST, find_results, over_seeds, read_result
+from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
-from util.loop.mask_metrics import METRICS
-from util.loop.metrics import ALL_FOREGROUND, BASE, CLASS, FINAL, episode_scores
+from util.loop.metrics import BASE, CLASS, episode_scores
+from util.report.results import scores_of
 from util.report.table import Table
 from util.run.data import photos_listed
 from util.run.origin import Origin
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
-Result = dict[str, Any]
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
-def verify(paths: Sequence[Path], form: str = "markdown") -> int:
+def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[str] = ()) -> int:
     """Print tables of the checks of every result below some paths, and a verdict; return 1 if one differs.
 
-    UserError: a path holds no result, or a file that is none.
+    Args:
+        paths: result files, or folders.
+        form: of the tables, one of ``util.report.table.FORMATS``.
+        overrides: of the results' configs, such as ``data.root=data/VOC2012``.
+
+    Raises:
+        UserError: a path holds no result, or a file that is none.
     """
     texts = list[str]()
     differs = False
     for path in find_results(list(paths)):
         result = read_result(path)
-        checks = checks_of(path, result)
+        checks = checks_of(path, result, overrides)
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
-        lines = [f"{path}: {title(result)}", format(table, form)]
-        lines += classes_in_no_mean(result)
+        lines = [f"{path}: {title(result)}", format(table, form), *classes_in_no_mean(result)]
+        if unknown := _record(result)[1]:
+            shown = ", ".join(f"{key} = {value}" for key, value in unknown.items())
+            lines.append(f"settings of a former version, not read: {shown}")
         lines.append(_verdict(result, checks))
         texts.append("\n".join(lines))
         if _subjects(checks, DIFFERS):
@@ -69,32 +76,42 @@ def _subjects(checks: Checks, wanted: str) -> str:
     return ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == wanted)
 
 
-def files_agree(path: Path, result: Result) -> Checks:
-    """Return the checks of a result file that need the episodes beside it alone."""
-    return {
+def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Checks:
+    """Return the checks of a result file: of its counts, and each of what else is here: data, code, weights."""
+    checks = {
         "scores": _check(lambda: _score_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
         "episodes": _check(
             lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result))), on_error=DIFFERS
         ),
     }
-
-
-def checks_of(path: Path, result: Result) -> Checks:
-    """Return the checks of a result file."""
-    checks = files_agree(path, result)
     try:
-        evaluation = evaluation_of(path, result)
-        _ = evaluation.images, evaluation.view
+        evaluation = evaluation_of(path, result, overrides)
     except UserError as error:
         return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
-    checks["list"] = _compare(result, Origin(list=evaluation.images.digest, content=evaluation.images.files_digest))
-    checks["draw"] = _check_draw(result, evaluation, same_list=checks["list"][0] == AGREES)
+    checks["list"] = _check(lambda: _differences(result, _data_today(evaluation)))
+    checks["draw"] = _check_draw(result, evaluation, of_list=checks["list"])
     checks["code"] = UNCHECKED, "the result does not state its code"
     if result["code"]:
-        checks["code"] = _compare(result, Origin(code=code_of(evaluation.run.model_class)))
-    checks["weights"] = _check_weights(result, evaluation)
+        checks["code"] = _check(lambda: _differences(result, Origin(code=code_of_test(evaluation.run.model_class))))
+    checks["weights"] = _check(lambda: _differences(result, _weights_today(evaluation)))
     checks["training photos"] = _check_seen(result, evaluation)
     return checks
+
+
+def _data_today(evaluation: Evaluation) -> Origin:
+    """Return list and photos of a test as they are here; UserError: they are not."""
+    return Origin(list=evaluation.images.digest, content=evaluation.images.files_digest)
+
+
+def _weights_today(evaluation: Evaluation) -> Origin:
+    """Return the weights of a test, and their training, as they are here; UserError: they are not."""
+    weights = evaluation.loaded.weights
+    return Origin(weights=weights.digest, training=weights.training)
+
+
+def _differences(result: Result, today: Origin) -> str:
+    """Return in words which facts of a result are not those of today."""
+    return ", ".join(Origin.of(result).differences(today))
 
 
 def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[str, str]:
@@ -106,12 +123,13 @@ def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[st
     return (DIFFERS if reason else AGREES), reason
 
 
-def _check_draw(result: Result, evaluation: Evaluation, same_list: bool) -> tuple[str, str]:
+def _check_draw(result: Result, evaluation: Evaluation, of_list: tuple[str, str]) -> tuple[str, str]:
     """Return outcome and reason of the check that the protocol draws the episodes of the result from its list."""
     if result["replayed"] is not None:
         return UNCHECKED, "a replay has no draw of its own"
-    if not same_list:
-        return UNCHECKED, "the list is another one"
+    outcome, reason = of_list
+    if outcome != AGREES:
+        return UNCHECKED, reason
     drawn = (digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"])
     outcome, reason = _check(lambda: _digest_difference(result, drawn))
     if outcome == AGREES:
@@ -119,40 +137,21 @@ def _check_draw(result: Result, evaluation: Evaluation, same_list: bool) -> tupl
     return outcome, reason
 
 
-def _compare(result: Result, today: Origin) -> tuple[str, str]:
-    """Return outcome and reason of the check that facts of a result are those of today."""
-    other = Origin.of(result).differences(today)
-    return (DIFFERS if other else AGREES), ", ".join(other)
-
-
-def _check_weights(result: Result, evaluation: Evaluation) -> tuple[str, str]:
-    """Return outcome and reason of the check of weights, their training and their calibration."""
-    try:
-        weights = evaluation.loaded.weights
-        calibration = evaluation.calibration_facts
-    except UserError as error:
-        return UNCHECKED, str(error)
-    outcome, reason = _compare(result, Origin(weights=weights.digest, training=weights.training))
-    if outcome == AGREES and calibration != result["calibration"]:
-        return DIFFERS, "another calibration"
-    return outcome, reason
-
-
 def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
     """Return outcome and reason of the check that the result says which test photos are in the training list too."""
     try:
-        today = {
+        today: Any = {
             "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
             "photos_trained_on": photos_trained_on(evaluation),
         }
     except UserError as error:
         return UNCHECKED, str(error)
-    stated = {key: result[key] for key in today}
+    stated = {key: {**result}[key] for key in today}
     known = {key for key in today if None not in (today[key], stated[key])}
     differs = any(today[key] != stated[key] for key in known)
     if not differs and today["photos_trained_on"] is None and today["photos_listed"] is None:
         return UNCHECKED, "neither weights nor data say which photos were trained on"
-    return (DIFFERS if differs else AGREES), seen_text(today)
+    return (DIFFERS if differs else AGREES), seen_text({**result, **today})
 
 
 def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
@@ -164,24 +163,39 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     return list(by_seed.values())
 
 
-def evaluation_of(path: Path, result: Result) -> Evaluation:
-    """Return the test that repeats a result of this file, of the run that it lies in."""
-    config = from_dict(result["config"], str(path))
+def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
+    """Return the test that repeats a result of this file, of the run that it lies in.
+
+    UserError: the settings of its record are none of this version.
+    """
+    record, unknown = _record(result)
+    if other := [key for key, value in unknown.items() if key.startswith("protocols.") and value]:
+        raise UserError(f"{path}: its protocol is one of a former version ({', '.join(other)})")
+    config = from_dict(record, str(path), list(overrides))
     if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
         unlisted = replace(config.protocols[result["protocol"]], list_file=None)
         config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
     return Evaluation.of(config, result["protocol"], result["shot"])
 
 
+def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the config of a result as far as this version knows it, and its other settings by their keys."""
+    protocol = result["protocol"]
+    return known_today({**result["config"], "protocols": {protocol: result["config"]["protocols"][protocol]}})
+
+
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
     """Return in words which score is not that of the episodes' counts, '' if all are."""
+    known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
     for seed, rows, outputs in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
+        further = {name: known[name]["scale"] for name in rows[0] if name in known}
         for name, scores in outputs.items():
             if name == BASE:  # whose counts episodes do not hold
                 continue
-            if difference := _difference(scores, _scores_of_rows(rows, name)):
+            if difference := _difference(scores, _scores_of_rows(rows, name, further)):
                 return f"seed {seed}, {name}: {difference}"
-    return _difference(result, over_seeds(result["per_seed"]))
+    per_seed: list[SeedScores] = result["per_seed"]
+    return _difference(result, over_seeds(per_seed))
 
 
 def _difference(stated: Any, counted: dict[str, Any]) -> str:
@@ -196,20 +210,16 @@ def _difference(stated: Any, counted: dict[str, Any]) -> str:
     return ""
 
 
-def _scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return an output's scores in percent from the counts of one seed's episodes."""
-    further = [metric for metric in METRICS if metric in rows[0]]
+def _scores_of_rows(rows: list[dict[str, Any]], name: str, scales: Mapping[str, float]) -> dict[str, Any]:
+    """Return an output's scores from the counts of one seed's episodes; ``scales``: of their further metrics."""
     records = list[list[Any]]()
     for number, row in enumerate(rows):
-        records += _records_of_row(number, row, name, further)
+        records += _records_of_row(number, row, name, scales)
     classes = max(record[CLASS] for record in records)
-    scores = episode_scores(np.array(records), classes, further)
-    if name == FINAL and "presence" in rows[0]:
-        scores |= _presence_scores_of_rows(rows)
-    return scores
+    return episode_scores(np.array(records), classes, scales)
 
 
-def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequence[str]) -> list[list[Any]]:
+def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
     """Return the records of one episode, a class each, in the columns of ``util/loop/metrics.py``."""
     *_, foreground_hit, foreground_union, background_hit, background_union = row["outputs"][name]
     sides = [background_hit, background_union, foreground_hit, foreground_union]
@@ -221,18 +231,6 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequen
             record += row[metric][name][columns]
         records.append(record)
     return records
-
-
-def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return how often episodes of one seed tell queries with and without their class apart."""
-    present = list[bool]()
-    shown = list[bool]()
-    for row in rows:
-        class_pixels = row["outputs"][ALL_FOREGROUND][0]
-        intersection, union = row["outputs"][FINAL][:2]
-        present.append(class_pixels > 0)
-        shown.append(intersection + union > class_pixels)  # their sum is the pixels of the class and of the mask
-    return presence_scores(present, [float(row["presence"]) for row in rows], shown)
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:

@@ -209,19 +209,15 @@ def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, se
     if protocol.draw != OWN:
         length = protocol.number(run.config.data.fold) or len(images.pairs)
         return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed, length)
-    return replace(sampler, ways=protocol.ways, absent=protocol.absent, references=protocol.references)
+    return replace(sampler, ways=protocol.ways, references=protocol.references)
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
-    """Refuse (UserError) a protocol that a list cannot serve: too few classes, or no image that lacks a class."""
+    """Refuse (UserError) a protocol that a list cannot serve: it has too few classes, or masks of one class each."""
     complete = len(sampler.complete_classes)
-    in_every_image = [c for c in images.classes if not len(sampler.without[c])]
-    several_classes = sampler.ways > 1 or sampler.absent > 0
     problem = ""
-    if images.index.one_class_masks and several_classes:
-        problem = "needs masks of all classes, but each mask here shows one: take a protocol with ways: 1 and absent: 0"
-    elif sampler.absent > 0 and in_every_image:
-        problem = f"absent = {sampler.absent:g}, but every image shows class {in_every_image[0]}: set absent to 0"
+    if images.index.one_class_masks and sampler.ways > 1:
+        problem = "needs masks of all classes, but each mask here shows one: take a protocol with ways: 1"
     elif sampler.ways > max(complete, 1):
         total = f"{len(images.classes)} classes with enough images for {sampler.shots} support(s) each"
         problem = f"ways = {sampler.ways}, but the list has {complete} of {total}: set at most {complete} ways"

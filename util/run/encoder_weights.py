@@ -1,6 +1,5 @@
 """The weights that an encoder starts from, a file or a source's; their licence, and the data they were trained on."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
-from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
+from model.encoders.variant import PREFIX, bare_name
 from model.mismatch import ModelMismatch
 from util.config.read import to_dict
 from util.config.same import differences, in_words
@@ -20,15 +19,9 @@ from util.files import project_path
 from util.files.errors import UserError
 from util.loop.device import gpu_count
 from util.run import checkpoint
+from util.run.sources import SOURCES, TIMM, checksum_of, licence_of, pretraining_of, size_and_licence
 
-# Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
-TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
-TIMM = "timm"
-PACKAGE = "package"
-RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
-SOURCES = (*RELEASES, TIMM, PACKAGE)
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
-CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 
 
 def fill_encoder(config: Config, network: FewShotModel) -> str:
@@ -102,18 +95,6 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
     return fix
 
 
-def size_and_licence(source: str, encoder: Encoder) -> str:
-    """Return in words what a download of an encoder's weights brings."""
-    size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
-    return f"about {size / 1e6:.0f} MB, once; licence: {licence_of(source, encoder) or 'not known here'}"
-
-
-def checksum_of(name: str) -> str | None:
-    """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
-    match = CHECKSUM.search(name)
-    return None if match is None else match[1]
-
-
 def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
     """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
     encoder = getattr(network, "encoder", None)
@@ -133,21 +114,3 @@ def encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str |
         if "weights" in before:
             return pretraining_of(before["weights"], encoder, before.get("pretraining"))
     return pretraining_of(start.weights, encoder, start.pretraining)
-
-
-def licence_of(source: str | None, encoder: Encoder) -> str | None:
-    """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
-    if source is None:
-        return None
-    return "apache-2.0" if source == PACKAGE else encoder.licence
-
-
-def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
-    """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
-    if source is None:
-        return NOTHING
-    if source == PACKAGE or source in RELEASES:
-        return IMAGENET
-    if source == TIMM:
-        return encoder.pretraining
-    return stated or encoder.pretraining

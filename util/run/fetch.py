@@ -17,7 +17,7 @@ from model.encoders.variant import PREFIX, bare_name
 from model.mismatch import ModelMismatch
 from util.files import stand_in
 from util.files.errors import UserError
-from util.run.encoder_weights import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, size_and_licence
+from util.run.sources import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, size_and_licence
 
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file

@@ -21,9 +21,10 @@ from util.run import run as runs
 from util.run.build import build_model
 from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import listed_for_training
-from util.run.encoder_weights import FOLD_HINT, SOURCES, encoder_data, encoder_licence, fill_encoder
+from util.run.encoder_weights import FOLD_HINT, encoder_data, encoder_licence, fill_encoder
 from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
+from util.run.sources import SOURCES
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 SHOWN = 5  # differences of a training in a message
@@ -42,6 +43,7 @@ class Weights:
     encoder_data: str | None  # the data that those weights were trained on, where it is known
     training: list[dict[str, Any]]  # of each stage
     photos: frozenset[str] | None  # digests of those that it was trained on; None: not known
+    finished: bool  # whether its training is
     training_differences: list[str]  # what the training had otherwise, in words
     fold_differs: bool  # whether it was trained on another fold
 
@@ -202,6 +204,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         note = fill_encoder(config, network)
         stored = Checkpoint(Path(source), weights={}, facts=Facts(photos=frozenset()))
         other: list[str] = []
+        finished = True
         learnt = 0
         fold_differs = False
     else:
@@ -211,7 +214,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         of_others = load_checkpoint(run, network, "meta", stored)
         fold_differs = any(key.startswith(FOLD) for key in of_others)
         other = _differences_of_training(run, stored)
-        note = _note_on_training(run, stored, other)
+        finished = _is_finished(run, stored)
+        note = _note_on_training(run, stored, other, finished)
         learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return network, Weights(
         source=str(source),
@@ -223,16 +227,20 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         encoder_data=encoder_data(network, stored.config),
         training=stored.facts.training,
         photos=stored.facts.photos,
+        finished=finished,
         training_differences=other,
         fold_differs=fold_differs,
     )
 
 
-def _note_on_training(run: Run, stored: Checkpoint, differences: list[str]) -> str:
-    """Return the line on a training that had other settings, or a model of others; '' if it had not."""
+def _note_on_training(run: Run, stored: Checkpoint, differences: list[str], finished: bool) -> str:
+    """Return the line on a training that had other settings, or a model of others, or is not finished; else ''."""
     of_model = None if stored.config is None else {"model": stored.config["model"]}
     changed = differences or in_words(run.differences(of_model, Decides.SCORES))
-    return f"the training had other settings: {'; '.join(changed)}" if changed else ""
+    words = [] if finished else ["the training is not finished"]
+    if changed:
+        words.append(f"the training had other settings: {'; '.join(changed)}")
+    return "; ".join(words)
 
 
 def _base_classes(run: Run, stored: Checkpoint) -> int | None:
@@ -253,19 +261,22 @@ def _check_source(run: Run, source: Path | str) -> None:
 
 
 def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
-    """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
-    is_foreign = run.weights_origin == runs.FOREIGN
+    """Return in words which other settings or code the training of one of our checkpoints had."""
     differing = run.training_differences(stored)
-    if is_foreign:  # another training has other settings; that it was of another method is said
+    if run.weights_origin == runs.FOREIGN:  # another training has other settings; that it was of another method is said
         differing = {key: values for key, values in differing.items() if key == "model.name"}
     found = in_words(differing)
     if "model.name" not in differing:
         found += stored.facts.origin.differences(Origin(code=code_of(run.model_class)))
-    if stored.is_own and not stored.facts.finished and not StageFolder(stored.path.parent).finished:
-        last = stored.facts.training[-1]
-        if last["step"] != last["steps"] or not is_foreign:
-            found.append(f"not finished (step {last['step']} of {last['steps']})")
     return found
+
+
+def _is_finished(run: Run, stored: Checkpoint) -> bool:
+    """Return whether the training of a checkpoint is; of a file of another run its last step tells it too."""
+    if not stored.is_own or stored.facts.finished or StageFolder(stored.path.parent).finished:
+        return True
+    last = stored.facts.training[-1]
+    return run.weights_origin == runs.FOREIGN and last["step"] == last["steps"]
 
 
 def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:

@@ -113,12 +113,17 @@ def test_an_own_encoder_masks_supports_and_loads_its_weights(plain_stack: Module
         (
             "conv = nn",
             "self.intermediate_counts[3] = 2; conv = nn",
-            "2 maps are stated inside stage 3, and steps() yields 1; correct intermediate_counts, or blocks=",
+            "maps of [24, 24] channels are stated inside stage 3, and steps() yields those of [24]; correct inter",
         ),
         (
             "conv = nn",
             "self.intermediate_counts = {}; conv = nn",
-            "0 maps are stated inside stage 2, and steps() yields 0; correct intermediate_counts, or blocks=",
+            "maps of [] channels are stated inside stage 2, and steps() yields those of []; correct inter",
+        ),
+        (
+            "conv = nn",
+            "self.widths = lambda stage: [7]; conv = nn",
+            "maps of [7] channels are stated inside stage 2, and steps() yields those of [16]; correct inter",
         ),
     ],
 )

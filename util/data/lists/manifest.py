@@ -5,8 +5,7 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 (image names) are required; a test adds ``seed``, ``number`` and ``outputs`` (output -> ``[I, U, background I,
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
 counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. A
-further metric of a test is a key of its own, output -> part and whole of each class. The query of a protocol with
-``absent`` need not show the class; ``presence`` is then the score that it does.
+further metric of a test is a key of its own, output -> part and whole of each class.
 """
 
 import hashlib
@@ -120,9 +119,7 @@ def _drawn_ways(episode: dict[str, Any]) -> list[tuple[int, list[str]]]:
     return [(way["class"], way["supports"]) for way in (episode, *episode.get("others", ()))]
 
 
-def replay(
-    path: Path, images: ImageList, data: DataSettings, ways: int = 1, absent: bool = False
-) -> dict[int, ListedEpisodes]:
+def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> dict[int, ListedEpisodes]:
     """Return a manifest's episodes by seed after checking them against the fold, its images and the number of shots.
 
     Args:
@@ -130,7 +127,6 @@ def replay(
         images: the test list of the fold.
         data: the data set, the fold and the number of shots of this test.
         ways: classes of an episode.
-        absent: whether a query need not show its class.
 
     Raises:
         UserError: another data set, fold, number of shots or of ways, a class that is not novel, an image that does not
@@ -144,7 +140,7 @@ def replay(
             difference = f"this manifest has {key} {stated}, this test has {key} {expected}"
             raise UserError(f"{path}: {difference}; name another manifest, or change the test")
     rows = {name: row for row, name in enumerate(images.index.names)}
-    test = _Test(images, data, ways, absent, rows)
+    test = _Test(images, data, ways, rows)
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         problem = _problem(episode, test)
@@ -162,7 +158,6 @@ class _Test:
     images: ImageList
     data: DataSettings
     ways: int
-    absent: bool
     rows: dict[str, int]  # image name -> row of the index
 
 
@@ -187,7 +182,7 @@ def _problem(episode: dict[str, Any], test: _Test) -> str | None:
         problem = _problem_of_way(query, class_id, supports, test)
         if problem:
             return problem
-        needs_class = supports if test.absent or number > 0 else [query, *supports]
+        needs_class = supports if number > 0 else [query, *supports]
         for name in needs_class:
             if not test.images.index.areas[test.rows[name], class_id]:
                 return f"'{name}' shows no pixel of class {class_id} ({test.data.classes[class_id - 1]})"

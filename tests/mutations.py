@@ -1,0 +1,138 @@
+"""Changes of the code that a quick test must find: ``python -m tests.mutations [NAME ...]`` tries them in a copy.
+
+It prints for each whether its test fails, as it should, and exits with 1 where one passes. No check runs it: what each
+run found is in ``tests/README.md``.
+"""
+
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change of one place of a file, and the test that finds it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = [
+    Mutation(
+        "poly counts steps from 0",
+        "util/loop/optim.py",
+        "(1 - (step + 1) / steps) ** POWER",
+        "(1 - step / steps) ** POWER",
+        "tests/train/test_optimizers.py",
+    ),
+    Mutation(
+        "patience is an epoch longer",
+        "util/train/observers.py",
+        "newest - progress.best_epoch >= self.epochs",
+        "newest - progress.best_epoch > self.epochs",
+        "tests/train/test_midway.py",
+    ),
+    Mutation(
+        "best.pth lacks the average that was validated",
+        "util/train/observers.py",
+        "            with training.ema.applied():\n                self.save(training, BEST, resumable=False)",
+        "            self.save(training, BEST, resumable=False)",
+        "tests/train/test_midway.py",
+    ),
+    Mutation(
+        "dropouts are seeded without the rank",
+        "util/loop/train.py",
+        "{progress.step} {world.rank}",
+        "{progress.step}",
+        "tests/train/test_midway.py",
+    ),
+    Mutation(
+        "the triplet has no auxiliary weight",
+        "model/symnet/losses.py",
+        """    return {"main": main} | {name: aux_weight * loss""",
+        """    return {"main": main, "triplet": others.pop("triplet")} | {name: aux_weight * loss""",
+        "tests/model/test_symnet.py::test_every_loss_but_the_main_one_has_the_auxiliary_weight",
+    ),
+    Mutation(
+        "a crop is drawn again 30 times",
+        "util/data/augmentation.py",
+        "for _ in range(KEEP_TRIES)",
+        "for _ in range(KEEP_TRIES - 1)",
+        "tests/data/test_augmentation.py",
+    ),
+    Mutation(
+        "a group's lr_factor is ignored",
+        "util/loop/optim.py",
+        """settings[name].lr * group["factor"] * factor""",
+        "settings[name].lr * factor",
+        "tests/train/test_optimizers.py",
+    ),
+    Mutation(
+        "views are drawn by numpy's global generator",
+        "util/data/episodes.py",
+        "random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)",
+        "random = np.random.mtrand._rand; random.integers = np.random.randint",
+        "tests/data/test_episodes.py",
+    ),
+]
+
+
+def is_found(mutation: Mutation, copy: Path) -> bool:
+    """Apply a mutation to a copy of the project, run its test there and undo it; return whether the test fails.
+
+    SystemExit: the place of the mutation is not there, or the test fails without it.
+    """
+    path = copy / mutation.file
+    before = path.read_text()
+    if before.count(mutation.old) != 1:
+        raise SystemExit(f"{mutation.name}: {mutation.file} must have its place once")
+    if not unchanged(mutation.test, copy):
+        raise SystemExit(f"{mutation.test} fails without a mutation")
+    path.write_text(before.replace(mutation.old, mutation.new))
+    found = not passes(mutation.test, copy)
+    path.write_text(before)
+    return found
+
+
+@functools.cache
+def unchanged(test: str, copy: Path) -> bool:
+    """Return whether the tests of a file pass in the copy as it is."""
+    return passes(test, copy)
+
+
+def passes(test: str, copy: Path) -> bool:
+    """Return whether the tests of a file pass; SystemExit: none could be run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-m", "not process and not train", test]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{test}: no test ran: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def main(names: list[str]) -> int:
+    chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in filter(None, tracked.stdout.split("\0")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+        for mutation in chosen:
+            found = is_found(mutation, copy)
+            survivors += not found
+            print(f"{'found' if found else 'SURVIVES'}: {mutation.name} ({mutation.test})", flush=True)
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""Charts: pixels, SVG and PDF whose bytes repeat and whose texts stay texts; outlines on any ground; panels."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.outcome import run_script
+from tests.report.conftest import counts
+from util.files.overlay import SUPPORT_COLOUR, overlay
+from util.report.charts import CAPTION, GAP, PANEL_HEIGHT, draw, write_figure
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = "mIoU <é> & Ω самолёт $x_1$"
+PANEL = np.random.default_rng(0).integers(0, 255, (PANEL_HEIGHT, 150, 3), np.uint8)
+
+
+def test_a_figure_is_written_as_png_and_vectors_with_the_same_bytes_every_time(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        write_figure(tmp_path / folder / "a.b", draw([[("panel", PANEL)]], NAMES), "pdf")
+        write_figure(tmp_path / folder / "a.b", draw([[("a\x01\u202eb", PANEL)]], NAMES), "svg")
+    files = sorted((tmp_path / "first").iterdir())
+    assert [file.name for file in files] == ["a.b.pdf", "a.b.png", "a.b.svg"]
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
+    pdf, png, svg = files
+    top = CAPTION + GAP + CAPTION
+    drawn = np.array(Image.open(png))
+    assert np.array_equal(drawn[top : top + PANEL_HEIGHT, :150], PANEL)
+    assert [text.text for text in ElementTree.parse(svg).iter(f"{SVG}text")] == [NAMES, "a??b"]
+    content = pdf.read_bytes()
+    assert [word in content for word in (b"/CIDFontType2", b"/ToUnicode", b"Date")] == [True, True, False]
+
+
+@pytest.mark.parametrize("ground", [0, 255, SUPPORT_COLOUR])
+def test_an_outline_shows_on_any_ground(ground) -> None:
+    label = np.zeros((60, 60), np.uint8)
+    label[20:40, 20:40] = 1
+    image = np.zeros((60, 60, 3), np.uint8) + np.array(ground, np.uint8)
+    out = overlay(image, label, SUPPORT_COLOUR)
+    assert (out[20, 20:40] == 255).all()
+    assert (out[19, 22:38] == 0).all()
+    assert (out[21, 22:38] == 0).all()
+    assert (out[5, 5] == image[5, 5]).all()
+
+
+def test_panels_of_a_place_stand_below_each_other(tmp_path: Path) -> None:
+    panels = [(f"panel {n}", np.zeros((100, 300, 3), np.uint8)) for n in range(5)]
+    write_figure(tmp_path / "board", draw([panels, panels], "title"))
+    assert Image.open(tmp_path / "board.png").height == CAPTION + GAP + 2 * (CAPTION + PANEL_HEIGHT + GAP)
+
+
+def test_the_command_draws_curve_and_bars_beside_a_result(leave, monkeypatch, capfd) -> None:
+    folder = leave("a", counts(1, 30, 0.5))
+    done = run_script("report.py", ("figures", folder, "--figures", "svg"), capfd, monkeypatch)
+    assert done.code == 0
+    files = [folder / f"{name}.{suffix}" for name in ("curve", "per_class") for suffix in ("png", "svg")]
+    assert done.output.split() == list(map(str, files))
+    assert "aeroplane" in (folder / "per_class.svg").read_text()
+    assert all(file.stat().st_size > 500 for file in files)

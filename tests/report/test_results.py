@@ -1,0 +1,157 @@
+"""The frame of results, the tables of single ones, a row for each result, and what references do."""
+
+import math
+
+import pytest
+
+from tests.report.conftest import ENTRY, HD95, counts, result
+from util.config.compose import find_config
+from util.config.read import read_config
+from util.evaluate.titles import classes_in_no_mean, title
+from util.files.errors import UserError
+from util.report.paper import reference_table
+from util.report.results import (
+    RESULT_COLUMNS,
+    class_score_table,
+    how_made,
+    protocol_table,
+    result_table,
+    results,
+    score_table,
+    stages_text,
+    summary,
+)
+
+
+def test_every_score_is_a_row_of_the_frame(leave) -> None:
+    """With title, unit and direction of a metric that is not registered here."""
+    seeds = [{"final": {"miou": 50.0 + s, "hd95": 4.0, "per_class": {"1": 50.0 + s}}} for s in (0, 1)]
+    runs = [leave(f"runs/{fold}", fold=fold, per_seed=seeds, seeds=[0, 1], metrics=HD95) for fold in (0, 1)]
+    frame = results([str(run) for run in runs])
+    assert len(frame) == 2 * 2 * 3
+    miou = frame[(frame["score"] == "miou") & (frame["class"] == "")]
+    assert miou.groupby(["row", "fold"])["value"].mean().to_dict() == dict.fromkeys(
+        [("Sym-Net ResNet-50", 0), ("Sym-Net ResNet-50", 1)], 50.5
+    )
+    assert set(frame.loc[frame["class"] == "aeroplane", "score"]) == {"miou"}
+    hd95 = frame[frame["score"] == "hd95"].iloc[0]
+    assert (hd95["title"], hd95["unit"], hd95["smaller_is_better"], hd95["content"]) == ("HD95", "px", True, "ef" * 32)
+    with pytest.raises(UserError, match="no result of protocol hsnt"):
+        results(runs, ["hsnt"])
+
+
+OTHER_TESTS = {
+    "replay": {"replayed": "episodes.jsonl"},
+    "edges": {"edges": True},
+    "foreign a.pth": {"weights_mark": "foreign", "checkpoint": "a.pth"},
+    "last; replay; quick": {"weights_mark": "last", "replayed": "episodes.jsonl", "quick_look": True},
+}
+
+
+def test_a_result_is_one_row_with_the_mark_of_its_test(leave) -> None:
+    own = leave("runs/0", environment={"commit": "0123456789"})
+    others = [leave(f"runs/{mark}", **changes) for mark, changes in OTHER_TESTS.items()]
+    table = result_table([own, *others])
+    assert table.header == RESULT_COLUMNS
+    rows = {row["mark"]: row for row in (dict(zip(table.header, row)) for row in table.rows)}
+    assert sorted(rows) == sorted(["", *OTHER_TESTS])
+    wanted = {"method": "Sym-Net", "miou": "50.00", "precision": "float32", "commit": "01234567", "date": "2026-11-20"}
+    assert {name: rows[""][name] for name in wanted} == wanted
+    assert result_table([own], "meta").rows[0][RESULT_COLUMNS.index("miou")] == "55.00"
+    with pytest.raises(UserError, match="no output 'mta'; did you mean 'meta'"):
+        result_table([own], "mta")
+
+
+def test_rows_of_results_are_those_of_the_protocols_and_sorted_by_a_column(leave) -> None:
+    for protocol, miou in (("bam", 40.0), ("hsnet", 50.0), ("ssp", 30.0)):
+        runs = leave(f"runs/{protocol}", protocol=protocol, mean={"final": {"miou": miou}}).parent
+    place = RESULT_COLUMNS.index("protocol")
+    sorted_rows = result_table([runs], protocols=("ssp", "bam"), sort="miou").rows
+    assert [row[place] for row in sorted_rows] == ["bam", "ssp"]
+    assert [row[place] for row in result_table([runs], sort="protocol").rows] == ["bam", "hsnet", "ssp"]
+    with pytest.raises(UserError, match="--sort mio: no column of this table; did you mean 'miou'"):
+        result_table([runs], sort="mio")
+
+
+def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() -> None:
+    """Also a metric of which nothing is known."""
+    seeds = [
+        {
+            "final": {
+                "miou": miou,
+                "hd95": 4.5,
+                "odd": 1.0,
+                "per_class": {"1": miou, "2": 60.0},
+                "per_class_hd95": {"1": 3.0},
+            }
+        }
+        for miou in (48.0, 52.0)
+    ]
+    made = result(
+        seeds=[0, 1], per_seed=seeds, mean={}, list_images=3, novel={"1": "cat", "2": "dog", "3": "rare"}, metrics=HD95
+    )
+    table = score_table(made)
+    assert table.header == ["output", "mIoU %", "HD95 px", "odd"]
+    assert table.rows == [["final", "50.00 +- 2.83", "4.50 +- 0.00", "1.00 +- 0.00"]]
+    assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
+    classes = class_score_table(made)
+    assert classes.header == ["class, IoU %", "final", "final, HD95 px"]
+    assert classes.rows == [["cat", "50.00", "3.00"], ["dog", "60.00", "-"], ["rare", "-", "-"]]
+
+
+def test_protocols_of_a_run_are_compared_in_a_table_of_their_own() -> None:
+    entry = {**ENTRY, "scored_on": "letterbox"}
+    stretched = result(protocol="hsnet", protocol_settings=entry, input="stretch 400 x 400", scored_on="letterbox")
+    table = protocol_table([result(), stretched])
+    assert [row[3:5] for row in table.rows] == [
+        ["letterbox 473 x 473", "square"],
+        ["stretch 400 x 400", "size of the input"],
+    ]
+    assert "mIoU - first" in summary({1: result(), 2: stretched})
+    assert "mIoU - first" not in summary({1: result()})
+
+
+def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:
+    left_out = {"left_out": ["boat", "spoon"], "classes_without_episodes": 4}
+    assert classes_in_no_mean(result(**left_out)) == [
+        "2 classes have too few images and are left out (data.rare_classes: skip): boat, spoon",
+        "4 other classes have no episode and are excluded from every mean",
+    ]
+    assert classes_in_no_mean(result()) == []
+
+
+def test_a_training_that_is_not_finished_says_the_steps_that_it_did(tmp_path) -> None:
+    stage = {"stage": "meta", "step": 3, "steps": 8, "batch": 4, "size": 81, "settings": {}}
+    half = result(training=[stage], finished=False)
+    assert stages_text(half) == "meta stage 3 of 8 steps with batch 4"
+    assert "trained: meta stage 3 of 8 steps with batch 4" in how_made(tmp_path, half, "final")
+    assert title(half).startswith("NOT FINISHED (step 3 of 8): ")
+    best_before_the_end = result(training=[stage], finished=True)
+    assert stages_text(best_before_the_end) == "meta stage 8 steps with batch 4"
+
+
+def test_what_references_do_is_said_of_each_query_and_then_their_mean(leave) -> None:
+    """Of the queries that all references segmented; a query that none segments has no variation."""
+    ious = [40, 50, 60, 10, 10, 10, 0, 0, 0, 99]
+    episodes = []
+    for number, iou in enumerate(ious):
+        outputs = {"final": [iou, 100, 0, 0]}
+        episodes.append({"number": number, "query": "q", "class": 1, "supports": [f"r{number}"], "outputs": outputs})
+    run = leave("runs/a", episodes, protocol_settings={**ENTRY, "references": 3})
+    table = reference_table([run])
+    every, aeroplane, *published = table.rows
+    assert every[1:5] == ["1", "all", "3", "3"]
+    variation = (100 * 10 / 50 + 0) / 2
+    expected = [20, 10 / 3, variation, 50 / 3, 70 / 3]
+    assert all(math.isclose(float(text), value, abs_tol=0.051) for text, value in zip(every[5:], expected, strict=True))
+    assert aeroplane[2:] == ["aeroplane", *every[3:]]
+    assert [row[0] for row in published] == ["CG-ICS (published)", "SANSA (published)", "GF-SAM (published)"]
+    assert ", 1-shot, pascal fold 0: " in table.notes[-1]
+    with pytest.raises(UserError, match="--protocol references"):
+        reference_table([leave("runs/b", counts(1, 3, 0.5))])
+
+
+def test_the_protocol_of_references_asks_each_query_with_each_reference() -> None:
+    protocol = read_config(find_config("split0", "mini", "ssp", "lite0")).protocols["references"]
+    assert protocol.episodes == 100 * protocol.references
+    assert not list(protocol.problems())

@@ -1,0 +1,190 @@
+"""Figures by matplotlib without its global state, as pixels and as files: a result's charts, rows of panels.
+
+The bytes of a file follow from the figure alone. matplotlib is imported where the first figure is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from util.data.lists.manifest import counts_of, read_manifest
+from util.evaluate.schema import BARS, CURVE, MANIFEST, Result, read_result
+from util.evaluate.titles import title
+from util.files import write_atomically
+from util.files.errors import UserError, one_line
+from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
+from util.loop.metrics import ALL_FOREGROUND, BASE, mean_iou
+from util.report.results import class_scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
+SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
+STYLE = {
+    "text.parse_math": False,  # a class may be called $x$
+    "pdf.fonttype": 42,  # TrueType: texts can be selected and searched
+    "svg.fonttype": "none",  # texts stay texts
+    "svg.hashsalt": "symnet",  # ids of an SVG's parts are the same every time
+    "image.composite_image": False,
+}
+GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
+ROW_HEIGHT = CAPTION + PANEL_HEIGHT + GAP
+DPI, FONT_SIZE = 72, 11  # a pixel is a point
+Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
+GRID_COLOUR = "0.88"
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are.
+
+    UserError: they name a backend that this matplotlib does not have, without which it cannot be imported.
+    """
+    try:
+        import matplotlib.style
+    except ValueError as error:
+        raise UserError(f"MPLBACKEND: {error}") from None
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is an empty box
+        yield
+
+
+@styled()
+def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
+    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; return the files.
+
+    Errors as ``write_atomically``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    files = [path.with_name(f"{path.name}.{ending}") for ending in dict.fromkeys(("png", suffix))]
+    write_picture(files[0], np.array(canvas.buffer_rgba())[..., :3].copy())
+    for file in files[1:]:
+        save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
+        write_atomically(file, save)
+    return files
+
+
+def draw_charts(path: Path, suffix: str) -> list[Path]:
+    """Draw the curve and the bars of a result, as PNG and ``suffix`` beside it; return the files.
+
+    UserError: there are no counts of its episodes.
+    """
+    result = read_result(path)
+    seed = result["seeds"][0]
+    episodes = [e for e in read_manifest(path.with_name(MANIFEST)).episodes if e["seed"] == seed]
+    curves = {}
+    for output in episodes[0]["outputs"]:
+        curves[output] = running_miou([counts_of(episode, output) for episode in episodes])
+    charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(result)}
+    return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
+
+
+def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
+    """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
+    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 3)
+    is_class = rows[:, :1] == np.unique(rows[:, 0])  # (ways, classes)
+    intersection = np.cumsum(is_class * rows[:, 1:2], axis=0)
+    union = np.cumsum(is_class * rows[:, 2:3], axis=0)
+    last_ways = np.cumsum([len(ways) for ways in counts]) - 1
+    return mean_iou(intersection, union, np.cumsum(is_class, axis=0))[last_ways]
+
+
+@styled()
+def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
+    """Return a chart of the mIoU of each output over the number of scored episodes."""
+    figure, axes = chart(4.6, title)
+    shown = {name: curve for name, curve in curves.items() if name != ALL_FOREGROUND}
+    for name, curve in shown.items():
+        axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
+    highest = max(curve.max() for curve in shown.values())
+    axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
+    axes.set_xlim(left=0)
+    axes.set(xlabel=f"episodes of seed {seed} so far", ylabel="mIoU in %")
+    axes.grid(axis="y", color=GRID_COLOUR)
+    axes.legend()
+    return figure
+
+
+@styled()
+def class_bars(result: Result) -> Figure:
+    """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
+    outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, ALL_FOREGROUND)}
+    scored = set().union(*outputs.values())
+    classes = [name for name in result["novel"].values() if name in scored]
+    thickness = 0.8 / len(outputs)  # of a class's place
+    bar_places = (len(outputs) + 1) * len(classes)
+    figure, axes = chart(1.3 + 0.17 * bar_places, title(result))
+    middle = (len(outputs) - 1) / 2
+    for j, (name, ious) in enumerate(outputs.items()):
+        places = np.arange(len(classes)) + (j - middle) * thickness
+        bars = axes.barh(places, [ious.get(c, 0.0) for c in classes], thickness, label=one_line(name))
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
+    axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])
+    axes.set(ylim=(len(classes) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
+    axes.grid(axis="x", color=GRID_COLOUR)
+    figure.legend(loc="outside lower right", ncols=len(outputs))
+    return figure
+
+
+def chart(height: float, title: str) -> tuple[Figure, Axes]:
+    """Return an empty chart, its height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, height), dpi=100, layout="constrained")
+    axes = figure.add_subplot(axisbelow=True)
+    axes.set_title(textwrap.fill(one_line(title), 110), loc="left", fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+@styled()
+def draw(rows: Sequence[Panels], title: str = "") -> Figure:
+    """Return a figure of rows of panels below a title; panels of the same place in a row are below each other.
+
+    Panels of the right height keep their pixels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
+    figure = Figure(figsize=(1, 1), dpi=DPI)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    font = FontProperties(size=FONT_SIZE)
+
+    def width_of(text: str) -> int:
+        return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) + GAP
+
+    title = one_line(title)
+    shown = [[(one_line(caption), at_panel_size(image)) for caption, image in row] for row in rows]
+    widths = [max(max(width_of(text), photo.shape[1]) for text, photo in column) for column in zip(*shown, strict=True)]
+    first_top = CAPTION + GAP if title else 0
+    width = max(sum(widths) + len(widths) * GAP, width_of(title))
+    height = first_top + len(shown) * ROW_HEIGHT
+    figure.set_size_inches(width / DPI, height / DPI)
+
+    def write(text: str, left: int, top: int) -> None:
+        figure.text((left + 1) / width, 1 - (top + CAPTION - 5) / height, text, fontsize=FONT_SIZE)
+
+    if title:
+        write(title, 0, 0)
+    for number, row in enumerate(shown):
+        top = first_top + number * ROW_HEIGHT
+        for place, (text, photo) in enumerate(row):
+            left = sum(widths[:place]) + place * GAP
+            write(text, left, top)
+            figure.figimage(photo, left, height - (top + CAPTION) - PANEL_HEIGHT, origin="upper")
+    return figure

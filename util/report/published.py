@@ -1,0 +1,101 @@
+"""The published numbers of the paper's tables, from ``published.yaml``, in the form of those that are measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from util.evaluate.schema import NOT_STATED
+from util.evaluate.titles import track_text
+from util.files.errors import UserError, nearest
+from util.files.yaml_text import read_yaml
+from util.loop.metrics import MIOU
+from util.report.results import FB_IOU
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+MEAN = "mean"  # the place of a mean over folds or data sets
+
+
+@cache
+def published_entries() -> dict[str, Any]:
+    """Return the content of ``published.yaml``."""
+    return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
+
+
+def published(
+    dataset: str, shots: list[int], fold_rule: str, papers: str | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return published numbers, an entry each, and notes on rows that are left out because their folds differ.
+
+    Args:
+        dataset: that the numbers are of.
+        shots: numbers of shots.
+        fold_rule: of the folds that rows are compared on.
+        papers: whose rows are shown, with commas, or ``none``; None: all.
+
+    Raises:
+        UserError: a paper is not known.
+    """
+    content = published_entries()
+    shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
+    numbers: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for entry in (*content["rows"], *content["foundation"]):
+        if entry["dataset"] != dataset or entry["paper"].lower() not in shown:
+            continue
+        of_entry = _numbers(entry, shots)
+        if not of_entry:
+            continue
+        rule = entry.get("fold_rule", fold_rule)
+        if rule in (None, fold_rule):
+            numbers += of_entry
+        else:
+            protocol = entry["protocol"] or NOT_STATED
+            left_out.append(f"left out: {of_entry[0]['method']} by {protocol}, published on other folds ({rule}).")
+    return numbers, left_out
+
+
+def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
+    """Return the papers that ``--published`` names, in lower case; UserError if one is not known."""
+    if asked is None:
+        return set(known)
+    papers = {word.strip() for word in asked.lower().split(",")} - {"", "none"}
+    if unknown := sorted(papers.difference(known)):
+        raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
+    return papers
+
+
+def _numbers(entry: dict[str, Any], shots: list[int]) -> list[dict[str, Any]]:
+    """Return the numbers of an entry of ``PUBLISHED``, of some numbers of shots."""
+    content = published_entries()
+    paper, encoder = entry["paper"], entry["encoder"]
+    protocol = entry["protocol"] or NOT_STATED
+    if "fold_rule" in entry:
+        protocol += f" ({entry['fold_rule'] or 'unstated'} folds)"
+    known = [shot for shot in shots if shot in entry["miou"]]
+    track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
+    tracks = {shot: track | {"train_shot": track["train_shot"].get(shot)} for shot in known}
+    row = {
+        "method": ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")])),
+        "protocol": protocol,
+        "encoder": encoder,
+        "source": content["papers"][paper],
+        "track": track_text(tracks),
+    }
+    names = ("shot", "place", "score", "class", "value")
+    return [row | dict(zip(names, number, strict=True)) for shot in known for number in _of_shot(entry, shot)]
+
+
+def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[tuple[int, Any, str, str, float]]:
+    """Yield shot, place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
+    *folds, mean = entry["miou"][shot]
+    for fold, value in enumerate(folds):
+        yield shot, fold, MIOU, "", value
+    yield shot, MEAN, MIOU, "", mean
+    if FB_IOU in entry:
+        yield shot, MEAN, FB_IOU, "", entry[FB_IOU][shot]
+    for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
+        for name, iou in classes.items():
+            yield shot, fold, MIOU, name, float(iou)
