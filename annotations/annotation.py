@@ -185,6 +185,7 @@ class PredictedObject(NamedTuple):
     name: str
     score: float  # mean probability over its pixels
     runs: dict[str, Any]  # its mask in COCO's text form {"size", "counts"}
+    by: str | None = None  # whom it is by, "network" or "person"
 
     def polygons(self) -> list[np.ndarray]:
         """Return the simplified outlines of the connected parts, each (corners, 2) float64 of x and y."""

@@ -179,7 +179,7 @@ def write(folder: Path, predictions: Predictions) -> None:
     for photo in predictions.photos:
         images.append({"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width})
         for predicted in photo.objects:
-            annotation = {
+            annotation: dict[str, Any] = {
                 "id": len(annotations) + 1,
                 "image_id": len(images),
                 "category_id": ids[predicted.name],
@@ -189,6 +189,8 @@ def write(folder: Path, predictions: Predictions) -> None:
                 "iscrowd": 0,
                 "score": predicted.score,
             }
+            if predicted.by is not None:
+                annotation["by"] = predicted.by
             annotations.append(annotation)
     categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}

@@ -36,7 +36,7 @@ OF_RESULTS = (
 )
 UNREAD = {  # mode -> options that it does not read
     "": ("port",),
-    "--serve": (*OF_RESULTS, "max_shots"),
+    "--serve": ("overwrite", "resume", "formats", "instances", "outlines"),
     "--calibrate": (
         *(*OF_RESULTS, "max_shots", "config", "model", "net", "vectors", "tile", "min_presence", "refine"),
         *("out", "serve", "port"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from annotations.results import PERSON
 from annotations.shapes import encoded
 from photos.calibration import Calibration
 from photos.examples import check_class_name
@@ -22,6 +23,8 @@ from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_pict
 
 THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 EVEN = 0.5  # share of a class beside the background at which both are equally probable
+NETWORK = "network"  # whom a mask is by that no person has confirmed
+CRUMB, CRUMB_SHARE = 64, 0.0002  # a part of fewer pixels, or of less of its photo, is no object
 DIGITS = 6  # after the decimal point, of shares and scores
 
 
@@ -77,6 +80,7 @@ class Prediction:
     own_threshold: float = EVEN
     calibration: Calibration | None = None  # of the scores
     photo: Path | None = None
+    persons: frozenset[str] = frozenset()  # classes whose masks are a person's
     facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
 
     @classmethod
@@ -110,12 +114,40 @@ class Prediction:
         own_threshold = EVEN if calibration is None else calibration.own_threshold
         return cls(image, names, mask, probability, presence, min_presence, own_threshold, calibration)
 
+    @classmethod
+    def blank(cls, image: np.ndarray, photo: Path) -> Prediction:
+        """Return a prediction of no class."""
+        shape = image.shape[:2]
+        return cls(image, [], np.zeros(shape, np.uint8), np.zeros((0, *shape), np.float32), [], photo=photo)
+
+    def with_persons(self, masks: Mapping[str, np.ndarray]) -> Prediction:
+        """Return the prediction with a person's masks, class -> (H, W) bool, in place of the network's."""
+        if not masks:
+            return self
+        names = [*self.names, *(name for name in masks if name not in self.names)]
+        mask = self.mask.copy()
+        probability = np.zeros((len(names), *mask.shape), np.float32)
+        probability[: len(self.names)] = self.probability
+        for name in masks:
+            mask[mask == names.index(name) + 1] = 0
+        for name, inside in masks.items():
+            mask[inside] = names.index(name) + 1
+            probability[names.index(name)] = inside
+        known = dict(zip(self.names, self._presences()))
+        presence = [None if name in masks else known[name] for name in names]
+        persons = self.persons | masks.keys()
+        return replace(
+            self, names=names, mask=mask, probability=probability, presence=presence, persons=frozenset(persons)
+        )
+
     def __repr__(self) -> str:
         classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
         return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(classes)}>"
 
     def _score(self, index: int, pixels: float) -> float:
         """Return the score of pixels of a class by its index, from their mean probability."""
+        if self.names[index] in self.persons:
+            return 1.0
         presence = self._presences()[index]
         if self.calibration is not None and presence is not None:
             pixels = self.calibration.score(presence, pixels)
@@ -213,10 +245,10 @@ class Prediction:
         return class_map(self.image, self.mask)
 
     def summary(self, masks: bool = False) -> list[dict[str, Any]]:
-        """Return a dictionary of each class: name, value in the mask, presence, pixels, parts, share, box, score.
+        """Return a dictionary of each class: name, value in the mask, by, presence, pixels, parts, share, box, score.
 
-        ``parts`` is the number of connected parts, ``share`` that of the photo. With ``masks`` there are ``runs`` too,
-        the mask as COCO's run lengths, which JSON can hold.
+        ``by`` is whom the mask is by, ``parts`` the number of connected parts, ``share`` that of the photo. With
+        ``masks`` there are ``runs`` too, the mask as COCO's run lengths, which JSON can hold.
 
         The score is the probability that the mask overlaps the object by half; without a calibration, and of base
         classes, the mean probability of its pixels. Box and score are None for a class without pixels.
@@ -234,6 +266,7 @@ class Prediction:
             row = {
                 "name": name,
                 "value": value,
+                "by": PERSON if name in self.persons else NETWORK,
                 "presence": None if presence is None else round(presence, DIGITS),
                 "pixels": pixels,
                 "parts": parts,
@@ -265,7 +298,19 @@ def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) ->
         probability_of_best = np.take_along_axis(probability, best[None], 0)[0]
         inside = (probability_of_best >= decision.threshold) & (largest > -np.inf)
     mask = np.where(inside, best + 1, 0).astype(np.uint8)
-    return without_specks(mask) if decision.refine else mask
+    return without_crumbs(without_specks(mask) if decision.refine else mask)
+
+
+def without_crumbs(mask: np.ndarray) -> np.ndarray:
+    """Return a mask of classes (H, W) uint8 without the parts that are too small to be an object."""
+    out = mask.copy()
+    for value in np.unique(mask[mask > 0]):
+        inside = (mask == value).astype(np.uint8)
+        _, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+        is_crumb = facts[:, cv2.CC_STAT_AREA] < max(CRUMB, CRUMB_SHARE * mask.size)
+        is_crumb[0] = False
+        out[is_crumb[parts]] = 0
+    return out
 
 
 def at_most(picture: np.ndarray, side: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, other formats, a review.
+"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, other formats, overview.
 
 Each file is written atomically, the JSON of a photo last. It holds the masks as run lengths too, so that every other
 format is written from the JSON files alone, one photo at a time.
@@ -9,27 +9,21 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.pictures import read_image
-from annotations.results import (
-    REJECTED,
-    VERDICT_COLUMNS,
-    VERDICT_FILE,
-    Verdict,
-    Verdicts,
-    mask_digest,
-    note_verdicts,
-    verdicts_in,
-)
-from photos.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
+from annotations.results import PERSON
+from annotations.shapes import decoded
+from photos import persons
+from photos.prediction import NETWORK, THUMBNAILS, Prediction, is_same_file, paths_of
 from util.files import kept_json, read_json, writable, write_atomically
 from util.files.errors import UserError, nearest
 from util.files.overlay import PREDICTION_COLOUR, class_colour
@@ -52,7 +46,7 @@ OF_CLASS: dict[str, Any] = {
     **{"name": str, "value": int, "pixels": int, "share": float, "box": list[int] | None},
     **{"score": float | None, "presence": float | None, "runs": dict},
 }
-COLUMNS = ("photo", "class", "shown", "review", "pixels", "parts", "share", *BOX, "score", "presence", "error")
+COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX, "score", "presence", "error")
 
 
 def own_record(path: Path) -> dict[str, Any]:
@@ -73,24 +67,6 @@ def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there, not empty, and of another program."""
     content = path.read_bytes()[:10_000] if path.is_file() else b""
     return content != b"" and BEGINS.get(path.name, OF_RESULT) not in content
-
-
-def _verdicts_today(out: Path) -> Verdicts:
-    """Return the verdicts of a review on the masks that are in a folder of results; a line counts the others."""
-    fitting: Verdicts = {}
-    outdated = []
-    masks: dict[str, dict[str, Any]] = {}  # by photo, class -> run lengths
-    for (photo, name), verdict in verdicts_in(out).items():
-        if photo not in masks:
-            rows = own_record(out / f"{Path(photo).stem}.json").get("classes", ())
-            masks[photo] = {row["name"]: row["runs"] for row in rows}
-        runs = masks[photo].get(name)
-        if runs is not None and verdict.is_on(runs):
-            fitting[photo, name] = verdict
-        else:
-            outdated.append(verdict)
-    note_verdicts(out, fitting.values(), outdated)
-    return fitting
 
 
 def _was_made_with_others(record: dict[str, Any], query: Path, facts: dict[str, Any]) -> bool:
@@ -148,9 +124,7 @@ class Results:
                 raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
         self.declared = declared or {}
         self.names = names
-        self.verdicts = _verdicts_today(out)
         self.made = set[Path]()  # the queries whose results were written since
-        self.takes_back = False  # whether the file of verdicts has some on results that were replaced since
 
     @property
     def categories(self) -> dict[int, str]:
@@ -233,47 +207,55 @@ class Results:
                 )
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
-        """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
-        bar = ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1)
-        return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
+        """Return the queries to segment: some class is not a person's, and the result of these facts is not complete.
+
+        The others whose results do not hold what persons have said are written.
+        """
+        waiting = []
+        for query in ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1):
+            if self.is_complete(query, facts):
+                continue
+            if self.names and set(self.names) <= persons.masks_of(self.out, query).keys():
+                self.write(Prediction.blank(read_image(query), query), facts)
+            else:
+                waiting.append(query)
+        return waiting
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
-        """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
-        path, *pictures = self.paths(query)
-        record = own_record(path)
+        """Return whether a query's results are all there, undamaged, of the same file, facts and persons' masks."""
+        record = own_record(self.paths(query)[0])
         if not record or _was_made_with_others(record, query, facts) or not is_same_file(record["query_file"], query):
+            return False
+        if not self._holds_persons(record, query):
             return False
         if PICTURES not in self.formats:
             return True
+        _, *pictures = paths_of(self.out, query.stem, [row["name"] for row in record["classes"]])
         shapes = {getattr(attempt(read_image, file), "shape", ())[:2] for file in pictures}  # () of a damaged one
         return "mask" in record and shapes == {(record["height"], record["width"])}
+
+    def _holds_persons(self, record: dict[str, Any], query: Path) -> bool:
+        """Return whether a result has all classes, and those of a person as persons have said."""
+        said = persons.masks_of(self.out, query)
+        held = {row["name"]: row["runs"] for row in record["classes"] if row.get("by") == PERSON}
+        names = {row["name"] for row in record["classes"]}
+        if held.keys() != said.keys() or not names >= set(self.names):
+            return False
+        return all(np.array_equal(decoded(held[name]), mask) for name, mask in said.items())
 
     def is_of_other_facts(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query has a result that was made with other facts."""
         record = own_record(self.paths(query)[0])
         return bool(record) and _was_made_with_others(record, query, facts)
 
-    def is_reviewed(self, query: Path) -> bool:
-        """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
-        record = own_record(self.paths(query)[0])
-        if not is_same_file(record.get("query_file"), query):
-            return False
-        rows = record["classes"]
-        judged = {row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts}
-        shown = {row["name"] for row in rows if row["pixels"]}
-        has_these_classes = [row["name"] for row in rows] == [*self.names]
-        return has_these_classes and bool(judged) and shown <= judged
-
     def write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write the files of a photo as ``Prediction.write``."""
+        """Write the files of a photo as ``Prediction.write``, with what persons have said of it."""
         query = prediction.photo
         assert query is not None
         self.made.add(query)
-        for name in self.names:
-            earlier = self.verdicts.pop((str(query), name), None)
-            if earlier is not None and not earlier.mask:  # nothing else would tell that it was on the earlier result
-                self.takes_back = True
-        prediction.write(self.paths(query), facts, PICTURES in self.formats, self.instances)
+        prediction = prediction.with_persons(persons.masks_of(self.out, query))
+        paths = paths_of(self.out, query.stem, prediction.names)
+        prediction.write(paths, facts, PICTURES in self.formats, self.instances)
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
@@ -303,47 +285,22 @@ class Results:
             )
 
     def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:
-        """Yield the classes with pixels that no review has rejected, or their parts where those are listed."""
+        """Yield the classes with pixels, or their parts where those are listed."""
+        known = self.categories.values()
         for row in record["classes"]:
-            if self.verdict(record["query"], row["name"]) == REJECTED:
-                continue
+            if row["name"] not in known:
+                continue  # a person's, of a class that was not asked for
             whole = [row] if row["pixels"] else []
             for entry in row.get("instances", whole):
-                yield PredictedObject(row["name"], entry["score"], entry["runs"])
-
-    def verdict(self, photo: str, name: str) -> str:
-        """Return the word of the verdict on a class of a photo, as results state both; '' if there is none."""
-        verdict = self.verdicts.get((photo, name))
-        return "" if verdict is None else verdict.word
-
-    def judge(self, file: Path, words: Mapping[str, str]) -> None:
-        """Give verdicts on the result in a JSON file of the folder, class -> word; '' takes one back."""
-        record = own_record(file)
-        masks = {row["name"]: mask_digest(row["runs"]) for row in record.get("classes", ())}
-        for name, mask in masks.items():
-            key = record["query"], name
-            if words.get(name):
-                self.verdicts[key] = Verdict(words[name], mask)
-            elif name in words:
-                self.verdicts.pop(key, None)
-
-    def write_verdicts(self) -> None:
-        """Write the verdicts as ``review.html`` saves them."""
-        saved = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        rows = [(*key, *verdict, saved) for key, verdict in self.verdicts.items()]
-        text = io.StringIO()
-        csv.writer(text).writerows([VERDICT_COLUMNS, *rows])
-        write_atomically(self.out / VERDICT_FILE, text.getvalue())
+                yield PredictedObject(row["name"], entry["score"], entry["runs"], row.get("by"))
 
     def write_summary(self, failed: dict[Path, str]) -> dict[str, tuple[int, int]]:
-        """Write a table of all results in the folder, if there are any, and a page to review their pictures.
+        """Write a table of all results in the folder, if there are any, and a page of their pictures.
 
         The table has a row for each photo and class, and for each photo with an error. Returns, for each class that
         was not found in some photos, how many they are, and of how many.
         """
         rows = [self._summary_row(record, row) for record, row in self._class_rows()]
-        if self.takes_back:
-            self.write_verdicts()
         if not rows:
             return {}
         cells = [row.cells for row in rows]
@@ -369,7 +326,7 @@ class Results:
         is_missing = not facts["shown"] and not is_base
         picture: dict[str, Any] = {}
         if "overlay" in record and (facts["shown"] or is_missing):
-            picture = facts | self._picture_facts(record, row) | {"mask": mask_digest(row["runs"])}
+            picture = facts | self._picture_facts(record, row)
         return SummaryRow({key: values[key] for key in COLUMNS if key in values}, picture, is_missing)
 
     def _write_table(self, cells: Sequence[dict[str, Any]]) -> None:
@@ -389,7 +346,7 @@ class Results:
             "photo": writable(record["query"]),
             "class": row["name"],
             "shown": bool(row["pixels"]),
-            "review": self.verdict(record["query"], row["name"]),
+            "by": row.get("by", NETWORK),
         }
 
     def _picture_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

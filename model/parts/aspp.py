@@ -1,4 +1,4 @@
-"""BAM's and SCCAN's decoder of one scale: the fusion of feature, prototype and map, and the ASPP."""
+"""The decoder of one scale (BAM, SCCAN, HMNet): the fusion of feature, prototype and maps, and the ASPP."""
 
 from collections import OrderedDict
 
@@ -13,15 +13,15 @@ BRANCHES = len(DILATIONS) + 2  # with the global average and the 1x1 convolution
 
 
 class Fusion(nn.Module):
-    """The convolution W [feature; prototype; map]; see ``fuse``."""
+    """The convolution W [feature; prototype; maps]; see ``fuse``."""
 
-    def __init__(self) -> None:
+    def __init__(self, maps: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2 * WIDTH + 1, WIDTH, 1, bias=False)
+        self.conv = nn.Conv2d(2 * WIDTH + maps, WIDTH, 1, bias=False)
 
-    def forward(self, feature_bchw: Tensor, prototype_bc: Tensor, map_b1hw: Tensor) -> Tensor:
+    def forward(self, feature_bchw: Tensor, prototype_bc: Tensor, maps_bnhw: Tensor) -> Tensor:
         """Return the fused map (B, C, H, W)."""
-        return fuse(self.conv.weight, feature_bchw, prototype_bc, map_b1hw)
+        return fuse(self.conv.weight, feature_bchw, prototype_bc, maps_bnhw)
 
 
 class ASPP(nn.Module):
@@ -45,7 +45,7 @@ class ASPP(nn.Module):
 
 
 class ASPPDecoder(nn.Sequential):
-    """ASPP, a merge to the map's width, a residual refinement and the head (BAM, SCCAN): logits (B, 2, H, W)."""
+    """ASPP, a merge to the map's width, a residual refinement and the head: logits (B, 2, H, W)."""
 
     aspp: ASPP
     merge: nn.Conv2d

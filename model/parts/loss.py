@@ -78,6 +78,11 @@ def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     return 1 - 2 * both / total.clamp_min(1e-8)
 
 
+def dice_loss(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
+    """Return the mean over images of the Dice losses of both classes, summed (SCCAN, HMNet)."""
+    return image_mean(dice(logits_b2hw, label_bhw).sum(1))
+
+
 @in_float32
 def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
     """Return 1 - the Dice coefficient of the foreground, the mean over the images; pixels labelled 255 do not count."""

@@ -21,7 +21,7 @@ from model.encode import Maps, Method, low_features, of_each_shot
 from model.encoders.variant import EncoderVariant
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
-from model.parts.loss import dice, image_mean, mask_loss
+from model.parts.loss import dice_loss, mask_loss
 from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
@@ -135,11 +135,6 @@ class SCCAN(Method):
 def _mid_features(maps: Maps) -> Tensor:
     """Return [f2; f3]."""
     return torch.cat([low_features(maps), maps[MID]], dim=1)
-
-
-def dice_loss(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
-    """Return the mean over images of the Dice losses of both classes, summed."""
-    return image_mean(dice(logits_b2hw, label_bhw).sum(1))
 
 
 @torch.no_grad()

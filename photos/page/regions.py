@@ -37,16 +37,6 @@ def part_at(inside: np.ndarray, column: int, row: int) -> np.ndarray:
     return parts == parts[row, column]
 
 
-def part_to_remove(label: np.ndarray, column: int, row: int) -> np.ndarray:
-    """Return the connected part of a mask (H, W) uint8 that holds a pixel, and the background beside it, (H, W) bool.
-
-    An outline of the part alone may miss pixels on its edge.
-    """
-    part = part_at(label == label[row, column], column, row)
-    beside = cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return part | (beside & (label == 0))
-
-
 def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: ArrayLike) -> np.ndarray:
     """Return the object that the network finds in a box of two opposite corners (x, y), (H, W) bool.
 

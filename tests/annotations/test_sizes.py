@@ -11,7 +11,6 @@ import tifffile
 
 from annotations.annotation import pixels_of
 from annotations.mask_images import read_mask
-from photos.page.drawing import OUTLINE, with_edits
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
 from util.files import sizes
@@ -123,13 +122,6 @@ def test_long_outlines_are_refused(
     assert drawn.areas(path)["cat"]
     monkeypatch.setattr(sizes, "MAX_LENGTH", 2500)
     assert "its outlines are longer than 2500 pixels" in drawn.refusal(path)
-
-
-def test_a_long_outline_of_the_page_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(sizes, "MAX_LENGTH", 2500)
-    label = np.zeros((HEIGHT, WIDTH), np.uint8)
-    with pytest.raises(ValueError, match="its outlines are longer"):
-        with_edits(label, [{"tool": OUTLINE, "value": 1, "radius": 1, "points": ZIGZAG}])
 
 
 @pytest.mark.parametrize("places", [[np.nan, 0, 9, 0, 9, 9], [0, 0, 2e5, 0, 9, 9]])

@@ -8,29 +8,29 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from photos import Segmenter
-from photos.page.server import JSON, Handler, Server
-from photos.page.session import Session
+import numpy as np
 
-NONE_LEFT = "no photo is left to be segmented"
-SEGMENTED = " photos show "
-BOX = {"tool": "box", "value": 1, "radius": 2, "points": [[30, 20], [10, 5]]}
-IN_BOX = (slice(5, 20), slice(10, 30))  # the pixels of BOX
+from photos import Segmenter
+from photos.page.folder import Folder, label_of, runs_of
+from photos.page.server import JSON, Handler, Server
+
+IN_BOX = (slice(5, 30), slice(10, 40))  # pixels that tests paint
 
 
 class Page:
-    """A session and its server, as a browser sees them."""
+    """A folder and its server, as a browser sees them."""
 
     def __init__(self, segmenter: Segmenter, out: Path):
-        self.session = Session(segmenter, out)
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.session = self.session
+        self.server.folder = self.folder = Folder(segmenter, out)
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+        self.folder.end()
+        self.folder._only.close() if hasattr(self.folder._only, "close") else None
 
     def get(self, path: str, body: bytes | None = None, **headers: str) -> Any:
         """Return an answer: what JSON says, else bytes."""
@@ -47,30 +47,32 @@ class Page:
     def do(self, action: str, **values: Any) -> str:
         """Run an action to its end and return its note or its error."""
         answer = self.get(action, json.dumps(values).encode())
-        if self.session.work.state:
-            self.session.work.thread.join(60)
-        return "".join(answer.values()) or self.session.work.done.note
+        if self.folder.work.state:
+            self.folder.work.thread.join(60)
+        return "".join(answer.values()) or self.folder.work.done.note
 
-    def state(self) -> dict[str, Any]:
-        return self.get("state?since=-1")
+    def known(self, name: str) -> dict[str, tuple[str, bool]]:
+        """Return of each class of a photo by whom its mask is, and whether it has pixels."""
+        state = self.get("state")
+        names = {str(value): known for value, known, _ in state["classes"]}
+        (row,) = (row for row in state["photos"] if row["name"] == name)
+        return {names[value]: (by, share > 0) for value, (by, share, _) in row["classes"].items()}
 
-    def classes(self) -> list[str]:
-        return [name for _, name, _ in self.state()["classes"]]
+    def mask(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a photo's mask, and all that the server says of it."""
+        scene = self.get(f"mask?photo={name}")
+        return label_of(scene["runs"], (scene["height"], scene["width"])), scene
 
-    def row(self, name: str) -> dict[str, Any]:
-        """Return what the grid shows of a photo."""
-        rows = {row["name"]: row for row in self.state()["photos"]}
-        return rows[name]
+    def paint(self, name: str, value: int = 1, place: tuple[slice, slice] | None = IN_BOX) -> str:
+        """Paint a class as a browser does; without a place, say that nothing of it is there."""
+        label, scene = self.mask(name)
+        label[label == value] = 0
+        if place is not None:
+            label[place] = value
+        return self.save(name, label, [*scene["persons"], value], scene["version"])
 
-    def edits(self, name: str) -> list[dict[str, Any]]:
-        return self.session.state.photo(name).edits
-
-    def draw(self, name: str, *edits: dict) -> str:
-        """Draw on a photo; return the last note."""
-        return [self.do("draw", photo=name, edit=edit) for edit in edits][-1]
-
-    def judge(self, name: str, verdict: str) -> str:
-        return self.do("judge", photo=name, verdict=verdict, value=1)
+    def save(self, name: str, label: np.ndarray, values: list[int], version: str) -> str:
+        return self.do("save", photo=name, runs=runs_of(label), persons_values=sorted(set(values)), version=version)
 
 
 def unpacked(page: Page, folder: Path) -> Path:

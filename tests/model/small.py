@@ -22,6 +22,7 @@ BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33
 MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
 SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it small, or switch its steps on
+    "hmnet": {"grid": 12, "blocks": 2},
     "sccan": {"grid": 16, "blocks": 2},
     "probe": {"stage": 3},
     "sam3": {"threshold": 0.01},
@@ -97,7 +98,7 @@ def drawn_episode(
         class_id=class_id,
         base_id=base_id,
         number=torch.arange(batch),
-        query_base_label=base_label if model_class.reads_base_labels else None,
+        query_base_label=base_label if model_class.reads_base_labels or model_class.has_base_stage() else None,
         text=text,
     )
 

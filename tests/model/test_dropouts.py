@@ -33,6 +33,7 @@ META_STAGE = {  # method -> module, * for its numbers -> probability, number of 
         "pyramid.levels.*.attention.*.dropout": (0.1, 6),
         "pyramid.levels.*.feed_forward.*.dropout": (0.1, 6),
     },
+    "hmnet": {**PROJECTIONS, **BASE_HEAD, **HEAD},
     "hsnet": {},
     "pfenet": {
         **PROJECTIONS,

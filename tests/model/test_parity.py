@@ -17,6 +17,8 @@ from tests.parity.case import BACKBONES, forward_case
 from tests.parity.check import ABSOLUTE, cases, deviations, folder_of, measured, weights
 from tests.parity.drawn.cases import deviations as deviations_of_drawn
 from tests.parity.drawn.cases import drawn_cases
+from tests.parity.hmnet import deviations as deviations_of_hmnet
+from tests.parity.hmnet import stems
 from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -30,6 +32,7 @@ CASES = cases()
 LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
     **dict.fromkeys(("hdmnet", "bam"), ("resnet50_pascal_5shot",)),
+    "hmnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),  # also of HMNetAMP's files
     **{"dcama": ("resnet50", "swin"), "hsnet": ("resnet50", "vgg16")},
     "pfenet": ("resnet50", "vgg16"),
     "symnet": ("resnet50_pascal_1shot", "resnet50_pascal_5shot", "vgg16_pascal_1shot"),
@@ -46,6 +49,12 @@ def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device
 @pytest.mark.parametrize(("model", "case"), drawn_cases())
 def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str) -> None:
     assert [*deviations_of_drawn(model, case, device)] == []
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("stem", stems())
+def test_a_case_of_hmnet_on_drawn_images_is_reproduced(stem: str, device: str) -> None:
+    assert [*deviations_of_hmnet(stem, device)] == []
 
 
 def test_measured_cases_are_all_there(shared: Path) -> None:

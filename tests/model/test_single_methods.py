@@ -12,6 +12,7 @@ from model.contract import register
 from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
+from model.hmnet.hmnet import HMNetSettings
 from model.hsnet.hsnet import HSNet, vote
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
@@ -103,6 +104,16 @@ def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> 
     if problem is not None:
         key, message = problem
         assert key == "encoder" and "nearest size: " in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"), [({"grid": 18}, "grid"), ({"blocks": 3}, "blocks"), ({"grid": 20, "blocks": 2}, None)]
+)
+def test_hmnet_takes_grids_of_whole_windows_and_pairs_of_blocks(changes: dict, key: str | None) -> None:
+    problem = HMNetSettings(**changes).problem(473)
+    assert (problem and problem[0]) == key
+    if key == "grid":
+        assert problem == ("grid", "= 18 is not a multiple of 4; nearest: 16, 20")
 
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:

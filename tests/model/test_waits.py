@@ -18,8 +18,8 @@ from tests.model.small import drawn_episode, small_model
 from tests.model.varied import vary_norms
 
 WAITS = {  # of an evaluation, whatever the number of episodes and shots
-    "abcdfss": 1, "bam": 1, "dcama": 0, "hdmnet": 1, "hsnet": 4, "insid3": 1, "multiprototype": 1, "pfenet": 1,
-    "pocket": 1, "probe": 2, "prototype": 0, "sccan": 0, "ssp": 2, "symnet": 1,
+    "abcdfss": 1, "bam": 1, "dcama": 0, "hdmnet": 1, "hmnet": 0, "hsnet": 4, "insid3": 1, "multiprototype": 1,
+    "pfenet": 1, "pocket": 1, "probe": 2, "prototype": 0, "sccan": 0, "ssp": 2, "symnet": 1,
 }  # fmt: skip
 FIRST = {"insid3": 1}  # further ones of a first call: the basis of an image's size
 CHEAP: dict[str, dict[str, object]] = {"abcdfss": {"steps": 1}}

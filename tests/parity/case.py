@@ -66,6 +66,8 @@ def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str
     settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
     if "scales" in case:
         settings.append(f"model.scales={[int(z) for z in case['scales']]}")
+    if "grid" in case:
+        settings.append(f"model.grid={case['grid']}")
     if model == "pfenet":
         settings.append(f"model.train_encoder_norms={str(norms_train).lower()}")
     if "refine" in case:

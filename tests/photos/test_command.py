@@ -174,33 +174,10 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
     assert str(photos[1]) not in summary
 
 
-def test_reviewed_results_are_kept(predict, baseline_words, example_texts: dict, photos, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    predict(*baseline_words, "--query", photos[0], "--out", out)
-    (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
-    other_marks = (*baseline_words[:2], "--support", example_texts["polygon"])
-    for _ in range(2):
-        done = predict(*other_marks, "--query", *photos[:2], "--out", out, "--resume", "--format", "png,coco")
-        assert done.code == 0, done.errors
-    assert "2 of 2 results are complete" in done.output
-    assert _columns(out, "shown", "review") == [["True", "rejected"], ["True", ""]]
-    annotations = json.loads((out / "coco" / "instances.json").read_text())["annotations"]
-    assert {annotation["image_id"] for annotation in annotations} == {2}
-    _check_review(out, photos[:2])  # also of the rejected result
-    assert predict(*baseline_words, "--query", *photos[:2], "--out", out, "--overwrite").code == 0
-    assert _columns(out, "review") == [[""], [""]]  # the verdict was on the earlier result
-
-
-def test_a_review_shows_every_overlay_and_is_of_its_classes(
-    predict, baseline_words, photos: list[Path], tmp_path: Path
-) -> None:
+def test_an_overview_shows_every_overlay(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert predict(*baseline_words, "--query", *photos[:2], "--out", out).code == 0
     _check_review(out, photos[:2])
-    (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
-    assert [Results(out, [name]).is_reviewed(photos[0]) for name in ("object", "dog")] == [True, False]
-    folder = photos[0].parent
-    assert Results(out, ["object"]).is_reviewed(folder / ".." / folder.name / photos[0].name)
 
 
 def _check_review(out: Path, photos: list[Path]) -> None:

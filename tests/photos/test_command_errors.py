@@ -18,9 +18,7 @@ WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
     {"max_shots": 1},
     {"mask_value": 2},
     {"vectors": "some.vec"},
-    {"host": "localhost"},
     {"port": 80},
-    {"token": "abc"},
 )
 
 
@@ -80,6 +78,8 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
         ({"min_presence": 0.5}, "presence score of at least 0.5"),
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
+        ({"host": "localhost"}, "--host: is no longer there; forward the port"),
+        ({"adapt": "material"}, "--adapt: is no longer there; --model probe"),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),
         (

@@ -143,23 +143,6 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(
     assert (tmp_path / "out/yolo/data.yaml").exists()
 
 
-def test_a_review_leaves_out_what_it_rejects(
-    run, corrected_run: LabelMeRun, photos: list[Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    words = (*corrected_run.words, "png,labelme,yolo,coco", "--resume")
-    assert run(*words).code == 0  # the files that the review changes
-    labels = [*(out / "yolo/labels").iterdir()]
-    assert any(path.read_text() for path in labels)
-    rejected = [f"{photo},{name},rejected\n" for photo, name in product(photos[:2], ("cat", "dog"))]
-    (out / "accepted.csv").write_text("photo,class,verdict\n" + "".join(rejected))
-    assert run(*words).code == 0
-    assert not _json(out / "coco/instances.json")["annotations"]
-    assert not any(path.read_text() for path in labels)
-    assert not _json(corrected_run.lost)["shapes"]
-    assert _json(corrected_run.corrected)["flags"]
-
-
 def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:
     assert run("--query", photos[0], "--format", "yolo").code == 0
     same_classes = drawn.masks(tmp_path / "masks")

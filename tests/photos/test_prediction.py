@@ -9,8 +9,9 @@ import torch
 
 from annotations.shapes import decoded
 from photos import Prediction
+from photos import prediction as prediction_module
 from photos.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
-from photos.prediction import Decision
+from photos.prediction import Decision, without_crumbs
 from photos.refine import without_specks
 from util.files import read_json
 from util.files.errors import UserError
@@ -18,6 +19,12 @@ from util.files.errors import UserError
 MARGINS = np.array([[[2.0, -1.0, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
 IMAGE = np.zeros((1, 4, 3), np.uint8)
 CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, 0.0, [1.0], 0.0, 0.5)
+
+
+@pytest.fixture(autouse=True)
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the few pixels of these masks be objects."""
+    monkeypatch.setattr(prediction_module, "CRUMB", 0)
 
 
 def _predicted(**decision: object) -> Prediction:
@@ -57,6 +64,16 @@ def test_a_calibrated_score_is_of_presence_and_pixels() -> None:
     assert dog["score"] == pytest.approx(prediction.probability[1][prediction.mask == 2].mean(), abs=1e-5)
     parts = [part.score for part in prediction.instances() if part.name == "cat"]
     assert min(parts) <= cat["score"] <= max(parts)
+
+
+def test_parts_below_64_pixels_or_a_share_of_the_photo_are_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_module, "CRUMB", 64)
+    mask = np.zeros((700, 1000), np.uint8)
+    mask[:8, :8] = 1  # 64 pixels, below 0.02 % of the photo
+    mask[100:112, 100:112] = 1
+    out = without_crumbs(mask)
+    assert not out[:8, :8].any() and (out == 1).sum() == 144
+    assert (without_crumbs(mask[:60, :60]) == 1).sum() == 64
 
 
 def test_specks_are_dropped_and_small_holes_filled() -> None:

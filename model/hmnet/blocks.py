@@ -1,0 +1,229 @@
+"""HMNet's hybrid state-space blocks: self blocks scan a map alone, mix blocks the query with recaps of the support.
+
+A map is scanned in four directions: by rows, by columns, and both reversed. Shape letters: B episodes, G side of the
+working grid, g = G / 4, L tokens, C = 256 channels of a map, D = 512 channels of a scan, N = 16 numbers of a channel's
+state.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.tensors.ops import in_float32, resize
+from model.tensors.scan import Recap, Sequences, scan
+
+DIRECTIONS = 4
+EXPAND = 2  # D / C
+STATE = 16  # N
+RANK = 16  # of the step sizes Delta
+SIDE = 4  # windows in a row and in a column of the query's map
+STEP_LOW, STEP_HIGH = 0.001, 0.1  # of the initial step sizes
+
+
+@dataclass(frozen=True)
+class OfSupport:
+    """What a query needs of the support in a mix block."""
+
+    decay: Tensor  # of a state, by the recap in each direction, (B, 4, N, D)
+    state: Tensor  # after the recap from a state of 0, (B, 4, N, D)
+
+    def of_queries(self, batch: int) -> "OfSupport":
+        """Return it for B queries, also where all share one support."""
+        return OfSupport(*(x.expand(batch, *x.shape[1:]) for x in (self.decay, self.state)))
+
+
+def to_sequences(x_bggd: Tensor, side: int = 1) -> Tensor:
+    """Return the four directions' tokens of a map, (B, 4, L, D), window by window of ``side`` x ``side`` windows.
+
+    Rows: windows row by row, and in each its tokens row by row; columns likewise; then both sequences reversed.
+    """
+    maps = torch.stack([x_bggd, x_bggd.transpose(1, 2)], dim=1)
+    windows = maps.unflatten(3, (side, -1)).unflatten(2, (side, -1))  # (B, 2, side, g, side, g, D)
+    forward = windows.transpose(3, 4).flatten(2, 5)
+    return torch.cat([forward, forward.flip(2)], dim=1)
+
+
+def to_map(y_bkld: Tensor, side: int = 1) -> Tensor:
+    """Return the sum of the four directions' tokens on the map, (B, G, G, D): the inverse of ``to_sequences``."""
+    forward, reverse = y_bkld.chunk(2, dim=1)
+    both = forward + reverse.flip(2)
+    grid = math.isqrt(both.shape[2]) // side
+    windows = both.unflatten(2, (side, side, grid, grid))
+    rows, columns = windows.transpose(3, 4).flatten(4, 5).flatten(2, 3).unbind(1)
+    return rows + columns.transpose(1, 2)
+
+
+def _resized(x_bggd: Tensor, grid: int) -> Tensor:
+    """Return a map on another grid, channels last."""
+    return resize(x_bggd.permute(0, 3, 1, 2), (grid, grid)).permute(0, 2, 3, 1)
+
+
+class Core(nn.Module):
+    """The scans of one block, whose tensors query and support share; row k of each tensor is that of direction k."""
+
+    never_compiled = ("self_scan", "support_scan", "mix_scan")  # loops over tokens, which a compiler would unroll
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.project = nn.Parameter(torch.empty(DIRECTIONS, RANK + 2 * STATE, width))  # to r, B and C
+        self.step = nn.Parameter(torch.empty(DIRECTIONS, width, RANK))  # from r to Delta
+        self.step_bias = nn.Parameter(torch.empty(DIRECTIONS, width))
+        self.log_decay = nn.Parameter(torch.arange(1.0, STATE + 1).log().repeat(DIRECTIONS * width, 1))  # log(-A)
+        self.skip = nn.Parameter(torch.ones(DIRECTIONS * width))  # D
+        nn.init.uniform_(self.project, -(width**-0.5), width**-0.5)
+        nn.init.uniform_(self.step, -(RANK**-0.5), RANK**-0.5)
+        sizes = torch.empty(DIRECTIONS, width).uniform_(math.log(STEP_LOW), math.log(STEP_HIGH)).exp()
+        with torch.no_grad():
+            self.step_bias.copy_(torch.expm1(sizes).log())  # the inverse of softplus
+
+    @in_float32
+    def self_scan(self, x_bggd: Tensor) -> Tensor:
+        """Return the sum of the four directions' outputs on the map, (B, G, G, D)."""
+        y, _, _ = self._scanned(to_sequences(x_bggd))
+        return to_map(y)
+
+    @in_float32
+    def support_scan(self, x_bggd: Tensor) -> tuple[Tensor, OfSupport]:
+        """Return the support's outputs, (B, G, G, D), and what queries need of it: the scan of its small map."""
+        grid = x_bggd.shape[1]
+        y, state, passed = self._scanned(to_sequences(_resized(x_bggd, grid // SIDE)))
+        return _resized(to_map(y), grid), OfSupport(torch.exp(passed), state)
+
+    @in_float32
+    def mix_scan(self, x_bggd: Tensor, decay_bknd: Tensor, state_bknd: Tensor) -> Tensor:
+        """Return the query's outputs, (B, G, G, D), with a recap of the support before each window."""
+        recap = Recap(decay_bknd.flatten(0, 1), state_bknd.flatten(0, 1), SIDE**2)
+        y, _, _ = self._scanned(to_sequences(x_bggd, SIDE), recap)
+        return to_map(y, SIDE) + self._crossed(x_bggd, state_bknd)
+
+    def _crossed(self, x_bggd: Tensor, state_bknd: Tensor) -> Tensor:
+        """Return what single tokens of the query's small map read from the support's state, (B, G, G, D).
+
+        Each is a window of its own, which begins with the mean state of all directions. The skip is that of the first
+        channel, and no gradient enters the state, as published.
+        """
+        grid = x_bggd.shape[1]
+        small = _resized(x_bggd, grid // SIDE).flatten(1, 2)  # (B, L, D)
+        state = state_bknd.detach().mean(1)
+        tokens = self._sequences(small.unsqueeze(1), directions=1)
+        recap = Recap(torch.zeros_like(state), state, small.shape[1])
+        read, _ = scan(tokens, recap)
+        y = read + self.skip[0] * small
+        return _resized(y.unflatten(1, (grid // SIDE, -1)), grid)
+
+    def _scanned(self, u_bkld: Tensor, recap: Recap | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y, the last state (B, 4, N, D) and the exponent A sum Delta of its decay."""
+        tokens = self._sequences(u_bkld, DIRECTIONS)
+        y, state = scan(tokens, recap)
+        skip = self.skip.view(DIRECTIONS, 1, -1)
+        exponent = tokens.a * tokens.delta.sum(1).unsqueeze(1)
+        directions = (-1, DIRECTIONS)
+        return (
+            y.unflatten(0, directions) + skip * u_bkld,
+            state.unflatten(0, directions),
+            exponent.unflatten(0, directions),
+        )
+
+    def _sequences(self, u_bkld: Tensor, directions: int) -> Sequences:
+        """Return B times so many sequences with step sizes, and inputs and outputs of the states."""
+        projected = u_bkld @ self.project[:directions].transpose(1, 2)
+        rank, b, c = projected.split([RANK, STATE, STATE], dim=3)
+        raw = rank @ self.step[:directions].transpose(1, 2) + self.step_bias[:directions].unsqueeze(1)
+        decay = -self.log_decay.unflatten(0, (DIRECTIONS, -1))[:directions].exp().transpose(1, 2)
+        a = decay.expand(len(u_bkld), *decay.shape)
+        return Sequences(*(x.flatten(0, 1) for x in (u_bkld, F.softplus(raw), a, b, c)))
+
+
+class Branch(nn.Module):
+    """What query and support have of their own in a block: projections, a depthwise convolution, the MLP."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        inner = EXPAND * width
+        self.enter = nn.Linear(width, 2 * inner, bias=False)  # x, then the gate z
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.leave = nn.Linear(inner, width, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def entered(self, x_bggc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scan's input and its gate, (B, G, G, D) each."""
+        x, gate = self.enter(x_bggc).chunk(2, dim=3)
+        x = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return F.silu(x), gate
+
+
+class HybridBlock(nn.Module):
+    """One block. A self block scans query and support apart; in a mix block the query is scanned with the support.
+
+    The support's branch never sees the query. That of the ``last`` block ends with what the query reads of it.
+    """
+
+    def __init__(self, width: int, mixes: bool, last: bool):
+        super().__init__()
+        self.mixes, self.last = mixes, last
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.query = Branch(width)
+        self.support = Branch(width)
+        self.core = Core(EXPAND * width)
+        self.core_norm = nn.LayerNorm(EXPAND * width)
+
+    def of_support(self, x_bggc: Tensor) -> tuple[Tensor, OfSupport | None]:
+        """Return the support's tokens after the block, and what queries need of it."""
+        inner, gate = self.support.entered(self.norm1(x_bggc))
+        of_support = None
+        if self.mixes:
+            y, of_support = self.core.support_scan(inner)
+        else:
+            y = self.core.self_scan(inner)
+        return (x_bggc if self.last else self._after(self.support, x_bggc, y, gate)), of_support
+
+    def forward(self, x_bggc: Tensor, of_support: OfSupport | None) -> Tensor:
+        """Return the query's tokens after the block, (B, G, G, C) float32."""
+        inner, gate = self.query.entered(self.norm1(x_bggc))
+        if of_support is None:
+            y = self.core.self_scan(inner)
+        else:
+            y = self.core.mix_scan(inner, of_support.decay, of_support.state)
+        return self._after(self.query, x_bggc, y, gate)
+
+    def _after(self, branch: Branch, x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
+        """Return tokens with a block's two residual parts: the gated scan, and the MLP."""
+        x = x_bggc + branch.leave(self.core_norm(y_bggd) * F.silu(gate_bggd))
+        return x + branch.mlp(self.norm2(x))
+
+
+class HybridBlocks(nn.Module):
+    """The stack of blocks, in which every second one mixes, and the norm after it."""
+
+    def __init__(self, width: int, blocks: int):
+        super().__init__()
+        self.blocks = nn.ModuleList()
+        for i in range(blocks):
+            self.blocks.append(HybridBlock(width, mixes=i % 2 == 1, last=i == blocks - 1))
+        self.norm = nn.LayerNorm(width)
+
+    def of_support(self, support_bcgg: Tensor) -> list[OfSupport | None]:
+        """Return what queries need of a support's map in each block."""
+        x = support_bcgg.permute(0, 2, 3, 1).float().contiguous()
+        needed = []
+        for block in self.blocks:
+            x, of_support = cast(HybridBlock, block).of_support(x)
+            needed.append(of_support)
+        return needed
+
+    def forward(self, query_bcgg: Tensor, of_support: list[OfSupport | None]) -> Tensor:
+        """Return the query's map after all blocks and a ReLU, (B, C, G, G) float32."""
+        x = query_bcgg.permute(0, 2, 3, 1).float().contiguous()
+        for block, needed in zip(self.blocks, of_support, strict=True):
+            x = block(x, None if needed is None else needed.of_queries(len(x)))
+        return F.relu(self.norm(x)).permute(0, 3, 1, 2)

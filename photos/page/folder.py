@@ -1,0 +1,476 @@
+"""The page's folder: photos that are open, classes, persons' masks and results; all that the page knows lies in files.
+
+The folder is that of ``predict.py --out``: a page that is started on it again shows the same, and the command goes on
+with it. ``page/page.json`` has the photos that are open, those that were removed, and the classes by their values.
+"""
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotations.annotation import content_errors
+from annotations.pictures import read_image
+from annotations.results import PERSON
+from annotations.shapes import decoded
+from photos import persons
+from photos.examples import UNNAMED, Example, Support, by_class, check_class_name
+from photos.page.archive import write_archive
+from photos.page.background import Background, Work
+from photos.page.regions import region_at, region_in_box
+from photos.photo_files import read_photo
+from photos.prediction import Prediction, is_same_file, paths_of, without_crumbs
+from photos.results import Results, own_record
+from photos.segmenter import Segmenter
+from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_atomically
+from util.files.errors import UserError
+from util.files.images import header_of, upright_size
+from util.files.mask_images import read_mask
+
+MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
+EXAMPLES = 10  # photos of a class that Segment learns from, at most
+UPLOADS = "photos"  # folder of what the browser has sent
+BENEATH = "beneath"  # key of a result: what the network has found of a person's classes, for a mask given back
+LOOK_AGAIN = "look at it, and do it again"
+
+
+class Folder:
+    """A page's folder, with the network that searches it; a lock keeps other pages out."""
+
+    def __init__(self, segmenter: Segmenter, out: Path):
+        self.segmenter = segmenter
+        self.out = out
+        self.lock = threading.RLock()
+        self.results = Results(out, [])
+        self.results.check_folder()
+        self.file = out / "page" / "page.json"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
+        kept = kept_json(self.file)
+        self.removed: list[str] = kept.get("removed", [])
+        self.classes: list[str] = kept.get("classes", [])  # by their values, from 1; "" where one was removed
+        self.photos: dict[str, Path] = {}  # by the names of their files
+        self.errors: dict[str, str] = {}  # why a photo cannot be read
+        self.archive: Path | None = None
+        self.work = Background(self.note_error)
+        self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
+        self._take(Path(path) for path in kept.get("photos", []))
+        records = [own_record(path) for path in sorted(out.glob("*.json"))]
+        self._take(Path(record["query"]) for record in records if record)
+        for path in self.photos.values():
+            for name in (*persons.masks_of(out, path), *(row["name"] for row in self.rows_of(path))):
+                if name not in self.classes:
+                    self.classes.append(name)
+        if not self.names:
+            self.classes.append(UNNAMED)
+
+    def _take(self, paths: Iterable[Path]) -> int:
+        """Open the photos whose results have names of their own and that nobody removed; return how many."""
+        stems = {path.stem.casefold() for path in self.photos.values()}
+        before = len(self.photos)
+        for path in paths:
+            is_new = path.stem.casefold() not in stems and str(path) not in self.removed
+            if is_new and len(self.photos) < MAX_PHOTOS:
+                stems.add(path.stem.casefold())
+                self.photos[writable(path.name)] = path
+        return len(self.photos) - before
+
+    def _keep(self) -> None:
+        photos = [str(path) for path in self.photos.values()]
+        content = {"photos": photos, "removed": self.removed, "classes": self.classes}
+        write_atomically(self.file, json.dumps(content))
+
+    def note_error(self, name: str, error: str) -> None:
+        """Note why a photo cannot be read, "" where it can."""
+        self.errors[name] = error
+
+    @property
+    def names(self) -> list[str]:
+        """All classes."""
+        return [name for name in self.classes if name]
+
+    def path(self, name: str) -> Path:
+        """Return the file of an open photo; UserError: it is not open."""
+        if name not in self.photos:
+            raise UserError(f"{name}: this photo is no longer open")
+        return self.photos[name]
+
+    def class_of(self, value: int) -> str:
+        """Return a class by its value; UserError: there is none."""
+        if type(value) is not int or not 1 <= value <= len(self.classes) or not self.classes[value - 1]:
+            raise UserError("this class is no longer there; load the page again")
+        return self.classes[value - 1]
+
+    def rows_of(self, path: Path) -> list[dict[str, Any]]:
+        """Return the classes in a photo's result; [] where it has none, or is of a photo that was replaced."""
+        record = own_record(paths_of(self.out, path.stem, ())[0])
+        return record["classes"] if record and is_same_file(record["query_file"], path) else []
+
+    # What the browser sees
+
+    def version(self, path: Path) -> str:
+        """Return what changes whenever a photo's result or a person's masks do."""
+        files = (paths_of(self.out, path.stem, ())[0], persons.file_of(self.out, path), path)
+        return "-".join(str(file.stat().st_mtime_ns) if file.exists() else "" for file in files)
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Return what the grid shows of a photo: of each class by whom it is, its share and presence."""
+        path = self.photos[name]
+        state = self.version(path), tuple(self.classes)
+        if name not in self._rows or self._rows[name][0] != state:
+            found = {row["name"]: row for row in self.rows_of(path)}
+            classes = {}
+            for key, mask in persons.masks_of(self.out, path).items():
+                found[key] = {"by": PERSON, "share": float(mask.mean()), "presence": None}
+            for key, row in found.items():
+                if key in self.classes:
+                    classes[self.classes.index(key) + 1] = [row.get("by"), row["share"], row["presence"]]
+            self._rows[name] = state, {"name": name, "version": state[0], "classes": classes}
+        return {**self._rows[name][1], "error": self.errors.get(name, "")}
+
+    def label(self, path: Path) -> tuple[np.ndarray, list[int]]:
+        """Return a photo's mask (H, W) uint8 in the page's values, and the classes in it that are a person's."""
+        label = np.zeros(upright_size(*header_of(path)), np.uint8)
+        for row in self.rows_of(path):
+            if row["name"] in self.classes and row.get("by") != PERSON:
+                label[decoded(row["runs"])] = self.classes.index(row["name"]) + 1
+        said = [(name, mask) for name, mask in persons.masks_of(self.out, path).items() if name in self.classes]
+        values = [self.classes.index(name) + 1 for name, _ in said]
+        label[np.isin(label, values)] = 0
+        for value, (_, mask) in zip(values, said, strict=True):
+            label[mask] = value
+        return label, values
+
+    def scene(self, name: str) -> dict[str, Any]:
+        """Return a photo's mask for the browser."""
+        path = self.path(name)
+        version = self.version(path)
+        label, values = self.label(path)
+        height, width = label.shape
+        return {"height": height, "width": width, "runs": runs_of(label), "persons": values, "version": version}
+
+    # Actions
+
+    def open(self, paths: Sequence[Path]) -> str:
+        """Open photos; UserError: their results would be written over photos, or over files of other programs."""
+        self.results.names = self.names
+        self.results.check([*self.photos.values(), *paths], again=True)
+        added = self._take(paths)
+        self._keep()
+        others = len(paths) - added
+        return f"{added} added" + (f", {others} skipped: removed before, or of a name that is open" if others else "")
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Add a photo that the browser sends; the same one is added once."""
+        file_name = Path(name).name
+        if file_name == ".." or not file_name.isprintable() or not 0 < len(file_name.encode()) <= LONG_NAME:
+            raise UserError(f"{file_name!r}: is no name of a photo; give it 1 to {LONG_NAME} letters and digits")
+        for path in self.photos.values():
+            if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+                return f"{file_name} is open already"
+        if len(self.photos) >= MAX_PHOTOS:
+            raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
+        read_image(Path(file_name), content)
+        path = self._free_path(Path(file_name))
+        self.results.names = self.names
+        self.results.check([path], again=True)
+        write_atomically(path, content)
+        self._take([path])
+        self._keep()
+        return "" if path.name == file_name else f"{file_name} is {path.name} here: another photo has its name"
+
+    def _free_path(self, name: Path) -> Path:
+        """Return a path for an upload whose stem no photo has, also of those that were removed."""
+        home = self.out / UPLOADS
+        others: list[Path | str] = [*self.photos.values(), *self.removed, *home.glob("*")]
+        taken = {Path(path).stem.casefold() for path in others}
+        stem, number = name.stem, 2
+        while stem.casefold() in taken:
+            stem, number = f"{name.stem}_{number}", number + 1
+        return home / f"{stem}{name.suffix}"
+
+    def samples(self) -> str:
+        """Add photos of coins, and a photo without coins."""
+        for photo in sorted(Path(__file__).with_name("example").iterdir()):
+            self.upload(photo.name, photo.read_bytes())
+        if "coin" not in self.names:
+            self.add_class("coin")
+        return "paint over the coins on one photo, then press Segment"
+
+    def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> str:
+        """Take a photo's mask as the browser has drawn it: of the classes named, each is a person's now.
+
+        UserError: the mask does not fit, or the photo was changed meanwhile.
+        """
+        path = self.path(photo)
+        if version != self.version(path):
+            raise UserError(f"{photo}: was changed meanwhile, in another window or by Segment; {LOOK_AGAIN}")
+        names = [self.class_of(value) for value in persons_values]
+        label = label_of(runs, upright_size(*header_of(path)))
+        if label.max() > len(self.classes):
+            raise UserError("this mask has a class that is no longer there; load the page again")
+        cleaned = without_crumbs(label)
+        masks = {name: cleaned == value for name, value in zip(names, persons_values, strict=True)}
+        persons.write_masks(self.out, path, masks)
+        self._compose(path)
+        lost = [name for name, value in zip(names, persons_values, strict=True) if (label == value).any()]
+        lost = [name for name in lost if not masks[name].any()]
+        return f"{' and '.join(lost)}: parts below 64 pixels are no object" if lost else ""
+
+    def _compose(self, path: Path, gone: str = "", renamed: dict[str, str] | None = None) -> None:
+        """Write a photo's result with what persons have said now, without a class that is removed."""
+        new = renamed or {}
+        record = own_record(paths_of(self.out, path.stem, ())[0])
+        if record and not is_same_file(record["query_file"], path):
+            record = {}
+        said = persons.masks_of(self.out, path)
+        beneath = {row["name"]: row for row in record.get("classes", ()) if row.get("by") != PERSON}
+        beneath = {**record.get(BENEATH, {}), **beneath}  # what the network has found, a person's classes too
+        rows = [row for name, row in beneath.items() if name != gone and new.get(name, name) not in said]
+        prediction = Prediction.blank(read_photo(path), path)
+        names = [new.get(row["name"], row["name"]) for row in rows]
+        mask = prediction.mask.copy()
+        probability = np.zeros((len(rows), *mask.shape), np.float32)
+        for index, row in enumerate(rows):
+            mask[decoded(row["runs"])] = index + 1
+            file = paths_of(self.out, path.stem, [row["name"]])[3]
+            probability[index] = read_mask(file) / 255 if file.exists() else mask == index + 1
+        prediction = Prediction(
+            image=prediction.image,
+            names=names,
+            mask=mask,
+            probability=probability,
+            presence=[row["presence"] for row in rows],
+            min_presence=self.segmenter.min_presence,
+            calibration=self.segmenter.calibration,
+            photo=path,
+        )
+        if not names and not said:
+            paths_of(self.out, path.stem, ())[0].unlink(missing_ok=True)
+            return
+        own = ("query", "query_file", "width", "height", "mask", "overlay", "classes")
+        facts = {key: value for key, value in record.items() if key not in own}
+        facts[BENEATH] = {new.get(name, name): row for name, row in beneath.items() if name != gone}
+        self.results.write(prediction, {**self.segmenter.without_classes().facts, **facts})
+
+    def remove(self, photo: str) -> str:
+        """Close a photo for good: its result and masks go, its file stays."""
+        path = self.path(photo)
+        del self.photos[photo]
+        self.removed.append(str(path))
+        self._keep()
+        persons.write_masks(self.out, path, {})
+        paths_of(self.out, path.stem, ())[0].unlink(missing_ok=True)
+        return f"{photo} is removed"
+
+    def add_class(self, name: str) -> str:
+        """Add a class, in place of the unnamed one where nothing is known of that."""
+        name = self._free_name(name)
+        if len(self.names) >= MAX_CLASSES:
+            raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
+        is_used = any(UNNAMED in self.known(path) for path in self.photos.values())
+        if UNNAMED in self.classes and not is_used:
+            self.classes[self.classes.index(UNNAMED)] = name
+        elif "" in self.classes:
+            self.classes[self.classes.index("")] = name
+        else:
+            self.classes.append(name)
+        self._keep()
+        return ""
+
+    def known(self, path: Path) -> set[str]:
+        """Return the classes that a photo has been searched for, or of which a person has spoken."""
+        return {row["name"] for row in self.rows_of(path)} | persons.masks_of(self.out, path).keys()
+
+    def _free_name(self, name: str, old: str = "") -> str:
+        name = check_class_name(name, "the class name")
+        for known in self.names:
+            if name == known or (known != old and file_word(name) == file_word(known)):
+                raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
+        return name
+
+    def rename_class(self, value: int, name: str) -> str:
+        """Rename a class; masks and results keep their pixels."""
+        self.work.check_idle()
+        old, new = self.class_of(value), self._free_name(name, self.class_of(value))
+        for path in self.photos.values():
+            if old in self.known(path):
+                masks = persons.masks_of(self.out, path)
+                persons.write_masks(self.out, path, {new if key == old else key: mask for key, mask in masks.items()})
+                self._compose(path, renamed={old: new})
+        self.classes[value - 1] = new
+        self._keep()
+        return f"{old} is {new} now"
+
+    def remove_class(self, value: int) -> str:
+        """Remove a class from all photos; masks and results of the others stay."""
+        self.work.check_idle()
+        name = self.class_of(value)
+        for path in self.photos.values():
+            if name in self.known(path):
+                masks = persons.masks_of(self.out, path)
+                masks.pop(name, None)
+                persons.write_masks(self.out, path, masks)
+                self._compose(path, gone=name)
+        self.classes[value - 1] = ""
+        if not self.names:
+            self.classes[value - 1] = UNNAMED
+        self._keep()
+        return f"{name} is removed"
+
+    def take_examples(self, examples: Sequence[Example]) -> str:
+        """Take annotations of open photos as a person's masks; those of others are counted."""
+        left_out = 0
+        opened = {path.name: path for path in self.photos.values()}
+        for name, of_class in by_class(examples, UNNAMED).items():
+            assert name is not None
+            for example in of_class:
+                path = opened.get(example.photo.name)
+                if path is None:
+                    left_out += 1
+                    continue
+                if name not in self.classes:
+                    self.add_class(name)
+                (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
+                masks = persons.masks_of(self.out, path)
+                persons.write_masks(self.out, path, {**masks, name: support.label == 1})
+                self._compose(path)
+        rest = f"; {left_out} are of photos that are not open" if left_out else ""
+        return f"{len(examples) - left_out} annotations taken{rest}"
+
+    # The network
+
+    def ask(self, photo: str, points: list[list[float]]) -> dict[str, Any]:
+        """Return the object that the network sees about one place (x, y), or in a box of two corners: its runs."""
+        path = self.path(photo)
+        height, width = upright_size(*header_of(path))
+        corners = np.array(points, np.float64)
+        far = corners.shape not in ((1, 2), (2, 2)) or not (abs(corners) <= max(height, width) + 1).all()
+        if far:
+            raise UserError(f"{photo}: this place is not on the photo; click on it")
+        if len(corners) == 2:
+            return {"runs": runs_of(region_in_box(self.segmenter, read_photo(path), corners).astype(np.uint8))}
+        column, row = corners[0].astype(int).clip(0, (width - 1, height - 1)).tolist()
+        return {"runs": runs_of(region_at(self.segmenter, read_photo(path), column, row).astype(np.uint8))}
+
+    def with_examples(self) -> Segmenter:
+        """Return the segmenter of the classes that a person has drawn somewhere."""
+        segmenter = self.segmenter.without_classes()
+        supports: dict[str, list[Support]] = {name: [] for name in self.names}
+        for path in self.photos.values():
+            for name, mask in persons.masks_of(self.out, path).items():
+                if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
+                    source = f"{path}:{persons.file_of(self.out, path)}"
+                    supports[name].append(Support(read_photo(path), mask.astype(np.uint8), source))
+        for name, of_class in supports.items():
+            if of_class:
+                segmenter.add(name, of_class)
+        return segmenter
+
+    def segment(self, photo: str = "") -> str:
+        """Search every photo for every class that is not a person's there, the photo named first."""
+        paths = sorted(self.photos.items(), key=lambda item: item[0] != photo)
+        self.results.names = self.names
+        self.results.check([path for _, path in paths], again=True)
+        self.work.start("segmented", lambda: self._search(dict(paths)))
+        return ""
+
+    def _search(self, photos: dict[str, Path]) -> Work:
+        """Return the work of searching those photos whose results are not complete."""
+        with self.lock:
+            segmenter = self.with_examples()
+        if not segmenter.classes:
+            raise UserError("no class has an example: paint over the object on one photo")
+        searched = [known.name for known in segmenter.classes]
+        results = Results(self.out, searched)
+        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+        with self.lock:
+            readable = [path for path in photos.values() if path.is_file()]
+            waiting = {*results.waiting(readable, facts)}
+
+        def search(name: str) -> None:
+            path = photos[name]
+            prediction = segmenter(path)
+            with self.lock:
+                if name in self.photos:
+                    results.write(prediction, facts)
+
+        def finish(done: int, errors: list[str]) -> str:
+            self.results.write_summary({})
+            return "; ".join([self.counts(searched), *errors[:3]])
+
+        return Work([name for name, path in photos.items() if path in waiting], search, finish)
+
+    def counts(self, searched: Sequence[str]) -> str:
+        """Return of each class how many photos show it, are without it, and were not searched."""
+        lines = []
+        rows = [self.row(name)["classes"] for name in [*self.photos]]
+        for value, name in enumerate(self.classes, 1):
+            if not name:
+                continue
+            if name not in searched:
+                lines.append(f"{name}: not searched, it has no example")
+                continue
+            known = [row[value] for row in rows if value in row]
+            shown = sum(share > 0 for _, share, _ in known)
+            lacking = len(rows) - len(known)
+            rest = f", {lacking} not searched" if lacking else ""
+            lines.append(f"{name}: on {shown} of {len(known)} photos{rest}")
+        return "; ".join(lines)
+
+    def pack(self, formats: Sequence[str]) -> str:
+        """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
+        self.archive = None
+        if not formats:
+            raise UserError("nothing to download: tick a format")
+        Results(self.out, self.names, formats)  # refuses an unknown one
+        known = {name: self.known(path) for name, path in self.photos.items()}
+        classes = [name for name in self.names if any(name in of_photo for of_photo in known.values())]
+        complete = [self.photos[name] for name, of_photo in known.items() if classes and {*classes} <= of_photo]
+        if not complete:
+            raise UserError("nothing to download: annotate a photo, and press Segment")
+        self.work.start("packed", lambda: self._packing(formats, classes, complete))
+        return ""
+
+    def _packing(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> Work:
+        """Return the work of packing photos."""
+        left_out = len(self.photos) - len(photos)
+        rest = f"; {left_out} left out: not searched for every class" if left_out else ""
+
+        def pack(_: str) -> None:
+            self.archive = write_archive(self.file.with_name("predictions.zip"), self.out, formats, classes, photos)
+
+        return Work(["the zip"], pack, lambda done, errors: "; ".join(errors) or f"{len(photos)} photos packed{rest}")
+
+    def stop(self) -> str:
+        """End the work in the background after the present photo."""
+        self.work.is_stopped = True
+        return ""
+
+    def end(self) -> None:
+        """Let the present photo be finished, and write the table and the overview."""
+        self.stop()
+        if self.work.state:
+            self.work.thread.join()
+        self.results.write_summary({})
+
+
+def runs_of(label: np.ndarray) -> list[int]:
+    """Return a mask (H, W) uint8 as value, length, value, length ... in the order of its rows."""
+    flat = label.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    lengths = np.diff(np.append(starts, flat.size))
+    return np.stack([flat[starts], lengths], 1).ravel().tolist()
+
+
+def label_of(runs: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the mask (H, W) uint8 of ``runs_of``; UserError: they are of another form or size."""
+    with content_errors("this mask cannot be read (", "); load the page again"):
+        values, lengths = np.array(runs, np.int64).reshape(-1, 2).T
+        fits = bool((values >= 0).all() and (values < 255).all() and (lengths > 0).all())
+        if not fits or lengths.sum() != shape[0] * shape[1]:
+            raise UserError(f"this mask does not fit its photo of {shape[1]} x {shape[0]} pixels; load the page again")
+        return np.repeat(values.astype(np.uint8), lengths).reshape(shape)

@@ -1,0 +1,155 @@
+"""The page by its server: what is a person's, what Segment searches, what lies in the folder, and what is refused."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from photos.example_files import read_examples
+from photos.results import SUMMARY
+from tests.helpers.browser import IN_BOX, Page, unpacked
+
+EMPTY = ("person", False)
+YOURS = ("person", True)
+ELSEWHERE = (slice(31, 60), slice(41, 60))
+
+
+def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: Page, tmp_path: Path) -> None:
+    page.do("add_class", name="cup")
+    page.paint("a.jpg")
+    assert page.do("segment").startswith("cup: on ")
+    page.paint("c.jpg", place=None)
+    page.do("add_class", name="dish")
+    assert "dish: not searched" in page.do("segment")
+    page.paint("c.jpg", value=2, place=ELSEWHERE)
+    assert "not searched" not in page.do("segment")
+    assert page.known("a.jpg")["cup"] == YOURS and page.known("a.jpg")["dish"][0] == "network"
+    assert page.known("c.jpg") == {"cup": EMPTY, "dish": YOURS}
+    assert {by for by, _ in page.known("b.jpg").values()} == {"network"}
+    assert page.do("pack", formats=["png", "coco"]) == "3 photos packed"
+    made = unpacked(page, tmp_path / "made")
+    by = {(row["photo"], row["class"]): row["by"] for row in csv.DictReader((made / SUMMARY).open())}
+    assert by["c.jpg", "cup"] == by["c.jpg", "dish"] == by["a.jpg", "cup"] == "person"
+    coco = COCO(str(made / "coco/instances.json"))
+    of_c = [entry for entry in coco.loadAnns(coco.getAnnIds()) if coco.imgs[entry["image_id"]]["file_name"] == "c.jpg"]
+    assert [(coco.cats[entry["category_id"]]["name"], entry["by"]) for entry in of_c] == [("dish", "person")]
+    assert str(tmp_path) not in json.dumps(json.loads((made / "a.json").read_text()))
+
+
+def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
+    page: Page, start: Callable[[], Page], predict, baseline: Path, tmp_path: Path
+) -> None:
+    page.paint("a.jpg")
+    page.do("segment")
+    page.paint("c.jpg", place=None)
+    before = {name: page.known(name) for name in ("a.jpg", "b.jpg", "c.jpg")}
+    again = start()
+    assert {name: again.known(name) for name in before} == before
+    examples, _ = read_examples([str(tmp_path / "out/persons")])
+    assert [example.photo.name for example in examples] == ["a.jpg"]
+    again.close()
+    words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--query", tmp_path / "photos", "--resume")
+    assert predict(*words, "--out", tmp_path / "out").code == 0
+    rows = [json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"][0] for stem in "abc"]
+    assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
+    assert rows[1]["by"] == "network"
+
+
+def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
+    page.paint("a.jpg")
+    page.do("segment")
+    found, scene = page.mask("b.jpg")
+    page.paint("b.jpg", place=None)
+    assert page.known("b.jpg")["object"] == EMPTY
+    label, scene = page.mask("b.jpg")
+    page.save("b.jpg", label, [], scene["version"])
+    assert page.known("b.jpg")["object"][0] == "network"
+    assert np.array_equal(page.mask("b.jpg")[0], found)
+
+
+def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None:
+    page.do("add_class", name="cup")
+    page.do("add_class", name="dish")
+    page.paint("a.jpg")
+    page.paint("a.jpg", value=2, place=ELSEWHERE)
+    page.do("segment")
+    assert page.do("rename_class", value=1, name="mug") == "cup is mug now"
+    assert page.known("a.jpg") == {"mug": YOURS, "dish": YOURS}
+    dish = page.known("b.jpg")["dish"]
+    page.do("remove_class", value=1)
+    assert page.known("a.jpg") == {"dish": YOURS} and page.known("b.jpg") == {"dish": dish}
+    assert "taken" in page.do("add_class", name="dish")
+    assert "no longer there" in page.do("remove_class", value=1)
+
+
+def test_a_removed_photo_does_not_return(page: Page, start: Callable[[], Page], copies: list[Path]) -> None:
+    page.paint("a.jpg")
+    page.do("remove", photo="a.jpg")
+    again = start()
+    assert "1 skipped" in again.folder.open(copies[1:2])
+    assert {row["name"] for row in again.get("state")["photos"]} == {"b.jpg", "c.jpg"}
+    assert copies[1].exists()
+
+
+def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies: list[Path]) -> None:
+    page.paint("a.jpg")
+    page.do("segment")
+    before = page.known("b.jpg")["object"]
+    assert before[0] == "network"
+    shutil.copy(copies[2], copies[0])
+    shutil.copy(copies[2], copies[1])
+    assert page.known("b.jpg") == {} and page.known("a.jpg") == {}  # a person's mask is of the earlier file too
+    assert "no class has an example" in page.do("segment")
+    page.paint("c.jpg")
+    page.do("segment")
+    assert page.known("b.jpg")["object"][0] == "network"
+
+
+def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
+    label, scene = page.mask("a.jpg")
+    label[IN_BOX] = 1
+    assert "does not fit" in page.save("a.jpg", label[1:], [1], scene["version"])
+    assert "no longer there" in page.save("a.jpg", label, [7], scene["version"])
+    assert "no longer there" in page.save("a.jpg", np.where(label, 9, 0).astype(np.uint8), [1], scene["version"])
+    assert "was changed meanwhile" in page.save("a.jpg", label, [1], "other")
+    for runs in ([1, -5], [300, 9], "x", [[1]], [1]):
+        words = {"photo": "a.jpg", "runs": runs, "persons_values": [1], "version": scene["version"]}
+        assert page.do("save", **words)
+    assert page.known("a.jpg") == {}
+    tiny = np.zeros_like(label)
+    tiny[2:6, 2:6] = 1
+    assert "below 64 pixels" in page.save("a.jpg", tiny, [1], scene["version"])
+    for points in ([[1e9, 3]], [[1, 2, 3]], [], [[1, 1], [2, 2], [3, 3]]):
+        assert "not on the photo" in page.do("ask", photo="a.jpg", points=points)
+
+
+def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Path], tmp_path: Path) -> None:
+    content, other = copies[0].read_bytes(), copies[1].read_bytes()
+
+    def send(name: str, sent: bytes) -> str:
+        return "".join(page.get(f"upload?name={name}", sent, Content_Type="application/octet-stream").values())
+
+    assert "open already" in send("b.jpg", content)
+    shutil.copy(copies[2], tmp_path / "fresh.jpg")
+    assert "is no photo" in send("x.jpg", b"no photo")
+    page.do("remove", photo="a.jpg")
+    assert send("..%2F..%2Fa.jpg", other) == "a.jpg is a_2.jpg here: another photo has its name"
+    assert (tmp_path / "out/photos/a_2.jpg").read_bytes() == other
+
+
+def test_requests_of_others_are_refused(page: Page, tmp_path: Path) -> None:
+    assert "localhost" in page.get("state", Host="elsewhere.org")["error"]
+    assert "refused" in page.get("stop", b"{}", Content_Type="text/plain")["error"]
+    assert "no action" in page.get("end", b"{}")["error"]
+    assert "nothing of this page" in page.get("..%2Fpage.json")["error"]
+    assert "damaged" in page.get("remove", b'{"other": 1}')["error"]
+    other = tmp_path / "out/summary.csv"
+    other.write_text("a table of another program")
+    page.paint("a.jpg")
+    assert "was not written by this program" in page.do("segment")
+    assert other.read_text() == "a table of another program"
+    assert "no zip" in page.get("download")["error"]
