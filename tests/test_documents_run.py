@@ -16,7 +16,7 @@ from tests.helpers.paths import REPOSITORY
 from util.files.mask_images import write_mask
 
 READ_TOGETHER = {  # a document that needs what earlier ones made is in their group; files that commands make silently
-    ("README", "docs/results"): ("runs/pascal_lite0_table.md",),
+    ("README", "docs/results"): ("runs/pascal_split0_pocket_lite0/meta/best.pth",),
     ("docs/first_table", "docs/python", "docs/service"): (
         "runs/worst.png",
         "runs/published/model.safetensors",
@@ -40,9 +40,6 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "pip install fastapi": "downloads; check.sh installs it",
     "uvicorn service:app": "serves until it is stopped; the application is called below",
     "curl -F": "asks that server",
-    "pip install onnx": "downloads",
-    "python predict.py export": "tests/photos/test_export.py does",
-    "python runs/cup_export/run.py": "the same",
     "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",
     "sh test.sh split0 pascal 1 authors.pth word2vec": "a reader's own files",
 }
@@ -53,6 +50,7 @@ INSTEAD = {  # words of a line: what stands for them on a machine without GPU an
     "--models pocket": "--models pocket --folds 0",
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
+    "--annotations runs/both": "--annotations runs/both --unconfirmed",
     "runs/demo/symnet/meta": "runs/mini_split0_ssp_lite0/meta",
     "prepare.py mini": "prepare.py mini --images 96",
 }
