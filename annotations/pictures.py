@@ -78,7 +78,7 @@ def _identified(file: BinaryIO, path: Path) -> Image.Image:
     file.seek(0)
     if HEIF_START.match(start):
         if not find_spec("pillow_heif"):
-            raise ValueError(NEEDS_HEIF)
+            raise UserError(f"{path}: {NEEDS_HEIF}")
         import_module("pillow_heif").register_heif_opener()
     Image.init()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit

@@ -87,10 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 def parsed_from(arguments: Sequence[str]) -> argparse.Namespace:
     """Return a parsed command line; UserError: as the parser, or the mode does not read an option, or it has gone."""
-    for word in arguments:
-        name = word.partition("=")[0]
-        if name in GONE and (name.startswith("-") or word is arguments[0]):
-            raise UserError(f"{name}: is no longer there; {GONE[name]}")
+    _refuse_gone(arguments)
     known = parser()
     parsed = known.parse_args(arguments)
     mode = "--calibrate" if parsed.calibrate else "--serve" if parsed.serve else ""
@@ -100,6 +97,14 @@ def parsed_from(arguments: Sequence[str]) -> argparse.Namespace:
             where = f"with {mode}" if mode else "without --serve"
             raise UserError(f"{action.option_strings[0]}: has no effect {where}; leave it out")
     return parsed
+
+
+def _refuse_gone(arguments: Sequence[str]) -> None:
+    """Refuse (UserError) a command or an option that earlier versions had."""
+    for word in arguments:
+        name = word.partition("=")[0]
+        if name in GONE and (name.startswith("-") or word is arguments[0]):
+            raise UserError(f"{name}: is no longer there; {GONE[name]}")
 
 
 def calibrate(parsed: argparse.Namespace) -> int:

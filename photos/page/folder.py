@@ -108,8 +108,12 @@ class Folder:
 
     def rows_of(self, path: Path) -> list[dict[str, Any]]:
         """Return the classes in a photo's result; [] where it has none, or is of a photo that was replaced."""
+        return self._record(path).get("classes", [])
+
+    def _record(self, path: Path) -> dict[str, Any]:
+        """Return a photo's result; {} where it has none, or is of a photo that was replaced."""
         record = own_record(paths_of(self.out, path.stem, ())[0])
-        return record["classes"] if record and is_same_file(record["query_file"], path) else []
+        return record if record and is_same_file(record["query_file"], path) else {}
 
     # What the browser sees
 
@@ -159,7 +163,10 @@ class Folder:
     def open(self, paths: Sequence[Path]) -> str:
         """Open photos; UserError: their results would be written over photos, or over files of other programs."""
         self.results.names = self.names
-        self.results.check([*self.photos.values(), *paths], again=True)
+        opened = {path.resolve() for path in self.photos.values()}
+        self.results.check(
+            [*self.photos.values(), *(path for path in paths if path.resolve() not in opened)], again=True
+        )
         added = self._take(paths)
         self._keep()
         others = len(paths) - added
@@ -210,7 +217,7 @@ class Folder:
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.path(photo)
-        of_persons, now = version.partition("-")[2], self.version(path).partition("-")[2]  # Segment may go on
+        of_persons, now = str(version).partition("-")[2], self.version(path).partition("-")[2]  # Segment may go on
         if of_persons != now:
             raise UserError(f"{photo}: was changed meanwhile, in another window; look at it, and do it again")
         names = [self.class_of(value) for value in persons_values]
@@ -229,21 +236,18 @@ class Folder:
         """Keep what persons say of a photo, and write its result with it; ``renamed`` as ``found_in``."""
         in_order = {name: masks[name] for name in self.names if name in masks}
         persons.write_masks(self.out, path, in_order)
-        file = paths_of(self.out, path.stem, ())[0]
-        record = own_record(file)
-        if record and not is_same_file(record["query_file"], path):
-            record = {}
+        record = self._record(path)
         found = found_in(record, renamed)
         known = [name for name in self.names if name in found or name in masks]
         if not known:
-            file.unlink(missing_ok=True)
+            paths_of(self.out, path.stem, ())[0].unlink(missing_ok=True)
             return
-        facts = {key: value for key, value in record.items() if key not in OF_PHOTO}
-        seen = {row["name"] for row in record.get("classes", ()) if row.get("by") != PERSON}
-        if any(row["name"] not in seen for name, row in found.items() if name not in masks):
-            facts.pop("inputs", None)  # its probabilities are no longer there: Segment makes it again
-        facts[BENEATH] = {name: {**row, "name": name} for name, row in found.items()}
         shown = {name: row for name, row in found.items() if name not in masks}
+        seen = of_network(record)
+        facts = {key: value for key, value in record.items() if key not in OF_PHOTO}
+        if not seen.keys() >= {row["name"] for row in shown.values()}:
+            facts.pop("inputs", None)  # their probabilities are no longer there: Segment makes it again
+        facts[BENEATH] = {name: {**row, "name": name} for name, row in found.items()}
         self.results.write(self._shown(path, known, shown, seen), {**self.segmenter.without_classes().facts, **facts})
 
     def _shown(self, path: Path, names: list[str], rows: Mapping[str, Any], seen: Collection[str]) -> Prediction:
@@ -464,13 +468,17 @@ class Folder:
         self.results.write_summary({})
 
 
+def of_network(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the classes of a result whose masks are not a person's, class -> row."""
+    return {row["name"]: row for row in record.get("classes", ()) if row.get("by") != PERSON}
+
+
 def found_in(record: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
     """Return what the network has found in a photo by its result, class -> row, of a person's classes too.
 
     ``renamed``: classes -> new names, "" of those that are removed.
     """
-    rows = {row["name"]: row for row in record.get("classes", ()) if row.get("by") != PERSON}
-    rows |= record.get(BENEATH, {})  # whole, where a person has drawn another class over it
+    rows = of_network(record) | record.get(BENEATH, {})  # whole, where a person has drawn another class over it
     by_name = {renamed.get(name, name): row for name, row in rows.items()}
     by_name.pop("", None)
     return by_name

@@ -110,7 +110,7 @@ def test_a_removed_photo_does_not_return(page: Page, start: Callable[[], Page], 
     page.paint("a.jpg")
     page.do("remove", photo="a.jpg")
     again = start()
-    assert "1 skipped" in again.folder.open(copies[1:2])
+    assert "3 skipped" in again.folder.open(copies)  # as the same command opens them again
     assert {row["name"] for row in again.get("state")["photos"]} == {"b.jpg", "c.jpg"}
     assert copies[1].exists()
 
