@@ -168,22 +168,23 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Queries, kee
     asked = len(waiting) + len(queries.failed)
     kept = len(queries.readable) - len(waiting)
     absent = _segment(segmenter, results, queries, waiting, facts)
+    segmented = len(results.made.intersection(waiting))
     complete = [query for query in queries.readable if query not in queries.failed]
     if complete:
         results.write_formats(complete, keep=keep)
     remarks = [*_not_found(absent, segmenter.min_presence)]
     if OUTLOOK in segmenter.notes:
         remarks.append(BETTER)
-    print(*remarks, _last_line(segmenter, results, asked, len(queries.failed), kept), sep="\n")
+    print(*remarks, _last_line(segmenter, results.out, (segmented, asked), len(queries.failed), kept), sep="\n")
     return EXIT_USER_ERROR if queries.failed else 0
 
 
-def _last_line(segmenter: Segmenter, results: Results, asked: int, failed: int, kept: int) -> str:
-    """Return the line on how many photos were segmented of those asked, failed, and had results that stay."""
+def _last_line(segmenter: Segmenter, out: Path, segmented: tuple[int, int], failed: int, kept: int) -> str:
+    """Return the line on how many photos were segmented, of how many asked, failed, and had results that stay."""
     problem = f"; {failed} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    done = f"{len(results.made)} of {asked} photos segmented on {segmenter.model.place}"
-    return f"{results.out}: {done}{stay}{problem}"
+    done = f"{segmented[0]} of {segmented[1]} photos segmented on {segmenter.model.place}"
+    return f"{out}: {done}{stay}{problem}"
 
 
 def _waiting(results: Results, readable: Sequence[Path], facts: dict[str, Any]) -> list[Path]:

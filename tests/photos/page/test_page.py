@@ -53,7 +53,8 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     assert [example.photo.name for example in examples] == ["a.jpg"]
     again.close()
     words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--query", tmp_path / "photos", "--resume")
-    assert predict(*words, "--out", tmp_path / "out").code == 0
+    run = predict(*words, "--out", tmp_path / "out")
+    assert run.code == 0 and "1 of 1 photos segmented" in run.output
     rows = [json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"][0] for stem in "abc"]
     assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
     assert rows[1]["by"] == "network"
