@@ -6,7 +6,8 @@ with it. ``page/page.json`` has the photos that are open, those that were remove
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ from util.files.mask_images import read_mask
 
 MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
+UNCHANGED: Mapping[str, str] = {}  # classes keep their names
+OF_PHOTO = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
 UPLOADS = "photos"  # folder of what the browser has sent
 BENEATH = "beneath"  # key of a result: what the network has found of a person's classes, for a mask given back
-LOOK_AGAIN = "look at it, and do it again"
 
 
 class Folder:
@@ -200,61 +202,70 @@ class Folder:
             self.add_class("coin")
         return "paint over the coins on one photo, then press Segment"
 
-    def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> str:
+    def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> dict[str, str]:
         """Take a photo's mask as the browser has drawn it: of the classes named, each is a person's now.
+
+        Returns a note and the photo's version, on which the browser's next change is.
 
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.path(photo)
-        if version != self.version(path):
-            raise UserError(f"{photo}: was changed meanwhile, in another window or by Segment; {LOOK_AGAIN}")
+        of_persons, now = version.partition("-")[2], self.version(path).partition("-")[2]  # Segment may go on
+        if of_persons != now:
+            raise UserError(f"{photo}: was changed meanwhile, in another window; look at it, and do it again")
         names = [self.class_of(value) for value in persons_values]
         label = label_of(runs, upright_size(*header_of(path)))
         if label.max() > len(self.classes):
             raise UserError("this mask has a class that is no longer there; load the page again")
         cleaned = without_crumbs(label)
         masks = {name: cleaned == value for name, value in zip(names, persons_values, strict=True)}
-        persons.write_masks(self.out, path, masks)
-        self._compose(path)
+        self._say(path, masks)
         lost = [name for name, value in zip(names, persons_values, strict=True) if (label == value).any()]
         lost = [name for name in lost if not masks[name].any()]
-        return f"{' and '.join(lost)}: parts below 64 pixels are no object" if lost else ""
+        note = f"{' and '.join(lost)}: parts below 64 pixels are no object" if lost else ""
+        return {"note": note, "version": self.version(path)}
 
-    def _compose(self, path: Path, gone: str = "", renamed: dict[str, str] | None = None) -> None:
-        """Write a photo's result with what persons have said now, without a class that is removed."""
-        new = renamed or {}
-        record = own_record(paths_of(self.out, path.stem, ())[0])
+    def _say(self, path: Path, masks: Mapping[str, np.ndarray], renamed: Mapping[str, str] = UNCHANGED) -> None:
+        """Keep what persons say of a photo, and write its result with it; ``renamed`` as ``found_in``."""
+        in_order = {name: masks[name] for name in self.names if name in masks}
+        persons.write_masks(self.out, path, in_order)
+        file = paths_of(self.out, path.stem, ())[0]
+        record = own_record(file)
         if record and not is_same_file(record["query_file"], path):
             record = {}
-        said = persons.masks_of(self.out, path)
-        beneath = {row["name"]: row for row in record.get("classes", ()) if row.get("by") != PERSON}
-        beneath = {**record.get(BENEATH, {}), **beneath}  # what the network has found, a person's classes too
-        rows = [row for name, row in beneath.items() if name != gone and new.get(name, name) not in said]
-        prediction = Prediction.blank(read_photo(path), path)
-        names = [new.get(row["name"], row["name"]) for row in rows]
-        mask = prediction.mask.copy()
-        probability = np.zeros((len(rows), *mask.shape), np.float32)
-        for index, row in enumerate(rows):
-            mask[decoded(row["runs"])] = index + 1
+        found = found_in(record, renamed)
+        known = [name for name in self.names if name in found or name in masks]
+        if not known:
+            file.unlink(missing_ok=True)
+            return
+        facts = {key: value for key, value in record.items() if key not in OF_PHOTO}
+        seen = {row["name"] for row in record.get("classes", ()) if row.get("by") != PERSON}
+        if any(row["name"] not in seen for name, row in found.items() if name not in masks):
+            facts.pop("inputs", None)  # its probabilities are no longer there: Segment makes it again
+        facts[BENEATH] = {name: {**row, "name": name} for name, row in found.items()}
+        shown = {name: row for name, row in found.items() if name not in masks}
+        self.results.write(self._shown(path, known, shown, seen), {**self.segmenter.without_classes().facts, **facts})
+
+    def _shown(self, path: Path, names: list[str], rows: Mapping[str, Any], seen: Collection[str]) -> Prediction:
+        """Return the network's prediction as the rows of a result say, with probabilities of the classes ``seen``."""
+        blank = Prediction.blank(read_photo(path), path)
+        mask = blank.mask.copy()
+        probability = np.zeros((len(names), *mask.shape), np.float32)
+        for name, row in rows.items():
+            index = names.index(name)
+            inside = decoded(row["runs"])
+            mask[inside] = index + 1
             file = paths_of(self.out, path.stem, [row["name"]])[3]
-            probability[index] = read_mask(file) / 255 if file.exists() else mask == index + 1
-        prediction = Prediction(
-            image=prediction.image,
+            probability[index] = read_mask(file) / 255 if row["name"] in seen and file.exists() else inside
+        return replace(
+            blank,
             names=names,
             mask=mask,
             probability=probability,
-            presence=[row["presence"] for row in rows],
+            presence=[rows[name]["presence"] if name in rows else None for name in names],
             min_presence=self.segmenter.min_presence,
             calibration=self.segmenter.calibration,
-            photo=path,
         )
-        if not names and not said:
-            paths_of(self.out, path.stem, ())[0].unlink(missing_ok=True)
-            return
-        own = ("query", "query_file", "width", "height", "mask", "overlay", "classes")
-        facts = {key: value for key, value in record.items() if key not in own}
-        facts[BENEATH] = {new.get(name, name): row for name, row in beneath.items() if name != gone}
-        self.results.write(prediction, {**self.segmenter.without_classes().facts, **facts})
 
     def remove(self, photo: str) -> str:
         """Close a photo for good: its result and masks go, its file stays."""
@@ -296,26 +307,22 @@ class Folder:
         """Rename a class; masks and results keep their pixels."""
         self.work.check_idle()
         old, new = self.class_of(value), self._free_name(name, self.class_of(value))
+        self.classes[value - 1] = new
+        self._keep()
         for path in self.photos.values():
             if old in self.known(path):
                 masks = persons.masks_of(self.out, path)
-                persons.write_masks(self.out, path, {new if key == old else key: mask for key, mask in masks.items()})
-                self._compose(path, renamed={old: new})
-        self.classes[value - 1] = new
-        self._keep()
+                self._say(path, {new if key == old else key: mask for key, mask in masks.items()}, {old: new})
         return f"{old} is {new} now"
 
     def remove_class(self, value: int) -> str:
         """Remove a class from all photos; masks and results of the others stay."""
         self.work.check_idle()
         name = self.class_of(value)
+        self.classes[value - 1] = ""
         for path in self.photos.values():
             if name in self.known(path):
-                masks = persons.masks_of(self.out, path)
-                masks.pop(name, None)
-                persons.write_masks(self.out, path, masks)
-                self._compose(path, gone=name)
-        self.classes[value - 1] = ""
+                self._say(path, persons.masks_of(self.out, path), {name: ""})
         if not self.names:
             self.classes[value - 1] = UNNAMED
         self._keep()
@@ -336,8 +343,7 @@ class Folder:
                     self.add_class(name)
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
                 masks = persons.masks_of(self.out, path)
-                persons.write_masks(self.out, path, {**masks, name: support.label == 1})
-                self._compose(path)
+                self._say(path, {**masks, name: support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
@@ -456,6 +462,18 @@ class Folder:
         if self.work.state:
             self.work.thread.join()
         self.results.write_summary({})
+
+
+def found_in(record: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the network has found in a photo by its result, class -> row, of a person's classes too.
+
+    ``renamed``: classes -> new names, "" of those that are removed.
+    """
+    rows = {row["name"]: row for row in record.get("classes", ()) if row.get("by") != PERSON}
+    rows |= record.get(BENEATH, {})  # whole, where a person has drawn another class over it
+    by_name = {renamed.get(name, name): row for name, row in rows.items()}
+    by_name.pop("", None)
+    return by_name
 
 
 def runs_of(label: np.ndarray) -> list[int]:

@@ -69,6 +69,7 @@ function save(note = "") {
     const answer = await request("save", JSON.stringify({ photo: name, runs, persons_values: [...mask.persons], version }));
     saved = number;
     if (answer.note) say(answer.note);
+    if (name === mask.name && answer.version) mask.version = answer.version; // what was drawn meanwhile is sent on it
     if (name === mask.name && number === edits) await load(name);
     await look();
   });

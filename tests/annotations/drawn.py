@@ -169,10 +169,10 @@ def labelstudio(folder: Path) -> Path:
 
 
 def results(folder: Path) -> Path:
-    """Write this project's own results: a mask of two classes and of one that a review has rejected."""
+    """Write this project's own results: a mask of two classes."""
     path = photo(folder / "photos" / PHOTO)
-    write_mask(folder / "a_mask.png", region(CAT, DOG, (0, 0, 4, 4)))
-    classes = [{"name": name, "value": value} for value, name in enumerate(("cat", "dog", "bad"), 1)]
+    write_mask(folder / "a_mask.png", region(CAT, DOG))
+    classes = [{"name": name, "value": value} for value, name in enumerate(("cat", "dog"), 1)]
     record = {
         "query": str(path),
         "query_file": [0, 0],
@@ -182,7 +182,6 @@ def results(folder: Path) -> Path:
         "classes": classes,
     }
     (folder / "a.json").write_text(json.dumps(record))
-    (folder / "accepted (1).csv").write_text(f"photo,class,verdict\n{path},bad,rejected\n")
     return folder
 
 

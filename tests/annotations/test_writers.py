@@ -1,6 +1,7 @@
 """Predictions are written so that pycocotools and this project's own readers give the same pixels back."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from annotations import coco, recognise, shapes
+from annotations import coco, labelme, recognise, shapes
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, label_of
 from annotations.labelstudio import brush_runs
 from annotations.shapes import decoded, encoded, polygons_of
@@ -169,3 +170,26 @@ def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:
     runs = f"100{3:03b}{255:08b}" + f"101{11:04b}{0:08b}" + f"100{7:03b}{255:08b}"  # 4, 12 and 8 of 255, 0, 255
     written = "".join(f"{byte:08b}" for byte in brush_runs(mask))
     assert written.rstrip("0") == (head + sizes + runs).rstrip("0")
+
+
+def test_a_file_of_labels_is_corrected_if_its_content_is(tmp_path: Path, capsys) -> None:
+    """Whatever its time is, as after a copy; a file of which nothing is known is kept too."""
+    for name in "abc":
+        drawn.photo(tmp_path / f"{name}.png")
+
+    def written(*names: str, objects: int) -> None:
+        found = (PredictedObject("cat", 0.5, encoded(blobs(1))),) * objects
+        photos = [PredictedPhoto(tmp_path / f"{name}.png", f"{name}.png", H, W, found, keep=True) for name in names]
+        labelme.write(tmp_path / "labelme", Predictions(photos, tmp_path, {1: "cat"}))
+
+    def shapes() -> list[int]:
+        return [len(json.loads((tmp_path / f"labelme/{name}.json").read_text())["shapes"]) for name in "abc"]
+
+    written("a", "b", objects=1)
+    (tmp_path / "labelme/a.json").write_text('{"shapes": [1, 2, 3]}')
+    (tmp_path / "labelme/c.json").write_text('{"shapes": [1, 2]}')
+    for name, time in (("a", 0), ("b", 2e9), ("c", 0)):
+        os.utime(tmp_path / f"labelme/{name}.json", (time, time))
+    written("a", "b", "c", objects=0)
+    assert shapes() == [3, 0, 2]
+    assert "files that were corrected, which stay: 2" in capsys.readouterr().err

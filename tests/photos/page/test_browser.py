@@ -126,12 +126,18 @@ def test_three_classes_are_drawn_accepted_denied_given_back_and_downloaded(serve
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network", "sky": "network"}
 
 
-def test_an_eraser_and_a_click_with_shift_take_pixels_away(served: Page, tab: Tab) -> None:
+def test_fast_strokes_are_all_kept_and_a_click_with_shift_takes_pixels_away(served: Page, tab: Tab) -> None:
     tab.open(0)
     tab.page.evaluate("document.getElementById('size').value = 100")
     tab.paint(157, 50)
     tab.shows("note", "is yours")
     before = int((served.mask("coins_1.jpg")[0] > 0).sum())
+    for x in range(20, 120, 10):  # faster than the server answers
+        tab.paint(x, 20)
+    sync_api.expect(tab.page.locator("#note")).not_to_contain_text("changed meanwhile")
+    tab.page.wait_for_timeout(1500)
+    strokes, before = before, int((served.mask("coins_1.jpg")[0] > 0).sum())
+    assert before > 3 * strokes
     tab.page.evaluate("document.getElementById('size').value = 30")
     tab.page.click("label:has-text('Click')")
     tab.page.keyboard.down("Shift")

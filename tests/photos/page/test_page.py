@@ -69,6 +69,26 @@ def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
     page.save("b.jpg", label, [], scene["version"])
     assert page.known("b.jpg")["object"][0] == "network"
     assert np.array_equal(page.mask("b.jpg")[0], found)
+    page.do("add_class", name="dish")
+    page.paint("b.jpg", value=2, place=(slice(None), slice(None)))
+    page.do("rename_class", value=1, name="cup")
+    label, scene = page.mask("b.jpg")
+    page.save("b.jpg", label, [], scene["version"])  # as by Undo
+    assert page.known("b.jpg").keys() == {"cup"}
+    assert np.array_equal(page.mask("b.jpg")[0], found)
+
+
+def test_masks_of_all_photos_have_the_same_values(page: Page, tmp_path: Path) -> None:
+    page.do("add_class", name="cup")
+    page.do("add_class", name="dish")
+    page.paint("a.jpg", value=2, place=ELSEWHERE)
+    page.paint("a.jpg")
+    page.do("segment")
+    page.paint("b.jpg")
+    page.paint("c.jpg", value=2, place=ELSEWHERE)
+    for stem in "abc":
+        rows = json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"]
+        assert [(row["name"], row["value"]) for row in rows] == [("cup", 1), ("dish", 2)]
 
 
 def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None:
