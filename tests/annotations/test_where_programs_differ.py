@@ -1,4 +1,4 @@
-"""This project's side of outlines and scores that other programs count differently."""
+"""This project's side of every row of ``docs/where_programs_differ.md``."""
 
 import json
 import math
