@@ -16,4 +16,5 @@ echo "== tests on the novel classes: trained, untrained, and a baseline without 
 sh test.sh mini_demo mini 0 "$@" --set run.name=symnet
 sh test.sh mini_demo mini 0 "$@" --set run.name=untrained --set test.checkpoint=none
 MODEL=prototype NET=lite0 sh test.sh split0 mini 0 "$@" --set run.name=prototype --set data.size=161
+python report.py figure "$runs/symnet" --episodes 0,1,2,3 --out "$runs/demo"
 python report.py table "$runs/symnet" "$runs/untrained" "$runs/prototype" --rows results --published none

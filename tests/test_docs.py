@@ -23,7 +23,6 @@ import report
 import test as scoring
 import train
 from datasets.recipes import recipes
-from tests.helpers import api_page
 from tests.helpers.paths import REPOSITORY
 from tests.test_documents_run import DOCUMENTS as RUN_IN_A_COPY
 from util import benchmark
@@ -66,7 +65,7 @@ PROGRAMS = {
     **{"prepare.py": prepare.command, "predict.py": predict.command},
     **{"report.py": report.command, "util.benchmark": benchmark.command},
 }
-WITHOUT_OPTIONS = ("check.sh", "demo.sh", "reproduce.sh", "pytest", "tests.helpers.api_page", "venv")
+WITHOUT_OPTIONS = ("check.sh", "demo.sh", "reproduce.sh", "pytest", "venv")
 # Options of check.sh, reproduce.sh, argparse, pip, uv, Slurm, torchrun and a published program.
 OTHERS = {
     "--quick",
@@ -261,7 +260,3 @@ def test_readme_leads_to_every_document():
         d.relative_to(index.parent).as_posix() for form in ("*.md", "*.ipynb") for d in index.parent.rglob(form)
     }
     assert documents - {index.name} <= linked
-
-
-def test_the_api_page_equals_the_docstrings():
-    assert api_page.PAGE.read_text() == api_page.page()

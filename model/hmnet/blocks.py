@@ -65,8 +65,6 @@ def _resized(x_bggd: Tensor, grid: int) -> Tensor:
 class Core(nn.Module):
     """The scans of one block, whose tensors query and support share; row k of each tensor is that of direction k."""
 
-    never_compiled = ("self_scan", "support_scan", "mix_scan")  # loops over tokens, which a compiler would unroll
-
     def __init__(self, width: int):
         super().__init__()
         self.project = nn.Parameter(torch.empty(DIRECTIONS, RANK + 2 * STATE, width))  # to r, B and C

@@ -77,6 +77,7 @@ class HMNet(Method):
     wants = Wants(base_learner=True)
     grids = ONE_GRID
     size_rule = (1, 0)
+    never_compiled = ("_of_support", "_scanned")  # loops over tokens, which a compiler would unroll
     settings: HMNetSettings
 
     def __init__(self, settings: HMNetSettings, task: Task):
@@ -125,7 +126,7 @@ class HMNet(Method):
         prototype = mean_over_shots(torch.stack([shot.prototype for shot in shots], dim=1))  # p, (B, 256)
         feature = resize(self.project_query(_mid_features(maps)), grid)  # X_q, (B, 256, G, G)
         query_map = self.fuse_query(feature, prototype, SHARPENED * prior)  # F_q
-        meta = self.decoder(self.scan(query_map, of_support))
+        meta = self.decoder(self._scanned(query_map, of_support))
 
         # Correct the prediction by the base learner's.
         final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
@@ -144,6 +145,10 @@ class HMNet(Method):
         prototype = mean_over_shots(torch.stack([shot.prototype for shot in shots], dim=1))  # p, (B, 256)
         mask = mean_over_shots(torch.stack([shot.mask for shot in shots], dim=1))  # m, (B, 1, G, G)
         return self.scan.of_support(self.fuse_support(feature, prototype, mask))  # of F_s
+
+    def _scanned(self, query_map: Tensor, of_support: list[OfSupport | None]) -> Tensor:
+        """Return the query's map after the blocks, (B, 256, G, G)."""
+        return self.scan(query_map, of_support)
 
     def _grid(self, side: int) -> tuple[int, int]:
         """Return the working grid (G, G) of images of this side."""

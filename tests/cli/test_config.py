@@ -69,8 +69,8 @@ def test_files_that_are_no_mapping_in_yaml_are_refused_in_one_line(tmp_path: Pat
 
 
 def test_missing_sections_and_a_bases_mistake_are_named_in_their_files(tmp_path: Path) -> None:
-    for text in ("data: {fold: 1}\n", ""):
-        assert "is missing" in refusal(write_config(tmp_path, text, base=None))
+    for text, said in (("data: {fold: 1}\n", "is missing"), ("", "is empty; add base:")):
+        assert said in refusal(write_config(tmp_path, text, base=None))
     write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
     assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path / 'low.yaml'}:3: ")
 

@@ -20,7 +20,9 @@ SHORTER = {  # what a cell says, and what runs in its place
     "prepare.py mini": "prepare.py mini --images 96",
 }
 FORKED = """
-from tests.helpers.spawned import _fork
+import multiprocessing
+
+from tests.helpers.spawned import _become
 
 in_a_process = run  # the cell's own function starts the first command, the others are forked, which is quicker
 
@@ -28,8 +30,10 @@ in_a_process = run  # the cell's own function starts the first command, the othe
 def run(command):
     if command.startswith("prepare.py"):
         return in_a_process(command)
-    words = [sys.executable, *shlex.split(command)]
-    assert _fork(words, {}) == 0, command
+    child = multiprocessing.get_context("fork").Process(target=_become, args=(shlex.split(command),))
+    child.start()
+    child.join()
+    assert child.exitcode == 0, command
 """
 
 

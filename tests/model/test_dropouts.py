@@ -41,6 +41,7 @@ META_STAGE = {  # method -> module, * for its numbers -> probability, number of 
         "enrich.head.dropout": (0.1, 1),
     },
     "pocket": {},
+    "sansa": {},  # the network of this test has none; test_sansa.py tests those of the published one
     "sccan": {**PROJECTIONS, **HEAD},
     "ssp": {},
     "symnet": {

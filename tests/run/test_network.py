@@ -25,7 +25,7 @@ from util.run import build
 from util.run.build import build_model
 
 FEW_GRAPHS = 30  # of a step and a prediction
-MOST_GRAPHS = {"pfenet": 8}  # PFENet had 30 with shapes that follow values
+MOST_GRAPHS = {"hmnet": 45, "pfenet": 8}  # HMNet has two breaks; PFENet had 30 with shapes that follow values
 MORE_GRAPHS = 4  # of further sizes, where shapes follow values
 NEVER_COMPILED = ("gfsam", "sam3")  # networks that come whole
 SIZES = [((37, 51), (45, 40)), ((41, 33), (52, 56)), ((56, 43), (33, 48)), ((50, 35), (49, 53))]  # query, support
