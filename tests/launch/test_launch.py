@@ -202,7 +202,7 @@ def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_y
     [
         ("bam", None, "this checkpoint does not exist"),
         ("bam", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "not weights of this model as configured"),
-        ("ssp", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "SSP has no base stage to start from"),
+        ("ssp", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "to continue a training write --resume"),
     ],
 )
 def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str, *, mini_yaml, tmp_path: Path):

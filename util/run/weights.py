@@ -104,7 +104,8 @@ def _check_start(run: Run, base: str | Path | None) -> None:
     if problem := cannot_train(run.config):
         raise UserError(f"{source}: {problem}; take another data set or method")
     if base is not None and not model_class.has_base_stage():
-        raise UserError(f"{base}: {model_class.title} has no base stage to start from; leave the checkpoint out")
+        fix = "leave the checkpoint out; to continue a training write --resume"
+        raise UserError(f"{base}: {model_class.title} has no base stage to start from; {fix}")
 
 
 def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
