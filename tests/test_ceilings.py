@@ -21,7 +21,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "model": (6140, 6000),
     "photos": (2316, 1850),
     "tests": (13955, 12000),
-    "util": (8734, 7300),
+    "util": (8735, 7300),
 }
 RAISES = (503, 430)  # of all houses but the tests
 BEHIND_TRAIN = (112, 70)  # files of this project that ``train.py`` imports at its head
