@@ -26,7 +26,7 @@ from photos.photo_files import read_photo
 from photos.prediction import Prediction, is_same_file, paths_of, without_crumbs
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
-from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_atomically
+from util.files import LONG_NAME, file_word, kept_json, lock, whole_digest, writable, write_atomically
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
 from util.files.mask_images import read_mask
@@ -118,9 +118,18 @@ class Folder:
     # What the browser sees
 
     def version(self, path: Path) -> str:
-        """Return what changes whenever a photo's result or a person's masks do."""
-        files = (paths_of(self.out, path.stem, ())[0], persons.file_of(self.out, path), path)
-        return "-".join(str(file.stat().st_mtime_ns) if file.exists() else "" for file in files)
+        """Return what changes whenever a photo's result or a person's masks do.
+
+        Its first part, of the result, only tells the browser to look again; a save asks the others, which are contents.
+        """
+        result, said = paths_of(self.out, path.stem, ())[0], persons.file_of(self.out, path)
+        return "-".join(
+            (
+                str(result.stat().st_mtime_ns) if result.exists() else "",
+                whole_digest(said) if said.exists() else "",
+                str(path.stat().st_size) if path.exists() else "",
+            )
+        )
 
     def row(self, name: str) -> dict[str, Any]:
         """Return what the grid shows of a photo: of each class by whom it is, its share and presence."""
