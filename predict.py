@@ -7,14 +7,14 @@ if __name__ == "__main__":
 
 import sys
 
-from photos.command import calibrate, parsed_from, predict, publish
+from photos.command import calibrate, parsed_from, predict, share
 from util import cli
 
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what the page needs is imported for it alone."""
-    if arguments[:1] == ["publish"]:
-        return publish(arguments[1:])
+    if arguments[:1] == ["share"]:
+        return share(arguments[1:])
     parsed = parsed_from(arguments)
     if parsed.calibrate:
         return calibrate(parsed)

@@ -249,7 +249,7 @@ class Predictions:
     polygons: bool = False  # write outlines in place of exact masks where a format has both
 
 
-OF_NUMPY = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
+NUMPYS_WORDS = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
 KIND = "a value is of another kind than expected"
 
 
@@ -270,7 +270,7 @@ def content_errors(
     except KeyError as error:
         raise kind(f"{before}{error} is missing{after}") from None
     except (ValueError, RecursionError) as error:
-        reason = expected if OF_NUMPY.search(str(error)) else error
+        reason = expected if NUMPYS_WORDS.search(str(error)) else error
         raise kind(f"{before}{reason}{after}") from None
     except OSError as error:  # of a name that no file has
         raise kind(f"{before}{error.strerror}{after}") from None

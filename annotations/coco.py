@@ -25,8 +25,8 @@ from annotations.shapes import check_runs, joined
 from util.files import read_text, write_atomically
 from util.files.made import link
 
-OF_COCO = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
-OF_BYTES = re.compile("b'(.*)'")
+COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
+BYTES_LITERAL = re.compile("b'(.*)'")
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
@@ -98,7 +98,7 @@ def _with_brushes(photo: AnnotatedPhoto, categories: dict[int, str], remarks: Re
 
     ``remarks`` count them.
     """
-    if OF_COCO.search(photo.name):
+    if COCO_PHOTO_NAME.search(photo.name):
         return photo
     instances = list(photo.instances)
     for number, instance in enumerate(instances):
@@ -155,7 +155,7 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
 
 def _without_python(counts: str) -> str:
     """Return counts in COCO's text form, of which Python's ``str`` of bytes, ``b'...'``, was written."""
-    of_bytes = OF_BYTES.fullmatch(counts)
+    of_bytes = BYTES_LITERAL.fullmatch(counts)
     return of_bytes[1].replace("\\\\", "\\") if of_bytes else counts
 
 

@@ -12,6 +12,7 @@ from annotations.masks import check_alike
 from annotations.pictures import header_of
 from annotations.remarks import (
     BACKGROUND,
+    BACKGROUND_LEFT_OUT,
     BEYOND,
     BOX,
     CROWD,
@@ -19,9 +20,8 @@ from annotations.remarks import (
     LONE_CROWD,
     NO_OUTLINE,
     NO_SHAPE,
-    OF_BACKGROUND,
-    OF_UNKNOWN,
     RECTANGLE,
+    UNKNOWN_REGIONS,
     Remarks,
     is_class,
     is_unknown,
@@ -81,9 +81,9 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
         if shaped is None:
             continue
         if name.casefold() in BACKGROUND:
-            remarks.add(OF_BACKGROUND, name)
+            remarks.add(BACKGROUND_LEFT_OUT, name)
         elif is_unknown(name):
-            remarks.add(OF_UNKNOWN, name)
+            remarks.add(UNKNOWN_REGIONS, name)
             ignored.append(shaped)
         else:
             objects.append(shaped)

@@ -18,13 +18,13 @@ BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
 # words in the names of folders, in lower case: of parts of a set, of photos and of masks, the usual ones first
 PARTS = {"train", "training", "trn", "val", "valid", "validation", "test", "testing"}
-OF_PHOTOS = ("images", "image", "photos", "photo", "jpegimages", "imgs", "img")
-OF_MASKS = (
+PHOTO_FOLDER_NAMES = ("images", "image", "photos", "photo", "jpegimages", "imgs", "img")
+MASK_FOLDER_NAMES = (
     *("masks", "mask", "segmentationclass", "segmentationclassaug", "groundtruth", "gt"),
     *("anns", "ann", "labels", "label", "annotations", "annotation"),
 )
-OF_FOLDERS = ("dir", "folder", "set")
-NO_CLASS = PARTS.union(OF_PHOTOS, OF_MASKS, OF_FOLDERS)
+FOLDER_WORDS = ("dir", "folder", "set")
+NO_CLASS = PARTS.union(PHOTO_FOLDER_NAMES, MASK_FOLDER_NAMES, FOLDER_WORDS)
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
 VEHICLE = "train"  # a part, and a class of many data sets
 ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
@@ -52,18 +52,18 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
     """
     folders = folders_of(path)
-    photo_folder = photos or _first_named(folders, OF_PHOTOS)
-    mask_folder = _first_named(folders, OF_MASKS)
+    photo_folder = photos or _first_named(folders, PHOTO_FOLDER_NAMES)
+    mask_folder = _first_named(folders, MASK_FOLDER_NAMES)
     if photo_folder and mask_folder:
         return photo_folder, mask_folder
     return photos or path, path
 
 
 def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
-    """Return the folder with the first of some words as its name, also beside ``OF_FOLDERS``; None: there is none."""
+    """Return the folder with the first of some words as its name, also beside ``FOLDER_WORDS``; None: there is none."""
     for word in kind:
         for folder in folders:
-            if {word} == words_of(folder.name).difference(OF_FOLDERS):
+            if {word} == words_of(folder.name).difference(FOLDER_WORDS):
                 return folder
     return None
 
@@ -85,7 +85,7 @@ def _masks_of_parts(parts: list[Path]) -> dict[Path, list[Path]]:
     """Return the masks of the parts of a set that have some; errors as ``masks_of_set``."""
     masks_of_part: dict[Path, list[Path]] = {}
     for part in parts:
-        if not is_named(part.name, OF_PHOTOS):
+        if not is_named(part.name, PHOTO_FOLDER_NAMES):
             masks_of_part[part] = masks_of_set(folders_in(part)[1])
     return {part: masks for part, masks in masks_of_part.items() if masks}
 
@@ -135,7 +135,7 @@ def part_of(name: str) -> set[str]:
 
 def photo_folders(folder: Path) -> list[Path]:
     """Return a folder and those in it that are of photos by their names."""
-    return [folder, *(entry for entry in folders_of(folder) if is_named(entry.name, OF_PHOTOS))]
+    return [folder, *(entry for entry in folders_of(folder) if is_named(entry.name, PHOTO_FOLDER_NAMES))]
 
 
 def parts_of_set(folder: Path) -> list[str]:
@@ -159,7 +159,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
     """Yield the folder of each class in a folder, whose own place is given, and in the parts in it."""
     for entry in folders_of(folder):
         name = entry.name.strip()
-        if name.lower() in BACKGROUND or is_named(name, OF_PHOTOS):
+        if name.lower() in BACKGROUND or is_named(name, PHOTO_FOLDER_NAMES):
             continue
         if masks_in(entry):
             yield ClassFolder(entry, place)
@@ -269,13 +269,13 @@ def home_of(file: Path, root: Path, photos: Path) -> Path:
     Among all ``photos`` it is the one that lies as the file does in its set, or that of the same part, such as
     ``images/train`` of ``annotations/instances_train.json``; else all.
     """
-    place = [name for name in file.parent.relative_to(root).parts if not is_named(name, OF_MASKS)]
+    place = [name for name in file.parent.relative_to(root).parts if not is_named(name, MASK_FOLDER_NAMES)]
     part = part_of(file.stem)
     for folder in photo_folders(photos):
         if place and folder.joinpath(*place).is_dir():
             return folder.joinpath(*place)
         for entry in folders_of(folder):
-            if part and part_of(entry.name) == part and not is_named(entry.name, OF_MASKS):
+            if part and part_of(entry.name) == part and not is_named(entry.name, MASK_FOLDER_NAMES):
                 return entry
     return photos
 

@@ -14,7 +14,7 @@ UNKNOWN = {
     *("donotcare", "dontcare", "ignore", "ignored", "nodata", "unclassified", "undefined", "unknown", "void"),
     *UNMARKED,
 }
-OF_PIXELS = re.compile("(area|class|label|pixel|region)s?$")
+LABEL_WORDS = re.compile("(area|class|label|pixel|region)s?$")
 
 
 def is_nothing(name: str) -> bool:
@@ -25,7 +25,7 @@ def is_nothing(name: str) -> bool:
 def is_unknown(name: str) -> bool:
     """Return whether the name of a class says that its pixels are unknown, such as ``__ignore__`` or ``Don't care``."""
     letters = _letters(name)
-    return letters in UNKNOWN or OF_PIXELS.sub("", letters) in UNKNOWN
+    return letters in UNKNOWN or LABEL_WORDS.sub("", letters) in UNKNOWN
 
 
 def is_class(name: str) -> bool:
@@ -49,7 +49,7 @@ NO_SHAPE = Remark("left out", "objects without outline or box")
 NO_LABEL = Remark("left out", "regions without a label")
 OTHER_SHAPE = Remark("left out", "shapes of the kind '{}'")
 OTHER_REGION = Remark("left out", "regions of '{}'")
-OF_BACKGROUND = Remark("left out", "regions of {}")
+BACKGROUND_LEFT_OUT = Remark("left out", "regions of {}")
 COVERED = Remark("left out", "objects wholly below regions of {}")
 NOT_LISTED = Remark("left out", "annotations of photos that are not listed")
 NO_TEXT_FILE = Remark("left out", "photos without a text file")
@@ -60,7 +60,7 @@ NO_OUTLINE = Remark("left out", "parts of objects with fewer than three points")
 # what is read in another way than it is written
 HOLE = Remark("holes in the objects below", "regions of {}")
 CROWD = Remark("unknown (255)", "crowd regions of {}")
-OF_UNKNOWN = Remark("unknown (255)", "regions of {}")
+UNKNOWN_REGIONS = Remark("unknown (255)", "regions of {}")
 LONE_CROWD = Remark("read as objects", "crowd regions of {}, which has no other objects")
 BOX = Remark("read as boxes", "objects whose outline is a box")
 RECTANGLE = Remark("read as outlines", "objects of four corners at right angles each, as boxes are")

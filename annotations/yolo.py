@@ -41,7 +41,7 @@ ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
 CLASS_FILES = ("classes.txt", "obj.names")  # the second is of CVAT's YOLO 1.1
 LABELS, IMAGES = "labels", "images"  # folders
-OF_CVAT = re.compile(r"obj_\w+_data")  # folders of text files, with or without their photos
+CVAT_FOLDER = re.compile(r"obj_\w+_data")  # folders of text files, with or without their photos
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 NOT_ROW = "is not in YOLO's form for segmentation"
 UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
@@ -101,7 +101,7 @@ def _text_files(root: Path) -> list[Path]:
 
 def _is_of_labels(folder: str) -> bool:
     """Return whether a folder's name is that of a folder of text files."""
-    return folder == LABELS or bool(OF_CVAT.fullmatch(folder))
+    return folder == LABELS or bool(CVAT_FOLDER.fullmatch(folder))
 
 
 def is_set(folder: Path) -> bool:

@@ -91,7 +91,7 @@ class Trainable(nn.Module):
         return self
 
 
-class FewShotModel(Trainable):
+class FewShotMethod(Trainable):
     """A few-shot segmentation model: ``forward(Episode) -> Output``, and ``forward_classes`` for several classes.
 
     Subclasses register under the name that ``model.name`` uses (see ``model/registry.py``) and set the class attributes
@@ -229,17 +229,17 @@ def competing(outputs: Sequence[Output]) -> Output:
     return replace(first, logits=logits, extra=extra, presence_features=features)
 
 
-MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``
+MODELS: dict[str, type[FewShotMethod]] = {}  # by ``model.name``
 
 
-def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
+def register(name: str) -> Callable[[type[FewShotMethod]], type[FewShotMethod]]:
     """Return a class decorator that makes a model available as ``model.name: <name>``.
 
     If another model has the same title, perhaps since it is inherited, the name follows the title in brackets.
     ValueError: another module has registered the name.
     """
 
-    def add(cls: type[FewShotModel]) -> type[FewShotModel]:
+    def add(cls: type[FewShotMethod]) -> type[FewShotMethod]:
         add_once(MODELS, name, cls, "model.name")
         others = {other.title for other in MODELS.values() if other is not cls}
         if cls.title in others:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from model.contract import FewShotModel, ParamGroup, Task, Trainable, competing
+from model.contract import FewShotMethod, ParamGroup, Task, Trainable, competing
 from model.encoders.encoder import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.learning import frozen_beside
@@ -46,7 +46,7 @@ from model.tensors.ops import by_shot, joined
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
-class Method(FewShotModel):
+class Method(FewShotMethod):
     """A method as its paper tells it, over one image encoder: ``support`` and ``predict``.
 
     A subclass builds its other parts, then calls ``freeze``. Where it ``wants`` a base learner, encoder and base
@@ -82,7 +82,7 @@ class Method(FewShotModel):
 
     @classmethod
     def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
-        """See :class:`FewShotModel`."""
+        """See :class:`FewShotMethod`."""
         encoder: EncoderSettings = settings.encoder
         needs = cls.needs(settings)
         problem = problem_of(encoder.backbone, needs)
@@ -103,7 +103,7 @@ class Method(FewShotModel):
 
     @classmethod
     def encoder_changes(cls, settings: Any) -> bool:
-        """See :class:`FewShotModel`."""
+        """See :class:`FewShotMethod`."""
         return bool(settings.encoder.learn or cls.encoder_learns)
 
     @property
@@ -180,7 +180,7 @@ class Method(FewShotModel):
     def predict_classes(self, maps: Maps, shots: Sequence[Sequence[Any]], episodes: Sequence[Episode]) -> Output:
         """Return the output for n classes that compete, from the maps of their queries and the K shots of each.
 
-        This is the rule for methods of one class: see ``FewShotModel.forward_classes``.
+        This is the rule for methods of one class: see ``FewShotMethod.forward_classes``.
         """
         of_classes = zip(shots, episodes, strict=True)
         return competing([self.predict(maps, shots_of_class, episode) for shots_of_class, episode in of_classes])

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import model
 from model import contract
-from model.contract import FewShotModel, ModelSettings
+from model.contract import FewShotMethod, ModelSettings
 from model.published import Layout
 
 
-def class_of(settings: ModelSettings) -> type[FewShotModel]:
+def class_of(settings: ModelSettings) -> type[FewShotMethod]:
     """Return the model class that settings name."""
     return models()[settings.name]
 
@@ -22,7 +22,7 @@ def described(settings: ModelSettings) -> str:
     return f"method: {cls.title}, model.name {settings.name}, class {cls.__name__} of {cls.__module__}"
 
 
-def models() -> dict[str, type[FewShotModel]]:
+def models() -> dict[str, type[FewShotMethod]]:
     """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
     return dict(contract.MODELS)

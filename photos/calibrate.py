@@ -22,7 +22,7 @@ import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.episode import IGNORE, Output
 from model.parts.linear import logistic
 from model.tensors.ops import resize
@@ -35,7 +35,7 @@ from util.data.episodes import TrialDataset
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
 from util.data.views import LETTERBOX, View
-from util.engine import LoadedMethod
+from util.engine import Engine
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.loop.device import episodes_at_once
@@ -54,7 +54,7 @@ FOUND_SHARE = 0.9  # of photos with the class, whose presence score reaches the 
 ABSENT_STREAM, PIXEL_STREAM, MARK_STREAM = 5, 6, 7  # of random numbers, beside those of util/data/sampling.py
 
 
-def calibrate(method: LoadedMethod) -> Path:
+def calibrate(method: Engine) -> Path:
     """Fit the calibration of a method's weights, write it, and return its path.
 
     UserError: the data do not fit, or classes cannot be told apart.
@@ -92,7 +92,7 @@ def calibrate(method: LoadedMethod) -> Path:
     return path
 
 
-def _training_lists(method: LoadedMethod, run: Run) -> list[tuple[Run, ImageList]]:
+def _training_lists(method: Engine, run: Run) -> list[tuple[Run, ImageList]]:
     """Return the training list of each number of shots that the network and the list allow, with its run.
 
     UserError: the network's number of shots, or the config's, has none.
@@ -220,7 +220,7 @@ class Collected:
             if row[-1] and KINDS[number % len(KINDS)] == MASK:
                 self.pixels.append(_drawn_pixels(margin, known_label, number))
 
-    def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
+    def fitted(self, network: FewShotMethod, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
         """Return the calibration, and its scores in words.
 
         UserError: all queries or none show their class, or larger margins do not mean the class.

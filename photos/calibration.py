@@ -20,7 +20,7 @@ from model.tensors.ops import resize
 from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
-from util.engine import LoadedMethod
+from util.engine import Engine
 from util.files import REPOSITORY, read_text
 from util.files.errors import UserError
 from util.files.typecheck import Misfit, convert
@@ -180,7 +180,7 @@ def find_calibration(config: Config, source: str, weights: str, precision: str |
     return None
 
 
-def calibration_of(method: LoadedMethod) -> Calibration | None:
+def calibration_of(method: Engine) -> Calibration | None:
     """Return the calibration of a method's weights, None if there is none; errors as ``find_calibration``."""
     return find_calibration(method.run.config, method.weights.source, method.weights.digest, method.precision)
 

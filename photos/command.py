@@ -14,14 +14,14 @@ from photos import options
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
-from photos.publish import publish as write_published
 from photos.results import Results
 from photos.segmenter import Segmenter
+from photos.share import share as write_shared
 from util.cli import Parser, within
 from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
-from util.loop.processes import as_user_error
+from util.loop.processes import explained_memory_errors
 
 PORT = 7860  # of the page, which this machine alone reaches
 SESSION = Path("runs/page")  # the folder of its work
@@ -30,7 +30,7 @@ NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotat
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 BETTER = "--model gfsam is better on classes without training, by its paper (3.8 GB to download)"
 MANY_CLASSES = 20  # whose examples take a while
-OF_RESULTS = (
+RESULT_OPTIONS = (
     *("supports", "support_files", "photos", "classes", "mask_value", "queries", "recursive"),
     *("overwrite", "resume", "formats", "instances", "outlines"),
 )
@@ -38,12 +38,13 @@ UNREAD = {  # mode -> options that it does not read
     "": ("port",),
     "--serve": ("overwrite", "resume", "formats", "instances", "outlines"),
     "--calibrate": (
-        *(*OF_RESULTS, "max_shots", "config", "model", "net", "vectors", "tile", "min_presence", "refine"),
+        *(*RESULT_OPTIONS, "max_shots", "config", "model", "net", "vectors", "tile", "min_presence", "refine"),
         *("out", "serve", "port"),
     ),
 }
 GONE = {  # words of earlier versions -> what to use
-    "export": "publish writes the weights; docs/service.md shows a service by Segmenter",
+    "publish": "share writes a checkpoint as a folder",
+    "export": "share writes the weights; docs/service.md shows a service by Segmenter",
     "--adapt": "--model probe is for materials, such as grass; the examples are looked at without an option",
     "--label-studio": "--format labelstudio writes predictions to import; --supports reads its JSON export",
     "--host": "forward the port from your machine: ssh -L 7860:localhost:7860 SERVER",
@@ -53,8 +54,8 @@ GONE = {  # words of earlier versions -> what to use
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of predictions, of the page and of calibrations."""
-    description = "Segment objects in photos, given a few annotated photos. 'predict.py publish --help' shows how to "
-    description += "publish a network."
+    description = "Segment objects in photos, given a few annotated photos. 'predict.py share --help' shows how to "
+    description += "share a network."
     out = Parser(prog="predict.py", description=description)
     options.add_network(out)
     options.add_examples(out)
@@ -114,7 +115,7 @@ def calibrate(parsed: argparse.Namespace) -> int:
     method = load_method(
         parsed.checkpoint, parsed.calibrate, overrides=parsed.overrides, side=parsed.resize, device=parsed.device
     )
-    with as_user_error("test.batch, data.size or data.workers"):
+    with explained_memory_errors("test.batch, data.size or data.workers"):
         fit(method)
     return 0
 
@@ -133,7 +134,7 @@ def predict(parsed: argparse.Namespace) -> int:
     queries = Queries(photos_in(parsed.queries, parsed.recursive), results)
     queries.check_named(parsed.queries)
     results.check(queries.readable, again=parsed.overwrite or parsed.resume)
-    with as_user_error(MEMORY):
+    with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(parsed, examples)
         results.take_classes([known.name for known in segmenter.classes])
         print(*_first_lines(segmenter, examples), sep="\n")
@@ -251,13 +252,13 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
             yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
 
 
-def publish(arguments: list[str]) -> int:
+def share(arguments: list[str]) -> int:
     """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
-    out = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
+    out = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
     out.add_argument("--checkpoint", required=True, help="weights of this project")
     out.add_argument("--out", type=Path, required=True, help="folder to write")
     out.add_argument("--half", action="store_true", help="write weights in half precision")
     parsed = out.parse_args(arguments)
-    write_published(load_method(parsed.checkpoint, device="cpu").weights, parsed.out, parsed.half)
+    write_shared(load_method(parsed.checkpoint, device="cpu").weights, parsed.out, parsed.half)
     print(f"{parsed.out}: {', '.join(sorted(path.name for path in parsed.out.iterdir()))}")
     return 0

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from photos.examples import UNNAMED, Support
-from util.engine import ClassText, LoadedMethod, SupportBatch
+from photos.examples import UNNAMED, LoadedExample
+from util.engine import ClassText, Engine, SupportBatch
 from util.files.errors import UserError
 
 
@@ -40,7 +40,7 @@ class EncodedClass:
 
 
 def encode_class(
-    name: str | None, supports: Sequence[Support], model: LoadedMethod, vectors: Path | None
+    name: str | None, supports: Sequence[LoadedExample], model: Engine, vectors: Path | None
 ) -> EncodedClass:
     """Return a class of supports, sized as the evaluation does; ``vectors`` is a file of word vectors.
 
@@ -63,7 +63,7 @@ def encode_class(
     )
 
 
-def _check_object(support: Support, label: Tensor, side: int) -> None:
+def _check_object(support: LoadedExample, label: Tensor, side: int) -> None:
     """Refuse (UserError) a support without a pixel of the object, also in its label at the network's input size."""
     if not (support.label == 1).any():
         raise UserError(
@@ -74,7 +74,7 @@ def _check_object(support: Support, label: Tensor, side: int) -> None:
         raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or take a larger side (--resize)")
 
 
-def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedMethod) -> list[SupportBatch]:
+def encode_shots(name: str, images: Tensor, labels: Tensor, model: Engine) -> list[SupportBatch]:
     """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
     count = images.shape[1]
     batches = list[SupportBatch]()
@@ -84,7 +84,7 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedMethod)
     return batches
 
 
-def shots_per_batch(name: str, supports: int, model: LoadedMethod) -> int:
+def shots_per_batch(name: str, supports: int, model: Engine) -> int:
     """Return how many supports of a class the model sees together: all, or one; UserError: another fixed number."""
     trained_shots = model.trained_shots
     if trained_shots in (None, 1, supports):

@@ -47,7 +47,7 @@ MAX_NAME_LENGTH = 80
 
 
 @dataclass(frozen=True)
-class Support:
+class LoadedExample:
     """An example that has been read: what the network gets of it."""
 
     image: np.ndarray  # the upright photo, (H, W, 3) uint8
@@ -75,14 +75,14 @@ class Example:
         is_outlined = self.annotated is not None or self.annotation.lower().endswith(labelme.SUFFIX)
         return None if is_drawn or is_outlined else Path(self.annotation)
 
-    def read(self, name: str | None = None) -> Support:
+    def read(self, name: str | None = None) -> LoadedExample:
         """Return the support, of the class ``name`` where it names none; UserError: photo and annotation do not fit."""
         image = read_photo(self.photo)
         labels = list[np.ndarray]()
         for example in (self, *self.others):
             labels += example._labels(image.shape[:2], name)
         sources = [f"{self.photo}:{self.annotation}", *(other.annotation for other in self.others)]
-        return Support(image, merged(labels), " + ".join(sources))
+        return LoadedExample(image, merged(labels), " + ".join(sources))
 
     def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
         """Return the labels of its annotation, without ``others``, on the photo of a shape (H, W)."""
@@ -103,7 +103,7 @@ class Example:
         return np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)
 
 
-GivenExample = str | Support | Example | tuple[GivenPhoto, GivenPhoto]
+GivenExample = str | LoadedExample | Example | tuple[GivenPhoto, GivenPhoto]
 
 
 def parse_example(text: str, mask_value: int | None = None) -> Example:
@@ -147,7 +147,7 @@ def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str |
     return {class_name: list(photos.values()) for class_name, photos in classes.items()}
 
 
-def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
+def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> LoadedExample:
     """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its annotation.
 
     That is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
@@ -155,9 +155,9 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     photo = read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
         labels = drawn_labels(mask, photo.shape[:2], origin="an example")
-        return Support(photo, merged(labels), "array")
+        return LoadedExample(photo, merged(labels), "array")
     stored = image if isinstance(image, str | Path) else photo  # a file states how its mask is turned
-    return Support(photo, read_region_of(stored, mask), "array")
+    return LoadedExample(photo, read_region_of(stored, mask), "array")
 
 
 def _check_list(given: Sequence[GivenExample], form: str) -> None:
@@ -168,10 +168,10 @@ def _check_list(given: Sequence[GivenExample], form: str) -> None:
         raise UserError(f"{form}; this is one pair: write it in brackets, [({str(given[0])!r}, ...)]")
 
 
-def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[Support]]:
+def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[LoadedExample]]:
     """Return the supports of each class; ``name`` is the class of the examples that name none."""
     examples = list[Example]()
-    in_memory = list[Support]()
+    in_memory = list[LoadedExample]()
     form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
     _check_list(given, form)
     for example in given:
@@ -180,7 +180,7 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
                 examples.append(Example(None, Path(photo), str(annotation)))
             case (photo, annotation):
                 in_memory.append(support_from_arrays(photo, annotation))
-            case Support():
+            case LoadedExample():
                 in_memory.append(example)
             case Example():
                 examples.append(example)
@@ -194,9 +194,9 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
     return supports
 
 
-def _read_classes(classes: dict[str | None, list[Example]]) -> dict[str | None, list[Support]]:
+def _read_classes(classes: dict[str | None, list[Example]]) -> dict[str | None, list[LoadedExample]]:
     """Return the supports of each class, read from its examples, with a bar where that takes a while."""
-    supports: dict[str | None, list[Support]] = {class_name: [] for class_name in classes}
+    supports: dict[str | None, list[LoadedExample]] = {class_name: [] for class_name in classes}
     total = sum(map(len, classes.values()))
     with ProgressBar(desc="read examples", total=total, unit="example", leave=False, delay=1) as bar:
         for class_name, examples in classes.items():

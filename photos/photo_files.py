@@ -11,7 +11,7 @@ from torch import Tensor
 
 from annotations.pictures import colours_of, content_of, frame_of, read_image
 from photos.refine import refined
-from util.files import OF_SYSTEMS, writable
+from util.files import SYSTEM_FILES, writable
 from util.files.errors import TooLarge, UserError, note
 from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
@@ -36,7 +36,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
         if not path.exists() and not path.is_symlink():
             quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
             raise UserError(f"{path}: no such photo or folder{quotes}")
-        of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
+        of_system = path.name.startswith("._") or path.name.lower() in SYSTEM_FILES  # a pattern of the shell names it
         if not of_system:
             photos[path] = None
     odd_names = [path.name for path in photos if writable(str(path)) != str(path)]
@@ -108,7 +108,7 @@ def _colours_of_image(photo: Image.Image) -> np.ndarray:
 
 
 def _kind_of(photo: object) -> str:
-    """Return in words what was given in place of a photo and, if it is a picture of another kind, what to do."""
+    """Say what was given in place of a photo and, if it is a picture of another kind, what to do."""
     if photo is None:
         return "None, which cv2.imread returns for a file that it cannot read: give the path"
     if not isinstance(photo, np.ndarray | Tensor):

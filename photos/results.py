@@ -39,10 +39,10 @@ SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
-OF_RESULT = b'"query_file"'  # the same in JSON files
+RESULT_MARK = b'"query_file"'  # the same in JSON files
 # Types of what is read of a result, and of a class in it
-OF_RECORD: dict[str, Any] = {"query": str, "query_file": Any, "width": int, "height": int, "classes": list[dict]}
-OF_CLASS: dict[str, Any] = {
+RECORD_TYPES: dict[str, Any] = {"query": str, "query_file": Any, "width": int, "height": int, "classes": list[dict]}
+CLASS_TYPES: dict[str, Any] = {
     **{"name": str, "value": int, "pixels": int, "share": float, "box": list[int] | None},
     **{"score": float | None, "presence": float | None, "runs": dict},
 }
@@ -53,10 +53,10 @@ def own_record(path: Path) -> dict[str, Any]:
     """Return the content of a photo's result; empty if there is none, or a damaged or another program's file."""
     record = kept_json(path)
     try:
-        for key, kind in OF_RECORD.items():
+        for key, kind in RECORD_TYPES.items():
             convert(kind, record[key], key)
         for row in record["classes"]:
-            for key, kind in OF_CLASS.items():
+            for key, kind in CLASS_TYPES.items():
                 convert(kind, row[key], key)  # earlier versions had no score
     except (KeyError, Misfit):
         return {}
@@ -66,7 +66,7 @@ def own_record(path: Path) -> dict[str, Any]:
 def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there, not empty, and of another program."""
     content = path.read_bytes()[:10_000] if path.is_file() else b""
-    return content != b"" and BEGINS.get(path.name, OF_RESULT) not in content
+    return content != b"" and BEGINS.get(path.name, RESULT_MARK) not in content
 
 
 def _was_made_with_others(record: dict[str, Any], query: Path, facts: dict[str, Any]) -> bool:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from photos.calibration import calibration_of
 from photos.encoded_class import EncodedClass, encode_class
-from photos.examples import BOXED, UNNAMED, GivenExample, Support, check_class_name, supports_of
+from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, check_class_name, supports_of
 from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from photos.prediction import Decision, Prediction
-from photos.publish import fetched, publish
+from photos.share import fetched, share
 from util.engine import Scores, load_method
 from util.files.errors import UserError
 from util.files.palette import IGNORE
@@ -97,18 +97,18 @@ class Segmenter:
     def from_pretrained(
         cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
     ) -> Segmenter:
-        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the Hugging Face Hub.
+        """Return the segmenter of a shared folder, or of a repository ``owner/name`` of the Hugging Face Hub.
 
         ``arguments`` and ``options`` are those of ``Segmenter`` after the checkpoint.
         """
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the weights as a folder to publish, without ``overrides`` and examples.
+        """Write the weights as a folder to share, without ``overrides`` and examples.
 
-        UserError: as ``publish``.
+        UserError: as ``share``.
         """
-        publish(self.model.weights, Path(folder))
+        share(self.model.weights, Path(folder))
 
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
         """Add a class by its name and all its examples.
@@ -119,7 +119,7 @@ class Segmenter:
         many for a mask of 8 bits.
         """
         name = None if name is None else check_class_name(name, "class:")
-        read = list[Support]()
+        read = list[LoadedExample]()
         for supports_of_class in supports_of(supports, name).values():
             read += supports_of_class
         with self.model.lock:
@@ -145,9 +145,9 @@ class Segmenter:
             notes += _doubt(encoded.name, encoded.shares[0])
         return notes
 
-    def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
+    def boxes_to_masks(self, name: str | None, supports: Sequence[LoadedExample]) -> list[LoadedExample]:
         """Return supports in whose boxes the network has looked for the object, given all of them."""
-        filled = list[Support]()  # all of a box is the object
+        filled = list[LoadedExample]()  # all of a box is the object
         for support in supports:
             label = np.where(support.label == BOXED, 1, support.label).astype(np.uint8)
             filled.append(replace(support, label=label))
@@ -162,7 +162,7 @@ class Segmenter:
                 filled[i] = searcher._search_boxes(support)
         return filled
 
-    def _search_boxes(self, support: Support) -> Support:
+    def _search_boxes(self, support: LoadedExample) -> LoadedExample:
         """Return a support whose object is what is found in its boxes; all of a box in which little is found."""
         in_box = support.label == BOXED
         is_found = self(support.image).mask > 0
@@ -311,7 +311,7 @@ class Segmenter:
     def scores(self, query: Tensor) -> Scores:
         """Return the scores of the classes, for inputs (B, 3, S, S), each the mean over the batches of its supports.
 
-        Errors as ``LoadedMethod.predict``.
+        Errors as ``Engine.predict``.
         """
         asked = [(batch, known.text) for known in self.classes for batch in known.support_batches]
         scores = self.model.predict(query, asked)

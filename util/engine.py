@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.episode import IGNORE, Episode, NamedEpisode
 from model.mismatch import ModelMismatch
 from model.registry import class_of
@@ -26,7 +26,7 @@ from util.config.compose import source_of
 from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
-from util.data.views import OF_PHOTOS, View, channels_first
+from util.data.views import PHOTO_RULE, View, channels_first
 from util.data.words.vectors import find_row
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
@@ -44,7 +44,7 @@ __all__ = [
     "OUTLOOK",
     "SHIPPED",
     "ClassText",
-    "LoadedMethod",
+    "Engine",
     "Scores",
     "SupportBatch",
     "load_method",
@@ -86,11 +86,11 @@ class Scores:
 
 
 @dataclass
-class LoadedMethod:
+class Engine:
     """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
     run: Run  # whose ``test.checkpoint`` names the weights
-    network: FewShotModel
+    network: FewShotMethod
     device: torch.device
     precision: str
     view: View
@@ -265,7 +265,7 @@ def load_method(
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-) -> LoadedMethod:
+) -> Engine:
     """Return the method of a checkpoint, ready to predict; other arguments as ``Segmenter``.
 
     Args:
@@ -299,12 +299,12 @@ def load_method(
     if is_default:
         title = class_of(settings.model).title
         note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
-    return LoadedMethod(
+    return Engine(
         run=run,
         network=network.eval(),
         device=torch_device,
         precision=precision,
-        view=View(OF_PHOTOS, side, side),
+        view=View(PHOTO_RULE, side, side),
         weights=loaded,
         note=note,
     )

@@ -81,7 +81,7 @@ def _read_lvis(path: Path) -> tuple[ClassPhotos, dict[int, str]]:
 
 
 def _compare_ids(lvis_ids: list[int], published: list[int]) -> str:
-    """Return in words whether the ids of the classes are the published ones."""
+    """Say whether the ids of the classes are the published ones."""
     if lvis_ids == published:
         return "OK"
     unlisted = [str(lvis_id) for lvis_id in lvis_ids if lvis_id not in published]

@@ -83,7 +83,7 @@ def find(options: argparse.Namespace) -> Plan:
 
 
 def _compare_classes(names: set[str]) -> str:
-    """Return in words whether the classes are the published ones."""
+    """Say whether the classes are the published ones."""
     published = {f"{row['object']}+{row['part']}" for row in read_table(CLASSES)}
     different = sorted(names ^ published)
     return f"differ: {', '.join(different[:5])}" if different else "OK"

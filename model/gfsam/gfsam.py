@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, mean_patches, points_of, similarity_maps
+from model.gfsam.graph import MASKS_AT_ONCE, SimilarityMaps, judge, mean_patches, points_of, similarity_maps
 from model.kinds.foundation import Foundation, FoundationSettings, as_uint8
 from model.kinds.training_free import mask_on_grid, unit
 from model.tensors.cells import on_cells, resize_cells
@@ -84,7 +84,7 @@ class GFSAM(Foundation):
         logits = torch.stack([0.5 - share, share - 0.5])
         return Output(logits[None], maps={"filtered": filtered[None]}, presence_features=presence_features[None, None])
 
-    def _presence_features(self, maps: Maps, mask_ss: Tensor) -> Tensor:
+    def _presence_features(self, maps: SimilarityMaps, mask_ss: Tensor) -> Tensor:
         """Return numbers (2,): the largest similarity of a patch, and the mean one within the mask."""
         cells = mask_on_grid(mask_ss, (self.grid, self.grid)).flatten()
         within = maps.pos_mean[cells].mean() if cells.any() else maps.pos_mean.new_zeros(())
@@ -98,7 +98,7 @@ class GFSAM(Foundation):
             output.logits[:, 1:] *= similarity[:, :, None, None].clamp(min=torch.finfo(torch.float32).tiny)
         return output
 
-    def answer(self, query: "Query", shots: Sequence[GFSAMShot]) -> tuple[Maps, Tensor]:
+    def answer(self, query: "Query", shots: Sequence[GFSAMShot]) -> tuple[SimilarityMaps, Tensor]:
         """Return maps and mask (S, S) of a query, by at least one shot."""
         device = query.image.device.type
         with torch.autocast(device, enabled=False):

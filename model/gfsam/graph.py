@@ -18,7 +18,7 @@ MOST_POINTS, MASKS_AT_ONCE = 128, 16
 EPS, RANGE_EPS = 1e-7, 1e-6
 
 
-class Maps(NamedTuple):
+class SimilarityMaps(NamedTuple):
     """How the query's patches resemble the supports, (n,) each."""
 
     pos_max: Tensor
@@ -35,7 +35,7 @@ def mean_patches(weights_mn: Tensor, patches_nc: Tensor) -> Tensor:
     return sums_mc / len(patches_nc) / (mean_weight_m1 + EPS)
 
 
-def similarity_maps(patches_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
+def similarity_maps(patches_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> SimilarityMaps:
     """Return the maps of a query from at least one support.
 
     Supports are patches (m, C) with the object's share in 0..1 (m,), where one stands for all without it, and the
@@ -49,7 +49,7 @@ def similarity_maps(patches_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor,
     pos_max, pos_mean, neg_mean = torch.stack(shots).mean(0)
     positive = min_max(pos_mean * pos_max, RANGE_EPS)
     negative = min_max(neg_mean, RANGE_EPS)
-    return Maps(pos_max, pos_mean, neg_mean, torch.where(negative <= positive, positive, 0.0))
+    return SimilarityMaps(pos_max, pos_mean, neg_mean, torch.where(negative <= positive, positive, 0.0))
 
 
 def points_of(filtered_n: Tensor, grid: int) -> Tensor:
@@ -72,7 +72,7 @@ class Verdict(NamedTuple):
     mask: Tensor  # (S, S) bool
 
 
-def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, patches_nc: Tensor) -> Verdict:
+def judge(masks_pss: Tensor, points_p2: Tensor, maps: SimilarityMaps, patches_nc: Tensor) -> Verdict:
     """Return the verdict on the masks (P, S, S) bool of at least one point, for the query's patches."""
     grid = round(len(maps.pos_mean) ** 0.5)
     components = weak_components(masks_pss, points_p2, grid)
@@ -107,7 +107,7 @@ def weak_components(masks_pss: Tensor, points_p2: Tensor, grid: int) -> np.ndarr
     return first.argsort().argsort()[inverse]
 
 
-def grow(soft_pn: Tensor, masks_of: Sequence[Tensor], maps: Maps) -> tuple[Tensor, Tensor]:
+def grow(soft_pn: Tensor, masks_of: Sequence[Tensor], maps: SimilarityMaps) -> tuple[Tensor, Tensor]:
     """Return whether each mask grew on the object, (P,) bool, and the last surplus of its component, (P,).
 
     ``masks_of`` are the numbers of each component's masks, ascending.

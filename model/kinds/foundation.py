@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.contract import FewShotModel, ModelSettings, Task, competing
+from model.contract import FewShotMethod, ModelSettings, Task, competing
 from model.episode import Episode, Output, Shot
 
 log = logging.getLogger("symnet")
@@ -39,7 +39,7 @@ class FoundationSettings(ModelSettings):
         return "weights", f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
 
 
-class Foundation(FewShotModel):
+class Foundation(FewShotMethod):
     """A method over whole frozen networks from the hub or from folders (``pretrained_parts``); few learn anything."""
 
     learns = False
@@ -85,7 +85,7 @@ class Foundation(FewShotModel):
 
     @torch.no_grad()
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return the output for n classes that compete; see ``FewShotModel.forward_classes``."""
+        """Return the output for n classes that compete; see ``FewShotMethod.forward_classes``."""
         outputs = []  # of each query, of each class
         for item, image in enumerate(episodes[0].query):
             query = self.see(image)

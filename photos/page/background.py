@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from util.files.errors import UserError, one_line
 from util.files.parallel import attempt
-from util.loop.processes import as_user_error
+from util.loop.processes import explained_memory_errors
 
 
 class Work(NamedTuple):
@@ -19,7 +19,7 @@ class Work(NamedTuple):
     finish: Callable[[int, list[str]], str]  # of the number that were done, and of errors: a line for the user
 
 
-class Progress(NamedTuple):
+class WorkState(NamedTuple):
     """How far a piece of work is."""
 
     word: str  # what becomes of the photos
@@ -43,7 +43,7 @@ class Background:
         self.is_stopped = False
         self.thread = threading.Thread()
         self.done = Done(number=0, note="")
-        self.state: Progress | None = None  # None without work
+        self.state: WorkState | None = None  # None without work
 
     def check_idle(self) -> None:
         """Raise a UserError where work is under way."""
@@ -53,14 +53,14 @@ class Background:
     def start(self, word: str, prepare: Callable[[], Work]) -> None:
         """Do what ``prepare`` says; errors as ``check_idle``."""
         self.check_idle()
-        self.state = Progress(word, done=0, photos=0)
+        self.state = WorkState(word, done=0, photos=0)
         self.is_stopped = False
         self.thread = threading.Thread(target=self._run, args=(word, prepare), daemon=True)
         self.thread.start()
 
     def _run(self, word: str, prepare: Callable[[], Work]) -> None:
         try:
-            with as_user_error("the number of example photos, the photos' size, --resize or --tile"):
+            with explained_memory_errors("the number of example photos, the photos' size, --resize or --tile"):
                 note = self._do(word, prepare())
         except Exception as error:
             note = line_of(error)
@@ -78,7 +78,7 @@ class Background:
             if error:
                 errors.append(error)
             seconds = (time.monotonic() - start) / done * (planned - done)
-            self.state = Progress(word, done, planned, seconds)
+            self.state = WorkState(word, done, planned, seconds)
             if self.is_stopped:
                 break
         return work.finish(done, errors)

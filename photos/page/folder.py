@@ -18,7 +18,7 @@ from annotations.pictures import read_image
 from annotations.results import PERSON
 from annotations.shapes import decoded
 from photos import persons
-from photos.examples import UNNAMED, Example, Support, by_class, check_class_name
+from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
 from photos.page.archive import write_archive
 from photos.page.background import Background, Work
 from photos.page.regions import region_at, region_in_box
@@ -34,7 +34,7 @@ from util.files.mask_images import read_mask
 MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
 UNCHANGED: Mapping[str, str] = {}  # classes keep their names
-OF_PHOTO = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
+PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
 UPLOADS = "photos"  # folder of what the browser has sent
 BENEATH = "beneath"  # key of a result: what the network has found of a person's classes, for a mask given back
 
@@ -253,7 +253,7 @@ class Folder:
             return
         shown = {name: row for name, row in found.items() if name not in masks}
         seen = of_network(record)
-        facts = {key: value for key, value in record.items() if key not in OF_PHOTO}
+        facts = {key: value for key, value in record.items() if key not in PHOTO_KEYS}
         if not seen.keys() >= {row["name"] for row in shown.values()}:
             facts.pop("inputs", None)  # their probabilities are no longer there: Segment makes it again
         facts[BENEATH] = {name: {**row, "name": name} for name, row in found.items()}
@@ -378,12 +378,12 @@ class Folder:
     def with_examples(self) -> Segmenter:
         """Return the segmenter of the classes that a person has drawn somewhere."""
         segmenter = self.segmenter.without_classes()
-        supports: dict[str, list[Support]] = {name: [] for name in self.names}
+        supports: dict[str, list[LoadedExample]] = {name: [] for name in self.names}
         for path in self.photos.values():
             for name, mask in persons.masks_of(self.out, path).items():
                 if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
                     source = f"{path}:{persons.file_of(self.out, path)}"
-                    supports[name].append(Support(read_photo(path), mask.astype(np.uint8), source))
+                    supports[name].append(LoadedExample(read_photo(path), mask.astype(np.uint8), source))
         for name, of_class in supports.items():
             if of_class:
                 segmenter.add(name, of_class)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photos.examples import BOXED, Support, box_between
+from photos.examples import BOXED, LoadedExample, box_between
 from photos.segmenter import Segmenter
 from util.files.palette import IGNORE
 
@@ -26,7 +26,7 @@ def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) ->
         edge[:] = 0
     cv2.circle(label, (column, row), radius, 1, cv2.FILLED)
     click_segmenter = segmenter.without_classes()
-    click_segmenter.add(None, [Support(image, label, "the click")])
+    click_segmenter.add(None, [LoadedExample(image, label, "the click")])
     probability = click_segmenter(image).probability[-1]
     return part_at(probability >= CLICK_SHARE * probability[row, column], column, row)
 
@@ -44,5 +44,5 @@ def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: ArrayLike) -
     """
     label = np.zeros(image.shape[:2], np.uint8)
     label[box_between(corners, label.shape)] = BOXED
-    (support,) = segmenter.without_classes().boxes_to_masks(None, [Support(image, label, "the box")])
+    (support,) = segmenter.without_classes().boxes_to_masks(None, [LoadedExample(image, label, "the box")])
     return support.label == 1

@@ -15,7 +15,7 @@ import yaml
 
 from datasets.make import begin_own_configs
 from model import contract
-from model.contract import FewShotModel, ModelSettings
+from model.contract import FewShotMethod, ModelSettings
 from model.encode import Method
 from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
@@ -202,7 +202,7 @@ def test_names_of_the_environment_give_way_to_a_file(
 
 
 SSP = "mini.yaml, ../model/ssp.yaml"
-OF_RUNS = [  # words; the file of their run's name, and its content
+RUN_NAMES = [  # words; the file of their run's name, and its content
     (("split1", "pascal"), "pascal/pascal_split1_resnet50", "base: symnet.yaml"),
     (("split1", "coco", None, "lite0"), "coco/coco_split1_lite0", "base: [symnet.yaml, ../encoder/lite0.yaml]"),
     (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", f"base: [{SSP}, ../encoder/resnet10.yaml]"),
@@ -221,7 +221,7 @@ class PixelSettings(ModelSettings):
 
 
 def test_a_file_of_a_run_without_networks_is_recognised(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = type("Pixels", (FewShotModel,), {"Settings": PixelSettings, "title": "Pixels"})
+    pixels = type("Pixels", (FewShotMethod,), {"Settings": PixelSettings, "title": "Pixels"})
     monkeypatch.setitem(contract.MODELS, "pixels", pixels)
     (configs / "model/pixels.yaml").write_text("model: {name: pixels}")
     (configs / "model/others.yaml").write_text("model: {name: ssp}")
@@ -230,7 +230,7 @@ def test_a_file_of_a_run_without_networks_is_recognised(configs: Path, monkeypat
     assert selection_of(Path("config/pascal/pascal_split0_others.yaml")) is None  # it lacks its encoder
 
 
-@pytest.mark.parametrize(("words", "file", "content"), OF_RUNS, ids=[file for _, file, _ in OF_RUNS])
+@pytest.mark.parametrize(("words", "file", "content"), RUN_NAMES, ids=[file for _, file, _ in RUN_NAMES])
 def test_the_file_of_the_run_s_name_is_the_first(configs: Path, words: tuple, file: str, content: str) -> None:
     """By the words of a command, whose other settings stay as they were, and by its path."""
     path = Path(f"config/{file}.yaml")

@@ -19,7 +19,7 @@ from util.loop.optimizers import MOMENTUM
 PAGE = (REPOSITORY / "docs/parity.md").read_text()
 COLUMNS = ("px", "epochs", "batch", "rate", "optimiser", "scale", "keep", "validation", "patience")
 BASE_STAGE = "base stage"
-OF_BASE_STAGE = ("bam", "hdmnet", "hmnet", "symnet")
+WITH_BASE_STAGE = ("bam", "hdmnet", "hmnet", "symnet")
 WHOLE_LIST = 100000
 USUAL: dict[str, Any] = {  # of a stage, where a row says nothing else
     "validate_every": 1,
@@ -40,7 +40,7 @@ def rows() -> dict[str, list[str]]:
 
 ROWS = rows()
 RECIPES = [(recipe.split()[0], recipe.split()[1]) for recipe in ROWS if BASE_STAGE not in recipe]
-RECIPES += [(recipe.split()[0], method) for recipe in ROWS if BASE_STAGE in recipe for method in OF_BASE_STAGE]
+RECIPES += [(recipe.split()[0], method) for recipe in ROWS if BASE_STAGE in recipe for method in WITH_BASE_STAGE]
 
 
 def cells_of(config: Config, stage: StageSettings, is_base: bool) -> list[str]:
@@ -70,7 +70,7 @@ def test_recipes_have_the_published_values_of_the_page(recipe: str) -> None:
     is_base = name == BASE_STAGE
     spans = re.findall(r"`([^`=]+)=([^`]+)`", further)
     assert len(spans) == further.count("`") // 2
-    for method in OF_BASE_STAGE if is_base else (name,):
+    for method in WITH_BASE_STAGE if is_base else (name,):
         config = read_config(find_config("split3", dataset, method))
         stage = config.base_stage if is_base else config.meta_stage
         assert cells_of(config, stage, is_base) == cells, method
@@ -105,7 +105,7 @@ def test_published_settings_common_to_all() -> None:
 
 
 # The page leaves out values for one encoder, protocols, and the order in which parts of a config win.
-OF_METHODS = {
+METHOD_SETTINGS = {
     "split0 pascal pfenet vgg16": {"model": {"scales": [60, 30, 15, 8], "train_encoder_norms": True}},
     "split0 coco pfenet vgg16": {"model": {"scales": [41, 20, 10, 5]}},
     "split0 coco pfenet lite0": {"model": {"scales": None, "train_encoder_norms": False}},
@@ -131,16 +131,16 @@ OF_METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", OF_METHODS)
+@pytest.mark.parametrize("name", METHOD_SETTINGS)
 def test_settings_of_a_method_and_an_encoder(name: str) -> None:
     config = to_dict(read_config(find_config(*name.split())))
-    for section, settings in OF_METHODS[name].items():
+    for section, settings in METHOD_SETTINGS[name].items():
         found = find(config, section)
         assert {key: found[key] for key in settings} == settings, section
 
 
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 def test_methods_over_a_base_learner_may_share_its_stage(dataset: str) -> None:
-    bam, *others = (read_config(find_config("split3", dataset, method, "vgg16")) for method in OF_BASE_STAGE)
+    bam, *others = (read_config(find_config("split3", dataset, method, "vgg16")) for method in WITH_BASE_STAGE)
     for other in others:
         assert other.base_stage == bam.base_stage and other.model.base == bam.model.base

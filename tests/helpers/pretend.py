@@ -43,8 +43,8 @@ ANSWERS_OF_TORCH_CUDA = {  # by function
 }
 REFUSED = {"numpy", "__array__", "__dlpack__", "pin_memory"}
 INDEXING = {"__getitem__", "__setitem__", "index_put", "index_put_"}
-OF_MEMORY = re.compile("data_ptr|__deepcopy__|.*storage")
-OF_NUMBERS = {"tensor", "as_tensor", "new_tensor"}  # copy Python's numbers
+MEMORY_METHODS = re.compile("data_ptr|__deepcopy__|.*storage")
+NUMBER_COPIES = {"tensor", "as_tensor", "new_tensor"}  # copy Python's numbers
 UNCHECKED = {"copy_", "set_", "data.__set__", "grad.__set__", "_has_compatible_shallow_copy_type"}
 
 
@@ -113,7 +113,7 @@ class PretendCuda(TorchFunctionMode):
             return first
         if name in ("cpu", "cuda", "to", "type_as"):
             return self._moved(name, func, args, kwargs)
-        if OF_MEMORY.fullmatch(name):
+        if MEMORY_METHODS.fullmatch(name):
             return func(*args, **kwargs)
         if name in ("copy_", "data.__set__"):
             return self._overwritten(name, func, args, kwargs)
@@ -149,7 +149,7 @@ class PretendCuda(TorchFunctionMode):
 
     def _count_numbers(self, name: str, has_gpu_tensor: bool) -> None:
         """Count the upload of Python's numbers, which a tensor of the GPU is made of."""
-        if name == "new_tensor" or (name in OF_NUMBERS and not has_gpu_tensor):
+        if name == "new_tensor" or (name in NUMBER_COPIES and not has_gpu_tensor):
             self.uploads[_caller(), name] += 1
 
     def _count_wait(self, name: str, args: Any, given: list[Tensor]) -> None:

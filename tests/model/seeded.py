@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.encoders import swin
 from model.encoders.settings import EncoderSettings
 from model.registry import models
@@ -37,7 +37,7 @@ def takes(name: str, backbone: str) -> bool:
 
 def seeded_model(
     name: str, shots: int, backbone: str, stem: str = "plain", changes: Mapping[str, object] = NONE, **encoder: object
-) -> FewShotModel:
+) -> FewShotMethod:
     """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side.
 
     ``changes`` are further settings of the model, ``encoder`` of its encoder.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from model.contract import FewShotModel, Task
+from model.contract import FewShotMethod, Task
 from model.encode import Method
 from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it sma
 BACKBONES = {"hdmnet": SMALL}
 
 
-def image_size(model_class: type[FewShotModel]) -> int:
+def image_size(model_class: type[FewShotMethod]) -> int:
     """Return the smallest side from ``MIN_SIZE`` and ``MIN_CELLS`` on that the model takes."""
     step, rest = model_class.size_rule
     least = max(MIN_SIZE, (MIN_CELLS - 1) * step + 1)
@@ -47,7 +47,7 @@ def task_of(name: str, shots: int, size: int | None = None) -> Task:
     return Task(BASE_CLASSES, shots, size or image_size(model_class), width)
 
 
-def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotModel:
+def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotMethod:
     """Return a registered model with changed settings, on a narrow plain ResNet-10 of random weights, not in training.
 
     A little noise on the learnable parameters moves them off initial values that would switch parts of a model off.

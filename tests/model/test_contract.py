@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.helpers.close import all_close, close
@@ -40,20 +40,20 @@ def on_device(device: str) -> None:
 
 
 @functools.cache
-def built(name: str, seed: int = 0) -> FewShotModel:
+def built(name: str, seed: int = 0) -> FewShotMethod:
     return small_model(name, SHOTS, seed, **({"steps": 3} if name == "abcdfss" else {})).to(place)
 
 
-def fresh_model(name: str, seed: int = 0) -> FewShotModel:
+def fresh_model(name: str, seed: int = 0) -> FewShotMethod:
     return copy.deepcopy(built(name, seed))
 
 
-def frozen_modules(network: FewShotModel) -> dict[int, torch.nn.Module]:
+def frozen_modules(network: FewShotMethod) -> dict[int, torch.nn.Module]:
     """Return the modules that do not learn, by their ids."""
     return {id(module): module for part in network.frozen() for module in part.modules()}
 
 
-def buffers_of(network: FewShotModel, modules: dict[int, torch.nn.Module]) -> set[str]:
+def buffers_of(network: FewShotMethod, modules: dict[int, torch.nn.Module]) -> set[str]:
     """Return the names of the buffers of some modules in the network's state."""
     names = set()
     for module_name, module in network.named_modules():
@@ -68,7 +68,7 @@ def episode_of(name: str) -> Episode:
 
 
 @torch.no_grad()
-def predict(network: FewShotModel, episode: Episode) -> Output:
+def predict(network: FewShotMethod, episode: Episode) -> Output:
     return network.eval()(episode)
 
 

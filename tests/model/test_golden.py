@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.encoders.residual import SMALL
 from model.episode import Episode, LabelledImages, Output
 from tests.helpers.narrow import NARROW
@@ -28,7 +28,7 @@ CASES += [("sansa", "sam2")]  # of tests/model/tiny.py
 CHANGED = {"symnet_conv4d": ("symnet", {"correlation": "conv4d"})}  # case -> method, its settings
 CLOSE = 2e-3  # relative to the largest value of an array
 BASE_GRADIENT = "base stage, gradient"
-OF_BATCH_NORM = 2e-2  # the same of that gradient: batch norm over two images enlarges the rounding of a machine
+CLOSE_WITH_BATCH_NORM = 2e-2  # the same of that gradient: batch norm over two images enlarges the rounding of a machine
 
 
 def numbers(case: str, backbone: str, device: str) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ def _of_output(output: Output) -> dict[str, np.ndarray]:
     return out
 
 
-def _of_meta_stage(network: FewShotModel, episode: Episode) -> dict[str, np.ndarray]:
+def _of_meta_stage(network: FewShotMethod, episode: Episode) -> dict[str, np.ndarray]:
     """Return the losses of a training step, and the norm of the gradient of each group."""
     network.train()
     without_dropout(network)
@@ -75,7 +75,7 @@ def _of_meta_stage(network: FewShotModel, episode: Episode) -> dict[str, np.ndar
     return out
 
 
-def _of_base_stage(network: FewShotModel, episode: Episode) -> dict[str, np.ndarray]:
+def _of_base_stage(network: FewShotMethod, episode: Episode) -> dict[str, np.ndarray]:
     """Return the losses of a step of the base stage, and the norm of its gradient."""
     stage = network.base_stage().train()
     batch = LabelledImages(episode.query, (episode.query_label == 1).byte())
@@ -99,7 +99,7 @@ def differences(given: dict[str, np.ndarray], golden: dict[str, np.ndarray]) -> 
     """Return what differs by more than rounding, in words."""
     found = []
     for key, want in golden.items():
-        close = OF_BATCH_NORM if key == BASE_GRADIENT else CLOSE
+        close = CLOSE_WITH_BATCH_NORM if key == BASE_GRADIENT else CLOSE
         rows = [(given[key], want)]
         if middle.is_figures(key):  # each tensor by itself
             assert given[key].shape == want.shape, f"{key}: figures of {len(given[key])} tensors, not of {len(want)}"

@@ -7,7 +7,7 @@ from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model
 
 SCALES = range(4)
-OF_PFENET = [
+PFENET_NAMES = [
     *(f"{part}.0.weight" for part in ("down_query", "down_supp", "res1", "res2", "cls")),
     *("res2.2.weight", "cls.3.weight", "cls.3.bias"),
     *(f"init_merge.{i}.0.weight" for i in SCALES),
@@ -28,7 +28,7 @@ def test_every_published_layout_is_found_by_its_own_signature_alone() -> None:
 
 def test_pfenets_names_are_those_of_our_tensors_and_with_symnets_beside_them_symnets() -> None:
     ours = {name for name in seeded_model("pfenet", 1, NARROW).state_dict() if not name.startswith("encoder.")}
-    state = {f"module.{name}": torch.zeros(1) for name in OF_PFENET}
+    state = {f"module.{name}": torch.zeros(1) for name in PFENET_NAMES}
     assert models()["pfenet"].published.translate(state).keys() == ours
     assert published_layout(state) is models()["pfenet"].published
     for other in ONLY_SYMNET:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.episode import Episode
 from model.tensors.mask import fixed_shapes
 from tests.helpers.pretend import GPU, pretend_cuda
@@ -25,7 +25,7 @@ FIXED = set(WAITS) - {"abcdfss", "insid3", "multiprototype", "probe"}  # these c
 
 
 @torch.no_grad()
-def predicted(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
+def predicted(network: FewShotMethod, episode: Episode) -> dict[str, Tensor]:
     output = network.eval()(episode)
     named = {
         "logits": output.logits,
@@ -36,7 +36,7 @@ def predicted(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
     return {name: x for name, x in named.items() if x is not None}
 
 
-def learnt(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
+def learnt(network: FewShotMethod, episode: Episode) -> dict[str, Tensor]:
     torch.manual_seed(0)
     losses = network.train()(episode).losses
     network.zero_grad(set_to_none=True)

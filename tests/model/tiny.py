@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from tests.parity.foundation import require_transformers
 
 LAYERS = {"hidden_size": 32, "num_attention_heads": 2}
@@ -97,6 +97,6 @@ def saved(kind: str, seed: int = 0) -> str:
     return str(folder)
 
 
-def networks_of(model_class: type[FewShotModel], seed: int = 0) -> list[str]:
+def networks_of(model_class: type[FewShotMethod], seed: int = 0) -> list[str]:
     """Return the folders of a method's networks; [] for a method without any."""
     return [saved(kind, seed) for kind in model_class.pretrained_parts if kind in CONFIGS]

@@ -36,8 +36,8 @@ STEM = re.compile(r"(?P<backbone>[a-z0-9]+)_(?P<shots>\d+shot)(?P<train>_train)?
 INPUT = "in_"  # of the arrays of INSID3's cases, which begin after the encoder
 SHARES = {"best_ref": 5e-3, "mask": 1e-3, "mask_original": 1e-3}  # that may differ: ties, bilinear values of 1/2
 # Bounds of ABCDFSS's tensors, by the beginnings of their names: the softmax of unscaled features enlarges rounding.
-OF_FIT = {"loss_": 1e-4, "loss": 1e-5, "grad_norms": 1e-3, "threshold": 1e-4, "pred": 1e-3, "score": 1e-3}
-OF_FIT |= {"mid_level_scores": 1e-3, "mid_query_feat": 1e-5, "mid_sheared_masks": 0.0, "mid_adapted": 5e-3}
+FIT_BOUNDS = {"loss_": 1e-4, "loss": 1e-5, "grad_norms": 1e-3, "threshold": 1e-4, "pred": 1e-3, "score": 1e-3}
+FIT_BOUNDS |= {"mid_level_scores": 1e-3, "mid_query_feat": 1e-5, "mid_sheared_masks": 0.0, "mid_adapted": 5e-3}
 WITHOUT_FIT = 1e-5
 THINNED, EVERY = ("target_debiased", "ref_debiased"), 8  # channels of INSID3's stored features
 
@@ -105,14 +105,14 @@ def _abcdfss(arrays: dict[str, np.ndarray], device: str) -> list[str]:
         assert given.shape == want.shape, name
         relative = float(np.linalg.norm(given - want) / np.linalg.norm(want))
         share = float((given != want).mean())
-        bound = next(bound for start, bound in OF_FIT.items() if name.startswith(start))
+        bound = next(bound for start, bound in FIT_BOUNDS.items() if name.startswith(start))
         if (share if name == "pred" else relative) > (bound if arrays["steps"] else min(bound, WITHOUT_FIT)):
             found.append(f"{name}: {relative:.2g} of its norm, {share:.2g} of values")
     return found
 
 
 def _deviation(model: str, name: str, given: np.ndarray, stored: np.ndarray) -> str | None:
-    """Return in words the deviation of a tensor that deviates by more than its bound."""
+    """Describe the deviation of a tensor that deviates by more than its bound."""
     want = stored.astype(np.float64)
     assert given.shape == want.shape, name
     difference = np.abs(given - want)
@@ -168,7 +168,7 @@ def _insid3(arrays: dict[str, np.ndarray], device: str) -> list[str]:
 
 
 def _insid3_deviation(name: str, want: np.ndarray, difference: np.ndarray) -> str | None:
-    """Return in words the deviation of a tensor that deviates by more than its bound."""
+    """Describe the deviation of a tensor that deviates by more than its bound."""
     if not want.size:
         return None
     absolute = float(difference.max())

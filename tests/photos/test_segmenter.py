@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from photos import Segmenter
-from photos.examples import BOXED, Support, parse_example
+from photos.examples import BOXED, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from tests.helpers.close import close, same_pixels
@@ -25,7 +25,7 @@ from util.run.run import Run
 
 
 @pytest.fixture
-def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
+def supports(mini_root: Path, photos: list[Path]) -> list[LoadedExample]:
     """Return the synthetic photos with their masks."""
     masks = mini_root / "SegmentationClassAug"
     return [parse_example(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
@@ -196,8 +196,8 @@ def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> 
     image = read_photo(photos[0])
     label = np.zeros(image.shape[:2], np.uint8)
     label[5:45, 5:45] = BOXED
-    (searched,) = segmenter.boxes_to_masks("cup", [Support(image, label, "a")])
-    full = Support(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
+    (searched,) = segmenter.boxes_to_masks("cup", [LoadedExample(image, label, "a")])
+    full = LoadedExample(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
     by_full_box = Segmenter([full], config=baseline, decision=Decision(min_presence=None))
     expected = (by_full_box(image).mask > 0) & (label == BOXED)
     assert 0.1 < expected.sum() / 1600 < 1

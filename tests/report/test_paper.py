@@ -16,7 +16,7 @@ from util.files.errors import UserError
 from util.report.paper import class_table, table
 from util.report.published import PUBLISHED, published
 
-OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
+MODEL_CONFIG = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"stage": "meta", "steps": 500, "batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
 
 
@@ -207,13 +207,13 @@ def test_the_legend_says_whether_a_training_is_not_finished_or_another(leave):
         {"config": {"model": {"prototypes": 5, "encoder": {"weights": "fold3.pth"}}}},
         {"trained_with": {"train_list": "train.txt"}},
         {"input": "letterbox 401 x 401"},
-        {"config": OF_MODEL | {"data": {"test_list": "lists/few.txt"}}},
+        {"config": MODEL_CONFIG | {"data": {"test_list": "lists/few.txt"}}},
         {"checkpoint": "training-free", "weights": "cd" * 32},  # what learns nothing has the same weights in all folds
     ],
 )
 def test_folds_made_with_different_settings_are_marked(leave, change):
     """Settings that name a fold may differ: its lists, its encoder's weights and its training's seed."""
-    made = {"training": [STAGE], "config": OF_MODEL}
+    made = {"training": [STAGE], "config": MODEL_CONFIG}
     if "checkpoint" in change:
         made["checkpoint"] = change["checkpoint"]
     runs = full(leave, **made)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.contract import FewShotModel, ModelSettings, Task
+from model.contract import FewShotMethod, ModelSettings, Task
 from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers import spawned
 from tests.helpers.scored import score
@@ -28,7 +28,7 @@ from util.run.build import build_model
 from util.run.checkpoint import Checkpoint
 from util.run.origin import Origin
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
-from util.run.weights import cannot_take, load_checkpoint
+from util.run.weights import load_checkpoint, refusal_to_take
 
 SAVE = """
 import sys, torch
@@ -115,7 +115,7 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 
-class Wrapped(FewShotModel):
+class Wrapped(FewShotMethod):
     """A method whose only part is called as a wrapper is."""
 
     title = "Wrapped"
@@ -334,9 +334,9 @@ def test_a_training_with_other_settings_is_not_continued(mini_yaml, setting: str
     config["base_stage"]["epochs"] = 7
     del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
     stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
-    said = cannot_take(run, "meta", stored, finished=False)
+    said = refusal_to_take(run, "meta", stored, finished=False)
     assert f" was trained with {setting} = {theirs}, now {ours}; " in said and said.endswith(
         "--allow-changes continues it"
     )
     section[last] = ours
-    assert cannot_take(run, "meta", stored, finished=False) == ""
+    assert refusal_to_take(run, "meta", stored, finished=False) == ""

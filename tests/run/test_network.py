@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
 from model.tensors.mask import Mask
@@ -20,7 +20,7 @@ from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
 from util.loop.network import check_finite, prepare_network
-from util.loop.processes import as_user_error, join
+from util.loop.processes import explained_memory_errors, join
 from util.run import build
 from util.run.build import build_model
 
@@ -114,7 +114,7 @@ LOST = [
 
 @pytest.mark.parametrize(("error", "said"), [*ERRORS, *((error, "another process") for error in LOST)])
 def test_the_machines_errors_are_one_line(error: Exception, said: str) -> None:
-    with pytest.raises(UserError, match=said) as raised, as_user_error("it"):
+    with pytest.raises(UserError, match=said) as raised, explained_memory_errors("it"):
         raise error
     assert type(raised.value) is (PeerLost if error in LOST else UserError)
 
@@ -353,7 +353,7 @@ def step_of(network: nn.Module, episode: Episode) -> None:
     network.eval()
 
 
-def photos_of_a_validation(network: FewShotModel, method: str) -> Iterator[Episode]:
+def photos_of_a_validation(network: FewShotMethod, method: str) -> Iterator[Episode]:
     """Yield the episodes of a validation on original sizes, which a network gets letterboxed unless it takes any."""
     if not network.takes_any_size(network.settings):
         yield drawn_episode(method, 1, 2, seed=1)

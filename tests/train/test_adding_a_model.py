@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from model.contract import FewShotModel, ModelSettings, Output, ParamGroup, register
+from model.contract import FewShotMethod, ModelSettings, Output, ParamGroup, register
 from model.parts.loss import cross_entropy
 from model.tensors.ops import foreground_mask, normalise
 
@@ -46,7 +46,7 @@ class Settings(ModelSettings):
 
 
 @register("toy")
-class Toy(FewShotModel):
+class Toy(FewShotMethod):
     Settings, title, size_rule, shots_share_weights = Settings, "Toy", (4, 1), True
 
     def __init__(self, settings, task):

@@ -78,7 +78,7 @@ def test_a_config_imports_files_and_modules_beside_it_once(mine: Path, monkeypat
         ("json.py", "", "another module is called json .*; rename the file"),
         (
             "bad.py",
-            "from model.contract import *\n@register('ssp')\nclass A(FewShotModel):\n  title = 'A'",
+            "from model.contract import *\n@register('ssp')\nclass A(FewShotMethod):\n  title = 'A'",
             r"model.name 'ssp' is registered twice, by model.ssp.ssp \(.*ssp.py\) and bad \(.*bad.py\); rename one",
         ),
         (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model import contract, registry
-from model.contract import FewShotModel, Output, register
+from model.contract import FewShotMethod, Output, register
 from model.ssp.ssp import SSP
 from tests.helpers.scored import score
 from tests.helpers.trained import train_meta
@@ -26,11 +26,11 @@ FAST = {"episodes": 2, "seeds": [0]}
 
 
 @pytest.fixture
-def subclass(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[FewShotModel]]:
+def subclass(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[FewShotMethod]]:
     """Return a function that registers a subclass of a method as ``<name>_sub``, without settings of its own."""
     monkeypatch.setattr(contract, "MODELS", registry.models())  # undone afterwards
 
-    def make(name: str) -> type[FewShotModel]:
+    def make(name: str) -> type[FewShotMethod]:
         return register(f"{name}_sub")(type("Sub", (contract.MODELS[name],), {}))
 
     return make

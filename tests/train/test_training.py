@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.episode import Episode, Output
 from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
@@ -83,7 +83,7 @@ def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> Non
     init_network(changed, "meta", resume=False, base=changed.folder("base") / BEST)
 
 
-class WithNorm(FewShotModel):
+class WithNorm(FewShotMethod):
     """A method of a convolution and a batch norm that is trained in the meta stage."""
 
     def __init__(self, settings: Any, task: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from util import cli
-from util.config.compose import CHOICE, NAMES, OF_TIMM, Source, add_choice, files_of, read_tree, source_named
+from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, Source, add_choice, files_of, read_tree, source_named
 from util.config.folder import OWN, data_file, data_sets, encoders, methods
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
@@ -50,7 +50,7 @@ class _List(argparse.Action):
 def _listing() -> Iterator[str]:
     """Yield the methods and encoders and, of each data set, the files that are recipes."""
     yield f"MODEL: {', '.join(methods())}"
-    yield f"NET: {', '.join(encoders())}, {OF_TIMM}<name>"
+    yield f"NET: {', '.join(encoders())}, {TIMM_PREFIX}<name>"
     yield "data sets with their folds, and their own files for methods and encoders:"
     for name in data_sets():
         file = data_file(name)

@@ -54,7 +54,7 @@ from util.files.errors import UserError, nearest
 from util.files.launcher import is_first_of_machine
 
 USUAL_NET = "resnet50"
-OF_TIMM = "timm/"  # before timm's name of a network
+TIMM_PREFIX = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split(\d+)")  # an experiment
@@ -94,7 +94,7 @@ class Selection:
         """The name of the encoder's file; None: the method has none of this project's."""
         if self.net is None or not has_encoder(self.method):
             return None
-        return TIMM if self.net.startswith(OF_TIMM) else self.net
+        return TIMM if self.net.startswith(TIMM_PREFIX) else self.net
 
     def file(self, name: str) -> Path:
         """Return a file of its data set, in the working folder or the project, whether it is there or not."""
@@ -125,7 +125,7 @@ Source = Path | Selection  # of a config
 
 
 def files_of(source: Source) -> str:
-    """Return in words which files make a config, without their bases."""
+    """Say which files make a config, without their bases."""
     files = source.files if isinstance(source, Selection) else [source]
     return " + ".join(map(str, files))
 
@@ -282,10 +282,10 @@ def _chosen_net(dataset: str, method: str, net: str | None) -> str | None:
 def _checked(selection: Selection) -> Selection:
     """Return a selection; UserError: its encoder is none, or the name of its run too long."""
     net = selection.net
-    is_encoder = net in encoders() or str(net).startswith(OF_TIMM)
+    is_encoder = net in encoders() or str(net).startswith(TIMM_PREFIX)
     if net == "" or (selection.encoder and not is_encoder):
         near = nearest(str(net), encoders())
-        raise UserError(f"NET {net}: no such encoder{near}; one of timm is {OF_TIMM}{net}; {LISTED}")
+        raise UserError(f"NET {net}: no such encoder{near}; one of timm is {TIMM_PREFIX}{net}; {LISTED}")
     if len(selection.name) > LONGEST_NAME:
         raise UserError(f"NET {net}: too long for a run's name; name a link to it, or --set model.weights=[...]")
     return selection
@@ -321,8 +321,8 @@ def selection_of(source: Source) -> Selection | None:
     begun_with = [method for method in methods() if f"{rest}_".startswith(f"{method}_")]
     method = max(begun_with, key=len, default=MAIN_METHOD)
     net = rest.removeprefix(method).removeprefix("_")
-    if net.startswith(in_names(OF_TIMM)):
-        net = OF_TIMM + net.removeprefix(in_names(OF_TIMM))
+    if net.startswith(in_names(TIMM_PREFIX)):
+        net = TIMM_PREFIX + net.removeprefix(in_names(TIMM_PREFIX))
     run = Selection(dataset, int(fold), method, net or None)
     is_encoder = run.encoder in (*encoders(), TIMM) if net else not has_encoder(method)
     return run if is_encoder and run.name == source.stem else None

@@ -21,7 +21,7 @@ WRITTEN = (CONFIG, ENVIRONMENT, RESULT, *CHECKPOINTS)
 STAGE = re.compile(r"(base|meta|test)(_\d+shot)?")
 FOLDER, NAME, BASE_FOLDER = "run.folder", "run.name", "run.base_folder"
 INSIDE = (BASE_FOLDER, "test.checkpoint")  # keys whose paths may lead into the run itself
-OF_STAGES = "base, meta or meta_5shot"
+STAGE_FOLDERS = "base, meta or meta_5shot"
 NO_NAMES = ("", "..")  # of folders by their paths
 
 
@@ -87,7 +87,7 @@ def placed(tree: Tree, file: Path, overrides: list[str]) -> Tree:
     base = value_of(tree, BASE_FOLDER)
     if base is not None and Path(base).name == file.absolute().parent.name:  # a shared base stage
         return _with_values(tree, {BASE_FOLDER: file.parent}, file.parent)
-    problem = f"lies beside {weights}, but its folder is not named as in a run ({OF_STAGES})"
+    problem = f"lies beside {weights}, but its folder is not named as in a run ({STAGE_FOLDERS})"
     raise UserError(f"{file}: {problem}; rename {file.parent}, or name the run: --set run.folder=.. --set run.name=..")
 
 

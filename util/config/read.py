@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.registry import models
 from util.config.checks import checked
 from util.config.compose import Source, completed, name_of, read_tree
@@ -122,7 +122,7 @@ def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Con
     return dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
 
 
-def _method(name: Any) -> type[FewShotModel]:
+def _method(name: Any) -> type[FewShotMethod]:
     """Return the method of a name; Misfit: there is none."""
     known = models()
     if str(name) not in known:

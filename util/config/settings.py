@@ -48,7 +48,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
 
 
 def _repeated(values: list[int] | None) -> str | None:
-    """Return in words that a list holds a value twice."""
+    """Say that a list holds a value twice."""
     values = values or []
     for i, value in enumerate(values):
         if value in values[:i]:
@@ -57,7 +57,7 @@ def _repeated(values: list[int] | None) -> str | None:
 
 
 def _leads_away(name: str | None) -> str | None:
-    """Return in words that a name would lead out of the folder that it names a folder or file in."""
+    """Say that a name would lead out of the folder that it names a folder or file in."""
     if name is None or {"", ".", ".."}.isdisjoint(name.split("/")):
         return None
     return "must be a name, not a path"

@@ -28,7 +28,7 @@ OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
 FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
 ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
-OF_BAM = ("DATA", "TRAIN", "METHOD", "TEST_FINETUNE", "DISTRIBUTED")  # sections of configs of BAM's family
+BAM_SECTIONS = ("DATA", "TRAIN", "METHOD", "TEST_FINETUNE", "DISTRIBUTED")  # sections of configs of BAM's family
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _parsed(path: Path, text: str) -> Tree:
         tree = {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    of_bam = [key for key in tree if key.upper() in OF_BAM and not key.islower()]
+    of_bam = [key for key in tree if key.upper() in BAM_SECTIONS and not key.islower()]
     if of_bam:
         fix = "docs/configuration.md has this project's key for each of its keys"
         raise UserError(f"{path}: is a config in BAM's form (sections {', '.join(of_bam)}); {fix}")

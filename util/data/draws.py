@@ -117,7 +117,7 @@ def _distinct_supports(candidates: list[int], query: int, shots: int, random: Ra
 def why_not_published(
     images: ImageList, data: DataSettings, protocol: ProtocolSettings, seeds: Sequence[int] | None = None
 ) -> str:
-    """Return in words why a protocol's draw gives other episodes on a list than the published run had.
+    """Explain why a protocol's draw gives other episodes on a list than the published run had.
 
     '' if it gives the published ones, or if the protocol repeats no published draw. ``seeds``: of a test; None: the
     protocol's.

@@ -2,7 +2,7 @@
 
 Images and labels become tensors here: channels first, and class ids as labels of an episode.
 
-A further rule is an entry of ``RULES``; ``OF_PHOTOS`` names the one that photos of one's own take (``predict.py``).
+A further rule is an entry of ``RULES``; ``PHOTO_RULE`` names the one that photos of one's own take (``predict.py``).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from model.episode import IGNORE
 LETTERBOX = "letterbox"
 STRETCH = "stretch"
 ORIGINAL = "original"
-OF_PHOTOS = LETTERBOX
+PHOTO_RULE = LETTERBOX
 SQUARE = "square"  # a value of scored_on, beside LETTERBOX and ORIGINAL
 BLOCK = 8  # the sides of an image inside the letterbox are whole multiples of it
 WHOLE = (slice(None), slice(None))

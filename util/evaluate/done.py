@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from model.code import code_of, code_of_folder
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.decides import Decides
 from util.config.read import to_dict
 from util.config.same import differences
@@ -24,7 +24,7 @@ SHARED = (
 )
 
 
-def code_of_test(method: type[FewShotModel]) -> dict[str, str]:
+def code_of_test(method: type[FewShotMethod]) -> dict[str, str]:
     """Return the digests of what a method's test runs through: each of its modules, and each shared folder."""
     return {**code_of(method), **_shared_code()}
 
@@ -65,7 +65,7 @@ def reason_to_test(evaluation: Evaluation) -> str:
 
 
 def _settings_changed(evaluation: Evaluation, scored: dict[str, Any]) -> list[str]:
-    """Return in words the settings of a test that were others when it was scored."""
+    """Describe the settings of a test that were others when it was scored."""
     found = differences(scored, deciding_scores(to_dict(evaluation.config)), Decides.SCORES)
     if set(evaluation.config.test.metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
         found.pop("test.metrics", None)
@@ -73,7 +73,7 @@ def _settings_changed(evaluation: Evaluation, scored: dict[str, Any]) -> list[st
 
 
 def _facts_changed(evaluation: Evaluation, result: Result) -> list[str]:
-    """Return in words the facts of a test that were others when it was scored."""
+    """Describe the facts of a test that were others when it was scored."""
     if result["weights_mark"] != evaluation.run.weights_origin:
         return [result["checkpoint"]]
     if changed := [*Origin.of(result).differences(origin_today(evaluation))]:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.decides import Decides
 from util.config.read import to_dict
 from util.config.same import deciding, differences
@@ -40,7 +40,7 @@ from util.run.weights import Weights, load_weights
 class Loaded(NamedTuple):
     """A network with the record of its weights."""
 
-    network: FewShotModel
+    network: FewShotMethod
     weights: Weights
 
 

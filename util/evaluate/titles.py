@@ -91,7 +91,7 @@ def _departures_of_episodes(result: Result) -> dict[str, str]:
 
 
 def seen_text(result: Result) -> str:
-    """Return in words how many test photos are in the training list, and how many were trained on; '' if none is."""
+    """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
     listed = result["photos_listed"]
     trained_on = result["photos_trained_on"]
     if not listed and not trained_on:
@@ -105,7 +105,7 @@ def seen_text(result: Result) -> str:
 
 
 def _seeds_scored(result: Result) -> str:
-    """Return in words which seeds were scored in place of the protocol's."""
+    """Say which seeds were scored in place of the protocol's."""
     seeds = result["seeds"]
     wanted = result["protocol_settings"]["seeds"]
     if set(seeds) < set(wanted):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TextIO
 from util.files.errors import Busy, UserError, WriteError, note
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 CHUNK = 2**20  # bytes that are read at once of a large file
@@ -36,7 +36,7 @@ def project_path(name: str | Path) -> Path:
 
 
 def stand_in(path: Path) -> str:
-    """Return in words what a file is that stands in place of another, and the fix; '' if it is none."""
+    """Say what a file is that stands in place of another, and the fix; '' if it is none."""
     try:
         with path.open("rb") as file:
             return _stand_in(file.read(1024))
@@ -193,8 +193,8 @@ def own_name(text: str) -> str:
 
 
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
-    hidden = (".", *OF_SYSTEMS)
+    """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``SYSTEM_FILES``."""
+    hidden = (".", *SYSTEM_FILES)
 
     def is_visible(path: Path) -> bool:
         return not any(name.lower().startswith(hidden) for name in path.relative_to(folder).parts)

@@ -116,7 +116,7 @@ def check_image(image: Image.Image, path: Path) -> None:
 
 
 def _problem(path: Path, error: Exception) -> str:
-    """Return in words why an image file cannot be read, and the fix."""
+    """Explain why an image file cannot be read, and the fix."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         beside = (other.name for other in path.parent.glob("*"))
         return f"does not exist{closest(path.name, beside) or '; restore it or leave it out'}"

@@ -27,7 +27,7 @@ def gpu_count() -> int:
 
 
 def gpu_problem() -> str:
-    """Return in words why this machine's GPUs cannot be used; '' if they can, or if it has none."""
+    """Explain why this machine's GPUs cannot be used; '' if they can, or if it has none."""
     if torch.cuda.is_available():
         return ""
     if torch.version.cuda is None:

@@ -110,7 +110,7 @@ def _passed_on(items: list[Any]) -> Batch:
 
 
 def _problem(error: Exception) -> str | None:
-    """Return in words what an error of a loader says of the machine; None: it is another error."""
+    """Say what an error of a loader says of the machine; None: it is another error."""
     reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
     if any(phrase in reason for phrase in PASSING):
         fix = "give /dev/shm more space (docker run --shm-size=8g), raise ulimit -n, or set data.workers=0"

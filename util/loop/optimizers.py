@@ -60,5 +60,5 @@ def adamw(groups: Iterable[Any], lr: float, weight_decay: float) -> Optimizer:
 
 
 def unknown_optimizer(kind: str) -> str | None:
-    """Return in words that an optimiser is not known."""
+    """Say that an optimiser is not known."""
     return None if kind in OPTIMIZERS else f"no such optimiser{nearest(kind, OPTIMIZERS)}"

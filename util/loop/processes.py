@@ -102,14 +102,14 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
     UserError: its variables do not fit, no such device, or one GPU for several processes; in the block, as
-    ``as_user_error(lower)``.
+    ``explained_memory_errors(lower)``.
     """
     place = place_of_process()
     if place.local_size > 1 and device_name.startswith(f"{CUDA}:"):
         problem = f"run.device = {device_name} is one GPU for {place.local_size} processes"
         raise UserError(f"{problem}; set run.device: {CUDA}")
     device = pick_device(device_name, place.local_rank)
-    with as_user_error(lower):
+    with explained_memory_errors(lower):
         if place.size == 1:
             yield ProcessGroup(0, 1, device)
             return
@@ -124,7 +124,7 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
 
 
 @contextmanager
-def as_user_error(lower: str) -> Iterator[None]:
+def explained_memory_errors(lower: str) -> Iterator[None]:
     """Raise the machine's errors in the block as errors of one line; all others pass unchanged.
 
     ``lower``: the settings that decide how much memory is needed, the most effective first. UserError: out of memory,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
-OF_FOLD = ("list_file", "fold")  # settings that may differ between folds of a mean
+FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds of a mean
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 PARTS_OF_TABLE = {"test list": "a column", "photos or masks": "a column", "track": "a row"}  # others: the table
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
@@ -412,7 +412,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
     learns = result["checkpoint"] != TRAINING_FREE
     stages = []
     for stage in result["training"]:
-        of_stage = {key: value for key, value in stage["settings"].items() if key not in OF_FOLD}
+        of_stage = {key: value for key, value in stage["settings"].items() if key not in FOLD_SETTINGS}
         stages.append((stage["batch"], stage["size"], of_stage))
     return {
         "size": result["size"],
@@ -428,7 +428,7 @@ def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
 
 def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
-    others = (*OF_FOLD, "root", "shot", "model", "precision")
+    others = (*FOLD_SETTINGS, "root", "shot", "model", "precision")
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     settings = {}
     for key, value in deciding({"data": data}, Decides.SCORES)["data"].items():

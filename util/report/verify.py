@@ -110,7 +110,7 @@ def _weights_today(evaluation: Evaluation) -> Origin:
 
 
 def _differences(result: Result, today: Origin) -> str:
-    """Return in words which facts of a result are not those of today."""
+    """Say which facts of a result are not those of today."""
     return ", ".join(Origin.of(result).differences(today))
 
 
@@ -185,7 +185,7 @@ def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
-    """Return in words which score is not that of the episodes' counts, '' if all are."""
+    """Say which score is not that of the episodes' counts, '' if all are."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
     for seed, rows, outputs in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
         further = {name: known[name]["scale"] for name in rows[0] if name in known}
@@ -199,7 +199,7 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
 
 
 def _difference(stated: Any, counted: dict[str, Any]) -> str:
-    """Return in words the first number of (nested) scores that is not the one stated, '' if all are."""
+    """Describe the first number of (nested) scores that is not the one stated, '' if all are."""
     for key, value in counted.items():
         stated_value = stated.get(key)
         if isinstance(value, dict):

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from model.contract import FewShotModel, Task
+from model.contract import FewShotMethod, Task
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import Fold
@@ -15,7 +15,7 @@ from util.loop.device import fast_bf16, has_tf32
 
 def build_model(
     config: Config, text_width: int, side: int | None = None, base_classes: int | None = None
-) -> FewShotModel:
+) -> FewShotMethod:
     """Return the model that the config names, with random weights drawn from ``run.seed``.
 
     Args:
@@ -39,7 +39,7 @@ def build_model(
             raise UserError(f"{config.source}: {error}") from None
 
 
-def _parts_of(model: type[FewShotModel], settings: Any) -> list[Any]:
+def _parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
     if not model.pretrained_parts:
         return []

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotMethod, Trainable
 from model.published import COUNTER, DDP_PREFIX
 from model.registry import published_layout
 from util.data.lists.index import PHOTO_DIGITS
@@ -270,18 +270,18 @@ def load_state(network: nn.Module, stored: Checkpoint) -> None:
         given = stored.named
     elif not stored.is_own and published is not None:
         given = published.translate(given) or given
-        if isinstance(network, FewShotModel):
+        if isinstance(network, FewShotMethod):
             network.take_sizes(given)
         expected = stored_state(network)
     if problem := _misfits(given, expected):
-        holds = _other(network, stored.weights, given) if isinstance(network, FewShotModel) else ""
+        holds = _other(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
         raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
     filled = {name: given.get(name, tensor) for name, tensor in expected.items()}
     network.load_state_dict({**network.state_dict(), **filled})
 
 
 def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """Return in words which tensors of a file and of a network do not meet; '' if all do."""
+    """Say which tensors of a file and of a network do not meet; '' if all do."""
     missing = [name for name in _without_counters(expected) if name not in given]
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
@@ -303,7 +303,7 @@ def _without_counters(names: Iterable[str]) -> dict[str, None]:
 
 
 def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
-    """Return in words why a tensor of a file does not fit that of a network; '' if it does."""
+    """Explain why a tensor of a file does not fit that of a network; '' if it does."""
     if expected.shape != given.shape:
         return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
     if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
@@ -311,7 +311,7 @@ def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
     return ""
 
 
-def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+def _other(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
     """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
     authors = published_layout(state)
     if authors not in (None, network.published):

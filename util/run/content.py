@@ -28,7 +28,7 @@ PICKLE = "data.pkl"  # the member of torch's archives that says what it holds
 PICKLES = 5  # at the beginning of files that are no archives
 REFUSED = "builtins.bytearray"  # torch would let it take any memory
 MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
-OF_TYPE = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
+REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
@@ -66,7 +66,7 @@ def load(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     """Return on one line why a file cannot be loaded."""
     text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    if refused := OF_TYPE.search(text):
+    if refused := REFUSED_GLOBAL.search(text):
         return f"it would load {refused[1]}"
     return (text or type(error).__name__).splitlines()[0]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.registry import downloadable
@@ -24,7 +24,7 @@ from util.run.sources import SOURCES, TIMM, checksum_of, licence_of, pretraining
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
 
 
-def fill_encoder(config: Config, network: FewShotModel) -> str:
+def fill_encoder(config: Config, network: FewShotMethod) -> str:
     """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
 
     It is "" for a method without encoder and networks.
@@ -81,7 +81,7 @@ def _stored_encoder(config: Config, path: Path, encoder: Encoder) -> dict[str, T
 
 
 def fix_of_missing(path: Path, backbone: str | None) -> str:
-    """Return in words how to get a missing file of an encoder's weights, and what works without it."""
+    """Say how to get a missing file of an encoder's weights, and what works without it."""
     run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
     if path.parent.name == "base" and run.count("_") >= 2:
         dataset, experiment, net = run.split("_", 2)
@@ -103,7 +103,7 @@ def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | 
     return licence_of(start.weights, encoder)
 
 
-def encoder_data(network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
+def encoder_data(network: FewShotMethod, trained: dict[str, Any] | None) -> str | None:
     """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
     start = network.settings.encoder
     encoder = getattr(network, "encoder", None)

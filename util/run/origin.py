@@ -46,7 +46,7 @@ class Origin:
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def differences(self, now: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
-        """Return in words which facts are known of both and not equal, but for some that do not count here."""
+        """Say which facts are known of both and not equal, but for some that do not count here."""
         said = []
         for fact in fields(self):
             theirs, ours = getattr(self, fact.name), getattr(now, fact.name)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.mismatch import ModelMismatch
 
 
-def load_parts(model: type[FewShotModel], settings: Any) -> list[Any]:
+def load_parts(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``load_from_hub``."""
     parts = []
     for kind, number in model.pretrained_parts.items():
@@ -66,7 +66,7 @@ def _class_of_transformers(name: str) -> Any:
 
 
 def _reason(error: Exception, is_folder: bool) -> str:
-    """Return in words why a network could not be had, and the fix."""
+    """Explain why a network could not be had, and the fix."""
     text = " ".join(str(error).split())[:200]
     if is_folder:
         return f"this folder holds no such network ({text}); it needs config.json and model.safetensors"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of
 from util.config.folds import Fold
@@ -41,8 +41,8 @@ OPTIONS, RUN = "options", "run"
 PRECISION = "run.precision"
 ALLOWED = ("code", "precision", "list", "content")  # facts of an ``Origin`` that may be others by ``ALLOW``
 # Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
-OF_TESTS = ("data.shot", "data.rare_classes", PRECISION)
-OF_RUNS = ("data.", "model.", "run.")
+TEST_SETTINGS = ("data.shot", "data.rare_classes", PRECISION)
+RUN_SETTINGS = ("data.", "model.", "run.")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Run:
         return Fold.of(self.config.data)
 
     @property
-    def model_class(self) -> type[FewShotModel]:
+    def model_class(self) -> type[FewShotMethod]:
         """The class of its method."""
         return class_of(self.config.model)
 
@@ -269,13 +269,13 @@ class Run:
         before = {**stored.config, **stages}
         if "base_stage" not in stages:  # no stage of these weights
             before.pop("base_stage", None)
-        return self.differences(before, Decides.WEIGHTS, OF_TESTS)
+        return self.differences(before, Decides.WEIGHTS, TEST_SETTINGS)
 
     def shared(self, stored: Checkpoint) -> list[str]:
-        """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
+        """Describe the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.stage != "base":
             return []
-        of_methods = ("base_stage", "meta_stage", "model", *OF_TESTS)
+        of_methods = ("base_stage", "meta_stage", "model", *TEST_SETTINGS)
         return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
 
     def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
@@ -284,7 +284,7 @@ class Run:
 
 
 def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:
-    """Refuse a checkpoint that a training does not continue; its settings are compared before (``cannot_take``).
+    """Refuse a checkpoint that a training does not continue; its settings are compared before (``refusal_to_take``).
 
     Args:
         stored: the checkpoint.

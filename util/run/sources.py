@@ -15,7 +15,7 @@ CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of
 
 
 def size_and_licence(source: str, encoder: Encoder) -> str:
-    """Return in words what a download of an encoder's weights brings."""
+    """Say what a download of an encoder's weights brings."""
     size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
     return f"about {size / 1e6:.0f} MB, once; licence: {licence_of(source, encoder) or 'not known here'}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model.code import code_of
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of, related
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
@@ -50,7 +50,7 @@ class Weights:
 
 def init_network(
     run: Run, stage: str, resume: bool, base: str | Path | None = None
-) -> tuple[FewShotModel, str, Checkpoint | None]:
+) -> tuple[FewShotMethod, str, Checkpoint | None]:
     """Return the model as a run's stage starts from it, a line for the log, and the base stage's checkpoint, if any.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
@@ -75,7 +75,7 @@ def init_network(
 
 
 def fill_at_start(
-    run: Run, network: FewShotModel, stage: str, base: str | Path | None = None, *, downloads: bool = True
+    run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
 ) -> tuple[str, Checkpoint | None]:
     """Fill a model with what a stage starts from; return as ``init_network``, errors as there.
 
@@ -92,7 +92,7 @@ def fill_at_start(
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
     load_checkpoint(run, network, "base", stored)
-    if base is None and is_first_of_machine() and (refusal := cannot_take(run, "base", stored)):
+    if base is None and is_first_of_machine() and (refusal := refusal_to_take(run, "base", stored)):
         raise UserError(refusal)
     return f"base stage: {start}", stored
 
@@ -108,8 +108,8 @@ def _check_start(run: Run, base: str | Path | None) -> None:
         raise UserError(f"{base}: {model_class.title} has no base stage to start from; {fix}")
 
 
-def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
-    """Return in words why a run does not take a training of a stage that is there; '' if it does.
+def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
+    """Explain why a run does not take a training of a stage that is there; '' if it does.
 
     It was trained with other settings; if it is finished, also with other data, code or initial weights than are here
     today. A training that continues is asked for these by ``check_continues``.
@@ -125,7 +125,7 @@ def cannot_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True)
     other_stage = "meta_stage" if stage == "base" else "base_stage"
     may_differ: tuple[str, ...] = (runs.PRECISION,)
     if finished:
-        may_differ = runs.OF_RUNS if stage == "base" else runs.OF_TESTS
+        may_differ = runs.RUN_SETTINGS if stage == "base" else runs.TEST_SETTINGS
     found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
     if finished:
         found += stored.facts.origin.differences(
@@ -177,7 +177,7 @@ def initial_digest(run: Run, stage: str) -> str | None:
 
 
 def cannot_train(config: Config) -> str:
-    """Return in words why a method cannot be trained on a data set; '' if it can."""
+    """Explain why a method cannot be trained on a data set; '' if it can."""
     data = config.data
     model_class = class_of(config.model)
     if model_class.reads_base_labels and not has_class_maps(vars(data)):
@@ -186,7 +186,7 @@ def cannot_train(config: Config) -> str:
     return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 
-def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> tuple[FewShotModel, Weights]:
+def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> tuple[FewShotMethod, Weights]:
     """Return the network of ``test.checkpoint``, and the record of its weights.
 
     Args:
@@ -262,7 +262,7 @@ def _check_source(run: Run, source: Path | str) -> None:
 
 
 def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
-    """Return in words which other settings or code the training of one of our checkpoints had."""
+    """Say which other settings or code the training of one of our checkpoints had."""
     differing = run.training_differences(stored)
     if run.weights_origin == runs.FOREIGN:  # another training has other settings; that it was of another method is said
         differing = {key: values for key, values in differing.items() if key == "model.name"}
@@ -280,7 +280,7 @@ def _is_finished(run: Run, stored: Checkpoint) -> bool:
     return run.weights_origin == runs.FOREIGN and last["step"] == last["steps"]
 
 
-def load_checkpoint(run: Run, network: FewShotModel, stage: str, stored: Checkpoint) -> Differences:
+def load_checkpoint(run: Run, network: FewShotMethod, stage: str, stored: Checkpoint) -> Differences:
     """Fill a model or its base stage's parts from a checkpoint; return the settings that may differ, and do.
 
     Args:

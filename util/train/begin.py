@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotMethod, Trainable
 from model.registry import class_of
 from util.config.compose import files_of
 from util.config.settings import Config, StageSettings
@@ -31,7 +31,7 @@ from util.run.build import build_model
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, room
 from util.run.run import BEST, Run, StageFolder
-from util.run.weights import cannot_take, cannot_train, fill_at_start
+from util.run.weights import cannot_train, fill_at_start, refusal_to_take
 
 NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
@@ -158,7 +158,7 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
             stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
             state = ", ".join(["finished", *stated, *run.shared(stored)])
             left = 0.0
-        refusal = cannot_take(run, task.stage, stored, finished)
+        refusal = refusal_to_take(run, task.stage, stored, finished)
         return replace(task, state=state, left=left, refusal=refusal)
     except UserError as error:
         problem = str(error)
@@ -303,7 +303,7 @@ def _rehearse_stage(
     rehearsal.stages.append(begun)
 
 
-def _without_memory(run: Run) -> FewShotModel:
+def _without_memory(run: Run) -> FewShotMethod:
     with torch.device("meta"):
         return build_model(run.config, run.text_width)
 

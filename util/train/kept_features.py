@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import FewShotModel
+from model.contract import FewShotMethod
 from model.encoders.encoder import Features
 from model.tensors.mask import Mask
 
@@ -111,7 +111,7 @@ class KeptMaps:
         return Features.join(parts).each(lambda x: x.to(image_n3ss.device))
 
 
-def is_frozen(model: FewShotModel) -> bool:
+def is_frozen(model: FewShotMethod) -> bool:
     """Return whether a model has an encoder, none of which learns."""
     encoder = getattr(model, "encoder", None)
     return encoder is not None and not any(p.requires_grad for p in encoder.parameters())

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from model.code import code_of
-from model.contract import FewShotModel, Trainable
+from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
 from util.config.place import DISCARDED
@@ -21,7 +21,7 @@ from util.loop.loading import batches, training_numbers
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
-from util.loop.processes import ProcessGroup, as_user_error, join
+from util.loop.processes import ProcessGroup, explained_memory_errors, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
 from util.run import checkpoint
@@ -96,7 +96,7 @@ def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
     key = f"{task.stage}_stage"
-    with as_user_error(f"{key}.batch, {key}.size or data.workers"):
+    with explained_memory_errors(f"{key}.batch, {key}.size or data.workers"):
         start = _start(run, task, world, asked.checkpoint)
         training = _training(run, task, world, start)
         checkpoints = _checkpoints(run, task, training, start)
@@ -154,7 +154,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
     prepared = prepare_network(start.network, world.device, precision, config.run.compile, trained_by=world)
     optimizers = build_optimizers(start.network.param_groups(), stage.optimizers)
     ema = EMA(start.network, stage.ema_decay)
-    if stage.views is not None and is_frozen(cast(FewShotModel, start.network)):
+    if stage.views is not None and is_frozen(cast(FewShotMethod, start.network)):
         _keep_maps(config, task, world, start)
     return Training(
         prepared=prepared,
@@ -254,7 +254,7 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Star
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    network = cast(FewShotModel, start.network)
+    network = cast(FewShotMethod, start.network)
     free = free_on_disk(config) - Stored.of(network, task.settings).peak_bytes
     if not task.discards:
         free += checkpoint_bytes([task.folder])

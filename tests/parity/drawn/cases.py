@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 BOUND = 1e-4  # of a tensor's norm; a band of 255 that is read as object moves outputs by 9e-4 and more
 EQUAL = "votes"  # has no rounding
 IMAGES = ("query", "query_label", "support", "support_label")  # in the order of the check sums
-OF_ONE, OF_FIVE = "layout_1shot", "layout_5shot"  # names and shapes of the weights; where shots have some, of five
+ONE_SHOT, FIVE_SHOT = "layout_1shot", "layout_5shot"  # names and shapes of the weights; where shots have some, of five
 INPUTS = {"inputs_crc32", "seed", "shots", "side", "scales"}
 
 
@@ -27,7 +27,7 @@ def drawn_cases() -> list[tuple[str, str]]:
     for path in sorted(FOLDER.glob("*.npz")):
         with np.load(path) as file:
             names = [key.partition("/")[0] for key in file.files if key.endswith("/seed")]
-            is_included = OF_FIVE not in file.files
+            is_included = FIVE_SHOT not in file.files
         found += [(path.stem, name) for name in names if not (is_included and name == "1shot")]
     return found
 
@@ -67,7 +67,7 @@ def _arrays(model: str, name: str) -> dict[str, np.ndarray]:
 def _weights(model: str, shots: int) -> dict[str, Tensor]:
     """Return the weights of a method's network for so many shots, under their published names."""
     with np.load(FOLDER / f"{model}.npz") as file:
-        layout = OF_FIVE if shots > 1 and OF_FIVE in file.files else OF_ONE
+        layout = FIVE_SHOT if shots > 1 and FIVE_SHOT in file.files else ONE_SHOT
         return _filled(file[layout].tobytes())
 
 

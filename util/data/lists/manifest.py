@@ -171,7 +171,7 @@ def _episode_key(number: int, episode: dict[str, Any], rows: dict[str, int]) -> 
 
 
 def _problem(episode: dict[str, Any], test: _Test) -> str | None:
-    """Return in words why an episode is none of this test; None if it is."""
+    """Explain why an episode is none of this test; None if it is."""
     query = episode["query"]
     drawn = _drawn_ways(episode)
     classes = {class_id for class_id, _ in drawn}
@@ -190,7 +190,7 @@ def _problem(episode: dict[str, Any], test: _Test) -> str | None:
 
 
 def _problem_of_way(query: str, class_id: int, supports: list[str], test: _Test) -> str | None:
-    """Return in words why a class and its supports are none of this test, before its masks are asked, or None."""
+    """Explain why a class and its supports are none of this test, before its masks are asked, or None."""
     data = test.data
     if class_id not in test.images.classes:
         novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in test.images.classes)

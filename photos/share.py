@@ -1,4 +1,4 @@
-"""Publish a checkpoint: a folder of weights, config, calibration and model card, the form of repositories of a hub.
+"""Share a checkpoint: a folder of weights, config, calibration and model card, the form of repositories of a hub.
 
 The card is ``card.md``, filled from the checkpoint and from the results in the run's folder.
 """
@@ -31,7 +31,7 @@ from util.run.weights import Weights
 CONFIG, CARD = "config.json", "README.md"
 
 
-def publish(weights: Weights, out: Path, half: bool = False) -> None:
+def share(weights: Weights, out: Path, half: bool = False) -> None:
     """Write the folder of a checkpoint that was loaded, in half precision or bit by bit.
 
     UserError: the weights are no file of this project, ``out`` exists, or float16 does not hold a value.
@@ -39,7 +39,7 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
     source = Path(weights.source)
     content = checkpoint.read(source).entries if source.is_file() else {}
     if not content:
-        raise UserError(f"{source}: no checkpoint of this project; publish one that train.py wrote")
+        raise UserError(f"{source}: no checkpoint of this project; share one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
     run = Run(from_dict(content["config"], weights.source))
@@ -72,7 +72,7 @@ def _halve(content: dict[str, Any], weights: Weights) -> Weights:
 
 
 def fetched(place: str | Path, revision: str | None) -> Path:
-    """Return a published folder, or that of a repository of the hub; UserError: it cannot be fetched."""
+    """Return a shared folder, or that of a repository of the hub; UserError: it cannot be fetched."""
     if Path(place).exists():
         return Path(place)
     try:

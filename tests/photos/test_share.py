@@ -23,7 +23,7 @@ def weights(make_checkpoint, tmp_path: Path) -> Path:
 
 def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "published"
-    words = ("publish", "--checkpoint", weights, "--out", folder)
+    words = ("share", "--checkpoint", weights, "--out", folder)
     assert predict(*words).code == 0
     before, after = checkpoint.read(weights).entries, Segmenter.from_pretrained(folder, device="cpu").model
     assert checkpoint.digest_of(before["weights"]) == after.weights.digest
@@ -36,7 +36,7 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
 
 
 def test_half_precision_rounds_the_weights(predict, weights: Path, tmp_path: Path) -> None:
-    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
+    assert predict("share", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
     network = Segmenter(tmp_path / "half", device="cpu").model.network
     whole = checkpoint.read(weights).weights
     for name, tensor in network.state_dict().items():
@@ -47,7 +47,7 @@ def test_half_precision_rounds_the_weights(predict, weights: Path, tmp_path: Pat
 def test_half_precision_keeps_the_calibration(predict, weights: Path, tmp_path: Path) -> None:
     calibration = Calibration(FORMAT, "x", _key(weights), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
     (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
-    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
+    assert predict("share", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
     assert Segmenter(tmp_path / "half", device="cpu").calibration is not None
 
 
