@@ -26,7 +26,7 @@ from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_method
 from util.files import read_json
 from util.files.mask_images import read_mask
-from util.run import checkpoint
+from util.weights import checkpoint
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(
