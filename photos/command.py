@@ -44,6 +44,7 @@ def command(arguments: list[str]) -> int:
     one.add_argument("--serve", action="store_true")
     one.add_argument("--calibrate", metavar="CONFIG")
     mode, others = modes.parse_known_args(arguments)
+    network, examples = options.NetworkOptions, options.ExampleOptions
     if mode.calibrate:
         program = f"{PROGRAM} --calibrate CONFIG"
         return calibrate(mode.calibrate, *options.parsed(program, CALIBRATE, others, options.WeightsOptions))
@@ -51,8 +52,8 @@ def command(arguments: list[str]) -> int:
         from photos.page.server import serve
 
         program = f"{PROGRAM} --serve"
-        return serve(*options.parsed(program, SERVE, others, options.NetworkOptions, options.ExampleOptions, options.PageOptions))
-    return predict(*options.parsed(PROGRAM, PREDICT, others, options.NetworkOptions, options.ExampleOptions, options.OutputOptions))
+        return serve(*options.parsed(program, SERVE, others, network, examples, options.PageOptions))
+    return predict(*options.parsed(PROGRAM, PREDICT, others, network, examples, options.OutputOptions))
 
 
 def calibrate(config: str, weights: options.WeightsOptions) -> int:

@@ -229,7 +229,7 @@ class Segmenter:
             yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts)
 
     def _prediction(self, image: np.ndarray, margins: np.ndarray, features: Tensor | None) -> Prediction:
-        """Return the prediction of a photo by its maps (n, H, W) float32 and the model's numbers (n, E) on each class."""
+        """Return the prediction of a photo by its maps (n, H, W) float32 and the model's numbers (n, E) on classes."""
         presence = None
         if self.calibration is not None:
             presence = list[float]()

@@ -25,9 +25,9 @@ from util.config.read import read_config
 from util.files.errors import UserError
 from util.files.typecheck import convert
 from util.run.build import build_model
-from util.run.checkpoint import digest_of
-from util.run.encoder_weights import fill_encoder
 from util.run.run import TRAINING_FREE, Run
+from util.weights.checkpoint import digest_of
+from util.weights.encoders import fill_encoder
 
 
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:

@@ -19,13 +19,12 @@ from photos.command import coverage_of
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
-from tests.annotations import drawn
 from tests.helpers.close import same_pixels
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_method
 from util.files import read_json
 from util.files.mask_images import read_mask
-from util.run import checkpoint
+from util.weights import checkpoint
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(
