@@ -98,8 +98,8 @@ def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, pre
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--query", "photos"), "--query: has no effect with --calibrate; leave it out"),
-        (("--serve",), "--serve: has no effect with --calibrate; leave it out"),
+        (("--query", "photos"), "unrecognized arguments: --query photos; see predict.py --calibrate CONFIG --help"),
+        (("--serve",), "--serve: not allowed with argument --calibrate"),
     ],
 )
 def test_a_calibration_refuses_options_of_photos(words: tuple, line: str, predict, baseline: Path) -> None:

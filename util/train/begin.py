@@ -1,7 +1,7 @@
 """The rehearsal of a training: before its first step, its stages begin by the code that will do them.
 
 The network has no memory for its tensors; lists, episodes, optimisers, schedule, start weights and room on the disk are
-those of the training. What does not depend on each other is refused together. ``--dry-run`` ends here.
+those of the training. Independent refusals are said together. ``--dry-run`` ends here.
 """
 
 from __future__ import annotations
