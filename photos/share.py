@@ -49,12 +49,11 @@ def share(weights: Weights, out: Path, half: bool = False) -> None:
     digest = weights.digest
     if half:
         digest = _halve(content, source)
-        if calibration is not None:  # rounding moves margins by less than a calibration's own error
-            calibration = replace(calibration, made_for=key_of(run.config, digest))
     with made_aside(out, CARD) as folder:
         checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
         write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
-        if calibration is not None:
+        if calibration is not None:  # rounding moves margins by less than a calibration's own error
+            calibration = replace(calibration, made_for=key_of(run.config, digest))
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
         write_atomically(folder / CARD, _card(run, stage, weights, digest))
 
