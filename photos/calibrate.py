@@ -32,7 +32,7 @@ from photos.drawn import KINDS, MASK, drawn_label
 from util.config.compose import files_of
 from util.config.folds import LISTS
 from util.data.episodes import TrialDataset
-from util.data.lists.image_list import ImageList
+from util.data.lists.image_list import ImageList, check_shots
 from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
 from util.data.views import LETTERBOX, View
 from util.engine import Engine
@@ -103,7 +103,9 @@ def _training_lists(method: Engine, run: Run) -> list[tuple[Run, ImageList]]:
     for shot in sorted(shots):
         run_of_shot = Run(run.config.with_data(shot=shot))
         try:
-            lists.append((run_of_shot, images_for_training(run_of_shot)))
+            images = images_for_training(run_of_shot)
+            check_shots(images, run_of_shot.config.data)
+            lists.append((run_of_shot, images))
         except UserError as error:  # too few images of a class
             if shot == required_shot:
                 raise
