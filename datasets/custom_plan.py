@@ -1,4 +1,4 @@
-"""What the plans of one's own data sets share: names in lists, choice of classes, background in place of unknown."""
+"""Shared by the plans of own data sets: names in lists, choice of classes, background in place of unknown."""
 
 import argparse
 import os

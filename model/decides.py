@@ -1,4 +1,4 @@
-"""What a setting decides (scores, weights, which weights fit, or nothing): ``decides`` in its field's metadata."""
+"""The kinds of things that a setting decides, by ``decides`` in its field's metadata."""
 
 from enum import IntEnum
 

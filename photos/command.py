@@ -1,6 +1,5 @@
 """``predict.py``: its command line, and the results that it writes."""
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,133 +11,89 @@ from typing import Any
 from annotations.pictures import header_of
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
-from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from photos.share import share as write_shared
-from util.cli import Parser, within
+from util.cli import Parser
 from util.engine import OUTLOOK, load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
 
-PORT = 7860  # of the page, which this machine alone reaches
-SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 BETTER = "--model gfsam is better on classes without training, by its paper (3.8 GB to download)"
-MANY_CLASSES = 20  # whose examples take a while
-RESULT_OPTIONS = (
-    *("supports", "support_files", "photos", "classes", "mask_value", "queries", "recursive"),
-    *("overwrite", "resume", "formats", "instances", "outlines"),
+PROGRAM = "predict.py"
+PREDICT = (
+    "Segment objects in photos, given a few annotated photos. Instead: --serve (a web page to annotate, segment and "
+    "correct), --calibrate CONFIG (fit presence scores and probabilities of weights on their base classes, and write "
+    "them beside them) or share (write a checkpoint as a folder); each has a --help."
 )
-UNREAD = {  # mode -> options that it does not read
-    "": ("port",),
-    "--serve": ("overwrite", "resume", "formats", "instances", "outlines"),
-    "--calibrate": (
-        *(*RESULT_OPTIONS, "max_shots", "config", "model", "net", "vectors", "tile", "min_presence", "refine"),
-        *("out", "serve", "port"),
-    ),
-}
-GONE = {  # words of earlier versions -> what to use
-    "publish": "share writes a checkpoint as a folder",
-    "export": "share writes the weights; docs/service.md shows a service by Segmenter",
-    "--adapt": "--model probe is for materials, such as grass; the examples are looked at without an option",
-    "--label-studio": "--format labelstudio writes predictions to import; --supports reads its JSON export",
-    "--host": "forward the port from your machine: ssh -L 7860:localhost:7860 SERVER",
-    "--token": "--format labelstudio writes predictions for an import",
-}
+SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page."
+CALIBRATE = "Fit presence scores and probabilities of weights on their base classes, and write them beside them."
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of predictions, of the page and of calibrations."""
-    description = "Segment objects in photos, given a few annotated photos. 'predict.py share --help' shows how to "
-    description += "share a network."
-    out = Parser(prog="predict.py", description=description)
-    options.add_network(out)
-    options.add_examples(out)
-    add = out.add_argument
-    add(
-        "--query",
-        dest="queries",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="PHOTO",
-        help="photos to segment, or folders of photos",
-    )
-    add("--recursive", action="store_true", help="also take photos in subfolders")
-    add("--out", type=Path, help="folder for results, or for the page's work")
-    existing = out.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="overwrite existing results")
-    existing.add_argument(
-        "--resume", action="store_true", help="keep complete results of the same command, make the others"
-    )
-    options.add_results(out)
-    options.add_rules(out)
-    serve = f"serve a web page to annotate, segment and correct; it saves its work in --out, default {SESSION}"
-    add("--serve", action="store_true", help=serve)
-    add("--port", type=within(int, 1, 2**16 - 1), help=f"port of the page; default {PORT}")
-    calibrate = "fit presence scores and probabilities of weights on their base classes, and write them beside them"
-    add("--calibrate", metavar="CONFIG", help=calibrate)
-    return out
+def command(arguments: list[str]) -> int:
+    """Run a command line and return the exit code; what a command alone needs is imported for it."""
+    if arguments[:1] == ["share"]:
+        return share(arguments[1:])
+    modes = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    one = modes.add_mutually_exclusive_group()
+    one.add_argument("--serve", action="store_true")
+    one.add_argument("--calibrate", metavar="CONFIG")
+    mode, others = modes.parse_known_args(arguments)
+    network, examples = options.NetworkOptions, options.ExampleOptions
+    if mode.calibrate:
+        program = f"{PROGRAM} --calibrate CONFIG"
+        return calibrate(mode.calibrate, *options.parsed(program, CALIBRATE, others, options.WeightsOptions))
+    if mode.serve:
+        from photos.page.server import serve
+
+        program = f"{PROGRAM} --serve"
+        return serve(*options.parsed(program, SERVE, others, network, examples, options.PageOptions))
+    return predict(*options.parsed(PROGRAM, PREDICT, others, network, examples, options.OutputOptions))
 
 
-def parsed_from(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return a parsed command line; UserError: as the parser, or the mode does not read an option, or it has gone."""
-    _refuse_gone(arguments)
-    known = parser()
-    parsed = known.parse_args(arguments)
-    mode = "--calibrate" if parsed.calibrate else "--serve" if parsed.serve else ""
-    for action in known._actions:
-        name = action.dest
-        if name in UNREAD[mode] and getattr(parsed, name) != action.default:
-            where = f"with {mode}" if mode else "without --serve"
-            raise UserError(f"{action.option_strings[0]}: has no effect {where}; leave it out")
-    return parsed
-
-
-def _refuse_gone(arguments: Sequence[str]) -> None:
-    """Refuse (UserError) a command or an option that earlier versions had."""
-    for word in arguments:
-        name = word.partition("=")[0]
-        if name in GONE and (name.startswith("-") or word is arguments[0]):
-            raise UserError(f"{name}: is no longer there; {GONE[name]}")
-
-
-def calibrate(parsed: argparse.Namespace) -> int:
-    """Fit a calibration as a command line says, and return the exit code 0."""
+def calibrate(config: str, weights: options.WeightsOptions) -> int:
+    """Fit a calibration of weights on a config's data, and return the exit code 0."""
     from photos.calibrate import calibrate as fit  # whose packages take a second
 
     method = load_method(
-        parsed.checkpoint, parsed.calibrate, overrides=parsed.overrides, side=parsed.resize, device=parsed.device
+        weights.checkpoint, config, overrides=weights.overrides, side=weights.side, device=weights.device
     )
     with explained_memory_errors("test.batch, data.size or data.workers"):
         fit(method)
     return 0
 
 
-def predict(parsed: argparse.Namespace) -> int:
+def predict(network: options.NetworkOptions, examples: options.ExampleOptions, output: options.OutputOptions) -> int:
     """Write the results of every query, after all checks that need no network; return the exit code."""
-    examples, categories = options.examples_of(parsed)
-    if not parsed.queries:
+    annotated, categories = examples.read()
+    if not output.queries:
         raise UserError("--query PHOTO ... is missing: the photos to segment, or their folders")
-    if not examples:
+    if not annotated:
         raise UserError(NO_EXAMPLE)
-    names = [name or UNNAMED for name in by_class(examples)]  # in the order of their values in masks
-    if len(names) > MANY_CLASSES and not parsed.classes:
-        print(f"{len(names)} classes, {len(examples)} examples; --classes and --max-shots take fewer")
-    results = options.results_of(parsed, names, categories)
-    queries = Queries(photos_in(parsed.queries, parsed.recursive), results)
-    queries.check_named(parsed.queries)
-    results.check(queries.readable, again=parsed.overwrite or parsed.resume)
+    names = [name or UNNAMED for name in by_class(annotated)]  # in the order of their values in masks
+    if not output.out:
+        raise UserError("--out FOLDER is missing: where the results go")
+    results = Results(
+        output.out,
+        names,
+        output.formats,
+        declared=categories,
+        polygons=output.outlines == options.POLYGONS,
+        instances=output.instances,
+    )
+    queries = Queries(output.found(), results)
+    queries.check_named(output.queries)
+    results.check(queries.readable, again=output.overwrite or output.resume)
     with explained_memory_errors(MEMORY):
-        segmenter = options.segmenter_of(parsed, examples)
+        segmenter = network.segmenter(annotated)
         results.take_classes([known.name for known in segmenter.classes])
-        print(*_first_lines(segmenter, examples), sep="\n")
-        return _write_results(segmenter, results, queries, keep=parsed.resume)
+        print(*_first_lines(segmenter, annotated), sep="\n")
+        return _write_results(segmenter, results, queries, keep=output.resume)
 
 
 class Queries:

@@ -1,4 +1,4 @@
-"""What persons have said of photos: ``persons/<photo>.json`` in a folder of results, in the form of a result.
+"""Persons' masks of photos: ``persons/<photo>.json`` in a folder of results, in the form of a result.
 
 A class in it is a person's: its mask, or that nothing of it is there where the mask is empty. ``--supports`` reads the
 folder. A file counts for the photo that it was made on: where that was replaced, it says nothing.

@@ -1,4 +1,4 @@
-"""Photos, upright as their EXIF data say, RGB, of bounded size: find, read, and divide large ones into tiles."""
+"""Photos, upright as their EXIF data say, RGB, of bounded size: find and read."""
 
 import re
 from collections.abc import Iterable
@@ -10,17 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from annotations.pictures import colours_of, content_of, frame_of, read_image
-from photos.refine import refined
 from util.files import SYSTEM_FILES, writable
 from util.files.errors import TooLarge, UserError, note
 from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 from util.files.sizes import check_size
 
-OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
 GIVEN = Path("the photo")  # in messages, where a file has no name
 GivenPhoto = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
-Window = tuple[slice, slice]  # rows, columns
 
 
 def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
@@ -108,30 +105,12 @@ def _colours_of_image(photo: Image.Image) -> np.ndarray:
 
 
 def _kind_of(photo: object) -> str:
-    """Say what was given in place of a photo and, if it is a picture of another kind, what to do."""
+    """Say what was given in place of a photo."""
     if photo is None:
         return "None, which cv2.imread returns for a file that it cannot read: give the path"
-    if not isinstance(photo, np.ndarray | Tensor):
-        return type(photo).__name__
-    kind = f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}"
-    fixes = _fixes_of(photo) if isinstance(photo, np.ndarray) else []
-    return f"{kind}; try {', then '.join(fixes)}" if fixes else kind
-
-
-def _fixes_of(array: np.ndarray) -> list[str]:
-    """Return what makes an array ``image`` a photo, in Python, as far as its shape and type tell."""
-    fixes = []
-    if array.dtype.kind == "f":
-        fixes.append("(255 * image).astype(np.uint8) of values in 0..1")
-    elif array.dtype == np.uint16:
-        fixes.append("(image // 256).astype(np.uint8)")
-    if array.ndim == 2:
-        fixes.append("np.dstack([image] * 3)")
-    elif array.shape[2:] == (4,):
-        fixes.append("image[..., :3]")
-    elif array.ndim == 3 and len(array) == 3:
-        fixes.append("image.transpose(1, 2, 0)")
-    return fixes
+    if isinstance(photo, np.ndarray | Tensor):
+        return f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}"
+    return type(photo).__name__
 
 
 def _array_of(photo: Tensor) -> np.ndarray:
@@ -139,62 +118,3 @@ def _array_of(photo: Tensor) -> np.ndarray:
     if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
         photo = (255 * photo).round().byte()
     return photo.permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-class TiledPhoto:
-    """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
-
-    def __init__(self, image: np.ndarray, classes: int, tile: int | None, file: Path | None = None):
-        self.image = image
-        self.file = file
-        self.windows = windows(image.shape[:2], tile)
-        self.presence_features: list[Tensor] = []  # of each window, the model's numbers on each class, (classes, E)
-        self._clear(classes)
-
-    def _clear(self, classes: int) -> None:
-        height, width = self.image.shape[:2]
-        self.missing = len(self.windows)  # windows without maps so far
-        self._sum = np.zeros((classes, height, width), np.float32)
-        self._weight = np.zeros((height, width), np.float32)
-
-    def add(self, window: Window, maps: list[np.ndarray]) -> None:
-        """Add the maps of one window, one (H', W') float32 for each class; weights fall towards its edges."""
-        self.missing -= 1
-        if len(self.windows) == 1:
-            self._sum[:] = maps
-            return
-        height, width = maps[0].shape
-        weight = np.outer(_ramp(height), _ramp(width)).astype(np.float32)
-        self._weight[window] += weight
-        for total, values in zip(self._sum, maps, strict=True):
-            total[window] += weight * values
-
-    def blended(self) -> np.ndarray:
-        """Return the weighted mean of all maps, (classes, H, W) float32."""
-        return self._sum if len(self.windows) == 1 else self._sum / self._weight
-
-    def refine(self) -> np.ndarray:
-        """Move the edges of the maps to the photo's, in each window; return as ``blended``."""
-        maps = self.blended()
-        self._clear(len(maps))
-        for rows, columns in self.windows:
-            self.add((rows, columns), [*refined(self.image[rows, columns], maps[:, rows, columns])])
-        return self.blended()
-
-
-def _ramp(length: int) -> np.ndarray:
-    """Return the weights (length,) of a window's rows or columns: 1, less where neighbours overlap."""
-    places = np.arange(length)
-    from_edge = np.minimum(places, places[::-1]) + 0.5
-    return np.minimum(from_edge / max(length * OVERLAP, 1), 1)
-
-
-def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
-    """Return the tiles that cover a photo of ``shape`` (H, W), evenly spread, which overlap by at least a quarter."""
-    spans: list[list[slice]] = []
-    for length in shape:
-        side = min(tile or length, length)
-        count = int(np.ceil((length - side) / (side * (1 - OVERLAP)))) + 1
-        starts = np.linspace(0, length - side, count).round().astype(int).tolist()
-        spans.append([slice(start, start + side) for start in starts])
-    return [(rows, columns) for rows in spans[0] for columns in spans[1]]

@@ -19,8 +19,9 @@ from torch import Tensor
 from photos.calibration import calibration_of
 from photos.encoded_class import EncodedClass, encode_class
 from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, check_class_name, supports_of
-from photos.photo_files import MIN_TILE, GivenPhoto, TiledPhoto, Window, photos_in, read_photo
+from photos.photo_files import GivenPhoto, photos_in, read_photo
 from photos.prediction import Decision, Prediction
+from photos.refine import refined
 from photos.share import fetched, share
 from util.engine import Scores, load_method
 from util.files.errors import UserError
@@ -44,7 +45,6 @@ class Segmenter:
         config: a YAML file, or words such as ``split0 pascal --model insid3``, if the checkpoint contains no config.
         overrides: settings to change, such as ``["run.precision=bf16"]``.
         side: the side of the network's square input in pixels; default as trained.
-        tile: the side of overlapping tiles in pixels of the photo; None: photos are not divided.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default: a GPU if there is one.
         vectors: a file of word vectors, for class names that the data set lacks.
         decision: ``Decision(min_presence, threshold, refine)`` of ``photos/prediction.py``; ``threshold`` is the page's
@@ -61,22 +61,12 @@ class Segmenter:
         config: str | Path | None = None,
         overrides: Sequence[str] = (),
         side: int | None = None,
-        tile: int | None = None,
         device: str | None = None,
         vectors: str | Path | None = None,
         decision: Decision | None = None,
     ):
         checkpoint, supports = _weights_and_examples(checkpoint, supports)
-        if tile is not None and tile < MIN_TILE:
-            raise UserError(f"tile {tile}: must be at least {MIN_TILE} pixels")
-        self.model = load_method(
-            checkpoint,
-            config,
-            overrides=overrides,
-            side=side,
-            device=device,
-        )
-        self.tile = tile
+        self.model = load_method(checkpoint, config, overrides=overrides, side=side, device=device)
         self.decision = decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
         self.calibration = calibration_of(self.model)
@@ -204,74 +194,52 @@ class Segmenter:
             photos = photos_in([Path(photos)])
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
-        for views in now._batches(photos, batch or self.model.views_at_once, unread):
-            now._run(views)
-            complete = dict.fromkeys(photo for photo, _ in views if not photo.missing)
-            for photo in complete:
-                yield now._prediction(photo)
+        for read in now._batches(photos, batch or self.model.views_at_once, unread):
+            yield from now._predictions(read)
 
     def _batches(
         self, photos: Iterable[GivenPhoto], batch: int, unread: dict[Path, str] | None
-    ) -> Iterator[list[tuple[TiledPhoto, Window]]]:
-        """Yield the windows of all photos, up to ``batch`` at a time; errors as ``many``."""
-        views = list[tuple[TiledPhoto, Window]]()
+    ) -> Iterator[list[tuple[np.ndarray, Path | None]]]:
+        """Yield the photos (H, W, 3) uint8 and their files, up to ``batch`` at a time; errors as ``many``."""
+        read = list[tuple[np.ndarray, Path | None]]()
         for given in photos:
-            photo = self._read(given, unread)
-            if photo is None:
-                continue
-            for window in photo.windows:
-                views.append((photo, window))
-                if len(views) >= batch:
-                    yield views
-                    views = []
-        if views:
-            yield views
+            file = Path(given) if isinstance(given, str | Path) else None
+            try:
+                read.append((read_photo(given), file))
+            except UserError as error:
+                if unread is None or file is None:
+                    raise
+                unread[file] = str(error)
+            if len(read) >= batch:
+                yield read
+                read = []
+        if read:
+            yield read
 
-    def _read(self, given: GivenPhoto, unread: dict[Path, str] | None) -> TiledPhoto | None:
-        """Return a photo; None for a file that cannot be read, which joins ``unread``; errors as ``many``."""
-        file = Path(given) if isinstance(given, str | Path) else None
-        try:
-            return TiledPhoto(read_photo(given), len(self.classes), self.tile, file)
-        except UserError as error:
-            if unread is None or file is None:
-                raise
-            unread[file] = str(error)
-            return None
-
-    def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
-        """Add the network's maps of views to their photos."""
+    def _predictions(self, photos: list[tuple[np.ndarray, Path | None]]) -> Iterator[Prediction]:
+        """Yield the predictions of photos, which pass the network together, and their files."""
         model = self.model
-        images = [photo.image[window] for photo, window in views]
-        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
+        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, _ in photos]
         inputs = torch.stack([image for image, _ in sized]).to(model.device)
         scores = self.scores(inputs)
         maps = scores.margins.cpu().numpy()
-        for i, (photo, window) in enumerate(views):
-            size = images[i].shape[:2]
-            photo.add(window, [model.back(of_class, size) for of_class in maps[i]])
-            if scores.presence_features is not None:
-                photo.presence_features.append(scores.presence_features[i].cpu())
+        for number, (image, file) in enumerate(photos):
+            margins = np.stack([model.back(of_class, image.shape[:2]) for of_class in maps[number]])
+            features = None if scores.presence_features is None else scores.presence_features[number].cpu()
+            yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts)
 
-    def _prediction(self, photo: TiledPhoto) -> Prediction:
-        """Return the prediction of a photo whose windows all have maps."""
-        margins = photo.blended()
-        presence = self._presence_scores(photo, margins)
-        if self.decision.refine:  # it was measured for classes against the background alone
-            margins = photo.refine()
-        calibration = None if presence is None else self.calibration
+    def _prediction(self, image: np.ndarray, margins: np.ndarray, features: Tensor | None) -> Prediction:
+        """Return the prediction of a photo by its maps (n, H, W) float32 and the model's numbers (n, E) on classes."""
+        presence = None
+        if self.calibration is not None:
+            presence = list[float]()
+            for number, margin in enumerate(torch.from_numpy(margins)):
+                of_class = None if features is None else features[number]
+                presence.append(self.calibration.presence_of(margin, of_class))
+        if self.decision.refine:  # presence was measured before
+            margins = refined(image, margins)
         names = [known.name for known in self.classes]
-        prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
-        return replace(prediction, photo=photo.file, facts=self.facts)
-
-    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> Sequence[float | None] | None:
-        """Return those of the classes, from their margins (n, H, W) float32; None without a calibration."""
-        if self.calibration is None:
-            return None
-        windows: Sequence = photo.presence_features or [[None] * len(margins)]
-        scores = list[float]()
-        for number, margin in enumerate(torch.from_numpy(margins)):
-            scores.append(max(self.calibration.presence_of(margin, features[number]) for features in windows))
-        return scores
+        return Prediction.from_margins(image, names, margins, presence, self.calibration, decision=self.decision)
 
     @property
     def min_presence(self) -> float | None:
@@ -289,7 +257,6 @@ class Segmenter:
             "checkpoint": model.source,
             "input": model.input,
             "precision": model.precision,
-            "tile": self.tile,
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
             "settings": model.settings,

@@ -23,10 +23,10 @@ from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
 from util.report.results import score_table
-from util.run import checkpoint
 from util.run.folder import ENVIRONMENT
 from util.run.run import Run, StageFolder
 from util.run.weights import Weights
+from util.weights import checkpoint
 
 CONFIG, CARD = "config.json", "README.md"
 

@@ -33,11 +33,11 @@ from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.loop.device import describe, pick_device
 from util.loop.network import autocast, check_finite, prepare_network
-from util.run import checkpoint
 from util.run.build import precision_of_test
-from util.run.checkpoint import Checkpoint
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
 
 __all__ = [
     "MAX_SIDE",

@@ -30,7 +30,7 @@ from util.files import REPOSITORY
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.files.launcher import nodes, place_of_process
 from util.loop.device import CUDA, gpu_count, gpu_problem
-from util.run import checkpoint
+from util.weights import checkpoint
 
 ALONE = {"--dry-run", "--print-config", "--list", "--version"}  # need no GPU and one process
 CAUSES = {  # why the system ends a process

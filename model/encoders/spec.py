@@ -1,4 +1,4 @@
-"""What an encoder offers to methods, before it is built."""
+"""An encoder's specification: the maps that it offers to methods, before it is built."""
 
 from dataclasses import dataclass
 

@@ -26,7 +26,7 @@ STEP_LOW, STEP_HIGH = 0.001, 0.1  # of the initial step sizes
 
 @dataclass(frozen=True)
 class OfSupport:
-    """What a query needs of the support in a mix block."""
+    """The part of a support that a query needs in a mix block."""
 
     decay: Tensor  # of a state, by the recap in each direction, (B, 4, N, D)
     state: Tensor  # after the recap from a state of 0, (B, 4, N, D)
@@ -137,7 +137,7 @@ class Core(nn.Module):
 
 
 class Branch(nn.Module):
-    """What query and support have of their own in a block: projections, a depthwise convolution, the MLP."""
+    """A block's layers that query and support do not share: projections, a depthwise convolution, the MLP."""
 
     def __init__(self, width: int):
         super().__init__()

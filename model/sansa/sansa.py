@@ -65,7 +65,7 @@ class SANSAShot(Shot):
 
 @dataclass
 class Features:
-    """What SAM's image encoder says of n images of one size."""
+    """The output of SAM's image encoder for n images of one size."""
 
     fine: Tensor  # (n, C / 8, 4 g, 4 g)
     middle: Tensor  # (n, C / 4, 2 g, 2 g)

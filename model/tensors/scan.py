@@ -24,7 +24,7 @@ AT_ONCE, AT_ONCE_ON_GPU = 2**22, 2**28  # values of the states of all tokens tha
 
 @dataclass(frozen=True)
 class Recap:
-    """What a sequence sees before each of its windows: h <- decay h + state."""
+    """The states that a sequence sees before each of its windows: h <- decay h + state."""
 
     decay: Tensor  # (R, N, D)
     state: Tensor  # (R, N, D)

@@ -60,7 +60,7 @@ class Background:
 
     def _run(self, word: str, prepare: Callable[[], Work]) -> None:
         try:
-            with explained_memory_errors("the number of example photos, the photos' size, --resize or --tile"):
+            with explained_memory_errors("the number of example photos, the photos' size or --resize"):
                 note = self._do(word, prepare())
         except Exception as error:
             note = line_of(error)

@@ -5,7 +5,6 @@ act here, since browsers let them send no JSON, nor read answers through a name 
 can send another ``Host``.
 """
 
-import argparse
 import hashlib
 import inspect
 import json
@@ -24,16 +23,16 @@ import cv2
 import numpy as np
 
 from annotations.annotation import content_errors
-from photos.command import PORT, SESSION
-from photos.options import examples_of, segmenter_of
+from photos.options import ExampleOptions, NetworkOptions, PageOptions
 from photos.page.background import line_of
 from photos.page.folder import Folder
-from photos.photo_files import photos_in, read_photo
+from photos.photo_files import read_photo
 from photos.prediction import at_most
 from photos.results import FORMATS
 from util.files.errors import UserError
 from util.files.overlay import class_colour, class_map
 
+SESSION = Path("runs/page")  # the folder of its work
 INDEX = "page.html"
 FILES = {INDEX: "text/html", "page.css": "text/css", "page.js": "text/javascript", "mask.js": "text/javascript"}
 JSON = "application/json"
@@ -209,21 +208,21 @@ def jpeg(image: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def serve(parsed: argparse.Namespace) -> int:
-    """Serve the page of a command line until it is interrupted, and return the exit code 0."""
-    examples, _ = examples_of(parsed)
-    segmenter = segmenter_of(parsed, [])
-    out, port = parsed.out or SESSION, parsed.port or PORT
+def serve(network: NetworkOptions, examples: ExampleOptions, page: PageOptions) -> int:
+    """Serve the page until it is interrupted, and return the exit code 0."""
+    annotated, _ = examples.read()
+    segmenter = network.segmenter([])
+    out = page.out or SESSION
     try:
-        server = Server((HOSTS[1], port), Handler)
+        server = Server((HOSTS[1], page.port), Handler)
     except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror}; name another") from None
+        raise UserError(f"--port {page.port}: {error.strerror}; name another") from None
     with server:
         server.folder = folder = Folder(segmenter, out)
-        if parsed.queries:
-            print(folder.open(photos_in(parsed.queries, parsed.recursive)))
-        if examples:
-            print(folder.take_examples(examples))
+        if page.queries:
+            print(folder.open(page.found()))
+        if annotated:
+            print(folder.take_examples(annotated))
         address = f"http://{HOSTS[1]}:{server.server_address[1]}"
         title = segmenter.model.title
         print(f"{title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)

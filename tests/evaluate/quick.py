@@ -6,9 +6,9 @@ from pathlib import Path
 
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
-from util.run import checkpoint
 from util.run.build import build_model
 from util.run.run import Run
+from util.weights import checkpoint
 
 PROTOTYPE = "prototype"
 SYMNET = "symnet"

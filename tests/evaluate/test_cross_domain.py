@@ -14,10 +14,10 @@ from util.config.read import read_config, to_dict
 from util.engine import SHIPPED
 from util.files.errors import UserError
 from util.report.paper import table
-from util.run import checkpoint
 from util.run.data import validation_run
 from util.run.run import Run
 from util.run.weights import check_fits, init_network, load_weights
+from util.weights import checkpoint
 
 
 @pytest.mark.train

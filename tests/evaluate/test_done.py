@@ -18,7 +18,7 @@ from util.evaluate.done import reason_to_test
 from util.evaluate.evaluate import evaluate
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT
-from util.run.origin import Origin
+from util.weights.origin import Origin
 
 KEPT = ["data.workers=1", "test.batch=3", "data.decoded_gib=0", "protocols.symnet.episodes=7", "meta_stage.epochs=9"]
 CHANGED = ["data.min_pixels=7", "test.seeds=[3]", "test.episodes=5", "run.precision=bf16", "protocols.bam.smooth=true"]

@@ -24,8 +24,8 @@ from util.files.errors import UserError
 from util.loop.score import score as score_by_loop
 from util.report.compare import compare
 from util.report.paper import table
-from util.run import checkpoint
 from util.run.run import Run
+from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
 

@@ -14,7 +14,6 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
 from util.loop.processes import ProcessGroup
-from util.run import checkpoint
 from util.run.build import build_model
 from util.run.data import (
     base_stage_data,
@@ -26,6 +25,7 @@ from util.run.data import (
 )
 from util.run.run import Run
 from util.run.weights import TRAINING_FREE, load_checkpoint
+from util.weights import checkpoint
 
 CLASSES = {name: models()[name] for name in methods() if name in models() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size

@@ -31,12 +31,13 @@ from util.data.mini import generate
 from util.files.errors import Refusals, UserError
 from util.launch import Words, check_processes
 from util.loop.optim import StepSchedule
-from util.run import checkpoint, disk
+from util.run import disk
 from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
 from util.run.run import BEST, Run
 from util.train import stages
 from util.train.begin import Asked, StageTask, dry_run, stage_of, stages_asked
+from util.weights import checkpoint
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}

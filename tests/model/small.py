@@ -15,7 +15,7 @@ from model.episode import IGNORE, Episode
 from model.registry import models
 from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of
-from util.run.pretrained_parts import load_parts
+from util.weights.parts import load_parts
 
 WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, Method))
 BASE_CLASSES, TEXT_WIDTH = 3, 8

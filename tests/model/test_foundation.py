@@ -18,7 +18,7 @@ from tests.helpers.paths import SHARED
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
-from util.run.pretrained_parts import load_from_hub
+from util.weights.parts import load_from_hub
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 

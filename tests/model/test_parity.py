@@ -23,7 +23,7 @@ from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.run.build import build_model
-from util.run.checkpoint import Checkpoint, load_state
+from util.weights.checkpoint import Checkpoint, load_state
 
 # A case of several shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
 INCLUDED = {(model, "resnet50_1shot") for model in ("abcdfss", "dcama", "hsnet", "pfenet", "sccan")}

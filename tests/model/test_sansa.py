@@ -22,11 +22,11 @@ from tests.parity.sansa import FOLDER, deviations
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import UserError
-from util.run import checkpoint
-from util.run.checkpoint import Checkpoint, load_state
-from util.run.pretrained_parts import load_from_hub
 from util.run.run import Run
 from util.run.weights import load_weights
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint, load_state
+from util.weights.parts import load_from_hub
 
 TASK = task_of("sansa", 1)
 SMALL = ["mask_1shot", "mask_1shot_rect", "mask_5shot", "mask_8shot", "train_mask"]

@@ -16,7 +16,7 @@ from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.run.build import build_model
-from util.run.checkpoint import Checkpoint, load_state
+from util.weights.checkpoint import Checkpoint, load_state
 
 RANDOM = (nn.Dropout, nn.Dropout2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others

@@ -15,9 +15,9 @@ from tests.annotations import drawn
 from tests.helpers.outcome import Outcome, run_script
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
-from util.run import checkpoint
 from util.run.build import build_model
 from util.run.run import Run
+from util.weights import checkpoint
 
 SIDE = 33  # of the networks' inputs where a method takes it
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark

@@ -25,9 +25,9 @@ from util.config.read import read_config
 from util.files.errors import UserError
 from util.files.typecheck import convert
 from util.run.build import build_model
-from util.run.checkpoint import digest_of
-from util.run.encoder_weights import fill_encoder
 from util.run.run import TRAINING_FREE, Run
+from util.weights.checkpoint import digest_of
+from util.weights.encoders import fill_encoder
 
 
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
@@ -98,8 +98,8 @@ def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, pre
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--query", "photos"), "--query: has no effect with --calibrate; leave it out"),
-        (("--serve",), "--serve: has no effect with --calibrate; leave it out"),
+        (("--query", "photos"), "unrecognized arguments: --query photos; see predict.py --calibrate CONFIG --help"),
+        (("--serve",), "--serve: not allowed with argument --calibrate"),
     ],
 )
 def test_a_calibration_refuses_options_of_photos(words: tuple, line: str, predict, baseline: Path) -> None:

@@ -1,6 +1,5 @@
 """``predict.py`` writes the files that the library's results say, and predicts from weights of others."""
 
-import csv
 import json
 import os
 import re
@@ -20,13 +19,12 @@ from photos.command import coverage_of
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
-from tests.annotations import drawn
 from tests.helpers.close import same_pixels
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_method
 from util.files import read_json
 from util.files.mask_images import read_mask
-from util.run import checkpoint
+from util.weights import checkpoint
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(
@@ -187,24 +185,6 @@ def _check_review(out: Path, photos: list[Path]) -> None:
     page = (out / "review.html").read_text()
     for name in overlays:
         assert name in page
-
-
-def _columns(out: Path, *names: str) -> list[list[str]]:
-    """Return some columns of the summary, row by row."""
-    with (out / "summary.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [list(map(row.get, names)) for row in rows]
-
-
-def test_many_classes_are_said_before_their_examples_take_time(
-    predict, baseline: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "MANY_CLASSES", 1)
-    supports = drawn.coco(tmp_path / "set")
-    words = ("--config", baseline, "--supports", supports, "--query", photos[0], "--out")
-    first_line, *_ = predict(*words, tmp_path / "all").output.splitlines()
-    assert first_line == "2 classes, 2 examples; --classes and --max-shots take fewer"
-    assert "take fewer" not in predict(*words, tmp_path / "some", "--classes", "cat,dog").output
 
 
 def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(

@@ -1,7 +1,6 @@
-"""The photos of a folder: all kinds that can be read, none that a system put there; few bits are stretched; tiles."""
+"""The photos of a folder: all kinds that can be read, none that a system put there; few bits are stretched."""
 
 import io
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import torch
 from PIL import Image
 
 from annotations import pictures
-from photos import Segmenter
-from photos.photo_files import OVERLAP, TiledPhoto, photos_in, read_photo, windows
-from photos.prediction import Decision
+from photos.photo_files import photos_in, read_photo
+from photos.refine import refined
 from tests.annotations.drawn import photo
-from util.engine import Scores
 from util.files import photos as photo_names
 from util.files import sizes
 from util.files.errors import TooLarge, UserError
@@ -82,38 +79,7 @@ def test_the_bits_of_an_image_in_memory_are_stretched() -> None:
     assert np.ptp(read_photo(Image.fromarray(NOISE))) == 255
 
 
-@pytest.mark.parametrize(("shape", "tile"), [((50, 60), 64), ((200, 130), 64), ((65, 64), 64), ((64, 1000), 33)])
-def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) -> None:
-    cover = np.zeros(shape)
-    for rows, columns in windows(shape, tile):
-        assert rows.stop - rows.start <= tile
-        assert columns.stop - columns.start <= tile
-        cover[rows, columns] += 1
-    assert cover.min() > 0
-    for axis in (0, 1):
-        spans = sorted({(window[axis].start, window[axis].stop) for window in windows(shape, tile)})
-        for (_, stop), (next_start, _) in itertools.pairwise(spans):
-            assert stop - next_start >= OVERLAP * tile - 1
-
-
-def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(
-    baseline: Path, example_texts: dict, monkeypatch
-) -> None:
-    """If the margin at a pixel depends on that pixel's brightness alone, tiles change only the resizing."""
-    monkeypatch.setattr(Segmenter, "scores", lambda _, query: Scores(query.mean(1, keepdim=True) / 50 - 2, None))
-    y, x = np.mgrid[:150, :180] / 20
-    grey = 120 + 80 * np.sin(y) * np.cos(x)
-    photo = np.dstack([grey] * 3).astype(np.uint8)
-    rule = Decision(refine=False)
-    whole = Segmenter([example_texts["box"]], config=baseline, tile=None, decision=rule)(photo)
-    tiled = Segmenter([example_texts["box"]], config=baseline, tile=48, decision=rule)(photo)
-    assert (whole.mask == tiled.mask).mean() > 0.95
-    assert 0.2 < whole.mask.mean() < 0.8
-    assert np.abs(whole.probability - tiled.probability).mean() < 0.02
-
-
-@pytest.mark.parametrize("tile", [None, 150])
-def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
+def test_edges_move_to_those_of_the_photo() -> None:
     objects = np.zeros((2, 130, 200), bool)
     objects[0, 30:100, 25:90] = True
     objects[1, 45:110, 115:175] = True
@@ -121,31 +87,9 @@ def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
     image += 80 * np.stack([objects[0], objects[1], objects[1]], axis=2)
     moved = np.roll(objects, 4, axis=2).astype(np.float32)
     margins = np.stack([8 * cv2.GaussianBlur(one, (0, 0), 6) - 4 for one in moved])
-    photo = TiledPhoto(image.astype(np.uint8), 2, tile)
-    for rows, columns in photo.windows:
-        photo.add((rows, columns), list(margins[:, rows, columns]))
     wrong_before = ((margins > 0) != objects).sum()
-    wrong_after = ((photo.refine() > 0) != objects).sum()
+    wrong_after = ((refined(image.astype(np.uint8), margins) > 0) != objects).sum()
     assert wrong_after < wrong_before / 4
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.full((5, 7, 3), 0.5, np.float32),
-        np.full((5, 7, 4), 90, np.uint8),
-        np.full((3, 5, 7), 90, np.uint8),
-        np.full((5, 7), 9000, np.uint16),
-        np.full((5, 7), 0.5),
-    ],
-    ids=lambda image: f"{image.shape} {image.dtype}",
-)
-def test_the_hint_on_an_array_makes_it_a_photo(image: np.ndarray) -> None:
-    with pytest.raises(UserError, match="; try ") as caught:
-        read_photo(image)
-    for step in str(caught.value).partition("; try ")[2].split(", then "):
-        image = eval(step.partition(" of values")[0], {"np": np, "image": image})
-    assert read_photo(image).shape == (5, 7, 3)
 
 
 def test_bytes_and_open_files_are_read_as_their_path_is(tmp_path: Path) -> None:

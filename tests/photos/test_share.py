@@ -12,7 +12,7 @@ from photos import Segmenter
 from photos.calibration import FILE, FORMAT, Calibration, key_of
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
-from util.run import checkpoint
+from util.weights import checkpoint
 
 
 @pytest.fixture

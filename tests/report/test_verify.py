@@ -17,8 +17,8 @@ from util.evaluate.titles import title
 from util.report.paper import table
 from util.report.results import protocol_table
 from util.report.verify import AGREES, DIFFERS, UNCHECKED, checks_of, verify
-from util.run import checkpoint
 from util.run.run import Run
+from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
 

@@ -9,10 +9,10 @@ import pytest
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.evaluate.evaluation import Evaluation
-from util.run import checkpoint
 from util.run.folder import ENVIRONMENT
 from util.run.run import BEST, LAST, METRICS, Run
 from util.train.begin import stage_of
+from util.weights import checkpoint
 
 
 @pytest.fixture

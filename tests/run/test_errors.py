@@ -19,11 +19,11 @@ from util.files.errors import UserError
 from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import score
-from util.run import checkpoint
 from util.run.build import build_model
 from util.run.data import images_for_test, validation_episodes
 from util.run.folder import environment
 from util.run.run import Run
+from util.weights import checkpoint
 
 SSP = "ssp"
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0.1, "validate_episodes": 1}

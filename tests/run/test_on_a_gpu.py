@@ -14,7 +14,7 @@ from tests.helpers.trained import train_stage
 from util.config.read import read_config
 from util.config.settings import Config
 from util.loop.interrupt import Interrupt
-from util.run import checkpoint
+from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
 

@@ -21,11 +21,11 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
 from util.loop.optim import build_optimizers
-from util.run import checkpoint
 from util.run.build import build_model
-from util.run.encoder_weights import fill_encoder
 from util.run.run import Run
 from util.train.observers import Patience
+from util.weights import checkpoint
+from util.weights.encoders import fill_encoder
 
 CODE = '''
 """A toy: two pixel-wise layers, weighed by the supports' mean colour."""

@@ -16,9 +16,9 @@ from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS
 from util.loop.optimizers import OPTIMIZERS
-from util.run import checkpoint
 from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
+from util.weights import checkpoint
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.files.errors import UserError
 from util.loop.processes import ProcessGroup
-from util.run import checkpoint
 from util.run.data import meta_stage_data
 from util.run.run import LAST, Run
 from util.train import stages
+from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
 ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}

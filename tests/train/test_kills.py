@@ -14,8 +14,8 @@ import torch
 
 from tests.helpers import spawned
 from util.files import write_atomically
-from util.run import checkpoint
 from util.run.run import BEST, LAST, METRICS
+from util.weights import checkpoint
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 

@@ -29,10 +29,10 @@ from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.loop.train import train
 from util.loop.training import Training
-from util.run import checkpoint
 from util.run.folder import RunFolder
 from util.run.run import BEST, LAST, METRICS
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
+from util.weights import checkpoint
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2

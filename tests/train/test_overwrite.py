@@ -9,9 +9,9 @@ from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
 from util.config.read import read_config
 from util.data.lists.index import load_index
-from util.run import checkpoint
 from util.run import folder as run_folder
 from util.run.run import BEST, Run
+from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
 

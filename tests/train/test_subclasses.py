@@ -17,9 +17,9 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import RESULT, read_results
 from util.report.results import row_name
 from util.report.verify import DIFFERS, checks_of
-from util.run import checkpoint
 from util.run.build import build_model
 from util.run.run import Run
+from util.weights import checkpoint
 
 SHORT = {"epoch_length": 8, "validate_episodes": 2}
 FAST = {"episodes": 2, "seeds": [0]}

@@ -28,12 +28,12 @@ from util.loop.optim import EMA, WARM_UP, StepSchedule
 from util.loop.processes import ProcessGroup
 from util.loop.train import optimiser_step
 from util.loop.training import Training
-from util.run import checkpoint
 from util.run.build import build_model
-from util.run.encoder_weights import fill_encoder
 from util.run.run import BEST, Run
 from util.run.weights import init_network
 from util.train import stages
+from util.weights import checkpoint
+from util.weights.encoders import fill_encoder
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}

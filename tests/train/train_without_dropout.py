@@ -9,10 +9,10 @@ from torch import nn
 from tests.model.small import without_dropout
 from util.config.read import read_config
 from util.run import weights
-from util.run.checkpoint import Checkpoint
 from util.run.run import Run
 from util.train import stages as training
 from util.train.begin import Asked
+from util.weights.checkpoint import Checkpoint
 
 
 def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, Checkpoint]:

@@ -15,7 +15,7 @@ from util.evaluate.evaluation import Evaluation, deciding_scores
 from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.files import REPOSITORY
 from util.files.errors import UserError
-from util.run.origin import Origin
+from util.weights.origin import Origin
 
 # Folders whose code tests of all methods run through
 SHARED = (

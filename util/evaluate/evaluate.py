@@ -24,9 +24,9 @@ from util.files.parallel import KEEP_ALL, set_allocator
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import score
-from util.run.checkpoint import Checkpoint
 from util.run.data import trials
 from util.run.folder import RunFolder
+from util.weights.checkpoint import Checkpoint
 
 log = logging.getLogger("symnet")
 

@@ -29,12 +29,12 @@ from util.data.views import View
 from util.evaluate.schema import RESULT, read_result
 from util.files.errors import UserError
 from util.run.build import precision_asked_of_test
-from util.run.checkpoint import Checkpoint
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.input_size import label_kind, view_of
-from util.run.origin import Origin
 from util.run.run import FOREIGN, Run
 from util.run.weights import Weights, load_weights
+from util.weights.checkpoint import Checkpoint
+from util.weights.origin import Origin
 
 
 class Loaded(NamedTuple):

@@ -37,7 +37,7 @@ class Track(TypedDict):
 
 
 class InSome(TypedDict, total=False):
-    """What only results of later or of former versions have."""
+    """The entries that only results of later or of former versions have."""
 
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
     finished: bool  # whether the training of the weights came to its end

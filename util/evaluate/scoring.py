@@ -19,7 +19,7 @@ from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
-from util.run.checkpoint import Checkpoint
+from util.weights.checkpoint import Checkpoint
 
 log = logging.getLogger("symnet")
 

@@ -20,7 +20,7 @@ Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 
 
 class ScoreFacts(TypedDict):
-    """What a score is called, and how it is read."""
+    """A score's title, unit and direction."""
 
     title: str
     unit: str
@@ -44,7 +44,7 @@ class Metric:
 
     @property
     def facts(self) -> ScoreFacts:
-        """What a result says of it."""
+        """The form that results state."""
         return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 

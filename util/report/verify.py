@@ -25,7 +25,7 @@ from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import scores_of
 from util.report.table import Table
 from util.run.data import photos_listed
-from util.run.origin import Origin
+from util.weights.origin import Origin
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason

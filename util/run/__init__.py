@@ -1,1 +1,1 @@
-"""A run: its device, processes, data and network, its folder, its checkpoints and what they start from."""
+"""A run: its data, network and weights, its folder, and the room on the disk."""

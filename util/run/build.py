@@ -43,7 +43,7 @@ def _parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
     if not model.pretrained_parts:
         return []
-    from util.run.pretrained_parts import load_parts  # for methods on foundation models
+    from util.weights.parts import load_parts  # for methods on foundation models
 
     return load_parts(model, settings)
 

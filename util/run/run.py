@@ -24,9 +24,9 @@ from util.data.words import text
 from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
-from util.run import checkpoint
-from util.run.checkpoint import Checkpoint
-from util.run.origin import Origin
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
+from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
 METRICS = "metrics.json"

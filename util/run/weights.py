@@ -16,15 +16,15 @@ from util.config.settings import Config, DataSettings
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
-from util.run import checkpoint
 from util.run import run as runs
 from util.run.build import build_model
-from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import listed_for_training
-from util.run.encoder_weights import FOLD_HINT, encoder_data, encoder_licence, fill_encoder
-from util.run.origin import Origin
 from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
-from util.run.sources import SOURCES
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint, Facts
+from util.weights.encoders import FOLD_HINT, encoder_data, encoder_licence, fill_encoder
+from util.weights.origin import Origin
+from util.weights.sources import SOURCES
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 SHOWN = 5  # differences of a training in a message

@@ -1,7 +1,7 @@
 """The rehearsal of a training: before its first step, its stages begin by the code that will do them.
 
 The network has no memory for its tensors; lists, episodes, optimisers, schedule, start weights and room on the disk are
-those of the training. What does not depend on each other is refused together. ``--dry-run`` ends here.
+those of the training. Independent refusals are said together. ``--dry-run`` ends here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from util.loop.mask_metrics import check_metrics
 from util.loop.optim import StepSchedule, build_optimizers, least_batch
 from util.loop.processes import ProcessGroup
 from util.report.table import Table
-from util.run import checkpoint
 from util.run.build import build_model
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, room
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import cannot_train, fill_at_start, refusal_to_take
+from util.weights import checkpoint
 
 NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]

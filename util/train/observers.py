@@ -19,12 +19,12 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_finite
 from util.loop.training import Progress, Training
-from util.run import checkpoint
-from util.run.checkpoint import Checkpoint
 from util.run.folder import RunFolder
-from util.run.origin import Origin
 from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
 from util.train.curves import Curves
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
+from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
 LOG_STEPS = 20  # between points of the curves

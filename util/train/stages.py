@@ -24,12 +24,9 @@ from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup, explained_memory_errors, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
-from util.run import checkpoint
 from util.run.build import precision_of_training
-from util.run.checkpoint import Checkpoint, Facts
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
-from util.run.encoder_weights import encoder_licence
 from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import init_network, initial_digest
@@ -38,6 +35,9 @@ from util.train.curves import Curves
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint, Facts
+from util.weights.encoders import encoder_licence
 
 log = logging.getLogger("symnet")
 PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU

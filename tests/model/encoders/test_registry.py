@@ -19,7 +19,7 @@ from tests.model.small import WITH_ENCODER
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import UserError
-from util.run.fetch import download, weights_url
+from util.weights.sources import download, weights_url
 
 
 @pytest.mark.parametrize("name", [name for name in encoders() if name != "resnet101"])  # as resnet50, deeper

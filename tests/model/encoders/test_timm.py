@@ -18,8 +18,8 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import EncoderVariant
 from model.mismatch import ModelMismatch
 from tests.helpers.close import close
-from util.run import checkpoint
-from util.run.fetch import PACKAGES, download, package_file
+from util.weights import checkpoint
+from util.weights.sources import PACKAGES, download, package_file
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 TRANSFORMER, LITE = "timm/test_vit", "timm/tf_efficientnet_lite0"

@@ -27,8 +27,8 @@ from model.registry import published_layout
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, write_atomically
 from util.files.errors import UserError
-from util.run.content import SAFETENSORS, load
-from util.run.origin import Origin
+from util.weights.content import SAFETENSORS, load
+from util.weights.origin import Origin
 
 FORMAT = "sym-net/1"
 ENDINGS = (".pth", ".pt", SAFETENSORS)

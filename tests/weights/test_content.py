@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from util.files import sizes
 from util.files.errors import UserError
-from util.run import checkpoint
+from util.weights import checkpoint
 
 WEIGHTS = {"layer.weight": torch.ones(3, 2)}
 CONFIG = {"run": {}, "data": {}, "model": {"name": "symnet"}, "meta_stage": {}}

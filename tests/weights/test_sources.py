@@ -9,7 +9,7 @@ from torchvision import models
 
 from model.mismatch import ModelMismatch
 from util.files.errors import UserError
-from util.run.fetch import download, print_download
+from util.weights.sources import download, print_download
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Weights of encoders by the name of their source: downloads by torchvision and timm, an installed package."""
+"""Where the weights of an encoder come from: downloads, installed packages; size, licence and training data of each."""
 
 import hashlib
 import importlib.util
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,18 @@ from torch import Tensor
 
 from model.encoders.encoder import Encoder
 from model.encoders.registry import encoders
-from model.encoders.variant import PREFIX, bare_name
+from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import ModelMismatch
 from util.files import stand_in
 from util.files.errors import UserError
-from util.run.sources import PACKAGE, RELEASES, TIMM, TORCHVISION, checksum_of, size_and_licence
+
+# Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
+TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
+TIMM = "timm"
+PACKAGE = "package"
+RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
+SOURCES = (*RELEASES, TIMM, PACKAGE)
+CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
@@ -152,3 +160,33 @@ def weights_url(backbone: str, source: str = TORCHVISION) -> str:
     if weights is None:
         raise UserError(f"{source} has no weights of {backbone}")
     return weights.url
+
+
+def size_and_licence(source: str, encoder: Encoder) -> str:
+    """Say what a download of an encoder's weights brings."""
+    size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
+    return f"about {size / 1e6:.0f} MB, once; licence: {licence_of(source, encoder) or 'not known here'}"
+
+
+def checksum_of(name: str) -> str | None:
+    """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
+    match = CHECKSUM.search(name)
+    return None if match is None else match[1]
+
+
+def licence_of(source: str | None, encoder: Encoder) -> str | None:
+    """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
+    if source is None:
+        return None
+    return "apache-2.0" if source == PACKAGE else encoder.licence
+
+
+def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
+    """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
+    if source is None:
+        return NOTHING
+    if source == PACKAGE or source in RELEASES:
+        return IMAGENET
+    if source == TIMM:
+        return encoder.pretraining
+    return stated or encoder.pretraining

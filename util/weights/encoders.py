@@ -18,8 +18,17 @@ from util.config.settings import Config
 from util.files import project_path
 from util.files.errors import UserError
 from util.loop.device import gpu_count
-from util.run import checkpoint
-from util.run.sources import SOURCES, TIMM, checksum_of, licence_of, pretraining_of, size_and_licence
+from util.weights import checkpoint
+from util.weights.sources import (
+    SOURCES,
+    TIMM,
+    checksum_of,
+    download,
+    licence_of,
+    pretraining_of,
+    print_download,
+    size_and_licence,
+)
 
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
 
@@ -41,8 +50,6 @@ def fill_encoder(config: Config, network: FewShotMethod) -> str:
     path = None if start.weights in SOURCES else project_path(start.weights)
     try:
         if path is None:
-            from util.run.fetch import download, print_download  # which a file does not need
-
             print_download(start.weights, network.encoder)
             state = download(start.weights, start.backbone, network.encoder.torchvision)
         else:

@@ -23,18 +23,18 @@ from tests.helpers.scored import score
 from util.config.read import read_config, to_dict
 from util.engine import load_method
 from util.files.errors import UserError
-from util.run import checkpoint
 from util.run.build import build_model
-from util.run.checkpoint import Checkpoint
-from util.run.origin import Origin
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
 from util.run.weights import load_checkpoint, refusal_to_take
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
+from util.weights.origin import Origin
 
 SAVE = """
 import sys, torch
 from pathlib import Path
 from util import cli
-from util.run import checkpoint
+from util.weights import checkpoint
 cli.main(lambda: checkpoint.save(Path(sys.argv[1]), {"weights": {"w": torch.zeros(100000)}}))
 """
 
