@@ -115,15 +115,16 @@ def draw_image(seed: int, number: int, side: int) -> tuple[np.ndarray, np.ndarra
     labels = rng.permutation(_classes_of(seed, number)).tolist()
     shorter_side = round(side * rng.uniform(0.75, 1.0))
     height, width = rng.permutation((side, shorter_side)).tolist()
-    mask, objects = _arrange(labels, height * SUPERSAMPLING, width * SUPERSAMPLING, rng)
+    large = height * SUPERSAMPLING, width * SUPERSAMPLING
+    mask, objects = _arrange(labels, *large, rng)
     colours = [_two_colours(rng) for _ in labels]
-    scene = _background(*mask.shape, np.concatenate((*colours, _two_colours(rng))), rng)
+    scene = _background(*large, np.concatenate((*colours, _two_colours(rng))), rng)
     for label, (u, v), (first, second) in zip(labels, objects, colours, strict=True):
         is_first = _texture(CLASS_NAMES[label - 1].split()[0], u, v, rng)
         scene[(mask == label) & is_first] = first
         scene[(mask == label) & ~is_first] = second
-    image = cv2.resize(scene, (width, height), interpolation=cv2.INTER_AREA)
-    image += rng.normal(0, 0.02, image.shape)
+    noise = rng.normal(0, 0.02, (height, width, 3))
+    image = cv2.resize(scene, (width, height), interpolation=cv2.INTER_AREA) + noise
     small_mask = mask[SUPERSAMPLING // 2 :: SUPERSAMPLING, SUPERSAMPLING // 2 :: SUPERSAMPLING]
     return np.clip(image * 255, 0, 255).round().astype(np.uint8), small_mask
 

@@ -85,7 +85,7 @@ def _find(source: Path, names: list[str]) -> dict[str, Match]:
         total = np.sum([table.get_vector(word) for word in stored], axis=0, dtype=np.float64)
         if not np.isfinite(total).all() or np.ptp(total) == 0:  # gensim repeats the number of a line that has only one
             raise UserError(f"{source}: holds no word vectors: the row of '{name}' is not finite, or is one number")
-        matches[name] = Match(stored, (total / np.linalg.norm(total)).astype(np.float32))
+        matches[name] = Match(stored, np.asarray(total / np.linalg.norm(total), np.float32))
     return matches
 
 
