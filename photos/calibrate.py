@@ -66,8 +66,9 @@ def calibrate(method: Engine) -> Path:
     part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
     made_on = f"{config.data.name} {part}"
     print(f"config: {files_of(config.source)}")
-    place = f"{episodes} episodes of {made_on}, {shots}-shot, in {method.precision}"
-    print(f"calibrate {method.source} on {place}", flush=True)
+    print(
+        f"calibrate {method.source} on {episodes} episodes of {made_on}, {shots}-shot, in {method.precision}", flush=True
+    )
     side = method.view.side
     view = View(LETTERBOX, side, side)
     world = ProcessGroup(0, 1, method.device)
@@ -86,8 +87,7 @@ def calibrate(method: Engine) -> Path:
     made_on += f", {episodes} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {side}"
     fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.weights.digest), made_on)
     path = calibration.calibration_path(config, method.source)
-    content = asdict(replace(fitted, precision=method.precision))
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False))
+    write_atomically(path, yaml.safe_dump(asdict(fitted) | {"precision": method.precision}, sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
     return path
 
