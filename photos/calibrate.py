@@ -67,7 +67,8 @@ def calibrate(method: Engine) -> Path:
     made_on = f"{config.data.name} {part}"
     print(f"config: {files_of(config.source)}")
     print(
-        f"calibrate {method.source} on {episodes} episodes of {made_on}, {shots}-shot, in {method.precision}", flush=True
+        f"calibrate {method.source} on {episodes} episodes of {made_on}, {shots}-shot, in {method.precision}",
+        flush=True,
     )
     side = method.view.side
     view = View(LETTERBOX, side, side)
