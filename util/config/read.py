@@ -10,6 +10,7 @@ from util.config.checks import checked
 from util.config.compose import Source, completed, name_of, read_tree
 from util.config.folder import in_configs
 from util.config.place import placed
+from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
 from util.files.errors import UserError, nearest
@@ -39,18 +40,13 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
     Settings of tests that a former version had are left out: they decide no weights.
     """
-    recorded = {**content, "test": _known(EvaluationSettings, content.get("test", {})), "protocols": {}}
+    test, _ = known_today(content.get("test", {}), EvaluationSettings)
+    recorded = {**content, "test": test, "protocols": {}}
     for name, entry in content.get("protocols", {}).items():
-        known = _known(ProtocolSettings, entry)
-        if not any(value for key, value in entry.items() if key not in known):  # else it was another protocol
-            recorded["protocols"][name] = known
+        protocol, unknown = known_today(entry, ProtocolSettings)
+        if not any(unknown.values()):  # else it was another protocol
+            recorded["protocols"][name] = protocol
     return _configure(with_places(recorded, origin), Path(origin), overrides)[0]
-
-
-def _known(kind: Any, section: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a section that its type has."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {key: value for key, value in section.items() if key in names}
 
 
 def read_data(path: str | Path) -> DataSettings:
