@@ -32,7 +32,7 @@ def read_with_sources(source: str | Source, overrides: list[str] | None = None) 
     source = Path(source) if isinstance(source, str) else source
     if isinstance(source, Path):
         source = in_configs(source)
-    return _configure(read_tree(source), source, overrides, imports=True)
+    return _configure(read_tree(source), source, overrides or [], imports=True)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -46,7 +46,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         protocol, unknown = known_today(entry, ProtocolSettings)
         if not any(unknown.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    return _configure(with_places(recorded, origin), Path(origin), overrides)[0]
+    return _configure(with_places(recorded, origin), Path(origin), overrides or [])[0]
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -67,7 +67,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
-def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports: bool = False) -> tuple[Config, Tree]:
+def _configure(tree: Tree, source: Source, overrides: list[str], imports: bool = False) -> tuple[Config, Tree]:
     """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it.
 
     ``imports``: the modules that it names are imported first.
@@ -77,14 +77,14 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
             f"{source}: is empty; add base: and the config that it changes, such as base: ../mini/mini.yaml"
         )
     if isinstance(source, Path):
-        tree = placed(tree, source, overrides or [])
-    tree = completed(tree, overrides or [])
+        tree = placed(tree, source, overrides)
+    tree = completed(tree, overrides)
     if imports and "imports" in tree:
         from util.config.imports import with_imports  # the code of others
 
         tree = with_imports(tree)
     try:
-        config = _typed(plain(tree), source, overrides or [])
+        config = _typed(plain(tree), source, overrides)
         return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
         problem = str(misfit) if imports else _without_imports(str(misfit), value_of(tree, "imports"))
