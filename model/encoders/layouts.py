@@ -24,8 +24,7 @@ class Fit:
     others: list[str]  # its other tensors
     foreign: list[str]  # those of ``others`` that belong to another encoder of the family
     missing: list[str]  # tensors of the encoder that it lacks
-    absent_stages: list[int]  # stages without any tensor
-    inside: list[str]  # missing tensors of the other stages
+    inside: list[str]  # those of stages of which it holds some
 
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
@@ -42,7 +41,6 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
         others=others,
         foreign=encoder.foreign(others),
         missing=missing,
-        absent_stages=sorted({encoder.stage_of(name) for name in needed} - begun_stages),
         inside=[name for name in missing if encoder.stage_of(name) in begun_stages],
     )
 
@@ -148,6 +146,5 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
 
 def _check_numbers(name: str, tensor: Tensor, expected: Tensor) -> None:
     """Refuse a tensor of a file whose numbers are of another kind than the encoder's, or not finite."""
-    is_of_kind = tensor.is_floating_point() == expected.is_floating_point()
-    if not is_of_kind or not torch.isfinite(tensor).all():
+    if tensor.is_floating_point() != expected.is_floating_point() or not tensor.isfinite().all():
         raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")

@@ -33,7 +33,6 @@ from util.run.input_size import label_kind, view_of
 from util.run.run import FOREIGN, Run
 from util.run.weights import Weights, load_weights
 from util.weights.checkpoint import Checkpoint
-from util.weights.origin import Origin
 
 
 class Shared:
@@ -217,16 +216,6 @@ class Evaluation:
         if self.quick_look:
             marks.append("quick")
         return "_".join(filter(None, marks))
-
-
-def origin_of(images: ImageList) -> Origin:
-    """Return the data of a test, as its result tells them."""
-    return Origin(
-        list=images.digest,
-        content=images.files_digest,
-        whole_list=images.index.list_digest,
-        whole_content=images.index.content_digest,
-    )
 
 
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
             if difference := _difference(scores, _scores_of_rows(rows, name, further)):
                 return f"seed {seed}, {name}: {difference}"
     per_seed: list[SeedScores] = result["per_seed"]
-    return _difference(result, over_seeds(per_seed))
+    return _difference(result, {**over_seeds(per_seed)})
 
 
 def _difference(stated: Any, counted: dict[str, Any]) -> str:

@@ -145,6 +145,12 @@ def fill_at_start(
         encoder = run.config.model.encoder
         is_fetched = encoder is not None and encoder.weights in SOURCES
         return start_encoder(run.config, network) if downloads or not is_fetched else "", None
+    stored = _fill_base_stage(run, network, base)
+    return f"base stage: {stored.path}", stored
+
+
+def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
+    """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
     start = Path(base or run.folder("base") / BEST)
     if base is None and not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
@@ -156,7 +162,7 @@ def fill_at_start(
     network.freeze()
     if base is None and is_first_of_machine() and (refusal := refusal_to_take(run, "base", stored)):
         raise UserError(refusal)
-    return f"base stage: {start}", stored
+    return stored
 
 
 def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:

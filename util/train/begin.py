@@ -94,13 +94,7 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.resume and (is_done := _needs_none(run)):
         print(f"{config.source}: {is_done}", flush=True)
         return run, []
-    if not class_of(config.model).learns:
-        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
-    if problem := _unfit_data(config):
-        raise UserError(f"{config.source}: {problem}; take another data set or method")
-    if asked.checkpoint and not run.model_class.has_base_stage():
-        fix = "leave the checkpoint out; to continue a training write --resume"
-        raise UserError(f"{asked.checkpoint}: {run.model_class.title} has no base stage to start from; {fix}")
+    _check_method(config, asked)
     if asked.resume:
         begun = "meta" if run.at("meta").started else "base"
         run = run.with_training_options(asked.stage or begun)
@@ -113,6 +107,18 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         title = class_of(config.model).title
         raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
     return run, [asked.stage]
+
+
+def _check_method(config: Config, asked: Asked) -> None:
+    """Refuse (UserError) a method without training, with a data set that it cannot learn from, or no base stage."""
+    model_class = class_of(config.model)
+    if not model_class.learns:
+        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    if problem := _unfit_data(config):
+        raise UserError(f"{config.source}: {problem}; take another data set or method")
+    if asked.checkpoint and not model_class.has_base_stage():
+        fix = "leave the checkpoint out; to continue a training write --resume"
+        raise UserError(f"{asked.checkpoint}: {model_class.title} has no base stage to start from; {fix}")
 
 
 def _unfit_data(config: Config) -> str:
