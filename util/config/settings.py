@@ -235,30 +235,33 @@ class ProtocolSettings:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, problem and remedy) for settings of the entry that do not go together."""
-        labels = FITTING_LABELS[self.input]
-        queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
-        has_one_way = self.ways == 1
-        is_plain = has_one_way and self.draw == "own" and self.supports == "distinct"
-        is_published = has_one_way and self.query in queries and self.supports == supports
-        fits = {
-            "scored_on": self.scored_on in labels,
-            "supports": self.supports != "first" or (has_one_way and self.query == "pairs"),
-            "references": self.references == 1 or is_plain,
-            "episodes": self.episodes is not None or self.query == "pairs",
-            "side": self.side is None or self.input != "original",
-            "draw": self.draw == "own" or is_published,
-        }
+        labels = " or ".join(FITTING_LABELS[self.input])
+        queries, supports = DRAWS.get(self.draw, ([], ""))
         needs = {
-            "scored_on": f"does not go with input: {self.input}; use {' or '.join(labels)}",
+            "scored_on": f"does not go with input: {self.input}; use {labels}",
             "supports": "needs query: pairs and one way",
             "references": "needs draw: own, supports: distinct and one way",
             "episodes": f"does not go with query: {self.query}; give a number",
             "side": "has no effect with input: original; leave it null",
             "draw": f"needs query: {' or '.join(queries)}, supports: {supports} and one way; set draw to own",
         }
-        for key, need in needs.items():
-            if not fits[key]:
-                yield key, f"= {getattr(self, key)} {need}"
+        for key, fits in self._fitting().items():
+            if not fits:
+                yield key, f"= {getattr(self, key)} {needs[key]}"
+
+    def _fitting(self) -> dict[str, bool]:
+        """Return whether some settings go with the others of the entry."""
+        has_one_way = self.ways == 1
+        is_plain = has_one_way and self.draw == "own" and self.supports == "distinct"
+        queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
+        return {
+            "scored_on": self.scored_on in FITTING_LABELS[self.input],
+            "supports": self.supports != "first" or (has_one_way and self.query == "pairs"),
+            "references": self.references == 1 or is_plain,
+            "episodes": self.episodes is not None or self.query == "pairs",
+            "side": self.side is None or self.input != "original",
+            "draw": self.query in queries and self.supports == supports and (has_one_way or self.draw == "own"),
+        }
 
 
 @dataclass(frozen=True)
