@@ -251,16 +251,15 @@ class ProtocolSettings:
 
     def _fitting(self) -> dict[str, bool]:
         """Return whether some settings go with the others of the entry."""
-        has_one_way = self.ways == 1
-        is_plain = has_one_way and self.draw == "own" and self.supports == "distinct"
+        is_plain = (self.ways, self.draw, self.supports) == (1, "own", "distinct")
         queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
         return {
             "scored_on": self.scored_on in FITTING_LABELS[self.input],
-            "supports": self.supports != "first" or (has_one_way and self.query == "pairs"),
+            "supports": self.supports != "first" or (self.ways, self.query) == (1, "pairs"),
             "references": self.references == 1 or is_plain,
             "episodes": self.episodes is not None or self.query == "pairs",
             "side": self.side is None or self.input != "original",
-            "draw": self.query in queries and self.supports == supports and (has_one_way or self.draw == "own"),
+            "draw": self.query in queries and self.supports == supports and (self.ways == 1 or self.draw == "own"),
         }
 
 
