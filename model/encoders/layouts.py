@@ -117,12 +117,16 @@ def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:
-    """Fill ``encoder`` from ``state`` (float16 or float32); return the names of tensors that were not filled.
+    """Fill ``encoder`` from a file's tensors (float16 or float32), of itself or of a whole model of ours.
+
+    Returns:
+        The names of its tensors that were not filled.
 
     Raises:
         ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
             tensors of the encoder that the file does not hold.
     """
+    state = encoder_part(state)
     matched = fit(encoder, state)
     wrong = [*matched.foreign, *_other_shapes(encoder, matched)]
     if _fits_another_better(state, matched):
@@ -137,7 +141,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     if matched.missing and not partial:
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
         raise ModelMismatch(f"{len(matched.missing)} tensors are missing, from {matched.missing[0]} on; {remedy}")
-    own = {name: tensor.to(expected[name].dtype) for name, tensor in matched.given.items()}
+    own = {name: tensor.to(expected[name]) for name, tensor in matched.given.items()}
     encoder.load_state_dict(own, strict=False)
     return matched.missing
 

@@ -92,13 +92,13 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
         seeds = list(evaluation.samplers)
         log.info(
             "test %s by %s: %d images, %s, seeds %s",
-            evaluation.loaded.weights.source,
+            evaluation.loaded.source,
             evaluation.name,
             images,
             sizes,
             seeds,
         )
-    for note in dict.fromkeys(scoring.evaluation.loaded.weights.note for scoring in scorings):
+    for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
         if note:
             log.info("%s", note)
     place = f"{describe(world.device)} in {scorings[0].prepared.precision}"  # one for all

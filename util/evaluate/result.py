@@ -27,7 +27,6 @@ from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
-from util.run.run import TRAINING_FREE, UNTRAINED, Run
 from util.run.weights import Weights
 
 
@@ -93,20 +92,21 @@ def _procedure(scoring: Scoring) -> dict[str, Any]:
 def _training(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the weights of a test are, and how they were trained."""
     data = evaluation.config.data
-    weights = evaluation.loaded.weights
-    parameters, learnt_parameters = weights.parameters
+    weights = evaluation.loaded
+    parameters = [*weights.network.parameters()]
+    learnt = [parameter for parameter in parameters if parameter.requires_grad and weights.is_trained]
     trained = weights.trained_with or {}
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
         "weights": weights.digest,
-        "parameters": parameters,
-        "learnt_parameters": learnt_parameters,
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "learnt_parameters": sum(parameter.numel() for parameter in learnt),
         "trained_with": weights.trained_with,
-        "training": weights.training,
+        "training": weights.stored.training,
         "finished": weights.finished,
         "trained_otherwise": weights.training_differences,
-        "track": track_of_weights(evaluation.run, weights),
+        "track": track_of_weights(weights),
         "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
@@ -132,7 +132,7 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> di
 
 def photos_trained_on(evaluation: Evaluation) -> int | None:
     """Return how many photos of a test its weights were trained on; None: they do not say on which."""
-    photos = evaluation.loaded.weights.photos
+    photos = evaluation.loaded.stored.photos
     return None if photos is None else len(photos & evaluation.images.photos)
 
 
@@ -210,8 +210,9 @@ def _counts(records: np.ndarray) -> list[int]:
     return class_counts + foreground + background
 
 
-def track_of_weights(run: Run, weights: Weights) -> Track:
+def track_of_weights(weights: Weights) -> Track:
     """Return what a model with these weights learnt from."""
+    run = weights.run
     config = run.config
     track = Track(
         encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
@@ -220,7 +221,7 @@ def track_of_weights(run: Run, weights: Weights) -> Track:
         novel_photos=None,
         train_shot=None,
     )
-    if weights.source in (TRAINING_FREE, UNTRAINED):
+    if not weights.is_trained:
         return track
     trained = weights.trained_with
     if trained is None:

@@ -105,8 +105,8 @@ def _data_today(evaluation: Evaluation) -> Origin:
 
 def _weights_today(evaluation: Evaluation) -> Origin:
     """Return the weights of a test, and their training, as they are here; UserError: they are not."""
-    weights = evaluation.loaded.weights
-    return Origin(weights=weights.digest, training=weights.training)
+    loaded = evaluation.loaded
+    return Origin(weights=loaded.digest, training=loaded.stored.training)
 
 
 def _differences(result: Result, today: Origin) -> str:
