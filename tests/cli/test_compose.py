@@ -437,8 +437,8 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
     source = {setting.partition(":")[0]: place for setting, _, place in lines}
     names = {setting.strip(): place for setting, _, place in lines}
-    assert names["name: pascal_split2_ssp_resnet50"] == "composed: the config's name"
-    assert (source["shot"], source["fold"]) == ("--set data.shot=5", "composed: fold")
+    assert names["name: pascal_split2_ssp_resnet50"] == "default"
+    assert (source["shot"], source["fold"]) == ("--set data.shot=5", "split2 pascal --model ssp --net resnet50")
     assert source["image_suffix"] == "default"
     assert source["backbone"].startswith("config/encoder/resnet50.yaml:")
     file, number = source["refine"].split(":")

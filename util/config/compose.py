@@ -72,14 +72,10 @@ class Selection:
     method: str
     net: str | None  # as ``NET`` names it; None: a method without encoder, with its default networks if it has some
 
-    @property
-    def arguments(self) -> list[str]:
-        """The arguments of a command line that stand for it."""
-        net = [] if self.net is None else ["--net", self.net]
-        return [f"split{self.fold}", self.dataset, "--model", self.method, *net]
-
     def __str__(self) -> str:
-        return " ".join(self.arguments)
+        """Return the words of a command line that stand for it."""
+        net = "" if self.net is None else f" --net {self.net}"
+        return f"split{self.fold} {self.dataset} --model {self.method}{net}"
 
     @property
     def name(self) -> str:

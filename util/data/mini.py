@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from util.cli import within
 from util.files import kept_json
 from util.files.errors import UserError
+from util.files.made import made_aside
 from util.files.mask_images import write_mask
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
@@ -93,9 +93,7 @@ def generate(
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root}: holds other files than this mini data set; remove it, or name another folder")
     ids = [f"mini_{number:06d}" for number in range(images_train + images_test)]
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
-        folder = Path(temporary) / root.name
+    with made_aside(root, MANIFEST) as folder:
         for path in (IMAGES, MASKS, LISTS):
             (folder / path).mkdir(parents=True)
         for number in progress(range(len(ids))):
@@ -105,7 +103,6 @@ def generate(
         for name, listed in {"train.txt": ids[:images_train], "val.txt": ids[images_train:]}.items():
             (folder / LISTS / name).write_text("".join(f"{image_id}\n" for image_id in listed))
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        folder.rename(root)
     return True
 
 

@@ -167,13 +167,8 @@ def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
         held = _named_tensors(content[key]) if isinstance(content.get(key), dict) else {}
         if held:
             return held
-    return {name.replace("_orig_mod.", ""): tensor for name, tensor in _tensors(content).items()}  # of torch.compile
-
-
-def _tensors(part: Any) -> dict[str, Tensor]:
-    """Return the tensors of a part of a file by their names; {} if it is no dictionary."""
-    named = part.items() if isinstance(part, dict) else ()
-    return {str(name): value for name, value in named if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {str(name).replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}  # of torch.compile
 
 
 def _wrapper_of(names: Iterable[str]) -> str | None:

@@ -92,15 +92,10 @@ def release(source: str, name: str) -> Any:
 
 
 def _from_torchvision(weights: Any) -> dict[str, Tensor]:
-    file = cached_file(weights.url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name  # where torch keeps it
     if file.exists():
         check_cached(file)
     return weights.get_state_dict(progress=True, check_hash=True)
-
-
-def cached_file(url: str) -> Path:
-    """Return where torch keeps the file that it downloads from a URL."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def check_cached(file: Path) -> None:
