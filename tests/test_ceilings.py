@@ -20,7 +20,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "datasets": (1687, 1550),
     "model": (6137, 6000),
     "photos": (2274, 1850),
-    "tests": (13616, 12000),
+    "tests": (13429, 12000),
     "util": (8503, 7300),
 }
 RAISES = (485, 430)  # of all houses but the tests

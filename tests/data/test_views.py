@@ -20,7 +20,7 @@ from util.files.images import read_image
 from util.files.mask_images import read_mask
 from util.loop.score import Scoreboard
 from util.run import data as run_data
-from util.run.input_size import input_in_words, label_kind, view_of
+from util.run.input_size import input_in_words, view_of
 from util.run.run import Run
 
 
@@ -87,7 +87,7 @@ def test_hsnet_scores_at_400_also_where_a_model_could_only_take_401(photo) -> No
 def test_bam_scores_in_a_square(photo) -> None:
     _, classes = photo
     height, width = classes.shape
-    scored = View("letterbox", 473, 473).scored(classes, label_kind("letterbox", "original"))
+    scored = View("letterbox", 473, 473).scored(classes, "square")
     assert scored.shape == (width, width)  # the longer side
     assert np.array_equal(scored[:height], classes)
     assert (scored[height:] == 255).all()
