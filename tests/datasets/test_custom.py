@@ -79,8 +79,8 @@ def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_
         (("--fold", "striped disc,dotted star", "--fold", "dotted star"), "fold_classes"),
         (("--name", "Pascal VOC"), "--name Pascal VOC"),
         (("--name", "pascal"), "reserved:"),
-        (("--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
-        (("--folds", 3, "--fold", "veined leaf"), "--folds 3"),
+        (("--fold", "striped disk", "--fold", "dotted ring"), "did you mean 'striped disc'"),
+        (("--folds", 3, "--fold", "dotted ring"), "--folds 3"),
         (("--folds", 9), "fold_classes must name"),
         (("--images", "nowhere"), "does not exist"),
         (("--masks", "nowhere"), "does not exist"),
@@ -104,7 +104,7 @@ def spaced(toy_masks: tuple, mini_root: Path, tmp_path: Path) -> tuple[object, .
     first = min(photos.iterdir())
     (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
     first.rename(photos / "my  cat 1.jpg")
-    folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
+    folds = ("--fold", "striped disc, dotted star, striped star", "--fold", "dotted ring")
     return (*toy_masks, "--images", photos, "--masks", masks, "--name", "toys", *folds)
 
 

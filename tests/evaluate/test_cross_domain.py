@@ -16,7 +16,8 @@ from util.files.errors import UserError
 from util.report.paper import paper_tables
 from util.run.data import validation_run
 from util.run.run import Run
-from util.run.weights import check_fits, init_network, load_weights
+from util.run.weights import check_fits, load_weights
+from util.train.begin import Asked, stages_asked
 from util.weights import checkpoint
 
 
@@ -70,15 +71,15 @@ def test_data_sets_for_tests_alone_refuse_trainings() -> None:
         read_config(find_config("split0", "isic", "symnet", "resnet50"))
     config = read_config(find_config("split0", "isic", "pocket", "lite0"))
     with pytest.raises(UserError, match="Pocket learns from maps"):
-        init_network(Run(config), "meta", resume=False)
+        stages_asked(config, Asked())
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
     run = Run(read_config(find_config("split0", "isic", "pocket", "lite0"), settings))
-    network, weights = load_weights(run)
+    weights = load_weights(run)
     assert len(run.fold.base) == 3
-    assert network.task.base_classes == 20
+    assert weights.network.task.base_classes == 20
     assert weights.trained_with is not None
     assert weights.trained_with["name"] == "pascal"
 

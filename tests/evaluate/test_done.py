@@ -31,7 +31,7 @@ def test_each_setting_of_a_test_says_what_it_decides() -> None:
 @pytest.fixture
 def tested(mini_yaml, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Return the config of a test that was scored, its photos and encoder of its own, and what says if it is kept."""
-    generate(tmp_path / "own", 12, 16, 64)
+    generate(tmp_path / "own", 16, 16, 64)
     draw(tmp_path / "encoder.pth", seed=1)
     model = {"encoder": {"backbone": NARROW, "weights": str(tmp_path / "encoder.pth")}}
     data = {"root": str(tmp_path / "own")}
