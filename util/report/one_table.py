@@ -34,13 +34,18 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
     found = read_results(paths, protocols)
     own = {path: result for path, result in found.items() if not (result["replayed"] or result["fold_mismatch"])}
     for protocol in protocols or dict.fromkeys(result["protocol"] for result in own.values()) or [""]:
-        shown = _best_of_cells({path: result for path, result in own.items() if result["protocol"] == protocol})
+        shown = _best_of_cells(_of_protocol(own, protocol))
         if not shown:
             which = f"no result to show {protocol and f'of protocol {protocol} '}"
             raise UserError(f"{', '.join(map(str, paths))}: {which}(replays and weights of another fold are left out)")
         check_one_table(shown)
-        elsewhere = [path for path, r in found.items() if r["fold_mismatch"] and r["protocol"] == protocol]
+        elsewhere = [path for path, result in _of_protocol(found, protocol).items() if result["fold_mismatch"]]
         yield shown, [f"left out: {path}, scored with weights of another fold." for path in elsewhere]
+
+
+def _of_protocol(results: dict[Path, Result], protocol: str) -> dict[Path, Result]:
+    """Return those of some results that are of a protocol."""
+    return {path: result for path, result in results.items() if result["protocol"] == protocol}
 
 
 def _best_of_cells(results: dict[Path, Result]) -> dict[Path, Result]:

@@ -108,7 +108,7 @@ def _of_methods(numbers: DataFrame, results: dict[Path, Result], output: str) ->
         aside=numbers["spread"].map(" {:.2f}".format, na_action="ignore").fillna(""),
     )
     rows = numbers.drop_duplicates("row", ignore_index=True)
-    sources = [source for source in rows["source"].unique() if source]
+    sources = [*filter(None, rows["source"].unique())]
     source_marks = {"": ""} | {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
     letters = _letters(rows)
     marks = rows["source"].map(source_marks) + rows["track"].map(letters)
@@ -117,7 +117,7 @@ def _of_methods(numbers: DataFrame, results: dict[Path, Result], output: str) ->
     overall = numbers[numbers["class"] == ""]
     out, spreads_of_rows = _pivot(overall.assign(line=overall.groupby("row", sort=False).ngroup()), lead)
     out.facts = {"track": [*rows["track"]], "origin": _origins(numbers, rows), "source": [*rows["source"]]}
-    overs = [over for over in rows["over"].unique() if over]
+    overs = [*filter(None, rows["over"].unique())]
     if overs:
         out.facts |= {"standard deviation": spreads_of_rows, "over": [*rows["over"]]}
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
