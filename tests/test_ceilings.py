@@ -21,7 +21,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "model": (6137, 6000),
     "photos": (2274, 1850),
     "tests": (13454, 12000),
-    "util": (8457, 7300),
+    "util": (8459, 7300),
 }
 RAISES = (485, 430)  # of all houses but the tests
 BEHIND_TRAIN = (112, 70)  # files of this project that ``train.py`` imports at its head

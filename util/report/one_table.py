@@ -32,7 +32,7 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
         UserError: there is none, or none of a protocol; or as ``check_one_table``.
     """
     found = read_results(paths, protocols)
-    own = {path: result for path, result in found.items() if not (result["replayed"] or result["fold_mismatch"])}
+    own = {path: result for path, result in found.items() if is_own_test(result)}
     for protocol in protocols or dict.fromkeys(result["protocol"] for result in own.values()) or [""]:
         shown = _best_of_cells(_of_protocol(own, protocol))
         if not shown:
@@ -41,6 +41,11 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
         check_one_table(shown)
         elsewhere = [path for path, result in _of_protocol(found, protocol).items() if result["fold_mismatch"]]
         yield shown, [f"left out: {path}, scored with weights of another fold." for path in elsewhere]
+
+
+def is_own_test(result: Result) -> bool:
+    """Return whether a result is of its protocol's own episodes, and of weights of its fold."""
+    return not (result["replayed"] or result["fold_mismatch"])
 
 
 def _of_protocol(results: dict[Path, Result], protocol: str) -> dict[Path, Result]:
