@@ -20,8 +20,8 @@ STATEMENTS = {  # house -> ceiling, goal
     "datasets": (1687, 1550),
     "model": (6137, 6000),
     "photos": (2274, 1850),
-    "tests": (13429, 12000),
-    "util": (8503, 7300),
+    "tests": (13430, 12000),
+    "util": (8459, 7300),
 }
 RAISES = (485, 430)  # of all houses but the tests
 BEHIND_TRAIN = (112, 70)  # files of this project that ``train.py`` imports at its head

@@ -13,8 +13,9 @@ import yaml
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY, HD95
 from util.files.errors import UserError
-from util.report.paper import class_table, table
+from util.report.paper import paper_tables
 from util.report.published import PUBLISHED, published
+from util.report.table import Table
 
 MODEL_CONFIG = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"stage": "meta", "steps": 500, "batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
@@ -27,6 +28,16 @@ def full(leave, shots=(1,), **changes) -> Path:
             scores = {"miou": 40.0 + 10 * fold + shot, "fb_iou": 60.0 + fold}
             last = leave(f"runs/fold{fold}_{shot}", fold=fold, shot=shot, mean={"final": scores}, **changes)
     return last.parent
+
+
+def table(paths: list[Path], **options) -> Table:
+    """Return the only table of some paths."""
+    (only,) = paper_tables(paths, **options)
+    return only
+
+
+def class_table(paths: list[Path], **options) -> Table:
+    return table(paths, by_class=True, **options)
 
 
 def text(runs: Path, form: str = "markdown", **options) -> str:
@@ -123,13 +134,12 @@ def test_a_number_from_other_seeds_is_marked(leave):
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"protocol": "hsnet"}, "protocol .*bam .*hsnet .*--protocol"),
         ({"fold_rule": "interleaved"}, "protocol"),
         ({"dataset": "coco"}, "data set"),
         ({"min_pixels": 1}, "data.min_pixels"),
-        ({"protocol_settings": {**ENTRY, "seeds": [7]}}, "protocol settings"),
+        ({"protocol_settings": {**ENTRY, "seeds": [7]}}, "protocol's settings"),
         ({"config": {"data": {"fold_classes": [["cat"], ["dog"]]}}}, "data.fold_classes"),
-        ({"fold": 0}, "both Sym-Net ResNet-50, 1-shot, fold 0"),
+        ({"fold": 0}, "a cell shows one result of Sym-Net ResNet-50, 1-shot, fold 0"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_mine"}, "test list"),
         ({"track": {**BAMS_TRACK, "train_shot": 1, "novel_photos": "kept"}}, "track .*removed.*kept"),
         ({"whole_list": "b" * 64}, "whole test list"),
@@ -148,10 +158,10 @@ def test_results_that_no_column_or_row_may_mix_are_refused(leave, changes: dict,
 def test_a_protocol_and_an_output_can_be_chosen(leave):
     leave("runs/a", protocol="hsnet")
     runs = leave("runs/b").parent
-    assert "50.0*" in text(runs, protocol="bam") and "55.0*" in text(runs, protocol="hsnet", output="meta")
-    for wrong in ({"protocol": "bam", "output": "metaa"}, {"protocol": "ssp"}):
-        with pytest.raises(UserError, match=f"{wrong.get('output', 'ssp')}"):
-            table([runs], **wrong)
+    assert "50.0*" in text(runs, protocols=["bam"]) and "55.0*" in text(runs, protocols=["hsnet"], output="meta")
+    for protocol, output, said in (("bam", "metaa", "metaa"), ("ssp", "final", "ssp")):
+        with pytest.raises(UserError, match=said):
+            table([runs], protocols=[protocol], output=output)
 
 
 @pytest.mark.parametrize(
@@ -451,12 +461,6 @@ def test_published_class_scores_stand_beside_ours(leave):
     assert [row[name] for row in rows] == ["91.0", "49.0", "71.1"]
     assert "GF-SAM DINOv2-L + SAM-H, 1024 px: hsnet, quoted from Zhang" in str(classes)
     assert "GF-SAM" not in str(class_table([run], papers="BAM"))
-
-
-def test_a_mixture_of_protocols_names_the_options_that_part_it(leave) -> None:
-    runs = [leave(f"runs/{i}", fold=i, protocol=name) for i, name in enumerate(("bam", "hsnet"))]
-    with pytest.raises(UserError, match=r"a table shows one protocol: add --protocol bam or --protocol hsnet$"):
-        table(runs)
 
 
 def test_results_of_different_draws_share_no_column(leave):
