@@ -123,12 +123,25 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     assert "? (quick look)" in printed
 
 
-def test_a_number_from_other_seeds_is_marked(leave):
-    runs = leave("seeds/a", protocol_settings={**ENTRY, "seeds": [0, 1, 2]}, other_seeds=True).parent
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"protocol_settings": {**ENTRY, "seeds": [0, 1, 2]}, "other_seeds": True}, "1 of 3 seeds"),
+        ({"edges": True}, "measured by a former version"),
+    ],
+)
+def test_a_number_that_is_not_the_protocols_is_marked(leave, changes: dict, doubt: str):
+    runs = leave("runs/a", **changes).parent
     printed = text(runs)
-    assert "50.0*?" in printed
-    assert "? (1 of 3 seeds)" in printed
-    assert cells(runs, "Sym-Net ResNet-50")["origin"] == "measured (1 of 3 seeds)"
+    assert "50.0*?" in printed and f"? ({doubt})" in printed
+    assert f"measured ({doubt})" in text(runs, "csv")
+
+
+def test_classes_of_data_sets_without_folds_have_rows(leave):
+    for dataset in ("isic", "pets"):
+        runs = leave(f"runs/{dataset}", dataset=dataset, folds=1).parent
+    _, *rows = csv.reader(io.StringIO(format(class_table([runs]), "csv")))
+    assert [row[:3] for row in rows] == [[n, c, "50.0"] for n in ("isic", "pets") for c in ("aeroplane", "mean")]
 
 
 @pytest.mark.parametrize(
@@ -194,12 +207,6 @@ def test_a_protocol_without_a_result_is_refused_before_a_table_is_printed(leave,
     with pytest.raises(UserError, match="no result of protocol hsnt; did you mean 'hsnet'"):
         command()
     assert not capsys.readouterr().out
-
-
-def test_what_a_former_version_measured_is_marked(leave):
-    printed = text(leave("runs/a", edges=True).parent)
-    assert "Sym-Net ResNet-50, edges" in printed and "50.0*?" in printed
-    assert "? (measured by a former version)" in printed
 
 
 def test_the_legend_says_whether_a_training_is_not_finished_or_another(leave):
@@ -434,15 +441,9 @@ def test_methods_are_sorted_by_a_class_a_score_or_a_column(pets, printed_table, 
     assert [heading[-1] for heading in header if heading.startswith("1-shot")] == list(order)
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--sort", "catt"], "--sort catt: no class, score or column of this table; did you mean 'cat'"),
-    ],
-)
-def test_a_column_that_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
-    with pytest.raises(UserError, match=said):
-        printed_table(pets, *words)
+def test_a_column_that_cannot_sort_a_table_is_refused(pets, printed_table):
+    with pytest.raises(UserError, match="--sort catt: no class, score or column of this table; did you mean 'cat'"):
+        printed_table(pets, "--sort", "catt")
 
 
 def test_the_notes_of_a_csv_are_beside_it(runs_with_classes: Path, printed_table):
