@@ -17,10 +17,10 @@ from tests.helpers.paths import REPOSITORY
 
 STATEMENTS = {  # house -> ceiling, goal
     "annotations": (1825, 1350),
-    "datasets": (1687, 1550),
+    "datasets": (1680, 1550),
     "model": (6137, 6000),
     "photos": (2274, 1850),
-    "tests": (13454, 12000),
+    "tests": (13430, 12000),
     "util": (8459, 7300),
 }
 RAISES = (484, 430)  # of all houses but the tests
