@@ -1,7 +1,6 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
 import json
-import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +26,6 @@ from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 
 Say = Callable[[str], None]  # receives remarks on annotations
-SOME_BOX = (0.0, 0.0, 0.0, 0.0)  # tells that a shape is a box; its outline says which
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
@@ -36,7 +34,7 @@ class Instance(NamedTuple):
 
     category: int
     shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
-    box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
+    is_boxed: bool = False  # whether its shape is a box, in which the object is somewhere
     crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
     unknown: bool = False  # whether it says nothing of its pixels
     confirmed: bool = True  # by a person; a network's result may not be
@@ -249,7 +247,6 @@ class Predictions:
     polygons: bool = False  # write outlines in place of exact masks where a format has both
 
 
-NUMPYS_WORDS = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
 KIND = "a value is of another kind than expected"
 
 
@@ -262,17 +259,14 @@ def content_errors(
     Args:
         before: what the line says before the reason.
         after: what the line says after it.
-        expected: the reason in place of a message of Python or NumPy that says nothing to users.
+        expected: the reason in place of a message of Python that says nothing to users.
         kind: the error that is raised.
     """
     try:
         yield
     except KeyError as error:
         raise kind(f"{before}{error} is missing{after}") from None
-    except (ValueError, RecursionError) as error:
-        reason = expected if NUMPYS_WORDS.search(str(error)) else error
-        raise kind(f"{before}{reason}{after}") from None
-    except OSError as error:  # of a name that no file has
-        raise kind(f"{before}{error.strerror}{after}") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise kind(f"{before}{error}{after}") from None
     except (TypeError, AttributeError, IndexError, OverflowError):
         raise kind(f"{before}{expected}{after}") from None

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,12 @@ from annotations.annotation import (
 )
 from annotations.mask_files import beside
 from annotations.photo_files import PhotoFiles
-from annotations.remarks import BRUSHED, NOT_LISTED, Remarks
-from annotations.shapes import check_runs, joined
+from annotations.remarks import LEFT_OUT, Remarks
+from annotations.shapes import check_runs, corners_of, joined
 from util.files import read_text, write_atomically
 from util.files.made import link
 
 COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
-BYTES_LITERAL = re.compile("b'(.*)'")
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
@@ -46,25 +46,30 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     with content_errors(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
         categories = _categories(content["categories"])
-        instances_of: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
-        if len(instances_of) < len(content["images"]):
-            raise ValueError("two images have the same id")
-        if len({image["file_name"] for image in content["images"]}) < len(instances_of):
-            raise ValueError("two images have the same file_name")
-        for entry in content["annotations"]:
-            if isinstance(entry, dict):
-                raise KeyError("segmentation")
-            image_id, instance = entry
-            if instance.category not in categories:
-                raise ValueError(f"category_id {instance.category} is not among the categories")
-            if image_id in instances_of:
-                instances_of[image_id].append(instance)
-            else:
-                remarks.add(NOT_LISTED, f"of image_id {image_id}")
-        photos = _photos(content["images"], instances_of)
-    photos = tuple(_with_brushes(photo, categories, remarks) for photo in photos)
+        images = {int(image["id"]): image for image in content["images"]}
+        names = {image["file_name"] for image in images.values()}
+        if len(names) < len(content["images"]):
+            raise ValueError("two images have the same id or file_name")
+        instances = _instances_of(content["annotations"], categories)
+        photos = [_photo(images[number], instances.pop(number, []), remarks) for number in sorted(images)]
+        for image_id, others in instances.items():
+            unlisted = "annotations of photos that are not listed"
+            remarks.add(LEFT_OUT, unlisted, f"of image_id {image_id}", len(others))
     photo_files = PhotoFiles(folder or beside(path.parent), is_named=folder is not None)
-    return Annotations(photos, categories, photo_files, path, remarks)
+    return Annotations(tuple(photos), categories, photo_files, path, remarks)
+
+
+def _instances_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[Instance]]:
+    """Return the instances of each image id; KeyError, ValueError: one has no shape, or an unknown category."""
+    instances = defaultdict[int, list[Instance]](list)
+    for entry in entries:
+        if isinstance(entry, dict):
+            raise KeyError("segmentation")
+        image_id, instance = entry
+        if instance.category not in categories:
+            raise ValueError(f"category_id {instance.category} is not among the categories")
+        instances[image_id].append(instance)
+    return instances
 
 
 def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
@@ -72,40 +77,25 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
 
     ValueError: two have one name or id.
     """
-    categories: dict[int, str] = {}
-    written: dict[str, str] = {}  # name -> as a file writes it
-    for entry in entries:
-        number, name = int(entry["id"]), str(entry["name"])
-        is_new = name.strip() not in written
-        other = written.setdefault(name.strip(), name)
-        if number in categories or not is_new:
-            raise ValueError(f"two categories have the same id or name, {number} '{name}' and '{other}'")
-        categories[number] = name.strip()
-    return dict(sorted(categories.items()))
+    names = [str(entry["name"]).strip() for entry in entries]
+    categories = dict(sorted(zip((int(entry["id"]) for entry in entries), names, strict=True)))
+    if len({*names}) < len(entries) or len(categories) < len(entries):
+        raise ValueError(f"two categories have the same id or name: {', '.join(names)}")
+    return categories
 
 
-def _photos(images: list[dict[str, Any]], instances_of: dict[int, list[Instance]]) -> tuple[AnnotatedPhoto, ...]:
-    """Return the photos of the entries ``images``, by ascending id, each with the instances of its id."""
-    photos = []
-    for image in sorted(images, key=lambda image: int(image["id"])):
-        instances = tuple(instances_of[int(image["id"])])
-        photos.append(AnnotatedPhoto(str(image["file_name"]), int(image["height"]), int(image["width"]), instances))
-    return tuple(photos)
+def _photo(image: dict[str, Any], instances: list[Instance], remarks: Remarks) -> AnnotatedPhoto:
+    """Return an entry ``images`` with its instances.
 
-
-def _with_brushes(photo: AnnotatedPhoto, categories: dict[int, str], remarks: Remarks) -> AnnotatedPhoto:
-    """Return a photo with crowds of run lengths as objects, unless it is one of COCO: Datumaro and CVAT write masks so.
-
-    ``remarks`` count them.
+    But for COCO's own photos, crowds of run lengths are objects: Datumaro and CVAT write masks so.
     """
-    if COCO_PHOTO_NAME.search(photo.name):
-        return photo
-    instances = list(photo.instances)
-    for number, instance in enumerate(instances):
-        if instance.crowd and isinstance(instance.shape, dict):
-            instances[number] = instance._replace(crowd=False)
-            remarks.add(BRUSHED, categories[instance.category])
-    return photo._replace(instances=tuple(instances))
+    name = str(image["file_name"])
+    if not COCO_PHOTO_NAME.search(name):
+        for number, instance in enumerate(instances):
+            if instance.crowd and isinstance(instance.shape, dict):
+                instances[number] = instance._replace(crowd=False)
+                remarks.add("read as objects", "crowds (iscrowd 1) of run lengths")
+    return AnnotatedPhoto(name, int(image["height"]), int(image["width"]), tuple(instances))
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
@@ -115,10 +105,12 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
     with content_errors(f"annotation {entry.get('id')}: ", expected=EXPECTED, kind=ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
-        box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))
+        is_boxed = not has_outline and bool(entry.get("bbox"))
+        if is_boxed:
+            x, y, width, height = map(float, entry["bbox"])
+            shape = (corners_of(x, y, x + width, y + height),)
         is_crowd = bool(int(entry.get("iscrowd") or 0))
-        instance = Instance(int(entry["category_id"]), shape, box, is_crowd)
-        return int(entry["image_id"]), instance
+        return int(entry["image_id"]), Instance(int(entry["category_id"]), shape, is_boxed, is_crowd)
 
 
 def shape_of(segmentation: Any) -> Shape:
@@ -144,19 +136,11 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     height, width = segmentation["size"]
     if isinstance(counts, bytes):
         counts = counts.decode("ascii")
-    elif isinstance(counts, str):
-        counts = _without_python(counts)
-    else:
+    elif not isinstance(counts, str):
         counts = np.array([*counts], np.uint32).reshape(len(counts))
     runs = {"size": [int(height), int(width)], "counts": counts}
     check_runs(runs)
     return runs
-
-
-def _without_python(counts: str) -> str:
-    """Return counts in COCO's text form, of which Python's ``str`` of bytes, ``b'...'``, was written."""
-    of_bytes = BYTES_LITERAL.fullmatch(counts)
-    return of_bytes[1].replace("\\\\", "\\") if of_bytes else counts
 
 
 def _is_one_outline(segmentation: Any) -> bool:

@@ -4,10 +4,9 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -23,27 +22,18 @@ from annotations.annotation import (
     content_errors,
 )
 from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
-from annotations.remarks import NO_LABEL, OTHER_REGION, Remarks
+from annotations.remarks import LEFT_OUT, Remarks
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, point_label, polygons_of, region_in
 from util.files import read_json, write_atomically
-from util.files.errors import UserError
 from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.sizes import check_size
 
-BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"
+BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"  # tags of a labelling configuration that regions belong to
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
 TOOLS = ("", "brush", "bitmask", "polygon", "rectangle", "ellipse", "keypoint", "vector")
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
-
-
-class Control(NamedTuple):
-    """The tag of a labelling configuration that regions belong to."""
-
-    tag: str  # BRUSH or POLYGONS
-    name: str = "label"
-    image: str = "image"  # the name of the tag of the photo
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -51,9 +41,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
     It is the first that has regions, of the ground truth if there is one. A region belongs to the photo that its
     ``to_name`` and ``item_index`` say. Of a keypoint, as of ``points=``, pixels up to three radii away are unknown.
-    Regions of other tools, and those without a label, are left out and counted; painted ones of a photo that is not
-    there stand for all of it. The photos are found by name in
-    ``folder``, default the file's own. UserError: the file is unreadable or in another format.
+    Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
+    ``folder``, default the file's own. UserError: the file is unreadable or in another format, or a photo is missing.
     """
     ids = CategoryIds()
     photos: list[AnnotatedPhoto] = []
@@ -64,7 +53,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         _refuse_json_min(tasks)
         for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
             with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
-                photos += photos_of(task, annotations, ids, remarks, photo_files)
+                for name, entries in _entries_of_photos(task, annotations).items():
+                    size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+                    check_stated(photo_files.find(name, path), *size)
+                    photos.append(AnnotatedPhoto(name, *size, tuple(instances_of(entries, size, ids, remarks))))
     return Annotations(tuple(photos), ids.names(), photo_files, path, remarks)
 
 
@@ -84,76 +76,20 @@ def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return finished if any(finished) else [task.get("predictions", []) for task in tasks]
 
 
-def photos_of(
-    task: dict[str, Any],
-    annotations: list[dict[str, Any]],
-    ids: CategoryIds,
-    remarks: Remarks,
-    photo_files: PhotoFiles | None = None,
-) -> list[AnnotatedPhoto]:
-    """Return the annotated photos of a task, by the first of its ground truth, else of its annotations with regions.
+def _entries_of_photos(task: dict[str, Any], annotations: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the regions, entries of ``result``, of each photo as a task states it.
 
-    Args:
-        ids: give each label its category.
-        remarks: take what is not understood.
-        photo_files: where the photos are found.
-
-    ValueError, KeyError or TypeError: an entry has another form. UserError: a photo that is there has another size.
+    They are those of the first annotation that has some; ground truth comes first.
     """
-    entries_of_photo = defaultdict[str, list[dict[str, Any]]](list)
-    for entry in _regions(annotations):
-        entries_of_photo[_photo_of(entry, task)].append(entry)
-    photos = []
-    for name, entries in entries_of_photo.items():
-        height, width = int(entries[0]["original_height"]), int(entries[0]["original_width"])
-        file = None if photo_files is None else _file_of(name, photo_files)
-        if file is not None:
-            check_stated(file, height, width)
-        is_lost = file is None and photo_files is not None
-        instances = _instances(entries, (height, width), is_lost, ids, remarks)
-        photos.append(AnnotatedPhoto(name, height, width, tuple(instances)))
-    return photos
-
-
-def _instances(
-    entries: list[dict[str, Any]], size: tuple[int, int], is_lost: bool, ids: CategoryIds, remarks: Remarks
-) -> list[Instance]:
-    """Return the instances of a photo's regions, each once for every label; of a lost photo, painted ones fill it."""
-    height, width = size
-    instances: list[Instance] = []
-    for labels, entry in _labelled(entries, remarks):
-        if is_lost and _is_painted(entry["value"]):  # its size is only stated
-            shapes = [Instance(0, (corners_of(0, 0, width, height),))]
-        else:
-            shapes = _shapes(entry, size)
-        if not shapes:
-            remarks.add(OTHER_REGION, entry["type"])
-        for label in dict.fromkeys(labels):
-            instances += [instance._replace(category=ids[label]) for instance in shapes]
-    return instances
-
-
-def _is_painted(value: dict[str, Any]) -> bool:
-    """Return whether the ``value`` of an entry is read by painting all pixels of the photo."""
-    is_point = "x" in value and not {"radiusX", "height"} & value.keys()
-    return is_point or "rle" in value or "imageDataURL" in value
-
-
-def _file_of(name: str, photo_files: PhotoFiles) -> Path | None:
-    """Return the file of a photo; None where there is none."""
-    with suppress(UserError):
-        return photo_files.find(name, photo_files.folder)
-    return None
-
-
-def _regions(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the regions, entries of ``result``, of the first annotation that has some; ground truth comes first."""
     ranked = sorted(annotations, key=lambda annotation: not annotation.get("ground_truth"))
-    first: list[dict[str, Any]] = []
+    entries_of_photo = defaultdict[str, list[dict[str, Any]]](list)
     for annotation in ranked:
-        regions = [entry for entry in annotation["result"] if "original_width" in entry]
-        first = first or regions
-    return first
+        for entry in annotation["result"]:
+            if "original_width" in entry:
+                entries_of_photo[_photo_of(entry, task)].append(entry)
+        if entries_of_photo:
+            break
+    return entries_of_photo
 
 
 def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
@@ -161,45 +97,42 @@ def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
 
     ValueError: none of its photos is the one that the entry names.
     """
-    photos = _stated_photos(task)
+    photos = _stated_photos(task["data"]) or {"file_upload": [task["file_upload"]]}
     name = str(entry.get("to_name"))
-    if name in photos:
-        pages = photos[name]
-    elif len(photos) == 1:
-        (pages,) = photos.values()
-    else:
-        several = f"of its {len(photos)} photos, {', '.join(photos)}," if photos else "of its data"
-        raise ValueError(f"{several} none is '{name}', the to_name of a region")
+    if name not in photos and len(photos) > 1:
+        stated = ", ".join(photos)
+        raise ValueError(f"of its {len(photos)} photos, {stated}, none is '{name}', the to_name of a region")
+    pages = photos.get(name) or next(iter(photos.values()))
     return pages[entry.get("item_index") or 0]
 
 
-def _stated_photos(task: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the texts in a task's data that may state photos, by their keys: those of photos' names if there are any.
-
-    ValueError: a photo is in the data itself, and nothing names its file.
-    """
-    texts = _texts(task["data"])
-    names = {key: values for key, values in texts.items() if _names_photo(values[0])}
-    if names or not any(values[0].startswith("data:") for values in texts.values()):
-        return names or texts
-    uploaded = task.get("file_upload") or ""
-    if not uploaded.lower().endswith(IMAGE_SUFFIXES):
-        raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')
-    return {"file_upload": [uploaded]}
-
-
-def _texts(data: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the entries of a task's data that are a text or a list of texts, as lists."""
-    texts = {}
+def _stated_photos(data: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the photos, one or several, in the entries of a task's data that name some."""
+    photos: dict[str, list[str]] = {}
     for key, value in data.items():
-        values = value if isinstance(value, list) else [value]
-        if value and all(isinstance(text, str) for text in values):
-            texts[key] = values
-    return texts
+        texts = value if isinstance(value, list) else [value]
+        if all(map(_names_photo, texts)):
+            photos[key] = texts
+    return photos
 
 
-def _names_photo(text: str) -> bool:
-    return any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
+def _names_photo(text: Any) -> bool:
+    return isinstance(text, str) and any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
+
+
+def instances_of(
+    entries: list[dict[str, Any]], size: tuple[int, int], ids: CategoryIds, remarks: Remarks
+) -> Iterator[Instance]:
+    """Yield the instances of a photo's regions, each once for every label.
+
+    ValueError, KeyError or TypeError: an entry has another form.
+    """
+    for labels, entry in _labelled(entries, remarks):
+        shapes = _shapes(entry, size)
+        if not shapes:
+            remarks.add(LEFT_OUT, f"regions of '{entry['type']}'")
+        for label in dict.fromkeys(labels):
+            yield from (instance._replace(category=ids[label]) for instance in shapes)
 
 
 def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple[list[str], dict[str, Any]]]:
@@ -219,7 +152,7 @@ def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple
             yield labels, entry
         elif kind.removesuffix("labels") in TOOLS:
             unlabelled.append(region)
-    remarks.add(NO_LABEL, count=sum(region not in labelled for region in unlabelled))
+    remarks.add(LEFT_OUT, "regions without a label", count=sum(region not in labelled for region in unlabelled))
 
 
 def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
@@ -241,9 +174,8 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
         outline = ellipse_of(*place, *pixels_in(value, ("radiusX", "radiusY"), size))
         return [Instance(0, (_turned(outline, value, place),))]
     if "height" in value:
-        extent = pixels_in(value, ("width", "height"), size)
-        outline = corners_of(*place, *(place + extent))
-        return [Instance(0, (_turned(outline, value, place),), (*place, *extent))]
+        outline = corners_of(*place, *(place + pixels_in(value, ("width", "height"), size)))
+        return [Instance(0, (_turned(outline, value, place),), is_boxed=True)]
     check_size(*size)
     keypoint = point_label([(*place,)], size, joined=False)
     return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
@@ -299,42 +231,40 @@ def write(folder: Path, predictions: Predictions) -> None:
 
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
-    control = Control(POLYGONS if predictions.polygons else BRUSH)
+    tag = POLYGONS if predictions.polygons else BRUSH
     tasks = []
     for photo in predictions.photos:
         regions: list[dict[str, Any]] = []
         for predicted in photo.objects:
-            regions += regions_of(decoded(predicted.runs), predicted.name, predicted.score, control)
+            regions += regions_of(decoded(predicted.runs), predicted.name, predicted.score, tag)
         result = [{"id": f"r{number}", **region} for number, region in enumerate(regions)]
         score = sum(predicted.score for predicted in photo.objects) / max(len(photo.objects), 1)
         prediction = {"model_version": predictions.model, "score": score, "result": result}
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
         tasks.append({"data": {"image": image}, "predictions": [prediction]})
-    write_atomically(folder / "config.xml", _labelling_config(control, predictions.categories.values()))
+    write_atomically(folder / "config.xml", _labelling_config(tag, predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 
 
-def _labelling_config(control: Control, names: Iterable[str]) -> str:
-    """Return the labelling configuration of a control with its labels, XML."""
-    image = f'  <Image name="{control.image}" value="$image"/>\n'
-    opening = f'  <{control.tag} name="{control.name}" toName="{control.image}">\n'
+def _labelling_config(tag: str, names: Iterable[str]) -> str:
+    """Return the labelling configuration of regions of a tag with its labels, XML."""
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
-    return f"<View>\n{image}{opening}{labels}  </{control.tag}>\n</View>\n"
+    image = '  <Image name="image" value="$image"/>\n'
+    return f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
 
 
-def regions_of(mask: np.ndarray, name: str, score: float, control: Control) -> list[dict[str, Any]]:
+def regions_of(mask: np.ndarray, name: str, score: float, tag: str) -> list[dict[str, Any]]:
     """Return the entries of ``result``, without ids, for a mask (H, W) bool of a class: one brush, or its polygons."""
     height, width = mask.shape
-    if control.tag == BRUSH:
-        values: list[dict[str, Any]] = []
-        if mask.any():
-            values.append({"format": "rle", "rle": brush_runs(mask)})
-    else:
+    values: list[dict[str, Any]] = []
+    if tag == POLYGONS:
         outlines = [outline / (width, height) * 100 for outline in polygons_of(mask)]
         values = [{"points": outline.tolist(), "closed": True} for outline in outlines]
-    kind = control.tag.lower()
-    region = {"type": kind, "from_name": control.name, "to_name": control.image, "image_rotation": 0}
+    elif mask.any():
+        values = [{"format": "rle", "rle": brush_runs(mask)}]
+    kind = tag.lower()
+    region = {"type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
     region |= {"original_width": width, "original_height": height, "score": score}
     return [{**region, "value": {**value, kind: [name]}} for value in values]
 

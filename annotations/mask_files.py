@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from annotations.annotation import Say
 from annotations.photo_files import PhotoFiles, name_key
-from annotations.remarks import BACKGROUND
+from annotations.words import BACKGROUND
 from util.files import files_below, visible
 from util.files.errors import UserError, note
 from util.files.photos import photos_below
 
-BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that Label Studio writes, in lower case
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
 # words in the names of folders, in lower case: of parts of a set, of photos and of masks, the usual ones first
 PARTS = {"train", "training", "trn", "val", "valid", "validation", "test", "testing"}
@@ -28,10 +27,6 @@ NO_CLASS = PARTS.union(PHOTO_FOLDER_NAMES, MASK_FOLDER_NAMES, FOLDER_WORDS)
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
 VEHICLE = "train"  # a part, and a class of many data sets
 ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
-
-
-class NoPartner(UserError):
-    """No mask has the name of a photo."""
 
 
 class ClassFolder(NamedTuple):
@@ -131,11 +126,6 @@ def _is_of_set(name: str) -> bool:
 def part_of(name: str) -> set[str]:
     """Return the words in a name that say which part of a set it is of."""
     return words_of(name) & PARTS
-
-
-def photo_folders(folder: Path) -> list[Path]:
-    """Return a folder and those in it that are of photos by their names."""
-    return [folder, *(entry for entry in folders_of(folder) if is_named(entry.name, PHOTO_FOLDER_NAMES))]
 
 
 def parts_of_set(folder: Path) -> list[str]:
@@ -253,31 +243,10 @@ def _place(file: Path, folder: Path) -> tuple[str, ...]:
 
 def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserError:
     """Return the error that none of the masks in a folder has a photo: why, and what to do."""
-    for mask in masks:
-        if BRUSH_TO_PNG.match(mask.stem.lower()):
-            fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
-            return UserError(f"{folder}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}")
     if not masks:
         lack = "holds no mask" if folder.exists() else "does not exist"
         return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}")
-    return NoPartner(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")
-
-
-def home_of(file: Path, root: Path, photos: Path) -> Path:
-    """Return the folder of the photos of a file of annotations in the set of the folder ``root``.
-
-    Among all ``photos`` it is the one that lies as the file does in its set, or that of the same part, such as
-    ``images/train`` of ``annotations/instances_train.json``; else all.
-    """
-    place = [name for name in file.parent.relative_to(root).parts if not is_named(name, MASK_FOLDER_NAMES)]
-    part = part_of(file.stem)
-    for folder in photo_folders(photos):
-        if place and folder.joinpath(*place).is_dir():
-            return folder.joinpath(*place)
-        for entry in folders_of(folder):
-            if part and part_of(entry.name) == part and not is_named(entry.name, MASK_FOLDER_NAMES):
-                return entry
-    return photos
+    return UserError(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")
 
 
 def beside(folder: Path) -> Path:

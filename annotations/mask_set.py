@@ -141,18 +141,15 @@ def _check_scale(shown: Mapping[int, tuple[Path, Colour]], scale: Mapping[Colour
 def _check_edges(facts: Sequence[MaskFacts]) -> None:
     """Refuse (UserError) masks of smooth edges: a value lies only in bands along these, or many masks have such."""
     smooth = [mask for mask in facts if mask.bands]
-    if not smooth:
-        return
     in_bands = frozenset[int]().union(*(mask.bands for mask in smooth))
     elsewhere = frozenset[int]().union(*(mask.values - mask.bands for mask in facts))
     bands = sorted(in_bands - elsewhere)
-    if not bands and len(smooth) < MANY * len(facts):
-        return
-    values = ", ".join(map(str, (bands or sorted(in_bands))[:SHOWN_VALUES]))
-    problem = f"values such as {values} lie only in thin bands along edges, between others, as interpolation makes them"
-    fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
-    border = "a class of thin borders needs a value above those on both sides"
-    raise UserError(f"{smooth[0].path}: {problem} ({len(smooth)} of {len(facts)} masks); {fix}; {border}")
+    if bands or (smooth and len(smooth) >= MANY * len(facts)):
+        values = ", ".join(map(str, (bands or sorted(in_bands))[:SHOWN_VALUES]))
+        problem = f"values such as {values} lie only in thin bands along edges, between others, as interpolation makes"
+        fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
+        border = "a class of thin borders needs a value above those on both sides"
+        raise UserError(f"{smooth[0].path}: {problem} them ({len(smooth)} of {len(facts)} masks); {fix}; {border}")
 
 
 class Palettes:
@@ -170,19 +167,11 @@ class Palettes:
                 raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
 
 
-def _names_from_0(known: MaskNames, first: int, last: int) -> UserError:
-    """Return the error of names whose first one seems to be that of 0."""
-    problem = f"no mask holds the value {last} of the last name, '{known.names[last]}', but 0 to {last - 1} are there"
-    fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
-    return UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
-
-
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) names that seem to begin with that of 0; lines say which no mask shows, and the unknown."""
     shown = frozenset[int]().union(*(mask.values for mask in facts))
     if known.unknown:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")
-    _check_skipped(shown, known)
     absent = {value: name for value, name in known.classes.items() if value not in shown}
     if 0 < len(absent) < len(known.classes):
         _tell_absent(absent, shown, known)
@@ -190,20 +179,14 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
 
 def _tell_absent(absent: dict[int, str], shown: frozenset[int], known: MaskNames) -> None:
     """Tell the names that no mask shows; UserError: the first name seems to be that of 0."""
-    first, last = min(known.names), max(known.names)
     counts_from_1 = not known.states_values and known.colours is None
+    first, last = min(known.names), max(known.names)
     if counts_from_1 and [*absent] == [last] and 0 in shown:
-        raise _names_from_0(known, first, last)
+        problem = f"no mask holds the value {last} of the last name, '{known.names[last]}'"
+        fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
+        raise UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
     first_line = f"; its first line, '{known.names[first]}', is the value 1" if counts_from_1 else ""
     note(f"{known.path}: left out, in no mask: {_named(absent)}{first_line}")
-
-
-def _check_skipped(shown: frozenset[int], known: MaskNames) -> None:
-    """Refuse (UserError) names after a first line of unknown pixels where masks hold one value more."""
-    beyond = {value for value in shown if max(known.names, default=0) < value < IGNORE}
-    if known.skipped and beyond:
-        problem = f"its first line, '{known.skipped}', counts as no value, but masks hold the value {min(beyond)}"
-        raise UserError(f"{known.path}: {problem}; write the value before each name, as in 1: {known.skipped}")
 
 
 def _named(names: Mapping[int, str]) -> str:

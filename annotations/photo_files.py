@@ -4,8 +4,8 @@ import re
 import unicodedata
 from collections import defaultdict
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from util.files.errors import UserError, nearest
@@ -13,15 +13,6 @@ from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
-
-
-class Fit(NamedTuple):
-    """How well a photo fits a stated path; the greater fit is the better, and earlier fields count more."""
-
-    has_same_suffix: bool
-    same_folders: int  # the number of folders above the photo that have the stated names
-    has_same_depth: bool
-    has_same_case: bool
 
 
 class PhotoFiles:
@@ -87,29 +78,22 @@ class PhotoFiles:
         return [photo for photo, fit in zip(candidates, fits) if fit == best]
 
     def _candidates(self, path: PureWindowsPath) -> list[Path]:
-        """Return the photos of a stated name; where a folder that is stated too exists, only those in it."""
+        """Return the photos of a stated name; where a folder that is stated too holds photos, only those in it."""
         photos = self._by_name.get(name_key(path.name), [])
         folders = path.parts[:-1] if _is_within(path) else ()
         for number in range(len(folders)):
             home = self.folder.joinpath(*folders[number:])
-            if Path(home).is_dir():
+            if any(photo.parent == home for photo in self.paths):
                 return [photo for photo in photos if photo.parent == home]
         return photos
 
-    def _fit(self, photo: Path, path: PureWindowsPath) -> Fit:
+    def _fit(self, photo: Path, path: PureWindowsPath) -> tuple[bool, int]:
+        """Return whether a photo has the stated suffix, and how many folders above it have the stated names."""
         *folders, name = map(name_key, photo.relative_to(self.folder).parts)
         *stated_folders, stated_name = map(name_key, path.parts)
-        same_folders = 0
-        for folder, stated_folder in zip(reversed(folders), reversed(stated_folders)):
-            if folder != stated_folder:
-                break
-            same_folders += 1
-        return Fit(
-            has_same_suffix=name == stated_name,
-            same_folders=same_folders,
-            has_same_depth=len(folders) == len(stated_folders),
-            has_same_case=photo.name == path.name,
-        )
+        pairs = zip(reversed(folders), reversed(stated_folders))
+        same = takewhile(lambda pair: pair[0] == pair[1], pairs)
+        return name == stated_name, sum(1 for _ in same)
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""

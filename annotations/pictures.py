@@ -3,7 +3,6 @@
 Trainings and tests read JPEG and PNG of 8 bits (``util/files/images.py``); ``prepare.py custom`` converts the rest.
 """
 
-import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from util.files.errors import TooLarge, UserError, note
 from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
 from util.files.photos import NEEDS_HEIF
-from util.files.sizes import FIX, check_size
+from util.files.sizes import FIX
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
@@ -33,7 +32,6 @@ BITS_TAG = 258
 PHOTOMETRIC_TAG = 262  # whether its lowest value is shown white
 MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
-TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
 
@@ -70,10 +68,7 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
 
 
 def _identified(file: BinaryIO, path: Path) -> Image.Image:
-    """Return the image in a file, not decoded yet; of a TIFF that Pillow does not know its numbers in 32 bits.
-
-    UserError: such a TIFF holds no numbers (H, W).
-    """
+    """Return the image in a file, not decoded yet; UserError: a package lacks for its format."""
     start = file.read(HEADER)
     file.seek(0)
     if HEIF_START.match(start):
@@ -83,34 +78,7 @@ def _identified(file: BinaryIO, path: Path) -> Image.Image:
     Image.init()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
     formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
-    try:
-        return Image.open(file, formats=formats)
-    except UnidentifiedImageError:
-        if not start.startswith(TIFFS):
-            raise
-    file.seek(0)
-    return _image_of_numbers(file, path)
-
-
-def _image_of_numbers(file: BinaryIO, path: Path) -> Image.Image:
-    """Return the numbers (H, W) in a TIFF as an image of 32 bits; UserError: it holds something else."""
-    import tifffile  # takes a while, and few need it
-
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are one line, ours
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages.first
-        kind = np.dtype(page.dtype)
-        if len(page.shape) != 2 or kind.kind not in "iuf":
-            raise UserError(f"{path}: a TIFF of {kind} of the shape {page.shape} is not read here; save it with 8 bits")
-        for height, width in (page.shape, page.chunks):
-            check_size(height, width)
-        values = page.asarray()
-    if values.dtype.kind == "f":
-        image = Image.fromarray(values.astype(np.float32))
-    else:
-        limits = np.iinfo(np.int32)
-        image = Image.fromarray(np.clip(values, limits.min, limits.max).astype(np.int32))
-    return image
+    return Image.open(file, formats=formats)
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:

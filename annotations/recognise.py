@@ -9,7 +9,6 @@ from annotations.annotation import Annotations, Predictions, Say
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_of_set
 from annotations.masks import NAME_FILES
-from annotations.remarks import INSTEAD, refused_format
 from util.files import files_below, read_json, visible
 from util.files.errors import UserError
 
@@ -43,13 +42,13 @@ KEYS = {  # in the beginning of JSON files; the first that is found tells
     LABELME: re.compile(rb'"(?:shapes|imagePath)"\s*:'),
     COCO: re.compile(rb'"(?:images|annotations|categories|licenses)"\s*:'),
 }
-XML_SUFFIX = ".xml"  # of files that are refused by name
 # beginnings of the names of COCO's files that hold no instances, or what the file of instances holds too
 OTHER_TASKS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
 TEXTS_ALONE = (
     "text alone is no annotation; for YOLO's labels add data.yaml or classes.txt with the names of the classes"
 )
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
+OTHERS = "export other formats as COCO"
 
 
 def recognise(text: str) -> tuple[str, Path]:
@@ -57,9 +56,7 @@ def recognise(text: str) -> tuple[str, Path]:
 
     UserError: the path does not exist, its content has no format or several, or several files are each of all photos.
     """
-    prefix, colon, rest = text.partition(":")
-    named = prefix if colon and prefix in FORMATS and not Path(text).exists() else None
-    path = Path(rest if named else text)
+    named, path = _parts_of(text)
     if not path.exists():
         raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
     if path.is_file():
@@ -72,6 +69,14 @@ def recognise(text: str) -> tuple[str, Path]:
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
     kind, found = next(iter(files.items()), (MASKS, []))
     return kind, _path_of(kind, found, path)
+
+
+def _parts_of(text: str) -> tuple[str | None, Path]:
+    """Return the format, if there is one, and the path in ``[format:]path``."""
+    prefix, _, rest = text.partition(":")
+    if prefix in FORMATS and rest and not Path(text).exists():
+        return prefix, Path(rest)
+    return None, Path(text)
 
 
 def read(text: str, photos: Path | None = None, say: Say | None = None, unconfirmed: bool = True) -> Annotations:
@@ -91,23 +96,21 @@ def _format_of(file: Path) -> str:
     kind = _json_format(file)
     if kind:
         return kind
-    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES:
+    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE:
         return YOLO
     if file.suffix.lower() == labelme.SUFFIX:
         read_json(file, "these annotations", "export or copy the file again")
     is_text = file.suffix.lower() == yolo.ROWS_SUFFIX
-    raise UserError(f"{file}: {TEXTS_ALONE if is_text else f'its format is unknown; name {EXPECTED}'}")
+    raise UserError(f"{file}: {TEXTS_ALONE if is_text else f'its format is unknown; name {EXPECTED}; {OTHERS}'}")
 
 
 def _json_format(file: Path) -> str | None:
-    """Return the format of a JSON file, None if it has another form; UserError: it is known, and not read here."""
+    """Return the format of a JSON file, None if it has another form; UserError: it cannot be read."""
     try:
         with file.open("rb") as stream:
             start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); restore it or leave it out") from None
-    if refused := refused_format(start):
-        raise UserError(f"{file}: is {refused}, which cannot be read; {INSTEAD}")
     if start[:1] not in (b"{", b"["):
         return None
     return next((kind for kind, key in KEYS.items() if key.search(start)), None)
@@ -118,21 +121,18 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
 
     UserError: there are no masks either, but files that are not read here.
     """
-    refusals: list[UserError] = []
-    direct = visible(folder.glob(f"*{labelme.SUFFIX}"), folder)
-    files = _by_format(direct, refusals)
+    files = _by_format(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
     if yolo.is_set(folder):
         files[YOLO] = [folder]
     _, mask_folder = folders_in(folder)
-    has_masks = bool(masks_of_set(mask_folder))
-    if files or has_masks:
+    if files or masks_of_set(mask_folder):
         return files
-    below = files_below(folder, labelme.SUFFIX) or files_below(folder, XML_SUFFIX)[:1]
-    files = _by_format(below, refusals)
+    below = files_below(folder, labelme.SUFFIX)
+    files = _by_format(below)
     files.pop(RESULTS, None)  # of photos elsewhere
     texts = [path for path in files_below(folder, yolo.ROWS_SUFFIX) if path.name not in NAME_FILES]
-    if not files and refusals:
-        raise refusals[0]
+    if not files and below:
+        _format_of(below[0])  # which says why it is none
     if not files and texts:
         if not yolo.data_files_in(folder):
             raise UserError(f"{folder}: {TEXTS_ALONE}")
@@ -140,15 +140,11 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _by_format(paths: list[Path], refusals: list[UserError]) -> dict[str, list[Path]]:
-    """Return the files of each format, and add why others are not read."""
+def _by_format(paths: list[Path]) -> dict[str, list[Path]]:
+    """Return the files of each format."""
     files: dict[str, list[Path]] = {}
     for path in paths:
-        try:
-            kind = _json_format(path)
-        except UserError as error:
-            refusals.append(error)
-            continue
+        kind = _json_format(path)
         if kind:
             files.setdefault(kind, []).append(path)
     return files

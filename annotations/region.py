@@ -20,16 +20,12 @@ WHITES = (1.0, 255, 2**16 - 1)
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
 GREY_MODES = ("L", "I", "F")
-# Shares of an object: that a frequent colour covers at least, and that all frequent colours cover together.
-FREQUENT = 0.01
-MOSTLY = 0.8
 PICTURE = 2**12  # colours, more than which a painted mask does not have
-EDGES = 4  # colours or levels; more are of soft edges
-LEVEL = 0.05  # of the object, that each of few levels covers
-STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
-GREY = (STEPS, STEPS, STEPS)
+EDGES = 4  # levels; more are of soft edges
+LEVEL = 0.05  # of the object, that each of few levels or colours covers; others are of soft edges
+MOSTLY = 0.8  # of the object, that its colours cover together
 
-Colour = tuple[int, ...]  # red, green, blue, sometimes opacity; or the steps of a hue and a shade
+Colour = tuple[int, ...]  # red, green, blue, sometimes opacity
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,10 @@ def read_region(
 def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, bool]:
     """Return ``read_region`` of an image of Pillow."""
     frame = frame_of(image)
-    if not rule.several:
-        _refuse_several_colours(image, rule.source)
+    colours = set() if rule.several else _main_colours(image)
+    if len(colours) > 1:
+        named = ", ".join(map(str, sorted(colours)[:3]))
+        raise UserError(f"{rule.source}: has the colours {named} (red, green, blue); a mask of one class has one")
     if rule.value is None:
         values = _painted(image, rule.source)
     elif image.mode.startswith(("P", "L", "1", "I")):
@@ -89,13 +87,6 @@ def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, 
         raise UserError(f"{rule.source}: this mask is stored as {image.mode}, so it has no value {rule.value}")
     region = _region_in(values, rule)
     return frame.upright(region), frame.stated is not None
-
-
-def _refuse_several_colours(image: Image.Image, source: str) -> None:
-    colours = _main_colours(image)
-    if len(colours) > 1:
-        named = ", ".join(map(str, sorted(colours)[:3]))
-        raise UserError(f"{source}: has the colours {named} (red, green, blue); a mask of one class has one")
 
 
 def _values_of_array(mask: Any, source: str) -> np.ndarray:
@@ -167,28 +158,13 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
     rgba = np.asarray(image.convert("RGBA"))
     opacity = rgba[..., 3]
     if opacity.min() < opacity.max():
-        return _opaque_part(rgba)
+        return opacity > opacity.max() // 2
     if _has_indices(image):
         return values_in(image)
     brightness = rgba[..., :3].max(2)
     if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
         raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
     return brightness
-
-
-def _opaque_part(rgba: np.ndarray) -> np.ndarray:
-    """Return the brightness of an opaque drawing in two colours, one of them black, else whether pixels are opaque.
-
-    More colours are of a cut-out.
-    """
-    opacity = rgba[..., 3]
-    inside = opacity > opacity.max() // 2
-    colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
-    shades = colours[:, :3].max(1)
-    is_drawing = len(shades) == 2 and min(shades) < DARK <= max(shades)
-    if is_drawing:
-        return np.where(inside, rgba[..., :3].max(2), 0)
-    return inside
 
 
 def _has_indices(image: Image.Image) -> bool:
@@ -241,46 +217,21 @@ def _are_levels(values: np.ndarray) -> bool:
 
 
 def _main_colours(image: Image.Image) -> set[Colour]:
-    """Return the colours in which objects are painted, the most frequent shade of each; none if all is grey."""
+    """Return the colours in which objects are painted; none if all is grey, or a picture."""
     if image.mode not in ("P", "RGB", "RGBA") or _has_indices(image):
         return set()
-    counts = colours_in(image.convert("RGBA"), PICTURE)
-    if counts is None:
-        return set()  # a picture
-    painted = _painted_colours(counts)
-    frequent = _frequent_colours(painted)
-    has_flat_colours = len(painted) <= EDGES
-    main: dict[Colour, Colour] = {}  # hue and shade -> the most frequent colour
-    for colour in frequent:
-        main.setdefault(_hue_and_shade(colour, has_flat_colours), colour)
-    if main.keys() == {(*GREY, 0)}:
-        return set()
-    return {*main.values()}
+    painted = _painted_colours(colours_in(image.convert("RGBA"), PICTURE) or {})
+    total = sum(painted.values())
+    main = {colour: count for colour, count in painted.items() if count >= LEVEL * total}
+    is_grey = all(len({*colour}) == 1 for colour in main)
+    return set() if is_grey or sum(main.values()) < MOSTLY * total else {*main}
 
 
-def _painted_colours(counts: dict[Colour, int]) -> list[tuple[int, Colour]]:
-    """Return count and colour of what is opaque and not black, from counts by red, green, blue and opacity."""
-    half_opaque = max(colour[3] for colour in counts) // 2
-    painted: list[tuple[int, Colour]] = []
+def _painted_colours(counts: dict[Colour, int]) -> dict[Colour, int]:
+    """Return the counts of the colours (red, green, blue) that are opaque and not black."""
+    half_opaque = max((colour[3] for colour in counts), default=0) // 2
+    painted: dict[Colour, int] = {}
     for (red, green, blue, opacity), count in counts.items():
         if opacity > half_opaque and max(red, green, blue) >= DARK:
-            painted.append((count, (red, green, blue)))
+            painted[red, green, blue] = count
     return painted
-
-
-def _frequent_colours(painted: list[tuple[int, Colour]]) -> list[Colour]:
-    """Return the frequent among counted colours, the most frequent first; none if they are many or cover too little."""
-    total = sum(count for count, _ in painted)
-    frequent = sorted((entry for entry in painted if entry[0] >= FREQUENT * total), reverse=True)
-    covered = sum(count for count, _ in frequent)
-    if covered < MOSTLY * total or len(frequent) > SMALL:
-        return []
-    return [colour for _, colour in frequent]
-
-
-def _hue_and_shade(colour: Colour, has_flat_colours: bool) -> Colour:
-    """Return the hue of a colour in steps and its brightness, which is 0 where shades are of soft edges or of grey."""
-    brightest = max(colour)
-    hue = tuple(round(STEPS * part / brightest) for part in colour)
-    shade = brightest if has_flat_colours and hue != GREY else 0
-    return (*hue, shade)

@@ -10,7 +10,7 @@ from typing import Any
 
 from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, check_stated, content_errors
 from annotations.photo_files import PhotoFiles, is_file
-from annotations.remarks import UNCONFIRMED
+from annotations.remarks import LEFT_OUT
 from annotations.shapes import decoded, encoded
 from util.files import own_name, read_json, visible
 from util.files.mask_images import read_mask
@@ -62,7 +62,8 @@ def confirmed_alone(annotations: Annotations) -> Annotations:
     photos = []
     for photo in annotations.photos:
         others = [instance for instance in photo.instances if not instance.confirmed]
-        annotations.remarks.add(UNCONFIRMED, count=len(others))
+        unconfirmed = "masks that nobody confirmed (--unconfirmed takes them)"
+        annotations.remarks.add(LEFT_OUT, unconfirmed, count=len(others))
         kept = [instance if instance.confirmed else instance._replace(unknown=True) for instance in photo.instances]
         photos.append(photo._replace(instances=tuple(kept) if len(others) < len(kept) else ()))
     return replace(annotations, photos=tuple(photos))

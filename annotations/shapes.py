@@ -68,7 +68,7 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
     if isinstance(shape, dict):
-        return _covers_a_pixel(shape)
+        return bool(_lengths(shape["counts"])[1::2].any())  # the first run is of background
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
 
 
@@ -83,16 +83,16 @@ def is_rectangle(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     return bool((slants <= RIGHT * lengths * np.roll(lengths, -1)).all() and lengths.all())
 
 
-def _covers_a_pixel(runs: dict[str, Any]) -> bool:
-    return bool(_lengths(runs["counts"])[1::2].any())  # the first run is of background
+def reaches_beyond(shape: tuple[np.ndarray, ...] | dict[str, Any], size: tuple[int, int]) -> bool:
+    """Return whether an outline, or the size of run lengths, exceeds a size (height, width)."""
+    if isinstance(shape, dict):
+        return bool((np.array(shape["size"]) > size).any())
+    return any((outline.reshape(-1, 2).max(0) > size[::-1]).any() for outline in shape if len(outline))
 
 
 def _is_on_a_line(polygon: np.ndarray) -> bool:
     """Return whether all points of a polygon (2 x points,), at least three, are on a line."""
-    ax, ay, bx, by, cx, cy = polygon[:6].tolist()
-    if abs((bx - ax) * (cy - ay) - (by - ay) * (cx - ax)) > MIN_AREA:  # the first three, which is quick
-        return False
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
+    points = polygon.reshape(-1, 2) - polygon[:2]
     x, y = points.T
     longest_x, longest_y = points[(points**2).sum(1).argmax()]
     return bool((np.abs(x * longest_y - y * longest_x) <= MIN_AREA).all())

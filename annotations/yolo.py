@@ -5,7 +5,6 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 import yaml
 
 from annotations.annotation import (
-    SOME_BOX,
     AnnotatedPhoto,
     Annotations,
     Instance,
@@ -23,10 +21,10 @@ from annotations.annotation import (
     Written,
     content_errors,
 )
-from annotations.masks import check_lines, check_unique
+from annotations.masks import check_unique
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.remarks import NO_TEXT_FILE, Remarks
+from annotations.remarks import LEFT_OUT, Remarks
 from annotations.shapes import WITHIN, corners_of, is_rectangle
 from util.files import files_below, paths_below, read_text, visible, write_atomically
 from util.files.errors import UserError
@@ -39,20 +37,13 @@ EXACT = 0.05  # pixels, half the step of the coordinates that are written
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
-CLASS_FILES = ("classes.txt", "obj.names")  # the second is of CVAT's YOLO 1.1
+CLASS_FILE = "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
-CVAT_FOLDER = re.compile(r"obj_\w+_data")  # folders of text files, with or without their photos
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 NOT_ROW = "is not in YOLO's form for segmentation"
 UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
-
-
-def _only_data_file(folder: Path) -> Path:
-    """Return the data file in a folder; UserError: there is none, or several."""
-    data_files = data_files_in(folder)
-    if len(data_files) != 1:
-        raise UserError(f"{folder}: holds {len(data_files)} data files with the class names; name one of them")
-    return data_files[0]
+# A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
+AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -62,28 +53,26 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
     """
     if path.is_dir():
-        path = _only_data_file(path)
+        data_files = data_files_in(path)
+        if len(data_files) != 1:
+            raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
+        (path,) = data_files
     names, root = read_data_file(path)
-    files = _text_files(root)
     photo_files = PhotoFiles(folder or root)
     photos: list[AnnotatedPhoto] = []
     annotated: set[Path] = set()
-    for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
-        photo = photo_files.find(_photo_place(file.relative_to(root)), file)
+    for file in ProgressBar(_text_files(root), str(root), unit="file", leave=False, delay=1):
+        parts = file.relative_to(root).with_suffix("").parts
+        stated = "/".join(IMAGES if part == LABELS else part for part in parts)
+        photo = photo_files.find(stated, file)
         annotated.add(photo.resolve())
         height, width = upright_size(*header_of(photo))
         instances = tuple(_rows(file, (height, width), names))
         photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
     remarks = Remarks()
-    remarks.add_named(NO_TEXT_FILE, photo_files.names_beside(annotated))
+    remarks.add_photos(LEFT_OUT, "photos without a text file", photo_files.names_beside(annotated))
     categories = {number + 1: name for number, name in names.items()}
     return Annotations(tuple(photos), categories, PhotoFiles(folder or root, is_named=False), path, remarks)
-
-
-def _photo_place(text_file: Path) -> str:
-    """Return where the photo of a text file is, without its suffix: in ``images`` in place of ``labels``."""
-    parts = text_file.with_suffix("").parts
-    return "/".join(IMAGES if part == LABELS else part for part in parts)
 
 
 def _text_files(root: Path) -> list[Path]:
@@ -91,39 +80,26 @@ def _text_files(root: Path) -> list[Path]:
 
     UserError: there is none.
     """
-    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name not in CLASS_FILES]
-    in_labels = [file for file in texts if any(map(_is_of_labels, file.relative_to(root).parts[:-1]))]
+    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name != CLASS_FILE]
+    in_labels = [file for file in texts if LABELS in file.relative_to(root).parts[:-1]]
     files = in_labels or [file for file in texts if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     return files
 
 
-def _is_of_labels(folder: str) -> bool:
-    """Return whether a folder's name is that of a folder of text files."""
-    return folder == LABELS or bool(CVAT_FOLDER.fullmatch(folder))
-
-
 def is_set(folder: Path) -> bool:
-    """Return whether a folder holds a data file, or a file of names with text files in a folder of these."""
+    """Return whether a folder holds a data file, or ``classes.txt`` with text files in the folder ``labels``."""
     data_files = data_files_in(folder)
-    if not data_files or data_files[0].suffix.lower() in YAML_SUFFIXES:
-        return bool(data_files)
-    folders = [entry for entry in folder.iterdir() if entry.is_dir() and _is_of_labels(entry.name)]
-    return any(paths_below(folder, f"{labels.name}/*{ROWS_SUFFIX}") for labels in folders)
+    is_yaml = any(path.suffix.lower() in YAML_SUFFIXES for path in data_files)
+    return is_yaml or bool(data_files and paths_below(folder, f"{LABELS}/*{ROWS_SUFFIX}"))
 
 
 def data_files_in(folder: Path) -> list[Path]:
-    """Return the files of a folder that may be data files: YAML files, else one of names, there or in ``labels``."""
-    entries = visible(folder.iterdir(), folder)
-    data_files = [path for path in entries if path.suffix.lower() in YAML_SUFFIXES and path.is_file()]
-    places = [home / name for home in (folder, folder / LABELS) for name in CLASS_FILES]
-    class_files = [file for file in places if file.is_file()]
-    return data_files or class_files[:1]
-
-
-# A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
-AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
+    """Return the YAML files of a folder, else its ``classes.txt``, there or in ``labels``."""
+    files = [path for path in visible(folder.iterdir(), folder) if path.suffix.lower() in YAML_SUFFIXES]
+    places = [folder / CLASS_FILE, folder / LABELS / CLASS_FILE]
+    return files or [file for file in places if file.is_file()][:1]
 
 
 def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
@@ -136,29 +112,16 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
     root = path.parent.parent if path.parent.name == LABELS else path.parent
     if path.suffix.lower() in YAML_SUFFIXES:
         with content_errors(f"{path}: ", "; write names: [cat, dog]"):
-            content = _read_yaml(text)
-            names = {number: name.strip() for number, name in _names_in(content).items()}
+            content = read_yaml(text, AS_WRITTEN)
+            names = _names_in(content)
             stated = path.parent / str(content.get("path", ""))
         if "path" in content and stated.is_dir():
             root = stated
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
-        check_lines([*names.values()], path)
     check_unique([*names.values()], path)
     return names, root
-
-
-def _read_yaml(text: str) -> dict[str, Any]:
-    """Return the content of a data file; in quotes, ``\\`` of a place on Windows is no escape. ValueError: no YAML."""
-    for written in (text, text.replace("\\", "\\\\")):
-        try:
-            return read_yaml(written, AS_WRITTEN)
-        except ValueError as error:
-            problem = error
-            if "\\" not in text:
-                break
-    raise ValueError(problem)
 
 
 def _names_in(content: dict[str, Any]) -> dict[int, str]:
@@ -166,13 +129,11 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     names = content["names"]
     if "kpt_shape" in content:
         raise ValueError("is of key points, whose rows are no outlines")
-    if not names:
-        raise ValueError("names is empty")
     if isinstance(names, list):
-        return dict(enumerate(map(str, names)))
-    if not isinstance(names, dict) or not all(number.isdecimal() for number in names):
+        names = dict(enumerate(names))
+    if not names or not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
         raise ValueError("names must list the classes, or map 0, 1, ... to them")
-    return dict(sorted((int(number), str(name)) for number, name in names.items()))
+    return dict(sorted((int(number), str(name).strip()) for number, name in names.items()))
 
 
 def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
@@ -186,29 +147,23 @@ def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iter
 
 
 def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
-    """Return the instance, with a shape or a box, of the numbers of a row; ValueError: they are no outline or box."""
+    """Return the instance of the numbers of a row; ValueError: they are no outline or box."""
     category = row[0]
     shares = row[1:]
     if category not in classes:
         raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
-    if len(shares) % 2 and len(shares) > 4:
-        raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
-    is_box = len(shares) == 4
-    if is_box:
+    if len(shares) == 4:
         x, y, width, height = shares
         shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if len(shares) % 2:
+        raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
     if len(shares) < 6:
         raise ValueError("an outline has at least three corners x y")
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
         raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1; key points are no outlines")
-    corners: np.ndarray = np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]
-    if is_box:
-        extent = corners[2] - corners[0]
-        return Instance(int(category) + 1, box=(*corners[0], *extent))
-    outline = corners.reshape(-1)
+    outline = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
     written = _ends_at_corners(outline)
-    is_box = written is outline and is_rectangle((outline,))
-    return Instance(int(category) + 1, (written,), box=SOME_BOX if is_box else ())
+    return Instance(int(category) + 1, (written,), is_boxed=written is outline and is_rectangle((outline,)))
 
 
 def _ends_at_corners(outline: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from annotations.masks import MaskNames, check_alike, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.pictures import header_of
 from annotations.region import read_region
-from annotations.remarks import is_unknown
+from annotations.words import is_unknown
 from datasets.custom_plan import ALL, plan_of, rare_classes, selected_classes, word
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE

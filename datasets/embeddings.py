@@ -8,8 +8,6 @@ import argparse
 import re
 from pathlib import Path
 
-import numpy as np
-
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.words.text import (
@@ -31,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--dataset", required=True, help="a folder of config/, such as pascal, or a config file")
     source = parser.add_mutually_exclusive_group(required=True)
-    text = "word2vec, GloVe or fastText, also as .gz; or a .pkl or .npz of finished rows"
+    text = "word2vec, GloVe or fastText (.vec), also as .gz; or a .pkl or .npz of finished rows"
     source.add_argument("--vectors", type=Path, metavar="FILE", help=text)
     text = "vectors that gensim downloads, such as word2vec-google-news-300 (1.7 GB)"
     source.add_argument("--download", metavar="NAME", help=text)
@@ -54,22 +52,23 @@ def run(options: argparse.Namespace) -> int:
     folder = options.out or Path(FOLDER)
     target = folder / f"{name}_{data.name}.npz"
     source = download(options.download) if options.download else options.vectors
-    made_from = fingerprint(whole_digest(source), *data.classes, options.missing, _holds_words(source))
+    has_words = source.suffix not in SUFFIXES  # else finished rows
+    made_from = fingerprint(whole_digest(source), *data.classes, options.missing, has_words)
     if target.exists():
         if stored_origin(target) != made_from:
             problem = "was made from another file, classes or options, or by an earlier version"
             raise UserError(f"{target}: {problem}; remove it, or take another --name")
         print(f"{target}: made from {source} already; nothing to do")
         return 0
-    table, notes = _table_of(source, data.classes, fill=options.missing == NAMES)
+    if has_words:
+        table, notes = build_vectors(source, data.classes, fill=options.missing == NAMES)
+    else:
+        table, notes = read_vectors(source, data.classes), [f"rows of {source}, unchanged"]
     write_vectors(target, table, data.classes, made_from)
     notes.append(note_on_equal_rows(table, data.classes))
     print(*filter(None, notes), sep="\n")
     rows, width = table.shape
     print(f"{target}: {rows} rows (background, {len(data.classes)} classes) of {width} numbers")
-    older = target.with_suffix(".pkl")
-    if older.exists():
-        print(f"{older}: is ignored from now on, because the .npz of the same name comes first")
     return 0
 
 
@@ -77,15 +76,3 @@ def _refuse_name(name: str) -> None:
     """Refuse (UserError) a name that means something else as a value of ``data.text``, or cannot be a file's."""
     if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
         raise UserError(f"--name {name}: cannot be a value of data.text; use letters, digits, . - and _")
-
-
-def _holds_words(source: Path) -> bool:
-    """Return whether a file holds vectors of words, and no finished rows."""
-    return source.suffix not in SUFFIXES
-
-
-def _table_of(source: Path, classes: list[str], fill: bool) -> tuple[np.ndarray, list[str]]:
-    """Return the rows of the classes from a file, and notes on them; errors as ``build_vectors``, ``read_vectors``."""
-    if _holds_words(source):
-        return build_vectors(source, classes, fill=fill)
-    return read_vectors(source, classes), [f"rows of {source}, unchanged"]

@@ -18,7 +18,6 @@ from model.episode import Output as Output
 from model.episode import Shot as Shot
 from model.episode import against_background
 from model.groups import ParamGroup as ParamGroup
-from model.mismatch import ModelMismatch
 from model.published import Layout
 from model.tables import add_once
 
@@ -193,14 +192,6 @@ class FewShotMethod(Trainable):
         maps as queries: with ``supports_enter_as_queries`` the supports need not pass the encoder again.
         """
         return []
-
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder from an ImageNet or base-stage state dict; return the names of the unfilled tensors.
-
-        Raises:
-            ModelMismatch: the layout is another encoder's, or tensors are missing while ``partial`` is False.
-        """
-        raise ModelMismatch(f"{type(self).__name__} has no encoder to fill")
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""

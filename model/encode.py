@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from model.contract import FewShotMethod, ParamGroup, Task, Trainable, competing
 from model.encoders.encoder import Features
-from model.encoders.layouts import describe, encoder_part, load_encoder
+from model.encoders.layouts import describe
 from model.encoders.learning import frozen_beside
 from model.encoders.needs import ANY_GRIDS, Grids, Needs, problem_of, stride_problem
 from model.encoders.registry import spec_of
@@ -133,10 +133,6 @@ class Method(FewShotMethod):
         """Return the learnable parameters of all parts but the encoder."""
         inside = {id(p) for p in self.encoder.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
-
-    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
-        """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
-        return load_encoder(self.encoder, encoder_part(state), partial)
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words, and the number of base classes where there are some."""

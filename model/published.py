@@ -24,6 +24,14 @@ BASE_LEARNER = (
     (r"learner_base\.0\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
     (r"learner_base\.1\.(.*)", r"base_learner.classify.\1"),
 )
+PYRAMID_BASE_LEARNER = (
+    (r"ppm\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
+    (r"cls\.(.*)", r"base_learner.classify.\1"),
+)
+FUSIONS = (
+    (r"init_merge_query\.0\.(.*)", r"fuse_query.conv.\1"),
+    (r"init_merge_supp\.0\.(.*)", r"fuse_support.conv.\1"),
+)
 ENSEMBLE = (
     (r"kshot_rw\.(.*)", r"shot_weights.mix.\1"),
     (r"gram_merge\.(.*)", r"ensemble.scene.\1"),

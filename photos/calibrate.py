@@ -32,7 +32,7 @@ from photos.drawn import KINDS, MASK, drawn_label
 from util.config.compose import files_of
 from util.config.folds import LISTS
 from util.data.episodes import TrialDataset
-from util.data.lists.image_list import ImageList
+from util.data.lists.image_list import ImageList, check_shots
 from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
 from util.data.views import LETTERBOX, View
 from util.engine import Engine
@@ -66,8 +66,10 @@ def calibrate(method: Engine) -> Path:
     part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
     made_on = f"{config.data.name} {part}"
     print(f"config: {files_of(config.source)}")
-    place = f"{episodes} episodes of {made_on}, {shots}-shot, in {method.precision}"
-    print(f"calibrate {method.source} on {place}", flush=True)
+    print(
+        f"calibrate {method.source} on {episodes} episodes of {made_on}, {shots}-shot, in {method.precision}",
+        flush=True,
+    )
     side = method.view.side
     view = View(LETTERBOX, side, side)
     world = ProcessGroup(0, 1, method.device)
@@ -86,8 +88,7 @@ def calibrate(method: Engine) -> Path:
     made_on += f", {episodes} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {side}"
     fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.weights.digest), made_on)
     path = calibration.calibration_path(config, method.source)
-    content = asdict(replace(fitted, precision=method.precision))
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False))
+    write_atomically(path, yaml.safe_dump(asdict(fitted) | {"precision": method.precision}, sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
     return path
 
@@ -103,7 +104,9 @@ def _training_lists(method: Engine, run: Run) -> list[tuple[Run, ImageList]]:
     for shot in sorted(shots):
         run_of_shot = Run(run.config.with_data(shot=shot))
         try:
-            lists.append((run_of_shot, images_for_training(run_of_shot)))
+            images = images_for_training(run_of_shot)
+            check_shots(images, run_of_shot.config.data)
+            lists.append((run_of_shot, images))
         except UserError as error:  # too few images of a class
             if shot == required_shot:
                 raise

@@ -250,7 +250,7 @@ def _has_name_of(photo: Path, annotated: AnnotatedPhoto) -> bool:
 def labels_of(annotated: AnnotatedPhoto, path: Path) -> Iterator[np.ndarray]:
     """Yield the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of the boxes."""
     for is_boxed, value in ((False, 1), (True, BOXED)):
-        instances = tuple(instance for instance in annotated.instances if bool(instance.box) == is_boxed)
+        instances = tuple(instance for instance in annotated.instances if instance.is_boxed == is_boxed)
         table = {instance.category: value for instance in instances}
         yield label_of(annotated._replace(instances=instances), path, table)
 

@@ -46,29 +46,29 @@ def share(weights: Weights, out: Path, half: bool = False) -> None:
     stage = StageFolder(source.parent)
     content["finished"] = content.get("finished", False) or stage.finished
     calibration = find_calibration(run.config, weights.source, weights.digest)
+    digest = weights.digest
     if half:
-        weights = _halve(content, weights)
-        if calibration is not None:  # rounding moves margins by less than a calibration's own error
-            calibration = replace(calibration, made_for=key_of(run.config, weights.digest))
+        digest = _halve(content, source)
     with made_aside(out, CARD) as folder:
         checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
         write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
-        if calibration is not None:
+        if calibration is not None:  # rounding moves margins by less than a calibration's own error
+            calibration = replace(calibration, made_for=key_of(run.config, digest))
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
-        write_atomically(folder / CARD, _card(run, stage, weights))
+        write_atomically(folder / CARD, _card(run, stage, weights, digest))
 
 
-def _halve(content: dict[str, Any], weights: Weights) -> Weights:
-    """Change the weights in a checkpoint's content to half precision; return their origin with the new digest.
+def _halve(content: dict[str, Any], source: Path) -> str:
+    """Change the weights in a checkpoint's content to half precision; return their new digest.
 
     It is the digest of the weights as they are loaded, that of other results and calibrations.
     """
     whole = {**content["weights"], **content.pop("ema", {})}
-    content["weights"] = checkpoint.halved(whole, weights.source)
+    content["weights"] = checkpoint.halved(whole, source)
     loaded = dict[str, Tensor]()
     for name, tensor in content["weights"].items():
         loaded[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return replace(weights, digest=checkpoint.digest_of(loaded))
+    return checkpoint.digest_of(loaded)
 
 
 def fetched(place: str | Path, revision: str | None) -> Path:
@@ -85,14 +85,14 @@ def fetched(place: str | Path, revision: str | None) -> Path:
         raise UserError(f"{place}: is no folder, and the hub does not give it ({reason}); check its name") from None
 
 
-def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
+def _card(run: Run, stage: StageFolder, weights: Weights, digest: str) -> str:
     config = run.config
     data = config.data
     method = class_of(config.model)
     encoder = title_of(config.model.backbone())
     base_names = [data.classes[class_id - 1] for class_id in Fold.of(data).base]
     stage_line = "{stage}, epochs {settings[epochs]}, batch {settings[batch]}, side {size} px, seed {seed}"
-    stages = [stage_line.format_map(training) for training in weights.training]
+    stages = [stage_line.format_map(training) for training in weights.stored.training]
     template = Path(__file__).with_name("card.md").read_text()
     return template.format(
         data=data,
@@ -102,7 +102,7 @@ def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        results=_results(run, weights) or "None is recorded.",
+        results=_results(run, digest) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,
     )
@@ -116,12 +116,12 @@ def _commit(stage: StageFolder) -> str:
     return f"{commit}, with {changed} changed files" if changed else commit
 
 
-def _results(run: Run, weights: Weights) -> str:
+def _results(run: Run, digest: str) -> str:
     """Return the tables of a run's results with these weights, without quick looks."""
     tables = []
     for path in sorted(run.folder("test").parent.rglob(RESULT)):
         result = read_result(path)
-        if result["weights"] == weights.digest and not result["quick_look"]:
+        if result["weights"] == digest and not result["quick_look"]:
             heading = f"{title(result)}; {result['device']}, {result['date'][:10]}"
             tables.append(f"{heading}:\n\n{score_table(result)}")
     return "\n\n".join(tables)

@@ -20,7 +20,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, interval: float, 
     """Return the lines of a bar over 30 items, with a log line after the tenth."""
     monkeypatch.setattr(progress, "INTERVAL", interval)
     monkeypatch.setattr(sys, "stderr", stream)
-    for number in ProgressBar(range(30), desc="images", leave=leave, miniters=1):
+    for number in ProgressBar(range(30), desc="images", leave=leave, miniters=1, mininterval=0):
         if number == 9:
             _AboveBars().emit(logging.LogRecord("x", logging.INFO, "", 0, "a line of the log", None, None))
     return stream.getvalue().splitlines()

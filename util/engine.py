@@ -89,12 +89,10 @@ class Scores:
 class Engine:
     """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
-    run: Run  # whose ``test.checkpoint`` names the weights
-    network: FewShotMethod
+    weights: Weights  # of the network, and its run, whose ``test.checkpoint`` names them
     device: torch.device
     precision: str
     view: View
-    weights: Weights  # where those of the network came from
     note: str = ""  # a line that says which method or weights were taken where none were named
     lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
     store: ShotStore = field(init=False)
@@ -102,6 +100,16 @@ class Engine:
     def __post_init__(self) -> None:
         self.store = ShotStore(self.run.config.test.store_gib)
         self.store.use_for(self.network)
+
+    @property
+    def run(self) -> Run:
+        """The run whose weights these are."""
+        return self.weights.run
+
+    @property
+    def network(self) -> FewShotMethod:
+        """The network."""
+        return self.weights.network
 
     @property
     def title(self) -> str:
@@ -167,7 +175,7 @@ class Engine:
         """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
-        decisive = [settings, checkpoint.digest_of(self.network.state_dict()), *facts]
+        decisive = [settings, self.weights.digest, *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -287,25 +295,21 @@ def load_method(
         stored = checkpoint.read(str(weights))
         run = Run(_settings_in(stored, str(weights), overrides))
     settings, data = run.config, run.config.data
-    if weights is None:
-        _check_trained(run)
     side = side or data.size
     _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
-    network, loaded = load_weights(run, side, stored)
+    loaded = load_weights(run, side, stored)
     precision = precision_of_test(settings, torch_device)
-    prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
+    prepare_network(loaded.network.eval(), torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
         title = class_of(settings.model).title
         note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
-        run=run,
-        network=network.eval(),
+        weights=loaded,
         device=torch_device,
         precision=precision,
         view=View(PHOTO_RULE, side, side),
-        weights=loaded,
         note=note,
     )
 
@@ -316,14 +320,6 @@ def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Conf
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
     return from_dict(stored.config, weights, overrides)
-
-
-def _check_trained(run: Run) -> None:
-    """Refuse (UserError) a method whose training, of which its own weights are, has not been here."""
-    source = run.weights
-    if isinstance(source, Path) and source.parent == run.folder("meta") and not source.exists():
-        fix = "train them, name others with --checkpoint, or name neither model nor config for the shipped weights"
-        raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
 def _check_side(side: int, settings: Config) -> None:

@@ -24,8 +24,7 @@ class Fit:
     others: list[str]  # its other tensors
     foreign: list[str]  # those of ``others`` that belong to another encoder of the family
     missing: list[str]  # tensors of the encoder that it lacks
-    absent_stages: list[int]  # stages without any tensor
-    inside: list[str]  # missing tensors of the other stages
+    inside: list[str]  # those of stages of which it holds some
 
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
@@ -42,7 +41,6 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
         others=others,
         foreign=encoder.foreign(others),
         missing=missing,
-        absent_stages=sorted({encoder.stage_of(name) for name in needed} - begun_stages),
         inside=[name for name in missing if encoder.stage_of(name) in begun_stages],
     )
 
@@ -117,12 +115,16 @@ def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:
-    """Fill ``encoder`` from ``state`` (float16 or float32); return the names of tensors that were not filled.
+    """Fill ``encoder`` from a file's tensors (float16 or float32), of itself or of a whole model of ours.
+
+    Returns:
+        The names of its tensors that were not filled.
 
     Raises:
         ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
             tensors of the encoder that the file does not hold.
     """
+    state = encoder_part(state)
     matched = fit(encoder, state)
     wrong = [*matched.foreign, *_other_shapes(encoder, matched)]
     if _fits_another_better(state, matched):
@@ -137,13 +139,12 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     if matched.missing and not partial:
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
         raise ModelMismatch(f"{len(matched.missing)} tensors are missing, from {matched.missing[0]} on; {remedy}")
-    own = {name: tensor.to(expected[name].dtype) for name, tensor in matched.given.items()}
+    own = {name: tensor.to(expected[name]) for name, tensor in matched.given.items()}
     encoder.load_state_dict(own, strict=False)
     return matched.missing
 
 
 def _check_numbers(name: str, tensor: Tensor, expected: Tensor) -> None:
     """Refuse a tensor of a file whose numbers are of another kind than the encoder's, or not finite."""
-    is_of_kind = tensor.is_floating_point() == expected.is_floating_point()
-    if not is_of_kind or not torch.isfinite(tensor).all():
+    if tensor.is_floating_point() != expected.is_floating_point() or not tensor.isfinite().all():
         raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")

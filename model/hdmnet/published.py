@@ -1,6 +1,6 @@
 """HDMNet's published tensor names."""
 
-from model.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
+from model.published import ENCODER, ENSEMBLE, PROJECTIONS, PYRAMID_BASE_LEARNER, Layout
 
 # Parts of published names, and of ours.
 MIX = r"transformer\.mix_transformer"
@@ -57,9 +57,7 @@ LAYOUT = Layout(
     "HDMNet",
     ("supp_merge.0.weight", "transformer.mix_transformer.cls.4.weight"),
     (
-        *(*ENCODER, *PROJECTIONS, *ENSEMBLE),
-        (r"ppm\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
-        (r"cls\.(.*)", r"base_learner.classify.\1"),
+        *(*ENCODER, *PROJECTIONS, *ENSEMBLE, *PYRAMID_BASE_LEARNER),
         (r"base_learnear\.2\.(.*)", r"base_learner.classify.4.\1"),
         (r"query_merge\.(.*)", r"merge_query.\1"),
         (r"supp_merge\.(.*)", r"merge_support.\1"),

@@ -1,6 +1,6 @@
 """HMNet's published tensor names."""
 
-from model.published import ASPP_DECODER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
+from model.published import ASPP_DECODER, ENCODER, ENSEMBLE, FUSIONS, PROJECTIONS, PYRAMID_BASE_LEARNER, Layout
 
 BLOCK, OUR_BLOCK = r"mamba\.layers\.0\.blocks\.(\d+)", r"scan.blocks.\1"
 SCAN = rf"{BLOCK}\.self_attention"
@@ -30,12 +30,8 @@ LAYOUT = Layout(
     "HMNet",
     ("down_supp.0.weight", "init_merge_supp.0.weight", "mamba.norm.weight", "base_learner.2.weight"),
     (
-        *(*ENCODER, *PROJECTIONS, *ENSEMBLE, *ASPP_DECODER),
-        (r"ppm\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
-        (r"cls\.(.*)", r"base_learner.classify.\1"),
+        *(*ENCODER, *PROJECTIONS, *ENSEMBLE, *ASPP_DECODER, *PYRAMID_BASE_LEARNER, *FUSIONS),
         (r"base_learner\.2\.(.*)", r"base_learner.classify.4.\1"),
-        (r"init_merge_query\.0\.(.*)", r"fuse_query.conv.\1"),
-        (r"init_merge_supp\.0\.(.*)", r"fuse_support.conv.\1"),
         (rf"{BLOCK}\.ln_([12])\.(.*)", rf"{OUR_BLOCK}.norm\2.\3"),
         (rf"{SCAN}\.out_norm\.(.*)", rf"{OUR_BLOCK}.core_norm.\2"),
         *((rf"{SCAN}\.{theirs}", f"{OUR_BLOCK}.core.{ours}") for theirs, ours in CORE.items()),

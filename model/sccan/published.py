@@ -1,6 +1,6 @@
 """SCCAN's published tensor names."""
 
-from model.published import ASPP_DECODER, PROJECTIONS, Layout
+from model.published import ASPP_DECODER, FUSIONS, PROJECTIONS, Layout
 
 BLOCK = r"transformer\.layers\.0\.blocks\.(\d+)\."  # in published names
 ENCODER_NAMES = (  # published, and ours
@@ -27,9 +27,7 @@ LAYOUT = Layout(
     "SCCAN",
     ("down_supp.0.weight", "init_merge_supp.0.weight", "transformer.norm0.weight", "ASPP_meta.layer6_0.0.weight"),
     (
-        *(*PROJECTIONS, *ASPP_DECODER, *ENCODER_NAMES),
-        (r"init_merge_query\.0\.(.*)", r"fuse_query.conv.\1"),
-        (r"init_merge_supp\.0\.(.*)", r"fuse_support.conv.\1"),
+        *(*PROJECTIONS, *ASPP_DECODER, *ENCODER_NAMES, *FUSIONS),
         (rf"{BLOCK}(norm[12]\..*)", r"attend.blocks.\1.\2"),
         *(*_branch_names("query"), *_branch_names("support")),
         (r"transformer\.norm0\.(.*)", r"attend.norm.\1"),

@@ -14,8 +14,8 @@ Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +24,38 @@ from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Method, Wants, mid_features
 from model.encoders.needs import ONE_GRID
 from model.parts.base_learner import Ensemble, ShotWeights, gram, gram_distance, own_class
+from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import HEAD_DROPOUT, WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
 from model.symnet.correlation4d import Conv4dCorrelation
 from model.symnet.losses import losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
-from model.symnet.settings import SymNetSettings
 from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
 
 HEADS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}  # of the hyper-correlation
+
+
+@dataclass
+class SymNetSettings(WithBaseSettings):
+    """Sym-Net's own settings."""
+
+    # The head of the hyper-correlation. pooled: the published one, a mean over the support's object; conv4d: 4D
+    # convolutions that keep the support's positions, trained in the meta stage (correlation4d.py)
+    correlation: Literal["pooled", "conv4d"] = "pooled"
+    # Grid sizes of the decoder; default ceil(h / 2^i) for i = 0..3
+    scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (4, 4)})
+    aux_weight: float = field(default=1.0, metadata={"low": 0})  # of every loss but the main one
+
+    def problem(self, size: int) -> tuple[str, str] | None:
+        """Return (key, problem and remedy in words) if the decoder's scales do not fit the image side."""
+        grid = self.encoder.grid(size)
+        if self.scales is not None and self.scales[0] != grid:
+            problem = f"= {self.scales} must start at {grid}, the grid of data.size {size}"
+            return "scales", f"{problem}; null gives {default_scales(grid)}"
+        return None
 
 
 @dataclass

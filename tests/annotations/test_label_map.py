@@ -40,7 +40,7 @@ LABEL_MAPS = {
     "first": ENTRIES,
     "last": [*ENTRIES[1:], ENTRIES[0]],
     "unnamed": ENTRIES[1:],
-    "short": ["cat:48,112,32", "dog: 176, 112, 32", "__background__:"],
+    "short": ["cat:48,112,32", "dog: 176, 112, 32"],
 }
 
 
@@ -107,9 +107,9 @@ def test_colours_without_a_class_and_classes_of_one_colour_are_named(tmp_path: P
     assert "p0.png: 1 colours of this mask have no class, such as (176, 112, 32)" in refusal(folder)
     label_map = folder / "labelmap.txt"
     label_map.write_text(HEAD + "cat:48,112,32::\ndog:48,112,32::\n")
-    assert "labelmap.txt: 'dog' has the colour 48,112,32 of another class" in refusal(folder)
+    assert "labelmap.txt: 'dog' has the colour (48, 112, 32) of another class" in refusal(folder)
     label_map.write_text("cat:0,0,0::\n")
-    assert "'cat' has the colour 0,0,0" in refusal(folder)
+    assert "'cat' has the colour (0, 0, 0)" in refusal(folder)
 
 
 def test_names_with_colons_may_be_a_plain_list(tmp_path: Path) -> None:

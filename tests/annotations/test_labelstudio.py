@@ -13,7 +13,6 @@ from PIL import Image
 from annotations import labelstudio
 from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
-from util.files.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 UPLOADED = {"image": "/data/upload/3/aaaaaaaa-x0.jpg", "image2": "/data/upload/3/1a2b3c4d-p0.jpg"}
@@ -67,23 +66,10 @@ def test_a_region_on_a_photo_outside_its_task_is_refused(tmp_path: Path) -> None
     assert "task 3: of its 2 photos, image, image2, none is 'other'" in refusal(path)
 
 
-def test_an_embedded_photo_without_a_name_is_refused(tmp_path: Path) -> None:
-    path = tasks(tmp_path, EMBEDDED, {"result": [entry(CAT, "cat")]}, upload="1.json")
-    assert "task 3: a photo in base64 needs its name" in refusal(path)
-
-
 def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
     path = tasks(tmp_path, {})
     path.write_text(json.dumps([{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}]))
     assert "JSON-MIN" in refusal(path)
-
-
-def test_an_exports_masks_without_their_photos_names_are_refused(tmp_path: Path) -> None:
-    photo(tmp_path / "photos/p0.jpg")
-    mask = tmp_path / "masks/task-3-annotation-7-by-me@x.org-label-cat-0.png"
-    mask.parent.mkdir()
-    Image.fromarray(255 * region(CAT)).save(mask)
-    assert "BRUSH_TO_PNG" in refusal(mask.parent, tmp_path / "photos")
 
 
 @pytest.mark.parametrize(
@@ -119,18 +105,6 @@ FULL_PIXELS = np.full_like(DOG_PIXELS, 255)
 def test_the_bitmask_brush_is_read(tmp_path: Path, pixels: np.ndarray) -> None:
     path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [entry(CAT, "cat"), bitmask(pixels)]})
     assert areas(path) == AREAS
-
-
-def test_regions_of_a_photo_that_is_not_there_are_not_painted(tmp_path: Path, monkeypatch) -> None:
-    point = entry(CAT, "cat", type="keypointlabels", value={"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]})
-    regions = [entry(CAT, "cat"), bitmask(DOG_PIXELS), point]
-    path = tasks(tmp_path, {"image": "gone.jpg"}, {"result": regions})
-    for name in ("encoded", "region_in", "point_label"):
-        monkeypatch.setattr(labelstudio, name, None)
-    read = labelstudio.read_annotations(path)
-    assert [len(photo.instances) for photo in read.photos] == [3]
-    with pytest.raises(UserError, match=r"'gone\.jpg' is not in the folder of photos"):
-        read.path_of(read.photos[0])
 
 
 def test_a_label_that_a_region_has_twice_is_one_object(tmp_path: Path) -> None:

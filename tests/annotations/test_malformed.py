@@ -56,7 +56,7 @@ COCO: list[Damage] = [
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": ""}), "its run lengths are damaged"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": [10**9]}), "its runs cover 1000000000 pixels"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": 6912}), 'its "segmentation" must be'),
-    ("coco.json", _json("annotations", segmentation=SIZE | {"counts": [[3456, 3456]]}), 'its "segmentation" must be'),
+    ("coco.json", _json("annotations", segmentation=SIZE | {"counts": [[3456, 3456]]}), "annotation 18: "),
     ("a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines reach far"),
     ("a.jpg", _json("images", width=50), "different sizes"),
 ]

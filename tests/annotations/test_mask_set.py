@@ -109,7 +109,6 @@ NAMES = {  # of the values 1 and 2
     "comment and word": "# of the farm\nunlabelled\ncat\n# a comment\ndog",
     "values": "0: unlabeled\n1: cat\n2: dog",
     "values of two": "1: cat\n2: dog",
-    "values after": "background=0\ncat=1\ndog=2",
     "table": "Pixel Value, Class\n0, background\n1, cat\n2, dog",
     "tabs": "0\tnone\n1\tcat\n2\tdog\n255\tvoid",
     "points": "0. none\n1. cat\n2. dog",
@@ -144,7 +143,6 @@ COLOURED_NAMES = {
     "commas": "cat,255,0,0\ndog,0,128,0",
     "table": "name,r,g,b\ncat,255,0,0\ndog,0,128,0",
     "brackets": "cat: (255, 0, 0)\ndog: [0, 128, 0]",
-    "before": "255 0 0\tcat\n0 128 0\tdog",
     "label map": "cat:255,0,0\ndog:0,128,0",
 }
 
@@ -184,21 +182,20 @@ def test_pixels_whose_name_is_a_word_for_it_are_unknown(tmp_path: Path, name: st
 
 def test_a_first_word_for_unknown_pixels_that_has_a_value_is_a_question(tmp_path: Path) -> None:
     folder = write(tmp_path, [Image.fromarray(ids((CAT, 2), (DOG, 3)))] * 2, "unknown\ncat\ndog")
-    assert_refused(folder, "its first line, 'unknown', counts as no value, but masks hold the value 3")
+    assert_refused(folder, "holds the value 3")
 
 
 REFUSED_NAMES = {
-    "0: cat\n1: dog": "calls the value 0 'cat'",
-    "1: background\n2: cat": "calls the value 1 'background'",
-    "cat\ndog\nbackground": "calls the value 3 'background'",
+    "0: cat\n1: dog": "'cat' has the value 0; 0 is the background",
+    "1: background\n2: cat": "'background' has the value 1",
+    "cat\ndog\nbackground": "'background' has the value 3",
     "1: cat\n1: dog": "'dog' has the value 1, which is that of another class",
     "0: none\n255: cat": "'cat' has the value 255",
     "1: cat\n2: cat": "names two classes",
     '{"0": "cat"}': "is JSON",
-    "1 cat 255 0 0\n2 dog 0 255 0": "is a table of several columns",
-    "1,cat,255,0,0\n2,dog,0,255,0": "is a table of several columns",
-    "cat, dog": "its only line, 'cat, dog', seems to hold several names",
-    "1: cat: feline\n2: dog: canine": "is a table of several columns",
+    "1 cat 255 0 0\n2 dog 0 255 0": "a row of a table",
+    "1,cat,255,0,0\n2,dog,0,255,0": "a row of a table",
+    "cat, dog": "or a list",
 }
 
 

@@ -7,11 +7,9 @@ import pytest
 from PIL import Image
 
 from annotations import recognise
-from annotations.shapes import encoded
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
-from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, coco_json, photo, region
 from util.files.errors import UserError
 
 
@@ -92,24 +90,3 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -
     kind, _ = recognise.recognise(str(tmp_path))
     assert kind == "yolo"
     assert drawn.areas(tmp_path) == drawn.AREAS
-
-
-def test_cvats_yolo_is_read(tmp_path: Path) -> None:
-    photo(tmp_path / "photos/a.jpg")
-    labels = tmp_path / "export/obj_train_data/a.txt"
-    labels.parent.mkdir(parents=True)
-    x0, y0, x1, y1 = DOG
-    centre = f"{(x0 + x1) / 2 / WIDTH} {(y0 + y1) / 2 / HEIGHT}"
-    labels.write_text(f"1 {centre} {(x1 - x0) / WIDTH} {(y1 - y0) / HEIGHT}\n")
-    (tmp_path / "export/obj.names").write_text("cat\ndog\n")
-    (tmp_path / "export/obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
-    (tmp_path / "export/train.txt").write_text("data/obj_train_data/a.jpg\n")
-    for place in ("export", "export/obj.names"):
-        assert areas(tmp_path / place, tmp_path / "photos") == {"dog": AREAS["dog"]}
-
-
-def test_counts_that_python_wrote_as_bytes_are_read(tmp_path: Path) -> None:
-    photo(tmp_path / "p0.jpg")
-    runs = encoded(region(CAT))
-    path = coco_json(tmp_path, {"segmentation": runs | {"counts": str(runs["counts"].encode())}})
-    assert areas(path) == {"cat": AREAS["cat"]}

@@ -130,9 +130,8 @@ def test_an_outline_far_beyond_the_photo_or_of_no_place_is_refused(places: list[
         pixels_of((np.array(places),), [HEIGHT, WIDTH])
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint64])  # read by Pillow, and by tifffile
-def test_the_tiles_of_a_tiff_have_a_limit_too(kind: type, tmp_path: Path, monkeypatch) -> None:
-    values = np.eye(HEIGHT, WIDTH).astype(kind)
+def test_the_tiles_of_a_tiff_have_a_limit_too(tmp_path: Path, monkeypatch) -> None:
+    values = np.eye(HEIGHT, WIDTH).astype(np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values, tile=(256, 256))
     np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), values)
     monkeypatch.setattr(sizes, "MAX_PIXELS", 2**16 - 1)

@@ -65,7 +65,7 @@ def test_an_inverting_palette_counts_as_stored(tmp_path: Path, suffix: str) -> N
     assert_object(tmp_path / f"mask{suffix}")
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float32])
 def test_wide_numbers_are_class_indices(tmp_path: Path, dtype: type) -> None:
     path = tmp_path / "mask.tif"
     tifffile.imwrite(path, (7 * IDS).astype(dtype))
@@ -74,10 +74,9 @@ def test_wide_numbers_are_class_indices(tmp_path: Path, dtype: type) -> None:
 
 
 WIDE = {
-    "fractions": (0.5 * IDS, "holds numbers from 0 to 0.5"),
-    "large": (300 * IDS.astype(np.int64), "holds numbers from 0 to 300"),
-    "negative": (-1 * IDS.astype(np.int64), "holds numbers from -1 to 0"),
-    "colours": (np.dstack([IDS] * 3).astype(np.float64), "a TIFF of float64 of the shape (72, 96, 3) is not read"),
+    "fractions": ((0.5 * IDS).astype(np.float32), "holds numbers from 0 to 0.5"),
+    "large": (300 * IDS.astype(np.int32), "holds numbers from 0 to 300"),
+    "negative": (-1 * IDS.astype(np.int32), "holds numbers from -1 to 0"),
 }
 
 
@@ -90,7 +89,7 @@ def test_wide_numbers_that_are_no_class_indices_are_named(tmp_path: Path, kind: 
     assert line in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [np.float64, np.int16])
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
 def test_a_photo_of_numbers_without_a_known_white_is_not_called_damaged(tmp_path: Path, kind: type) -> None:
     tifffile.imwrite(tmp_path / "photo.tif", IDS.astype(kind))
     with pytest.raises(UserError, match="has values of 32 bits or more, or signed ones"):

@@ -57,7 +57,7 @@ def test_one_unambiguous_outline_decides_whether_all_are_of_turned_photos(tmp_pa
 
 def test_photos_whose_outlines_contradict_each_other_are_refused(tmp_path: Path) -> None:
     path = two_turned(tmp_path, UPRIGHT, STORED)
-    assert "p1.jpg is not 72 x 96, p0.jpg not 96 x 72" in refusal(path)
+    assert "the outlines of p0.jpg are of the turned photo, those of p1.jpg are not" in refusal(path)
 
 
 def test_photos_that_state_their_size_in_another_way_keep_it(tmp_path: Path) -> None:

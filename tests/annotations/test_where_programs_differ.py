@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from annotations.annotation import AnnotatedPhoto, CategoryIds, Instance, class_mask, pixels_of
 from annotations.labelme import read_annotations
-from annotations.labelstudio import brush_mask, brush_runs, photos_of
+from annotations.labelstudio import brush_mask, brush_runs, instances_of
 from annotations.remarks import Remarks
 from model.tensors.ops import bin_means, masked_mean
 from util.loop.metrics import class_counts, class_scores
@@ -27,7 +27,7 @@ MOVED = tuple(coordinate + 5 for coordinate in SQUARE)
 LARGE = (10, 10, 30, 10, 30, 30, 10, 30)
 INNER = (15, 15, 25, 15, 25, 25, 15, 25)
 TRIANGLE = (10, 10, 30, 10, 10, 30)
-TURNED = {"x": 30, "y": 20, "width": 20, "height": 10, "rotation": 30, "original_width": 200, "original_height": 100}
+TURNED = {"x": 30, "y": 20, "width": 20, "height": 10, "rotation": 30}
 
 
 def polygon(*outlines: tuple[float, ...]) -> tuple[np.ndarray, ...]:
@@ -82,13 +82,10 @@ def scores(last_row: int) -> dict[str, Any]:
 
 def turned_box() -> list[float]:
     """Corners of Label Studio's box, that is turned on a photo of 200 x 100."""
-    entry = {"type": "rectanglelabels", "from_name": "l", "to_name": "image", "value": {}}
-    entry |= {key: value for key, value in TURNED.items() if key.startswith("original")}
-    entry["value"] = {key: value for key, value in TURNED.items() if not key.startswith("original")}
-    entry["value"]["rectanglelabels"] = ["cat"]
-    task = {"data": {"image": "a.jpg"}}
-    (annotated,) = photos_of(task, [{"result": [entry]}], CategoryIds(), Remarks())
-    (outline,) = annotated.instances[0].shape
+    value = {**TURNED, "rectanglelabels": ["cat"]}
+    entry = {"type": "rectanglelabels", "value": value}
+    (instance,) = instances_of([entry], (100, 200), CategoryIds(), Remarks())
+    (outline,) = instance.shape
     return outline.tolist()
 
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,12 @@ import pytest
 import yaml
 
 from datasets.make import begin_own_configs
-from model import contract
-from model.contract import FewShotMethod, ModelSettings
 from model.encode import Method
 from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import Selection, files_of, find_config, read_tree, selection_of, source_named
+from util.config.compose import Selection, files_of, find_config, read_tree, source_named
 from util.config.folder import config_folder, data_sets, methods
 from util.config.parts import merged
 from util.config.read import read_config, to_dict
@@ -201,33 +199,15 @@ def test_names_of_the_environment_give_way_to_a_file(
     assert captured.out == "" and captured.err.count(note) == 2
 
 
-SSP = "mini.yaml, ../model/ssp.yaml"
 RUN_NAMES = [  # words; the file of their run's name, and its content
     (("split1", "pascal"), "pascal/pascal_split1_resnet50", "base: symnet.yaml"),
     (("split1", "coco", None, "lite0"), "coco/coco_split1_lite0", "base: [symnet.yaml, ../encoder/lite0.yaml]"),
-    (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", f"base: [{SSP}, ../encoder/resnet10.yaml]"),
-    (
-        ("split1", "mini", "ssp", "timm/test_resnet"),
-        "mini/mini_split1_ssp_timm-test_resnet",
-        f"base: [{SSP}, ../encoder/timm.yaml]\nmodel: {{encoder: {{backbone: timm/test_resnet}}}}",
-    ),
-    (("split1", "mini", "sam3"), "mini/mini_split1_sam3", "base: [mini.yaml, ../model/sam3.yaml]"),
 ]
 
 
-@dataclass
-class PixelSettings(ModelSettings):
-    """Settings of a method without an encoder."""
-
-
-def test_a_file_of_a_run_without_networks_is_recognised(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = type("Pixels", (FewShotMethod,), {"Settings": PixelSettings, "title": "Pixels"})
-    monkeypatch.setitem(contract.MODELS, "pixels", pixels)
-    (configs / "model/pixels.yaml").write_text("model: {name: pixels}")
-    (configs / "model/others.yaml").write_text("model: {name: ssp}")
-    run = Selection("pascal", 0, "pixels", None)
-    assert selection_of(Path("config/pascal/pascal_split0_pixels.yaml")) == run
-    assert selection_of(Path("config/pascal/pascal_split0_others.yaml")) is None  # it lacks its encoder
+def test_other_methods_have_no_files_of_folds(configs: Path) -> None:
+    (configs / "mini/mini_split1_ssp_resnet10.yaml").write_text("base: mini.yaml")
+    assert isinstance(find_config("split1", "mini", "ssp"), Selection)
 
 
 @pytest.mark.parametrize(("words", "file", "content"), RUN_NAMES, ids=[file for _, file, _ in RUN_NAMES])
@@ -262,13 +242,6 @@ def test_a_file_named_like_another_run_is_refused(configs: Path, content: str, s
         )
     message = str(caught.value)
     assert message.startswith("config/pascal/pascal_split2_vgg16.yaml: ") and says in message and "\n" not in message
-
-
-def test_a_file_named_like_a_run_shares_its_base_stage(configs: Path) -> None:
-    mine = configs / "pascal/pascal_split1_bam_lite0.yaml"
-    mine.write_text("base: [bam.yaml, ../encoder/lite0.yaml]\ndata: {fold: 1}")
-    for config in (read("split1", "pascal", "bam", "lite0"), read_config(mine)):
-        assert config.run.base_folder == "runs/pascal_split1_lite0/base"
 
 
 def test_a_runs_own_values_are_taken_or_refused(configs: Path) -> None:
@@ -464,8 +437,8 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
     source = {setting.partition(":")[0]: place for setting, _, place in lines}
     names = {setting.strip(): place for setting, _, place in lines}
-    assert names["name: pascal_split2_ssp_resnet50"] == "composed: the config's name"
-    assert (source["shot"], source["fold"]) == ("--set data.shot=5", "composed: fold")
+    assert names["name: pascal_split2_ssp_resnet50"] == "default"
+    assert (source["shot"], source["fold"]) == ("--set data.shot=5", "split2 pascal --model ssp --net resnet50")
     assert source["image_suffix"] == "default"
     assert source["backbone"].startswith("config/encoder/resnet50.yaml:")
     file, number = source["refine"].split(":")

@@ -1,4 +1,7 @@
-"""Photos and labels drawn from a seed, for tests of sizing and augmentation."""
+"""Photos and labels drawn from a seed, and a silent change of a file."""
+
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,3 +29,13 @@ def warped(image: np.ndarray, label: np.ndarray, *options) -> tuple[np.ndarray, 
     """Return a random view of an image (H, W, 3) and its label, channels last again."""
     planes, out_label = warp_training(np.dstack([image, label]), *options)
     return planes.transpose(1, 2, 0), out_label
+
+
+def overwrite(path: Path, content: bytes, in_place: bool = True) -> None:
+    """Give a file other content of the same size and time, or replace it by such a file."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    other = path if in_place else path.with_name("other")
+    other.write_bytes(content)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)

@@ -1,16 +1,17 @@
 """Tests of the index of class areas: right counts, refusals with a remedy, and a cache of which the content decides."""
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.data.drawn import overwrite
 from tests.datasets.class_trees import save_photo
 from util.config.folds import Fold
 from util.config.settings import DataSettings
@@ -169,16 +170,6 @@ def test_a_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     assert [*Path(tiny.cache).glob("*")] == [path]
 
 
-def _replace(path: Path, content: bytes, in_place: bool) -> None:
-    """Give a file other content of the same size and time."""
-    before = path.stat()
-    assert len(content) == before.st_size
-    other = path if in_place else path.with_name("other")
-    other.write_bytes(content)
-    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
-    other.replace(path)
-
-
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
     """Return a list that gets the photo and mask of each image that is measured."""
@@ -192,46 +183,36 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def _png(value: int) -> bytes:
+    """Return a mask of one value as a file whose size depends on the mask's size alone."""
+    _, encoded = cv2.imencode(".png", np.full((12, 10), value, np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    return encoded.tobytes()
+
+
+PHOTO = cv2.imencode(".jpg", np.full((12, 10, 3), 90, np.uint8))[1].tobytes()
+REPLACED = {
+    "JPEGImages/photo2.jpg": (PHOTO + b"a", PHOTO + b"b"),
+    "SegmentationClassAug/photo2.png": (_png(2), _png(3)),
+}
+
+
 @pytest.mark.parametrize("in_place", [True, False])
-def test_only_a_replaced_photo_is_read_again_though_size_and_time_are_equal(
-    tiny: DataSettings, read: list, in_place: bool
+@pytest.mark.parametrize("name", REPLACED)
+def test_only_a_replaced_file_is_read_again_though_size_and_time_are_equal(
+    tiny: DataSettings, read: list, name: str, in_place: bool
 ) -> None:
+    path = Path(tiny.root) / name
+    content, other = REPLACED[name]
+    path.write_bytes(content)
     first = _load(tiny)
     read.clear()
     assert _load(tiny).fingerprint == first.fingerprint
     assert not read
-    photo = bytearray(first.images[2].read_bytes())
-    photo[-9] ^= 1
-    _replace(first.images[2], bytes(photo), in_place)
+    overwrite(path, other, in_place)
     second = _load(tiny)
     assert read == [(first.images[2], first.masks[2])]
     assert second.fingerprint != first.fingerprint
-    assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
-
-
-def _save_uncompressed(path: Path, mask: np.ndarray) -> None:
-    """Write a mask as a file whose size depends on the mask's size alone."""
-    Image.fromarray(mask).save(path, compress_level=0)
-
-
-@pytest.mark.parametrize("in_place", [True, False])
-def test_only_a_replaced_mask_is_read_again_though_size_and_time_are_equal(
-    tiny: DataSettings, read: list, in_place: bool
-) -> None:
-    for number in range(6):
-        path = _mask_path(tiny, number)
-        _save_uncompressed(path, np.asarray(Image.open(path)))
-    first = _load(tiny)
-    read.clear()
-    assert _load(tiny).fingerprint == first.fingerprint
-    assert not read
-    other = Path(tiny.root) / "3.png"
-    _save_uncompressed(other, np.full((12, 10), 3, np.uint8))
-    _replace(first.masks[2], other.read_bytes(), in_place)
-    second = _load(tiny)
-    assert read == [(first.images[2], first.masks[2])]
-    assert second.fingerprint != first.fingerprint
-    assert second.areas[2].tolist() == [0, 0, 0, 120]
+    assert second.areas[2].tolist() == ([0, 0, 0, 120] if path in second.masks else first.areas[2].tolist())
     assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
 
 
@@ -247,38 +228,20 @@ def test_copied_files_with_other_times_are_the_same_data_set(tiny: DataSettings,
     assert train_list(copy, FOLD, data).files_digest == train_list(first, FOLD, data).files_digest
 
 
-@pytest.fixture
-def arrays(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """Return the stacked images of the tiny data set, which are a data set of arrays with its names."""
-    files = _load(tiny)
-    stacked = [files.stacked(row).copy() for row in range(len(files))]
-    monkeypatch.setitem(index.ARRAYS, "of arrays", lambda data, part: (files.names, stacked))
-    return stacked
-
-
-def _settings_of_arrays(tiny: DataSettings) -> DataSettings:
-    return replace(tiny, name="of arrays", root="no folder", min_pixels=1, folds=3, exclude_novel=False)
-
-
-def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, arrays: list) -> None:
-    """It gives the areas, lists and episodes of the same data set of files."""
-    data = _settings_of_arrays(tiny)
+def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives the areas, lists and episodes of the same data set of files; its digest follows its values."""
     file_index = _load(tiny)
+    arrays = [file_index.stacked(row).copy() for row in range(len(file_index))]
+    monkeypatch.setitem(index.ARRAYS, "of arrays", lambda data, part: (file_index.names, arrays))
+    data = replace(tiny, name="of arrays", root="no folder", min_pixels=1, folds=3, exclude_novel=False)
     array_index = with_decoded_images(_load(data), data)
     assert (array_index.areas == file_index.areas).all()
     assert (array_index.sizes == file_index.sizes).all()
-    assert array_index.names == file_index.names
-    file_list = train_list(file_index, FOLD, data)
-    array_list = train_list(array_index, FOLD, data)
+    file_list, array_list = (train_list(each, FOLD, data) for each in (file_index, array_index))
     assert array_list.digest == file_list.digest
     assert array_list.files_digest != file_list.files_digest
     expected = EpisodeDataset(EpisodeSampler(file_list, "shuffle", 2, 0), FOLD, 33)[5]
     episode = EpisodeDataset(EpisodeSampler(array_list, "shuffle", 2, 0), FOLD, 33)[5]
     assert torch.equal(episode.query, expected.query)
-
-
-def test_an_array_data_sets_digest_follows_its_values(tiny: DataSettings, arrays: list) -> None:
-    data = _settings_of_arrays(tiny)
-    before = train_list(_load(data), FOLD, data).files_digest
     arrays[0][..., 0] += 1
-    assert train_list(_load(data), FOLD, data).files_digest != before
+    assert train_list(_load(data), FOLD, data).files_digest != array_list.files_digest

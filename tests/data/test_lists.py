@@ -87,28 +87,17 @@ def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> N
     _check(train_list(train, split, strict), train_truth, split.base, exclude=split.novel)
 
 
-@pytest.fixture
-def car_is_rare() -> tuple[Index, DataSettings]:
-    """Return the index of four images and 2-shot settings; of the base classes cow is in three images, car in two."""
+def test_rare_classes_are_refused_or_left_out_as_settings_say() -> None:
+    """Of the base classes cow is in three images, car in two."""
     areas = np.array([[0, 0, 0, 50, 0], [0, 0, 0, 50, 30], [0, 0, 0, 60, 0], [0, 0, 0, 0, 40]])
     index = Index(("a", "b", "c", "d"), areas, (Path(),) * 4, (Path(),) * 4, "")
     classes = ["cat", "dog", "cow", "car"]
-    return index, DataSettings("tiny", "data/tiny", "train.txt", "test.txt", classes, folds=2, min_pixels=10, shot=2)
-
-
-def test_rare_classes_are_refused(car_is_rare) -> None:
-    index, data = car_is_rare
-    with pytest.raises(UserError, match=r"fold 0 .* car \(2\); 2-shot needs 3"):
-        check_shots(train_list(index, Fold.of(data), data), data)
-
-
-def test_rare_classes_are_left_out_where_settings_say_so(car_is_rare) -> None:
-    index, data = car_is_rare
+    data = DataSettings("tiny", "data/tiny", "train.txt", "test.txt", classes, folds=2, min_pixels=10, shot=2)
     fold = Fold.of(data)
+    with pytest.raises(UserError, match=r"fold 0 .* car \(2\); 2-shot needs 3"):
+        check_shots(train_list(index, fold, data), data)
     images = train_list(index, fold, replace(data, rare_classes="skip"))
-    assert images.classes == (3,)
-    assert images.rare == (4,)
-    assert list(images.queries) == [0, 1, 2]
+    assert (images.classes, images.rare, list(images.queries)) == ((3,), (4,), [0, 1, 2])
     check_shots(images, data)
     assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
     with pytest.raises(UserError, match="empty"):
@@ -164,17 +153,6 @@ def test_two_columns_keep_the_pixel_rule(tmp_path: Path, novel: ImageList, mini_
         assert set(images.candidates[c]) == set(novel.candidates[c]) & set(rows)
 
 
-def test_a_list_of_masks_elsewhere_is_refused(tmp_path: Path, novel: ImageList, mini_data) -> None:
-    """Its masks would be replaced by those of the data set."""
-    name = novel.index.names[novel.queries[0]]
-    path = tmp_path / "list.txt"
-    path.write_text(f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png\n")
-    assert len(listed(path, novel, mini_data()).queries) == 1
-    path.write_text(f"JPEGImages/{name}.jpg Corrected/{name}.png\n")
-    with pytest.raises(UserError, match=f"list.txt: names Corrected/{name}.png, but .*data.masks"):
-        listed(path, novel, mini_data())
-
-
 @pytest.mark.parametrize(
     ("content", "place"),
     [
@@ -188,6 +166,7 @@ def test_a_list_of_masks_elsewhere_is_refused(tmp_path: Path, novel: ImageList, 
         ("{name} {shown}\nlost 1\n", ": .*lost"),
         ("{name} {shown}\n{name}.jpg {shown}\n", ": 1 pairs are named more than once, such as"),
         ("{name} {shown}\n{name}\0 {shown}\n", ":2: holds a NUL"),
+        ("JPEGImages/{name}.jpg Corrected/{name}.png\n", ": names Corrected/.*.png, but .*data.masks"),
     ],
 )
 def test_an_unknown_list_is_named(tmp_path: Path, novel: ImageList, mini_data, content: str, place: str):
@@ -222,12 +201,17 @@ def published_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("published_here")
-def test_a_published_list_is_taken(tmp_path: Path, novel: ImageList, mini_data) -> None:
-    data = mini_data()
+def test_a_published_list_is_taken_but_for_pairs_that_a_mask_does_not_show(
+    tmp_path: Path, novel: ImageList, mini_data
+) -> None:
     chosen = novel.pairs[::-2]
-    published = write_pairs(tmp_path / "val_fold0.txt", novel, chosen)
-    images = novel_list(novel.index, Fold.of(data), data, str(tmp_path / "val_fold{fold}.txt"))
-    assert (images.pairs, images.source, images.note) == (chosen, published, "")
+    row, _ = chosen[0]
+    hidden = next(c for c in novel.classes if not novel.index.areas[row, c])
+    for more, note in (([], ""), ([(row, hidden)], f"left out 1 of {len(chosen) + 1} pairs")):
+        published = write_pairs(tmp_path / "val_fold0.txt", novel, [*chosen, *more])
+        images = listed(tmp_path / "val_fold{fold}.txt", novel, mini_data())
+        assert (images.pairs, images.source) == (chosen, published)
+        assert note in images.note and bool(images.note) == bool(note)
 
 
 @pytest.mark.usefixtures("published_here")
@@ -243,19 +227,6 @@ def test_a_published_list_that_does_not_fit_is_named_and_the_masks_decide(
     images = novel_list(novel.index, Fold.of(data), data, str(path))
     assert (images.pairs, images.digest, images.source) == (novel.pairs, novel.digest, "")
     assert re.search(reason, images.note) and "data.min_pixels = 100" in images.note
-
-
-@pytest.mark.usefixtures("published_here")
-def test_pairs_of_a_published_list_that_a_mask_does_not_show_are_left_out(
-    tmp_path: Path, novel: ImageList, mini_data
-) -> None:
-    data = mini_data()
-    row, _ = novel.pairs[0]
-    hidden = next(c for c in novel.classes if not novel.index.areas[row, c])
-    published = write_pairs(tmp_path / "val.txt", novel, [*novel.pairs, (row, hidden)])
-    images = novel_list(novel.index, Fold.of(data), data, published)
-    assert images.pairs == novel.pairs
-    assert f"left out 1 of {len(novel.pairs) + 1} pairs" in images.note
 
 
 def test_the_training_list_joins_the_other_folds_files(tmp_path: Path, novel: ImageList, mini_data) -> None:

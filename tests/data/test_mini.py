@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.mini import generate
+from util.data.mini import CLASS_NAMES, generate
 from util.files.errors import UserError
 
 TRAIN, TEST = 24, 16  # images
@@ -45,3 +46,12 @@ def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> No
     assert not generate(root, TRAIN, TEST, SIDE)  # is there already
     with pytest.raises(UserError, match="holds other files"):  # other folders stay as they are
         generate(tmp_path, 1, 1, 64)
+
+
+def test_classes_are_balanced_and_every_object_is_large(root: Path) -> None:
+    counts = np.zeros(1 + len(CLASS_NAMES), int)
+    for path in sorted((root / "SegmentationClassAug").iterdir()):
+        areas = np.bincount(np.asarray(Image.open(path)).ravel(), minlength=counts.size)
+        counts += areas > 0
+        assert areas[areas > 0].min() >= 0.05 * areas.sum()
+    assert counts[1:].tolist() == [7] * len(CLASS_NAMES)  # five blocks of eight images, two of them with two objects

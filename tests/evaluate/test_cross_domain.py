@@ -13,10 +13,11 @@ from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.engine import SHIPPED
 from util.files.errors import UserError
-from util.report.paper import table
+from util.report.paper import paper_tables
 from util.run.data import validation_run
 from util.run.run import Run
-from util.run.weights import check_fits, init_network, load_weights
+from util.run.weights import check_fits, load_weights
+from util.train.begin import Asked, stages_asked
 from util.weights import checkpoint
 
 
@@ -50,7 +51,7 @@ def check_tables(file: Path, result: dict) -> None:
     others = [file.with_name(f"{name}.json") for name in ("deepglobe", "fss1000", "isic")]
     for other in others:
         other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
-    four_sets = str(table([file, *others]))
+    four_sets = str(*paper_tables([file, *others]))
     assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", four_sets)
     miou = result["mean"]["final"]["miou"]
     spread = result["deviation"]["final"]["miou"]
@@ -70,15 +71,15 @@ def test_data_sets_for_tests_alone_refuse_trainings() -> None:
         read_config(find_config("split0", "isic", "symnet", "resnet50"))
     config = read_config(find_config("split0", "isic", "pocket", "lite0"))
     with pytest.raises(UserError, match="Pocket learns from maps"):
-        init_network(Run(config), "meta", resume=False)
+        stages_asked(config, Asked())
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
     run = Run(read_config(find_config("split0", "isic", "pocket", "lite0"), settings))
-    network, weights = load_weights(run)
+    weights = load_weights(run)
     assert len(run.fold.base) == 3
-    assert network.task.base_classes == 20
+    assert weights.network.task.base_classes == 20
     assert weights.trained_with is not None
     assert weights.trained_with["name"] == "pascal"
 

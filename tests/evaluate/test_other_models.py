@@ -24,8 +24,9 @@ from util.run.data import (
     validation_episodes,
 )
 from util.run.run import Run
-from util.run.weights import TRAINING_FREE, load_checkpoint
+from util.run.weights import TRAINING_FREE
 from util.weights import checkpoint
+from util.weights.fill import fill
 
 CLASSES = {name: models()[name] for name in methods() if name in models() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size
@@ -165,4 +166,4 @@ def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path
     run = Run(config(model))
     network = build_model(run.config, run.text_width)
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(run, network, "meta", checkpoint.read(path))
+        fill(network, checkpoint.read(path))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from model.contract import FewShotMethod, Trainable
+from model.encoders.layouts import load_encoder
 from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.helpers.close import all_close, close
@@ -220,7 +221,7 @@ def test_a_state_gives_the_same_output_in_another_model(name: str) -> None:
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
     network = fresh_model(name)
     state = built(name, 1).encoder.state_dict()
-    assert network.load_encoder(state, partial=False) == []
+    assert load_encoder(network.encoder, state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())
     assert network.published is None or network.published.translate(state) is None
 

@@ -23,7 +23,8 @@ from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.run.build import build_model
-from util.weights.checkpoint import Checkpoint, load_state
+from util.weights.checkpoint import Checkpoint
+from util.weights.fill import fill
 
 # A case of several shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
 INCLUDED = {(model, "resnet50_1shot") for model in ("abcdfss", "dcama", "hsnet", "pfenet", "sccan")}
@@ -101,7 +102,7 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
     with skip_init():
         config = read_config(find_config("split0", "pascal", model, BACKBONES.get(encoder, encoder)), settings)
         network = build_model(config, text_width=300 if model == "symnet" else 0)
-    load_state(network, Checkpoint.of_others(state, Path("authors.pth")))
+    fill(network, Checkpoint.of_others(state, Path("authors.pth")))
     loaded = network.state_dict()
     renamed = models()[model].published.translate(state)
     counters = {key for key in loaded if key.endswith(COUNTER)}  # SCCAN's files have none

@@ -25,7 +25,8 @@ from util.files.errors import UserError
 from util.run.run import Run
 from util.run.weights import load_weights
 from util.weights import checkpoint
-from util.weights.checkpoint import Checkpoint, load_state
+from util.weights.checkpoint import Checkpoint
+from util.weights.fill import fill
 from util.weights.parts import load_from_hub
 
 TASK = task_of("sansa", 1)
@@ -137,7 +138,7 @@ def test_an_authors_file_fits_with_its_own_factor(tmp_path: Path) -> None:
     network.take_sizes(translated)
     assert all(tensor.shape == translated[name].shape for name, tensor in network.stored_state().items())
     with pytest.raises(UserError) as refusal:
-        load_state(of_size("tiny"), read)
+        fill(of_size("tiny"), read)
     says = r"holds adapters in blocks 8 to 47 \(large\), factor 0.3, expected .* 3 to 11 \(tiny\)"
     assert re.search(says, str(refusal.value))
 
@@ -168,11 +169,11 @@ def test_a_checkpoint_holds_what_learns_and_knows_the_rest_by_its_digest(mini_ro
     run = Run(config)
     stored = checkpoint.read(run.folder("meta") / "last.pth")
     assert {name.partition(".")[0] for name in stored.weights} == {"adapters"}
-    network, _ = load_weights(run, stored=stored)
+    network = load_weights(run, stored=stored).network
     assert all(torch.equal(tensor, stored.weights[name]) for name, tensor in network.stored_state().items())
     state = load_file(folder / "model.safetensors")
     save_file(state | {"no_memory_embedding": state["no_memory_embedding"] + 1}, folder / "model.safetensors")
-    with pytest.raises(UserError, match=r"was trained over other weights than model.weights = .*sam"):
+    with pytest.raises(UserError, match=r"other weights of the networks in model.weights .*model.weights = .*sam"):
         load_weights(run)
 
 

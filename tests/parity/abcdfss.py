@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.abcdfss import abcdfss
+from model.encoders.layouts import load_encoder
 from model.tensors.cells import resize_cells
 from tests.helpers.skip_init import skip_init
 from tests.parity.drawn.weights import fill
@@ -29,7 +30,7 @@ def abcdfss_case(case: Case, state_dict: dict[str, Tensor], device: str = "cpu")
     config = read_config(find_config("split0", "pascal", "abcdfss", "resnet50"), [*settings, "run.device=cpu"])
     with skip_init():
         network: Any = build_model(config, text_width=0)
-    network.load_encoder(state_dict, partial=False)
+    load_encoder(network.encoder, state_dict, partial=False)
     network.shears = case["shears"].tolist()
     network.to(device).eval()
 

@@ -16,7 +16,8 @@ from util.config.compose import find_config
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.run.build import build_model
-from util.weights.checkpoint import Checkpoint, load_state
+from util.weights.checkpoint import Checkpoint
+from util.weights.fill import fill
 
 RANDOM = (nn.Dropout, nn.Dropout2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
@@ -43,7 +44,7 @@ def forward_case(
     fold = Fold.of(config.data)
     with skip_init():
         network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
-    load_state(network, Checkpoint.of_others(state_dict, Path("the case")))
+    fill(network, Checkpoint.of_others(state_dict, Path("the case")))
     network.to(device).train(train)
     for module in network.modules():
         if isinstance(module, RANDOM if norms_train else (*RANDOM, nn.BatchNorm2d)):

@@ -69,7 +69,7 @@ def test_a_test_from_folders_states_what_the_networks_learnt_from(
     sets = [f"data.root={mini_root}", f"run.folder={tmp_path}", f"data.cache={tmp_path}", "run.device=cpu"]
     sets += ["data.workers=0", "data.min_pixels=16", "test.episodes=4", *(EASY if name == "sam3" else ())]
     words = [word for text in sets for word in ("--set", text)]
-    done = run_script("test.py", (*source.arguments, *words, "--protocol", "symnet"), capfd, monkeypatch)
+    done = run_script("test.py", (*str(source).split(), *words, "--protocol", "symnet"), capfd, monkeypatch)
     assert done.code == 0, done.errors
     (path,) = tmp_path.rglob("result.json")
     result = json.loads(path.read_text())

@@ -160,7 +160,7 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert not torch.equal(last.entries["weights"]["layer.weight"], average)
     assert torch.equal(last.weights["layer.weight"], average)
     best = checkpoint.read(run.folder / BEST)
-    assert best.facts.finished and "ema" not in best.entries
+    assert best.finished and "ema" not in best.entries
     validated = run.record["epochs"][-1]["validation"]["weight"]  # of the average, which is what was scored
     assert best.weights["layer.weight"].sum().item() == average.sum().item() == validated
 
@@ -273,4 +273,4 @@ def test_a_run_goes_on_without_a_photo_that_was_left_out(tmp_path: Path) -> None
         again.resume()
     again.checkpoints.folder = RunFolder(tmp_path / "run")
     assert again.resume(allow_changes=True).outcome() == whole
-    assert checkpoint.read(tmp_path / "run" / LAST).facts.photos == {"a" * PHOTO_DIGITS, "b" * PHOTO_DIGITS}
+    assert checkpoint.read(tmp_path / "run" / LAST).photos == {"a" * PHOTO_DIGITS, "b" * PHOTO_DIGITS}

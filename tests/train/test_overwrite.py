@@ -33,7 +33,7 @@ def test_tests_of_replaced_weights_are_in_no_table(
     run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
     assert train_meta(run.config, resume=True) == 0
     assert "--resume: tiny begins now, since nothing of it is there" in capsys.readouterr().out
-    photos = checkpoint.read(run.folder("meta") / BEST).facts.photos
+    photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")
     assert photos and photos <= {index.photo_digest(row) for row in range(len(index))}
     folder = tmp_path / "runs/tiny"

@@ -33,7 +33,7 @@ from util.run.run import BEST, Run
 from util.run.weights import init_network
 from util.train import stages
 from util.weights import checkpoint
-from util.weights.encoders import fill_encoder
+from util.weights.encoders import start_encoder
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
@@ -69,7 +69,7 @@ def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) 
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
-    assert re.fullmatch(rf"encoder: {file}, {counted}", fill_encoder(config, network))
+    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoder(config, network))
 
 
 def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> None:

@@ -25,9 +25,10 @@ from util.engine import load_method
 from util.files.errors import UserError
 from util.run.build import build_model
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
-from util.run.weights import load_checkpoint, refusal_to_take
+from util.run.weights import check_fits, refusal_to_take
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.fill import fill
 from util.weights.origin import Origin
 
 SAVE = """
@@ -90,7 +91,7 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
     checkpoint.save(path, {"stage": "meta", "config": to_dict(run.config), "weights": model.state_dict()})
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
-    load_checkpoint(run, other, "meta", checkpoint.read(path))
+    fill(other, checkpoint.read(path))
     assert not torch.equal(before, model.decoder.head.classify.weight)
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     for override, expected in {
@@ -100,7 +101,7 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
         "model.encoder.output_stride=16": "output_stride = None, this run has 16",
     }.items():
         with pytest.raises(UserError, match=expected):
-            load_checkpoint(tiny(override)[0], other, "meta", checkpoint.read(path))
+            check_fits(checkpoint.read(path), tiny(override)[0].config, "meta")
 
 
 @pytest.mark.parametrize(
@@ -108,10 +109,10 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
 )
 def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
     torch.save(tiny()[1].state_dict(), tmp_path / "plain.pth")
-    run, other = tiny(override)
+    _, other = tiny(override)
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(run, other, "meta", checkpoint.read(tmp_path / "plain.pth"))
+        fill(other, checkpoint.read(tmp_path / "plain.pth"))
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 
@@ -139,14 +140,14 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
         files.append("ddp.pth")
     for name in files:
         other = Wrapped(part)
-        checkpoint.load_state(other, checkpoint.read(tmp_path / name))
+        fill(other, checkpoint.read(tmp_path / name))
         torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
 def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
     stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={})
     with pytest.raises(UserError) as refusal:
-        checkpoint.load_state(Wrapped("net"), stored)
+        fill(Wrapped("net"), stored)
     assert ": the file has 0.weight, the model net.0.weight; check model.name" in str(refusal.value)
     assert "tensors" not in str(refusal.value)
 

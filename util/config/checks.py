@@ -96,10 +96,7 @@ def _default_of(field: Field) -> Any:
 
 def _reason_of_section(name: str, needless: dict[str, str]) -> str:
     """Return why a setting means nothing, as ``needless`` says of it or of its section; '' if it says nothing."""
-    for key, reason in needless.items():
-        if f"{name}.".startswith(f"{key}."):
-            return reason
-    return ""
+    return next((reason for key, reason in needless.items() if f"{name}.".startswith(f"{key}.")), "")
 
 
 def _unmet_condition(section: Any, field: Field, name: str) -> str:

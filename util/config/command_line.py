@@ -70,7 +70,7 @@ def print_config_if_asked(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
         config, tree = read_with_sources(named(options, options.config), options.overrides)
-        print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, str(config.source), "")]))
+        print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, indent="")]))
     return options.print_config
 
 
@@ -79,41 +79,24 @@ def named(options: argparse.Namespace, names: list[str]) -> Source:
     return source_named(names, options.model, options.net)
 
 
-def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iterator[str]:
-    """Yield a config as YAML that reads back as the same config, each value with its place in the tree."""
-    indent = "  " * prefix.count(".")
+def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:
+    """Yield a config as YAML that reads back as the same config, each value with its place in the tree.
+
+    A place is followed by what was written there where a check or a default has made another value of it.
+    """
     for key, value in section.items():
         leaf = tree.get(key) if isinstance(tree, dict) else None
         if isinstance(value, dict) and value:
             yield f"{indent}{flow(key)}:"
-            yield from _lines(value, leaf, origin, f"{prefix}{key}.")
+            yield from _lines(value, leaf, indent=f"{indent}  ")
         else:
             line = f"{indent}{flow(key)}: {flow(value)}"
-            yield f"{line:<56}  # {one_line(_source(leaf, f'{prefix}{key}', origin, value))}"
+            yield f"{line:<56}  # {one_line(_source(leaf, value))}"
 
 
-def _source(leaf: Any, key: str, origin: str, value: Any) -> str:
+def _source(leaf: Any, value: Any) -> str:
     """Return where a value comes from, in words."""
-    if key == "run.name" and (not isinstance(leaf, Leaf) or leaf.value is None):
-        return "composed: the config's name"
     if not isinstance(leaf, Leaf):
         return "default"
-    if leaf.where == origin:
-        return f"composed: {key.rpartition('.')[2]}"
-    if value != leaf.value:
-        return _source_of_other(leaf, key, value)
-    return _place(leaf)
-
-
-def _source_of_other(leaf: Leaf, key: str, value: Any) -> str:
-    """Return where a value comes from that is not the one that was written, in words."""
-    place = _place(leaf)
-    if key.endswith(".size"):
-        return place if place.startswith(OVERRIDE) else f"{place}, nearest to {leaf.value}"
-    if value is None or isinstance(value, type(leaf.value)):
-        return f"default: {flow(leaf.value)} of {os.path.normpath(leaf.where)} has no effect here"
-    return place
-
-
-def _place(leaf: Leaf) -> str:
-    return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
+    place = leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
+    return place if value == leaf.value else f"{place}: {flow(leaf.value)}"

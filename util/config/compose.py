@@ -2,11 +2,11 @@
 
 ``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the first of
 
-1. ``config/pascal/<run>.yaml``, by the name of its run: ``pascal_split2_<method>_<net>``, for Sym-Net without method,
+1. ``config/pascal/pascal_split2_<net>.yaml``, for Sym-Net alone,
 2. ``config/pascal/<method>.yaml``, with ``encoder/<net>.yaml`` on top,
 3. ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and ``encoder/<net>.yaml``, later ones winning.
 
-The first states its fold, method and encoder itself, as its name says them; else the fold comes last. A file names
+The first states its fold and encoder itself, as its name says them; else the fold comes last. A file names
 others as ``base``; its own values win. Values for one encoder alone stand under ``encoders: {<net>: ...}`` of a file,
 those for one method under ``methods: {<method>: ...}``, which may have ``encoders`` too: they are laid over that file,
 or over the encoder's or method's where this comes later.
@@ -72,14 +72,10 @@ class Selection:
     method: str
     net: str | None  # as ``NET`` names it; None: a method without encoder, with its default networks if it has some
 
-    @property
-    def arguments(self) -> list[str]:
-        """The arguments of a command line that stand for it."""
-        net = [] if self.net is None else ["--net", self.net]
-        return [f"split{self.fold}", self.dataset, "--model", self.method, *net]
-
     def __str__(self) -> str:
-        return " ".join(self.arguments)
+        """Return the words of a command line that stand for it."""
+        net = "" if self.net is None else f" --net {self.net}"
+        return f"split{self.fold} {self.dataset} --model {self.method}{net}"
 
     @property
     def name(self) -> str:
@@ -230,7 +226,7 @@ def file_of(named: str, dataset: str) -> Path | None:
 def find_config(experiment: str, dataset: str, method: str | None = None, net: str | None = None) -> Source:
     """Return where the config of an experiment comes from: a file, or the files of a fold such as ``split0``.
 
-    A fold's file of the name of the run is the former.
+    The former is the file of a fold for ``MAIN_METHOD``.
 
     Args:
         experiment: a fold, a path, or the name of a file of the data set's folder.
@@ -259,7 +255,7 @@ def find_config(experiment: str, dataset: str, method: str | None = None, net: s
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods())}; {LISTED}")
     selection = _checked(Selection(dataset, int(fold[1]), method, _chosen_net(dataset, method, net)))
     own = selection.file(selection.name)
-    return own if own.is_file() else selection
+    return own if own.is_file() and fold_of(own) == selection else selection
 
 
 def _chosen_net(dataset: str, method: str, net: str | None) -> str | None:
@@ -294,45 +290,34 @@ def _checked(selection: Selection) -> Selection:
 def read_tree(source: Source) -> Tree:
     """Return the merged content of a config: of a file with its bases, or of the files of a selection.
 
-    A file's base stage is its own, unless the file itself says otherwise, or has the name of a run. UserError: missing
-    file, broken YAML, a key written twice, or a file that has the name of another run; it names the place.
+    A file's base stage is its own, unless the file itself says otherwise. UserError: missing file, broken YAML, a key
+    written twice, or a file that has the name of another fold; it names the place.
     """
     if isinstance(source, Selection):
         return merge(merged(source.files), source.own_values)
     tree = merged([source])
-    run = selection_of(source)
-    if run is not None:
-        _check_name(source, tree, run)
+    fold = fold_of(source)
+    if fold is not None:
+        _check_name(source, tree, fold)
     leaf = find(tree, BASE_FOLDER)
-    if run is None and isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(source):
+    if isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(source):
         tree["run"] = {key: value for key, value in tree["run"].items() if key != "base_folder"}
     return tree
 
 
-def selection_of(source: Source) -> Selection | None:
-    """Return the names on a command line that a config stands for: a file's, if it has the name of their run."""
-    if isinstance(source, Selection):
-        return source
-    dataset = source.absolute().parent.name
-    parts = re.fullmatch(rf"{re.escape(dataset)}_{FOLD.pattern}_(.+)", source.stem)
-    if parts is None:
+def fold_of(file: Path) -> Selection | None:
+    """Return the fold that a file of a data set has the name of, ``pascal_split2_<net>``; None: another name."""
+    dataset = file.absolute().parent.name
+    parts = re.fullmatch(rf"{re.escape(dataset)}_{FOLD.pattern}_(.+)", file.stem)
+    if parts is None or parts[2] not in encoders():
         return None
-    fold, rest = parts.groups()
-    begun_with = [method for method in methods() if f"{rest}_".startswith(f"{method}_")]
-    method = max(begun_with, key=len, default=MAIN_METHOD)
-    net = rest.removeprefix(method).removeprefix("_")
-    if net.startswith(in_names(TIMM_PREFIX)):
-        net = TIMM_PREFIX + net.removeprefix(in_names(TIMM_PREFIX))
-    run = Selection(dataset, int(fold), method, net or None)
-    is_encoder = run.encoder in (*encoders(), TIMM) if net else not has_encoder(method)
-    return run if is_encoder and run.name == source.stem else None
+    return Selection(dataset, int(parts[1]), MAIN_METHOD, parts[2])
 
 
-def _check_name(path: Path, tree: Tree, run: Selection) -> None:
-    """Refuse (UserError) a file that has the name of a run, and another data set, fold, method or encoder."""
+def _check_name(path: Path, tree: Tree, fold: Selection) -> None:
+    """Refuse (UserError) a file that has the name of a fold, and another data set, fold, method or encoder."""
     backbone = "model.encoder.backbone"
-    net = run.encoder and in_names(str(run.net))
-    named = {"data.name": run.dataset, "data.fold": run.fold, "model.name": run.method, backbone: net}
+    named = {"data.name": fold.dataset, "data.fold": fold.fold, "model.name": fold.method, backbone: fold.net}
     for key, wanted in named.items():
         given = encoder_of(tree) if key == backbone else value_of(tree, key)
         if given != wanted:

@@ -10,6 +10,7 @@ from util.config.checks import checked
 from util.config.compose import Source, completed, name_of, read_tree
 from util.config.folder import in_configs
 from util.config.place import placed
+from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
 from util.files.errors import UserError, nearest
@@ -31,7 +32,7 @@ def read_with_sources(source: str | Source, overrides: list[str] | None = None) 
     source = Path(source) if isinstance(source, str) else source
     if isinstance(source, Path):
         source = in_configs(source)
-    return _configure(read_tree(source), source, overrides, imports=True)
+    return _configure(read_tree(source), source, overrides or [], imports=True)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -39,18 +40,13 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
     Settings of tests that a former version had are left out: they decide no weights.
     """
-    recorded = {**content, "test": _known(EvaluationSettings, content.get("test", {})), "protocols": {}}
+    test, _ = known_today(content.get("test", {}), EvaluationSettings)
+    recorded = {**content, "test": test, "protocols": {}}
     for name, entry in content.get("protocols", {}).items():
-        known = _known(ProtocolSettings, entry)
-        if not any(value for key, value in entry.items() if key not in known):  # else it was another protocol
-            recorded["protocols"][name] = known
-    return _configure(with_places(recorded, origin), Path(origin), overrides)[0]
-
-
-def _known(kind: Any, section: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a section that its type has."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {key: value for key, value in section.items() if key in names}
+        protocol, unknown = known_today(entry, ProtocolSettings)
+        if not any(unknown.values()):  # else it was another protocol
+            recorded["protocols"][name] = protocol
+    return _configure(with_places(recorded, origin), Path(origin), overrides or [])[0]
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -71,7 +67,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
-def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports: bool = False) -> tuple[Config, Tree]:
+def _configure(tree: Tree, source: Source, overrides: list[str], imports: bool = False) -> tuple[Config, Tree]:
     """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it.
 
     ``imports``: the modules that it names are imported first.
@@ -81,14 +77,14 @@ def _configure(tree: Tree, source: Source, overrides: list[str] | None, imports:
             f"{source}: is empty; add base: and the config that it changes, such as base: ../mini/mini.yaml"
         )
     if isinstance(source, Path):
-        tree = placed(tree, source, overrides or [])
-    tree = completed(tree, overrides or [])
+        tree = placed(tree, source, overrides)
+    tree = completed(tree, overrides)
     if imports and "imports" in tree:
         from util.config.imports import with_imports  # the code of others
 
         tree = with_imports(tree)
     try:
-        config = _typed(plain(tree), source, overrides or [])
+        config = _typed(plain(tree), source, overrides)
         return checked(config, keys_written_in(tree, str(source))), tree
     except Misfit as misfit:
         problem = str(misfit) if imports else _without_imports(str(misfit), value_of(tree, "imports"))

@@ -64,25 +64,19 @@ def _deciding(
     return out
 
 
-def known_today(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a recorded config without the settings that this version does not have, and these by their keys."""
-    unknown = dict[str, Any]()
-    return _known(config, Config, unknown), unknown
-
-
-def _known(section: dict[str, Any], kind: Any, unknown: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a section of a type without what the type does not have, which is added to ``unknown``."""
+def known_today(section: dict[str, Any], kind: Any = Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a recorded config, or a section of a type, without what this version lacks, and this by its keys."""
     names = {field.name for field in fields(kind)} if is_dataclass(kind) else section.keys()
-    out = {}
+    known, unknown = dict[str, Any](), dict[str, Any]()
     for name, value in section.items():
-        key = f"{prefix}{name}"
         if name not in names:
-            unknown[key] = value
+            unknown[name] = value
         elif isinstance(value, dict):
-            out[name] = _known(value, _type_of(kind, name, value), unknown, prefix=f"{key}.")
+            known[name], below = known_today(value, _type_of(kind, name, value))
+            unknown |= {f"{name}.{key}": value for key, value in below.items()}
         else:
-            out[name] = value
-    return out
+            known[name] = value
+    return known, unknown
 
 
 def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:

@@ -15,9 +15,9 @@ from util.loop.optimizers import unknown_optimizer
 
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
-DRAW_NEEDS = {  # the rules of published draws
-    "hsnet": "needs query: pairs or class_then_query, supports: with_replacement and one way",
-    "pfenet": "needs query: sequential, supports: distinct and one way",
+DRAWS = {  # published draws -> values of query and supports with which they are published
+    "hsnet": (["pairs", "class_then_query"], "with_replacement"),
+    "pfenet": (["sequential"], "distinct"),
 }
 FITTING_LABELS = {  # values of scored_on by those of input
     "letterbox": ["letterbox", "square"],
@@ -235,40 +235,32 @@ class ProtocolSettings:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, problem and remedy) for settings of the entry that do not go together."""
-        for key, reason in (*self._scoring_problems(), *self._support_problems(), *self._episode_problems()):
-            yield key, f"= {getattr(self, key)} {reason}"
+        labels = " or ".join(FITTING_LABELS[self.input])
+        queries, supports = DRAWS.get(self.draw, ([], ""))
+        needs = {
+            "scored_on": f"does not go with input: {self.input}; use {labels}",
+            "supports": "needs query: pairs and one way",
+            "references": "needs draw: own, supports: distinct and one way",
+            "episodes": f"does not go with query: {self.query}; give a number",
+            "side": "has no effect with input: original; leave it null",
+            "draw": f"needs query: {' or '.join(queries)}, supports: {supports} and one way; set draw to own",
+        }
+        for key, fits in self._fitting().items():
+            if not fits:
+                yield key, f"= {getattr(self, key)} {needs[key]}"
 
-    def _scoring_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, reason) of what is wrong with the scored labels and classes."""
-        fitting = FITTING_LABELS[self.input]
-        if self.scored_on not in fitting:
-            yield "scored_on", f"does not go with input: {self.input}; use {' or '.join(fitting)}"
-
-    def _support_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, reason) of what is wrong with the choice of supports."""
-        if self.supports == "first" and not (self.ways == 1 and self.query == "pairs"):
-            yield "supports", "needs query: pairs and one way"
-        if self.references > 1 and not (self.ways == 1 and self.draw == "own" and self.supports == "distinct"):
-            yield "references", "needs draw: own, supports: distinct and one way"
-
-    def _episode_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, reason) of what is wrong with the draw of episodes and their input."""
-        if self.episodes is None and self.query != "pairs":
-            yield "episodes", f"does not go with query: {self.query}; give a number"
-        if self.side is not None and self.input == "original":
-            yield "side", "has no effect with input: original; leave it null"
-        if not self._fits_draw():
-            yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
-
-    def _fits_draw(self) -> bool:
-        """Return whether the published draw that the entry names has its rules."""
-        if self.draw == "own":
-            return True
-        if self.ways > 1:
-            return False
-        if self.draw == "pfenet":
-            return self.query == "sequential" and self.supports == "distinct"
-        return self.query in ("pairs", "class_then_query") and self.supports == "with_replacement"
+    def _fitting(self) -> dict[str, bool]:
+        """Return whether some settings go with the others of the entry."""
+        is_plain = (self.ways, self.draw, self.supports) == (1, "own", "distinct")
+        queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
+        return {
+            "scored_on": self.scored_on in FITTING_LABELS[self.input],
+            "supports": self.supports != "first" or (self.ways, self.query) == (1, "pairs"),
+            "references": self.references == 1 or is_plain,
+            "episodes": self.episodes is not None or self.query == "pairs",
+            "side": self.side is None or self.input != "original",
+            "draw": self.query in queries and self.supports == supports and (self.ways == 1 or self.draw == "own"),
+        }
 
 
 @dataclass(frozen=True)

@@ -141,12 +141,8 @@ def settings_of(content: Tree, path: Path) -> Tree:
     folder = path.parent
     if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():
         about_files.append("net")
-    return {key: value for key, value in content.items() if key not in about_files and not _is_empty(value)}
-
-
-def _is_empty(section: Any) -> bool:
-    """Return whether nothing is written in a section, whose lines may all be comments."""
-    return isinstance(section, Leaf) and section.value is None
+    empty = [key for key, value in content.items() if isinstance(value, Leaf) and value.value is None]  # or comments
+    return {key: value for key, value in content.items() if key not in (*about_files, *empty)}
 
 
 def bases_of(path: Path) -> list[str]:

@@ -28,10 +28,9 @@ PFENET: Final = "pfenet"
 PAIRS = "pairs"  # a query rule
 STREAMS = 8  # workers of the published loader
 PUBLISHED_LISTS = REPOSITORY / "lists/published.yaml"
-KEPT_SEQUENCES = 32
 # the images of an episode, as rows of the index, and its class (1-based); supports in the order of the draw
 Drawn = tuple[int, int, tuple[int, ...]]  # query, class, supports
-_sequences: dict[tuple, tuple[Drawn, ...]] = {}
+_sequences: dict[tuple, tuple[Drawn, ...]] = {}  # of this process: a few megabytes for each seed of a test
 
 
 def draw_episodes(images: ImageList, draw: str, query: str, *, shots: int, seed: int, least: int) -> tuple[Drawn, ...]:
@@ -48,9 +47,6 @@ def draw_episodes(images: ImageList, draw: str, query: str, *, shots: int, seed:
     key = (draw, query, shots, seed, images.digest, images.index.fingerprint)
     if len(_sequences.get(key, ())) < least:
         episodes = _hsnet(images, query, shots, seed) if draw == HSNET else _pfenet(images, shots, seed)
-        while len(_sequences) >= KEPT_SEQUENCES:
-            oldest = next(iter(_sequences))
-            del _sequences[oldest]
         _sequences[key] = tuple(islice(episodes, least))
     return _sequences[key]
 

@@ -43,8 +43,8 @@ def origin_today(evaluation: Evaluation) -> Origin:
     with suppress(UserError):
         now = replace(now, vectors=evaluation.run.text_digest)
     with suppress(UserError):
-        weights = evaluation.loaded.weights
-        now = replace(now, weights=weights.digest, training=weights.training)
+        loaded = evaluation.loaded
+        now = replace(now, weights=loaded.digest, training=loaded.stored.training)
     return now
 
 

@@ -92,27 +92,27 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
         seeds = list(evaluation.samplers)
         log.info(
             "test %s by %s: %d images, %s, seeds %s",
-            evaluation.loaded.weights.source,
+            evaluation.loaded.source,
             evaluation.name,
             images,
             sizes,
             seeds,
         )
-    for note in dict.fromkeys(scoring.evaluation.loaded.weights.note for scoring in scorings):
+    for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
         if note:
             log.info("%s", note)
     place = f"{describe(world.device)} in {scorings[0].prepared.precision}"  # one for all
     log.info("on %s, processes: %d", place, world.size)
 
 
-def _count(scorings: list[Scoring], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[Scoring]]:
+def _count(scorings: list[Scoring], world: ProcessGroup, store: ShotStore) -> Iterator[list[Scoring]]:
     """Run the network over all episodes; yield, after each pass, the tests whose episodes are all counted by then."""
     for seed, members in passes(scorings):
         _run_shared_pass(members, seed, world, store)
         yield [scoring for scoring in members if scoring.boards.keys() == scoring.evaluation.samplers.keys()]
 
 
-def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, store: ShotStore | None) -> None:
+def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, store: ShotStore) -> None:
     """Run the network once over the episodes of a seed and count them for each of the tests."""
     started = time.monotonic()
     first = scorings[0].evaluation
@@ -126,8 +126,7 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
     for scoring in scorings:
         scoring.boards[seed] = scoring.scoreboard(seed)
         scoring.shared_with = sorted({*scoring.shared_with, *names} - {scoring.evaluation.name})
-    if store is not None:
-        store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
+    store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
     title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
     side = first.view.side or first.config.data.size
     images_per_episode = first.shot * first.protocol.ways + 1
@@ -143,8 +142,7 @@ def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, st
         workers=first.config.data.workers,
         store=store,
     )
-    if store is not None:
-        log.info("%s: %s", title_of_bar, store)
+    log.info("%s: %s", title_of_bar, store)
     for scoring in scorings:
         scoring.batch = batch
         scoring.seconds += time.monotonic() - started

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from model.contract import FewShotMethod
 from model.decides import Decides
 from util.config.read import to_dict
 from util.config.same import deciding, differences
@@ -34,14 +33,6 @@ from util.run.input_size import label_kind, view_of
 from util.run.run import FOREIGN, Run
 from util.run.weights import Weights, load_weights
 from util.weights.checkpoint import Checkpoint
-from util.weights.origin import Origin
-
-
-class Loaded(NamedTuple):
-    """A network with the record of its weights."""
-
-    network: FewShotMethod
-    weights: Weights
 
 
 class Shared:
@@ -187,13 +178,11 @@ class Evaluation:
         return ""
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> Weights:
         """The network with its weights, one for all tests of a command with this number of shots and this side."""
         side = self.view.side or None
-        return self.shared.once(("network", self.shot, side), lambda: self._load(side))
-
-    def _load(self, side: int | None) -> Loaded:
-        return Loaded(*load_weights(self.run, side, self.shared.stored))
+        key = "network", self.shot, side
+        return self.shared.once(key, lambda: load_weights(self.run, side, self.shared.stored))
 
     @property
     def folder(self) -> Path:
@@ -227,16 +216,6 @@ class Evaluation:
         if self.quick_look:
             marks.append("quick")
         return "_".join(filter(None, marks))
-
-
-def origin_of(images: ImageList) -> Origin:
-    """Return the data of a test, as its result tells them."""
-    return Origin(
-        list=images.digest,
-        content=images.files_digest,
-        whole_list=images.index.list_digest,
-        whole_content=images.index.content_digest,
-    )
 
 
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,24 @@ import numpy as np
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
-from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.done import code_of_test
-from util.evaluate.evaluation import Evaluation, origin_of
-from util.evaluate.schema import MANIFEST, SCHEMA, Result, SeedScores, Track, over_seeds
+from util.evaluate.evaluation import Evaluation
+from util.evaluate.schema import (
+    MANIFEST,
+    SCHEMA,
+    Computation,
+    Procedure,
+    Result,
+    Scored,
+    SeedScores,
+    Subject,
+    Track,
+    Training,
+    over_seeds,
+)
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
@@ -27,20 +38,42 @@ from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
-from util.run.run import TRAINING_FREE, UNTRAINED, Run
 from util.run.weights import Weights
 
 
-def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, Any]:
-    """Return what of a result is known before its episodes are scored, and its list (None: no data)."""
+def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
+    """Return the result of a test in the form of ``util/evaluate/schema.py``."""
+    evaluation = scoring.evaluation
+    return {
+        "schema": SCHEMA,
+        **_subject(evaluation),
+        **_procedure(scoring),
+        **_training(evaluation),
+        **_list_and_episodes(evaluation, per_seed),
+        "per_seed": per_seed,
+        **over_seeds(per_seed),
+        "vectors": evaluation.run.text_digest,
+        "finished": evaluation.loaded.finished,
+        "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
+        **_computation(scoring, world),
+    }
+
+
+def _subject(evaluation: Evaluation) -> Subject:
+    """Return test, data set and method."""
     config = evaluation.config
     data = config.data
     return {
         "protocol": evaluation.name,
         "protocol_settings": asdict(evaluation.protocol),
-        "replayed": None,
-        **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
+        "shot": evaluation.shot,
         "dataset": data.name,
+        "fold": data.fold,
+        "folds": data.folds,
+        "fold_rule": data.fold_rule,
+        "size": data.size,
+        "min_pixels": data.min_pixels,
+        "text": data.text,
         "model": config.model.name,
         "backbone": config.model.backbone(),
         "method": class_of(config.model).title,
@@ -48,34 +81,12 @@ def known_before(evaluation: Evaluation, images: ImageList | None) -> dict[str, 
         "run": str(config.run.name),
         "checkpoint": str(evaluation.run.weights),
         "weights_mark": evaluation.run.weights_origin,
-        "list_source": (images and images.source) or MADE_FROM_MASKS,
-        "list_note": images.note if images else "",
-        "draw_note": evaluation.draw_note if images else "",
         "code": code_of_test(class_of(config.model)),
-        "vectors": evaluation.run.text_digest,
         "config": to_dict(config),
-        **(origin_of(images).known() if images else {}),
     }
 
 
-def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
-    """Return the result of a test in the form of ``util/evaluate/schema.py``."""
-    evaluation = scoring.evaluation
-    content: Any = {
-        "schema": SCHEMA,
-        **known_before(evaluation, evaluation.images),
-        **_procedure(scoring),
-        **_training(evaluation),
-        **_list_and_episodes(evaluation, per_seed),
-        "per_seed": per_seed,
-        **over_seeds(per_seed),
-        "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
-        **_computation(scoring, world),
-    }
-    return content
-
-
-def _procedure(scoring: Scoring) -> dict[str, Any]:
+def _procedure(scoring: Scoring) -> Procedure:
     """Return how a test scored its episodes."""
     evaluation = scoring.evaluation
     return {
@@ -90,37 +101,44 @@ def _procedure(scoring: Scoring) -> dict[str, Any]:
     }
 
 
-def _training(evaluation: Evaluation) -> dict[str, Any]:
+def _training(evaluation: Evaluation) -> Training:
     """Return what the weights of a test are, and how they were trained."""
     data = evaluation.config.data
-    weights = evaluation.loaded.weights
-    parameters, learnt_parameters = weights.parameters
+    weights = evaluation.loaded
+    parameters = [*weights.network.parameters()]
+    learnt = [parameter for parameter in parameters if parameter.requires_grad and weights.is_trained]
     trained = weights.trained_with or {}
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
         "weights": weights.digest,
-        "parameters": parameters,
-        "learnt_parameters": learnt_parameters,
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "learnt_parameters": sum(parameter.numel() for parameter in learnt),
         "trained_with": weights.trained_with,
-        "training": weights.training,
-        "finished": weights.finished,
+        "training": weights.stored.training,
         "trained_otherwise": weights.training_differences,
-        "track": track_of_weights(evaluation.run, weights),
+        "track": track_of_weights(weights),
         "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
 
-def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> dict[str, Any]:
+def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Scored:
     """Return what a test was scored on."""
     images = evaluation.images
     names = evaluation.config.data.classes
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "novel": {str(c): names[c - 1] for c in sorted({*images.classes, *images.rare})},
+        "list": images.digest,
         "list_images": len(images.queries),
+        "content": images.files_digest,
+        "whole_list": images.index.list_digest,
+        "whole_content": images.index.content_digest,
         "photos_trained_on": photos_trained_on(evaluation),
         "photos_listed": photos_listed(images, evaluation.config.data),
+        "list_source": images.source or MADE_FROM_MASKS,
+        "list_note": images.note,
+        "draw_note": evaluation.draw_note,
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
         "left_out": [names[c - 1] for c in images.rare],
         "episode_digests": [
@@ -132,11 +150,11 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> di
 
 def photos_trained_on(evaluation: Evaluation) -> int | None:
     """Return how many photos of a test its weights were trained on; None: they do not say on which."""
-    photos = evaluation.loaded.weights.photos
+    photos = evaluation.loaded.stored.photos
     return None if photos is None else len(photos & evaluation.images.photos)
 
 
-def _computation(scoring: Scoring, world: ProcessGroup) -> dict[str, Any]:
+def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
     """Return when, on what and how long a test was computed."""
     return {
         "device": describe(world.device),
@@ -210,8 +228,9 @@ def _counts(records: np.ndarray) -> list[int]:
     return class_counts + foreground + background
 
 
-def track_of_weights(run: Run, weights: Weights) -> Track:
+def track_of_weights(weights: Weights) -> Track:
     """Return what a model with these weights learnt from."""
+    run = weights.run
     config = run.config
     track = Track(
         encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
@@ -220,7 +239,7 @@ def track_of_weights(run: Run, weights: Weights) -> Track:
         novel_photos=None,
         train_shot=None,
     )
-    if weights.source in (TRAINING_FREE, UNTRAINED):
+    if not weights.is_trained:
         return track
     trained = weights.trained_with
     if trained is None:

@@ -16,7 +16,7 @@ from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
 
 NOT_STATED = "not stated"
-SCHEMA = "sym-net-result/1"
+SCHEMA: Literal["sym-net-result/1"] = "sym-net-result/1"
 MANIFEST = "episodes.jsonl"  # beside a result
 CURVE, BARS = "curve", "per_class"  # names of the charts that are drawn beside a result, and that the next test removes
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
@@ -46,40 +46,62 @@ class InSome(TypedDict, total=False):
     calibration: dict[str, Any] | None  # of presence scores: only of a former version
 
 
-class Result(InSome):
-    """A result of one model, protocol, number of shots and fold."""
+class Subject(TypedDict):
+    """The test, data set and method of a result."""
 
-    schema: Literal["sym-net-result/1"]
-    # the protocol
     protocol: str  # name of the entry
     protocol_settings: dict[str, Any]  # the entry
-    input: str  # sizing of the network's input in words; says so if it departs from the protocol
-    input_side: int | None  # side of the network's square input in pixels; null for original sizes
-    scored_on: str  # letterbox, square or original
-    quick_look: bool  # another number of episodes than the protocol's or the manifest's: not to be quoted
-    replayed: str | None  # manifest whose episodes were scored instead of the protocol's own
-    episodes: int  # per seed
-    seeds: list[int]
     shot: int
-    # the data and the model
     dataset: str
     fold: int
     folds: int
     fold_rule: str  # contiguous or interleaved: part of the protocol's full name
-    novel: dict[str, str]  # class id -> name
     size: int  # data.size
     min_pixels: int  # least pixels of a class that is present in an image
-    exclude_novel: bool  # whether training omitted images that show novel classes
     text: str
     model: str
     backbone: str | None
+    method: str  # the model's name as people write it, such as Sym-Net
+    encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     run: str
     checkpoint: str  # file, or: untrained, training-free
+    weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
+    code: dict[str, str] | None  # module of the method's code, or folder of the code that methods share -> SHA-256
+    config: dict[str, Any]  # merged
+
+
+class Procedure(TypedDict):
+    """How a test scored its episodes."""
+
+    input: str  # sizing of the network's input in words; says so if it departs from the protocol
+    input_side: int | None  # side of the network's square input in pixels; null for original sizes
+    scored_on: str  # letterbox, square or original
+    quick_look: bool  # another number of episodes than the protocol's or the manifest's: not to be quoted
+    other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
+    replayed: str | None  # manifest whose episodes were scored instead of the protocol's own
+    episodes: int  # per seed
+    seeds: list[int]
+
+
+class Training(TypedDict):
+    """The weights of a test, and how they were trained."""
+
+    exclude_novel: bool  # whether training omitted images that show novel classes
+    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
+    training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
+    trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
+    track: Track
     fold_mismatch: bool  # weights of another fold: classes that are novel here may have been trained on
+
+
+class Scored(TypedDict):
+    """The list and the episodes of a test."""
+
+    novel: dict[str, str]  # class id -> name
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
     content: str  # SHA-256 of the names and contents of the list's photos and masks
@@ -89,27 +111,18 @@ class Result(InSome):
     photos_trained_on: int | None
     photos_listed: int | None  # test photos that the data set's training list names too; null: it is not there
     list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
-    classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
-    training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
-    trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
-    left_out: list[str]  # novel classes omitted for too few images (data.rare_classes: skip)
-    episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
-    manifest: str  # file beside this one: every episode with its intersection and union
-    # the scores: output -> ...
-    # in the order of seeds; with class id -> IoU or further metric of its foreground (``per_class``)
-    per_seed: list[dict[str, dict[str, float | dict[str, float]]]]
-    mean: dict[str, Scores]
-    deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
-    other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
-    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
-    method: str  # the model's name as people write it, such as Sym-Net
-    encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
     draw_note: str
-    track: Track
-    weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
-    # the machine
+    classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
+    left_out: list[str]  # novel classes omitted for too few images (data.rare_classes: skip)
+    episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
+    manifest: str  # file beside this one: every episode with its intersection and union
+
+
+class Computation(TypedDict):
+    """When, on what and how long a test was computed."""
+
     device: str
     processes: int
     precision: str  # that the test was computed in: float32, tf32, bf16 or fp16
@@ -117,9 +130,23 @@ class Result(InSome):
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
     shared_with: list[str]  # protocols scored on the same passes of the network
-    code: dict[str, str] | None  # module of the method's code, or folder of the code that methods share -> SHA-256
-    config: dict[str, Any]  # merged
     environment: dict[str, Any]  # commit, versions, machine, command
+
+
+class OverSeeds(TypedDict):
+    """The scores of each output over the seeds."""
+
+    mean: dict[str, Scores]
+    deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
+
+
+class Result(InSome, Subject, Procedure, Training, Scored, OverSeeds, Computation):
+    """A result of one model, protocol, number of shots and fold."""
+
+    schema: Literal["sym-net-result/1"]
+    # the scores: output -> ...
+    # in the order of seeds; with class id -> IoU or further metric of its foreground (``per_class``)
+    per_seed: list[dict[str, dict[str, float | dict[str, float]]]]
 
 
 def check_result(content: Any, source: object) -> Result:
@@ -175,7 +202,7 @@ def check_output(place: object, output: str, known: Iterable[str]) -> None:
         raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
 
 
-def over_seeds(per_seed: Sequence[SeedScores]) -> dict[str, dict[str, Scores]]:
+def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
     """Return mean and standard deviation (of a sample; 0 with one seed) over seeds of every output's scores."""
     deviation_of = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
     mean: dict[str, Scores] = {}

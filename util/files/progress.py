@@ -9,11 +9,6 @@ from tqdm import tqdm
 INTERVAL = 60.0  # seconds between the lines of a bar in a file
 
 
-def in_terminal() -> bool:
-    """Return whether this process writes its bars on a terminal."""
-    return bool(sys.stderr is not None and sys.stderr.isatty())
-
-
 class ProgressBar(tqdm):
     """A tqdm bar that can be read in a log file, too.
 
@@ -22,10 +17,8 @@ class ProgressBar(tqdm):
     """
 
     def __init__(self, *args: Any, **options: Any):
-        self.in_terminal = in_terminal()
+        self.in_terminal = sys.stderr.isatty()
         self.written_at = time.monotonic()
-        if not self.in_terminal:
-            options |= {"mininterval": INTERVAL, "maxinterval": INTERVAL}
         super().__init__(*args, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from model.contract import Trainable
 from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, EpisodeOfOriginalSizes, Output
 from model.tensors.mask import fixed_shapes
@@ -41,7 +42,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class PreparedNetwork:
     """A network on its device; every call is inside ``autocast()``, at a fixed precision."""
 
-    network: nn.Module  # the network itself, whose state dict a checkpoint holds
+    network: Trainable  # the network itself, whose state dict a checkpoint holds
     learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
@@ -63,7 +64,7 @@ class PreparedNetwork:
 
 
 def prepare_network(
-    network: nn.Module,
+    network: Trainable,
     device: torch.device,
     precision: str = "float32",
     compile: bool | str = False,

@@ -141,8 +141,8 @@ def _boards(
     world = ProcessGroup(0, 1, pick_device("auto"))
     (scoring,) = scorings_of(config, world, manifest=path.with_name(MANIFEST))
     test = scoring.evaluation
-    if test.loaded.weights.digest != result["weights"]:
-        source = test.loaded.weights.source
+    if test.loaded.digest != result["weights"]:
+        source = test.loaded.source
         raise UserError(f"{path}: the weights have changed since ({source}); test again with test.py")
     sampler = test.samplers[result["seeds"][0]]
     found = Predictions(test.scored_on)

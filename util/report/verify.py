@@ -105,8 +105,8 @@ def _data_today(evaluation: Evaluation) -> Origin:
 
 def _weights_today(evaluation: Evaluation) -> Origin:
     """Return the weights of a test, and their training, as they are here; UserError: they are not."""
-    weights = evaluation.loaded.weights
-    return Origin(weights=weights.digest, training=weights.training)
+    loaded = evaluation.loaded
+    return Origin(weights=loaded.digest, training=loaded.stored.training)
 
 
 def _differences(result: Result, today: Origin) -> str:
@@ -195,7 +195,7 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
             if difference := _difference(scores, _scores_of_rows(rows, name, further)):
                 return f"seed {seed}, {name}: {difference}"
     per_seed: list[SeedScores] = result["per_seed"]
-    return _difference(result, over_seeds(per_seed))
+    return _difference(result, {**over_seeds(per_seed)})
 
 
 def _difference(stated: Any, counted: dict[str, Any]) -> str:

@@ -265,7 +265,7 @@ class Run:
         """Return the settings that decide weights and differ from those of their training, stage by stage."""
         if stored.config is None:
             return {}
-        stages = {f"{training['stage']}_stage": training["settings"] for training in stored.facts.training}
+        stages = {f"{training['stage']}_stage": training["settings"] for training in stored.training}
         before = {**stored.config, **stages}
         if "base_stage" not in stages:  # no stage of these weights
             before.pop("base_stage", None)
@@ -294,12 +294,12 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     Raises:
         UserError: it is of another length, batch, list or photos, of another precision or code, or no training.
     """
-    if not stored.is_own:
+    if stored.config is None:
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
-    if other := stored.facts.origin.differences(now, skip=ALLOWED if allow_changes else ()):
+    if other := stored.origin.differences(now, skip=ALLOWED if allow_changes else ()):
         undo = "restore what was there"
-        if stored.facts.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
-            undo += f" (the precision by --set {PRECISION}={stored.facts.origin.precision})"
+        if stored.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
+            undo += f" (the precision by --set {PRECISION}={stored.origin.precision})"
         fix = f"{undo}, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
         raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
 

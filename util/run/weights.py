@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from model.code import code_of
 from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of, related
-from util.config.folds import MAX_INDEX, Fold, has_class_maps
+from util.config.folds import Fold
 from util.config.read import to_dict
-from util.config.same import Differences, differences, in_words
+from util.config.same import differences, in_words
 from util.config.settings import Config, DataSettings
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
@@ -19,10 +20,11 @@ from util.files.typecheck import convert
 from util.run import run as runs
 from util.run.build import build_model
 from util.run.data import listed_for_training
-from util.run.run import BEST, OWN, TRAINING_FREE, Run, StageFolder
+from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
 from util.weights import checkpoint
-from util.weights.checkpoint import Checkpoint, Facts
-from util.weights.encoders import FOLD_HINT, encoder_data, encoder_licence, fill_encoder
+from util.weights.checkpoint import Checkpoint
+from util.weights.encoders import FOLD_HINT, encoder_data, encoder_licence, start_encoder
+from util.weights.fill import fill
 from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
@@ -30,22 +32,82 @@ FOLD = "data.fold"  # the beginning of the settings that decide which classes ar
 SHOWN = 5  # differences of a training in a message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """A record of the weights in a network: where they came from and how they were trained."""
+    """A network and its weights: the file that they came from, and how their training stands to the run."""
 
-    source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
-    trained_with: dict[str, Any] | None  # data settings and ``model`` section of the training, if known
-    digest: str  # of all named tensors
-    parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
-    note: str  # a line for the log, such as the tensors of the encoder that stayed random
-    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
-    encoder_data: str | None  # the data that those weights were trained on, where it is known
-    training: list[dict[str, Any]]  # of each stage
-    photos: frozenset[str] | None  # digests of those that it was trained on; None: not known
-    finished: bool  # whether its training is
-    training_differences: list[str]  # what the training had otherwise, in words
-    fold_differs: bool  # whether it was trained on another fold
+    run: Run  # whose they are
+    network: FewShotMethod
+    stored: Checkpoint  # without its tensors; its path may be ``training-free`` or ``untrained``
+    start: str = ""  # a line for the log on what an untrained network starts from
+
+    @property
+    def source(self) -> str:
+        """The path of the file, or why there is none."""
+        return str(self.stored.path)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a file."""
+        return self.source not in (TRAINING_FREE, UNTRAINED)
+
+    @property
+    def trained_with(self) -> dict[str, Any] | None:
+        """The data settings and the section ``model`` of the training, if known."""
+        config = self.stored.config
+        return config and {**config["data"], "model": config["model"]}
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of all named tensors."""
+        return checkpoint.digest_of(self.network.state_dict())
+
+    @property
+    def encoder_licence(self) -> str | None:
+        """The licence of the weights that the encoder started from, where it is known."""
+        return encoder_licence(self.network.settings.encoder, self.network)
+
+    @property
+    def encoder_data(self) -> str | None:
+        """The data that those weights were trained on, where it is known."""
+        return encoder_data(self.network, self.stored.config)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training is; of a file of another run its last step tells it too."""
+        stored = self.stored
+        if stored.config is None or stored.finished or StageFolder(stored.path.parent).finished:
+            return True
+        last = stored.training[-1]
+        return self.run.weights_origin == runs.FOREIGN and last["step"] == last["steps"]
+
+    @property
+    def fold_differs(self) -> bool:
+        """Whether they were trained on another fold."""
+        return any(key.startswith(FOLD) for key in self.run.differences(self.stored.config, Decides.IDENTITY))
+
+    @property
+    def training_differences(self) -> list[str]:
+        """The settings and code that the training had otherwise, in words."""
+        differing = self.run.training_differences(self.stored)
+        if self.run.weights_origin == runs.FOREIGN:  # another training has; of another method is said
+            differing = {key: values for key, values in differing.items() if key == "model.name"}
+        found = in_words(differing)
+        if "model.name" not in differing:
+            found += self.stored.origin.differences(Origin(code=code_of(self.run.model_class)))
+        return found
+
+    @property
+    def note(self) -> str:
+        """A line for the log: the start of an untrained network, or a training of other settings or not finished."""
+        if self.start:
+            return self.start
+        of_model = self.stored.config and {"model": self.stored.config["model"]}
+        changed = self.training_differences or in_words(self.run.differences(of_model, Decides.SCORES))
+        words = [] if self.finished else ["the training is not finished"]
+        if changed:
+            words.append(f"the training had other settings: {'; '.join(changed)}")
+        return "; ".join(words)
 
 
 def init_network(
@@ -63,10 +125,8 @@ def init_network(
         base: the base stage's checkpoint; default that of the run, if it is still what the run would train.
 
     Raises:
-        UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
-            model learns from the base classes of a photo, and the data set has a mask of one class.
+        UserError: the weights are missing or do not fit.
     """
-    _check_start(run, base)
     network = build_model(run.config, run.text_width)
     if resume:
         return network, "", None
@@ -81,31 +141,28 @@ def fill_at_start(
 
     ``downloads``: weights of a release are fetched; else they are taken to be there.
     """
-    _check_start(run, base)
     if stage == "base" or not run.model_class.has_base_stage():
         encoder = run.config.model.encoder
         is_fetched = encoder is not None and encoder.weights in SOURCES
-        return fill_encoder(run.config, network) if downloads or not is_fetched else "", None
+        return start_encoder(run.config, network) if downloads or not is_fetched else "", None
+    stored = _fill_base_stage(run, network, base)
+    return f"base stage: {stored.path}", stored
+
+
+def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
+    """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
     start = Path(base or run.folder("base") / BEST)
     if base is None and not start.exists():
         fix = "train it first (--stage base), or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     stored = checkpoint.read(start)
-    load_checkpoint(run, network, "base", stored)
+    check_fits(stored, run.config, "base")
+    fill(network.base_stage(), stored)
+    network.requires_grad_(True)  # which the base stage has left as it learns
+    network.freeze()
     if base is None and is_first_of_machine() and (refusal := refusal_to_take(run, "base", stored)):
         raise UserError(refusal)
-    return f"base stage: {start}", stored
-
-
-def _check_start(run: Run, base: str | Path | None) -> None:
-    """Refuse (UserError) a data set that the model cannot be trained on, and a base stage for a model without one."""
-    source = run.config.source
-    model_class = class_of(run.config.model)
-    if problem := cannot_train(run.config):
-        raise UserError(f"{source}: {problem}; take another data set or method")
-    if base is not None and not model_class.has_base_stage():
-        fix = "leave the checkpoint out; to continue a training write --resume"
-        raise UserError(f"{base}: {model_class.title} has no base stage to start from; {fix}")
+    return stored
 
 
 def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
@@ -128,7 +185,7 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
         may_differ = runs.RUN_SETTINGS if stage == "base" else runs.TEST_SETTINGS
     found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
     if finished:
-        found += stored.facts.origin.differences(
+        found += stored.origin.differences(
             origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
         )
     if not found:
@@ -176,18 +233,8 @@ def initial_digest(run: Run, stage: str) -> str | None:
     return checkpoint.digest_of(checkpoint.read(path).weights)
 
 
-def cannot_train(config: Config) -> str:
-    """Explain why a method cannot be trained on a data set; '' if it can."""
-    data = config.data
-    model_class = class_of(config.model)
-    if model_class.reads_base_labels and not has_class_maps(vars(data)):
-        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
-        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
-    return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
-
-
-def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> tuple[FewShotMethod, Weights]:
-    """Return the network of ``test.checkpoint``, and the record of its weights.
+def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> Weights:
+    """Return the network of ``test.checkpoint``, filled.
 
     Args:
         run: whose weights they are.
@@ -195,53 +242,26 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         stored: a checkpoint that was read already, taken if it is the one.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+        UserError: the checkpoint is missing, damaged, or of another model, data set, fold, text vectors or number of
+            shots.
     """
     config = run.config
     source = run.weights
     _check_source(run, source)
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
-        note = fill_encoder(config, network)
-        stored = Checkpoint(Path(source), weights={}, facts=Facts(photos=frozenset()))
-        other: list[str] = []
-        finished = True
-        learnt = 0
-        fold_differs = False
-    else:
-        if stored is None or stored.path != source:
-            stored = checkpoint.read(source)
-        network = build_model(config, run.text_width, side, _base_classes(run, stored))
-        of_others = load_checkpoint(run, network, "meta", stored)
-        fold_differs = any(key.startswith(FOLD) for key in of_others)
-        other = _differences_of_training(run, stored)
-        finished = _is_finished(run, stored)
-        note = _note_on_training(run, stored, other, finished)
-        learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return network, Weights(
-        source=str(source),
-        trained_with=stored.config and {**stored.config["data"], "model": stored.config["model"]},
-        digest=checkpoint.digest_of(network.state_dict()),
-        parameters=(sum(p.numel() for p in network.parameters()), learnt),
-        note=note,
-        encoder_licence=encoder_licence(network.settings.encoder, network),
-        encoder_data=encoder_data(network, stored.config),
-        training=stored.facts.training,
-        photos=stored.facts.photos,
-        finished=finished,
-        training_differences=other,
-        fold_differs=fold_differs,
-    )
-
-
-def _note_on_training(run: Run, stored: Checkpoint, differences: list[str], finished: bool) -> str:
-    """Return the line on a training that had other settings, or a model of others, or is not finished; else ''."""
-    of_model = None if stored.config is None else {"model": stored.config["model"]}
-    changed = differences or in_words(run.differences(of_model, Decides.SCORES))
-    words = [] if finished else ["the training is not finished"]
-    if changed:
-        words.append(f"the training had other settings: {'; '.join(changed)}")
-    return "; ".join(words)
+        nothing = Checkpoint(Path(source), weights={}, photos=frozenset())
+        return Weights(run, network, nothing, start=start_encoder(config, network))
+    if stored is None or stored.path != source:
+        stored = checkpoint.read(source)
+    network = build_model(config, run.text_width, side, _base_classes(run, stored))
+    check_fits(stored, config, "meta")
+    asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
+    if other := stored.origin.differences(asked):
+        keys = f"data.text = {config.data.text}, model.weights = {config.model.backbone()}"
+        raise UserError(f"{source}: was trained with {', '.join(other)} than are set here ({keys}); set those")
+    fill(network, stored)
+    return Weights(run, network, stored.without_tensors())
 
 
 def _base_classes(run: Run, stored: Checkpoint) -> int | None:
@@ -257,58 +277,12 @@ def _check_source(run: Run, source: Path | str) -> None:
     if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --set test.checkpoint=FILE"
+        others = "others by --set test.checkpoint=FILE, of predict.py by --checkpoint FILE"
+        fix = f"train them with --set data.shot={run.config.data.shot}, or name {others}"
         raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
-def _differences_of_training(run: Run, stored: Checkpoint) -> list[str]:
-    """Say which other settings or code the training of one of our checkpoints had."""
-    differing = run.training_differences(stored)
-    if run.weights_origin == runs.FOREIGN:  # another training has other settings; that it was of another method is said
-        differing = {key: values for key, values in differing.items() if key == "model.name"}
-    found = in_words(differing)
-    if "model.name" not in differing:
-        found += stored.facts.origin.differences(Origin(code=code_of(run.model_class)))
-    return found
-
-
-def _is_finished(run: Run, stored: Checkpoint) -> bool:
-    """Return whether the training of a checkpoint is; of a file of another run its last step tells it too."""
-    if not stored.is_own or stored.facts.finished or StageFolder(stored.path.parent).finished:
-        return True
-    last = stored.facts.training[-1]
-    return run.weights_origin == runs.FOREIGN and last["step"] == last["steps"]
-
-
-def load_checkpoint(run: Run, network: FewShotMethod, stage: str, stored: Checkpoint) -> Differences:
-    """Fill a model or its base stage's parts from a checkpoint; return the settings that may differ, and do.
-
-    Args:
-        run: whose weights they are.
-        network: that is filled.
-        stage: meta, for the whole model, or base.
-        stored: the checkpoint.
-
-    Raises:
-        UserError: it is of another stage, model, encoder, data set, fold or text vectors.
-    """
-    found = check_fits(stored, run.config, stage)
-    if stage == "base":
-        checkpoint.load_state(network.base_stage(), stored)
-        network.requires_grad_(True)
-        network.freeze()
-        return found
-    if stored.facts.origin.differences(Origin(vectors=run.text_digest)):
-        asked = f"data.text = {run.config.data.text}"
-        raise UserError(f"{stored.path}: was trained with other text vectors than {asked}; set those")
-    if stored.facts.origin.differences(Origin(networks=checkpoint.digest_of_rest(network))):
-        asked = f"model.weights = {run.config.model.backbone()}"
-        raise UserError(f"{stored.path}: was trained over other weights than {asked}; name those")
-    checkpoint.load_state(network, stored)
-    return found
-
-
-def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
+def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
@@ -320,14 +294,11 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
         config: of this run.
         stage: that the checkpoint must be of: base or meta.
 
-    Returns:
-        The settings that may differ, and do.
-
     Raises:
         UserError: names the first setting that differs.
     """
     if stored.config is None:
-        return {}
+        return
     if stored.stage != stage:
         problem = f"is of the {stored.stage} stage, one of the {stage} stage is needed"
         fix = "; to continue its training write --resume and no checkpoint" if stage == "base" else ""
@@ -340,7 +311,6 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> Differences:
         if not is_related and not key.startswith(_may_differ(config, stage)):
             hint = _hint(key, given, stage)
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
-    return found
 
 
 def _may_differ(config: Config, stage: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import torch
 from model.contract import FewShotMethod, Trainable
 from model.registry import class_of
 from util.config.compose import files_of
+from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import load_index
 from util.data.lists.published_sizes import published, whole
@@ -30,7 +31,7 @@ from util.run.build import build_model
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, room
 from util.run.run import BEST, Run, StageFolder
-from util.run.weights import cannot_train, fill_at_start, refusal_to_take
+from util.run.weights import fill_at_start, refusal_to_take
 from util.weights import checkpoint
 
 NOT_BEGUN = "not begun"
@@ -93,8 +94,7 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.resume and (is_done := _needs_none(run)):
         print(f"{config.source}: {is_done}", flush=True)
         return run, []
-    if not class_of(config.model).learns:
-        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    _check_method(config, asked)
     if asked.resume:
         begun = "meta" if run.at("meta").started else "base"
         run = run.with_training_options(asked.stage or begun)
@@ -107,6 +107,28 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         title = class_of(config.model).title
         raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
     return run, [asked.stage]
+
+
+def _check_method(config: Config, asked: Asked) -> None:
+    """Refuse (UserError) a method without training, with a data set that it cannot learn from, or no base stage."""
+    model_class = class_of(config.model)
+    if not model_class.learns:
+        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
+    if problem := _unfit_data(config):
+        raise UserError(f"{config.source}: {problem}; take another data set or method")
+    if asked.checkpoint and not model_class.has_base_stage():
+        fix = "leave the checkpoint out; to continue a training write --resume"
+        raise UserError(f"{asked.checkpoint}: {model_class.title} has no base stage to start from; {fix}")
+
+
+def _unfit_data(config: Config) -> str:
+    """Explain why a method cannot be trained on a data set; '' if it can."""
+    data = config.data
+    model_class = class_of(config.model)
+    if model_class.reads_base_labels and not has_class_maps(vars(data)):
+        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
+        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
+    return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 
 def _needs_none(run: Run) -> str:
@@ -151,7 +173,7 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
         return task
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
-        facts = stored.facts.training[-1]
+        facts = stored.training[-1]
         state = f"step {facts['step']} of {facts['steps']}"
         left = 1 - facts["step"] / facts["steps"]
         if finished:
@@ -258,9 +280,6 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     for task in tasks:
         rehearsal.refuse(task.refusal)
         rehearsal.refuse(task.note if task.left else "")
-    if problem := cannot_train(run.config):
-        rehearsal.refuse(f"{run.config.source}: {problem}; take another data set or method")
-        return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
     if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))

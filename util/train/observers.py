@@ -24,6 +24,7 @@ from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_conti
 from util.train.curves import Curves
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.fill import fill
 from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
@@ -180,7 +181,7 @@ class Checkpoints(TrainingObserver):
         self.saved_at = now
         if not training.world.is_main:
             return
-        weights = checkpoint.on_cpu(checkpoint.stored_state(training.prepared.network))
+        weights = checkpoint.on_cpu(training.prepared.network.stored_state())
         for tensor, values in weights.items():  # the loss may still be finite, its gradients not
             if values.is_floating_point():
                 check_finite(bool(values.isfinite().all()), progress.step, tensor)
@@ -205,7 +206,7 @@ class Checkpoints(TrainingObserver):
         content = stored.entries
         if changed := differences(content["config"], self.state["config"], Decides.NOTHING):
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-        checkpoint.load_state(training.prepared.network, replace(stored, weights=content["weights"]))
+        fill(training.prepared.network, replace(stored, weights=content["weights"]))
         try:
             if "optimizers" in content:  # a training at its end has none
                 load_optimizers(training.optimizers, content["optimizers"])
@@ -216,7 +217,7 @@ class Checkpoints(TrainingObserver):
             fix = "undo the changed settings, or start again with --overwrite"
             problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
             raise UserError(f"{path}: {problem}; {fix}") from None
-        photos = checkpoint.photos_of_both(content.get("photos"), self.state.get("photos"))
+        photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
         training.progress = Progress(**content["progress"])
         log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
@@ -224,7 +225,7 @@ class Checkpoints(TrainingObserver):
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
         begun = stored.entries.get("schedule")
-        if begun is None or stored.facts.origin.list == self.state["list"]:
+        if begun is None or stored.origin.list == self.state["list"]:
             return
         schedule = StepSchedule(**begun)
         if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from model.code import code_of
@@ -36,7 +37,7 @@ from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
 from util.weights import checkpoint
-from util.weights.checkpoint import Checkpoint, Facts
+from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import encoder_licence
 
 log = logging.getLogger("symnet")
@@ -265,16 +266,15 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Star
 def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
     images = start.data.images
-    before = Facts(photos=frozenset()) if start.base is None else start.base.facts
-    photos = None if before.photos is None else checkpoint.photos_text(images.photos | before.photos)
+    base = Checkpoint(Path(), {}, photos=frozenset()) if start.base is None else start.base
     return {
         "licence": encoder_licence(run.config.model.encoder, start.network),
         "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,
         "content": images.files_digest,
-        "photos": photos,
-        "base": before.training,
+        "photos": checkpoint.photos_text(images.photos, before=base.photos),
+        "base": base.training,
         "text": run.text_digest,
         "code": code_of(type(start.network)),
         "networks": checkpoint.digest_of_rest(start.network),

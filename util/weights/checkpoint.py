@@ -1,4 +1,4 @@
-"""Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
+"""Checkpoints: one format, one writer, one reader, which also reads authors' files and weights of encoders.
 
 A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the facts of its ``Origin``, the digests of each of its
@@ -13,16 +13,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.contract import FewShotMethod, Trainable
-from model.published import COUNTER, DDP_PREFIX
+from model.contract import Trainable
+from model.published import DDP_PREFIX
 from model.registry import published_layout
 from util.data.lists.index import PHOTO_DIGITS
 from util.files import project_path, write_atomically
@@ -38,43 +38,34 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The facts that a training states of itself; all are unknown where the file is another program's."""
-
-    origin: Origin = field(default_factory=Origin)
-    training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
-    photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
-    finished: bool = False
-
-
-@dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights that has been read: one of our own, or of others."""
+    """A file of weights that has been read, one of our own or of others; of these what a training states is unknown."""
 
     path: Path
     weights: dict[str, Tensor]  # by name, our own with their moving average; others' without the names of wrappers
     config: dict[str, Any] | None = None  # merged, of the training; None: a file of others
     stage: str | None = None  # meta or base
-    facts: Facts = field(default_factory=Facts)
+    origin: Origin = field(default_factory=Origin)
+    training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
+    photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
+    finished: bool = False  # whether the training is
     entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
     named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is of this project."""
-        return self.config is not None
 
     @classmethod
     def of(cls, entries: dict[str, Any], path: Path) -> Checkpoint:
         """Return one of our own by its entries."""
-        named = {**entries["weights"], **entries.get("ema", {})}
-        facts = Facts(
+        return cls(
+            path=path,
+            weights={**entries["weights"], **entries.get("ema", {})},
+            config=entries["config"],
+            stage=entries["stage"],
             origin=Origin.of_training(entries),
             training=_training_of(entries),
             photos=photos_in(entries.get("photos")),
             finished=entries.get("finished", False),
+            entries=entries,
         )
-        return cls(path, named, entries["config"], entries["stage"], facts, entries)
 
     @classmethod
     def of_others(cls, content: dict[str, Any], path: Path) -> Checkpoint:
@@ -84,6 +75,10 @@ class Checkpoint:
         while published_layout(weights) is None and (wrapper := _wrapper_of(weights)):
             weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
         return cls(path, weights, named=named)
+
+    def without_tensors(self) -> Checkpoint:
+        """Return what a file says of its weights, once a network holds these."""
+        return replace(self, weights={}, entries={}, named={})
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
@@ -172,13 +167,8 @@ def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
         held = _named_tensors(content[key]) if isinstance(content.get(key), dict) else {}
         if held:
             return held
-    return {name.replace("_orig_mod.", ""): tensor for name, tensor in _tensors(content).items()}  # of torch.compile
-
-
-def _tensors(part: Any) -> dict[str, Tensor]:
-    """Return the tensors of a part of a file by their names; {} if it is no dictionary."""
-    named = part.items() if isinstance(part, dict) else ()
-    return {str(name): value for name, value in named if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {str(name).replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}  # of torch.compile
 
 
 def _wrapper_of(names: Iterable[str]) -> str | None:
@@ -222,15 +212,9 @@ def photos_in(text: str | None) -> frozenset[str] | None:
     return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
 
 
-def photos_of_both(before: str | None, now: str | None) -> str | None:
-    """Return the entry of a training that continues with other photos; None: those of before are not known."""
-    known = photos_in(before)
-    return None if known is None else photos_text(known | (photos_in(now) or frozenset()))
-
-
-def photos_text(photos: Iterable[str]) -> str:
-    """Return the entry of a checkpoint that tells the digests of its photos."""
-    return "".join(sorted(photos))
+def photos_text(photos: Iterable[str], before: Iterable[str] | None = ()) -> str | None:
+    """Return the entry of a checkpoint that tells the digests of its photos; None: those of ``before`` are unknown."""
+    return None if before is None else "".join(sorted({*photos, *before}))
 
 
 def digest_of(state: dict[str, Tensor]) -> str:
@@ -242,86 +226,8 @@ def digest_of(state: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def stored_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a network that its checkpoints hold."""
-    return network.stored_state() if isinstance(network, Trainable) else network.state_dict()
-
-
-def digest_of_rest(network: nn.Module) -> str | None:
+def digest_of_rest(network: Trainable) -> str | None:
     """Return the digest of a network's tensors that its checkpoints do not hold; None: they hold all."""
-    stored = stored_state(network)
+    stored = network.stored_state()
     rest = {name: tensor for name, tensor in network.state_dict().items() if name not in stored}
     return digest_of(rest) if rest else None
-
-
-def load_state(network: nn.Module, stored: Checkpoint) -> None:
-    """Fill a network from a checkpoint; every tensor must fit.
-
-    The names of others' files may be those of the network, or of an authors' layout, within wrappers or not.
-
-    UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
-    """
-    expected = stored_state(network)
-    given = stored.weights
-    published = getattr(network, "published", None)
-    if _without_counters(stored.named) == _without_counters(
-        expected
-    ):  # perhaps of a part that is called like a wrapper
-        given = stored.named
-    elif not stored.is_own and published is not None:
-        given = published.translate(given) or given
-        if isinstance(network, FewShotMethod):
-            network.take_sizes(given)
-        expected = stored_state(network)
-    if problem := _misfits(given, expected):
-        holds = _other(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
-        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
-    filled = {name: given.get(name, tensor) for name, tensor in expected.items()}
-    network.load_state_dict({**network.state_dict(), **filled})
-
-
-def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """Say which tensors of a file and of a network do not meet; '' if all do."""
-    missing = [name for name in _without_counters(expected) if name not in given]
-    unknown = [name for name in _without_counters(given) if name not in expected]
-    if missing and unknown:
-        return f"the file has {_most_alike(missing[0], unknown)}, the model {missing[0]}"
-    if missing or unknown:
-        return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-    problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
-    return next(filter(None, problems), "")
-
-
-def _most_alike(name: str, others: list[str]) -> str:
-    """Return the first of some names that is another one with a part before it, or without; else the first."""
-    return next((other for other in others if name.endswith(other) or other.endswith(name)), others[0])
-
-
-def _without_counters(names: Iterable[str]) -> dict[str, None]:
-    """Return names of tensors, in their order, but for the counters of batch norms, which no file must have."""
-    return {name: None for name in names if not name.endswith(COUNTER)}
-
-
-def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
-    """Explain why a tensor of a file does not fit that of a network; '' if it does."""
-    if expected.shape != given.shape:
-        return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
-    if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
-        return f"{name} does not hold finite numbers of the right kind"
-    return ""
-
-
-def _other(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
-    authors = published_layout(state)
-    if authors not in (None, network.published):
-        return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
-    holds = network.describe_weights(given)
-    needs = network.describe_weights(network.stored_state())
-    shots = network.shots_of(given)
-    expected_shots = network.task.shots
-    if holds == needs and shots not in (None, expected_shots):
-        fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
-        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
-    keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
-    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"

@@ -3,22 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
 from model.encoders.variant import PREFIX, bare_name
-from model.mismatch import ModelMismatch
 from util.config.read import to_dict
 from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.files import project_path
 from util.files.errors import UserError
 from util.loop.device import gpu_count
-from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint, read
+from util.weights.fill import fill
 from util.weights.sources import (
     SOURCES,
     TIMM,
@@ -33,13 +31,10 @@ from util.weights.sources import (
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
 
 
-def fill_encoder(config: Config, network: FewShotMethod) -> str:
-    """Fill the model's encoder as the config asks; return a line for the log that counts the tensors left random.
+def start_encoder(config: Config, network: FewShotMethod) -> str:
+    """Fill a method's encoder as the config asks; return a line for the log, which counts the tensors left random.
 
-    It is "" for a method without encoder and networks.
-
-    A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
-    says how to get them, of another encoder, or of another fold.
+    It is "" for a method without encoder and networks. UserError: as ``file_of_encoder`` and ``fill``.
     """
     start = config.model.encoder
     if start is None:
@@ -47,30 +42,25 @@ def fill_encoder(config: Config, network: FewShotMethod) -> str:
         return f"networks: {networks}; licence of the weights: {network.licence}" if networks else ""
     if start.weights is None:
         return "encoder: random weights (model.encoder.weights is null)"
-    path = None if start.weights in SOURCES else project_path(start.weights)
-    try:
-        if path is None:
-            print_download(start.weights, network.encoder)
-            state = download(start.weights, start.backbone, network.encoder.torchvision)
-        else:
-            state = _stored_encoder(config, path, network.encoder)
-        missing = network.load_encoder(state, start.partial)
-    except ModelMismatch as error:
-        raise UserError(str(error) if path is None else f"{path}: {error}") from None
-    licence = encoder_licence(start, network)
-    return f"encoder: {start.weights}, {_filled(missing, licence)}"
-
-
-def _filled(missing: list[str], licence: str | None) -> str:
-    """Return what the line for the log says of a filled encoder: how many tensors are left random, and the licence."""
-    complete = "complete"
+    missing = fill(network.encoder, file_of_encoder(config, network.encoder), start.partial)
+    found = "complete"
     if missing:
-        complete = f"{len(missing)} tensors start from random values, such as {missing[0]}"
-    return f"{complete}; licence of the weights: {licence}" if licence else complete
+        found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
+    licence = encoder_licence(start, network)
+    return f"encoder: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else "")
 
 
-def _stored_encoder(config: Config, path: Path, encoder: Encoder) -> dict[str, Tensor]:
-    """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
+def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
+    """Return the weights that an encoder starts from, of a named source or of a file.
+
+    A checkpoint of another fold of this data set may have seen novel classes. UserError: they are missing, which says
+    how to get them, or of such a fold.
+    """
+    start = config.model.encoder
+    if start.weights in SOURCES:
+        print_download(start.weights, encoder)
+        return download(start.weights, start.backbone, encoder.torchvision)
+    path = project_path(start.weights)
     if not path.exists():
         backbone = config.model.backbone() or ""
         fix = fix_of_missing(path, backbone)
@@ -78,13 +68,13 @@ def _stored_encoder(config: Config, path: Path, encoder: Encoder) -> dict[str, T
             what = f"{bare_name(backbone)}, {size_and_licence(TIMM, encoder)}"
             fix += f", or add --set model.encoder.weights=timm, which downloads {what}"
         raise UserError(f"{path}: these weights do not exist; {fix}")
-    stored = checkpoint.read(path)
+    stored = read(path)
     if stored.config is not None and not config.takes_other_folds:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
             raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
-    return stored.weights
+    return stored
 
 
 def fix_of_missing(path: Path, backbone: str | None) -> str:

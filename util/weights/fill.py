@@ -1,0 +1,99 @@
+"""The one way in: a network, or its encoder, is filled with the tensors of a file, whoever wrote it."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from model.contract import FewShotMethod, Trainable
+from model.encoders.encoder import Encoder
+from model.encoders.layouts import load_encoder
+from model.mismatch import ModelMismatch
+from model.published import COUNTER
+from model.registry import published_layout
+from util.files.errors import UserError
+from util.weights.checkpoint import Checkpoint
+
+
+def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False) -> list[str]:
+    """Fill a network with the tensors of a file, ours, an authors' or an encoder's; return the names that it lacks.
+
+    Args:
+        network: a method or its base stage, which every tensor must fit; or an encoder, which a file may hold among
+            others and in any layout that circulates.
+        stored: the file, read once.
+        partial: the encoder's file may lack tensors, which keep their values.
+
+    Raises:
+        UserError: the file is of another network, or a tensor is missing, unknown, of another shape or not finite.
+    """
+    if isinstance(network, Encoder):
+        try:
+            return load_encoder(network, stored.weights, partial)
+        except ModelMismatch as error:
+            raise UserError(f"{stored.path}: {error}") from None
+    given = _under_names_of(network, stored)
+    expected = network.stored_state()
+    if problem := _misfits(given, expected):
+        holds = _other(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
+        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
+    filled = {name: given.get(name, tensor).to(tensor.device) for name, tensor in expected.items()}
+    network.load_state_dict({**network.state_dict(), **filled})
+    return []
+
+
+def _under_names_of(network: Trainable, stored: Checkpoint) -> dict[str, Tensor]:
+    """Return the tensors of a file under a network's names; of an authors' file the network takes its sizes."""
+    if _without_counters(stored.named) == _without_counters(network.stored_state()):
+        return stored.named  # perhaps of a part that is called like a wrapper
+    if stored.config is not None or not isinstance(network, FewShotMethod) or network.published is None:
+        return stored.weights
+    given = network.published.translate(stored.weights) or stored.weights
+    network.take_sizes(given)
+    return given
+
+
+def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Say which tensors of a file and of a network do not meet; '' if all do."""
+    missing = [name for name in _without_counters(expected) if name not in given]
+    unknown = [name for name in _without_counters(given) if name not in expected]
+    if missing and unknown:
+        return f"the file has {_most_alike(missing[0], unknown)}, the model {missing[0]}"
+    if missing or unknown:
+        return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+    problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
+    return next(filter(None, problems), "")
+
+
+def _most_alike(name: str, others: list[str]) -> str:
+    """Return the first of some names that is another one with a part before it, or without; else the first."""
+    return next((other for other in others if name.endswith(other) or other.endswith(name)), others[0])
+
+
+def _without_counters(names: Iterable[str]) -> dict[str, None]:
+    """Return names of tensors, in their order, but for the counters of batch norms, which no file must have."""
+    return {name: None for name in names if not name.endswith(COUNTER)}
+
+
+def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
+    """Explain why a tensor of a file does not fit that of a network; '' if it does."""
+    if expected.shape != given.shape:
+        return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+    if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
+        return f"{name} does not hold finite numbers of the right kind"
+    return ""
+
+
+def _other(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
+    authors = published_layout(state)
+    if authors not in (None, network.published):
+        return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
+    holds = network.describe_weights(given)
+    needs = network.describe_weights(network.stored_state())
+    shots = network.shots_of(given)
+    expected_shots = network.task.shots
+    if holds == needs and shots not in (None, expected_shots):
+        fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
+        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
+    keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
+    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
