@@ -14,6 +14,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
@@ -25,6 +26,17 @@ from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 UTF8_MODE = "PYTHONUTF8"  # Python's variable
+GONE = {  # word of a former version in a command line -> what to use
+    "predict export": "predict.py share writes the weights; docs/service.md shows a service by Segmenter",
+    "predict publish": "predict.py share",
+    "predict --adapt": "--model probe",
+    "predict --label-studio": "--format labelstudio writes predictions to import; --supports reads the JSON export",
+    "predict --host": "forward the port from your machine: ssh -L 7860:localhost:7860 SERVER",
+    "prepare check": "sh train.sh EXPERIMENT DATASET GPUS --dry-run says all that is missing",
+    "report page": "docs/results.md says how to verify results",
+    "test --calibrate": "predict.py --calibrate CONFIG",
+    "test --save-images": "report.py figure RUN --episodes worst:8",
+}
 
 
 def version() -> str:
@@ -112,6 +124,7 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
     configure_process(training)
     try:
         try:
+            _refuse_former(sys.argv)
             code = command() or 0
         finally:
             sys.stdout.flush()
@@ -131,6 +144,15 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
         code = EXIT_USER_ERROR
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
+
+
+def _refuse_former(arguments: list[str]) -> None:
+    """Raise a UserError if a command line begins with a sub-command, or has an option, that is gone."""
+    script, *words = arguments
+    name = Path(script.split()[-1]).stem  # of ``predict.py`` or ``symnet predict``
+    for word in words[:1] + [word for word in words if word.startswith("--")]:
+        if instead := GONE.get(f"{name} {word}"):
+            raise UserError(f"{word} is gone: {instead}")
 
 
 def _begin_in_utf8() -> None:
