@@ -20,6 +20,7 @@ from util.config.same import deciding
 from util.evaluate.schema import NOT_STATED, Result, check_output, read_results
 from util.evaluate.titles import DRAWN_HERE, departures, protocol_title, track_text
 from util.files.errors import UserError, nearest
+from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import BASE, FINAL, MIOU
 from util.report.published import MEAN, published, published_entries
@@ -37,7 +38,6 @@ from util.report.results import (
     trained_precision,
     training_seed,
 )
-from util.report.table import Marked, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
