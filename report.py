@@ -17,7 +17,8 @@ from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
 from util.report.charts import SUFFIXES, draw_charts
 from util.report.compare import compare
-from util.report.paper import class_table, protocols_shown, reference_table, table
+from util.report.paper import paper_tables
+from util.report.references import reference_table
 from util.report.results import result_table
 
 
@@ -100,10 +101,9 @@ def _tables(options: argparse.Namespace) -> list[Table]:
         return [result_table(options.runs, options.output, protocols, options.sort)]
     if options.rows == "references":
         return [reference_table(options.runs, options.output, protocols)]
-    make = class_table if options.rows == "classes" else table
-    shown = protocols or protocols_shown(options.runs)
+    by_class = options.rows == "classes"
     choices = {"papers": options.published, "sort": options.sort}
-    return [make(options.runs, options.output, name, **choices) for name in shown]
+    return paper_tables(options.runs, options.output, protocols, by_class=by_class, **choices)
 
 
 if __name__ == "__main__":

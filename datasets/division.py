@@ -53,11 +53,6 @@ def given_parts(index: Index, groups: Sequence[Sequence[int]], part_of_name: dic
         return {}
     if moved:
         print(f"note: {moved} photos have copies or versions in several parts; they are in the first: train, val, test")
-    return _sorted_rows(rows_of_part)
-
-
-def _sorted_rows(rows_of_part: dict[str, list[int]]) -> dict[str, list[int]]:
-    """Return the rows of the parts that have some, ascending."""
     return {part: sorted(rows) for part, rows in rows_of_part.items() if rows}
 
 

@@ -120,19 +120,23 @@ class Prediction:
         shape = image.shape[:2]
         return cls(image, [], np.zeros(shape, np.uint8), np.zeros((0, *shape), np.float32), [], photo=photo)
 
-    def with_persons(self, masks: Mapping[str, np.ndarray]) -> Prediction:
-        """Return the prediction with a person's masks, class -> (H, W) bool, in place of the network's."""
-        if not masks:
-            return self
-        names = [*self.names, *(name for name in masks if name not in self.names)]
-        mask = self.mask.copy()
+    def with_persons(self, masks: Mapping[str, np.ndarray], order: Sequence[str] = ()) -> Prediction:
+        """Return the prediction with a person's masks, class -> (H, W) bool, over the network's, in some order.
+
+        The probability of a class that the network has searched stays.
+        """
+        known_names = {*self.names, *masks}
+        names = [name for name in dict.fromkeys([*order, *self.names, *masks]) if name in known_names]
+        mask = np.zeros_like(self.mask)
         probability = np.zeros((len(names), *mask.shape), np.float32)
-        probability[: len(self.names)] = self.probability
-        for name in masks:
-            mask[mask == names.index(name) + 1] = 0
+        for value, name in enumerate(self.names, 1):
+            probability[names.index(name)] = self.probability[value - 1]
+            if name not in masks:
+                mask[self.mask == value] = names.index(name) + 1
         for name, inside in masks.items():
             mask[inside] = names.index(name) + 1
-            probability[names.index(name)] = inside
+            if name not in self.names:
+                probability[names.index(name)] = inside
         known = dict(zip(self.names, self._presences()))
         presence = [None if name in masks else known[name] for name in names]
         persons = self.persons | masks.keys()

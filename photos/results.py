@@ -32,6 +32,7 @@ from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 from util.files.typecheck import Misfit, convert
 
+FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX = ("x0", "y0", "x1", "y1")
@@ -253,7 +254,10 @@ class Results:
         query = prediction.photo
         assert query is not None
         self.made.add(query)
-        prediction = prediction.with_persons(persons.masks_of(self.out, query))
+        said = persons.masks_of(self.out, query)
+        if said:
+            facts = {**facts, FOUND: prediction.summary(masks=True)}
+        prediction = prediction.with_persons(said, self.names)
         paths = paths_of(self.out, query.stem, prediction.names)
         prediction.write(paths, facts, PICTURES in self.formats, self.instances)
 

@@ -16,6 +16,7 @@ from datasets.recipes.recipe import (
     Plan,
     Recipe,
     coco_photo,
+    compare_classes,
     find_file,
     plan_of,
     published_form,
@@ -55,7 +56,7 @@ def find(options: argparse.Namespace) -> Plan:
         "classes": [names.get(lvis_id, f"lvis_{lvis_id}") for lvis_id in valid],
         "class_photos": [len(class_photos[lvis_id]) for lvis_id in valid],
     }
-    note = f"ids of the classes, lists/{CLASSES}: {_compare_ids(valid, list(published_names))}"
+    note = f"ids of the classes, lists/{CLASSES}: {compare_classes(valid, published_names)}"
     return plan_of(options, jobs, sources=[source], lists=lists, rule=RULE, classes=920, notes=[note])
 
 
@@ -78,14 +79,6 @@ def _read_lvis(path: Path) -> tuple[ClassPhotos, dict[int, str]]:
         photo = photos[annotation["image_id"]]
         class_photos[annotation["category_id"]].setdefault(photo, []).append(annotation)
     return class_photos, names
-
-
-def _compare_ids(lvis_ids: list[int], published: list[int]) -> str:
-    """Say whether the ids of the classes are the published ones."""
-    if lvis_ids == published:
-        return "OK"
-    unlisted = [str(lvis_id) for lvis_id in lvis_ids if lvis_id not in published]
-    return f"differ, {len(unlisted)} are not in it: {', '.join(unlisted[:5])}"
 
 
 RECIPE = Recipe("lvis92i", __doc__, {"root": "folder of the photos and the annotations"}, find)

@@ -166,6 +166,12 @@ def compare_count(title: str, count: int, expected: int | None) -> str:
     return f"{title}: {count}, published {expected}: {verdict}"
 
 
+def compare_classes(given: Iterable[Any], published: Iterable[Any]) -> str:
+    """Say whether the classes are the published ones; else name some that are only here or only there."""
+    different = sorted({*given} ^ {*published})
+    return f"differ: {', '.join(map(str, different[:5]))}" if different else "OK"
+
+
 def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
     """Yield a mask of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     mask = read_mask_of(job.photo, job.source)

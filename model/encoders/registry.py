@@ -102,8 +102,9 @@ def _contradictions(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant
         if found != stated:
             what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
             yield f"{what}; correct grids= in register_encoder, or channels in the class"
-        needs_some = stage in spec.blocks and stage in variant.intermediate
-        yield from _contradictions_inside(encoder, stage, given, needs_some)
+        yield from _contradictions_inside(
+            encoder, stage, given, needs_some=stage in spec.blocks and stage in variant.intermediate
+        )
 
 
 def _contradictions_inside(encoder: Encoder, stage: int, given: Features, needs_some: bool) -> Iterator[str]:

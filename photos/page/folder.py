@@ -6,37 +6,30 @@ with it. ``page/page.json`` has the photos that are open, those that were remove
 
 import json
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annotations.annotation import content_errors
 from annotations.pictures import read_image
-from annotations.results import PERSON
-from annotations.shapes import decoded
 from photos import persons
 from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
 from photos.page.archive import write_archive
 from photos.page.background import Background, Work
+from photos.page.masks import PhotoMasks, label_of, runs_of
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
-from photos.prediction import Prediction, is_same_file, paths_of, without_crumbs
+from photos.prediction import without_crumbs
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
-from util.files import LONG_NAME, file_word, kept_json, lock, whole_digest, writable, write_atomically
+from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_atomically
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
-from util.files.mask_images import read_mask
 
 MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
-UNCHANGED: Mapping[str, str] = {}  # classes keep their names
-PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
 UPLOADS = "photos"  # folder of what the browser has sent
-BENEATH = "beneath"  # key of a result: what the network has found of a person's classes, for a mask given back
 
 
 class Folder:
@@ -48,6 +41,7 @@ class Folder:
         self.lock = threading.RLock()
         self.results = Results(out, [])
         self.results.check_folder()
+        self.masks = PhotoMasks(segmenter, self.results)
         self.file = out / "page" / "page.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
@@ -63,11 +57,11 @@ class Folder:
         records = [own_record(path) for path in sorted(out.glob("*.json"))]
         self._take(Path(record["query"]) for record in records if record)
         for path in self.photos.values():
-            for name in (*persons.masks_of(out, path), *(row["name"] for row in self.rows_of(path))):
-                if name not in self.classes:
-                    self.classes.append(name)
+            known = [*self.masks.of_persons(path), *(row["name"] for row in self.masks.rows(path))]
+            self.classes += [name for name in dict.fromkeys(known) if name not in self.classes]
         if not self.names:
             self.classes.append(UNNAMED)
+        self.results.names = self.names
 
     def _take(self, paths: Iterable[Path]) -> int:
         """Open the photos whose results have names of their own and that nobody removed; return how many."""
@@ -81,6 +75,7 @@ class Folder:
         return len(self.photos) - before
 
     def _keep(self) -> None:
+        self.results.names = self.names
         photos = [str(path) for path in self.photos.values()]
         content = {"photos": photos, "removed": self.removed, "classes": self.classes}
         write_atomically(self.file, json.dumps(content))
@@ -106,64 +101,23 @@ class Folder:
             raise UserError("this class is no longer there; load the page again")
         return self.classes[value - 1]
 
-    def rows_of(self, path: Path) -> list[dict[str, Any]]:
-        """Return the classes in a photo's result; [] where it has none, or is of a photo that was replaced."""
-        return self._record(path).get("classes", [])
-
-    def _record(self, path: Path) -> dict[str, Any]:
-        """Return a photo's result; {} where it has none, or is of a photo that was replaced."""
-        record = own_record(paths_of(self.out, path.stem, ())[0])
-        return record if record and is_same_file(record["query_file"], path) else {}
-
     # What the browser sees
-
-    def version(self, path: Path) -> str:
-        """Return what changes whenever a photo's result or a person's masks do.
-
-        Its first part, of the result, only tells the browser to look again; a save asks the others, which are contents.
-        """
-        result, said = paths_of(self.out, path.stem, ())[0], persons.file_of(self.out, path)
-        return "-".join(
-            (
-                str(result.stat().st_mtime_ns) if result.exists() else "",
-                whole_digest(said) if said.exists() else "",
-                str(path.stat().st_size) if path.exists() else "",
-            )
-        )
 
     def row(self, name: str) -> dict[str, Any]:
         """Return what the grid shows of a photo: of each class by whom it is, its share and presence."""
         path = self.photos[name]
-        state = self.version(path), tuple(self.classes)
+        state = self.masks.version(path), tuple(self.classes)
         if name not in self._rows or self._rows[name][0] != state:
-            found = {row["name"]: row for row in self.rows_of(path)}
-            classes = {}
-            for key, mask in persons.masks_of(self.out, path).items():
-                found[key] = {"by": PERSON, "share": float(mask.mean()), "presence": None}
-            for key, row in found.items():
-                if key in self.classes:
-                    classes[self.classes.index(key) + 1] = [row.get("by"), row["share"], row["presence"]]
+            looks = self.masks.looks(path).items()
+            classes = {self.classes.index(key) + 1: look for key, look in looks if key in self.classes}
             self._rows[name] = state, {"name": name, "version": state[0], "classes": classes}
         return {**self._rows[name][1], "error": self.errors.get(name, "")}
-
-    def label(self, path: Path) -> tuple[np.ndarray, list[int]]:
-        """Return a photo's mask (H, W) uint8 in the page's values, and the classes in it that are a person's."""
-        label = np.zeros(upright_size(*header_of(path)), np.uint8)
-        for row in self.rows_of(path):
-            if row["name"] in self.classes and row.get("by") != PERSON:
-                label[decoded(row["runs"])] = self.classes.index(row["name"]) + 1
-        said = [(name, mask) for name, mask in persons.masks_of(self.out, path).items() if name in self.classes]
-        values = [self.classes.index(name) + 1 for name, _ in said]
-        label[np.isin(label, values)] = 0
-        for value, (_, mask) in zip(values, said, strict=True):
-            label[mask] = value
-        return label, values
 
     def scene(self, name: str) -> dict[str, Any]:
         """Return a photo's mask for the browser."""
         path = self.path(name)
-        version = self.version(path)
-        label, values = self.label(path)
+        version = self.masks.version(path)
+        label, values = self.masks.label(path, self.classes)
         height, width = label.shape
         return {"height": height, "width": width, "runs": runs_of(label), "persons": values, "version": version}
 
@@ -171,7 +125,6 @@ class Folder:
 
     def open(self, paths: Sequence[Path]) -> str:
         """Open photos; UserError: their results would be written over photos, or over files of other programs."""
-        self.results.names = self.names
         opened = {path.resolve() for path in self.photos.values()}
         self.results.check(
             [*self.photos.values(), *(path for path in paths if path.resolve() not in opened)], again=True
@@ -193,7 +146,6 @@ class Folder:
             raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         read_image(Path(file_name), content)
         path = self._free_path(Path(file_name))
-        self.results.names = self.names
         self.results.check([path], again=True)
         write_atomically(path, content)
         self._take([path])
@@ -226,59 +178,18 @@ class Folder:
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.path(photo)
-        of_persons, now = str(version).partition("-")[2], self.version(path).partition("-")[2]  # Segment may go on
-        if of_persons != now:
-            raise UserError(f"{photo}: was changed meanwhile, in another window; look at it, and do it again")
+        self.masks.check_version(path, version)
         names = [self.class_of(value) for value in persons_values]
         label = label_of(runs, upright_size(*header_of(path)))
         if label.max() > len(self.classes):
             raise UserError("this mask has a class that is no longer there; load the page again")
         cleaned = without_crumbs(label)
         masks = {name: cleaned == value for name, value in zip(names, persons_values, strict=True)}
-        self._say(path, masks)
+        self.masks.say(path, masks)
         lost = [name for name, value in zip(names, persons_values, strict=True) if (label == value).any()]
         lost = [name for name in lost if not masks[name].any()]
         note = f"{' and '.join(lost)}: parts below 64 pixels are no object" if lost else ""
-        return {"note": note, "version": self.version(path)}
-
-    def _say(self, path: Path, masks: Mapping[str, np.ndarray], renamed: Mapping[str, str] = UNCHANGED) -> None:
-        """Keep what persons say of a photo, and write its result with it; ``renamed`` as ``found_in``."""
-        in_order = {name: masks[name] for name in self.names if name in masks}
-        persons.write_masks(self.out, path, in_order)
-        record = self._record(path)
-        found = found_in(record, renamed)
-        known = [name for name in self.names if name in found or name in masks]
-        if not known:
-            paths_of(self.out, path.stem, ())[0].unlink(missing_ok=True)
-            return
-        shown = {name: row for name, row in found.items() if name not in masks}
-        seen = of_network(record)
-        facts = {key: value for key, value in record.items() if key not in PHOTO_KEYS}
-        if not seen.keys() >= {row["name"] for row in shown.values()}:
-            facts.pop("inputs", None)  # their probabilities are no longer there: Segment makes it again
-        facts[BENEATH] = {name: {**row, "name": name} for name, row in found.items()}
-        self.results.write(self._shown(path, known, shown, seen), {**self.segmenter.without_classes().facts, **facts})
-
-    def _shown(self, path: Path, names: list[str], rows: Mapping[str, Any], seen: Collection[str]) -> Prediction:
-        """Return the network's prediction as the rows of a result say, with probabilities of the classes ``seen``."""
-        blank = Prediction.blank(read_photo(path), path)
-        mask = blank.mask.copy()
-        probability = np.zeros((len(names), *mask.shape), np.float32)
-        for name, row in rows.items():
-            index = names.index(name)
-            inside = decoded(row["runs"])
-            mask[inside] = index + 1
-            file = paths_of(self.out, path.stem, [row["name"]])[3]
-            probability[index] = read_mask(file) / 255 if row["name"] in seen and file.exists() else inside
-        return replace(
-            blank,
-            names=names,
-            mask=mask,
-            probability=probability,
-            presence=[rows[name]["presence"] if name in rows else None for name in names],
-            min_presence=self.segmenter.min_presence,
-            calibration=self.segmenter.calibration,
-        )
+        return {"note": note, "version": self.masks.version(path)}
 
     def remove(self, photo: str) -> str:
         """Close a photo for good: its result and masks go, its file stays."""
@@ -286,8 +197,7 @@ class Folder:
         del self.photos[photo]
         self.removed.append(str(path))
         self._keep()
-        persons.write_masks(self.out, path, {})
-        paths_of(self.out, path.stem, ())[0].unlink(missing_ok=True)
+        self.masks.forget(path)
         return f"{photo} is removed"
 
     def add_class(self, name: str) -> str:
@@ -295,7 +205,7 @@ class Folder:
         name = self._free_name(name)
         if len(self.names) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        is_used = any(UNNAMED in self.known(path) for path in self.photos.values())
+        is_used = any(UNNAMED in self.masks.known(path) for path in self.photos.values())
         if UNNAMED in self.classes and not is_used:
             self.classes[self.classes.index(UNNAMED)] = name
         elif "" in self.classes:
@@ -304,10 +214,6 @@ class Folder:
             self.classes.append(name)
         self._keep()
         return ""
-
-    def known(self, path: Path) -> set[str]:
-        """Return the classes that a photo has been searched for, or of which a person has spoken."""
-        return {row["name"] for row in self.rows_of(path)} | persons.masks_of(self.out, path).keys()
 
     def _free_name(self, name: str, old: str = "") -> str:
         name = check_class_name(name, "the class name")
@@ -323,9 +229,9 @@ class Folder:
         self.classes[value - 1] = new
         self._keep()
         for path in self.photos.values():
-            if old in self.known(path):
-                masks = persons.masks_of(self.out, path)
-                self._say(path, {new if key == old else key: mask for key, mask in masks.items()}, {old: new})
+            if old in self.masks.known(path):
+                masks = self.masks.of_persons(path)
+                self.masks.say(path, {new if key == old else key: mask for key, mask in masks.items()}, {old: new})
         return f"{old} is {new} now"
 
     def remove_class(self, value: int) -> str:
@@ -333,9 +239,10 @@ class Folder:
         self.work.check_idle()
         name = self.class_of(value)
         self.classes[value - 1] = ""
+        self._keep()
         for path in self.photos.values():
-            if name in self.known(path):
-                self._say(path, persons.masks_of(self.out, path), {name: ""})
+            if name in self.masks.known(path):
+                self.masks.say(path, self.masks.of_persons(path), {name: ""})
         if not self.names:
             self.classes[value - 1] = UNNAMED
         self._keep()
@@ -355,8 +262,8 @@ class Folder:
                 if name not in self.classes:
                     self.add_class(name)
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
-                masks = persons.masks_of(self.out, path)
-                self._say(path, {**masks, name: support.label == 1})
+                masks = self.masks.of_persons(path)
+                self.masks.say(path, {**masks, name: support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
@@ -380,7 +287,7 @@ class Folder:
         segmenter = self.segmenter.without_classes()
         supports: dict[str, list[LoadedExample]] = {name: [] for name in self.names}
         for path in self.photos.values():
-            for name, mask in persons.masks_of(self.out, path).items():
+            for name, mask in self.masks.of_persons(path).items():
                 if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
                     source = f"{path}:{persons.file_of(self.out, path)}"
                     supports[name].append(LoadedExample(read_photo(path), mask.astype(np.uint8), source))
@@ -392,7 +299,6 @@ class Folder:
     def segment(self, photo: str = "") -> str:
         """Search every photo for every class that is not a person's there, the photo named first."""
         paths = sorted(self.photos.items(), key=lambda item: item[0] != photo)
-        self.results.names = self.names
         self.results.check([path for _, path in paths], again=True)
         self.work.start("segmented", lambda: self._search(dict(paths)))
         return ""
@@ -446,7 +352,7 @@ class Folder:
         if not formats:
             raise UserError("nothing to download: tick a format")
         Results(self.out, self.names, formats)  # refuses an unknown one
-        known = {name: self.known(path) for name, path in self.photos.items()}
+        known = {name: self.masks.known(path) for name, path in self.photos.items()}
         classes = [name for name in self.names if any(name in of_photo for of_photo in known.values())]
         complete = [self.photos[name] for name, of_photo in known.items() if classes and {*classes} <= of_photo]
         if not complete:
@@ -475,37 +381,3 @@ class Folder:
         if self.work.state:
             self.work.thread.join()
         self.results.write_summary({})
-
-
-def of_network(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the classes of a result whose masks are not a person's, class -> row."""
-    return {row["name"]: row for row in record.get("classes", ()) if row.get("by") != PERSON}
-
-
-def found_in(record: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the network has found in a photo by its result, class -> row, of a person's classes too.
-
-    ``renamed``: classes -> new names, "" of those that are removed.
-    """
-    rows = of_network(record) | record.get(BENEATH, {})  # whole, where a person has drawn another class over it
-    by_name = {renamed.get(name, name): row for name, row in rows.items()}
-    by_name.pop("", None)
-    return by_name
-
-
-def runs_of(label: np.ndarray) -> list[int]:
-    """Return a mask (H, W) uint8 as value, length, value, length ... in the order of its rows."""
-    flat = label.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
-    lengths = np.diff(np.append(starts, flat.size))
-    return np.stack([flat[starts], lengths], 1).ravel().tolist()
-
-
-def label_of(runs: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the mask (H, W) uint8 of ``runs_of``; UserError: they are of another form or size."""
-    with content_errors("this mask cannot be read (", "); load the page again"):
-        values, lengths = np.array(runs, np.int64).reshape(-1, 2).T
-        fits = bool((values >= 0).all() and (values < 255).all() and (lengths > 0).all())
-        if not fits or lengths.sum() != shape[0] * shape[1]:
-            raise UserError(f"this mask does not fit its photo of {shape[1]} x {shape[0]} pixels; load the page again")
-        return np.repeat(values.astype(np.uint8), lengths).reshape(shape)

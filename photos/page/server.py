@@ -198,7 +198,7 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
 def thumbnail(folder: Folder, name: str) -> np.ndarray:
     """Return a small picture of a photo with its mask, (h, w, 3) uint8."""
     small = picture(folder, name, THUMBNAIL)
-    label, _ = folder.label(folder.path(name))
+    label, _ = folder.masks.label(folder.path(name), folder.classes)
     return class_map(small, cv2.resize(label, small.shape[1::-1], interpolation=cv2.INTER_NEAREST))
 
 

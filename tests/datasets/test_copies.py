@@ -1,7 +1,6 @@
 """Copies of photos are equal files, versions are known by their names; a split parts neither."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +12,6 @@ from tests.datasets.class_trees import save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.datasets.test_custom_split import annotated, lists_of
 from util.data.lists.index import Index
-
-SHOWN = {str(n): [1 + n % 2] for n in range(24)}
-
-
-def test_copies_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
-    shown = SHOWN | {f"{n} (1)": SHOWN[str(n)] for n in range(0, 24, 2)} | {f"{n} (2)": [1, 2] for n in range(12)}
-    words = annotated(tmp_path, "labelme", shown)
-    for name in shown:
-        if " " in name:
-            shutil.copy(tmp_path / f"photos/{name.partition(' ')[0]}.png", tmp_path / f"photos/{name}.png")
-    outcome = prepare(*words)
-    assert_done(outcome, "left out: 12 copies of photos", "with other masks: 12 copies of photos")
-    lists = lists_of(project)
-    assert len(lists["all"]) == 36
-    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
-    assert not train & test
 
 
 def test_a_photo_in_the_folders_of_two_classes_is_one(

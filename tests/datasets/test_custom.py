@@ -185,19 +185,24 @@ def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project:
     assert not mask[31:].any()
 
 
-def test_a_category_whose_name_is_yaml_is_refused(annotated_pair) -> None:
-    def rename(content: dict[str, list[dict[str, Any]]]) -> None:
-        content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
-
-    assert "names two classes, or" in annotated_pair(rename).error
+THINGS = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
+MARKS = [{"id": c, "image_id": 0, "category_id": c, "segmentation": BOX, "iscrowd": 0} for c in range(1, 301)]
 
 
-def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
-    def add_classes(content: dict[str, list[dict[str, Any]]]) -> None:
-        content["categories"] = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
-        content["annotations"] = [{**content["annotations"][0], "category_id": c} for c in range(1, 301)]
-
-    assert "300 classes" in annotated_pair(add_classes).error
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"categories": [{"id": 1, "name": "cat\nrun: {folder: /tmp/elsewhere}"}], "annotations": MARKS[:1]},
+            "names two classes, or",
+        ),
+        ({"categories": THINGS, "annotations": MARKS}, "300 classes"),
+    ],
+)
+def test_names_that_are_yaml_and_more_classes_than_a_mask_holds_are_refused(
+    annotated_pair, change: dict[str, list], told: str
+) -> None:
+    assert told in annotated_pair(lambda content: content.update(change)).error
 
 
 def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:

@@ -213,11 +213,6 @@ def test_a_class_of_four_photos_has_two_on_each_side(prepare, project: Path, tmp
         assert len(shown & lists["train"]) == count - 2
 
 
-def test_a_class_of_three_photos_is_too_small_to_divide(prepare, project: Path, tmp_path: Path) -> None:
-    words = annotated(tmp_path, "masks", {str(n): [1 if n < 3 else 2] for n in range(9)})
-    assert "add photos (a class needs 4), leave classes out by --skip-rare N" in prepare(*words).error
-
-
 def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
     """A photo is moved only if no class that it shows would lack one then."""
     shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0], [0, 1], [0, 1]], bool)

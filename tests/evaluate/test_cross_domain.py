@@ -13,7 +13,7 @@ from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.engine import SHIPPED
 from util.files.errors import UserError
-from util.report.paper import table
+from util.report.paper import paper_tables
 from util.run.begin import Asked, stages_asked
 from util.run.data import validation_run
 from util.run.run import Run
@@ -51,7 +51,7 @@ def check_tables(file: Path, result: dict) -> None:
     others = [file.with_name(f"{name}.json") for name in ("deepglobe", "fss1000", "isic")]
     for other in others:
         other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
-    four_sets = str(table([file, *others]))
+    four_sets = str(*paper_tables([file, *others]))
     assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", four_sets)
     miou = result["mean"]["final"]["miou"]
     spread = result["deviation"]["final"]["miou"]

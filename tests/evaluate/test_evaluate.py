@@ -23,7 +23,7 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.loop.score import score as score_by_loop
 from util.report.compare import compare
-from util.report.paper import table
+from util.report.paper import paper_tables
 from util.run.run import Run
 from util.weights import checkpoint
 
@@ -321,7 +321,7 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     assert "pairs by 100 pixels" in title(from_masks)
     (other_folder,) = folder.glob("hsnet_quick-*")
     assert queries_of(other_folder) != names
-    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in str(table([other_folder]))
+    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in str(*paper_tables([other_folder]))
 
 
 def check_published(result: dict, file: Path) -> None:

@@ -11,7 +11,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from photos import Segmenter
-from photos.page.folder import Folder, label_of, runs_of
+from photos.page.folder import Folder
+from photos.page.masks import label_of, runs_of
 from photos.page.server import JSON, Handler, Server
 
 IN_BOX = (slice(5, 30), slice(10, 40))  # pixels that tests paint

@@ -15,6 +15,7 @@ from tests.model.small import WITH_ENCODER, drawn_episode
 CONVOLUTIONS, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
 ENCODERS = (NARROW, "vgg16", "swin_b", CONVOLUTIONS, "timm/test_resnet", TRANSFORMER)
 UNLIKE = ("hdmnet", "hsnet", "pfenet", "ssp", "symnet")  # methods that want different maps; others want those of one
+THOROUGH = ("hsnet", "symnet")  # are tried on all encoders
 REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are others
 
 
@@ -24,7 +25,9 @@ def refused_by(method: str) -> list[str]:
 
 
 PAIRS = [(name, NARROW, "deep") for name in WITH_ENCODER]
-PAIRS += [(name, encoder, "plain") for name in UNLIKE for encoder in ENCODERS if encoder not in refused_by(name)]
+for method in UNLIKE:
+    kinds = ENCODERS if method in THOROUGH else (TRANSFORMER,)
+    PAIRS += [(method, encoder, "plain") for encoder in kinds if encoder not in refused_by(method)]
 LEARNING = [(name, CONVOLUTIONS) for name in WITH_ENCODER]
 LEARNING += [(name, TRANSFORMER) for name in UNLIKE if TRANSFORMER not in refused_by(name)]
 CLOSE = 1e-4  # relative to the largest value of a map

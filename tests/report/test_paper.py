@@ -13,7 +13,8 @@ import yaml
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY, HD95
 from util.files.errors import UserError
-from util.report.paper import class_table, table
+from util.files.table import Table
+from util.report.paper import paper_tables
 from util.report.published import PUBLISHED, published
 
 MODEL_CONFIG = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
@@ -27,6 +28,16 @@ def full(leave, shots=(1,), **changes) -> Path:
             scores = {"miou": 40.0 + 10 * fold + shot, "fb_iou": 60.0 + fold}
             last = leave(f"runs/fold{fold}_{shot}", fold=fold, shot=shot, mean={"final": scores}, **changes)
     return last.parent
+
+
+def table(paths: list[Path], **options) -> Table:
+    """Return the only table of some paths."""
+    (only,) = paper_tables(paths, **options)
+    return only
+
+
+def class_table(paths: list[Path], **options) -> Table:
+    return table(paths, by_class=True, **options)
 
 
 def text(runs: Path, form: str = "markdown", **options) -> str:
@@ -112,24 +123,36 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
     assert "? (quick look)" in printed
 
 
-def test_a_number_from_other_seeds_is_marked(leave):
-    runs = leave("seeds/a", protocol_settings={**ENTRY, "seeds": [0, 1, 2]}, other_seeds=True).parent
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"protocol_settings": {**ENTRY, "seeds": [0, 1, 2]}, "other_seeds": True}, "1 of 3 seeds"),
+        ({"edges": True}, "measured by a former version"),
+    ],
+)
+def test_a_number_that_is_not_the_protocols_is_marked(leave, changes: dict, doubt: str):
+    runs = leave("runs/a", **changes).parent
     printed = text(runs)
-    assert "50.0*?" in printed
-    assert "? (1 of 3 seeds)" in printed
-    assert cells(runs, "Sym-Net ResNet-50")["origin"] == "measured (1 of 3 seeds)"
+    assert "50.0*?" in printed and f"? ({doubt})" in printed
+    assert f"measured ({doubt})" in text(runs, "csv")
+
+
+def test_classes_of_data_sets_without_folds_have_rows(leave):
+    for dataset in ("isic", "pets"):
+        runs = leave(f"runs/{dataset}", dataset=dataset, folds=1).parent
+    _, *rows = csv.reader(io.StringIO(format(class_table([runs]), "csv")))
+    assert [row[:3] for row in rows] == [[n, c, "50.0"] for n in ("isic", "pets") for c in ("aeroplane", "mean")]
 
 
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"protocol": "hsnet"}, "protocol .*bam .*hsnet .*--protocol"),
         ({"fold_rule": "interleaved"}, "protocol"),
         ({"dataset": "coco"}, "data set"),
         ({"min_pixels": 1}, "data.min_pixels"),
-        ({"protocol_settings": {**ENTRY, "seeds": [7]}}, "protocol settings"),
+        ({"protocol_settings": {**ENTRY, "seeds": [7]}}, "protocol's settings"),
         ({"config": {"data": {"fold_classes": [["cat"], ["dog"]]}}}, "data.fold_classes"),
-        ({"fold": 0}, "both Sym-Net ResNet-50, 1-shot, fold 0"),
+        ({"fold": 0}, "a cell shows one result of Sym-Net ResNet-50, 1-shot, fold 0"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_mine"}, "test list"),
         ({"track": {**BAMS_TRACK, "train_shot": 1, "novel_photos": "kept"}}, "track .*removed.*kept"),
         ({"whole_list": "b" * 64}, "whole test list"),
@@ -148,10 +171,10 @@ def test_results_that_no_column_or_row_may_mix_are_refused(leave, changes: dict,
 def test_a_protocol_and_an_output_can_be_chosen(leave):
     leave("runs/a", protocol="hsnet")
     runs = leave("runs/b").parent
-    assert "50.0*" in text(runs, protocol="bam") and "55.0*" in text(runs, protocol="hsnet", output="meta")
-    for wrong in ({"protocol": "bam", "output": "metaa"}, {"protocol": "ssp"}):
-        with pytest.raises(UserError, match=f"{wrong.get('output', 'ssp')}"):
-            table([runs], **wrong)
+    assert "50.0*" in text(runs, protocols=["bam"]) and "55.0*" in text(runs, protocols=["hsnet"], output="meta")
+    for protocol, output, said in (("bam", "metaa", "metaa"), ("ssp", "final", "ssp")):
+        with pytest.raises(UserError, match=said):
+            table([runs], protocols=[protocol], output=output)
 
 
 @pytest.mark.parametrize(
@@ -184,12 +207,6 @@ def test_a_protocol_without_a_result_is_refused_before_a_table_is_printed(leave,
     with pytest.raises(UserError, match="no result of protocol hsnt; did you mean 'hsnet'"):
         command()
     assert not capsys.readouterr().out
-
-
-def test_what_a_former_version_measured_is_marked(leave):
-    printed = text(leave("runs/a", edges=True).parent)
-    assert "Sym-Net ResNet-50, edges" in printed and "50.0*?" in printed
-    assert "? (measured by a former version)" in printed
 
 
 def test_the_legend_says_whether_a_training_is_not_finished_or_another(leave):
@@ -424,15 +441,9 @@ def test_methods_are_sorted_by_a_class_a_score_or_a_column(pets, printed_table, 
     assert [heading[-1] for heading in header if heading.startswith("1-shot")] == list(order)
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--sort", "catt"], "--sort catt: no class, score or column of this table; did you mean 'cat'"),
-    ],
-)
-def test_a_column_that_cannot_sort_a_table_is_refused(pets, printed_table, words: list[str], said: str):
-    with pytest.raises(UserError, match=said):
-        printed_table(pets, *words)
+def test_a_column_that_cannot_sort_a_table_is_refused(pets, printed_table):
+    with pytest.raises(UserError, match="--sort catt: no class, score or column of this table; did you mean 'cat'"):
+        printed_table(pets, "--sort", "catt")
 
 
 def test_the_notes_of_a_csv_are_beside_it(runs_with_classes: Path, printed_table):
@@ -451,12 +462,6 @@ def test_published_class_scores_stand_beside_ours(leave):
     assert [row[name] for row in rows] == ["91.0", "49.0", "71.1"]
     assert "GF-SAM DINOv2-L + SAM-H, 1024 px: hsnet, quoted from Zhang" in str(classes)
     assert "GF-SAM" not in str(class_table([run], papers="BAM"))
-
-
-def test_a_mixture_of_protocols_names_the_options_that_part_it(leave) -> None:
-    runs = [leave(f"runs/{i}", fold=i, protocol=name) for i, name in enumerate(("bam", "hsnet"))]
-    with pytest.raises(UserError, match=r"a table shows one protocol: add --protocol bam or --protocol hsnet$"):
-        table(runs)
 
 
 def test_results_of_different_draws_share_no_column(leave):

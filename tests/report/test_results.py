@@ -9,7 +9,7 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
-from util.report.paper import reference_table
+from util.report.references import reference_table
 from util.report.results import (
     RESULT_COLUMNS,
     class_score_table,

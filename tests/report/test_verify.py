@@ -14,7 +14,7 @@ from util.config.read import read_config
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
-from util.report.paper import table
+from util.report.paper import paper_tables
 from util.report.results import protocol_table
 from util.report.verify import AGREES, DIFFERS, UNCHECKED, checks_of, verify
 from util.run.run import Run
@@ -140,7 +140,7 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
         file = Run(config).folder("test")
         verify([file])
         assert "2 test photos are in the training list too" in capsys.readouterr().out
-        assert "2 test photos are in the training list too" in str(table([file], protocol="symnet"))
+        assert "2 test photos are in the training list too" in str(*paper_tables([file], protocols=["symnet"]))
 
 
 def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:

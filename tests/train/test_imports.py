@@ -123,7 +123,8 @@ def test_a_method_of_ones_own_file_is_trained_in_two_processes_tested_and_verifi
     spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
     (path,) = meta.parent.glob("test/*/result.json")
     result = json.loads(path.read_text())
-    assert result["model"] == "ssp_of_mine" and result["mean"]["final"]["dice_of_mine"] >= 0
+    assert (result["model"], result["method"]) == ("ssp_of_mine", "SSP (ssp_of_mine)")
+    assert result["mean"]["final"]["dice_of_mine"] >= 0
     unknown = spawned.run(REPOSITORY / "report.py", "verify", path)
     assert "it was made with" in unknown.stdout and "not checked" in unknown.stdout
     assert "did you mean" not in unknown.stdout

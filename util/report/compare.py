@@ -35,14 +35,13 @@ class Difference(NamedTuple):
         return self.a - self.b
 
 
-def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = None) -> Table:
+def compare(*runs: Path, output: str = FINAL) -> Table:
     """Return a table of the paired difference of results; its last note is the verdict.
 
     Args:
         runs: result files or folders A, B, and for further training runs of both systems A, B again; then the mean over
             all pairs is compared.
         output: name of the output of both, or ``<A's output>:<B's output>``.
-        names: of A and B; default the parts of their first paths that differ.
 
     Raises:
         UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
@@ -53,7 +52,7 @@ def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = No
     scored_a, scored_b = zip(*pairs)
     scored = list(chain.from_iterable(pairs))
     _check_episodes(scored)
-    name_a, name_b = names or _names_of(scored_a[0].file, scored_b[0].file) or (output_a, output_b)
+    name_a, name_b = _names_of(scored_a[0].file, scored_b[0].file) or (output_a, output_b)
     minus = f"{name_a} minus {name_b}"
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
     overall = difference([a.sums for a in scored_a], [b.sums for b in scored_b])

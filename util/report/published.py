@@ -18,6 +18,11 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 MEAN = "mean"  # the place of a mean over folds or data sets
 
 
+def fold_place(fold: object) -> str:
+    """Return the place of a fold."""
+    return f"fold {fold}"
+
+
 @cache
 def published_entries() -> dict[str, Any]:
     """Return the content of ``published.yaml``."""
@@ -88,14 +93,14 @@ def _numbers(entry: dict[str, Any], shots: list[int]) -> list[dict[str, Any]]:
     return [row | dict(zip(names, number, strict=True)) for shot in known for number in _of_shot(entry, shot)]
 
 
-def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[tuple[int, Any, str, str, float]]:
+def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[tuple[int, str, str, str, float]]:
     """Yield shot, place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
     *folds, mean = entry["miou"][shot]
     for fold, value in enumerate(folds):
-        yield shot, fold, MIOU, "", value
+        yield shot, fold_place(fold), MIOU, "", value
     yield shot, MEAN, MIOU, "", mean
     if FB_IOU in entry:
         yield shot, MEAN, FB_IOU, "", entry[FB_IOU][shot]
     for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
         for name, iou in classes.items():
-            yield shot, fold, MIOU, name, float(iou)
+            yield shot, fold_place(fold), MIOU, name, float(iou)

@@ -11,8 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import MANIFEST, SCORED_ON, Result, check_output, read_results
+from util.evaluate.schema import SCORED_ON, Result, check_output, read_results
 from util.evaluate.titles import classes_in_no_mean, departures, seen_text, title, track_text
 from util.files.errors import UserError, nearest
 from util.files.table import Table
@@ -36,7 +35,6 @@ RESULT_COLUMNS = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
     *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
 ]
-REFERENCES = ["mean IoU %", "deviation", "variation %", "worst tenth", "best tenth"]  # columns of ``references``
 
 
 def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataFrame:
@@ -76,10 +74,14 @@ def frame_of(by_file: dict[Path, Result]) -> DataFrame:
     return scores.merge(of_files.astype({"training_seed": "Int64"}), on="file")
 
 
-def scores_of(result: Result) -> dict[str, ScoreFacts]:
+def scores_of(*results: Result) -> dict[str, ScoreFacts]:
     """Return what is known of scores by their names, in their order; a result says it of its own further metrics."""
-    known = SCORES | {name: metric.facts for name, metric in METRICS.items()} | result.get("metrics", {})
-    for score in sorted({score for scores in result["mean"].values() for score in scores} - known.keys()):
+    known = SCORES | {name: metric.facts for name, metric in METRICS.items()}
+    names = set[str]()
+    for result in results:
+        known |= result.get("metrics", {})
+        names.update(*result["mean"].values())
+    for score in sorted(names - known.keys()):
         known[score] = ScoreFacts(title=score, unit="", scale=1.0, smaller_is_better=None)
     return known
 
@@ -318,38 +320,3 @@ def result_table(
     for score in (MIOU, FB_IOU):
         rows[score] = rows[score].map("{:.2f}".format, na_action="ignore")
     return Table(RESULT_COLUMNS, rows.astype(object).fillna("").astype(str).values.tolist())
-
-
-def references(path: Path, result: Result, output: str) -> DataFrame:
-    """Return what a result of a protocol with references says of them: a row for all classes ('all') and for each.
-
-    ``REFERENCES`` are statistics of a query's IoUs over its references, then the mean over queries; queries that a
-    quick look did not score with all references are left out.
-    """
-    import pandas
-
-    number = result["protocol_settings"]["references"]
-    rows = list[tuple]()
-    for episode in read_manifest(path.with_name(MANIFEST)).episodes:
-        [(class_id, intersection, union)] = counts_of(episode, output)
-        query = episode["seed"], episode["number"] // number
-        rows.append((class_id, query, 100 * intersection / max(union, 1)))
-    ious = pandas.DataFrame(rows, columns=["class", "query", "iou"])
-    of_queries = ious.groupby(["class", "query"])["iou"].agg(["count", list])
-    whole = of_queries[of_queries["count"] == number]["list"]
-    statistics = pandas.DataFrame([_statistics(each) for each in whole], index=whole.index, columns=REFERENCES)
-    groups = [("all", statistics)]
-    groups += [(result["novel"][str(class_id)], part) for class_id, part in statistics.groupby("class")]
-    summaries = [{"class": name, "queries": len(part), **part.mean()} for name, part in groups if len(part)]
-    return pandas.DataFrame(summaries).assign(references=number)
-
-
-def _statistics(ious: list[float]) -> list[float | None]:
-    """Return the ``REFERENCES`` of the IoUs in percent of one query; a query that none segments has no variation."""
-    import numpy as np
-
-    ordered = np.sort(ious)
-    tenth = max(1, round(0.1 * len(ordered)))
-    mean, deviation = ordered.mean(), ordered.std(ddof=1)
-    variation = 100 * deviation / mean if mean > 0 else None
-    return [mean, deviation, variation, ordered[:tenth].mean(), ordered[-tenth:].mean()]
