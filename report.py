@@ -13,13 +13,13 @@ from util import cli
 from util.config.command_line import add_overrides
 from util.config.imports import add_import
 from util.evaluate.schema import find_results
+from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
 from util.report.charts import SUFFIXES, draw_charts
 from util.report.compare import compare
 from util.report.paper import paper_tables
 from util.report.references import reference_table
 from util.report.results import result_table
-from util.report.table import Table, add_format
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,9 +13,9 @@ from util.config import command_line
 from util.config.tree import override
 from util.evaluate.evaluate import evaluate
 from util.files.launcher import place_of_process
+from util.files.table import add_format
 from util.launch import check_processes, read_words
 from util.report.results import summary
-from util.report.table import add_format
 from util.run.run import Run
 
 

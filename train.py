@@ -11,7 +11,7 @@ from util import cli
 from util.config import command_line
 from util.files.launcher import nodes
 from util.launch import check_processes, read_words
-from util.train.begin import Asked, dry_run
+from util.run.begin import Asked, dry_run
 from util.train.stages import train
 
 

@@ -23,10 +23,10 @@ from util.config.compose import find_config, has_encoder
 from util.config.folder import methods
 from util.config.read import read_config
 from util.config.settings import Config
+from util.files.table import Table, add_format
 from util.loop.device import CUDA, describe, pick_device
 from util.loop.network import prepare_network
 from util.loop.train import backward
-from util.report.table import Table, add_format
 from util.run.build import build_model, precision_of_test, precision_of_training
 
 BATCH = {"evaluation": 1, "training": 4}  # the stages: a training step is one without its optimiser

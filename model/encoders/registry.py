@@ -102,23 +102,28 @@ def _contradictions(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant
         if found != stated:
             what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
             yield f"{what}; correct grids= in register_encoder, or channels in the class"
-        widths = encoder.widths(stage) if stage in encoder.intermediate_counts else []
-        blocks = [x.shape[1] for x in given.intermediate.get(stage, ())]
-        needs_some = stage in spec.blocks and stage in variant.intermediate
-        if blocks != widths or (needs_some and not widths):
-            what = f"maps of {widths} channels are stated inside stage {stage}, and steps() yields those of {blocks}"
-            yield f"{what}; correct intermediate_counts or widths(), or blocks= in register_encoder"
+        yield from _contradictions_inside(
+            encoder, stage, given, needs_some=stage in spec.blocks and stage in variant.intermediate
+        )
+
+
+def _contradictions_inside(encoder: Encoder, stage: int, given: Features, needs_some: bool) -> Iterator[str]:
+    """Yield what the maps inside a stage are that its class or its spec states otherwise, and the fix."""
+    widths = encoder.widths(stage) if stage in encoder.intermediate_counts else []
+    blocks = [x.shape[1] for x in given.intermediate.get(stage, ())]
+    if blocks != widths or (needs_some and not widths):
+        what = f"maps of {widths} channels are stated inside stage {stage}, and steps() yields those of {blocks}"
+        yield f"{what}; correct intermediate_counts or widths(), or blocks= in register_encoder"
 
 
 @torch.no_grad()
 def _maps_of_nothing(encoder: Encoder, side: int) -> Features | None:
-    """Return an encoder's maps of a black image, (1, C, h, w); None for an encoder without values."""
+    """Return a new encoder's maps of a black image, (1, C, h, w); None for an encoder without values."""
     device = next(encoder.parameters()).device
     if device.type == "meta":
         return None
-    is_training = encoder.training
     features = encoder.eval()(torch.zeros(1, 3, side, side, device=device), intermediate=True)
-    encoder.train(is_training)
+    encoder.train()
     return features
 
 

@@ -14,10 +14,10 @@ from util.config.read import read_config, to_dict
 from util.engine import SHIPPED
 from util.files.errors import UserError
 from util.report.paper import paper_tables
+from util.run.begin import Asked, stages_asked
 from util.run.data import validation_run
 from util.run.run import Run
 from util.run.weights import check_fits, load_weights
-from util.train.begin import Asked, stages_asked
 from util.weights import checkpoint
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from util.config.settings import Config
-from util.train.begin import Asked
+from util.run.begin import Asked
 from util.train.stages import train
 
 

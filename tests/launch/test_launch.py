@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -32,11 +31,11 @@ from util.files.errors import Refusals, UserError
 from util.launch import Words, check_processes
 from util.loop.optim import StepSchedule
 from util.run import disk
+from util.run.begin import Asked, StageTask, dry_run, stage_of, stages_asked
 from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
 from util.run.run import BEST, Run
 from util.train import stages
-from util.train.begin import Asked, StageTask, dry_run, stage_of, stages_asked
 from util.weights import checkpoint
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -111,16 +110,17 @@ def test_a_setting_of_a_training_is_kept_by_each_resume(stage: str, trained_by: 
     assert (f"{LR}=0.5" in run.config.given) == (trained_by == "tiny") and stages == ["base", "meta"]
 
 
-def task(dataset: str, method: str, stage: str, processes: int) -> StageTask:
+def schedule(dataset: str, method: str, stage: str, processes: int) -> StepSchedule:
     config = read_config(find_config("split0", dataset, method, "resnet50"))
-    return StageTask(config, stage, processes, Path())
+    return StepSchedule.from_settings(getattr(config, stage), 3200, processes, stage)
 
 
-def test_no_more_processes_are_used_than_the_batch_has_parts_and_what_changes_is_said():
+def test_a_batch_that_more_processes_cannot_split_is_refused_with_their_greatest_number():
     """Of 12 images in all a process takes two in the base stage, one episode in the meta stage."""
-    for processes, stage, used in [(8, "base", 6), (8, "meta", 8), (1, "base", 1)]:
-        assert task("pascal", "symnet", stage, processes).processes == used
-    assert "take 4 GPUs" in task("pascal", "ssp", "meta", 8).note
+    assert schedule("pascal", "symnet", "base_stage", 6).batch == 12
+    for method, stage, most in (("symnet", "base", 6), ("ssp", "meta", 4)):
+        with pytest.raises(UserError, match=rf"or {most} GPUs in all for it \(--stage {stage}\)"):
+            schedule("pascal", method, f"{stage}_stage", 8)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,9 @@ def test_no_more_processes_are_used_than_the_batch_has_parts_and_what_changes_is
     ],
 )
 def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: str, total: int):
-    one = task(dataset, method, "meta", 1)
-    for many in (replace(one, processes_asked=gpus) for gpus in (1, 2, 3, 4, 8)):
-        schedule = StepSchedule.from_settings(many.settings, 3200, many.processes, "meta_stage")
-        assert (schedule.batch, schedule.steps_per_epoch, many.note) == (total, 3200 // total, "")
+    for gpus in (1, 2, 3, 4, 8):
+        found = schedule(dataset, method, "meta_stage", gpus)
+        assert (found.batch, found.steps_per_epoch) == (total, 3200 // total)
 
 
 @pytest.mark.parametrize(
@@ -229,14 +228,6 @@ def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, t
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_steps_are_those_of_the_published_list_where_the_data_is_not_there(capsys):
-    config = read_config(find_config("split0", "coco", "symnet", "resnet50"), ["data.root=/nowhere"])
-    with pytest.raises(UserError, match=r"prepare\.py coco --out /nowhere"):
-        dry_run(config, Asked(), 4)
-    (row,) = re.findall(r"\| +meta \|.*", capsys.readouterr().out)
-    assert row.split("|")[3].strip() == "~34200"  # 21,916 images, 50 epochs of a batch of 32
-
-
 def test_a_dry_run_takes_a_base_stage_that_fits(mini_yaml, tmp_path: Path):
     run = Run(read_config(mini_yaml("bam")))
     torch.save(build_model(run.config, text_width=0).base_stage().state_dict(), tmp_path / "named.pth")
@@ -293,7 +284,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
     before = (run.folder("base") / BEST).stat().st_mtime_ns
     assert stages.train(config, Asked()) == 0
     assert (run.folder("base") / BEST).stat().st_mtime_ns == before
-    assert stage_of(run, "meta", 1).refusal == ""
+    assert stage_of(run, "meta", Asked(resume=True)).refusal == ""
     assert checkpoint.read(run.weights).finished
 
     torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
@@ -301,7 +292,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
     torch.save(weights, encoder)
     shutil.rmtree(root)
     generate(root, 48, 32, 64, 9)
-    assert "other photos or masks" in stage_of(run, "meta", 1).refusal
+    assert "other photos or masks" in stage_of(run, "meta", Asked(resume=True)).refusal
     check_refused("other photos or masks")
     best = run.folder("base") / BEST  # named, it is taken
     assert stages.train(config, Asked(overwrite=True, checkpoint=str(best))) == 0

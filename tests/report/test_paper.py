@@ -13,9 +13,9 @@ import yaml
 from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY, HD95
 from util.files.errors import UserError
+from util.files.table import Table
 from util.report.paper import paper_tables
 from util.report.published import PUBLISHED, published
-from util.report.table import Table
 
 MODEL_CONFIG = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"stage": "meta", "steps": 500, "batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}

@@ -9,9 +9,9 @@ import pytest
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.evaluate.evaluation import Evaluation
+from util.run.begin import Asked, stage_of
 from util.run.folder import ENVIRONMENT
 from util.run.run import BEST, LAST, METRICS, Run
-from util.train.begin import stage_of
 from util.weights import checkpoint
 
 
@@ -66,7 +66,7 @@ def test_the_command_line_and_the_fold_of_a_test_stay(done_run, tested):
     assert tested("test.checkpoint=none").data.size == tested("run.name=other").data.size == 33
     assert tested("data.fold=1").data.fold == 1
     run = Run(read_config(config.source))
-    assert "data.size = 41, now 33" in stage_of(run, "meta", 1).refusal
+    assert "data.size = 41, now 33" in stage_of(run, "meta", Asked(resume=True)).refusal
     save_checkpoints(meta, read_config(config.source, ["data.fold=1"]))
     assert tested().data.fold == 0  # which load_weights refuses
 

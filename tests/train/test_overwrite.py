@@ -7,10 +7,12 @@ import pytest
 
 from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
-from util.config.read import read_config
-from util.data.lists.index import load_index
+from util.config.read import read_config, to_dict
+from util.data.lists.index import PHOTO_DIGITS, load_index
 from util.run import folder as run_folder
+from util.run.build import build_model
 from util.run.run import BEST, Run
+from util.run.weights import load_weights
 from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
@@ -23,19 +25,36 @@ STATED = {  # folder of a test -> mark and file of its weights
     "test/untrained": ("untrained", "untrained"),
     "test/foreign": ("foreign", "runs/other/meta/best.pth"),
 }
+BEFORE = "f" * PHOTO_DIGITS  # the photo of a training before
 REPLACED = {"test/own", "test/own_last", "test_5shot/own"}
+
+
+def base_of_another_run(run: Run) -> Path:
+    """Write the base stage's checkpoint of a run, trained on one photo, and return its path."""
+    weights = build_model(run.config, run.text_width).base_stage().state_dict()
+    file = run.folder("base").with_name("other") / BEST
+    checkpoint.save(file, {"stage": "base", "config": to_dict(run.config), "weights": weights, "photos": BEFORE})
+    return file
 
 
 def test_tests_of_replaced_weights_are_in_no_table(
     mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also if the command is killed as soon as the first file of the training has gone."""
-    run = Run(read_config(mini_yaml("ssp", meta_stage={"validate_every": 0, "epoch_length": 4})))
+    """Also if the command is killed as soon as the first file of the training has gone.
+
+    A checkpoint names the photos of its training, and of the one that its encoder came from.
+    """
+    encoder = {"weights": str(base_of_another_run(Run(read_config(mini_yaml("bam")))))}
+    free = Run(read_config(mini_yaml("prototype", model={"encoder": encoder})))
+    assert load_weights(free).stored.photos == {BEFORE}
+    stage = {"validate_every": 0, "epoch_length": 4}
+    run = Run(read_config(mini_yaml("ssp", meta_stage=stage, model={"encoder": encoder})))
     assert train_meta(run.config, resume=True) == 0
     assert "--resume: tiny begins now, since nothing of it is there" in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")
-    assert photos and photos <= {index.photo_digest(row) for row in range(len(index))}
+    of_list = photos - {BEFORE}
+    assert of_list and of_list < photos and of_list <= {index.photo_digest(row) for row in range(len(index))}
     folder = tmp_path / "runs/tiny"
     for name, (mark, weights) in STATED.items():
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -30,13 +30,18 @@ from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
 from util.run.run import BEST, Run
-from util.run.weights import init_network
+from util.run.weights import fill_at_start
 from util.train import stages
 from util.weights import checkpoint
 from util.weights.encoders import start_encoder
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
+
+
+def begin(run: Run, base: Path | None = None) -> None:
+    """Fill a network with what a run's meta stage starts from."""
+    fill_at_start(run, build_model(run.config, run.text_width), "meta", base)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -58,7 +63,7 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
         train_base(config)
     other = read_config(mini_yaml("ssp", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini \d"):
-        init_network(Run(other), "meta", resume=False)
+        begin(Run(other))
 
 
 def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) -> None:
@@ -69,7 +74,7 @@ def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) 
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
-    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoder(config, network))
+    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoder(config, network)[0])
 
 
 def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> None:
@@ -79,8 +84,8 @@ def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> Non
     checkpoint.save(Run(config).folder("base") / BEST, content)
     changed = Run(read_config(path, ["base_stage.epochs=3"]))
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
-        init_network(changed, "meta", resume=False)
-    init_network(changed, "meta", resume=False, base=changed.folder("base") / BEST)
+        begin(changed)
+    begin(changed, changed.folder("base") / BEST)
 
 
 class WithNorm(FewShotMethod):

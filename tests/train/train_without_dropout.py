@@ -1,28 +1,28 @@
 """Meta-train with every dropout off, so that one process and several draw nothing different; from random weights."""
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from torch import nn
 
 from tests.model.small import without_dropout
 from util.config.read import read_config
-from util.run import weights
-from util.run.run import Run
+from util.run import build
+from util.run.begin import Asked
+from util.run.weights import Start
 from util.train import stages as training
-from util.train.begin import Asked
-from util.weights.checkpoint import Checkpoint
 
 
-def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, Checkpoint]:
-    """Return the model with all dropout probabilities 0, as if a base stage had filled nothing of it."""
-    model = weights.build_model(run.config, run.text_width)
+def build_without_dropout(*settings: Any) -> nn.Module:
+    """Return the model with all dropout probabilities 0."""
+    model = build.build_model(*settings)
     without_dropout(model)
-    return model, "", Checkpoint(Path("nothing"), {})
+    return model
 
 
 if __name__ == "__main__":
-    training.init_network = build_without_dropout  # there is no base stage, which the rehearsal would miss
+    training.build_model = build_without_dropout
+    training.fill_at_start = lambda *_: Start()  # there is no base stage, which the rehearsal would miss
     training.rehearse = lambda *_: SimpleNamespace(check=lambda: None)
     sys.exit(training.train(read_config(sys.argv[1]), Asked(stage="meta")))

@@ -132,10 +132,14 @@ class StepSchedule:
 
         UserError: the batch is too small for the processes and the parts of an accumulated batch.
         """
-        least = processes * least_batch(stage, key)
-        if stage.batch < least:
+        of_process = 2 if key == "base_stage" else 1  # its batch norms learn
+        most = stage.batch // (of_process * stage.accumulate)
+        if processes > most:
             parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
-            raise UserError(f"{key}.batch = {stage.batch} is too small for {parts}; at least {least}")
+            fix = f"take at least {processes * of_process * stage.accumulate}"
+            if most:
+                fix += f", or {most} GPUs in all for it (--stage {key.removesuffix('_stage')})"
+            raise UserError(f"{key}.batch = {stage.batch} is too small for {parts}; {fix}")
         per_epoch = max(epoch_length // stage.batch, 1)
         return cls(steps_per_epoch=per_epoch, steps=per_epoch * stage.epochs, batch=stage.batch)
 
@@ -143,12 +147,6 @@ class StepSchedule:
     def epochs(self) -> int:
         """The number of epochs of the whole stage."""
         return self.steps // self.steps_per_epoch
-
-
-def least_batch(stage: StageRule, key: str) -> int:
-    """Return the least batch of a process: an image for every part, in the base stage, whose batch norms learn, two."""
-    images = 2 if key == "base_stage" else 1
-    return images * stage.accumulate
 
 
 def lr_factor(settings: OptimizerRule, step: int, steps: int) -> float:

@@ -13,9 +13,9 @@ from util.data.lists.manifest import counts_of, read_manifest, ways_of
 from util.evaluate.schema import MANIFEST, SCORED_ON, Result, check_output, find_results, read_result
 from util.evaluate.titles import draw_text
 from util.files.errors import UserError
+from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
 from util.report.results import stages_text
-from util.report.table import Table
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from util.evaluate.schema import Result, check_output
 from util.evaluate.titles import protocol_title
 from util.files.errors import UserError, nearest
+from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import BASE, FINAL, MIOU
 from util.report.numbers import CROSS_DOMAIN, numbers_of, place_of, places_of, published_set
 from util.report.one_table import are_across, results_by_table
 from util.report.published import MEAN, fold_place
 from util.report.results import DEVIATION, FB_IOU, SECONDS, heading, how_made, scores_of
-from util.report.table import Marked, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, Result, check_output, read_results
 from util.files.errors import UserError
+from util.files.table import Table
 from util.loop.metrics import FINAL
 from util.report.one_table import check_one_table
 from util.report.published import published_entries
 from util.report.results import how_made, row_name
-from util.report.table import Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from util.evaluate.schema import SCORED_ON, Result, check_output, read_results
 from util.evaluate.titles import classes_in_no_mean, departures, seen_text, title, track_text
 from util.files.errors import UserError, nearest
+from util.files.table import Table
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, FINAL, MIOU, per_class
-from util.report.table import Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -208,7 +208,7 @@ def trained_precision(result: Result) -> str:
 def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
     """Return the tables of some results with their conditions in words, and a table of all if they are of one run.
 
-    ``form`` is one of ``util.report.table.FORMATS``.
+    ``form`` is one of ``util.files.table.FORMATS``.
     """
     texts = list[str]()
     for result in by_file.values():

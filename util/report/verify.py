@@ -21,9 +21,9 @@ from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
 from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
+from util.files.table import Table
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import scores_of
-from util.report.table import Table
 from util.run.data import photos_listed
 from util.weights.origin import Origin
 
@@ -36,7 +36,7 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
 
     Args:
         paths: result files, or folders.
-        form: of the tables, one of ``util.report.table.FORMATS``.
+        form: of the tables, one of ``util.files.table.FORMATS``.
         overrides: of the results' configs, such as ``data.root=data/VOC2012``.
 
     Raises:

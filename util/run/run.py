@@ -86,17 +86,16 @@ class StageFolder:
             log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
             return checkpoint.read(self.path / PREVIOUS)
 
-    def check_free(self, resume: bool, overwrite: bool) -> None:
-        """Refuse (UserError) a run here that is neither to be resumed nor overwritten, and none here to resume."""
+    @property
+    def why_taken(self) -> str:
+        """Which run is here, and how to go on with it; '' if none is."""
         checkpoints = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
-        if resume and not checkpoints:
-            raise UserError(f"{self.path / LAST}: nothing to resume here; omit --resume")
-        if not checkpoints or resume or overwrite:
-            return
+        if not checkpoints:
+            return ""
         fix = "start again with --overwrite, or set another run.name"
-        if checkpoints != [BEST]:
+        if self.begun:
             fix = f"continue it with --resume, or {fix}"
-        raise UserError(f"{self.path}: holds a run already ({', '.join(checkpoints)}); {fix}")
+        return f"{self.path}: holds a run already ({', '.join(checkpoints)}); {fix}"
 
 
 @dataclass(frozen=True)

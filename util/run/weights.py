@@ -1,7 +1,7 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from util.run.data import listed_for_training
 from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import FOLD_HINT, encoder_data, encoder_licence, start_encoder
+from util.weights.encoders import FOLD_HINT, encoder_data, encoder_licence, photos_of_encoder, start_encoder
 from util.weights.fill import fill
 from util.weights.origin import Origin
 from util.weights.sources import SOURCES
@@ -110,43 +110,44 @@ class Weights:
         return "; ".join(words)
 
 
-def init_network(
-    run: Run, stage: str, resume: bool, base: str | Path | None = None
-) -> tuple[FewShotMethod, str, Checkpoint | None]:
-    """Return the model as a run's stage starts from it, a line for the log, and the base stage's checkpoint, if any.
+@dataclass(frozen=True)
+class Start:
+    """What a stage starts from, beside random values and the weights of known releases."""
+
+    note: str = ""  # a line for the log
+    initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
+    photos: frozenset[str] | None = frozenset()  # that they were trained on; None: not known
+    training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
+
+
+def fill_at_start(
+    run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
+) -> Start:
+    """Fill a new model with what a run's stage starts from, and return that.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
     base stage's checkpoint.
 
     Args:
         run: whose stage it is.
+        network: the model, with random values.
         stage: base or meta.
-        resume: the model gets random values, which the run's own checkpoint replaces.
         base: the base stage's checkpoint; default that of the run, if it is still what the run would train.
+        downloads: weights of a release are fetched; else they are taken to be there.
 
     Raises:
         UserError: the weights are missing or do not fit.
     """
-    network = build_model(run.config, run.text_width)
-    if resume:
-        return network, "", None
-    note, stored = fill_at_start(run, network, stage, base)
-    return network, note, stored
-
-
-def fill_at_start(
-    run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
-) -> tuple[str, Checkpoint | None]:
-    """Fill a model with what a stage starts from; return as ``init_network``, errors as there.
-
-    ``downloads``: weights of a release are fetched; else they are taken to be there.
-    """
-    if stage == "base" or not run.model_class.has_base_stage():
-        encoder = run.config.model.encoder
-        is_fetched = encoder is not None and encoder.weights in SOURCES
-        return start_encoder(run.config, network) if downloads or not is_fetched else "", None
-    stored = _fill_base_stage(run, network, base)
-    return f"base stage: {stored.path}", stored
+    if stage == "meta" and run.model_class.has_base_stage():
+        stored = _fill_base_stage(run, network, base)
+        initial = None if base else checkpoint.digest_of(stored.weights)
+        return Start(f"base stage: {stored.path}", initial, stored.photos, stored.training)
+    encoder = run.config.model.encoder
+    if encoder is not None and encoder.weights in SOURCES and not downloads:
+        return Start()
+    note, file = start_encoder(run.config, network)
+    initial = None if file is None else checkpoint.digest_of(file.weights)
+    return Start(note, initial, photos_of_encoder(file))
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
@@ -219,12 +220,12 @@ def origin_today(run: Run, stage: str) -> Origin:
 
 
 def initial_digest(run: Run, stage: str) -> str | None:
-    """Return the digest of the tensors that a stage's training starts from; None: random, or of a known release.
+    """Return the digest of the tensors that a stage's training would start from today; None: of no file.
 
     UserError: their file is missing or damaged.
     """
     encoder = run.config.model.encoder
-    if stage == "meta" and class_of(run.config.model).has_base_stage():
+    if stage == "meta" and run.model_class.has_base_stage():
         path: str | Path = run.folder("base") / BEST
     elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
         return None
@@ -250,8 +251,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     _check_source(run, source)
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
-        nothing = Checkpoint(Path(source), weights={}, photos=frozenset())
-        return Weights(run, network, nothing, start=start_encoder(config, network))
+        note, file = start_encoder(config, network)
+        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoder(file)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     network = build_model(config, run.text_width, side, _base_classes(run, stored))

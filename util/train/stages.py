@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 from model.code import code_of
@@ -25,19 +24,18 @@ from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup, explained_memory_errors, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
-from util.run.build import precision_of_training
+from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked
+from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import init_network, initial_digest
-from util.train.begin import Asked, StageTask, rehearse, stage_of, stages_asked
+from util.run.weights import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
 from util.weights import checkpoint
-from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import encoder_licence
 
 log = logging.getLogger("symnet")
@@ -68,20 +66,20 @@ def train(config: Config, asked: Asked) -> int:
 def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage, while no other command can, in as many processes as it takes; return the exit code of all."""
     with ExitStack() as claims:
-        task = world.from_main(partial(_begin, claims, run, stage, world.size, asked))
+        task = world.from_main(partial(_begin, claims, run, stage, asked))
         if task is None:
             return 0
         return max(world.gather(train_stage(run, task, world, asked)))
 
 
-def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked) -> StageTask | None:
+def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:
     """Claim the folder of a stage, print what is done there and return it; None: it is kept as it is.
 
     Busy: another command works there. UserError: the stage cannot go on from its state.
     """
     folder = run.folder(stage)
     claims.enter_context(claim(folder))
-    task = stage_of(run, stage, processes, asked)
+    task = stage_of(run, stage, asked)
     if task.refusal:
         raise UserError(task.refusal)
     if stage == "base" and not task.left and not task.continues:
@@ -89,7 +87,7 @@ def _begin(claims: ExitStack, run: Run, stage: str, processes: int, asked: Asked
         return None
     nothing = asked.resume and not any(run.at(each).begun for each in run.stages)
     begins = f"note: --resume: {run.config.run.name} begins now, since nothing of it is there; is it the run you mean?"
-    lines = [f"{stage} stage: {folder}: {task.state}", task.note, begins if nothing else ""]
+    lines = [f"{stage} stage: {folder}: {task.state}", begins if nothing else ""]
     print("\n".join(filter(None, lines)), flush=True)
     return task
 
@@ -98,17 +96,17 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
     key = f"{task.stage}_stage"
     with explained_memory_errors(f"{key}.batch, {key}.size or data.workers"):
-        start = _start(run, task, world, asked.checkpoint)
-        training = _training(run, task, world, start)
-        checkpoints = _checkpoints(run, task, training, start)
+        begun = _begun(run, task, world, asked.checkpoint)
+        training = _training(run, task, world, begun)
+        checkpoints = _checkpoints(run, task, training, begun)
         with closing(checkpoints.folder):
             if task.continues:
                 checkpoints.resume(training, asked.allow_changes)
-            _log_start(training, checkpoints, run.config, start)
+            _log_start(training, checkpoints, run, begun)
             with closing(_curves(training, task)) as curves:
-                held_out = HeldOut(training, start.data, curves, _at_once(run.config, world))
+                held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
                 observers = _observers(training, task, checkpoints, held_out)
-                finished = _train(training, start.data, observers)
+                finished = _train(training, begun.data, observers)
         if finished and not world.any(training.interrupt.requested):
             return 0
         log.info("interrupted; train.sh and train.py continue with --resume")
@@ -116,47 +114,38 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
 
 
 @dataclass(frozen=True)
-class Start:
-    """The network, the weights and the data that a stage starts from."""
+class Begun:
+    """The network and the data of a stage, and what it started from."""
 
     network: Trainable  # the model, or in the base stage its encoder and base learner
-    digest: str | None  # of the weights that it starts from, if known
-    base: Checkpoint | None  # the base stage's; None: there is none
-    notes: list[str]  # lines of the log
+    start: Start
     data: StageData
 
 
-def _start(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Start:
+def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Begun:
     """Return the network of a stage with the weights that it starts from, and its data; errors as both.
 
     ``base``: a base stage's checkpoint, instead of the run's own.
     """
-    model, note, stored = init_network(run, task.stage, task.continues, base)  # fails before photos are read
-    digest = None
-    if not base and not task.continues:
-        digest = initial_digest(run, task.stage) if stored is None else checkpoint.digest_of(stored.weights)
+    model = build_model(run.config, run.text_width)
+    start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
     if task.stage == "base":
-        network: Trainable = model.base_stage()
-        data = base_stage_data(run, task.settings, world)
-    else:
-        network = model
-        data = meta_stage_data(run, world)
-    notes = [note, run.text_note]
-    return Start(network, digest, stored, notes, data)
+        return Begun(model.base_stage(), start, base_stage_data(run, task.settings, world))
+    return Begun(model, start, meta_stage_data(run, world))
 
 
-def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> Training:
+def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
     """Return a training before its first step, its folder begun; UserError: settings do not fit."""
     config = run.config
     stage = task.settings
-    images = start.data.images
+    images = begun.data.images
     schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
     precision = precision_of_training(config, world.device)
-    prepared = prepare_network(start.network, world.device, precision, config.run.compile, trained_by=world)
-    optimizers = build_optimizers(start.network.param_groups(), stage.optimizers)
-    ema = EMA(start.network, stage.ema_decay)
-    if stage.views is not None and is_frozen(cast(FewShotMethod, start.network)):
-        _keep_maps(config, task, world, start)
+    prepared = prepare_network(begun.network, world.device, precision, config.run.compile, trained_by=world)
+    optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
+    ema = EMA(begun.network, stage.ema_decay)
+    if stage.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
+        _keep_maps(config, task, world, begun)
     return Training(
         prepared=prepared,
         optimizers=optimizers,
@@ -169,16 +158,14 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, start: Start) -> T
     )
 
 
-def _checkpoints(run: Run, task: StageTask, training: Training, start: Start) -> Checkpoints:
+def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) -> Checkpoints:
     """Return the observer that writes a stage's checkpoints, its folder begun."""
-    state = _checkpoint_facts(run, task.stage, start)
+    state = _checkpoint_facts(run, task.stage, begun)
     state["schedule"] = asdict(training.schedule)
     state["precision"] = training.prepared.precision
-    if not task.continues:  # else the checkpoint knows
-        state["initial"] = start.digest
     discard = None if task.continues else partial(_discard_tests, run, task.stage)
     folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards, at_start=discard)
-    return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and start.data.held_out is not None)
+    return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
 
 
 def _curves(training: Training, task: StageTask) -> Curves:
@@ -250,12 +237,12 @@ def _discard_tests(run: Run, stage: str) -> None:
         log.info("tests of the weights that were there, kept as %s and in no table: %d", DISCARDED, count)
 
 
-def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Start) -> None:
+def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:
     """Let the network of a meta stage keep its encoder's maps in a file on the disk of the stage's folder.
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    network = cast(FewShotMethod, start.network)
+    network = cast(FewShotMethod, begun.network)
     free = free_on_disk(config) - Stored.of(network, task.settings).peak_bytes
     if not task.discards:
         free += checkpoint_bytes([task.folder])
@@ -263,32 +250,33 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, start: Star
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 
-def _checkpoint_facts(run: Run, stage: str, start: Start) -> dict[str, Any]:
+def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
-    images = start.data.images
-    base = Checkpoint(Path(), {}, photos=frozenset()) if start.base is None else start.base
+    images = begun.data.images
+    start = begun.start
     return {
-        "licence": encoder_licence(run.config.model.encoder, start.network),
+        "licence": encoder_licence(run.config.model.encoder, begun.network),
         "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,
         "content": images.files_digest,
-        "photos": checkpoint.photos_text(images.photos, before=base.photos),
-        "base": base.training,
+        "photos": checkpoint.photos_text(images.photos, before=start.photos),
+        "base": start.training,
+        "initial": start.initial,
         "text": run.text_digest,
-        "code": code_of(type(start.network)),
-        "networks": checkpoint.digest_of_rest(start.network),
+        "code": code_of(type(begun.network)),
+        "networks": checkpoint.digest_of_rest(begun.network),
     }
 
 
-def _log_start(training: Training, checkpoints: Checkpoints, config: Config, start: Start) -> None:
+def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Begun) -> None:
     """Write config and facts of a training into its folder, with the overrides that it was begun with, and log them."""
     world = training.world
-    images = start.data.images
+    images = begun.data.images
     device = describe(world.device)
     precision = training.prepared.precision
-    log.info("config: %s", files_of(config.source))
-    log.info("%s", described(config.model))
+    log.info("config: %s", files_of(run.config.source))
+    log.info("%s", described(run.config.model))
     facts = {
         "images": len(images.queries),
         "list": images.digest,
@@ -296,11 +284,11 @@ def _log_start(training: Training, checkpoints: Checkpoints, config: Config, sta
         "list_note": images.note,
         "device": device,
         "precision": precision,
-        OPTIONS: config.given,
-        RUN: config.run.name,
+        OPTIONS: run.config.given,
+        RUN: run.config.run.name,
     }
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
-    for note in filter(None, start.notes):
+    for note in filter(None, [begun.start.note, run.text_note]):
         log.info("%s", note)
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"

@@ -31,23 +31,31 @@ from util.weights.sources import (
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
 
 
-def start_encoder(config: Config, network: FewShotMethod) -> str:
-    """Fill a method's encoder as the config asks; return a line for the log, which counts the tensors left random.
+def start_encoder(config: Config, network: FewShotMethod) -> tuple[str, Checkpoint | None]:
+    """Fill a method's encoder as the config asks; return a line for the log, and the file; None: of no user's file.
 
-    It is "" for a method without encoder and networks. UserError: as ``file_of_encoder`` and ``fill``.
+    The line counts the tensors left random; it is "" for a method without encoder and networks. UserError: as
+    ``file_of_encoder`` and ``fill``.
     """
     start = config.model.encoder
     if start is None:
         networks = config.model.backbone()
-        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else ""
+        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", None
     if start.weights is None:
-        return "encoder: random weights (model.encoder.weights is null)"
-    missing = fill(network.encoder, file_of_encoder(config, network.encoder), start.partial)
+        return "encoder: random weights (model.encoder.weights is null)", None
+    file = file_of_encoder(config, network.encoder)
+    missing = fill(network.encoder, file, start.partial)
     found = "complete"
     if missing:
         found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
     licence = encoder_licence(start, network)
-    return f"encoder: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else "")
+    note = f"encoder: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else "")
+    return note, None if start.weights in SOURCES else file
+
+
+def photos_of_encoder(file: Checkpoint | None) -> frozenset[str] | None:
+    """Return the photos that an encoder's file was trained on; none if it is of no run; None: its run does not say."""
+    return frozenset() if file is None or file.config is None else file.photos
 
 
 def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:

@@ -20,13 +20,12 @@ from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import load_index
-from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAMES, NO_TEXT
 from util.files.errors import Refusals, UserError
+from util.files.table import Table
 from util.loop.mask_metrics import check_metrics
-from util.loop.optim import StepSchedule, build_optimizers, least_batch
+from util.loop.optim import StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
-from util.report.table import Table
 from util.run.build import build_model
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.disk import Stored, room
@@ -37,7 +36,6 @@ from util.weights import checkpoint
 NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
 SILENT = ProcessGroup(rank=1, size=1, device=torch.device("cpu"))  # reads data without bars and warnings
-ESTIMATED = "~"
 
 Made = TypeVar("Made")
 
@@ -59,11 +57,10 @@ class StageTask:
 
     config: Config
     stage: str  # base or meta
-    processes_asked: int  # on all machines
     folder: Path  # of its files
     state: str = NOT_BEGUN  # what has been done, in words
     left: float = 1.0  # share of the work that is left
-    refusal: str = ""  # why it cannot continue; '': it can
+    refusal: str = ""  # why it cannot begin or continue; '': it can
     continues: bool = False  # whether it continues from a checkpoint
     discards: bool = False  # whether it discards an earlier run in its folder
 
@@ -71,21 +68,6 @@ class StageTask:
     def settings(self) -> StageSettings:
         """The settings of its stage of a training."""
         return getattr(self.config, f"{self.stage}_stage")
-
-    @property
-    def processes(self) -> int:
-        """The number of processes: at most as many as the batch can be split over."""
-        least = least_batch(self.settings, f"{self.stage}_stage")
-        return min(self.processes_asked, max(self.settings.batch // least, 1))
-
-    @property
-    def note(self) -> str:
-        """A line if the batch cannot be split over all processes, with what to do; '' if it can."""
-        if self.processes == self.processes_asked:
-            return ""
-        batch = f"{self.stage}_stage.batch = {self.settings.batch}"
-        fix = f"take {self.processes} GPUs in all for it (--stage {self.stage})"
-        return f"{batch} is too small for {self.processes_asked} processes: {fix}"
 
 
 def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
@@ -152,18 +134,19 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
     return stages if needs_base or "meta" not in stages else ["meta"]
 
 
-def stage_of(run: Run, stage: str, processes: int, asked: Asked | None = None) -> StageTask:
-    """Return the task of a run's stage, with a refusal if its folder has another training.
-
-    Args:
-        run: the run, with the settings of the command.
-        stage: ``base`` or ``meta``.
-        processes: their number on all machines.
-        asked: options that keep, continue or discard a training; None: nothing will be trained.
-    """
+def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
+    """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training."""
     files = run.at(stage)
-    task = _with_state(StageTask(run.config, stage, processes, files.path), run, files)
-    return task if asked is None else _as_asked(task, run, files, asked)
+    task = _with_state(StageTask(run.config, stage, files.path), run, files)
+    continues = asked.resume and files.begun
+    is_kept = _is_kept(task, run, asked)
+    if is_kept or (continues and not asked.overwrite):
+        refusal = "" if asked.allow_changes else task.refusal
+        return replace(task, refusal=refusal, continues=continues and not is_kept)
+    if asked.overwrite:
+        state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
+        return replace(task, state=state, left=1.0, refusal="", discards=True)
+    return replace(task, refusal=files.why_taken)
 
 
 def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
@@ -189,21 +172,6 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
     return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
 
 
-def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Asked) -> StageTask:
-    """Return a task as the command's options change it."""
-    if _is_kept(task, run, asked):
-        return replace(task, refusal="") if asked.allow_changes else task
-    if asked.overwrite:
-        return _begun_again(task)
-    continues = asked.resume and files.begun
-    try:
-        files.check_free(continues, overwrite=False)
-    except UserError as error:
-        return replace(task, refusal=str(error))
-    refusal = "" if asked.allow_changes else task.refusal
-    return replace(task, refusal=refusal, continues=continues)
-
-
 def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
     """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
     if task.stage != "base" or task.left or asked.stage is not None:
@@ -211,18 +179,11 @@ def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
     return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
 
 
-def _begun_again(task: StageTask) -> StageTask:
-    state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
-    return replace(task, state=state, left=1.0, refusal="", discards=True)
-
-
 @dataclass(frozen=True)
 class Begun:
     """A stage that was rehearsed."""
 
-    task: StageTask
-    schedule: StepSchedule | None  # None: its batch does not fit, or its length is not known
-    is_estimated: bool  # whether its length is that of a published list, as its own cannot be read
+    schedule: StepSchedule | None  # None: its batch does not fit, or its data cannot be read
     stored: Stored  # bytes of its checkpoints
 
 
@@ -231,7 +192,9 @@ class Rehearsal:
     """The stages of a training as they would begin, and all that would stop them."""
 
     config: Config
-    stages: list[Begun] = field(default_factory=list)
+    tasks: list[StageTask]
+    processes: int  # on all machines
+    begun: dict[str, Begun] = field(default_factory=dict)  # those of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
     room: str = ""  # on the disk, in words
 
@@ -255,11 +218,8 @@ class Rehearsal:
 
     def __str__(self) -> str:
         """Return the files of the config, a table of the stages, and the room on the disk."""
-        rows = [_row(begun) for begun in self.stages]
-        table = Table(COLUMNS, rows)
-        is_estimated = any(begun.is_estimated for begun in self.stages)
-        note = f"{ESTIMATED}: estimated by the published list's length" if is_estimated else ""
-        lines = [f"config: {files_of(self.config.source)}", str(table), note, self.room and f"disk: {self.room}"]
+        table = Table(COLUMNS, [_row(task, self.begun.get(task.stage), self.processes) for task in self.tasks])
+        lines = [f"config: {files_of(self.config.source)}", str(table), self.room and f"disk: {self.room}"]
         return "\n".join(filter(None, lines))
 
 
@@ -273,25 +233,22 @@ def dry_run(config: Config, asked: Asked, processes: int) -> None:
 
 def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
     """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
-    rehearsal = Rehearsal(run.config)
-    tasks = [stage_of(run, stage, processes, asked) for stage in stages]
-    if not tasks:
-        return rehearsal
-    for task in tasks:
+    rehearsal = Rehearsal(run.config, [stage_of(run, stage, asked) for stage in stages], processes)
+    for task in rehearsal.tasks:
         rehearsal.refuse(task.refusal)
-        rehearsal.refuse(task.note if task.left else "")
+    left = [task for task in rehearsal.tasks if task.left]
+    if not left:
+        return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
     if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
     has_data = rehearsal.attempt(partial(_read_indices, run)) is not None
-    for i, task in enumerate(tasks):
-        is_first = not any(earlier.left for earlier in tasks[:i])  # a later one starts from what an earlier one makes
-        _rehearse_stage(
-            rehearsal, run, task, asked.checkpoint, starts_now=is_first and task.left > 0, has_data=has_data
-        )
-    left = [begun for begun in rehearsal.stages if begun.task.left]
-    folders = {begun.task.folder for begun in left}
-    rehearsal.room = rehearsal.attempt(partial(room, run.config, [begun.stored for begun in left], folders)) or ""
+    for task in left:
+        starts_now = task is left[0] and not task.continues  # a later one starts from what an earlier one makes
+        start = asked.checkpoint
+        _rehearse_stage(rehearsal, run, task, start, starts_now=starts_now, has_data=has_data)
+    stored = [begun.stored for begun in rehearsal.begun.values()]
+    rehearsal.room = rehearsal.attempt(partial(room, run.config, stored, {task.folder for task in left})) or ""
     return rehearsal
 
 
@@ -309,17 +266,15 @@ def _rehearse_stage(
     model = rehearsal.attempt(partial(_without_memory, run))
     if model is None:
         return
-    if starts_now and not task.continues:
+    if starts_now:
         rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
     network: Trainable = model.base_stage() if task.stage == "base" else model
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
     data = rehearsal.attempt(partial(_data_of, run, task)) if has_data else None
-    length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
+    length = 0 if data is None else epoch_length(settings, data.images)
     key = f"{task.stage}_stage"
-    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, task.processes, key))
-    is_estimated = data is None and length != settings.epoch_length and length > 0
-    begun = Begun(task, schedule if length else None, is_estimated, Stored.of(network, settings))
-    rehearsal.stages.append(begun)
+    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, rehearsal.processes, key))
+    rehearsal.begun[task.stage] = Begun(schedule if length else None, Stored.of(network, settings))
 
 
 def _without_memory(run: Run) -> FewShotMethod:
@@ -335,28 +290,19 @@ def _data_of(run: Run, task: StageTask) -> StageData:
     return meta_stage_data(undecoded, SILENT)
 
 
-def _published_length(config: Config, settings: StageSettings) -> int:
-    """Return the number of examples of an epoch where the data cannot be read; 0: not known."""
-    if settings.epoch_length or settings.list_file:
-        return settings.epoch_length or 0
-    of_fold = published(config.data, "train") if settings.images != "all" else None
-    return of_fold or whole(config.data.name, config.data.train_list or "")
-
-
-def _row(begun: Begun) -> list[str]:
-    """Return the row of a stage in the table of a dry run."""
-    task = begun.task
+def _row(task: StageTask, begun: Begun | None, processes: int) -> list[str]:
+    """Return the row of a stage in the table of a dry run; of a finished one, which was not rehearsed, its state."""
     config = task.config
     shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
+    cells = [f"{config.run.name}{shots}", task.stage, task.state]
+    if begun is None:
+        return [*cells, *[""] * (len(COLUMNS) - len(cells))]
     accumulate = task.settings.accumulate
     parts = f" in {accumulate} parts" if accumulate > 1 else ""
-    steps = "?" if begun.schedule is None else str(begun.schedule.steps)
     return [
-        f"{config.run.name}{shots}",
-        task.stage,
-        task.state,
-        f"{ESTIMATED if begun.is_estimated else ''}{steps}",
+        *cells,
+        "?" if begun.schedule is None else str(begun.schedule.steps),
         str(config.stage_size(task.settings)),
-        f"{task.settings.batch / task.processes:.3g}{parts} x {task.processes}",
+        f"{task.settings.batch / processes:.3g}{parts} x {processes}",
         f"{begun.stored.final_bytes / 1e9:.2f}",
     ]
