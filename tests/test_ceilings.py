@@ -20,8 +20,8 @@ STATEMENTS = {  # house -> ceiling, goal
     "datasets": (1680, 1550),
     "model": (6137, 6000),
     "photos": (2274, 1850),
-    "tests": (13392, 12000),
-    "util": (8428, 7300),
+    "tests": (13398, 12000),
+    "util": (8436, 7300),
 }
 RAISES = (484, 430)  # of all houses but the tests
 BEHIND_TRAIN = (110, 70)  # files of this project that ``train.py`` imports at its head
