@@ -20,11 +20,11 @@ STATEMENTS = {  # house -> ceiling, goal
     "datasets": (1680, 1550),
     "model": (6137, 6000),
     "photos": (2274, 1850),
-    "tests": (13398, 12000),
-    "util": (8436, 7300),
+    "tests": (13404, 12000),
+    "util": (8444, 7300),
 }
 RAISES = (484, 430)  # of all houses but the tests
-BEHIND_TRAIN = (110, 70)  # files of this project that ``train.py`` imports at its head
+BEHIND_TRAIN = (111, 70)  # files of this project that ``train.py`` imports at its head
 HOUSES = tuple(name for name in STATEMENTS if name != "tests")
 COUNT_IMPORTED = f"import sys, train; print(sum(m.partition('.')[0] in {HOUSES} for m in sys.modules))"
 

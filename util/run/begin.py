@@ -20,6 +20,7 @@ from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import load_index
+from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAMES, NO_TEXT
 from util.files.errors import Refusals, UserError
 from util.files.table import Table
@@ -183,7 +184,8 @@ def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
 class Begun:
     """A stage that was rehearsed."""
 
-    schedule: StepSchedule | None  # None: its batch does not fit, or its data cannot be read
+    schedule: StepSchedule | None  # None: its batch does not fit, or its length is not known
+    is_estimated: bool  # whether its length is that of a published list, as its own cannot be read
     stored: Stored  # bytes of its checkpoints
 
 
@@ -271,10 +273,19 @@ def _rehearse_stage(
     network: Trainable = model.base_stage() if task.stage == "base" else model
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
     data = rehearsal.attempt(partial(_data_of, run, task)) if has_data else None
-    length = 0 if data is None else epoch_length(settings, data.images)
+    length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
     key = f"{task.stage}_stage"
     schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, rehearsal.processes, key))
-    rehearsal.begun[task.stage] = Begun(schedule if length else None, Stored.of(network, settings))
+    is_estimated = data is None and not settings.epoch_length
+    rehearsal.begun[task.stage] = Begun(schedule if length else None, is_estimated, Stored.of(network, settings))
+
+
+def _published_length(config: Config, settings: StageSettings) -> int:
+    """Return an epoch's length by the data set's published list; 0: it is not known."""
+    if settings.epoch_length or settings.list_file:
+        return settings.epoch_length or 0
+    of_fold = published(config.data, "train") if settings.images != "all" else None
+    return of_fold or whole(config.data.name, config.data.train_list or "")
 
 
 def _without_memory(run: Run) -> FewShotMethod:
@@ -299,9 +310,10 @@ def _row(task: StageTask, begun: Begun | None, processes: int) -> list[str]:
         return [*cells, *[""] * (len(COLUMNS) - len(cells))]
     accumulate = task.settings.accumulate
     parts = f" in {accumulate} parts" if accumulate > 1 else ""
+    estimated = "~" if begun.is_estimated else ""  # by the published list's length
     return [
         *cells,
-        "?" if begun.schedule is None else str(begun.schedule.steps),
+        "?" if begun.schedule is None else f"{estimated}{begun.schedule.steps}",
         str(config.stage_size(task.settings)),
         f"{task.settings.batch / processes:.3g}{parts} x {processes}",
         f"{begun.stored.final_bytes / 1e9:.2f}",
