@@ -19,7 +19,7 @@ READ_TOGETHER = {  # a document that needs what earlier ones made is in their gr
     ("README", "docs/results"): ("runs/pascal_split0_pocket_lite0/meta/best.pth",),
     ("docs/first_table", "docs/python", "docs/service"): (
         "runs/worst.png",
-        "runs/published/model.safetensors",
+        "runs/shared/model.safetensors",
         "results/new_mask.png",
     ),
     ("docs/new_method",): ("tests/golden/mine_resnet10_narrow.npz",),
