@@ -51,7 +51,6 @@ def base_stage_data(run: Run, stage: StageSettings, world: ProcessGroup) -> Stag
     """Return the data of the base stage: labelled images."""
     data = run.config.data
     fold = run.fold
-    meta_stage_data(run, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(run, world.is_main, stage)
         index = load_index(data, "test", world.is_main)

@@ -1,7 +1,7 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from util.loop.loading import batches, training_numbers
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
-from util.loop.processes import ProcessGroup, explained_memory_errors, join
+from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked
@@ -50,7 +50,7 @@ def train(config: Config, asked: Asked) -> int:
     command works on it (Busy).
     """
     run, stages = stages_asked(config, asked)
-    with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
+    with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
         if run.config.run.deterministic:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
@@ -93,23 +93,22 @@ def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask |
 
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
-    key = f"{task.stage}_stage"
-    with explained_memory_errors(f"{key}.batch, {key}.size or data.workers"):
-        begun = _begun(run, task, world, asked.checkpoint)
-        training = _training(run, task, world, begun)
-        checkpoints = _checkpoints(run, task, training, begun)
-        with closing(checkpoints.folder):
-            if task.continues:
-                checkpoints.resume(training, asked.allow_changes)
-            _log_start(training, checkpoints, run, begun)
-            with closing(_curves(training, task)) as curves:
-                held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
-                observers = _observers(training, task, checkpoints, held_out)
-                finished = _train(training, begun.data, observers)
-        if finished and not world.any(training.interrupt.requested):
-            return 0
-        log.info("interrupted; train.sh and train.py continue with --resume")
-        return EXIT_INTERRUPTED
+    begun = _begun(run, task, world, asked.checkpoint)
+    training = _training(run, task, world, begun)
+    checkpoints = _checkpoints(run, task, training, begun)
+    with closing(checkpoints.folder):
+        if task.continues:
+            checkpoints.resume(training, asked.allow_changes)
+        _log_start(training, checkpoints, run, begun)
+        resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
+        with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
+            held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
+            observers = _observers(training, task, checkpoints, held_out)
+            finished = _train(training, begun.data, observers)
+    if finished and not world.any(training.interrupt.requested):
+        return 0
+    log.info("interrupted; train.sh and train.py continue with --resume")
+    return EXIT_INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -168,12 +167,6 @@ def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) ->
     return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
 
 
-def _curves(training: Training, task: StageTask) -> Curves:
-    """Return the curves of a training, which replace points of steps that are done again."""
-    resumed_at = training.progress.step + 1 if task.continues else None
-    return Curves(task.folder if training.world.is_main else None, resumed_at)
-
-
 def _at_once(config: Config, world: ProcessGroup) -> Callable[[], int]:
     """Return the function that says how many examples a batch of a validation has."""
     return partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
@@ -219,7 +212,17 @@ def _observers(
 
 def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
     """Do the steps that are left and return whether all are done."""
-    with closing(_batches(training, data)) as stream:
+    schedule = training.schedule
+    world = training.world
+    numbers = training_numbers(
+        training.progress.step,
+        schedule.steps,
+        batch=schedule.batch,
+        rank=world.rank,
+        processes=world.size,
+        parts=training.parts,
+    )
+    with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
         finished = loop.train(training, stream, observers)
     kept = getattr(training.prepared.network, "kept_maps", None)
     if kept is not None:
@@ -290,21 +293,6 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
-
-
-def _batches(training: Training, data: StageData) -> Generator[Any, None, None]:
-    """Return the batches of the steps that are left to this process."""
-    schedule = training.schedule
-    world = training.world
-    numbers = training_numbers(
-        training.progress.step,
-        schedule.steps,
-        batch=schedule.batch,
-        rank=world.rank,
-        processes=world.size,
-        parts=training.parts,
-    )
-    return batches(data.training, numbers, data.workers, world.device)
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
