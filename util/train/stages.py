@@ -97,6 +97,8 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     training = _training(run, task, world, begun)
     checkpoints = _checkpoints(run, task, training, begun)
     with closing(checkpoints.folder):
+        if task.settings.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
+            _keep_maps(run.config, task, world, begun)
         if task.continues:
             checkpoints.resume(training, asked.allow_changes)
         _log_start(training, checkpoints, run, begun)
@@ -142,8 +144,6 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
     prepared = prepare_network(begun.network, world.device, precision, config.run.compile, trained_by=world)
     optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
     ema = EMA(begun.network, stage.ema_decay)
-    if stage.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
-        _keep_maps(config, task, world, begun)
     return Training(
         prepared=prepared,
         optimizers=optimizers,
@@ -243,9 +243,8 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begu
     The processes share half of what the checkpoints leave of the disk at most.
     """
     network = cast(FewShotMethod, begun.network)
-    free = free_on_disk(config) - Stored.of(network, task.settings).peak_bytes
-    if not task.discards:
-        free += checkpoint_bytes([task.folder])
+    needed = Stored.of(network, task.settings).peak_bytes
+    free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
