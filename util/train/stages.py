@@ -33,7 +33,7 @@ from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
-from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
+from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
 
@@ -202,7 +202,7 @@ def _observers(
     training: Training, task: StageTask, checkpoints: Checkpoints, held_out: HeldOut
 ) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
-    observers: list[TrainingObserver] = [Losses(), TrainingCurves(held_out.curves)]
+    observers: list[TrainingObserver] = [Losses(), held_out.curves]
     if checkpoints.validates:
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
