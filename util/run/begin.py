@@ -28,7 +28,7 @@ from util.loop.mask_metrics import check_metrics
 from util.loop.optim import StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.run.build import build_model
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import fill_at_start, refusal_to_take
@@ -260,7 +260,8 @@ def _make_indices(run: Run) -> int:
 def _rehearse_stage(rehearsal: Rehearsal, run: Run, task: StageTask, checkpoint: str | None, starts_now: bool) -> None:
     """Begin a stage: its data, its network, what it starts from if that is now, and its optimisers."""
     settings = task.settings
-    data = rehearsal.attempt(partial(_data_of, run, task))
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, SILENT))
     model = rehearsal.attempt(partial(_without_memory, run))
     if model is None:
         return
@@ -286,14 +287,6 @@ def _published_length(config: Config, settings: StageSettings) -> int:
 def _without_memory(run: Run) -> FewShotMethod:
     with torch.device("meta"):
         return build_model(run.config, run.text_width)
-
-
-def _data_of(run: Run, task: StageTask) -> StageData:
-    """Return the data of a stage, of which no photo is decoded."""
-    undecoded = Run(run.config.with_data(decoded_gib=0.0))
-    if task.stage == "base":
-        return base_stage_data(undecoded, task.settings, SILENT)
-    return meta_stage_data(undecoded, SILENT)
 
 
 def _row(task: StageTask, begun: Begun | None, processes: int) -> list[str]:

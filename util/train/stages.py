@@ -26,7 +26,7 @@ from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked
 from util.run.build import build_model, precision_of_training
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
@@ -129,9 +129,8 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     """
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
-    if task.stage == "base":
-        return Begun(model.base_stage(), start, base_stage_data(run, task.settings, world))
-    return Begun(model, start, meta_stage_data(run, world))
+    network = model.base_stage() if task.stage == "base" else model
+    return Begun(network, start, stage_data(run, task.stage, world))
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
