@@ -46,6 +46,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         content = json.loads(text, object_hook=_compact)
         categories = _categories(content["categories"])
         images = {int(image["id"]): image for image in content["images"]}
+        if len({image["file_name"] for image in images.values()}) < len(content["images"]):
+            raise ValueError("two images have the same id or file_name")
         instances = _instances_of(content["annotations"], categories)
         photos = [_photo(images[number], instances.pop(number, []), remarks) for number in sorted(images)]
         for image_id, others in instances.items():

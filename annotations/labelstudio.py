@@ -15,9 +15,8 @@ from annotations.annotation import Annotations, Instance, Predictions, check_sta
 from annotations.photo_files import LOCAL_FILES, spellings
 from annotations.reading import Reading
 from annotations.remarks import LEFT_OUT
-from annotations.shapes import corners_of, decoded, ellipse_of, encoded, point_label, polygons_of, region_in
+from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
 from util.files import read_json, write_atomically
-from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.sizes import check_size
 
@@ -30,10 +29,9 @@ COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a JSON export, of each task one; where nothing is annotated, the predictions.
 
-    It is the first that has regions, of the ground truth if there is one. Of a keypoint, as of ``points=``, pixels up
-    to three radii away are unknown. Regions of other tools, and those without a label, are left out and counted. The
-    photos are found by name in ``folder``, default the file's own. UserError: the file is unreadable or in another
-    format, a photo is missing, or a task has several.
+    It is the first that has regions, of the ground truth if there is one. Regions of other tools, such as key points,
+    and those without a label, are left out and counted. The photos are found by name in ``folder``, default the file's
+    own. UserError: the file is unreadable or in another format, a photo is missing, or a task has several.
     """
     reading = Reading(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
@@ -116,7 +114,7 @@ def _labels(entry: dict[str, Any]) -> list[str]:
 
 
 def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
-    """Return the region of an entry on a photo (height, width) and what is unknown around it, of category 0."""
+    """Return the region of an entry on a photo (height, width), of category 0; none of tools that are not read."""
     value = entry["value"]
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
@@ -127,18 +125,15 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
     if "points" in value:
         points = np.array(value["points"], np.float64) / 100 * size[::-1]
         return [Instance(0, (points.reshape(-1),))]
-    if "x" not in value:
-        return []
-    place = pixels_in(value, ("x", "y"), size)
     if "radiusX" in value:
-        outline = ellipse_of(*place, *pixels_in(value, ("radiusX", "radiusY"), size))
-        return [Instance(0, (_turned(outline, value, place),))]
+        centre = pixels_in(value, ("x", "y"), size)
+        outline = ellipse_of(*centre, *pixels_in(value, ("radiusX", "radiusY"), size))
+        return [Instance(0, (_turned(outline, value, centre),))]
     if "height" in value:
-        outline = corners_of(*place, *(place + pixels_in(value, ("width", "height"), size)))
-        return [Instance(0, (_turned(outline, value, place),), is_boxed=True)]
-    check_size(*size)
-    keypoint = point_label([(*place,)], size, joined=False)
-    return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
+        corner = pixels_in(value, ("x", "y"), size)
+        outline = corners_of(*corner, *(corner + pixels_in(value, ("width", "height"), size)))
+        return [Instance(0, (_turned(outline, value, corner),), is_boxed=True)]
+    return []
 
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:

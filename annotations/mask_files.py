@@ -89,7 +89,8 @@ def masks_of_set(folder: Path) -> list[Path]:
         if _is_of_set(part.name) and not is_named(part.name, PHOTO_FOLDER_NAMES):
             masks += masks_of_set(folders_in(part)[1])
     if classes and masks:
-        problem = f"such as {masks[0].relative_to(folder)}, of a part of a set, and a class, '{classes[0].name}'"
+        part, *_ = masks[0].relative_to(folder).parts
+        problem = f"'{part}' is the name of a part of a set, '{classes[0].name}' that of a class"
         raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
     return masks
 
@@ -205,25 +206,20 @@ def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path, is_
     Raises:
         UserError: nothing tells which photo it is.
     """
-    if is_alone and len(candidates) == 1:
-        return candidates[0]
     place = _place(mask, masks)
     near = [photo for photo in candidates if _place(photo, photos) == place]
-    if len(near) > 1 or (len(candidates) > 1 and not (near or place)):
-        raise UserError(f"{candidates[0]} and {candidates[1]} have the same name; rename one")
-    return near[0] if near else None
+    found = near or (candidates if is_alone else [])
+    if len(found) > 1:
+        raise UserError(f"{found[0]} and {found[1]} have the same name; rename one")
+    return found[0] if found else None
 
 
 def _place(file: Path, folder: Path) -> tuple[str, ...]:
     """Return the names of a file's folders from a folder on, without what says that they are of photos or masks."""
-    place = []
+    names = []
     for name in file.relative_to(folder).parts[:-1]:
-        parts = part_of(name)
-        if not _is_of_set(name):
-            place.append(name_key(name))
-        elif parts:
-            place.append(" ".join(sorted(parts)))
-    return tuple(place)
+        names.append(" ".join(sorted(part_of(name))) if _is_of_set(name) else name_key(name))
+    return tuple(filter(None, names))
 
 
 def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserError:

@@ -46,7 +46,7 @@ class MaskFacts:
 
 
 def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
-    """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_mask``."""
+    """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_indices``."""
     with opened_mask(mask) as image:
         refuse_few_bits(image, mask)
         indices = indices_of(image, mask, colours)

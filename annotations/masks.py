@@ -93,15 +93,13 @@ def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
     """Return names and their colours, as in CVAT's label map; None: a line has no colour.
 
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
-    numbers. UserError: a name or a colour occurs twice.
+    numbers. UserError: as ``_names_of_values``, or a colour occurs twice.
     """
     matches = _matches(NAME_AND_COLOUR, [line for line in lines if not _is_comment(line)])
     if not matches:
         return None
     entries = [match["name"].strip("\"' ") for match in matches]
-    names = dict(enumerate((name for name in entries if not is_nothing(name)), 1))
-    check_unique([*names.values()], path)
-    check_alike(names.values(), path)
+    names = _names_of_values([*enumerate((name for name in entries if not is_nothing(name)), 1)], path)
     value_of_name = {name: IGNORE if is_unknown(name) else value for value, name in names.items()}
     colours: dict[tuple[int, ...], int] = {BLACK: 0}
     for name, match in zip(entries, matches, strict=True):

@@ -101,12 +101,9 @@ def _format_of(file: Path) -> str:
 
 
 def _json_format(file: Path) -> str | None:
-    """Return the format of a JSON file, None if it has another form; UserError: it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); restore it or leave it out") from None
+    """Return the format of a JSON file, None if it has another form."""
+    with file.open("rb") as stream:
+        start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] not in (b"{", b"["):
         return None
     return next((kind for kind, key in KEYS.items() if key.search(start)), None)

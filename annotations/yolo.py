@@ -101,6 +101,8 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
 def _names_in(content: dict[str, Any]) -> dict[int, str]:
     """Return the class names of a data file by their numbers, in order; ValueError, KeyError: it has no such list."""
     names = content["names"]
+    if "kpt_shape" in content:
+        raise ValueError("is of key points, whose rows are no outlines")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not names or not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
