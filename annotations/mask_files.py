@@ -84,15 +84,15 @@ def masks_of_set(folder: Path) -> list[Path]:
         return masks
     entries = folders_of(folder)
     classes = [entry for entry in entries if not _is_of_set(entry.name) and masks_in(entry)]
-    masks: list[Path] = []
-    for part in entries:
-        if _is_of_set(part.name) and not is_named(part.name, PHOTO_FOLDER_NAMES):
-            masks += masks_of_set(folders_in(part)[1])
-    if classes and masks:
-        part, *_ = masks[0].relative_to(folder).parts
+    in_parts: list[Path] = []
+    for entry in entries:
+        if _is_of_set(entry.name) and not is_named(entry.name, PHOTO_FOLDER_NAMES):
+            in_parts += masks_of_set(folders_in(entry)[1])
+    if classes and in_parts:
+        part = in_parts[0].relative_to(folder).parts[0]
         problem = f"'{part}' is the name of a part of a set, '{classes[0].name}' that of a class"
         raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
-    return masks
+    return in_parts
 
 
 def words_of(name: str) -> set[str]:
