@@ -144,13 +144,13 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         keys = seeds.setdefault(episode["seed"], [])
         try:
-            key = _episode_key(len(keys), episode, rows)
+            found = _episode_key(len(keys), episode, rows)
         except KeyError as error:
             raise UserError(f"{path}:{line}: image {error} is not in {data.root}/{data.test_list}") from None
-        problem = next(_problems(key, images, data, ways), None)
+        problem = next(_problems(found, images, data, ways), None)
         if problem:
             raise UserError(f"{path}:{line}: {problem}")
-        keys.append(key)
+        keys.append(found)
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
 
