@@ -155,9 +155,9 @@ def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings 
 
 
 def photos_listed(images: ImageList, data: DataSettings) -> int | None:
-    """Return how many photos of a list the training list names too; None: a data set of arrays, or it is not there."""
+    """Return how many photos of a list the training list names too; None: there is no training list."""
     root = Path(data.root)
-    if data.train_list is None or not images.index.images or not (root / data.train_list).is_file():
+    if data.train_list is None or not (root / data.train_list).is_file():
         return None
     listed = {*read_list(data, "train").images}
     return len(listed.intersection(images.index.images[row] for row in images.queries))
