@@ -6,7 +6,6 @@ settings are a dataclass in its folder.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from model.contract import ModelSettings
@@ -138,7 +137,7 @@ class StageSettings:
     """One training stage: its length, batches (of images in the base stage, else of episodes) and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]  # `main`, and those that a model names
-    augment: AugmentSettings
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with
@@ -328,7 +327,7 @@ class Config:
     # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers
     imports: list[str] = bounded([], decides=Decides.NOTHING)
 
-    source: Any = field(default=Path(), compare=False)  # what it was read from (``compose.Source``); not a setting
+    source: Any = field(default=None, compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting
 
     def with_data(self, **changes: Any) -> "Config":
