@@ -20,7 +20,7 @@ from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
 from util.loop.network import check_finite, prepare_network
-from util.loop.processes import explained_memory_errors, join
+from util.loop.processes import explained_memory_errors
 from util.run import build
 from util.run.build import build_model
 
@@ -59,14 +59,6 @@ def a_card(monkeypatch, capability: tuple[int, int]) -> None:
 def test_a_device_that_does_not_work_is_refused_in_torchs_words(name: str) -> None:
     with pytest.raises(UserError, match=f"run.device = {name}, process 0: .+; take another number of GPUs, or cpu"):
         device.pick_device(name)
-
-
-def test_one_card_for_two_processes_is_refused(monkeypatch) -> None:
-    variables = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="cuda:0 is one GPU for 2 processes"), join("cuda:0", ""):
-        pass
 
 
 NCCL = distributed.DistBackendError
