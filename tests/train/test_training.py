@@ -53,8 +53,7 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
     for name, fix in (("mini", "python prepare.py mini --out nowhere"), ("other", "prepare.py other --out nowhere")):
         with pytest.raises(UserError, match=rf"nowhere: this data folder does not exist.*{fix}"):
             load_index(replace(config.data, name=name), "train")
-    for name in ("meta_stage_data", "base_stage_data"):
-        monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
+    monkeypatch.setattr(stages, "stage_data", lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
     with pytest.raises(UserError, match=r"base/best.pth: the base stage's .*--stage base"):
         train_meta(read_config(path))
