@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CELL = ["row", "protocol", "shot", "dataset", "fold", "training_seed"]
 COLUMN = ["dataset", "fold", "shot"]  # rare classes that are skipped depend on shots
 # What shows one value of what: the part of a table, the columns that say which part it is, the value and its name.
-ONE = [
+ONE: list[tuple[str, list[str], str, str]] = [
     ("a cell", CELL, "file", "result"),
     ("a table", [], "title", "protocol"),
     ("a table", [], "protocol_settings", "protocol's settings"),
@@ -28,7 +28,9 @@ ONE = [
     ("a column", COLUMN, "content", "content of the photos or masks"),
     ("a row", ["row", "shot"], "track_text", "track"),
 ]
-ONE_OF_FOLDS = [  # but of data sets without folds, which may also differ in their image sides
+ONE_OF_FOLDS: list[
+    tuple[str, list[str], str, str]
+] = [  # but of data sets without folds, which may also differ in their image sides
     ("a table", [], "dataset", "data set"),
     ("a table", [], "folds", "number of folds"),
     ("a table", [], "fold_classes", "data.fold_classes"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.decides import Decides
 from util.config.same import deciding
-from util.data.lists.manifest import counts_of, read_manifest, ways_of
+from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
 from util.evaluate.titles import departures, protocol_title, seen_text, track_text
 from util.loop.mask_metrics import METRICS, ScoreFacts
@@ -71,7 +71,7 @@ def frame_of(by_file: dict[Path, Result]) -> DataFrame:
 
 
 def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
-    """Yield the scores of one seed, in the columns from ``output`` on; only those that an output has with every seed."""
+    """Yield the scores of one seed, in the columns from ``output`` on, that an output has with every seed."""
     names = result["novel"]
     for output, scores in of_seed.items():
         for score, facts in scores_of(result).items():
@@ -165,13 +165,16 @@ def _settings_of(result: Result) -> dict[str, Any]:
     stages = []
     for stage in result["training"]:
         stages.append((stage["batch"], stage["size"], _without(stage["settings"], *FOLD_SETTINGS)))
+    test_data = (
+        result["config"]["data"] if result["folds"] > 1 else {}
+    )  # data sets without folds have lists of their own
     return {
         "size": result["size"],
         "text": result["text"],
         "input": result["input"],
         "stages": stages,
         "training lists": _list_settings(result["trained_with"] or {}),
-        "test lists": _list_settings(result["config"]["data"]) if result["folds"] > 1 else "",  # else of a data set each
+        "test lists": _list_settings(test_data),
         "model": deciding(result["config"], Decides.WEIGHTS)["model"],
         "fixed weights": result["weights"] if result["checkpoint"] == TRAINING_FREE else "",
     }

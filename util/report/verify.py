@@ -134,12 +134,13 @@ def _other_draw(result: Result, evaluation: Evaluation) -> str:
         raise UserError("a replay has no draw of its own")
     if reason := _list_difference(result, evaluation):
         raise UserError(reason)
-    return _digest_difference(result, (digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"]))
+    drawn = [digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"]]
+    return _digest_difference(result, drawn)
 
 
 def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     """Say whether the result has other numbers of test photos that are in the training list, or were trained on."""
-    today = {
+    today: Any = {
         "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
         "photos_trained_on": photos_trained_on(evaluation),
     }
