@@ -1,13 +1,13 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
 from annotations.masks import check_alike
 from annotations.pictures import header_of
 from annotations.remarks import CUT, LEFT_OUT, UNKNOWN, Remarks
-from annotations.shapes import has_area, is_rectangle, reaches_beyond
+from annotations.shapes import has_area, reaches_beyond
 from annotations.words import BACKGROUND, is_class, is_unknown
 from util.files.errors import UserError, note
 from util.files.images import upright_size
@@ -33,7 +33,6 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     say = say or note
     photos = tuple(_with_meaning(photo, categories, remarks) for photo in annotations.photos)
     instances = [instance for photo in photos for instance in photo.instances]
-    _note_rectangles(instances, remarks)
     marked = sorted({instance.category for instance in instances})
     check_alike([categories[number] for number in marked], annotations.source, say)
     lines = "; ".join(remarks.lines())
@@ -45,13 +44,6 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     for line in remarks.lines():
         say(f"{annotations.source}: {line}")
     return meaning
-
-
-def _note_rectangles(instances: Sequence[Instance], remarks: Remarks) -> None:
-    """Remark where the outlines of all objects are rectangles: they may be boxes, as programs of detection export."""
-    if all(is_rectangle(instance.shape) for instance in instances):
-        rectangles = "objects of four corners at right angles each, as boxes are"
-        remarks.add("read as outlines", rectangles, count=sum(not instance.is_boxed for instance in instances))
 
 
 def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:

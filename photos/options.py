@@ -244,7 +244,7 @@ class OutputOptions(PhotoOptions):
         formats = f"formats of results, separated by commas: {', '.join(FORMATS)}; default {PICTURES}"
         add("--format", dest="formats", type=comma_separated, default=(PICTURES,), metavar="NAMES", help=formats)
         add("--instances", action="store_true", help="list the connected parts of a class as objects")
-        form = f"form of masks in coco and labelstudio; default {RLE}"
+        form = f"form of masks in coco; default {RLE}"
         add("--outlines", choices=(RLE, POLYGONS), default=RLE, help=form)
 
 
