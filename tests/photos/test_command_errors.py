@@ -80,7 +80,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),
-        ({"config": None, "model": "pocket"}, "these weights do not exist; train them with"),
+        ({"config": None, "model": "pocket"}, "this checkpoint does not exist; train first"),
         ({"model": "insid3"}, "--config: cannot be used with --model insid3"),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
         ({"checkpoint": "some.pth"}, "some.pth: "),
