@@ -36,10 +36,10 @@ class Done(NamedTuple):
 
 
 class Background:
-    """The work under way; ``failed`` is told of each photo and why it could not be done, "" if it was."""
+    """The work under way; ``errors`` gets for each photo why it could not be done, "" if it was."""
 
-    def __init__(self, failed: Callable[[str, str], None]) -> None:
-        self.failed = failed
+    def __init__(self, errors: dict[str, str]) -> None:
+        self.errors = errors
         self.is_stopped = False
         self.thread = threading.Thread()
         self.done = Done(number=0, note="")
@@ -74,7 +74,7 @@ class Background:
         done, planned = 0, len(work.photos)
         for done, photo in enumerate(work.photos, 1):
             error = str(attempt(work.each, photo) or "")
-            self.failed(photo, error)
+            self.errors[photo] = error
             if error:
                 errors.append(error)
             seconds = (time.monotonic() - start) / done * (planned - done)

@@ -20,7 +20,6 @@ from photos.page.background import Background, Work
 from photos.page.masks import PhotoMasks, label_of, runs_of
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
-from photos.prediction import without_crumbs
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_atomically
@@ -40,7 +39,6 @@ class Folder:
         self.out = out
         self.lock = threading.RLock()
         self.results = Results(out, [])
-        self.results.check_folder()
         self.masks = PhotoMasks(segmenter, self.results)
         self.file = out / "page" / "page.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,16 +47,15 @@ class Folder:
         self.removed: list[str] = kept.get("removed", [])
         self.classes: list[str] = kept.get("classes", [])  # by their values, from 1; "" where one was removed
         self.photos: dict[str, Path] = {}  # by the names of their files
-        self.errors: dict[str, str] = {}  # why a photo cannot be read
+        self.errors: dict[str, str] = {}  # why a photo cannot be read, "" where it can
         self.archive: Path | None = None
-        self.work = Background(self.note_error)
+        self.work = Background(self.errors)
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
         self._take(Path(path) for path in kept.get("photos", []))
         records = [own_record(path) for path in sorted(out.glob("*.json"))]
         self._take(Path(record["query"]) for record in records if record)
         for path in self.photos.values():
-            known = [*self.masks.of_persons(path), *(row["name"] for row in self.masks.rows(path))]
-            self.classes += [name for name in dict.fromkeys(known) if name not in self.classes]
+            self.classes += [name for name in self.masks.looks(path) if name not in self.classes]
         if not self.names:
             self.classes.append(UNNAMED)
         self.results.names = self.names
@@ -79,10 +76,6 @@ class Folder:
         photos = [str(path) for path in self.photos.values()]
         content = {"photos": photos, "removed": self.removed, "classes": self.classes}
         write_atomically(self.file, json.dumps(content))
-
-    def note_error(self, name: str, error: str) -> None:
-        """Note why a photo cannot be read, "" where it can."""
-        self.errors[name] = error
 
     @property
     def names(self) -> list[str]:
@@ -173,23 +166,15 @@ class Folder:
     def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> dict[str, str]:
         """Take a photo's mask as the browser has drawn it: of the classes named, each is a person's now.
 
-        Returns a note and the photo's version, on which the browser's next change is.
+        Returns the photo's version, on which the browser's next change is.
 
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.path(photo)
         self.masks.check_version(path, version)
-        names = [self.class_of(value) for value in persons_values]
         label = label_of(runs, upright_size(*header_of(path)))
-        if label.max() > len(self.classes):
-            raise UserError("this mask has a class that is no longer there; load the page again")
-        cleaned = without_crumbs(label)
-        masks = {name: cleaned == value for name, value in zip(names, persons_values, strict=True)}
-        self.masks.say(path, masks)
-        lost = [name for name, value in zip(names, persons_values, strict=True) if (label == value).any()]
-        lost = [name for name in lost if not masks[name].any()]
-        note = f"{' and '.join(lost)}: parts below 64 pixels are no object" if lost else ""
-        return {"note": note, "version": self.masks.version(path)}
+        self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
+        return {"version": self.masks.version(path)}
 
     def remove(self, photo: str) -> str:
         """Close a photo for good: its result and masks go, its file stays."""
@@ -205,15 +190,16 @@ class Folder:
         name = self._free_name(name)
         if len(self.names) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        is_used = any(UNNAMED in self.masks.known(path) for path in self.photos.values())
-        if UNNAMED in self.classes and not is_used:
+        if UNNAMED in self.classes and not self._photos_of(UNNAMED):
             self.classes[self.classes.index(UNNAMED)] = name
-        elif "" in self.classes:
-            self.classes[self.classes.index("")] = name
         else:
             self.classes.append(name)
         self._keep()
         return ""
+
+    def _photos_of(self, name: str) -> list[Path]:
+        """Return the photos of which a class is known: by the network or by a person."""
+        return [path for path in self.photos.values() if name in self.masks.looks(path)]
 
     def _free_name(self, name: str, old: str = "") -> str:
         name = check_class_name(name, "the class name")
@@ -228,24 +214,19 @@ class Folder:
         old, new = self.class_of(value), self._free_name(name, self.class_of(value))
         self.classes[value - 1] = new
         self._keep()
-        for path in self.photos.values():
-            if old in self.masks.known(path):
-                masks = self.masks.of_persons(path)
-                self.masks.say(path, {new if key == old else key: mask for key, mask in masks.items()}, {old: new})
+        for path in self._photos_of(old):
+            self.masks.rename(path, old, new)
         return f"{old} is {new} now"
 
     def remove_class(self, value: int) -> str:
         """Remove a class from all photos; masks and results of the others stay."""
         self.work.check_idle()
         name = self.class_of(value)
-        self.classes[value - 1] = ""
+        is_only = self.names == [name]
+        self.classes[value - 1] = UNNAMED if is_only else ""
         self._keep()
-        for path in self.photos.values():
-            if name in self.masks.known(path):
-                self.masks.say(path, self.masks.of_persons(path), {name: ""})
-        if not self.names:
-            self.classes[value - 1] = UNNAMED
-        self._keep()
+        for path in self._photos_of(name):
+            self.masks.rename(path, name, "")
         return f"{name} is removed"
 
     def take_examples(self, examples: Sequence[Example]) -> str:
@@ -309,8 +290,7 @@ class Folder:
             segmenter = self.with_examples()
         if not segmenter.classes:
             raise UserError("no class has an example: paint over the object on one photo")
-        searched = [known.name for known in segmenter.classes]
-        results = Results(self.out, searched)
+        results = Results(self.out, [known.name for known in segmenter.classes])
         facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
         with self.lock:
             readable = [path for path in photos.values() if path.is_file()]
@@ -325,23 +305,18 @@ class Folder:
 
         def finish(done: int, errors: list[str]) -> str:
             self.results.write_summary({})
-            return "; ".join([self.counts(searched), *errors[:3]])
+            return "; ".join([self.counts(), *errors[:3]])
 
         return Work([name for name, path in photos.items() if path in waiting], search, finish)
 
-    def counts(self, searched: Sequence[str]) -> str:
-        """Return of each class how many photos show it, are without it, and were not searched."""
+    def counts(self) -> str:
+        """Return of each class how many photos show it, of how many, and how many were not searched for it."""
         lines = []
-        rows = [self.row(name)["classes"] for name in [*self.photos]]
-        for value, name in enumerate(self.classes, 1):
-            if not name:
-                continue
-            if name not in searched:
-                lines.append(f"{name}: not searched, it has no example")
-                continue
-            known = [row[value] for row in rows if value in row]
+        looks = [self.masks.looks(path) for path in [*self.photos.values()]]
+        for name in self.names:
+            known = [look[name] for look in looks if name in look]
             shown = sum(share > 0 for _, share, _ in known)
-            lacking = len(rows) - len(known)
+            lacking = len(looks) - len(known)
             rest = f", {lacking} not searched" if lacking else ""
             lines.append(f"{name}: on {shown} of {len(known)} photos{rest}")
         return "; ".join(lines)
@@ -352,7 +327,7 @@ class Folder:
         if not formats:
             raise UserError("nothing to download: tick a format")
         Results(self.out, self.names, formats)  # refuses an unknown one
-        known = {name: self.masks.known(path) for name, path in self.photos.items()}
+        known = {name: self.masks.looks(path).keys() for name, path in self.photos.items()}
         classes = [name for name in self.names if any(name in of_photo for of_photo in known.values())]
         complete = [self.photos[name] for name, of_photo in known.items() if classes and {*classes} <= of_photo]
         if not complete:

@@ -122,16 +122,6 @@ def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
 
-def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a file in half precision; refuse (UserError) values that float16 does not hold."""
-    out = {}
-    for name, tensor in weights.items():
-        out[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if not out[name].isfinite().all():
-            raise UserError(f"{path}: {name} has values that float16 does not hold; leave --half out")
-    return out
-
-
 def file_of(path: str | Path) -> Path:
     """Return the file of weights that a path names: itself, or that of a published folder; see ``project_path``."""
     path = project_path(path)
