@@ -47,7 +47,7 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     sys.path[:] = paths
 
 
-def test_a_config_imports_files_and_modules_beside_it_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mine / "mine.yaml")
     whole = str((mine / "code/mylab/mine.py").resolve())
     assert config.imports == [whole]
@@ -60,7 +60,7 @@ def test_a_config_imports_files_and_modules_beside_it_once(mine: Path, monkeypat
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
     assert json.loads((folder.path / "environment.json").read_text())["imports"] == {whole: UNKNOWN}
-    (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab.mine]")
+    (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
 
