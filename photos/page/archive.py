@@ -18,8 +18,6 @@ from photos.results import PICTURES, Results, own_record, pictures_of
 from util.files import writable, write_atomically
 from util.files.made import link
 
-STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
-
 
 def write_archive(file: Path, out: Path, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> Path:
     """Write the zip of some photos' results in the folder ``out``, and return it.
@@ -72,11 +70,10 @@ def _write_format(kind: str, results: Results, aside: Path, photos: Sequence[Pat
 
 def _zip(path: Path, aside: Path, formats: Sequence[str]) -> None:
     """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
-    with zipfile.ZipFile(path, "w", strict_timestamps=False) as out:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
         for kind in formats:
             made = aside / kind
             top = made if kind == PICTURES else aside
             for file in sorted(made.rglob("*")):
                 if file.is_file():
-                    compression = zipfile.ZIP_STORED if file.suffix in STORED else zipfile.ZIP_DEFLATED
-                    out.write(file, writable(file.relative_to(top).as_posix()), compression)
+                    out.write(file, writable(file.relative_to(top).as_posix()))

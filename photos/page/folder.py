@@ -16,7 +16,7 @@ from annotations.pictures import read_image
 from photos import persons
 from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
 from photos.page.archive import write_archive
-from photos.page.background import Background, Work
+from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_of, runs_of
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
@@ -49,7 +49,7 @@ class Folder:
         self.photos: dict[str, Path] = {}  # by the names of their files
         self.errors: dict[str, str] = {}  # why a photo cannot be read, "" where it can
         self.archive: Path | None = None
-        self.work = Background(self.errors)
+        self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
         self._take(Path(path) for path in kept.get("photos", []))
         records = [own_record(path) for path in sorted(out.glob("*.json"))]
@@ -119,13 +119,12 @@ class Folder:
     def open(self, paths: Sequence[Path]) -> str:
         """Open photos; UserError: their results would be written over photos, or over files of other programs."""
         opened = {path.resolve() for path in self.photos.values()}
-        self.results.check(
-            [*self.photos.values(), *(path for path in paths if path.resolve() not in opened)], again=True
-        )
+        others = [path for path in paths if path.resolve() not in opened]
+        self.results.check([*self.photos.values(), *others], again=True)
         added = self._take(paths)
         self._keep()
-        others = len(paths) - added
-        return f"{added} added" + (f", {others} skipped: removed before, or of a name that is open" if others else "")
+        rest = f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        return f"{added} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends; the same one is added once."""
@@ -234,17 +233,14 @@ class Folder:
         left_out = 0
         opened = {path.name: path for path in self.photos.values()}
         for name, of_class in by_class(examples, UNNAMED).items():
-            assert name is not None
-            for example in of_class:
-                path = opened.get(example.photo.name)
-                if path is None:
-                    left_out += 1
-                    continue
-                if name not in self.classes:
-                    self.add_class(name)
+            of_opened = [example for example in of_class if example.photo.name in opened]
+            left_out += len(of_class) - len(of_opened)
+            if of_opened and name not in self.classes:
+                self.add_class(str(name))
+            for example in of_opened:
+                path = opened[example.photo.name]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
-                masks = self.masks.of_persons(path)
-                self.masks.say(path, {**masks, name: support.label == 1})
+                self.masks.say(path, {**self.masks.of_persons(path), str(name): support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
@@ -253,15 +249,14 @@ class Folder:
     def ask(self, photo: str, points: list[list[float]]) -> dict[str, Any]:
         """Return the object that the network sees about one place (x, y), or in a box of two corners: its runs."""
         path = self.path(photo)
-        height, width = upright_size(*header_of(path))
-        corners = np.array(points, np.float64)
-        far = corners.shape not in ((1, 2), (2, 2)) or not (abs(corners) <= max(height, width) + 1).all()
-        if far:
-            raise UserError(f"{photo}: this place is not on the photo; click on it")
-        if len(corners) == 2:
-            return {"runs": runs_of(region_in_box(self.segmenter, read_photo(path), corners).astype(np.uint8))}
-        column, row = corners[0].astype(int).clip(0, (width - 1, height - 1)).tolist()
-        return {"runs": runs_of(region_at(self.segmenter, read_photo(path), column, row).astype(np.uint8))}
+        image = read_photo(path)
+        if len(points) == 2:
+            region = region_in_box(self.segmenter, image, points)
+        else:
+            height, width = image.shape[:2]
+            column, row = np.array(points[0], int).clip(0, (width - 1, height - 1)).tolist()
+            region = region_at(self.segmenter, image, column, row)
+        return {"runs": runs_of(region.astype(np.uint8))}
 
     def with_examples(self) -> Segmenter:
         """Return the segmenter of the classes that a person has drawn somewhere."""
@@ -279,35 +274,33 @@ class Folder:
 
     def segment(self, photo: str = "") -> str:
         """Search every photo for every class that is not a person's there, the photo named first."""
-        paths = sorted(self.photos.items(), key=lambda item: item[0] != photo)
-        self.results.check([path for _, path in paths], again=True)
-        self.work.start("segmented", lambda: self._search(dict(paths)))
+        self.results.check([*self.photos.values()], again=True)
+        self.work.start("segmented", lambda: self._search(photo))
         return ""
 
-    def _search(self, photos: dict[str, Path]) -> Work:
-        """Return the work of searching those photos whose results are not complete."""
+    def _search(self, first: str) -> str:
+        """Search the photos whose results are not complete, and return what was found."""
         with self.lock:
             segmenter = self.with_examples()
-        if not segmenter.classes:
-            raise UserError("no class has an example: paint over the object on one photo")
-        results = Results(self.out, [known.name for known in segmenter.classes])
-        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
-        with self.lock:
-            readable = [path for path in photos.values() if path.is_file()]
-            waiting = {*results.waiting(readable, facts)}
-
-        def search(name: str) -> None:
-            path = photos[name]
-            prediction = segmenter(path)
+            if not segmenter.classes:
+                raise UserError("no class has an example: paint over the object on one photo")
+            results = Results(self.out, [known.name for known in segmenter.classes])
+            facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+            photos = {path: name for name, path in self.photos.items()}
+            waiting = results.waiting([path for path in photos if path.is_file()], facts)
+        names = sorted((photos[path] for path in waiting), key=lambda name: name != first)
+        for name in self.work.each("segmented", names):
+            try:
+                prediction = segmenter(self.path(name))
+                self.errors[name] = ""
+            except UserError as error:
+                self.errors[name] = str(error)
+                continue
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
-
-        def finish(done: int, errors: list[str]) -> str:
-            self.results.write_summary({})
-            return "; ".join([self.counts(), *errors[:3]])
-
-        return Work([name for name, path in photos.items() if path in waiting], search, finish)
+        self.results.write_summary({})
+        return "; ".join([self.counts(), *filter(None, [self.errors[name] for name in names][:3])])
 
     def counts(self) -> str:
         """Return of each class how many photos show it, of how many, and how many were not searched for it."""
@@ -326,24 +319,21 @@ class Folder:
         self.archive = None
         if not formats:
             raise UserError("nothing to download: tick a format")
-        Results(self.out, self.names, formats)  # refuses an unknown one
         known = {name: self.masks.looks(path).keys() for name, path in self.photos.items()}
         classes = [name for name in self.names if any(name in of_photo for of_photo in known.values())]
         complete = [self.photos[name] for name, of_photo in known.items() if classes and {*classes} <= of_photo]
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
-        self.work.start("packed", lambda: self._packing(formats, classes, complete))
+        self.work.start("packed", lambda: self._pack(formats, classes, complete))
         return ""
 
-    def _packing(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> Work:
-        """Return the work of packing photos."""
+    def _pack(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> str:
+        """Pack photos."""
+        file = self.file.with_name("predictions.zip")
+        self.archive = write_archive(file, self.out, formats, classes, photos)
         left_out = len(self.photos) - len(photos)
         rest = f"; {left_out} left out: not searched for every class" if left_out else ""
-
-        def pack(_: str) -> None:
-            self.archive = write_archive(self.file.with_name("predictions.zip"), self.out, formats, classes, photos)
-
-        return Work(["the zip"], pack, lambda done, errors: "; ".join(errors) or f"{len(photos)} photos packed{rest}")
+        return f"{len(photos)} photos packed{rest}"
 
     def stop(self) -> str:
         """End the work in the background after the present photo."""

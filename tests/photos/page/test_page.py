@@ -140,8 +140,6 @@ def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
         words = {"photo": "a.jpg", "runs": runs, "persons_values": [1], "version": scene["version"]}
         assert page.do("save", **words)
     assert page.known("a.jpg") == {}
-    for points in ([[1e9, 3]], [[1, 2, 3]], [], [[1, 1], [2, 2], [3, 3]]):
-        assert "not on the photo" in page.do("ask", photo="a.jpg", points=points)
 
 
 def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Path], tmp_path: Path) -> None:
