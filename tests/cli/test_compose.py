@@ -164,7 +164,10 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
             "mne: no such config for mini; did you mean 'mine'?; name a fold, such as split0, with MODEL and NET",
         ),
         (("config/mini/mne.yaml", "mini"), "mne.yaml: no such config for mini; did you mean 'mine'?"),
-        (("mine", "mini", "ssp"), "mine.yaml: names its method and encoder itself; leave out --model, --net, MODEL and"),
+        (
+            ("mine", "mini", "ssp"),
+            "mine.yaml: names its method and encoder itself; leave out --model, --net",
+        ),
         (("mine", "mini", None, "vgg16"), "mine.yaml: names its method and encoder itself; leave out --model, --net"),
     ],
 )
@@ -229,7 +232,7 @@ def test_an_encoders_changes_are_inherited(configs: Path) -> None:
         heir.write_text(f"base: [{bases.replace('E/', '../encoder/')}]")
         assert read_config(heir).meta_stage.epochs == epochs, bases
     mine.write_text("base: [mini.yaml, ../model/ssp.yaml]\nencoders:\n  lite00: {meta_stage: {epochs: 9}}")
-    with pytest.raises(UserError, match=r"mine.yaml:3: encoders.lite00: no section of a known encoder; did you mean 'lite0'\?"):
+    with pytest.raises(UserError, match=r"mine.yaml:3: encoders.lite00: no section of .* did you mean 'lite0'\?"):
         read_config(heir)
 
 
@@ -245,7 +248,7 @@ def test_what_a_file_changes_with_a_method_comes_after_both(configs: Path) -> No
         config = read_config(heir)
         assert (config.run.seed, config.meta_stage.epochs, config.meta_stage.views) == (9, 7, 2), bases
     (configs / "mini/mine.yaml").write_text(f"base: mini.yaml\n{section.replace('symnet', 'simnet')}")
-    with pytest.raises(UserError, match=r"mine.yaml:3: methods.simnet: no section of a known method; did you mean 'symnet'\?"):
+    with pytest.raises(UserError, match=r"mine.yaml:3: methods.simnet: no section of .* did you mean 'symnet'\?"):
         read_config(heir)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
+from model.contract import ModelSettings
 from model.registry import class_of
 from util.config import folds
-from util.config.settings import Config, StageSettings
+from util.config.settings import Config
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit
 
@@ -24,10 +25,10 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
         Misfit: some values do not go together.
         UserError: one that is written means nothing.
     """
-    config = _fitted(config, place_written)
+    config = _reset(_fitted(config, place_written), "", _without_effect(config), place_written)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
-    return _reset(config, "", _without_effect(config), place_written)
+    return config
 
 
 def _without_effect(config: Config) -> dict[str, str]:
@@ -106,8 +107,9 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     if problem := cls.encoder_problem(model):
         key, reason = problem
         yield f"model.encoder.{key}", reason
-    yield from _stage_problems(config)
-    yield from _size_problems(config)
+    yield from _side_problems(model, "data.size", config.data.size)
+    for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
+        yield from _stage_problems(config, name)
     if problem := model.problem(config.data.size):
         key, reason = problem
         yield f"model.{key}", reason
@@ -124,7 +126,8 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     data = config.data
     cls = class_of(config.model)
     yield from _of("data", folds.problems(data))
-    if cls.has_base_stage() and not folds.teach_base_learners(vars(data)):
+    has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
+    if cls.has_base_stage() and not has_folds:
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
         yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
@@ -142,39 +145,27 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
             yield f"protocols.{name}.episodes", numbers
 
 
-def _stage_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the training stages, but for their sizes."""
-    for name, stage in _stages(config).items():
-        if stage is None:
-            yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
-            return
-        low, high = stage.augment.scale
-        if low > high:
-            yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
+def _stage_problems(config: Config, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a training stage."""
+    stage = getattr(config, name)
+    if stage is None:
+        yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
+        return
+    low, high = stage.augment.scale
+    if low > high:
+        yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
+    yield from _side_problems(config.model, f"{name}.size", config.stage_size(stage))
 
 
-def _stages(config: Config) -> dict[str, StageSettings | None]:
-    """Return the training stages of a method by the names of their sections; None: its section is missing."""
-    if class_of(config.model).has_base_stage():
-        return {"base_stage": config.base_stage, "meta_stage": config.meta_stage}
-    return {"meta_stage": config.meta_stage}
-
-
-def _size_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the sides of images that method and encoder do not take."""
-    model = config.model
+def _side_problems(model: ModelSettings, key: str, size: int) -> Iterator[tuple[str, str]]:
+    """Yield why method and encoder do not take a side of images."""
     cls = class_of(model)
-    sizes = {"data.size": config.data.size}
-    for name, stage in _stages(config).items():
-        if stage is not None:
-            sizes[f"{name}.size"] = config.stage_size(stage)
+    below, above = cls.sizes_around(size, model)
+    if size != below:
+        step, rest = cls.rule(model)
+        rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
+        yield key, f"= {size} is not {rule}; nearest: {below}, {above}"
     sides = model.sides()
-    step, rest = cls.rule(model)
-    for key, size in sizes.items():
-        below, above = cls.sizes_around(size, model)
-        if size != below:
-            rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
-            yield key, f"= {size} is not {rule}; nearest: {below}, {above}"
-        if sides is not None and size not in sides:
-            takes = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
-            yield key, f"= {size} is no image side that {takes}"
+    if sides is not None and size not in sides:
+        takes = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
+        yield key, f"= {size} is no image side that {takes}"

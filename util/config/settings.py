@@ -84,8 +84,9 @@ class DataSettings:
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = bounded("contiguous", decides=Decides.IDENTITY)
-    fold_classes: list[list[str]] | None = bounded(None, decides=Decides.IDENTITY)
-    class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
+    fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"), decides=Decides.IDENTITY)
+    # Folds are then of the classes with more photos than shots
+    class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
     fold: int = bounded(0, 0, decides=Decides.IDENTITY)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
