@@ -1,7 +1,7 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -22,7 +22,6 @@ from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 
-Say = Callable[[str], None]  # receives remarks on annotations
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 

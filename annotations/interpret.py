@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
+from annotations.annotation import AnnotatedPhoto, Annotations, Instance
 from annotations.masks import check_alike
 from annotations.pictures import header_of
 from annotations.remarks import CUT, LEFT_OUT, UNKNOWN, Remarks
@@ -15,26 +15,20 @@ from util.files.images import upright_size
 MARGIN = 2  # pixels by which outlines may reach beyond a photo without a word
 
 
-def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
+def interpret(annotations: Annotations) -> Annotations:
     """Return the entries that mark objects; lines say what does not, and what was decided (``remarks.py``).
 
     Regions whose name says so (``is_unknown``) are unknown for all classes of the photo, those of ``BACKGROUND`` are
     left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
-    Args:
-        annotations: what a reader returns.
-        say: gets each line, default the error output.
-
-    Raises:
-        UserError: nothing has a meaning, or two names differ by case alone.
+    UserError: nothing has a meaning, or two names differ by case alone.
     """
     remarks = annotations.remarks
     categories = annotations.categories
-    say = say or note
     photos = tuple(_with_meaning(photo, categories, remarks) for photo in annotations.photos)
     instances = [instance for photo in photos for instance in photo.instances]
     marked = sorted({instance.category for instance in instances})
-    check_alike([categories[number] for number in marked], annotations.source, say)
+    check_alike([categories[number] for number in marked], annotations.source)
     lines = "; ".join(remarks.lines())
     if lines and not instances:
         fix = "give the objects outlines or boxes"
@@ -42,7 +36,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
     for line in remarks.lines():
-        say(f"{annotations.source}: {line}")
+        note(f"{annotations.source}: {line}")
     return meaning
 
 
