@@ -26,8 +26,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
         say: gets each line, default the error output.
 
     Raises:
-        UserError: nothing has a meaning, two names differ by case alone, or the outlines contradict each other in what
-            they are of.
+        UserError: nothing has a meaning, or two names differ by case alone.
     """
     remarks = annotations.remarks
     categories = annotations.categories
@@ -41,7 +40,7 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     if lines and not instances:
         fix = "give the objects outlines or boxes"
         raise UserError(f"{annotations.source}: none of its entries shows an object: {lines}; {fix}")
-    classes = dict(filter(lambda entry: is_class(entry[1]), categories.items()))
+    classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
     for line in remarks.lines():
         say(f"{annotations.source}: {line}")
@@ -80,34 +79,22 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
 def _with_fitting_sizes(annotations: Annotations) -> Annotations:
     """Return annotations with height and width of turned photos exchanged, where the outlines of one tell so.
 
-    Remarks say which photos that are, and which have outlines beyond their size. UserError: as ``_turned_like``.
+    Then they are exchanged of all turned photos that state their size in the same way. Remarks say which photos that
+    are, and which have outlines beyond their size.
     """
     photos = annotations.photos
     others = [_exchanged(photo, annotations) for photo in photos if not _fits(photo)]
     witness = next(filter(_fits, others), None)
     if witness is not None:
-        photos = tuple(_turned_like(witness, photo, annotations) for photo in photos)
+        turned = [_exchanged(photo, annotations) for photo in photos]
+        photos = tuple(new if new.is_upright == witness.is_upright else old for new, old in zip(turned, photos))
     remarks = annotations.remarks
     beyond = [photo.name for photo in photos if not _fits(photo)]
     remarks.add_photos(CUT, "photos with outlines beyond their stated size", beyond)
     changed = [new.name for new, old in zip(photos, annotations.photos) if new.height != old.height]
-    turned = "photos with an EXIF orientation and outlines beyond their stated size"
-    remarks.add_photos("height and width exchanged", turned, changed)
+    sideways = "photos with an EXIF orientation and outlines beyond their stated size"
+    remarks.add_photos("height and width exchanged", sideways, changed)
     return replace(annotations, photos=photos)
-
-
-def _turned_like(witness: AnnotatedPhoto, photo: AnnotatedPhoto, annotations: Annotations) -> AnnotatedPhoto:
-    """Return a photo with exchanged sides where it states its size in the same way as one did whose sides were.
-
-    UserError: its outlines do not fit then.
-    """
-    turned = _exchanged(photo, annotations)
-    if turned is photo or turned.is_upright != witness.is_upright:
-        return photo
-    if not _fits(turned):
-        contradiction = f"the outlines of {witness.name} are of the turned photo, those of {photo.name} are not"
-        raise UserError(f"{annotations.source}: {contradiction}; export it anew, from upright photos")
-    return turned
 
 
 def _fits(photo: AnnotatedPhoto) -> bool:

@@ -33,10 +33,6 @@ class PhotoFiles:
     def paths(self) -> list[Path]:
         return photos_below(self.folder)
 
-    def names_beside(self, annotated: set[Path]) -> list[str]:
-        """Return the names of the photos beside some, which are resolved."""
-        return [photo.name for photo in self.paths if photo.resolve() not in annotated]
-
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         photos = defaultdict(list)
@@ -59,7 +55,7 @@ class PhotoFiles:
         """
         for path in map(PureWindowsPath, spellings(stated)):
             place = self.folder / path.as_posix()
-            if (_is_within(path) or not self.is_named) and is_file(place):
+            if (_is_within(path) or not self.is_named) and place.is_file():
                 return place
             matches = self._best_matches(path)
             if len(matches) > 1:
@@ -104,11 +100,6 @@ class PhotoFiles:
             known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
         return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
-
-
-def is_file(place: Path) -> bool:
-    """Return whether a stated place is a file; not one whose name is longer than a file's can be."""
-    return Path(place).is_file()
 
 
 def _is_within(path: PureWindowsPath) -> bool:

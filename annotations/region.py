@@ -57,13 +57,11 @@ def read_region(
     Raises:
         UserError: the mask is unreadable, of another form, or says nothing of an object.
     """
-    if isinstance(mask, str | Path):
-        with opened_mask(Path(mask)) as image:
-            return _region_in_image(image, ObjectRule(value, unknown, several, source=str(mask)))
-    name = getattr(mask, "filename", "") or "an example's mask"
+    is_path = isinstance(mask, str | Path)
+    name = str(mask) if is_path else getattr(mask, "filename", "") or "an example's mask"
     rule = ObjectRule(value, unknown, several, source=name)
     content = content_of(mask)
-    if content is not None:
+    if is_path or content is not None:
         with opened_mask(Path(name), content=content) as image:
             return _region_in_image(image, rule)
     if isinstance(mask, Image.Image):
@@ -122,33 +120,27 @@ def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarra
     inside = values != 0
     void = values < 0  # torch has negative numbers
     shades = np.unique(values[inside])
-    if len(shades) > 1:
-        top = values.max()
-        if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
-            void = values == top
-            shades = shades[:-1]
-        elif top in WHITES and _are_levels(values[inside]):
-            levels = f"the levels {', '.join(f'{shade:g}' for shade in shades)}"
-            raise UserError(
-                f"{rule.source}: holds {levels}, and nothing names them; paint the object alone, or give ids"
-            )
-        elif _has_soft_edges(values[inside], top, len(shades), rule.several):
-            inside = values >= top / 2
-            shades = shades[-1:]
+    top = values.max()
+    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
+    if len(shades) > 1 and top == IGNORE and shades[-2] < SMALL:
+        void = values == top
+        shades = shades[:-1]
+    elif top in WHITES and _are_levels(values[inside]):
+        levels = ", ".join(f"{shade:g}" for shade in shades)
+        fix = "paint the object alone, or give ids"
+        raise UserError(f"{rule.source}: holds the levels {levels}, and nothing names them; {fix}")
+    elif is_brightness and (not rule.several or _has_soft_edges(values[inside])):
+        inside = values >= top / 2
+        shades = shades[-1:]
     if not rule.several and len(shades) > 1:
         problem = f"the mask of one object has one value beside 0, this one has {shades[:5].tolist()}"
         raise UserError(f"{rule.source}: {problem}; does it hold class ids?")
     return inside, void
 
 
-def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
-    """Return whether an object's values are brightness that falls off along edges: several, most of them bright."""
-    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
-    if not is_brightness:
-        return False
-    if not several:
-        return True
-    return shades > 3 and (values < 0.75 * top).mean() < 0.5
+def _has_soft_edges(brightness: np.ndarray) -> bool:
+    """Return whether the values of an object fall off along edges: they are several, most of them bright."""
+    return len(np.unique(brightness)) > 3 and (brightness < 0.75 * brightness.max()).mean() < 0.5
 
 
 def _painted(image: Image.Image, source: str) -> np.ndarray:

@@ -28,16 +28,6 @@ class EncodedClass:
     sources: list[str]  # the files of the supports
     shares: tuple[float, ...] = ()  # of each support's photo that the object covers
 
-    @property
-    def images(self) -> Tensor:
-        """All supports, (1, K, 3, S, S) float32."""
-        return torch.cat([batch.image for batch in self.support_batches], 1)
-
-    @property
-    def labels(self) -> Tensor:
-        """The labels of all supports, (1, K, S, S) uint8."""
-        return torch.cat([batch.label for batch in self.support_batches], 1)
-
 
 def encode_class(
     name: str | None, supports: Sequence[LoadedExample], model: Engine, vectors: Path | None

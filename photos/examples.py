@@ -160,20 +160,11 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> LoadedExample:
     return LoadedExample(photo, read_region_of(stored, mask), "array")
 
 
-def _check_list(given: Sequence[GivenExample], form: str) -> None:
-    """Refuse (UserError) a text, or one pair, in place of a list of examples."""
-    if isinstance(given, str):
-        raise UserError(f"{form}, not the text '{given}'")
-    if isinstance(given, tuple) and given and isinstance(given[0], str | Path) and ":" not in str(given[0]):
-        raise UserError(f"{form}; this is one pair: write it in brackets, [({str(given[0])!r}, ...)]")
-
-
 def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[LoadedExample]]:
     """Return the supports of each class; ``name`` is the class of the examples that name none."""
     examples = list[Example]()
     in_memory = list[LoadedExample]()
     form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
-    _check_list(given, form)
     for example in given:
         match example:
             case (str() | Path() as photo, str() | Path() as annotation):
@@ -188,21 +179,12 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
                 examples.append(parse_example(example))
             case _:
                 raise UserError(f"{form}, not {type(example)}")
-    supports = _read_classes(by_class(examples, name))
+    supports = dict[str | None, list[LoadedExample]]()
+    for class_name, of_class in by_class(examples, name).items():
+        bar = ProgressBar(of_class, f"read {class_name or UNNAMED}", unit="example", leave=False, delay=1)
+        supports[class_name] = [example.read(class_name) for example in bar]
     if in_memory:
         supports.setdefault(name, []).extend(in_memory)
-    return supports
-
-
-def _read_classes(classes: dict[str | None, list[Example]]) -> dict[str | None, list[LoadedExample]]:
-    """Return the supports of each class, read from its examples, with a bar where that takes a while."""
-    supports: dict[str | None, list[LoadedExample]] = {class_name: [] for class_name in classes}
-    total = sum(map(len, classes.values()))
-    with ProgressBar(desc="read examples", total=total, unit="example", leave=False, delay=1) as bar:
-        for class_name, examples in classes.items():
-            for example in examples:
-                supports[class_name].append(example.read(class_name))
-                bar.update()
     return supports
 
 

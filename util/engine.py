@@ -145,11 +145,6 @@ class Engine:
         return to_dict(self.run.config)["model"]
 
     @property
-    def reads_vectors(self) -> bool:
-        """Whether it reads text vectors."""
-        return self.run.vectors is not None
-
-    @property
     def learns(self) -> bool:
         """Whether it was trained."""
         return self.network.learns

@@ -45,10 +45,11 @@ COCO: list[Damage] = [
     ("coco.json", _in("images", "pictures"), "'images' is missing"),
     ("coco.json", _json("annotations", category_id=5), "category_id 5 is not among the categories"),
     ("coco.json", _json("annotations", segmentation=7), 'annotation 18: its "segmentation" must be outlines'),
-    ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "x and y come in pairs"),
+    ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "an outline has an odd number"),
     ("coco.json", _json("annotations", segmentation={"counts": "x"}), "annotation 18: 'size' is missing"),
     ("coco.json", _json("annotations", image_id="p0"), "annotation 18: invalid literal"),
     ("coco.json", _json("categories", name="cat"), "the same"),
+    ("coco.json", _in('"images": [', '"images": [{"id": 8, "file_name": "a.jpg"}, '), "the same id or file_name"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0>"}), "its runs cover 14 pixels"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0o"}), "its run lengths are damaged"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0é"}), "its run lengths are damaged"),
@@ -88,6 +89,7 @@ YOLO: list[Damage] = [
     ("labels/train/a.txt", _in("0.083333", "40"), "must be shares"),
     ("labels/train/a.txt", lambda _: "0 0.1 0.1\n", "at least three corners"),
     ("data.yaml", _in("names:", "nam: &x ["), "line 2"),
+    ("data.yaml", _in("names:", "kpt_shape: [17, 3]\nnames:"), "is of key points"),
     ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' names two classes, or"),
     ("data.yaml", _in("{0: cat, 1: dog}", "cat"), "must list the classes"),
     ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "python/object"),
@@ -155,9 +157,7 @@ def test_text_files_of_yolo_without_names_are_said_to_lack_them(tmp_path: Path, 
     (tmp_path / labels).mkdir(parents=True)
     (tmp_path / labels / "a.txt").write_text("0 0.5 0.5 0.2 0.2")
     for folder in (tmp_path, tmp_path / "labels"):
-        assert _refusal(str(folder)).startswith(
-            f"{folder}: text alone is no annotation; for YOLO's labels add data.yaml"
-        )
+        assert "give YOLO's labels a data.yaml or classes.txt" in _refusal(str(folder))
 
 
 def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:

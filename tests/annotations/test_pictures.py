@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotations.mask_images import read_mask, read_mask_of
+from annotations.mask_images import read_indices, read_mask_of
 from annotations.pictures import header_of, read_image
 from annotations.region import read_region_of
 from photos.photo_files import read_photo
@@ -140,7 +140,7 @@ def test_photos_and_masks_are_turned_alike(upright, tmp_path: Path, orientation:
     photo, mask = upright
     path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
     mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
-    assert np.array_equal(read_mask(mask_path), mask)
+    assert np.array_equal(read_indices(mask_path)[0], mask)
     assert np.array_equal(read_region_of(path, mask_path), mask)
     if orientation > 4:  # the size of a mask without orientation tells which it is of
         for drawn in (mask, _stored(mask, orientation)):
@@ -170,11 +170,6 @@ def test_the_largest_page_of_a_tiff_is_the_photo(
 def test_of_a_pyramid_in_a_tiff_the_first_page_is_the_photo(tmp_path: Path, capsys) -> None:
     assert not read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).any()
     assert not capsys.readouterr().err
-
-
-def test_a_tiff_of_a_preview_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="contains only a preview"):
-        read_image(_pages(tmp_path / "preview.tif", 8, preview=0))
 
 
 def _red(opacity: int) -> np.ndarray:
@@ -251,14 +246,14 @@ def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, writ
     ],
     ids=["lfs", "annex", "web page"],
 )
-@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image, mask_images.read_mask])
+@pytest.mark.parametrize("read", [read_image, read_indices, images.read_image, mask_images.read_mask])
 def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=says):
         read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image])
+@pytest.mark.parametrize("read", [read_image, read_indices, images.read_image])
 def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
     Image.new("L", (40, 40)).save(tmp_path / "a.png")
     monkeypatch.setattr(sizes, "MAX_PIXELS", 1500)

@@ -135,11 +135,6 @@ def test_photos_without_a_json_file_and_holes_are_counted(tmp_path: Path, capsys
     assert "holes in the objects below: regions of _background_ (1)" in said
 
 
-def test_a_photo_under_two_ids_is_refused(tmp_path: Path) -> None:
-    again = {"id": 8, "file_name": "p0.jpg", "width": WIDTH, "height": HEIGHT}
-    assert "two images have the same id or file_name" in refusal(coco(tmp_path, OUTLINED_CAT, images=[again]))
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -29,15 +29,6 @@ TWICE = {name: 2 * area for name, area in AREAS.items()}
 MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
 
 
-def datumaro(root: Path) -> None:
-    """Write the folders of Datumaro's and CVAT's export, with the files of other tasks."""
-    photo(root / "images/train" / PHOTO)
-    path = coco_json(root / "annotations", *MARKS, file=PHOTO)
-    path.rename(root / "annotations/instances_train.json")
-    (root / "annotations/image_info_train.json").write_text('{"images": [], "annotations": []}')
-    photo(root / "annotations/panoptic_train/a.png")
-
-
 def labelme_in_folders(root: Path) -> None:
     for day in ("day1", "day2"):
         labelme_json(root / day, *map(polygon, BOXES))
@@ -80,13 +71,11 @@ def test_a_set_in_parts_is_read_as_one(tmp_path: Path, write: Callable[[Path], N
     assert areas(tmp_path, photos) == TWICE
 
 
-def test_annotations_beside_photos_are_read_from_their_own_folder(tmp_path: Path) -> None:
-    datumaro(tmp_path)
-    for place in (tmp_path / "annotations", tmp_path):
+def test_annotations_beside_photos_are_of_the_folder_above(tmp_path: Path) -> None:
+    photo(tmp_path / "images/train" / PHOTO)
+    path = coco_json(tmp_path / "annotations", *MARKS, file=PHOTO)
+    for place in (tmp_path / "annotations", tmp_path, path):
         assert areas(place) == AREAS
-    photo(tmp_path / "images/train/b.jpg")
-    path = coco_json(tmp_path / "annotations", *MARKS, file="b.jpg")
-    assert areas(path) == AREAS
 
 
 def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path: Path) -> None:

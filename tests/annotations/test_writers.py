@@ -1,7 +1,6 @@
 """Predictions are written so that pycocotools and this project's own readers give the same pixels back."""
 
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from annotations import coco, labelme, recognise, shapes
+from annotations import coco, recognise, shapes
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, label_of
 from annotations.labelstudio import brush_runs
 from annotations.shapes import decoded, encoded, polygons_of
@@ -145,16 +144,6 @@ def test_written_annotations_are_read_back(
         assert iou(label == 1, decoded(predicted.runs)) > (1 - 1e-9 if is_exact else SIMILAR)
 
 
-@pytest.mark.parametrize("whole", [np.trunc, np.round])
-def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinates(photos, tmp_path, whole) -> None:
-    recognise.WRITERS["yolo"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES))
-    lines = (tmp_path / "labels/a.txt").read_text().splitlines()
-    rows = [np.array(line.split(), float) for line in lines]
-    for number, predicted in enumerate(photos[0].objects):
-        outlines = [whole(row[1:].reshape(-1, 2) * (W, H)) for row in rows if row[0] == number]
-        assert iou(filled(outlines), decoded(predicted.runs)) > SIMILAR
-
-
 def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:
     recognise.WRITERS["labelstudio"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES, "some model"))
     first, second = json.loads((tmp_path / "tasks.json").read_text())
@@ -172,24 +161,13 @@ def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:
     assert written.rstrip("0") == (head + sizes + runs).rstrip("0")
 
 
-def test_a_file_of_labels_is_corrected_if_its_content_is(tmp_path: Path, capsys) -> None:
-    """Whatever its time is, as after a copy; a file of which nothing is known is kept too."""
-    for name in "abc":
-        drawn.photo(tmp_path / f"{name}.png")
-
-    def written(*names: str, objects: int) -> None:
-        found = (PredictedObject("cat", 0.5, encoded(blobs(1))),) * objects
-        photos = [PredictedPhoto(tmp_path / f"{name}.png", f"{name}.png", H, W, found, keep=True) for name in names]
-        labelme.write(tmp_path / "labelme", Predictions(photos, tmp_path, {1: "cat"}))
-
-    def shapes() -> list[int]:
-        return [len(json.loads((tmp_path / f"labelme/{name}.json").read_text())["shapes"]) for name in "abc"]
-
-    written("a", "b", objects=1)
-    (tmp_path / "labelme/a.json").write_text('{"shapes": [1, 2, 3]}')
-    (tmp_path / "labelme/c.json").write_text('{"shapes": [1, 2]}')
-    for name, time in (("a", 0), ("b", 2e9), ("c", 0)):
-        os.utime(tmp_path / f"labelme/{name}.json", (time, time))
-    written("a", "b", "c", objects=0)
-    assert shapes() == [3, 0, 2]
-    assert "files that were corrected, which stay: 2" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", ["labelme", "yolo"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_files_of_labels_that_are_there_are_kept_where_they_are_to_be(tmp_path: Path, kind: str, keep: bool) -> None:
+    path = drawn.photo(tmp_path / "a.jpg")
+    corrected = tmp_path / f"out/{'a.json' if kind == 'labelme' else 'labels/a.txt'}"
+    corrected.parent.mkdir(parents=True)
+    corrected.write_text("corrected")
+    photo = PredictedPhoto(path, "a.jpg", H, W, objects=(), keep=keep)
+    recognise.WRITERS[kind](tmp_path / "out", Predictions([photo], tmp_path, {1: "cat"}))
+    assert (corrected.read_text() == "corrected") == keep

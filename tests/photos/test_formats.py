@@ -99,7 +99,7 @@ def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_pat
     out = tmp_path / "out"
     assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
     assert not list(out.glob("*.png"))
-    (predicted,) = Results(out, ["cat", "dog"])._found(photos[:1], photos[0].parent, keep=False)
+    (predicted,) = Results(out, ["cat", "dog"], instances=True)._found(photos[:1], photos[0].parent)
     assert len(_json(out / "coco/instances.json")["annotations"]) == len(predicted.objects) > 0
     for entry in _json(out / f"{photos[0].stem}.json")["classes"]:
         parts = [part for part in predicted.objects if part.name == entry["name"]]
@@ -133,7 +133,7 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(
     run, corrected_run: LabelMeRun, tmp_path: Path
 ) -> None:
     words = corrected_run.words
-    assert "add --resume or --overwrite" in run(*words, "png,labelme,yolo").error
+    assert "add --resume" in run(*words, "png,labelme,yolo").error
     done = run(*words, "png,labelme,yolo,coco", "--resume")
     assert done.code == 0
     assert "2 of 2 results are complete" in done.output
@@ -146,7 +146,7 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(
 def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:
     assert run("--query", photos[0], "--format", "yolo").code == 0
     same_classes = drawn.masks(tmp_path / "masks")
-    words = ("--query", photos[1], "--format", "yolo", "--overwrite")
+    words = ("--query", photos[1], "--format", "yolo", "--resume")
     assert run(*words, supports=same_classes).code == 0
     (same_classes / "names.txt").write_text("dog\ncat\n")
     assert "was made with other classes" in run(*words, supports=same_classes).error

@@ -122,23 +122,20 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     assert next(segmenter.many(photos[0].parent)).photo == photos[0]
     assert "object: " in repr(segmenter(image))
     wrong_photos = [(image.astype(np.uint16), r"not ndarray \(.*, 3\) uint16$"), (image[..., 0], "uint8$")]
-    wrong_photos += [(None, "not None, which cv2.imread returns for .*: give the path$"), (7, "not int$")]
+    wrong_photos += [(None, "not NoneType$"), (7, "not int$")]
     for wrong, fix in wrong_photos:
         with pytest.raises(UserError, match=fix):
             segmenter(wrong)
     in_one_text = "cup.jpg:box=9,9,50,50"
-    for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
+    not_lists = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
+    for wrong in (*not_lists, in_one_text, ("cup.jpg", "box=9,9,50,50")):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
-    with pytest.raises(UserError, match=r"^examples of cup: give a list of pairs \(photo, annotation\)"):
-        Segmenter({"cup": in_one_text}, config=baseline)
-    with pytest.raises(UserError, match=r"this is one pair: write it in brackets, \[\('cup.jpg', ...\)\]$"):
-        Segmenter({"cup": ("cup.jpg", "box=9,9,50,50")}, config=baseline)
     with pytest.raises(UserError, match=r"^class: 1: a class name is a text, such as 'cup'; write it in quotes$"):
         Segmenter({1: [in_one_text]}, config=baseline)
 
 
-def test_unread_files_join_a_dictionary_and_nothing_else(baseline: Path, photos: list[Path], tmp_path: Path) -> None:
+def test_unread_files_join_a_dictionary(baseline: Path, photos: list[Path], tmp_path: Path) -> None:
     segmenter = Segmenter([(photos[0], "box=9,9,50,50")], config=baseline)
     document = tmp_path / "a.pdf"
     document.write_bytes(b"%PDF-1.4")
@@ -146,18 +143,6 @@ def test_unread_files_join_a_dictionary_and_nothing_else(baseline: Path, photos:
     assert [found.photo for found in segmenter.many([document, photos[0]], unread=unread)] == [photos[0]]
     line = r"a\.pdf: is no photo \(JPEG, .*\); convert it to one of these, or leave it out$"
     assert list(unread) == [document] and re.search(line, unread[document])
-    with pytest.raises(UserError, match=r"^unread: must be a dictionary"):
-        next(segmenter.many([document], unread=print))
-
-
-def test_a_note_names_an_only_example_whose_object_is_tiny_or_fills_it(baseline: Path, photos: list[Path]) -> None:
-    shape = read_photo(photos[0]).shape[:2]
-    masks = {name: np.zeros(shape, np.uint8) for name in ("tiny", "usual", "full")}
-    masks["tiny"][9, 9:12] = 1
-    masks["usual"][9:30, 9:30] = 1
-    masks["full"][:, 5:] = 1
-    notes = Segmenter(None, {name: [(photos[0], mask)] for name, mask in masks.items()}, config=baseline, side=97).notes
-    assert [note.partition(":")[0] for note in notes] == ["tiny", "full"]
 
 
 def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: list[Path], baseline: Path) -> None:

@@ -28,7 +28,7 @@ from util.loop.mask_metrics import check_metrics
 from util.loop.optim import StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.run.build import build_model
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import fill_at_start, refusal_to_take
@@ -83,8 +83,6 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         run = run.with_training_options(asked.stage or begun)
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
-    if asked.stage == "base" and asked.checkpoint:
-        raise UserError(f"{asked.checkpoint}: only a meta stage starts from a checkpoint; leave out --stage base")
     if asked.stage not in run.stages:
         has = " and ".join(run.stages)
         title = class_of(config.model).title
@@ -99,9 +97,9 @@ def _check_method(config: Config, asked: Asked) -> None:
         raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
     if problem := _unfit_data(config):
         raise UserError(f"{config.source}: {problem}; take another data set or method")
-    if asked.checkpoint and not model_class.has_base_stage():
+    if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
         fix = "leave the checkpoint out; to continue a training write --resume"
-        raise UserError(f"{asked.checkpoint}: {model_class.title} has no base stage to start from; {fix}")
+        raise UserError(f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint; {fix}")
 
 
 def _unfit_data(config: Config) -> str:
@@ -141,7 +139,7 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     task = _with_state(StageTask(run.config, stage, files.path), run, files)
     continues = asked.resume and files.begun
     is_kept = _is_kept(task, run, asked)
-    if is_kept or (continues and not asked.overwrite):
+    if is_kept or continues:
         refusal = "" if asked.allow_changes else task.refusal
         return replace(task, refusal=refusal, continues=continues and not is_kept)
     if asked.overwrite:
@@ -244,27 +242,26 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
     if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
-    has_data = rehearsal.attempt(partial(_read_indices, run)) is not None
+    rehearsal.attempt(partial(_make_indices, run))
     for task in left:
         starts_now = task is left[0] and not task.continues  # a later one starts from what an earlier one makes
-        start = asked.checkpoint
-        _rehearse_stage(rehearsal, run, task, start, starts_now=starts_now, has_data=has_data)
+        _rehearse_stage(rehearsal, run, task, asked.checkpoint, starts_now)
     stored = [begun.stored for begun in rehearsal.begun.values()]
     rehearsal.room = rehearsal.attempt(partial(room, run.config, stored, {task.folder for task in left})) or ""
     return rehearsal
 
 
-def _read_indices(run: Run) -> list[int]:
-    """Return the lengths of the indices of a data set's lists, which are made where they are not there."""
+def _make_indices(run: Run) -> int:
+    """Make the indices of a data set's lists where they are not there, under a bar, and return the images of all."""
     data = run.config.data
-    return [len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None]
+    return sum(len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None)
 
 
-def _rehearse_stage(
-    rehearsal: Rehearsal, run: Run, task: StageTask, checkpoint: str | None, *, starts_now: bool, has_data: bool
-) -> None:
-    """Begin a stage: its network, what it starts from if that is now, its optimisers, and its data if it is there."""
+def _rehearse_stage(rehearsal: Rehearsal, run: Run, task: StageTask, checkpoint: str | None, starts_now: bool) -> None:
+    """Begin a stage: its data, its network, what it starts from if that is now, and its optimisers."""
     settings = task.settings
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, SILENT))
     model = rehearsal.attempt(partial(_without_memory, run))
     if model is None:
         return
@@ -272,7 +269,6 @@ def _rehearse_stage(
         rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
     network: Trainable = model.base_stage() if task.stage == "base" else model
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
-    data = rehearsal.attempt(partial(_data_of, run, task)) if has_data else None
     length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
     key = f"{task.stage}_stage"
     schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, rehearsal.processes, key))
@@ -291,14 +287,6 @@ def _published_length(config: Config, settings: StageSettings) -> int:
 def _without_memory(run: Run) -> FewShotMethod:
     with torch.device("meta"):
         return build_model(run.config, run.text_width)
-
-
-def _data_of(run: Run, task: StageTask) -> StageData:
-    """Return the data of a stage, of which no photo is decoded."""
-    undecoded = Run(run.config.with_data(decoded_gib=0.0))
-    if task.stage == "base":
-        return base_stage_data(undecoded, task.settings, SILENT)
-    return meta_stage_data(undecoded, SILENT)
 
 
 def _row(task: StageTask, begun: Begun | None, processes: int) -> list[str]:

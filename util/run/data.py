@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from torch.utils.data import Dataset
 
@@ -47,11 +48,16 @@ class StageData:
     workers: int  # that load both
 
 
-def base_stage_data(run: Run, stage: StageSettings, world: ProcessGroup) -> StageData:
+def stage_data(run: Run, stage: str, world: ProcessGroup) -> StageData:
+    """Return the data of a stage, base or meta."""
+    return base_stage_data(run, world) if stage == "base" else meta_stage_data(run, world)
+
+
+def base_stage_data(run: Run, world: ProcessGroup) -> StageData:
     """Return the data of the base stage: labelled images."""
     data = run.config.data
+    stage = cast(StageSettings, run.config.base_stage)
     fold = run.fold
-    meta_stage_data(run, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(run, world.is_main, stage)
         index = load_index(data, "test", world.is_main)

@@ -1,4 +1,4 @@
-"""What is kept of a training beside its steps: losses, validations, checkpoints, patience and curves, by observers."""
+"""What is kept of a training beside its steps: losses, validations, checkpoints and patience, by observers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from util.loop.train import check_finite
 from util.loop.training import Progress, Training
 from util.run.folder import RunFolder
 from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
-from util.train.curves import Curves
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
 from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
-LOG_STEPS = 20  # between points of the curves
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
@@ -238,20 +236,6 @@ class Checkpoints(TrainingObserver):
         best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
         content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
         self.folder.write_json(METRICS, content)
-
-
-@dataclass
-class TrainingCurves(TrainingObserver):
-    """Draws losses and rates; points of steps that are done again replace the earlier ones."""
-
-    curves: Curves
-
-    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
-        """Add a point to each curve."""
-        step = training.progress.step
-        if step % LOG_STEPS == 0 or step == 1:
-            self.curves.scalars("loss", losses, step)
-            self.curves.scalars("lr", rates, step)
 
 
 @dataclass

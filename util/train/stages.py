@@ -1,7 +1,7 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,19 +21,19 @@ from util.loop.loading import batches, training_numbers
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
-from util.loop.processes import ProcessGroup, explained_memory_errors, join
+from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked
 from util.run.build import build_model, precision_of_training
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
-from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
+from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
 
@@ -50,7 +50,7 @@ def train(config: Config, asked: Asked) -> int:
     command works on it (Busy).
     """
     run, stages = stages_asked(config, asked)
-    with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
+    with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
         if run.config.run.deterministic:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
@@ -93,23 +93,24 @@ def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask |
 
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
-    key = f"{task.stage}_stage"
-    with explained_memory_errors(f"{key}.batch, {key}.size or data.workers"):
-        begun = _begun(run, task, world, asked.checkpoint)
-        training = _training(run, task, world, begun)
-        checkpoints = _checkpoints(run, task, training, begun)
-        with closing(checkpoints.folder):
-            if task.continues:
-                checkpoints.resume(training, asked.allow_changes)
-            _log_start(training, checkpoints, run, begun)
-            with closing(_curves(training, task)) as curves:
-                held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
-                observers = _observers(training, task, checkpoints, held_out)
-                finished = _train(training, begun.data, observers)
-        if finished and not world.any(training.interrupt.requested):
-            return 0
-        log.info("interrupted; train.sh and train.py continue with --resume")
-        return EXIT_INTERRUPTED
+    begun = _begun(run, task, world, asked.checkpoint)
+    training = _training(run, task, world, begun)
+    checkpoints = _checkpoints(run, task, training, begun)
+    with closing(checkpoints.folder):
+        if task.settings.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
+            _keep_maps(run.config, task, world, begun)
+        if task.continues:
+            checkpoints.resume(training, asked.allow_changes)
+        _log_start(training, checkpoints, run, begun)
+        resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
+        with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
+            held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
+            observers = _observers(training, task, checkpoints, held_out)
+            finished = _train(training, begun.data, observers)
+    if finished and not world.any(training.interrupt.requested):
+        return 0
+    log.info("interrupted; train.sh and train.py continue with --resume")
+    return EXIT_INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,8 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     """
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
-    if task.stage == "base":
-        return Begun(model.base_stage(), start, base_stage_data(run, task.settings, world))
-    return Begun(model, start, meta_stage_data(run, world))
+    network = model.base_stage() if task.stage == "base" else model
+    return Begun(network, start, stage_data(run, task.stage, world))
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
@@ -143,8 +143,6 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
     prepared = prepare_network(begun.network, world.device, precision, config.run.compile, trained_by=world)
     optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
     ema = EMA(begun.network, stage.ema_decay)
-    if stage.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
-        _keep_maps(config, task, world, begun)
     return Training(
         prepared=prepared,
         optimizers=optimizers,
@@ -166,12 +164,6 @@ def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) ->
         _discard_tests(run, task.stage)
     folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
     return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
-
-
-def _curves(training: Training, task: StageTask) -> Curves:
-    """Return the curves of a training, which replace points of steps that are done again."""
-    resumed_at = training.progress.step + 1 if task.continues else None
-    return Curves(task.folder if training.world.is_main else None, resumed_at)
 
 
 def _at_once(config: Config, world: ProcessGroup) -> Callable[[], int]:
@@ -209,7 +201,7 @@ def _observers(
     training: Training, task: StageTask, checkpoints: Checkpoints, held_out: HeldOut
 ) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
-    observers: list[TrainingObserver] = [Losses(), TrainingCurves(held_out.curves)]
+    observers: list[TrainingObserver] = [Losses(), held_out.curves]
     if checkpoints.validates:
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
@@ -219,7 +211,17 @@ def _observers(
 
 def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
     """Do the steps that are left and return whether all are done."""
-    with closing(_batches(training, data)) as stream:
+    schedule = training.schedule
+    world = training.world
+    numbers = training_numbers(
+        training.progress.step,
+        schedule.steps,
+        batch=schedule.batch,
+        rank=world.rank,
+        processes=world.size,
+        parts=training.parts,
+    )
+    with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
         finished = loop.train(training, stream, observers)
     kept = getattr(training.prepared.network, "kept_maps", None)
     if kept is not None:
@@ -240,9 +242,8 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begu
     The processes share half of what the checkpoints leave of the disk at most.
     """
     network = cast(FewShotMethod, begun.network)
-    free = free_on_disk(config) - Stored.of(network, task.settings).peak_bytes
-    if not task.discards:
-        free += checkpoint_bytes([task.folder])
+    needed = Stored.of(network, task.settings).peak_bytes
+    free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
@@ -290,21 +291,6 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
-
-
-def _batches(training: Training, data: StageData) -> Generator[Any, None, None]:
-    """Return the batches of the steps that are left to this process."""
-    schedule = training.schedule
-    world = training.world
-    numbers = training_numbers(
-        training.progress.step,
-        schedule.steps,
-        batch=schedule.batch,
-        rank=world.rank,
-        processes=world.size,
-        parts=training.parts,
-    )
-    return batches(data.training, numbers, data.workers, world.device)
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
