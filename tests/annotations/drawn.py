@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import unicodedata
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from PIL import Image
 from annotations.labelstudio import brush_runs
 from annotations.shapes import encoded
 from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import BOXED
@@ -74,7 +74,7 @@ def areas(text: object, photos: Path | None = None) -> dict[str, int]:
 
 def custom(folder: Path, **options: Any) -> tuple[list[str], list[np.ndarray]]:
     """Return the classes and the masks of the data set that prepare.py makes of masks."""
-    plan = from_masks(Namespace(**{"classes": None, "white_is_object": False, **options}))
+    plan = from_masks(CustomOptions(**options))
     run_jobs(plan, folder / "out", skip_bad=False)
     return list(plan.classes), [read_mask(path) for path in sorted((folder / "out/masks").iterdir())]
 
