@@ -32,8 +32,9 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
-        problem = f"run.device = {name}, process {local_rank}: {str(error)[:SHOWN]}"
-        raise UserError(f"{problem}; take another number of GPUs, or cpu") from None
+        problem = f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}"
+        fix = "take another number of GPUs (0: the CPU); to choose GPU 1: CUDA_VISIBLE_DEVICES=1 and the number 1"
+        raise UserError(f"{problem}; {fix}", local=True) from None
     return device
 
 
