@@ -20,7 +20,8 @@ from util.evaluate.titles import title
 from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
-from util.report.results import score_table
+from util.report.results import frame_of
+from util.report.tables import score_table
 from util.run.folder import ENVIRONMENT
 from util.run.run import Run, StageFolder
 from util.run.weights import Weights
@@ -101,5 +102,5 @@ def _results(run: Run, digest: str) -> str:
         result = read_result(path)
         if result["weights"] == digest and not result["quick_look"]:
             heading = f"{title(result)}; {result['device']}, {result['date'][:10]}"
-            tables.append(f"{heading}:\n\n{score_table(result)}")
+            tables.append(f"{heading}:\n\n{score_table(result, frame_of({path: result}))}")
     return "\n\n".join(tables)
