@@ -96,9 +96,9 @@ class Example:
 
     def _mask_label(self, mask: Path) -> np.ndarray:
         """Return the label {0, 1, 255} of a mask."""
+        if self.mask_value is None:
+            return read_region_of(self.photo, mask)
         unknown = (IGNORE, *self.unknown)
-        if self.colours is None:
-            return read_region_of(self.photo, mask, self.mask_value, unknown)
         values = read_mask_of(self.photo, mask, self.colours)
         return np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)
 
