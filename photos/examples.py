@@ -19,16 +19,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from annotations import labelme, recognise
-from annotations.annotation import AnnotatedPhoto, Annotations, label_of
-from annotations.interpret import interpret
+from annotations.annotation import AnnotatedPhoto, label_of
 from annotations.mask_images import Colours, read_mask_of
-from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
 from annotations.shapes import point_label
 from photos.drawn import BOX, POINTS, SCRIBBLE
@@ -61,7 +58,9 @@ class Example:
 
     name: str | None  # of the class; None where the annotation names none
     photo: Path
-    annotation: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file of annotations
+    annotation: (
+        str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask, or of the file of ``annotated``
+    )
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
@@ -72,26 +71,23 @@ class Example:
     def mask(self) -> Path | None:
         """The file of its mask; None of other annotations."""
         is_drawn = self.annotation.partition("=")[0] in DRAWN_KINDS
-        is_outlined = self.annotated is not None or self.annotation.lower().endswith(labelme.SUFFIX)
-        return None if is_drawn or is_outlined else Path(self.annotation)
+        return None if is_drawn or self.annotated is not None else Path(self.annotation)
 
-    def read(self, name: str | None = None) -> LoadedExample:
-        """Return the support, of the class ``name`` where it names none; UserError: photo and annotation do not fit."""
+    def read(self) -> LoadedExample:
+        """Return the support; UserError: photo and annotation do not fit."""
         image = read_photo(self.photo)
         labels = list[np.ndarray]()
         for example in (self, *self.others):
-            labels += example._labels(image.shape[:2], name)
+            labels += example._labels(image.shape[:2])
         sources = [f"{self.photo}:{self.annotation}", *(other.annotation for other in self.others)]
         return LoadedExample(image, merged(labels), " + ".join(sources))
 
-    def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
+    def _labels(self, shape: tuple[int, int]) -> Iterable[np.ndarray]:
         """Return the labels of its annotation, without ``others``, on the photo of a shape (H, W)."""
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo)
         if self.mask is not None:
             return [self._mask_label(self.mask)]
-        if self.annotation.lower().endswith(labelme.SUFFIX):
-            return outlined_labels(Path(self.annotation), self.photo, self.name or name)
         return drawn_labels(self.annotation, shape, origin=f"{self.photo}:{self.annotation}")
 
     def _mask_label(self, mask: Path) -> np.ndarray:
@@ -182,51 +178,10 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
     supports = dict[str | None, list[LoadedExample]]()
     for class_name, of_class in by_class(examples, name).items():
         bar = ProgressBar(of_class, f"read {class_name or UNNAMED}", unit="example", leave=False, delay=1)
-        supports[class_name] = [example.read(class_name) for example in bar]
+        supports[class_name] = [example.read() for example in bar]
     if in_memory:
         supports.setdefault(name, []).extend(in_memory)
     return supports
-
-
-def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
-    """Yield the labels of the objects that a file of annotations outlines on a photo.
-
-    Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
-    labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
-
-    UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
-    """
-    kind, _ = recognise.recognise(str(path))
-    if kind == recognise.LABELME:
-        annotations = interpret(labelme.read_annotations(path, photo=photo))
-    else:
-        annotations = recognise.read(str(path), photo.parent)
-    annotated = _annotated_photo(annotations, photo, path)
-    labels = {annotations.categories[instance.category] for instance in annotated.instances}
-    selected = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
-    if len(selected) > 1:
-        fix = nearest(name, labels) if name else f"; name one: {selected[0]}=PHOTO:{path}"
-        which = f", none of them '{name}'" if name else ""
-        raise UserError(f"{path}: outlines objects of {len(selected)} labels{which}{fix}")
-    wanted = [instance for instance in annotated.instances if annotations.categories[instance.category] in selected]
-    return labels_of(annotated._replace(instances=tuple(wanted)), photo)
-
-
-def _annotated_photo(annotations: Annotations, photo: Path, path: Path) -> AnnotatedPhoto:
-    """Return what a file of annotations says of a photo; UserError: nothing, or of no single object."""
-    matches = [annotated for annotated in annotations.photos if _has_name_of(photo, annotated)]
-    if len(matches) != 1:
-        raise UserError(f"{path}: lists {len(matches)} images named '{photo.name}'; name the photo as the file does")
-    (annotated,) = matches
-    if annotated.instances and not any(instance.is_object for instance in annotated.instances):
-        problem = f"has only crowd regions on '{photo.name}' (iscrowd 1), whose pixels are unknown"
-        raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
-    return annotated
-
-
-def _has_name_of(photo: Path, annotated: AnnotatedPhoto) -> bool:
-    names = [PureWindowsPath(spelling).name for spelling in spellings(annotated.name)]
-    return name_key(photo.name) in map(name_key, names)
 
 
 def labels_of(annotated: AnnotatedPhoto, path: Path) -> Iterator[np.ndarray]:

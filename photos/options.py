@@ -81,7 +81,7 @@ def add_examples(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[CLASS=]PHOTO:ANNOTATION",
-        help="an example, which is a photo and its annotation: mask.png, outlines.json (labelme, COCO), or "
+        help="an example, which is a photo and its annotation: mask.png, or "
         "box=x0,y0,x1,y1;... points=x,y;... scribble=x,y;... not=x,y;... with spaces between them; repeat it for more "
         "examples and classes",
     )

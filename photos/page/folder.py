@@ -123,7 +123,9 @@ class Folder:
         self.results.check([*self.photos.values(), *others], again=True)
         added = self._take(paths)
         self._keep()
-        rest = f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        rest = (
+            f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        )
         return f"{added} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
