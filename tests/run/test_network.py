@@ -1,19 +1,15 @@
 """Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 
 from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
-from model.tensors.mask import Mask
-from model.tensors.ops import bin_means
 from tests.model.small import drawn_episode, small_model
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -185,36 +181,6 @@ def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledIm
         check_finite(network(batch))
 
 
-@pytest.fixture
-def quick_inductor() -> Iterator[None]:
-    """Let the compiler skip programs that try the processor and headers for later kernels, which take seconds.
-
-    Its cache gives kernels of another vector width to a process with ``ATEN_CPU_CAPABILITY``, whose numbers are wrong.
-    """
-    from torch._inductor import config  # seconds
-
-    caches = {"force_disable_caches": "ATEN_CPU_CAPABILITY" in os.environ, "cpp_cache_precompile_headers": False}
-    with config.patch({"cpp.vec_isa_ok": True, **caches}):
-        yield
-
-
-@pytest.mark.compile
-def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages, monkeypatch) -> None:
-    compile_module = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: compile_module(network, backend="aot_eager"))
-    plain, network = Tiny(), Tiny()
-    prepared = prepare_network(network, CPU, compile=True)
-    ours, expected = prepared.network(batch), plain(batch)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    assert network.state_dict().keys() == plain.state_dict().keys()
-    torch.testing.assert_close(ours.logits, expected.logits, **CLOSE)
-    for output in (ours, expected):
-        output.losses["main"].backward()
-    for parameter, plain_parameter in zip(network.parameters(), plain.parameters(), strict=True):
-        assert plain_parameter.grad.abs().max() > 0
-        torch.testing.assert_close(parameter.grad, plain_parameter.grad, **CLOSE)
-
-
 @pytest.mark.compile
 def test_a_network_that_cannot_be_compiled_runs_uncompiled(batch: LabelledImages, monkeypatch) -> None:
     compile_module = nn.Module.compile
@@ -235,30 +201,6 @@ def test_the_compiler_gets_the_mode_that_the_config_names(mini_yaml, monkeypatch
     assert modes == [None, "reduce-overhead"]
     with pytest.raises(UserError, match=r"run\.compile = 'fast' is not one of reduce-overhead"):
         read_config(mini_yaml(run={"compile": "fast"}))
-
-
-@pytest.mark.compile
-def test_means_over_bins_are_compiled_for_sizes_that_vary(quick_inductor) -> None:
-    compiled = torch.compile(bin_means, dynamic=True, fullgraph=True)
-    for height, width in ((33, 40), (37, 35)):
-        mask = torch.rand(1, 1, height, width)
-        try:
-            means = compiled(mask, (height // 4, width // 4))
-        except Exception as error:
-            if "Compiler" in f"{type(error).__name__} {error}":
-                pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
-            raise
-        torch.testing.assert_close(means, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
-
-
-@pytest.mark.compile
-def test_a_mask_on_a_grid_is_compiled_in_one_graph() -> None:
-    def on_grid(label_nhw: Tensor) -> Tensor:
-        return Mask(label_nhw).on((3, 4))
-
-    label = torch.randint(0, 2, (2, 9, 9), dtype=torch.uint8)
-    compiled = torch.compile(on_grid, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(label), on_grid(label))
 
 
 @pytest.mark.compile

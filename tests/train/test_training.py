@@ -162,17 +162,10 @@ def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     return numbers
 
 
-def test_accumulated_batches_cover_the_same_episodes() -> None:
-    assert numbers_of_steps(range(5)) == numbers_of_steps(range(5), parts=4) == list(range(40))
-
-
-def test_a_continued_training_takes_the_episodes_that_are_left() -> None:
-    assert numbers_of_steps(range(3, 5)) == list(range(24, 40))
-
-
-@pytest.mark.parametrize(("processes", "batch"), [(2, 8), (3, 7)])
+@pytest.mark.parametrize(("processes", "batch"), [(1, 8), (2, 8), (3, 7)])
 def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -> None:
-    """As evenly as possible."""
+    """As evenly as possible, in any number of parts; a continued training takes those that are left."""
+    assert numbers_of_steps(range(3, 5), batch=batch, parts=4) == list(range(3 * batch, 5 * batch))
     for step in range(5):
         shares = [
             numbers_of_steps(range(step, step + 1), batch=batch, rank=r, processes=processes) for r in range(processes)

@@ -248,7 +248,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     """
     config = run.config
     source = run.weights
-    _check_source(run, source)
+    wanted = config.test.checkpoint
+    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, file = start_encoder(config, network)
@@ -270,17 +272,6 @@ def _base_classes(run: Run, stored: Checkpoint) -> int | None:
     if run.config.test.trained_on is None or stored.config is None:
         return None
     return len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
-
-
-def _check_source(run: Run, source: Path | str) -> None:
-    """Refuse (UserError) a checkpoint of a method that is not trained, and one of the run's own that is missing."""
-    wanted = run.config.test.checkpoint
-    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
-        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
-    if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        others = "others by --set test.checkpoint=FILE, of predict.py by --checkpoint FILE"
-        fix = f"train them with --set data.shot={run.config.data.shot}, or name {others}"
-        raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:

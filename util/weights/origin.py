@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -71,9 +71,3 @@ def _where(theirs: Any, ours: Any) -> str:
         keys = [key for key in theirs if key in ours and theirs[key] != ours[key]] or [*theirs]
         return f" ({', '.join(keys)})"
     return ""
-
-
-def one_of_each(origins: Iterable[Origin], fact: str) -> list[str]:
-    """Return the values of a fact that some origins have, each once and short, as far as they are known."""
-    values = filter(None, (getattr(origin, fact) for origin in origins))
-    return list(dict.fromkeys(value[:SHOWN] for value in values))
