@@ -58,9 +58,7 @@ class Example:
 
     name: str | None  # of the class; None where the annotation names none
     photo: Path
-    annotation: (
-        str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask, or of the file of ``annotated``
-    )
+    annotation: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read

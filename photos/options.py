@@ -57,7 +57,6 @@ def add_network(parser: ArgumentParser) -> None:
         "which downloads 3.8 GB; python train.py --list prints all",
     )
     add("--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed")
-    add("--vectors", type=Path, metavar="FILE", help="word vectors for classes that the data set lacks")
     add(
         "--min-presence",
         type=within(float, 0, 1),
@@ -167,7 +166,6 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
         overrides=asked.overrides,
         side=asked.side,
         device=asked.device,
-        vectors=asked.vectors,
         decision=Decision(asked.min_presence, refine=asked.refine),
     )
     if segmenter.model.note:

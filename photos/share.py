@@ -49,20 +49,6 @@ def share(weights: Weights, out: Path) -> None:
         write_atomically(folder / CARD, _card(run, stage, weights))
 
 
-def fetched(place: str | Path, revision: str | None) -> Path:
-    """Return a shared folder, or that of a repository of the hub; UserError: it cannot be fetched."""
-    if Path(place).exists():
-        return Path(place)
-    try:
-        from huggingface_hub import snapshot_download
-
-        files = ["*.json", "*.safetensors", "*.yaml"]
-        return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
-    except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{place}: is no folder, and the hub does not give it ({reason}); check its name") from None
-
-
 def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
     config = run.config
     data = config.data
