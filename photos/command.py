@@ -176,7 +176,7 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
 
 
 def share(arguments: list[str]) -> int:
-    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
+    """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
     parser = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")

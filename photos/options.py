@@ -180,9 +180,10 @@ def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
     """
     examples = [parse_example(text, asked.mask_value) for text in asked.supports]
     for example in examples:
-        values = classes_in(example.mask) if example.mask and not asked.mask_value else ()
+        has_values = not example.is_drawn and asked.mask_value is None
+        values = classes_in(Path(example.annotation)) if has_values else ()
         if len(values) > 1:
             shown = sorted(values)[:5]
-            print(f"{example.mask}: the object is all of its values, {shown}; --mask-value V takes one of them")
+            print(f"{example.annotation}: the object is all of its values, {shown}; --mask-value V takes one of them")
     of_files, categories = read_examples(asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots)
     return examples + of_files, categories

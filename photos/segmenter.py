@@ -220,7 +220,7 @@ class Segmenter:
         }
 
     def digest(self) -> str:
-        """Return a digest of settings, weights, and examples as the network sees them: with ``facts`` all that decides."""
+        """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
         out = self.model.digest()
         for known in self.classes:
             for batch in known.support_batches:

@@ -15,12 +15,10 @@ from photos.calibration import FILE, find_calibration
 from util.config.folds import Fold
 from util.config.read import from_dict
 from util.config.tree import flow
-from util.evaluate.schema import NOT_STATED, RESULT, read_result
-from util.evaluate.titles import title
+from util.evaluate.schema import NOT_STATED
 from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
-from util.report.results import score_table
 from util.run.folder import ENVIRONMENT
 from util.run.run import Run, StageFolder
 from util.run.weights import Weights
@@ -66,7 +64,6 @@ def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        results=_results(run, weights.digest) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,
     )
@@ -78,14 +75,3 @@ def _commit(stage: StageFolder) -> str:
     commit = environment.get("commit", NOT_STATED)
     changed = environment.get("changed_files", 0)
     return f"{commit}, with {changed} changed files" if changed else commit
-
-
-def _results(run: Run, digest: str) -> str:
-    """Return the tables of a run's results with these weights, without quick looks."""
-    tables = []
-    for path in sorted(run.folder("test").parent.rglob(RESULT)):
-        result = read_result(path)
-        if result["weights"] == digest and not result["quick_look"]:
-            heading = f"{title(result)}; {result['device']}, {result['date'][:10]}"
-            tables.append(f"{heading}:\n\n{score_table(result)}")
-    return "\n\n".join(tables)
