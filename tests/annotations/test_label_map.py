@@ -1,6 +1,5 @@
 """CVAT's masks with a label map: colours or numbers, for predict.py and for a data set of one's own."""
 
-from argparse import Namespace
 from itertools import product
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from annotations.masks import names_in, read_names
 from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from photos.examples import parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region
@@ -59,7 +59,7 @@ def custom(
     folder: Path, masks: Path, classes: Path | None = None, photos: str = "JPEGImages"
 ) -> tuple[list[str], np.ndarray]:
     """Return classes and the first mask of the data set that prepare.py makes."""
-    plan = from_masks(Namespace(images=folder / photos, masks=masks, classes=classes, white_is_object=False))
+    plan = from_masks(CustomOptions(images=folder / photos, masks=masks, classes=classes))
     run_jobs(plan, folder / "out", skip_bad=False)
     return list(plan.classes), read_mask(folder / "out/masks/p0.png")
 

@@ -1,7 +1,6 @@
 """The meaning of the numbers in a set of masks: names, palettes and 255, for predict.py and a data set of one's own."""
 
 import io
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 from annotations.mask_set import facts_of
 from annotations.masks import read_names
 from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal
 from util.files.errors import UserError
@@ -75,7 +75,7 @@ def write_cat_then_dog(
 def custom(folder: Path, white_is_object: bool = False) -> tuple[list[str], list[np.ndarray]]:
     """Return the classes and the masks of the data set that prepare.py makes."""
     parts = {"images": folder / "images", "masks": folder / "masks", "classes": folder / "names.txt"}
-    plan = from_masks(Namespace(**parts, white_is_object=white_is_object))
+    plan = from_masks(CustomOptions(**parts, white_is_object=white_is_object))
     run_jobs(plan, folder / "out", skip_bad=False)
     return list(plan.classes), [read_mask(path) for path in sorted((folder / "out/masks").iterdir())]
 

@@ -1,6 +1,5 @@
 """One mask, whatever its form, marks the same pixels for predict.py, for Python, and in a data set of one's own."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageFilter
 from annotations.pictures import read_image
 from annotations.region import read_region
 from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import Example, parse_example
@@ -86,7 +86,7 @@ def _photo_and_mask(folder: Path, mask: Image.Image) -> tuple[Path, Path]:
 
 def _made(out: Path, **options: Path | None) -> np.ndarray:
     """Return the mask in a data set that is made of a user's masks."""
-    run_jobs(from_masks(Namespace(**options, white_is_object=True)), out, skip_bad=False)
+    run_jobs(from_masks(CustomOptions(**options, white_is_object=True)), out, skip_bad=False)
     return read_mask(next((out / "masks").rglob("p0.png")))
 
 
@@ -115,7 +115,7 @@ def test_a_mask_without_black_is_refused(tmp_path: Path) -> None:
 
 def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> None:
     path, mask = _photo_and_mask(tmp_path, Image.fromarray(region(CAT, DOG)))
-    options = Namespace(images=path.parent, masks=mask.parents[1], classes=None, white_is_object=False)
+    options = CustomOptions(images=path.parent, masks=mask.parents[1], classes=None)
     with pytest.raises(UserError, match=r"one value beside 0, this one has \[1, 2\]; does it hold class ids"):
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
     assert (parse_example(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
@@ -171,7 +171,7 @@ def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) 
 
 def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path, capsys) -> None:
     (names,) = named_masks.glob("*.txt")
-    plan = from_masks(Namespace(images=named_masks / "images", masks=named_masks / "masks", classes=names))
+    plan = from_masks(CustomOptions(images=named_masks / "images", masks=named_masks / "masks", classes=names))
     run_jobs(plan, named_masks / "out", skip_bad=False)
     made = read_mask(named_masks / "out/masks/p0.png")
     assert "masks without a photo (1, such as p1" in capsys.readouterr().err
