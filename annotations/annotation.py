@@ -1,7 +1,7 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -22,7 +22,6 @@ from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 
-Say = Callable[[str], None]  # receives remarks on annotations
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
@@ -183,7 +182,7 @@ class Predictions:
     folder: Path  # of all photos
     categories: dict[int, str]  # all of them, id -> name by ascending id, whether predicted or not
     model: str = ""  # its name, for people
-    polygons: bool = False  # write outlines in place of exact masks where a format has both
+    polygons: bool = False  # write outlines in place of exact masks in COCO's file, which may have both
 
 
 def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:

@@ -1,13 +1,13 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
+from annotations.annotation import AnnotatedPhoto, Annotations, Instance
 from annotations.masks import check_alike
 from annotations.pictures import header_of
 from annotations.remarks import CUT, LEFT_OUT, UNKNOWN, Remarks
-from annotations.shapes import has_area, is_rectangle, reaches_beyond
+from annotations.shapes import has_area, reaches_beyond
 from annotations.words import BACKGROUND, is_class, is_unknown
 from util.files.errors import UserError, note
 from util.files.images import upright_size
@@ -15,27 +15,20 @@ from util.files.images import upright_size
 MARGIN = 2  # pixels by which outlines may reach beyond a photo without a word
 
 
-def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
+def interpret(annotations: Annotations) -> Annotations:
     """Return the entries that mark objects; lines say what does not, and what was decided (``remarks.py``).
 
     Regions whose name says so (``is_unknown``) are unknown for all classes of the photo, those of ``BACKGROUND`` are
     left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
-    Args:
-        annotations: what a reader returns.
-        say: gets each line, default the error output.
-
-    Raises:
-        UserError: nothing has a meaning, or two names differ by case alone.
+    UserError: nothing has a meaning, or two names differ by case alone.
     """
     remarks = annotations.remarks
     categories = annotations.categories
-    say = say or note
     photos = tuple(_with_meaning(photo, categories, remarks) for photo in annotations.photos)
     instances = [instance for photo in photos for instance in photo.instances]
-    _note_rectangles(instances, remarks)
     marked = sorted({instance.category for instance in instances})
-    check_alike([categories[number] for number in marked], annotations.source, say)
+    check_alike([categories[number] for number in marked], annotations.source)
     lines = "; ".join(remarks.lines())
     if lines and not instances:
         fix = "give the objects outlines or boxes"
@@ -43,15 +36,8 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
     for line in remarks.lines():
-        say(f"{annotations.source}: {line}")
+        note(f"{annotations.source}: {line}")
     return meaning
-
-
-def _note_rectangles(instances: Sequence[Instance], remarks: Remarks) -> None:
-    """Remark where the outlines of all objects are rectangles: they may be boxes, as programs of detection export."""
-    if all(is_rectangle(instance.shape) for instance in instances):
-        rectangles = "objects of four corners at right angles each, as boxes are"
-        remarks.add("read as outlines", rectangles, count=sum(not instance.is_boxed for instance in instances))
 
 
 def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:

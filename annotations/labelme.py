@@ -32,7 +32,6 @@ SUFFIX = ".json"
 POLYGON = "polygon"
 BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
 OUTLINES = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # whose points are their corners
-WHOLE = 0.9  # of a photo, more than which a hole does not cover
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
@@ -50,20 +49,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     for file in reading.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            if path.is_dir() and not _is_of_labelme(content):
-                reading.remarks.add(LEFT_OUT, "JSON files of other kinds", file.name)
-                continue
             image = _photo_of(content["imagePath"], file, home, reading)
             size = _size(content, image)
             reading.add(image, size, _instances(content["shapes"], size, reading))
     if path.is_dir() and folder is None:
         reading.count_photos_without("JSON file")
     return reading.annotations()
-
-
-def _is_of_labelme(content: Any) -> bool:
-    """Return whether the content of a JSON file seems to be of labelme."""
-    return isinstance(content, dict) and bool({"shapes", "imagePath"} & content.keys())
 
 
 def _photo_of(stated: str, file: Path, home: Path, reading: Reading) -> Path:
@@ -93,8 +84,7 @@ def _size(content: dict[str, Any], image: Path) -> tuple[int, int]:
 def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> list[Instance]:
     """Return the instances of a file's ``shapes`` on a photo of a size (height, width).
 
-    As labelme paints them, in order, a region of background hides what comes before it; one that covers nearly all of
-    the photo is no hole. ValueError: a shape is damaged.
+    As labelme paints them, in order, a region of background hides what comes before it. ValueError: a shape is damaged.
     """
     labelled: list[tuple[str, Instance]] = []
     for number, entry in enumerate(shapes, 1):
@@ -109,13 +99,12 @@ def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Rea
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
     for label, instance in labelled:
-        if visible and label.casefold() in BACKGROUND:
+        if label.casefold() in BACKGROUND:
             hole = pixels_of(instance.shape, [*size])
-            if hole.mean() <= WHOLE:
-                visible = [_without(below, hole) for below in visible]
-                reading.remarks.add("holes in the objects below", f"regions of {label}")
-                continue
-        visible.append(instance)
+            visible = [_without(below, hole) for below in visible]
+            reading.remarks.add("holes in the objects below", f"regions of {label}")
+        else:
+            visible.append(instance)
     return visible
 
 

@@ -1,4 +1,4 @@
-"""Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
+"""Label Studio's tasks: its JSON export is read, predictions are written as strokes of its brush, which are exact."""
 
 import json
 import os
@@ -11,16 +11,23 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from annotations.annotation import Annotations, Instance, Predictions, check_stated, content_errors
+from annotations.annotation import (
+    Annotations,
+    Instance,
+    PredictedObject,
+    Predictions,
+    check_stated,
+    content_errors,
+)
 from annotations.photo_files import LOCAL_FILES, spellings
 from annotations.reading import Reading
 from annotations.remarks import LEFT_OUT
-from annotations.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
+from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 from util.files import read_json, write_atomically
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.sizes import check_size
 
-BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"  # tags of a labelling configuration that regions belong to
+BRUSH = "BrushLabels"  # the tag of a labelling configuration that strokes belong to
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
@@ -186,42 +193,37 @@ def write(folder: Path, predictions: Predictions) -> None:
 
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
-    tag = POLYGONS if predictions.polygons else BRUSH
     tasks = []
     for photo in predictions.photos:
-        regions: list[dict[str, Any]] = []
-        for predicted in photo.objects:
-            regions += regions_of(decoded(predicted.runs), predicted.name, predicted.score, tag)
-        result = [{"id": f"r{number}", **region} for number, region in enumerate(regions)]
+        result = [_stroke(predicted, f"r{number}") for number, predicted in enumerate(photo.objects)]
         score = sum(predicted.score for predicted in photo.objects) / max(len(photo.objects), 1)
         prediction = {"model_version": predictions.model, "score": score, "result": result}
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
         tasks.append({"data": {"image": image}, "predictions": [prediction]})
-    write_atomically(folder / "config.xml", _labelling_config(tag, predictions.categories.values()))
+    write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 
 
-def _labelling_config(tag: str, names: Iterable[str]) -> str:
-    """Return the labelling configuration of regions of a tag with its labels, XML."""
+def _labelling_config(names: Iterable[str]) -> str:
+    """Return the labelling configuration of strokes with its labels, XML."""
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
     image = '  <Image name="image" value="$image"/>\n'
-    return f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
+    return f'<View>\n{image}  <{BRUSH} name="label" toName="image">\n{labels}  </{BRUSH}>\n</View>\n'
 
 
-def regions_of(mask: np.ndarray, name: str, score: float, tag: str) -> list[dict[str, Any]]:
-    """Return the entries of ``result``, without ids, for a mask (H, W) bool of a class: one brush, or its polygons."""
-    height, width = mask.shape
-    values: list[dict[str, Any]] = []
-    if tag == POLYGONS:
-        outlines = [outline / (width, height) * 100 for outline in polygons_of(mask)]
-        values = [{"points": outline.tolist(), "closed": True} for outline in outlines]
-    elif mask.any():
-        values = [{"format": "rle", "rle": brush_runs(mask)}]
-    kind = tag.lower()
-    region = {"type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
-    region |= {"original_width": width, "original_height": height, "score": score}
-    return [{**region, "value": {**value, kind: [name]}} for value in values]
+def _stroke(predicted: PredictedObject, number: str) -> dict[str, Any]:
+    """Return the entry of ``result`` for an object."""
+    height, width = predicted.runs["size"]
+    kind = BRUSH.lower()
+    value = {"format": "rle", "rle": brush_runs(decoded(predicted.runs)), kind: [predicted.name]}
+    region = {"id": number, "type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
+    return region | {
+        "original_width": width,
+        "original_height": height,
+        "score": predicted.score,
+        "value": value,
+    }
 
 
 def brush_runs(mask: np.ndarray) -> list[int]:

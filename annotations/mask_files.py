@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from annotations.annotation import Say
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.words import BACKGROUND
 from util.files import files_below, visible
@@ -145,7 +144,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
             yield from _class_folders(entry, (*place, entry.name))
 
 
-def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note) -> list[tuple[Path, Path]]:
+def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
     Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
@@ -155,7 +154,6 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note
         photos: a folder.
         masks: a folder, whose masks are those of ``masks_of_set``.
         every_folder: take the masks in all of its sub-folders.
-        say: gets the line.
 
     Raises:
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
@@ -177,7 +175,7 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note
     if not mask_of_photo:
         raise _without_pairs(photos, masks, mask_files)
     if photos != masks and without_photo:
-        say(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
+        note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
 
 

@@ -31,12 +31,6 @@ def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Imag
         yield image
 
 
-def check_header(mask: Path) -> None:
-    """Refuse (UserError) a file that is no mask by its header, which says how it is read where that is unusual."""
-    with opened_mask(mask):
-        pass
-
-
 def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8, upright; its header alone is read.
 

@@ -1,7 +1,7 @@
 """Files with the names of the classes of masks, and their colours."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
@@ -163,7 +163,7 @@ def check_unique(names: list[str], path: Path) -> None:
         known.add(name)
 
 
-def check_alike(names: Iterable[str], path: Path, say: Callable[[str], None] = note) -> None:
+def check_alike(names: Iterable[str], path: Path) -> None:
     """Refuse (UserError) two class names that differ by case alone, or by how accents are composed.
 
     A line says which differ by a number alone, as the objects of one class do where each has a label of its own.
@@ -180,4 +180,4 @@ def check_alike(names: Iterable[str], path: Path, say: Callable[[str], None] = n
     for stem, alike in numbered.items():
         if len(alike) > 1:
             fix = f"if they are one class, name all '{stem}'"
-            say(f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: {fix}")
+            note(f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: {fix}")

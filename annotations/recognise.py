@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from annotations import coco, cutout, labelme, labelstudio, results, yolo
-from annotations.annotation import Annotations, Predictions, Say
+from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_of_set
 from util.files import files_below, read_json, visible
@@ -76,7 +76,7 @@ def _parts_of(text: str) -> tuple[str | None, Path]:
     return None, Path(text)
 
 
-def read(text: str, photos: Path | None = None, say: Say | None = None, unconfirmed: bool = True) -> Annotations:
+def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Annotations:
     """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``.
 
     ``unconfirmed``: take results of this project that no person has confirmed.
@@ -85,7 +85,7 @@ def read(text: str, photos: Path | None = None, say: Say | None = None, unconfir
     if kind == MASKS:
         raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
     annotations = READERS[kind](path, photos)
-    return interpret(annotations if unconfirmed else results.confirmed_alone(annotations), say)
+    return interpret(annotations if unconfirmed else results.confirmed_alone(annotations))
 
 
 def _format_of(file: Path) -> str:

@@ -171,12 +171,10 @@ def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
 
     They may leave the mask's by ``TOLERANCE``.
     """
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    if not mask.any():
         return []
-    top, left = rows[0], columns[0]
-    part = mask[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    part = mask[top : top + height, left : left + width].astype(np.uint8)
     large = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_NEAREST)
     contours, hierarchy = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outlines = []
@@ -211,22 +209,15 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], TOLERANCE, closed=True)[:, 0]
     if not cv2.contourArea(simple):  # nor have two corners an area
         simple = points
-    return _at_corners(simple)
-
-
-def _at_corners(points: np.ndarray) -> np.ndarray:
-    """Return points half-way to corners of pixels as points ``WITHIN`` these corners, (corners, 2) float64."""
-    pixel = points.round()
-    direction = np.sign(points - pixel)
+    pixel = simple.round()
+    direction = np.sign(simple - pixel)
     return (pixel + 0.5 + direction * (0.5 - WITHIN)).astype(np.float64).round(2)
 
 
-def point_label(
-    points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None = None
-) -> np.ndarray:
+def point_label(points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool) -> np.ndarray:
     """Return the label (H, W) uint8 of points (x, y) inside the photo: object, unknown pixels around it, background.
 
-    ``joined``: the lines between them are of the object too; ``radius`` is in pixels, None for 2 % of the longer side.
+    Their radius is 2 % of the photo's longer side. ``joined``: the lines between them are of the object too.
     """
     cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
     is_beside = np.ones(shape, np.uint8)
@@ -234,7 +225,7 @@ def point_label(
         cv2.polylines(is_beside, [cells], isClosed=False, color=0)
     is_beside[cells[:, 1], cells[:, 0]] = 0
     distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    radius = radius or max(0.02 * max(shape), 1)
+    radius = max(0.02 * max(shape), 1)
     label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
     label[distance <= radius] = 1
     return label

@@ -92,10 +92,10 @@ class Example:
             return labels_of(self.annotated, self.photo)
         if self.is_drawn:
             return drawn_labels(self.annotation, image.shape[:2], origin=self.source)
-        unknown = (IGNORE, *self.unknown)
-        if self.colours is None:
+        if self.mask_value is None:
             stored = self.photo if isinstance(self.photo, Path) else image  # a file states how its mask is turned
-            return [read_region_of(stored, self.annotation, self.mask_value, unknown)]
+            return [read_region_of(stored, self.annotation)]
+        unknown = (IGNORE, *self.unknown)
         values = read_mask_of(self.photo, Path(self.annotation), self.colours)
         return [np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)]
 

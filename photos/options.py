@@ -148,7 +148,7 @@ def add_results(parser: ArgumentParser) -> None:
         "--outlines",
         choices=(RLE, POLYGONS),
         default=RLE,
-        help=f"form of masks in coco and labelstudio; default {RLE}",
+        help=f"form of masks in coco; default {RLE}",
     )
 
 

@@ -15,8 +15,6 @@ from tests.annotations.drawn import (
     AREAS,
     CAT,
     DOG,
-    HEIGHT,
-    WIDTH,
     areas,
     coco_json,
     corners,
@@ -94,7 +92,6 @@ BACK = "_background_"
         ([("cat", CAT), ("dog", HOLE), ("__background__", KITTEN)], {"cat": 1280 - 240, "dog": 660 - 240}),
         ([("cat", CAT), ("dog", DOG), (BACK, (30, 0, 60, 72))], {"cat": 22 * 40, "dog": 28 * 40}),  # across two edges
         ([("cat", CAT), ("dog", KITTEN), ("Background", HOLE)], {"cat": 1280 - 660}),  # the dog is wholly covered
-        ([("cat", CAT), (BACK, (0, 0, WIDTH, HEIGHT))], CATS),  # no hole, but all of the photo
     ],
 )
 def test_labelmes_background_cuts_a_hole_into_lower_shapes(tmp_path: Path, shapes: list, expected: dict) -> None:

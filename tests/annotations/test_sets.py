@@ -109,16 +109,6 @@ def test_photos_elsewhere_are_asked_for_by_the_option_that_names_them(tmp_path: 
     assert "--photos" not in refusal(path, tmp_path / "marks")
 
 
-def test_other_json_files_in_a_folder_of_labelme_are_counted(tmp_path: Path, capsys) -> None:
-    folder = labelme_json(tmp_path, *map(polygon, BOXES))
-    (folder / "b.json").write_text('{"settings": {"zoom": 2}}')
-    (folder / "c.json").write_text("[1, 2]")
-    assert areas(folder) == AREAS
-    assert "left out: JSON files of other kinds (2, such as b.json)" in capsys.readouterr().err
-    (folder / "d.json").write_text(json.dumps({"shapes": 7, "imagePath": PHOTO}))
-    assert "d.json: not in labelme's form" in refusal(folder)
-
-
 def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
     folder = labelme_json(tmp_path, polygon("cat"), polygon("dog") | {"label": " cat "})
     assert areas(folder) == {"cat": sum(AREAS.values())}

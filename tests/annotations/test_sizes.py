@@ -83,27 +83,7 @@ def outlines_of_labelme(folder: Path, outlines: list[Any]) -> Path:
     return drawn.labelme_json(folder, *({"label": "cat", "points": outline} for outline in outlines))
 
 
-def outlines_of_labelstudio(folder: Path, outlines: list[Any]) -> Path:
-    path = drawn.labelstudio(folder)
-    shares = [(np.array(outline) / (WIDTH, HEIGHT) * 100).tolist() for outline in outlines]
-    common = f'"original_width": {WIDTH}, "original_height": {HEIGHT}'
-    regions = [
-        f'{{"type": "polygonlabels", {common}, "value": {{"points": {points}, "polygonlabels": ["cat"]}}}}'
-        for points in shares
-    ]
-    path.write_text(f'[{{"data": {{"image": "{PHOTO}"}}, "annotations": [{{"result": [{", ".join(regions)}]}}]}}]')
-    return path
-
-
-def outlines_of_yolo(folder: Path, outlines: list[Any]) -> Path:
-    path = drawn.yolo(folder)
-    shares = [(np.ravel(outline) / np.tile((WIDTH, HEIGHT), len(outline))).tolist() for outline in outlines]
-    rows = [" ".join(map(str, [0, *row])) for row in shares]
-    (folder / "labels/train/a.txt").write_text("\n".join(rows))
-    return path
-
-
-@pytest.mark.parametrize("write", [outlines_of_coco, outlines_of_labelme, outlines_of_labelstudio, outlines_of_yolo])
+@pytest.mark.parametrize("write", [outlines_of_coco, outlines_of_labelme])
 @pytest.mark.parametrize("outlines", [[ZIGZAG], [ROUND] * 30], ids=["one", "many"])
 def test_long_outlines_are_refused(
     write: Callable[[Path, list[Any]], Path], outlines: list[Any], tmp_path: Path, monkeypatch

@@ -86,44 +86,31 @@ def test_outlines_that_are_not_simplified_are_exact(seed: int, monkeypatch: pyte
     assert simplified < sum(map(len, polygons_of(mask))) * 0.7
 
 
-@pytest.fixture(params=[False, True])
-def polygons(request: pytest.FixtureRequest) -> bool:
-    """Return whether outlines are written in place of masks."""
-    return request.param
+BOTH = pytest.mark.parametrize("polygons", [False, True])  # whether outlines are written in place of masks
 
 
-@pytest.fixture
-def opened(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> COCO:
-    """Return what pycocotools reads of the predictions."""
+@BOTH
+def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> None:
     coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
-    return COCO(tmp_path / "out/annotations/instances_default.json")
-
-
-def test_pycocotools_opens_cocos_json(opened: COCO, tmp_path: Path) -> None:
+    opened = COCO(tmp_path / "out/annotations/instances_default.json")
     assert (tmp_path / "out/images/a.jpg").is_file()
     sizes = {image["file_name"]: (image["width"], image["height"]) for image in opened.loadImgs([1, 2])}
     assert sizes == {"a.jpg": (W, H), "b.jpg": (W, H)}
     categories = opened.loadCats(opened.getCatIds())
     assert {category["id"]: category["name"] for category in categories} == NAMES
     annotations = opened.loadAnns(opened.getAnnIds())
-    assert len(opened.loadRes(annotations).getAnnIds()) == 2
-
-
-def test_pycocotools_reads_the_objects_of_cocos_json(
-    photos: list[PredictedPhoto], opened: COCO, polygons: bool
-) -> None:
-    annotations = opened.loadAnns(opened.getAnnIds())
     stated = [(entry["image_id"], entry["category_id"], entry["score"]) for entry in annotations]
     assert stated == [(1, 3, 0.75), (1, 44, 0.5)]
     for annotation, predicted in zip(annotations, photos[0].objects, strict=True):
         mask = decoded(predicted.runs)
-        read = opened.annToMask(annotation).astype(bool)
-        assert iou(read, mask) > (SIMILAR if polygons else 1 - 1e-9)
+        assert iou(opened.annToMask(annotation).astype(bool), mask) > (SIMILAR if polygons else 1 - 1e-9)
         assert annotation["area"] == mask.sum()
         assert annotation["bbox"] == [*cv2.boundingRect(mask.astype(np.uint8))]
         assert isinstance(annotation["segmentation"], list) == polygons
+    assert len(opened.loadRes(annotations).getAnnIds()) == 2
 
 
+@BOTH
 @pytest.mark.parametrize("kind", [kind for kind in recognise.WRITERS if kind != "cutout"])  # for people alone
 def test_written_annotations_are_read_back(
     photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path

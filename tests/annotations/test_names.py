@@ -1,4 +1,4 @@
-"""CVAT's masks with a label map: colours or numbers, for predict.py and for a data set of one's own."""
+"""Files of names say what the values and colours of masks are, for predict.py and for a data set of one's own."""
 
 from itertools import product
 from pathlib import Path
@@ -8,13 +8,76 @@ import pytest
 from PIL import Image
 
 from annotations.masks import names_in, read_names
-from datasets.custom_masks import from_masks
-from datasets.custom_plan import CustomOptions
-from datasets.make import run_jobs
 from photos.examples import parse_example
-from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region
+from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, custom, photo, refusal, region
 from util.files.errors import UserError
-from util.files.mask_images import read_mask
+
+CAT_AND_DOG = [
+    "cat\ndog",
+    "unlabeled\ncat\ndog",
+    "BG\ncat\ndog",
+    "None\ncat\ndog",
+    "No object\ncat\ndog",
+    "<background>\ncat\ndog",
+    "0\ncat\ndog",
+    "# of the farm\n\ncat\ndog\n",
+    "# of the farm\nunlabelled\ncat\n# a comment\ndog",
+    "0: unlabeled\n1: cat\n2: dog",
+    "1: cat\n2: dog",
+    "Pixel Value, Class\n0, background\n1, cat\n2, dog",
+    "0\tnone\n1\tcat\n2\tdog\n255\tvoid",
+    "0. none\n1. cat\n2. dog",
+    "0 background\n1 cat\n2 dog",
+    "2: dog\n0: background\n1: cat",
+    "names:\n  0: background\n  1: cat\n  2: dog",
+    "background 0 0 0\ncat 255 0 0\ndog 0 128 0",
+    "cat,255,0,0\ndog,0,128,0",
+    "name,r,g,b\ncat,255,0,0\ndog,0,128,0",
+    "cat: (255, 0, 0)\ndog: [0, 128, 0]",
+]
+NAMES = {
+    **{text: {1: "cat", 2: "dog"} for text in CAT_AND_DOG},
+    "2 door\n4 door": {1: "2 door", 2: "4 door"},
+    "grade 0\ngrade 1": {1: "grade 0", 2: "grade 1"},
+    "cat: domestic\ndog": {1: "cat: domestic", 2: "dog"},
+    "7: road\n8: kerb": {7: "road", 8: "kerb"},
+    "#classes\n# of pets\ncat\n#x\n# a comment\ndog\n": {1: "cat", 2: "#x", 3: "dog"},
+}
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_names_are_of_values_however_lines_state_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    assert read_names(tmp_path / "names.txt").names == NAMES[text]
+
+
+REFUSED_NAMES = {
+    "0: cat\n1: dog": "'cat' has the value 0; 0 is the background",
+    "1: background\n2: cat": "'background' has the value 1",
+    "cat\ndog\nbackground": "'background' has the value 3",
+    "1: cat\n1: dog": "'dog' has the value 1, which is that of another class",
+    "0: none\n255: cat": "'cat' has the value 255",
+    "1: cat\n2: cat": "names two classes",
+    "cat:48,112,32::\ndog:48,112,32::\n": "'dog' has the colour (48, 112, 32) of another class",
+    "cat:0,0,0::\n": "'cat' has the colour (0, 0, 0)",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED_NAMES)
+def test_class_names_that_contradict_the_masks_values_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_names(tmp_path / "names.txt")
+    assert REFUSED_NAMES[text] in str(caught.value)
+
+
+def test_names_are_words_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\nred dog\n")
+    for given in (Path("cat, red dog"), tmp_path / "names.txt"):
+        assert names_in(given).classes == {1: "cat", 2: "red dog"}
+    with pytest.raises(UserError, match="cannot read"):
+        names_in(Path("other.txt"))
+
 
 HEAD = "# label:color_rgb:parts:actions\n"
 CAT_COLOUR, DOG_COLOUR = (48, 112, 32), (176, 112, 32)
@@ -55,40 +118,19 @@ def export(folder: Path, mask: Image.Image, entries: list[str]) -> Path:
     return folder
 
 
-def custom(
-    folder: Path, masks: Path, classes: Path | None = None, photos: str = "JPEGImages"
-) -> tuple[list[str], np.ndarray]:
-    """Return classes and the first mask of the data set that prepare.py makes."""
-    plan = from_masks(CustomOptions(images=folder / photos, masks=masks, classes=classes))
-    run_jobs(plan, folder / "out", skip_bad=False)
-    return list(plan.classes), read_mask(folder / "out/masks/p0.png")
-
-
 MAPS = [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
 
 
-@pytest.fixture(params=MAPS, ids="-".join)
-def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Return a folder as CVAT exports it, with masks and a label map of each form."""
-    form, order = request.param
-    return export(tmp_path, MASKS[form], LABEL_MAPS[order])
-
-
-def test_a_label_map_names_colours_and_numbers(exported: Path) -> None:
+@pytest.mark.parametrize(("form", "order"), MAPS)
+def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order: str) -> None:
+    folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
     both = {name: 2 * area for name, area in AREAS.items()}
-    assert areas(exported) == both
-    assert areas(exported, exported / "JPEGImages") == both
-
-
-@pytest.mark.parametrize(
-    ("masks", "classes", "photos"), [("", None, ""), ("SegmentationClass", "labelmap.txt", "JPEGImages")]
-)
-def test_a_label_map_gives_the_classes_of_a_data_set(
-    exported: Path, masks: str, classes: str | None, photos: str
-) -> None:
-    names, mask = custom(exported, exported / masks, exported / classes if classes else None, photos)
-    assert names == ["cat", "dog"]
-    np.testing.assert_array_equal(mask, VALUES)
+    assert areas(folder) == areas(folder, folder / "JPEGImages") == both
+    named = {"images": folder / "JPEGImages", "masks": folder / "SegmentationClass"}
+    for options in (named | {"classes": folder / "labelmap.txt"}, {"images": folder, "masks": folder}):
+        names, (mask, _) = custom(folder, **options)
+        assert names == ["cat", "dog"]
+        np.testing.assert_array_equal(mask, VALUES)
 
 
 def test_unknown_classes_and_borders_of_a_label_map_are_unknown(tmp_path: Path) -> None:
@@ -96,25 +138,15 @@ def test_unknown_classes_and_borders_of_a_label_map_are_unknown(tmp_path: Path) 
     coloured[:3] = (224, 224, 192)  # VOC's borders
     coloured[-3:] = (9, 9, 9)  # a class named void
     folder = export(tmp_path, Image.fromarray(coloured), [*ENTRIES, "void:9,9,9::"])
-    names, mask = custom(folder, folder / "SegmentationClass")
+    names, (mask, _) = custom(folder, images=folder, masks=folder)
     assert names == ["cat", "dog"]
     assert (mask == 255).sum() == 6 * WIDTH
     np.testing.assert_array_equal(mask[3:-3], VALUES[3:-3])
 
 
-def test_colours_without_a_class_and_classes_of_one_colour_are_named(tmp_path: Path) -> None:
+def test_colours_without_a_class_are_named(tmp_path: Path) -> None:
     folder = export(tmp_path, MASKS["colours"], ENTRIES[:2])
     assert "p0.png: 1 colours of this mask have no class, such as (176, 112, 32)" in refusal(folder)
-    label_map = folder / "labelmap.txt"
-    label_map.write_text(HEAD + "cat:48,112,32::\ndog:48,112,32::\n")
-    assert "labelmap.txt: 'dog' has the colour (48, 112, 32) of another class" in refusal(folder)
-    label_map.write_text("cat:0,0,0::\n")
-    assert "'cat' has the colour (0, 0, 0)" in refusal(folder)
-
-
-def test_names_with_colons_may_be_a_plain_list(tmp_path: Path) -> None:
-    (tmp_path / "labelmap.txt").write_text("cat:domestic\ndog\n")
-    assert read_names(tmp_path / "labelmap.txt").names == {1: "cat:domestic", 2: "dog"}
 
 
 def unnamed(folder: Path, pixels: np.ndarray) -> Path:
@@ -148,36 +180,13 @@ def test_masks_of_different_colours_without_names_are_refused(tmp_path: Path) ->
     assert "p1.png: this mask and those before hold several classes" in refusal(folder)
 
 
-@pytest.fixture
-def mask_of_class(tmp_path: Path) -> Path:
-    """Return a mask of two colours in a folder of one class, beside photos that CVAT has exported."""
-    unnamed(tmp_path, COLOURED)
-    mask = tmp_path / "classes/cat/p0.png"
+def test_a_mask_of_one_class_has_one_colour_and_one_of_a_support_any(tmp_path: Path) -> None:
+    folder = unnamed(tmp_path, COLOURED)
+    mask = folder / "classes/cat/p0.png"
     mask.parent.mkdir(parents=True)
     MASKS["colours"].save(mask)
-    return mask
-
-
-def test_a_mask_of_one_class_has_one_colour(tmp_path: Path, mask_of_class: Path) -> None:
     with pytest.raises(UserError, match=r"has the colours \(48, 112, 32\), .*; a mask of one class has one"):
-        custom(tmp_path, mask_of_class.parent.parent)
-
-
-def test_one_mask_of_a_support_is_one_object_in_any_colours(tmp_path: Path, mask_of_class: Path) -> None:
-    label = parse_example(f"{tmp_path / 'JPEGImages/p0.jpg'}:{mask_of_class}").read().label
+        custom(folder, images=folder / "JPEGImages", masks=folder / "classes")
+    label = parse_example(f"{folder / 'JPEGImages/p0.jpg'}:{mask}").read().label
     assert label.shape == (HEIGHT, WIDTH)
     assert int(label.sum()) == sum(AREAS.values())
-
-
-def test_a_name_may_begin_with_the_mark_of_comments(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("#classes\n# of pets\ncat\n#x\n# a comment\ndog\n")
-    assert read_names(tmp_path / "names.txt").names == {1: "cat", 2: "#x", 3: "dog"}
-
-
-def test_names_are_words_or_a_file(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("cat\nred dog\n")
-    for given in (Path("cat, red dog"), tmp_path / "names.txt"):
-        assert names_in(given).classes == {1: "cat", 2: "red dog"}
-    assert names_in(Path("cat")).classes == {1: "cat"}
-    with pytest.raises(UserError, match="cannot read"):
-        names_in(Path("other.txt"))
