@@ -307,17 +307,14 @@ def test_words_that_stand_for_no_config_are_refused_in_one_line(words: str) -> N
     assert "\n" not in message and all(part in message for part in REFUSED[words]), message
 
 
-@pytest.mark.parametrize("words", [("coco", "pocket"), ("coco", "symnet")])
-def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
-    of_lite0 = to_dict(read("split1", *words, "lite0"))
+@pytest.mark.parametrize("method", ["pocket", "symnet"])
+def test_lite1_and_lite2_take_the_settings_of_lite0(method: str) -> None:
+    of_lite0 = str(to_dict(read("split1", "coco", method, "lite0")))
     for net in ("lite1", "lite2"):
-        content = yaml.safe_dump(to_dict(read("split1", *words, net)))
-        assert yaml.safe_load(content.replace(net, "lite0")) == of_lite0
+        assert str(to_dict(read("split1", "coco", method, net))).replace(net, "lite0") == of_lite0
 
 
-@pytest.mark.parametrize(
-    "words", ["config/pascal/pascal_split0_resnet50.yaml", "split3 coco --model dcama --net swin_b"]
-)
+@pytest.mark.parametrize("words", ["config/pascal/symnet.yaml", "split3 coco --model dcama --net swin_b"])
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -> None:
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args(["--print-config", *words.split(), *overrides])
