@@ -72,7 +72,7 @@ def test_marks_of_one_photo_join(example_texts: dict[str, str]) -> None:
 def test_a_file_of_several_labels_gives_the_class_asked_for(example_texts: dict[str, str], tmp_path: Path) -> None:
     boxes = {("Cat", 1), ("dog", 20), ("Cat", 40)}
     shapes = [{"label": label, "points": drawn.corners((x, 2, x + 8, 9))} for label, x in boxes]
-    (tmp_path / "pets.json").write_text(json.dumps({"shapes": shapes}))
+    (tmp_path / "pets.json").write_text(json.dumps({"shapes": shapes, "imageHeight": HEIGHT, "imageWidth": WIDTH}))
     text = f"{example_texts['box'].partition(':')[0]}:{tmp_path / 'pets.json'}"
     assert _label(text, "cat").sum() == 2 * 8 * 7
     assert _label(text, "dog").sum() == 8 * 7
