@@ -34,20 +34,20 @@ EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
 
-def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
 
     Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted. Regions of
     background are holes in what lies below them. The photos are found by name in ``folder``, default the place that
-    each file states, or its own; that of a single file may be given. UserError: a file is unreadable or in another
-    format, or its photo is missing; the message names the file.
+    each file states, or its own. UserError: a file is unreadable or in another format, or its photo is missing; the
+    message names the file.
     """
     home = path if path.is_dir() else path.parent
     reading = Reading(path, home, folder)
     for file in reading.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            image = photo or _photo_of(content["imagePath"], file, home, reading)
+            image = _photo_of(content["imagePath"], file, home, reading)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
             reading.add(image, size, _instances(content["shapes"], size, reading))

@@ -111,7 +111,7 @@ class Results:
         """Return ``paths_of`` a query's files."""
         return paths_of(self.out, query.stem, self.names)
 
-    def check_length(self, query: Path) -> None:
+    def _check_length(self, query: Path) -> None:
         """Refuse (UserError) a photo whose name is so long that file systems have none for its results."""
         longest = max(self.paths(query), key=lambda path: len(os.fsencode(path.name)))
         length = len(os.fsencode(longest.name))
@@ -124,6 +124,8 @@ class Results:
 
         UserError: names the first conflict; or a file there is of another program, or numbers other classes.
         """
+        for query in queries:
+            self._check_length(query)
         paths = self._distinct_paths(queries)
         if not again:
             self._check_new(paths)

@@ -26,7 +26,7 @@ from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_at
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
 
-MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
+MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
 UPLOADS = "photos"  # folder of what the browser has sent
 
@@ -66,7 +66,7 @@ class Folder:
         before = len(self.photos)
         for path in paths:
             is_new = path.stem.casefold() not in stems and str(path) not in self.removed
-            if is_new and len(self.photos) < MAX_PHOTOS:
+            if is_new:
                 stems.add(path.stem.casefold())
                 self.photos[writable(path.name)] = path
         return len(self.photos) - before
@@ -123,7 +123,9 @@ class Folder:
         self.results.check([*self.photos.values(), *others], again=True)
         added = self._take(paths)
         self._keep()
-        rest = f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        rest = (
+            f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        )
         return f"{added} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
@@ -134,8 +136,6 @@ class Folder:
         for path in self.photos.values():
             if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
                 return f"{file_name} is open already"
-        if len(self.photos) >= MAX_PHOTOS:
-            raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         read_image(Path(file_name), content)
         path = self._free_path(Path(file_name))
         self.results.check([path], again=True)

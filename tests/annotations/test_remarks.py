@@ -11,13 +11,10 @@ import pytest
 from annotations import recognise, yolo
 from annotations.shapes import encoded
 from photos.example_files import read_examples
-from photos.examples import parse_example
 from tests.annotations.drawn import (
     AREAS,
     CAT,
     DOG,
-    HEIGHT,
-    WIDTH,
     areas,
     coco_json,
     corners,
@@ -28,7 +25,6 @@ from tests.annotations.drawn import (
     region,
 )
 from tests.annotations.drawn import yolo as yolo_folder
-from util.files.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -70,13 +66,6 @@ RIGHT = (60, 4, 90, 60)
 def test_crowds_are_unknown_and_brushes_objects(tmp_path, capsys, marks, expected, said) -> None:
     assert areas(coco(tmp_path, *marks)) == expected
     assert said in capsys.readouterr().err
-
-
-def test_a_photo_with_crowds_alone_says_so(tmp_path: Path) -> None:
-    other = {"id": 8, "file_name": "p1.jpg", "width": WIDTH, "height": HEIGHT}
-    path = coco(tmp_path, crowd(CAT), {"segmentation": [outline(DOG)], "image_id": 8}, images=[other])
-    with pytest.raises(UserError, match=r"has only crowd regions on 'p0.jpg' \(iscrowd 1\)"):
-        parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
 
 
 def shape(label: str, box: tuple[int, ...]) -> dict[str, Any]:

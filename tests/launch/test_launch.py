@@ -151,13 +151,6 @@ def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[
         launch.main()
 
 
-def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    launch.check_gpus(2)
-    with pytest.raises(UserError, match=r"^3 GPUs were asked for, and torch finds 2 .*; to choose GPU 1: CUDA_VISIBLE"):
-        launch.check_gpus(3)
-
-
 def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_yaml, monkeypatch, capsys):
     """Before the base stage, by the numbers of the plan; files that the training replaces count as free."""
     config = read_config(mini_yaml("bam", data={"text": "none"}))

@@ -53,7 +53,7 @@ def a_card(monkeypatch, capability: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "hpu:0", "cuda:99"])
 def test_a_device_that_does_not_work_is_refused_in_torchs_words(name: str) -> None:
-    with pytest.raises(UserError, match=f"run.device = {name}, process 0: .+; take another number of GPUs, or cpu"):
+    with pytest.raises(UserError, match=f"run.device = {name}, GPU 0: .+; take another number of GPUs"):
         device.pick_device(name)
 
 
@@ -108,17 +108,15 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
 
 
 @pytest.mark.parametrize(("bf16", "inside"), [(True, "medium"), (False, "highest")])
-def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, caplog, bf16: bool, inside: str) -> None:
+def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, bf16: bool, inside: str) -> None:
     a_card(monkeypatch, (8, 0))
     for precision in ("tf32", "float32", "bf16", "fp16"):
         device.take_precision(precision, GPU)
         assert all(flag.allow_tf32 == (precision != "float32") for flag in FLAGS)
-    assert not caplog.text
     monkeypatch.setattr(device, "fast_bf16", lambda _: bf16)
     for precision, want in (("bf16", inside), ("fp16", "highest"), ("float32", "highest")):
         device.take_precision(precision, CPU)
         assert torch.get_float32_matmul_precision() == want and not torch.backends.cudnn.allow_tf32
-    assert ("float32 is faster" in caplog.text) == (not bf16)
 
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -193,14 +193,14 @@ def test_patience_counts_epochs_since_the_best_validation(
     assert run.fit().validated == steps and run.record["best"]["score"] == 2
 
 
-@pytest.mark.parametrize(("batches_left", "heard"), [(3, True), (0, False)])
-def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, batches_left: int, heard: bool) -> None:
+@pytest.mark.parametrize(("left", "heard"), [(3, True), (0, False)])
+def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, left: int, heard: bool) -> None:
     """Only in those that every process has; the continued run validates again, to the same end."""
     validated_batches = list[int]()
 
     def score(step: int) -> float:
         if step == 12:
-            watch = Watch(run.training, batches_left)
+            watch = Watch(run.training, left)
             for batch in range(5):
                 validated_batches.append(batch)
                 if batch == 1:

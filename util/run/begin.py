@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from model.contract import FewShotMethod, Trainable
+from model.contract import Trainable
 from model.registry import class_of
 from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
@@ -178,23 +178,13 @@ def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
     return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A stage that was rehearsed."""
-
-    schedule: StepSchedule | None  # None: its batch does not fit, or its length is not known
-    is_estimated: bool  # whether its length is that of a published list, as its own cannot be read
-    stored: Stored  # bytes of its checkpoints
-
-
 @dataclass
 class Rehearsal:
     """The stages of a training as they would begin, and all that would stop them."""
 
     config: Config
-    tasks: list[StageTask]
-    processes: int  # on all machines
-    begun: dict[str, Begun] = field(default_factory=dict)  # those of the stages that have steps left
+    rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
+    stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
     room: str = ""  # on the disk, in words
 
@@ -218,7 +208,7 @@ class Rehearsal:
 
     def __str__(self) -> str:
         """Return the files of the config, a table of the stages, and the room on the disk."""
-        table = Table(COLUMNS, [_row(task, self.begun.get(task.stage), self.processes) for task in self.tasks])
+        table = Table(COLUMNS, [cells + [""] * (len(COLUMNS) - len(cells)) for cells in self.rows.values()])
         lines = [f"config: {files_of(self.config.source)}", str(table), self.room and f"disk: {self.room}"]
         return "\n".join(filter(None, lines))
 
@@ -233,10 +223,11 @@ def dry_run(config: Config, asked: Asked, processes: int) -> None:
 
 def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
     """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
-    rehearsal = Rehearsal(run.config, [stage_of(run, stage, asked) for stage in stages], processes)
-    for task in rehearsal.tasks:
+    tasks = [stage_of(run, stage, asked) for stage in stages]
+    rehearsal = Rehearsal(run.config, {task.stage: _cells_of(task) for task in tasks})
+    for task in tasks:
         rehearsal.refuse(task.refusal)
-    left = [task for task in rehearsal.tasks if task.left]
+    left = [task for task in tasks if task.left]
     if not left:
         return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
@@ -245,10 +236,18 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     rehearsal.attempt(partial(_make_indices, run))
     for task in left:
         starts_now = task is left[0] and not task.continues  # a later one starts from what an earlier one makes
-        _rehearse_stage(rehearsal, run, task, asked.checkpoint, starts_now)
-    stored = [begun.stored for begun in rehearsal.begun.values()]
-    rehearsal.room = rehearsal.attempt(partial(room, run.config, stored, {task.folder for task in left})) or ""
+        rehearsal.rows[task.stage] += _rehearse_stage(
+            rehearsal, run, task, processes, checkpoint=asked.checkpoint, starts_now=starts_now
+        )
+    folders = {task.folder for task in left}
+    rehearsal.room = rehearsal.attempt(partial(room, run.config, rehearsal.stored, folders)) or ""
     return rehearsal
+
+
+def _cells_of(task: StageTask) -> list[str]:
+    """Return the first cells of a stage in the table of a dry run."""
+    shots = "" if task.stage == "base" else f", {task.config.data.shot}-shot"
+    return [f"{task.config.run.name}{shots}", task.stage, task.state]
 
 
 def _make_indices(run: Run) -> int:
@@ -257,23 +256,36 @@ def _make_indices(run: Run) -> int:
     return sum(len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None)
 
 
-def _rehearse_stage(rehearsal: Rehearsal, run: Run, task: StageTask, checkpoint: str | None, starts_now: bool) -> None:
-    """Begin a stage: its data, its network, what it starts from if that is now, and its optimisers."""
+def _rehearse_stage(
+    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, checkpoint: str | None, starts_now: bool
+) -> list[str]:
+    """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
+
+    There are none where its network cannot be built.
+    """
     settings = task.settings
     undecoded = Run(run.config.with_data(decoded_gib=0.0))
     data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, SILENT))
-    model = rehearsal.attempt(partial(_without_memory, run))
+    with torch.device("meta"):
+        model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
     if model is None:
-        return
+        return []
     if starts_now:
         rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
     network: Trainable = model.base_stage() if task.stage == "base" else model
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
+    rehearsal.stored.append(Stored.of(network, settings))
     length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
     key = f"{task.stage}_stage"
-    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, rehearsal.processes, key))
-    is_estimated = data is None and not settings.epoch_length
-    rehearsal.begun[task.stage] = Begun(schedule if length else None, is_estimated, Stored.of(network, settings))
+    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
+    estimated = "~" if data is None and not settings.epoch_length else ""  # by the published list's length
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    return [
+        f"{estimated}{schedule.steps}" if schedule and length else "?",
+        str(run.config.stage_size(settings)),
+        f"{settings.batch / processes:.3g}{parts} x {processes}",
+        f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
+    ]
 
 
 def _published_length(config: Config, settings: StageSettings) -> int:
@@ -282,27 +294,3 @@ def _published_length(config: Config, settings: StageSettings) -> int:
         return settings.epoch_length or 0
     of_fold = published(config.data, "train") if settings.images != "all" else None
     return of_fold or whole(config.data.name, config.data.train_list or "")
-
-
-def _without_memory(run: Run) -> FewShotMethod:
-    with torch.device("meta"):
-        return build_model(run.config, run.text_width)
-
-
-def _row(task: StageTask, begun: Begun | None, processes: int) -> list[str]:
-    """Return the row of a stage in the table of a dry run; of a finished one, which was not rehearsed, its state."""
-    config = task.config
-    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
-    cells = [f"{config.run.name}{shots}", task.stage, task.state]
-    if begun is None:
-        return [*cells, *[""] * (len(COLUMNS) - len(cells))]
-    accumulate = task.settings.accumulate
-    parts = f" in {accumulate} parts" if accumulate > 1 else ""
-    estimated = "~" if begun.is_estimated else ""  # by the published list's length
-    return [
-        *cells,
-        "?" if begun.schedule is None else f"{estimated}{begun.schedule.steps}",
-        str(config.stage_size(task.settings)),
-        f"{task.settings.batch / processes:.3g}{parts} x {processes}",
-        f"{begun.stored.final_bytes / 1e9:.2f}",
-    ]

@@ -243,12 +243,12 @@ class Watch:
     """The observer of a validation that ends it after a signal to any process: in all of them after the same batch."""
 
     training: Training
-    left: int  # batches until one process has no more; a signal after them takes effect at the end
+    left: int  # examples that every process has left; a signal in a last batch takes effect at the end
 
-    def add(self, *_: Any) -> None:
+    def add(self, numbers: list[int], *_: Any) -> None:
         """See a batch."""
-        self.left -= 1
-        if self.left >= 0 and self.training.world.any(self.training.interrupt.requested):
+        self.left -= len(numbers)
+        if self.left > 0 and self.training.world.any(self.training.interrupt.requested):
             raise Interrupted
 
 

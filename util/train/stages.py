@@ -1,7 +1,6 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,7 +10,6 @@ from model.code import code_of
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
-from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.files.errors import EXIT_INTERRUPTED, UserError
@@ -104,7 +102,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         _log_start(training, checkpoints, run, begun)
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
-            held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
+            held_out = HeldOut(training, begun.data, curves, run.config)
             observers = _observers(training, task, checkpoints, held_out)
             finished = _train(training, begun.data, observers)
     if finished and not world.any(training.interrupt.requested):
@@ -161,14 +159,9 @@ def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) ->
     state["schedule"] = asdict(training.schedule)
     state["precision"] = training.prepared.precision
     if training.world.is_main and not task.continues:
-        _discard_tests(run, task.stage)
+        run.discard_tests(task.stage)
     folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
     return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
-
-
-def _at_once(config: Config, world: ProcessGroup) -> Callable[[], int]:
-    """Return the function that says how many examples a batch of a validation has."""
-    return partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
 
 
 @dataclass(frozen=True)
@@ -178,18 +171,17 @@ class HeldOut:
     training: Training
     data: StageData
     curves: Curves  # of the scores
-    at_once: Callable[[], int]  # returns the number of examples of a batch
+    config: Config
 
     def __call__(self, network: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         """Return the leading score of a network and all of them."""
         data = self.data
         world = self.training.world
         length = data.validation_length
-        batch = self.at_once()
-        batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
+        images = self.config.data.shot + 1
+        batch = episodes_at_once(self.config.test.batch, world.device, images, self.config.data.size)
         board = Scoreboard(len(data.held_out_classes))
-        watch = Watch(self.training, length // world.size // batch_of_dataset)
-        observers: list[Observer] = [board, watch]
+        observers: list[Observer] = [board, Watch(self.training, length // world.size)]
         score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
         scores, _ = board.gather(world)
         self.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
@@ -227,13 +219,6 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
     if kept is not None:
         log.info("encoder: %s", kept.file)
     return finished
-
-
-def _discard_tests(run: Run, stage: str) -> None:
-    """Let no table show the tests of weights of a stage that are about to be replaced."""
-    count = run.discard_tests(stage)
-    if count:
-        print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
 
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:
