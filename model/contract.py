@@ -200,10 +200,6 @@ class FewShotMethod(Trainable):
     def take_sizes(self, state: dict[str, Tensor]) -> None:
         """Take from an authors' state dict, under this model's names, the sizes that no setting has to tell."""
 
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
-        return f"{len(state)} tensors"
-
 
 def competing(outputs: Sequence[Output]) -> Output:
     """Return the output for n classes that compete from that of each, against the background.

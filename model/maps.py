@@ -11,7 +11,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from model.mismatch import ModelMismatch
 from model.parts.base_learner import BaseLearner
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.layouts import with_gradient_in_layout
@@ -73,36 +72,23 @@ class Maps:
 
     @cached_property
     def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes.
-
-        ModelMismatch: the method does not declare it in ``wants``.
-        """
-        if self._base_learner is None:
-            raise self._undeclared("maps.base", "base_learner=True")
+        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes."""
+        assert self._base_learner is not None, "declare it: Wants(base_learner=True)"
         return self._base_learner.hidden(self[HIGH])
 
     def blocks(self) -> Iterator[Block]:
         """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; they come once.
 
-        They are not changed: a test keeps those of the last query. ModelMismatch: the method does not declare them in
-        ``wants``.
+        They are not changed: a test keeps those of the last query.
         """
-        if not isinstance(self._blocks, Passing) and not self._blocks:
-            raise self._undeclared("maps.blocks()", "blocks=True")
+        assert isinstance(self._blocks, Passing) or self._blocks, "declare them: Wants(blocks=True)"
         yield from self._blocks
 
     def __getitem__(self, stage: int) -> Tensor:
         if stage not in self._stages and isinstance(self._blocks, Passing):
             self._blocks.finish()
-        if stage not in self._stages:
-            raise self._undeclared(f"maps[{stage}]", f"stages=(..., {stage})")
         x = self._stages[stage]
         return with_gradient_in_layout(x) if x.requires_grad else x
-
-    def _undeclared(self, read: str, declared: str) -> ModelMismatch:
-        """Return the error of a method that reads what it did not declare, so that it was not computed."""
-        has = ", ".join(map(str, self._stages))
-        return ModelMismatch(f"the method reads {read}, and has stages {has}: declare it in wants: Wants({declared})")
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))

@@ -148,8 +148,10 @@ class Encoder(nn.Module):
 
     def _reach(self, stage: int) -> int | None:
         """Return how far all kernels of a stage in a row reach; None: no window of its input decides a part of it."""
+        if not self.local_stages:
+            return None
         convolutions = [module for module in self.stage(stage).modules() if isinstance(module, nn.Conv2d)]
-        if not self.local_stages or any(conv.stride != (1, 1) for conv in convolutions):
+        if any(conv.stride != (1, 1) for conv in convolutions):
             return None
         return sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
 

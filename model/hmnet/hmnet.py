@@ -9,7 +9,7 @@ each after the support ("support recapped"), and single tokens of it from the su
 Source: Xu et al., Hybrid Mamba for Few-Shot Segmentation, NeurIPS 2024.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,14 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Method, Wants, low_features
+from model.encode import Maps, Wants, low_features
 from model.encoders.needs import ONE_GRID
+from model.groups import learnable
 from model.hmnet.blocks import SIDE, HybridBlock, HybridBlocks, OfSupport
 from model.hmnet.published import LAYOUT
+from model.kinds.corrected import Corrected
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.base_learner import Ensemble, ShotWeights, gram, gram_distance, own_class
+from model.parts.base_learner import Ensemble, gram, own_class
 from model.parts.base_stage import WithBaseSettings
-from model.parts.layers import HEAD_DROPOUT, WIDTH
+from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
 from model.parts.once import once_for
 from model.parts.with_encoder import HIGH, MID
@@ -67,7 +69,7 @@ class HMNetShot(Shot):
 
 
 @register("hmnet")
-class HMNet(Method):
+class HMNet(Corrected):
     """The published method. Shots are averaged before the blocks, and the support's part serves all its queries."""
 
     Settings = HMNetSettings
@@ -78,14 +80,11 @@ class HMNet(Method):
     grids = ONE_GRID
     size_rule = (1, 0)
     never_compiled = ("_of_support", "_scanned")  # loops over tokens, which a compiler would unroll
+    weighs_in_shot_order = False  # published weights follow the rank of a distance and are applied by position
     settings: HMNetSettings
 
     def __init__(self, settings: HMNetSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
-        # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
-        self.shot_weights = ShotWeights(task.shots, in_shot_order=False)
         self.fuse_query = Fusion(maps=2)
         self.fuse_support = Fusion()
         self.scan = HybridBlocks(WIDTH, settings.blocks)
@@ -113,10 +112,8 @@ class HMNet(Method):
         grid = self._grid(size[-1])
 
         # The base learner, the distance of the scenes, and the prior.
-        base_logits = self.base_learner.logits(self.base_dropout(resize(maps.base, grid)))  # (B, N + 1, G, G)
-        grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C, C)
-        distance = gram_distance(gram(low_features(maps)), grams)  # e_k, (B, K)
-        scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
+        base_logits = self.base_logits(resize(maps.base, grid))  # (B, N + 1, G, G)
+        scene, _ = self.scene(low_features(maps), shots)  # e, (B,)
         f4 = torch.stack([shot.f4 for shot in shots], dim=1)  # (B, K, 2, C)
         h5 = torch.stack([shot.h5 for shot in shots], dim=1)
         prior = prior_of(Likeness.of(maps[HIGH], f4, grid), Likeness.of(maps.base, h5, grid))  # (B, 2, G, G)
@@ -161,26 +158,13 @@ class HMNet(Method):
         support = cast(HybridBlock, self.scan.blocks[-1]).support
         yield from (support.leave, support.mlp)
 
-    def param_groups(self) -> list[ParamGroup]:
-        """Return three groups for three optimisers: convolutions, blocks, and the norms that have no weight decay."""
-        norms = [*self.scan.norm.parameters()]
-        for block in self.scan.blocks:
-            norms += cast(HybridBlock, block).core_norm.parameters()
-        in_scan = {id(p) for p in self.scan.parameters()}
+    def own_groups(self) -> list[ParamGroup]:
+        """Return the two groups of optimisers of their own: the blocks, and their norms that have no weight decay."""
+        blocks = cast(Iterable[HybridBlock], self.scan.blocks)
+        norms = learnable(self.scan.norm, *(block.core_norm for block in blocks))
         apart = {id(p) for p in norms}
-        learnable = self.beside_encoder()
-        blocks = [p for p in learnable if id(p) in in_scan - apart]
-        others = [p for p in learnable if id(p) not in in_scan]
-        return [
-            ParamGroup("meta", others),
-            ParamGroup("blocks", blocks, optimizer="blocks"),
-            ParamGroup("norms", norms, optimizer="norms"),
-            *self.encoder_group(),
-        ]
-
-    def shots_of(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
-        return self.shot_weights.trained_for(state)
+        others = [p for p in learnable(self.scan) if id(p) not in apart]
+        return [ParamGroup("blocks", others, optimizer="blocks"), ParamGroup("norms", norms, optimizer="norms")]
 
 
 def _mid_features(maps: Maps) -> Tensor:

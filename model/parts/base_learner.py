@@ -127,11 +127,6 @@ class ShotWeights(nn.Module):
             score = torch.zeros_like(score).scatter(1, order, score)
         return score.softmax(dim=1)
 
-    def trained_for(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a method's state dict was trained for."""
-        mix = state.get("shot_weights.mix.0.weight")
-        return 1 if mix is None else mix.shape[1]
-
 
 class Ensemble(nn.Module):
     """Correct the meta prediction by the scene difference (g) and the probability of base classes."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
 from model.encode import Maps, Method, low_features, of_each_shot
 from model.encoders.variant import EncoderVariant
+from model.groups import learnable
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
@@ -68,6 +69,7 @@ class SCCAN(Method):
     # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
     variant = EncoderVariant(first_block_dilated=False)
     published = LAYOUT
+    rest_group = "convolutions"
     settings: SCCANSettings
 
     def __init__(self, settings: SCCANSettings, task: Task):
@@ -124,12 +126,9 @@ class SCCAN(Method):
         last = cast(CalibratedBlock, self.attend.blocks[-1])
         yield from (last.attend_support, last.mlp_support)
 
-    def param_groups(self) -> list[ParamGroup]:
-        """Return two groups for two optimisers: convolutions, and attention with its norms."""
-        attention = {id(p): p for p in self.attend.parameters() if p.requires_grad}
-        others = [p for p in self.beside_encoder() if id(p) not in attention]
-        attention_group = ParamGroup("attention", [*attention.values()], optimizer="attention")
-        return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]
+    def own_groups(self) -> list[ParamGroup]:
+        """Return the group of an optimiser of its own: attention with its norms."""
+        return [ParamGroup("attention", learnable(self.attend), optimizer="attention")]
 
 
 def _mid_features(maps: Maps) -> Tensor:
