@@ -55,31 +55,9 @@ def a_card(monkeypatch, capability: tuple[int, int]) -> None:
     device.fast_bf16.cache_clear()
 
 
-def no_card(monkeypatch, reason: str) -> None:
-    """Let torch say that it has no GPU, for a reason."""
-
-    def init() -> None:
-        raise RuntimeError(reason)
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # NVML counts cards that the driver cannot serve
-    monkeypatch.setattr(torch.cuda, "init", init)
-    monkeypatch.setattr(torch.version, "cuda", "12.8")
-
-
-def test_a_card_that_torch_cannot_use_is_named_with_its_reason(monkeypatch, caplog) -> None:
-    no_card(monkeypatch, "The NVIDIA driver on your system is too old (found version 11040).")
-    assert device.pick_device("auto") == CPU and "too old" in caplog.text
-    with pytest.raises(UserError, match=r"run.device = cuda: .*too old"):
-        device.pick_device("cuda")
-    no_card(monkeypatch, "Found no NVIDIA driver on your system.")
-    caplog.clear()
-    assert device.pick_device("auto") == CPU and not caplog.text
-
-
-@pytest.mark.parametrize("name", ["meta", "hpu:0", "gpu"])
-def test_a_device_that_does_not_compute_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"run.device = '{name}' is no device that computes; use auto, cpu, cuda"):
+@pytest.mark.parametrize("name", ["gpu", "hpu:0", "cuda:99"])
+def test_a_device_that_does_not_work_is_refused_in_torchs_words(name: str) -> None:
+    with pytest.raises(UserError, match=f"run.device = {name}, process 0: .+; take another number of GPUs, or cpu"):
         device.pick_device(name)
 
 
@@ -93,27 +71,23 @@ def test_one_card_for_two_processes_is_refused(monkeypatch) -> None:
 
 NCCL = distributed.DistBackendError
 ERRORS = [
-    (NCCL("NCCL error: invalid usage. Last error: Duplicate GPU detected : rank 0 and rank 1"), "Duplicate GPU"),
-    (NCCL("ncclSystemError: Last error: Bootstrap : no socket interface found"), "NCCL_SOCKET_IFNAME"),
-    (NCCL("ncclUnhandledCudaError. Last error: CUDA driver version is insufficient"), "driver version is"),
-    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "out of memory.*; lower it"),
-    (RuntimeError("unable to mmap 8 bytes from file <a>: Cannot allocate memory (12)"), "out of memory.*; lower it"),
-    (MemoryError("std::bad_alloc"), "out of memory.*; lower it"),
-    (RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"), "out of memory.*; lower it"),
-    (RuntimeError("CUDA error: no kernel image is available for execution on the device"), "no kernel image.*README"),
-    (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory.*; lower it"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    RuntimeError("unable to mmap 8 bytes from file <a>: Cannot allocate memory (12)"),
+    MemoryError("std::bad_alloc"),
+    RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"),
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
 ]
-
-
 LOST = [
     NCCL("ncclRemoteError: a call failed possibly due to a network error or a remote process exiting prematurely"),
     distributed.DistNetworkError("The client socket has timed out"),
     RuntimeError("[../gloo/transport/tcp/pair.cc] Connection closed by peer"),
+    NCCL("ncclSystemError: Last error: Bootstrap : no socket interface found"),
 ]
 
 
-@pytest.mark.parametrize(("error", "said"), [*ERRORS, *((error, "another process") for error in LOST)])
-def test_the_machines_errors_are_one_line(error: Exception, said: str) -> None:
+@pytest.mark.parametrize("error", [*ERRORS, *LOST])
+def test_the_machines_errors_are_one_line(error: Exception) -> None:
+    said = "cannot reach the others .*NCCL_SOCKET_IFNAME" if error in LOST else "out of memory .*; lower it"
     with pytest.raises(UserError, match=said) as raised, explained_memory_errors("it"):
         raise error
     assert type(raised.value) is (PeerLost if error in LOST else UserError)
@@ -157,23 +131,6 @@ def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, caplog, bf16: 
         device.take_precision(precision, CPU)
         assert torch.get_float32_matmul_precision() == want and not torch.backends.cudnn.allow_tf32
     assert ("float32 is faster" in caplog.text) == (not bf16)
-
-
-LIMITS = [("", True), ("ALL", True), ("AVX2", False), ("AVX512_CORE", False), ("AVX512_CORE_AMX", True)]
-
-
-@pytest.mark.parametrize("name", device.ONEDNN_LIMITS)
-@pytest.mark.parametrize(("limit", "is_fast"), LIMITS)
-def test_onednn_may_not_use_the_instructions(monkeypatch, name: str, limit: str, is_fast: bool) -> None:
-    for other in device.ONEDNN_LIMITS:
-        monkeypatch.delenv(other, raising=False)
-    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True)
-    device.fast_bf16.cache_clear()
-    assert device.fast_bf16(CPU)
-    monkeypatch.setenv(name, limit)
-    device.fast_bf16.cache_clear()
-    assert device.fast_bf16(CPU) == is_fast
-    device.fast_bf16.cache_clear()
 
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -32,7 +32,6 @@ from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import Start, fill_at_start
 from util.train.curves import Curves
-from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
 from util.weights import checkpoint
@@ -163,8 +162,9 @@ def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) ->
     state = _checkpoint_facts(run, task.stage, begun)
     state["schedule"] = asdict(training.schedule)
     state["precision"] = training.prepared.precision
-    discard = None if task.continues else partial(_discard_tests, run, task.stage)
-    folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards, at_start=discard)
+    if training.world.is_main and not task.continues:
+        _discard_tests(run, task.stage)
+    folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
     return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
 
 
@@ -185,7 +185,7 @@ class HeldOut:
 
     training: Training
     data: StageData
-    curves: Curves  # of the scores, and pictures of the first examples
+    curves: Curves  # of the scores
     at_once: Callable[[], int]  # returns the number of examples of a batch
 
     def __call__(self, network: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
@@ -196,14 +196,11 @@ class HeldOut:
         batch = self.at_once()
         batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
         board = Scoreboard(len(data.held_out_classes))
-        examples = Examples(8)
         watch = Watch(self.training, length // world.size // batch_of_dataset)
-        observers: list[Observer] = [board, examples, watch]
+        observers: list[Observer] = [board, watch]
         score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
         scores, _ = board.gather(world)
         self.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
-        for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
-            self.curves.image(f"validation/{number}", picture, step)
         leading = FINAL if FINAL in scores else BASE
         return scores[leading]["miou"], scores
 
@@ -234,7 +231,7 @@ def _discard_tests(run: Run, stage: str) -> None:
     """Let no table show the tests of weights of a stage that are about to be replaced."""
     count = run.discard_tests(stage)
     if count:
-        log.info("tests of the weights that were there, kept as %s and in no table: %d", DISCARDED, count)
+        print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
 
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:
