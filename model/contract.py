@@ -113,7 +113,6 @@ class FewShotMethod(Trainable):
     shapes_follow_values: ClassVar[bool] = False  # whether tensor sizes depend on values, so that it cannot be exported
     # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
-    pretrained_sizes: ClassVar[dict[str, str]] = {}  # of downloads, by their names in ``weights``
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
     kept_maps: Any = None  # the store of encoder maps of a training (``Method``); None: there is none

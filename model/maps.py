@@ -124,9 +124,10 @@ class Maps:
         return out
 
 
-def mid_features(maps: Maps) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    return torch.cat([maps[MID], low_features(maps)], dim=1)
+def mid_features(maps: Maps, low_first: bool = False) -> Tensor:
+    """Return [f3; f2] on f3's grid, or [f2; f3], as published weights of SCCAN and HMNet read them."""
+    features = [maps[MID], low_features(maps)]
+    return torch.cat(features[::-1] if low_first else features, dim=1)
 
 
 def low_features(maps: Maps) -> Tensor:

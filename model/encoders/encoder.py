@@ -171,11 +171,6 @@ class Encoder(nn.Module):
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, self.mean, self.std)
 
-    def normalisation(self) -> list[list[float]]:
-        """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
-        mean, std = (x.flatten().tolist() for x in (self.mean, self.std))
-        return [[round(value, 7) for value in mean], [round(value, 7) for value in std]]
-
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
         match = re.match(STAGE, name)

@@ -60,23 +60,16 @@ def recognise(state: dict[str, Tensor]) -> tuple[str, str, Fit] | None:
         for stem in spec_of(backbone).stems:
             encoder = _bare(backbone, stem)
             matched = fit(encoder, encoder_part(state))
-            if matched.given and not matched.foreign and not _other_shapes(encoder, matched):
+            if matched.given and not _wrong(encoder, matched):
                 fits.append((backbone, stem, matched))
     return min(fits, key=lambda entry: len(entry[2].missing), default=None)
 
 
-def _other_shapes(encoder: Encoder, matched: Fit) -> list[str]:
-    """Return the tensors of a file that have another shape than the encoder's."""
+def _wrong(encoder: Encoder, matched: Fit) -> list[str]:
+    """Return the tensors by which a file is of another encoder: too many, of another shape, or too few in a stage."""
     expected = encoder.state_dict()
-    return [name for name, x in matched.given.items() if x.shape != expected[name].shape]
-
-
-def _fits_another_better(state: dict[str, Tensor], matched: Fit) -> bool:
-    """Return whether a file that lacks tensors inside stages of an encoder lacks fewer there of another one."""
-    if not matched.inside:
-        return False
-    best = recognise(state)
-    return best is not None and len(best[2].inside) < len(matched.inside)
+    other_shapes = [name for name, x in matched.given.items() if x.shape != expected[name].shape]
+    return [*matched.foreign, *other_shapes, *matched.inside]
 
 
 @cache
@@ -111,14 +104,12 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         The names of its tensors that were not filled.
 
     Raises:
-        ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
-            tensors of the encoder that the file does not hold.
+        ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, a stage in part, or -
+            unless ``partial`` - stages that the file does not hold.
     """
     state = encoder_part(state)
     matched = fit(encoder, state)
-    wrong = [*matched.foreign, *_other_shapes(encoder, matched)]
-    if _fits_another_better(state, matched):
-        wrong += matched.inside
+    wrong = _wrong(encoder, matched)
     if wrong or not matched.given:
         which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
         what = f"these are not weights of this encoder, {encoder.title}{which}"

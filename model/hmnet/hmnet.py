@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Wants, low_features
+from model.encode import Maps, Wants, low_features, mid_features
 from model.encoders.needs import ONE_GRID
 from model.groups import learnable
 from model.hmnet.blocks import SIDE, HybridBlock, HybridBlocks, OfSupport
@@ -29,7 +29,7 @@ from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
 from model.parts.once import once_for
-from model.parts.with_encoder import HIGH, MID
+from model.parts.with_encoder import HIGH
 from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, logits_at, masked_mean, mean_over_shots, min_max, resize
 
@@ -95,7 +95,7 @@ class HMNet(Corrected):
     def support(self, maps: Maps, mask: Mask) -> HMNetShot:
         """Return scene, masked features, mask and prototypes of n supports."""
         grid = self._grid(mask.label.shape[-1])
-        feature = resize(self.project_support(_mid_features(maps)), grid)  # X_k, (n, 256, G, G)
+        feature = resize(self.project_support(mid_features(maps, low_first=True)), grid)  # X_k, (n, 256, G, G)
         small_mask = mask.on(grid)
         return HMNetShot(
             gram=gram(low_features(maps)),
@@ -121,7 +121,7 @@ class HMNet(Corrected):
         # Fuse, scan, decode.
         of_support = once_for([shots], lambda shots: self._of_support(shots[0]))
         prototype = mean_over_shots(torch.stack([shot.prototype for shot in shots], dim=1))  # p, (B, 256)
-        feature = resize(self.project_query(_mid_features(maps)), grid)  # X_q, (B, 256, G, G)
+        feature = resize(self.project_query(mid_features(maps, low_first=True)), grid)  # X_q, (B, 256, G, G)
         query_map = self.fuse_query(feature, prototype, SHARPENED * prior)  # F_q
         meta = self.decoder(self._scanned(query_map, of_support))
 
@@ -165,11 +165,6 @@ class HMNet(Corrected):
         apart = {id(p) for p in norms}
         others = [p for p in learnable(self.scan) if id(p) not in apart]
         return [ParamGroup("blocks", others, optimizer="blocks"), ParamGroup("norms", norms, optimizer="norms")]
-
-
-def _mid_features(maps: Maps) -> Tensor:
-    """Return [f2; f3]."""
-    return torch.cat([low_features(maps), maps[MID]], dim=1)
 
 
 @torch.no_grad()

@@ -153,7 +153,6 @@ class SANSA(Foundation):
     learns = True
     shots_share_weights = True
     pretrained_parts: ClassVar = {"Sam2VideoModel": 0}
-    pretrained_sizes: ClassVar = {"facebook/sam2-hiera-large": "898 MB", "facebook/sam2-hiera-tiny": "156 MB"}
     licence = "apache-2.0"
     published = LAYOUT
     never_compiled = ("forward",)

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Method, low_features, of_each_shot
+from model.encode import Maps, Method, mid_features, of_each_shot
 from model.encoders.variant import EncoderVariant
 from model.groups import learnable
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
-from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
+from model.parts.with_encoder import HIGH, WithEncoderSettings
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
@@ -83,7 +83,7 @@ class SCCAN(Method):
 
     def support(self, maps: Maps, mask: Mask) -> SCCANShot:
         """Return masked features, prototype, mask and keys of n supports."""
-        feature = self._on_grid(self.project_support(_mid_features(maps)))  # X_k, (n, 256, G, G)
+        feature = self._on_grid(self.project_support(mid_features(maps, low_first=True)))  # X_k, (n, 256, G, G)
         small_mask = mask.on(feature.shape[-2:])
         return SCCANShot(
             feature=feature * small_mask,
@@ -105,7 +105,7 @@ class SCCAN(Method):
         mask = mean_over_shots(torch.stack([shot.mask for shot in shots], dim=1))  # m, (B, 1, G, G)
 
         # Fuse, attend, decode.
-        query_feature = self._on_grid(self.project_query(_mid_features(maps)))  # X_q, (B, 256, G, G)
+        query_feature = self._on_grid(self.project_query(mid_features(maps, low_first=True)))  # X_q, (B, 256, G, G)
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q
         support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
         attended = self.attend(query_map, support_map, mask)
@@ -129,11 +129,6 @@ class SCCAN(Method):
     def own_groups(self) -> list[ParamGroup]:
         """Return the group of an optimiser of its own: attention with its norms."""
         return [ParamGroup("attention", learnable(self.attend), optimizer="attention")]
-
-
-def _mid_features(maps: Maps) -> Tensor:
-    """Return [f2; f3]."""
-    return torch.cat([low_features(maps), maps[MID]], dim=1)
 
 
 @torch.no_grad()
