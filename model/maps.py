@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,14 +62,8 @@ class Maps:
     ):
         self._stages = stages  # ``Passing`` blocks add to them
         self._blocks = blocks
-        self._images = images
+        self.images: Any = images  # normalised, (n, 3, H, W); None where a training keeps maps
         self._base_learner = base_learner
-
-    @property
-    def images(self) -> Tensor:
-        """The normalised images, (n, 3, H, W); there are none where a training keeps maps."""
-        assert self._images is not None
-        return self._images
 
     @cached_property
     def base(self) -> Tensor:
@@ -101,7 +96,7 @@ class Maps:
 
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
-        images = None if self._images is None else self._images[which]
+        images = None if self.images is None else self.images[which]
         stages = {stage: x[which] for stage, x in self._stages.items()}
         return Maps(stages, images=images, base_learner=self._base_learner)
 

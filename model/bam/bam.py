@@ -19,7 +19,7 @@ from model.encode import Maps, Wants, low_features, mid_features
 from model.encoders.needs import ONE_GRID
 from model.kinds.corrected import Corrected
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.base_learner import Ensemble, corrected, gram, own_class
+from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH
 from model.parts.prototype import object_directions, prior
@@ -81,7 +81,8 @@ class BAM(Corrected):
         # The meta learner, and its correction by the base learner.
         feature = self.project_query(mid_features(maps))  # X_q, (B, 256, h, w)
         meta = self.decoder(F.relu(self.fuse(feature, prototype, prior_mask)))
-        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
-        output = corrected(final, meta, base_logits, episode, self.training)
+        output = self.corrected(meta, base_logits, scene, episode)
         output.maps["prior"] = prior_mask[:, 0].detach()
+        if self.training:
+            output.losses = cross_entropies(output, episode)
         return output

@@ -25,9 +25,9 @@ from model.encoders.needs import ONE_GRID
 from model.groups import learnable
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
-from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
+from model.hdmnet.transformer import CHANNELS, LEVELS, QueryMatching, TokenPyramid, correlation_distillation
 from model.kinds.corrected import Corrected
-from model.parts.base_learner import Ensemble, corrected, gram, own_class
+from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH, pointwise
 from model.parts.prototype import COSINE_EPS, greatest_cosine
@@ -48,14 +48,6 @@ class HDMNetSettings(WithBaseSettings):
     # If no cell of the coarsest grid sees only the object, as with a small one: false: the cells that see most of it
     # teach (the published form without its rounding errors); true: all cells teach alike
     even_teacher: bool = False
-
-    def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy) if the pyramid's finest grid is too small; None if it is not."""
-        grid = self.encoder.grid(size)
-        if grid >= MIN_GRID:
-            return None
-        what = f"gives a grid of {grid} x {grid} at data.size {size}, the token pyramid takes {MIN_GRID} x {MIN_GRID}"
-        return "encoder", f"= {self.encoder.backbone} {what}; set a larger data.size"
 
 
 @dataclass
@@ -154,11 +146,11 @@ class HDMNet(Corrected):
             fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))
             correlation.append(logits)
         meta = self.decoder(fused)
-        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
-        output = corrected(final, meta, base_logits, episode, self.training)
+        output = self.corrected(meta, base_logits, scene, episode)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher
+            output.losses = cross_entropies(output, episode)
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label, even)
         return output
 

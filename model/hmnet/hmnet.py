@@ -24,14 +24,14 @@ from model.hmnet.blocks import SIDE, HybridBlock, HybridBlocks, OfSupport
 from model.hmnet.published import LAYOUT
 from model.kinds.corrected import Corrected
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.base_learner import Ensemble, gram, own_class
+from model.parts.base_learner import Ensemble, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
 from model.parts.once import once_for
-from model.parts.with_encoder import HIGH
+from model.parts.with_encoder import HIGH, uneven_grid
 from model.tensors.mask import Mask
-from model.tensors.ops import in_float32, logits_at, masked_mean, mean_over_shots, min_max, resize
+from model.tensors.ops import in_float32, masked_mean, mean_over_shots, min_max, resize
 
 EPS = 1e-7
 SHARPENED = 10.0  # factor of the prior among the query's inputs
@@ -47,13 +47,8 @@ class HMNetSettings(WithBaseSettings):
     blocks: int = field(default=8, metadata={"low": 2})  # self and mix blocks in turn; an even number
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy) if windows do not fill the grid, or the last block mixes nothing."""
-        if self.grid is not None and self.grid % SIDE:
-            below = self.grid // SIDE * SIDE
-            return "grid", f"= {self.grid} is not a multiple of {SIDE}; nearest: {below}, {below + SIDE}"
-        if self.blocks % 2:
-            return "blocks", f"= {self.blocks} is odd, so that nothing reads the last block's support; set an even one"
-        return None
+        """Return (key, problem and remedy) if windows do not fill the grid; None if they do."""
+        return None if self.grid is None else uneven_grid(self.grid, SIDE)
 
 
 @dataclass
@@ -108,8 +103,7 @@ class HMNet(Corrected):
 
     def predict(self, maps: Maps, shots: Sequence[HMNetShot], episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        size = episode.query.shape[-2:]
-        grid = self._grid(size[-1])
+        grid = self._grid(episode.query.shape[-1])
 
         # The base learner, the distance of the scenes, and the prior.
         base_logits = self.base_logits(resize(maps.base, grid))  # (B, N + 1, G, G)
@@ -126,13 +120,12 @@ class HMNet(Corrected):
         meta = self.decoder(self._scanned(query_map, of_support))
 
         # Correct the prediction by the base learner's.
-        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
-        final, meta, base = (logits_at(x, size) for x in (final, meta, base_logits))
-        output = Output(final, base, extra={"meta": meta}, maps={"prior": prior[:, 0], "difference": prior[:, 1]})
+        output = self.corrected(meta, base_logits, scene, episode)
+        output.maps = {"prior": prior[:, 0], "difference": prior[:, 1]}
         if self.training:
             output.losses = {
-                "main": mask_loss(final, episode.query_label),
-                "dice": mask_loss(meta, episode.query_label, dice_loss),
+                "main": mask_loss(output.logits, episode.query_label),
+                "dice": mask_loss(output.extra["meta"], episode.query_label, dice_loss),
             }
         return output
 

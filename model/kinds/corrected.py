@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.contract import Task
+from model.contract import Episode, Output, Task
 from model.encode import Method
-from model.parts.base_learner import ShotWeights, gram, gram_distance
+from model.parts.base_learner import Ensemble, ShotWeights, gram, gram_distance
 from model.parts.layers import HEAD_DROPOUT
-from model.tensors.ops import mean_over_shots
+from model.tensors.ops import logits_at, mean_over_shots
 
 
 class Corrected(Method):
@@ -23,6 +23,7 @@ class Corrected(Method):
     """
 
     rest_group = "meta"
+    ensemble: Ensemble
     weighs_in_shot_order: ClassVar[bool] = True  # see ``ShotWeights``
 
     def __init__(self, settings: Any, task: Task):
@@ -41,6 +42,17 @@ class Corrected(Method):
         distance = gram_distance(gram(feature_bchw), grams)  # e_k, (B, K)
         weight = self.shot_weights(distance)
         return mean_over_shots(distance, weight), weight
+
+    def corrected(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, episode: Episode) -> Output:
+        """Return the output at the image's size: the meta learner's logits on a grid, corrected by the base learner's.
+
+        The episode's own base class suppresses nothing in training, in tests that which plays a novel one.
+        """
+        spared = episode.base_id if self.training else episode.spared_class
+        final = self.ensemble(meta_b2hw, base_bnhw, scene_b, spared)
+        size = episode.query.shape[-2:]
+        final, meta, base = (logits_at(x, size) for x in (final, meta_b2hw, base_bnhw))
+        return Output(final, base, extra={"meta": meta})
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for, whose weights are learnt; None: it has none."""

@@ -23,7 +23,7 @@ from model.groups import learnable
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
-from model.parts.with_encoder import HIGH, WithEncoderSettings
+from model.parts.with_encoder import HIGH, WithEncoderSettings, uneven_grid
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
@@ -43,10 +43,7 @@ class SCCANSettings(WithEncoderSettings):
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if windows do not fill the grid; None if they do."""
-        if self.grid % WINDOW:
-            below = self.grid // WINDOW * WINDOW
-            return "grid", f"= {self.grid} is not a multiple of {WINDOW}; nearest: {below}, {below + WINDOW}"
-        return None
+        return uneven_grid(self.grid, WINDOW)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from model.contract import Episode, Output, Shot, Task, register
 from model.encode import Maps, Wants, mid_features
 from model.encoders.needs import ONE_GRID
 from model.kinds.corrected import Corrected
-from model.parts.base_learner import Ensemble, gram, own_class
+from model.parts.base_learner import Ensemble, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
@@ -34,7 +34,7 @@ from model.symnet.losses import losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
 from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.tensors.mask import Mask
-from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
+from model.tensors.ops import foreground_mask, masked_mean, mean_over_shots
 
 HEADS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}  # of the hyper-correlation
 
@@ -136,16 +136,8 @@ class SymNet(Corrected):
         # The four-scale decoder, and the ensemble with the base learner.
         meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)  # (B, 2, h, w), and those of every scale
         base_logits = self.base_logits(maps.base)  # (B, N + 1, h, w)
-        spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
-        final = self.ensemble(meta, base_logits, scene_distance, spared)  # (B, 2, h, w)
-
-        size = episode.query.shape[-2:]
-        output = Output(
-            logits=logits_at(final, size),
-            base_logits=logits_at(base_logits, size),
-            extra={"meta": logits_at(meta, size)},
-            maps={"prior": prior[:, 0].float()},
-        )
+        output = self.corrected(meta, base_logits, scene_distance, episode)
+        output.maps["prior"] = prior[:, 0].float()
         if self.training:  # cross-entropies of final, meta, base and every scale's logits; triplets of r_s and of r_q
             support_features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_features, foreground_mask(episode.support_label))

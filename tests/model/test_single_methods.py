@@ -87,10 +87,8 @@ def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> 
         assert key == "encoder" and "nearest size: " in message
 
 
-@pytest.mark.parametrize(
-    ("changes", "key"), [({"grid": 18}, "grid"), ({"blocks": 3}, "blocks"), ({"grid": 20, "blocks": 2}, None)]
-)
-def test_hmnet_takes_grids_of_whole_windows_and_pairs_of_blocks(changes: dict, key: str | None) -> None:
+@pytest.mark.parametrize(("changes", "key"), [({"grid": 18}, "grid"), ({"grid": 20}, None)])
+def test_hmnet_takes_grids_of_whole_windows(changes: dict, key: str | None) -> None:
     problem = HMNetSettings(**changes).problem(473)
     assert (problem and problem[0]) == key
     if key == "grid":
