@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model.contract import FewShotMethod
@@ -167,25 +166,6 @@ def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Ten
     return calibration.presence_inputs(foreground - background, features)
 
 
-def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
-    """Return in percent how often photos with and without the class are told apart.
-
-    ``presence_accuracy`` compares whether each query shows its class and whether its mask is shown;
-    ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
-    """
-    truth = np.array(present, bool)
-    scores = np.array(score)
-    right = truth == np.array(shown, bool)
-    out = {"presence_accuracy": 100.0 * float(right.mean())}
-    if truth.any() and not truth.all():
-        from scipy.stats import mannwhitneyu  # takes a second
-
-        wins = mannwhitneyu(scores[truth], scores[~truth]).statistic  # ties are half a win
-        pairs = truth.sum() * (~truth).sum()
-        out["presence_auroc"] = 100.0 * float(wins / pairs)
-    return out
-
-
 @dataclass(frozen=True)
 class FoundMask:
     """The mask of a query: the episode's place among all, its IoU in 0..1, and margins that represent its pixels."""
@@ -245,30 +225,24 @@ class Collected:
         )
         scores = np.array([fitted.presence(x) for x in inputs])
         threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
-        told_apart = presence_scores(present, scores, scores >= threshold)
-        shares = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
-        pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
-        mask, error = self.fit_masks(fitted, scores)
-        return replace(fitted, threshold=threshold, mask=mask), f"{shares}; {pixel}; {error}"
+        accuracy = (present == (scores >= threshold)).mean()
+        right = np.mean([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks] or [False])
+        words = f"presence accuracy {accuracy:.1%}; a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
+        mask = self.fit_masks(fitted, scores)
+        return replace(fitted, threshold=threshold, mask=mask), f"{words}; masks are right in {right:.1%}"
 
-    def fit_masks(
-        self, fitted: calibration.Calibration, presence: np.ndarray
-    ) -> tuple[calibration.MaskScore | None, str]:
-        """Return the weights of a mask's score, and its error in words; None where all masks are right, or none is."""
+    def fit_masks(self, fitted: calibration.Calibration, presence: np.ndarray) -> calibration.MaskScore | None:
+        """Return the weights of a mask's score; None where all masks are right, or none is: it has none then."""
         is_right = np.array([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks], bool)
         if is_right.all() or not is_right.any():
-            return None, "masks have no score of their own: all are right, or none is"
+            return None
         pixels = [float((1 / (1 + np.exp(-fitted.margins(mask.margins)))).mean()) for mask in self.masks]
         inputs = [
             [calibration.logit(presence[mask.episode]), calibration.logit(share)]
             for mask, share in zip(self.masks, pixels, strict=True)
         ]
         (of_presence, of_pixels), bias = fit_logistic(np.array(inputs), is_right)
-        weights = calibration.MaskScore(float(of_presence), float(of_pixels), bias)
-        scored = replace(fitted, mask=weights)
-        scores = [scored.score(presence[mask.episode], share) for mask, share in zip(self.masks, pixels, strict=True)]
-        error = calibration.calibration_error(np.array(scores), is_right)
-        return weights, f"masks are right in {is_right.mean():.1%}, calibration error of their scores {error:.1%}"
+        return calibration.MaskScore(float(of_presence), float(of_pixels), bias)
 
     def _fit_pixels(self, present: np.ndarray) -> tuple[float, float]:
         """Return scale and offset of a pixel's probability; ``present`` (n,) bool is whether queries show the class."""

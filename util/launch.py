@@ -21,8 +21,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
 from util import cli
 from util.config.tree import override
 from util.data.words.text import SUFFIXES
@@ -93,14 +91,6 @@ def _check_text(word: str) -> None:
         raise UserError(f"'{word}' is neither a name of text vectors nor a checkpoint (a file {endings})")
 
 
-def check_gpus(gpus: int) -> None:
-    """Refuse (UserError) more GPUs than torch finds on this machine."""
-    available = torch.cuda.device_count()
-    if gpus > available:
-        fix = "the word says how many, 0 is the CPU; to choose GPU 1: CUDA_VISIBLE_DEVICES=1 and the word 1"
-        raise UserError(f"{gpus} GPUs were asked for, and torch finds {available} on this machine; {fix}")
-
-
 def program(name: str) -> list[str]:
     """Return the arguments of Python that run a command such as ``train``: its file, or its module of the package."""
     package, _, _ = cli.__name__.rpartition("util.cli")
@@ -110,7 +100,7 @@ def program(name: str) -> list[str]:
 def main() -> int:
     """Run a script in this process or under torchrun; return the exit code.
 
-    UserError: the words name no number of GPUs, or this machine lacks them.
+    UserError: the words name no number of GPUs.
     """
     script, *arguments = sys.argv[1:]
     if ALONE & {*arguments}:
@@ -118,7 +108,6 @@ def main() -> int:
     words = Words.of([*takewhile(lambda word: not word.startswith("-"), arguments)])
     if words.gpus is None:
         raise UserError(f"name EXPERIMENT DATASET GPUS, such as split0 pascal 4; sh {script}.sh --help tells more")
-    check_gpus(words.gpus)
     if words.gpus < 2 and nodes() == 1:
         run_here(script, arguments)
     return run_together(script, max(words.gpus, 1), arguments)

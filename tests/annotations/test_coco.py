@@ -99,13 +99,9 @@ OUTLINES_WITHOUT_AREA = [
 ]
 
 
-@pytest.mark.parametrize("shape", [*OUTLINES_WITHOUT_AREA, {"size": [H, W], "counts": [H * W]}])
-def test_outlines_without_area_cover_nothing(tmp_path: Path, shape: Any) -> None:
-    assert not _mask(_file(tmp_path, _mark(3, shape))).any()
-
-
 @pytest.mark.parametrize("outlines", OUTLINES_WITHOUT_AREA)
-def test_outlines_without_area_add_nothing_to_another(tmp_path: Path, outlines: list[list[float]]) -> None:
+def test_outlines_without_area_cover_nothing(tmp_path: Path, outlines: list[list[float]]) -> None:
+    assert not _mask(_file(tmp_path, _mark(3, outlines))).any()
     path = _file(tmp_path, _mark(3, [*outlines, _box(2, 3, 6, 9)]))
     np.testing.assert_array_equal(_mask(path), _region(2, 3, 6, 9) * np.uint8(CAT))
 

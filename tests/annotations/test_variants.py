@@ -2,11 +2,9 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
 from photos.example_files import read_examples
@@ -26,7 +24,6 @@ from tests.annotations.drawn import (
     photo,
     polygon,
     refusal,
-    region,
 )
 
 BOX = [DOG[0], DOG[1], DOG[2] - DOG[0], DOG[3] - DOG[1]]
@@ -74,15 +71,6 @@ def test_the_names_of_background_and_unknown_are_no_classes(folder: Path, name: 
     (support,), categories = read_examples([str(path)])
     assert categories == {1: "cat"}
     assert int((support.read().label == 255).sum()) == unknown
-
-
-ENCODED = rle.encode(np.asfortranarray(region(CAT)))
-RUNS = {"size": ENCODED["size"], "counts": ENCODED["counts"].decode()}
-
-
-@pytest.mark.parametrize("segmentation", [outline(CAT), corners(CAT), [corners(CAT)], [RUNS], [RUNS, RUNS]])
-def test_frequent_slips_of_converters_are_read(folder: Path, segmentation: Any) -> None:
-    assert areas(coco_json(folder, {"segmentation": segmentation})) == CATS
 
 
 def yolo(folder: Path, rows: str, names: str = "[cat, dog]") -> Path:

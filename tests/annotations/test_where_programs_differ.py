@@ -13,10 +13,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from annotations.annotation import AnnotatedPhoto, CategoryIds, Instance, class_mask, pixels_of
+from annotations.annotation import AnnotatedPhoto, Instance, class_mask, pixels_of
 from annotations.labelme import read_annotations
 from annotations.labelstudio import brush_mask, brush_runs, instances_of
-from annotations.remarks import Remarks
+from annotations.reading import Reading
 from model.tensors.ops import bin_means, masked_mean
 from util.loop.metrics import class_counts, class_scores
 
@@ -84,7 +84,7 @@ def turned_box() -> list[float]:
     """Corners of Label Studio's box, that is turned on a photo of 200 x 100."""
     value = {**TURNED, "rectanglelabels": ["cat"]}
     entry = {"type": "rectanglelabels", "value": value}
-    (instance,) = instances_of([entry], (100, 200), CategoryIds(), Remarks())
+    (instance,) = instances_of([entry], (100, 200), Reading(Path("a.json"), Path()))
     (outline,) = instance.shape
     return outline.tolist()
 

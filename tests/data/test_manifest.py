@@ -72,9 +72,9 @@ def test_several_ways_are_replayed_and_a_wrong_one_is_named(context, tmp_path: P
     ("change", "message"),
     [
         ({"query": "mini_0000"}, "image 'mini_0000' is not in"),
-        ({"supports": ["{query}", "x"]}, "the query .* is among its own supports"),
+        ({"supports": ["{query}", "{query}"]}, "the query .* is among its own supports"),
         ({"class": 5}, r"class 5 is not novel in fold 0; novel are 1 \(striped disc\), 2 \(dotted star\)"),
-        ({"supports": ["a"]}, "1 supports, this test has 2 shots"),
+        ({"supports": ["{bare}"]}, "1 supports, this test has 2 shots"),
         ({"query": "{bare}"}, "'.*' shows no pixel of class"),
         ({"supports": ["{bare}", "{bare}"]}, "'.*' shows no pixel of class"),
     ],

@@ -93,21 +93,15 @@ def test_bam_scores_in_a_square(photo) -> None:
     assert (scored[height:] == 255).all()
 
 
-def test_a_further_rule_is_an_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    middle = (slice(None), slice(20, 60))
-    monkeypatch.setitem(RULES, "middle", lambda shape, side: (middle, (side, side)))
-    view = View("middle", 40, 40)
-    image = noise(40, 80)
-    label = drawn_label(40, 80)
-    middle_image, middle_label = view.apply(image, label)
-    assert np.array_equal(middle_image, image[middle])
-    assert np.array_equal(middle_label, label[middle])
-    brightness = middle_image[..., 0] - 300
-    for values, outside in ((middle_label, 0), (brightness, brightness.min())):
-        back = view.back(values, (40, 80), view.rule)
-        assert np.array_equal(back[middle], values)
-        assert (back[:, :20] == outside).all()
-        assert (back[:, 60:] == outside).all()
+def test_a_further_rule_is_an_entry_of_the_table(monkeypatch: pytest.MonkeyPatch, photo) -> None:
+    monkeypatch.setitem(RULES, "narrow", lambda shape, side: (side, side // 2))
+    view = View("narrow", 40, 40)
+    image, label = view.apply(*photo)
+    assert np.array_equal(image[:, :20], cv2.resize(photo[0].astype(np.float32), (20, 40)))
+    assert not image[:, 20:].any()
+    assert (label[:, 20:] == 255).all()
+    expected = cv2.resize(label[:, :20].copy(), (500, 375), interpolation=cv2.INTER_NEAREST)
+    assert np.array_equal(view.back(label, (375, 500), view.rule), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,22 @@
 """Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 
 from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
-from model.tensors.mask import Mask
-from model.tensors.ops import bin_means
 from tests.model.small import drawn_episode, small_model
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
 from util.loop.network import check_finite, prepare_network
-from util.loop.processes import explained_memory_errors, join
+from util.loop.processes import explained_memory_errors
 from util.run import build
 from util.run.build import build_model
 
@@ -57,16 +53,8 @@ def a_card(monkeypatch, capability: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "hpu:0", "cuda:99"])
 def test_a_device_that_does_not_work_is_refused_in_torchs_words(name: str) -> None:
-    with pytest.raises(UserError, match=f"run.device = {name}, process 0: .+; take another number of GPUs, or cpu"):
+    with pytest.raises(UserError, match=f"run.device = {name}, GPU 0: .+; take another number of GPUs"):
         device.pick_device(name)
-
-
-def test_one_card_for_two_processes_is_refused(monkeypatch) -> None:
-    variables = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="cuda:0 is one GPU for 2 processes"), join("cuda:0", ""):
-        pass
 
 
 NCCL = distributed.DistBackendError
@@ -120,17 +108,15 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
 
 
 @pytest.mark.parametrize(("bf16", "inside"), [(True, "medium"), (False, "highest")])
-def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, caplog, bf16: bool, inside: str) -> None:
+def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, bf16: bool, inside: str) -> None:
     a_card(monkeypatch, (8, 0))
     for precision in ("tf32", "float32", "bf16", "fp16"):
         device.take_precision(precision, GPU)
         assert all(flag.allow_tf32 == (precision != "float32") for flag in FLAGS)
-    assert not caplog.text
     monkeypatch.setattr(device, "fast_bf16", lambda _: bf16)
     for precision, want in (("bf16", inside), ("fp16", "highest"), ("float32", "highest")):
         device.take_precision(precision, CPU)
         assert torch.get_float32_matmul_precision() == want and not torch.backends.cudnn.allow_tf32
-    assert ("float32 is faster" in caplog.text) == (not bf16)
 
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -193,36 +179,6 @@ def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledIm
         check_finite(network(batch))
 
 
-@pytest.fixture
-def quick_inductor() -> Iterator[None]:
-    """Let the compiler skip programs that try the processor and headers for later kernels, which take seconds.
-
-    Its cache gives kernels of another vector width to a process with ``ATEN_CPU_CAPABILITY``, whose numbers are wrong.
-    """
-    from torch._inductor import config  # seconds
-
-    caches = {"force_disable_caches": "ATEN_CPU_CAPABILITY" in os.environ, "cpp_cache_precompile_headers": False}
-    with config.patch({"cpp.vec_isa_ok": True, **caches}):
-        yield
-
-
-@pytest.mark.compile
-def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages, monkeypatch) -> None:
-    compile_module = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: compile_module(network, backend="aot_eager"))
-    plain, network = Tiny(), Tiny()
-    prepared = prepare_network(network, CPU, compile=True)
-    ours, expected = prepared.network(batch), plain(batch)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    assert network.state_dict().keys() == plain.state_dict().keys()
-    torch.testing.assert_close(ours.logits, expected.logits, **CLOSE)
-    for output in (ours, expected):
-        output.losses["main"].backward()
-    for parameter, plain_parameter in zip(network.parameters(), plain.parameters(), strict=True):
-        assert plain_parameter.grad.abs().max() > 0
-        torch.testing.assert_close(parameter.grad, plain_parameter.grad, **CLOSE)
-
-
 @pytest.mark.compile
 def test_a_network_that_cannot_be_compiled_runs_uncompiled(batch: LabelledImages, monkeypatch) -> None:
     compile_module = nn.Module.compile
@@ -243,30 +199,6 @@ def test_the_compiler_gets_the_mode_that_the_config_names(mini_yaml, monkeypatch
     assert modes == [None, "reduce-overhead"]
     with pytest.raises(UserError, match=r"run\.compile = 'fast' is not one of reduce-overhead"):
         read_config(mini_yaml(run={"compile": "fast"}))
-
-
-@pytest.mark.compile
-def test_means_over_bins_are_compiled_for_sizes_that_vary(quick_inductor) -> None:
-    compiled = torch.compile(bin_means, dynamic=True, fullgraph=True)
-    for height, width in ((33, 40), (37, 35)):
-        mask = torch.rand(1, 1, height, width)
-        try:
-            means = compiled(mask, (height // 4, width // 4))
-        except Exception as error:
-            if "Compiler" in f"{type(error).__name__} {error}":
-                pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
-            raise
-        torch.testing.assert_close(means, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
-
-
-@pytest.mark.compile
-def test_a_mask_on_a_grid_is_compiled_in_one_graph() -> None:
-    def on_grid(label_nhw: Tensor) -> Tensor:
-        return Mask(label_nhw).on((3, 4))
-
-    label = torch.randint(0, 2, (2, 9, 9), dtype=torch.uint8)
-    compiled = torch.compile(on_grid, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(label), on_grid(label))
 
 
 @pytest.mark.compile

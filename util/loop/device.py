@@ -1,7 +1,6 @@
 """Devices and their arithmetic; the only module that picks a device."""
 
 import gc
-import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 
 from util.files.errors import UserError
 
-log = logging.getLogger("symnet")
 CUDA = "cuda"
 MOST_AT_ONCE = 8  # episodes of a test; more save no time
 BYTES_OF_PIXEL = 2**12  # that a test needs for a pixel of an image, in the method that needs most
@@ -34,8 +32,9 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
-        problem = f"run.device = {name}, process {local_rank}: {str(error)[:SHOWN]}"
-        raise UserError(f"{problem}; take another number of GPUs, or cpu") from None
+        problem = f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}"
+        fix = "take another number of GPUs (0: the CPU); to choose GPU 1: CUDA_VISIBLE_DEVICES=1 and the number 1"
+        raise UserError(f"{problem}; {fix}", local=True) from None
     return device
 
 
@@ -90,15 +89,10 @@ def take_precision(precision: str, device: torch.device) -> None:
     TF32 keeps 10 bits of the operands of convolutions and matrix products on a GPU. So do the products that bf16 and
     fp16 leave in float32; on a CPU with fast bf16 those of bf16 keep its 7 bits.
     """
-    on_gpu = device.type == CUDA
-    has_fast_bf16 = precision == "bf16" and fast_bf16(device)
-    if precision == "bf16" and not has_fast_bf16:
-        faster = "fp16" if on_gpu else "float32"
-        log.warning("run.precision = bf16 is emulated or slow on this %s; %s is faster", describe(device), faster)
-    in_tf32 = on_gpu and precision != "float32"
+    in_tf32 = device.type == CUDA and precision != "float32"
     if in_tf32:
         matmul_precision = "high"
-    elif has_fast_bf16 and device.type == "cpu":
+    elif device.type == "cpu" and precision == "bf16" and fast_bf16(device):
         matmul_precision = "medium"
     else:
         matmul_precision = "highest"

@@ -97,13 +97,10 @@ class ProcessGroup:
 def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
-    UserError: its variables do not fit, no such device, or one GPU for several processes; in the block, as
+    UserError: its variables do not fit, or no such device; in the block, as
     ``explained_memory_errors(lower)``.
     """
     place = place_of_process()
-    if place.local_size > 1 and device_name.startswith(f"{CUDA}:"):
-        problem = f"run.device = {device_name} is one GPU for {place.local_size} processes"
-        raise UserError(f"{problem}; set run.device: {CUDA}")
     device = pick_device(device_name, place.local_rank)
     with explained_memory_errors(lower):
         if place.size == 1:

@@ -173,8 +173,8 @@ class Run:
             return Run(self.config.with_data(shot=1)).folder("meta")
         return folder
 
-    def discard_tests(self, stage: str) -> int:
-        """Rename the results of the run's tests of a stage's weights, which are about to be replaced; return how many.
+    def discard_tests(self, stage: str) -> None:
+        """Let no table show the results of the run's tests of a stage's weights, which are about to be replaced.
 
         They are told by the stage's folder that they state, wherever the run lay then.
         """
@@ -187,7 +187,8 @@ class Run:
             if is_own and Path(str(result.get("checkpoint"))).parent.name == trained.name:
                 path.replace(path.with_name(DISCARDED))
                 count += 1
-        return count
+        if count:
+            print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
     @property
     def weights(self) -> Path | str:

@@ -7,9 +7,14 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from util.loop.observers import TrainingObserver
+from util.loop.training import Training
 
-class Curves:
-    """The curves of a run, as events below its folder.
+LOG_STEPS = 20  # between points of losses and rates
+
+
+class Curves(TrainingObserver):
+    """The curves of losses, rates and validations, as events below a run's folder.
 
     Events are written at once, so that no checkpoint holds a step that the curves lack: tensorboardX's
     ``SummaryWriter`` writes in a thread, and once that has met a full disk, its tenth point waits for ever.
@@ -34,6 +39,13 @@ class Curves:
         """Add a point to each of the curves ``section/<name>``."""
         points = [summary.scalar(f"{section}/{name}", value) for name, value in values.items()]
         self._write(*(Event(summary=point, step=step) for point in points))
+
+    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
+        """Add a point to each curve of losses and rates."""
+        step = training.progress.step
+        if step % LOG_STEPS == 0 or step == 1:
+            self.scalars("loss", losses, step)
+            self.scalars("lr", rates, step)
 
     def close(self) -> None:
         """Close the file."""

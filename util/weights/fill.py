@@ -57,16 +57,11 @@ def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     missing = [name for name in _without_counters(expected) if name not in given]
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
-        return f"the file has {_most_alike(missing[0], unknown)}, the model {missing[0]}"
+        return f"the file has {unknown[0]}, the model {missing[0]}"
     if missing or unknown:
         return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
     problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
     return next(filter(None, problems), "")
-
-
-def _most_alike(name: str, others: list[str]) -> str:
-    """Return the first of some names that is another one with a part before it, or without; else the first."""
-    return next((other for other in others if name.endswith(other) or other.endswith(name)), others[0])
 
 
 def _without_counters(names: Iterable[str]) -> dict[str, None]:

@@ -84,19 +84,10 @@ def note_on_equal_rows(vectors: np.ndarray, classes: list[str]) -> str:
     return f"classes with equal text vectors, which the text cannot tell apart: {', '.join(groups)}" if groups else ""
 
 
-def stored_origin(path: Path) -> str | None:
-    """Return the fingerprint of the source of an ``.npz``; None if it has none or cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return str(stored["made_from"])
-    except Exception:  # a damaged file can raise any exception
-        return None
-
-
-def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from: str = "") -> None:
+def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
     """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
     names = np.array(["background", *classes])
-    write_atomically(target, lambda path: np.savez(path, vectors=table, names=names, made_from=np.array(made_from)))
+    write_atomically(target, lambda path: np.savez(path, vectors=table, names=names))
 
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
