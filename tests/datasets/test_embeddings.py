@@ -16,7 +16,7 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.words import text
-from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
+from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.files import sizes
 from util.files.errors import UserError
@@ -110,14 +110,6 @@ def test_a_class_whose_row_is_zero_or_not_finite_is_named(tmp_path: Path, value:
     table[2:] = value
     with pytest.raises(UserError, match=r"zero or not finite: dog \(row 2\), traffic light \(row 3\)"):
         read_vectors(_pickled(path, table), CLASSES)
-
-
-def test_classes_with_equal_rows_are_noted() -> None:
-    table = name_vectors(CLASSES)
-    table[0] = table[1]  # the background's does not count
-    assert note_on_equal_rows(table, CLASSES) == ""
-    table[3] = table[1]
-    assert note_on_equal_rows(table, CLASSES).endswith("which the text cannot tell apart: cat = traffic light")
 
 
 @pytest.mark.usefixtures("vectors_here")
