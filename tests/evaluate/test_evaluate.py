@@ -251,28 +251,22 @@ def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: lis
 
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
-    (one_seed,) = score(config(PROTOTYPE, *full, "test.seeds=[0]"), ("bam",))
-    assert (one_seed["other_seeds"], one_seed["quick_look"]) == (True, False)
-    assert "1 OF 2 SEEDS" in title(one_seed)
-    (both_seeds,) = score(config(PROTOTYPE, *full, "test.seeds=null"), ("bam",))
-    assert not both_seeds["other_seeds"]
-    assert "SEEDS" not in title(both_seeds)
-    assert {path.parent.name for path in tmp_path.rglob(RESULT)} == {"bam", "bam_seeds-0"}
-    folder = tmp_path / "runs/tiny/test"
-    check_replays_of_four_episodes(config, folder)
-
-
-def check_replays_of_four_episodes(config, folder: Path) -> None:
-    """Check that a replay of all four episodes is none of fewer, and that one of three says so."""
-    file = folder / "bam/episodes.jsonl"
-    (whole,) = score(config(PROTOTYPE, "test.episodes=null"), ["bam"], manifest=file)
-    assert not whole["quick_look"]
-    (cut,) = score(config(PROTOTYPE, "test.episodes=3"), ["bam"], manifest=file)
-    assert cut["quick_look"]
-    assert "QUICK LOOK (3 episodes)" in title(cut)
-    assert "REPLAY" in title(cut)
-    assert read_result(folder / "bam_replay" / RESULT)["episodes"] == 4
-    assert read_result(folder / "bam_replay_quick" / RESULT)["episodes"] == 3
+    both_seeds = [*full, "test.seeds=null"]
+    file = tmp_path / "runs/tiny/test/bam/episodes.jsonl"
+    for overrides, manifest, marks, folder in (
+        ([*full, "test.seeds=[0]"], None, "1 OF 2 SEEDS: ", "bam_seeds-0"),
+        (both_seeds, None, "", "bam"),
+        (both_seeds, file, "REPLAY (episodes.jsonl): ", "bam_replay"),
+        (
+            [*both_seeds, "test.episodes=3"],
+            file,
+            "QUICK LOOK (3 episodes): REPLAY (episodes.jsonl): ",
+            "bam_replay_quick",
+        ),
+    ):
+        (result,) = score(config(PROTOTYPE, *overrides), ("bam",), manifest=manifest)
+        assert title(result).startswith(f"{marks}bam (")
+        assert read_result(file.parents[1] / folder / RESULT) == result
 
 
 @pytest.fixture
@@ -303,7 +297,9 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     hsnet, dcama, symnet = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
     folder = tmp_path / "runs/tiny/test"
     assert queries_of(folder / "hsnet_quick") == queries_of(folder / "dcama_quick") == names
-    check_published(hsnet, tmp_path / "val_fold0.txt")
+    assert "hsnet (contiguous folds, published list, drawn here)" in title(hsnet)
+    assert (hsnet["list_source"], hsnet["list_note"]) == (str(tmp_path / "val_fold0.txt"), "")
+    assert hsnet["draw_note"] == "the published list of mini is not known"
     assert hsnet["list"] == dcama["list"] != symnet["list"]
     assert (symnet["draw_note"], symnet["shared_with"]) == ("", [])
     assert "list" not in title(symnet)
@@ -313,14 +309,6 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     assert queries_of(folder / "hsnet_quick") != names
     drawn_here = str(*paper_tables([folder / "hsnet_quick"]))
     assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in drawn_here
-
-
-def check_published(result: dict, file: Path) -> None:
-    """Check what a result says about its published list, which no published run is known to have."""
-    assert "hsnet (contiguous folds, published list, drawn here)" in title(result)
-    assert result["list_source"] == str(file)
-    assert result["list_note"] == ""
-    assert result["draw_note"] == "the published list of mini is not known"
 
 
 def test_a_replay_has_its_protocols_list_and_says_none(listed, tmp_path: Path) -> None:
