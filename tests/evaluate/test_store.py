@@ -67,7 +67,7 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
 
 @pytest.fixture
 def encoded(mini_yaml, monkeypatch):
-    """Return a function that tests an untrained network, and gives how many images passed its encoder, and the episodes."""
+    """Return a function that tests an untrained network: how many images passed its encoder, and the episodes."""
 
     def run(file: str, protocol: str, gib: float) -> tuple[int, list[EpisodeKey]]:
         run = Run(read_config(mini_yaml(file, test={"protocol": protocol}, data={"shot": 2})))
