@@ -47,7 +47,8 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
 
     score(read_config(path, ["test.batch=1"]), names)
     one_by_one = counts()
-    check_variety(one_by_one)
+    finals = [tuple(episode["outputs"]["final"]) for episodes, *_ in one_by_one for episode in episodes]
+    assert len(finals) == 21 and len(set(finals)) > 7 and any(final[0] for final in finals)
     score(read_config(path, ["test.batch=4"]), names)
     assert counts() == one_by_one
     ranks = spawned.start_ranks(
@@ -66,12 +67,9 @@ def counts_of(folder: Path) -> tuple[list[dict], list[dict], list[str]]:
     return lines(folder), result["per_seed"], result["episode_digests"]
 
 
-def check_variety(results: list[tuple]) -> None:
-    """Check that three times seven episodes have many different counts, of which one at least is not empty."""
-    finals = [episode["outputs"]["final"] for episodes, *_ in results for episode in episodes]
-    assert len(finals) == 21
-    assert len({tuple(final) for final in finals}) > 7
-    assert any(final[0] for final in finals)
+def test_all_protocols_of_one_class_are_scored_together(config) -> None:
+    names = {result["protocol"] for result in score(config(PROTOTYPE, *FEW), protocols=("all",))}
+    assert {"symnet", "bam", "hsnet"} <= names and "2way" not in names
 
 
 def test_protocols_together_equal_each_in_a_test_of_its_own(config):
@@ -166,11 +164,9 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     assert read_result(folder / RESULT) == result
     assert "2-way 2-shot" in title(result)
     check_classes_of_two_ways([episode for episode in lines(folder) if episode["seed"] == 1], result)
-    (batched,) = score(config(PROTOTYPE, "data.shot=2", "test.batch=3"), ("2way",))
-    assert batched["per_seed"] == result["per_seed"]
-    (replayed,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file)
-    assert replayed["per_seed"] == result["per_seed"]
-    assert replayed["episode_digests"] == result["episode_digests"]
+    for overrides, manifest in (["test.batch=3"], None), ([], file):
+        (again,) = score(config(PROTOTYPE, "data.shot=2", *overrides), ("2way",), manifest=manifest)
+        assert (again["per_seed"], again["episode_digests"]) == (result["per_seed"], result["episode_digests"])
     assert "over 14 paired episodes" in str(compare(folder, folder))
     with pytest.raises(UserError, match=r"episodes.jsonl:2: .*2"):
         score(config(PROTOTYPE, "data.shot=2"), manifest=file)
