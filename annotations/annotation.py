@@ -1,12 +1,9 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
-import json
-import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,14 +15,13 @@ from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
-from util.files import content_digest, kept_json, writable, write_atomically
+from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.sizes import check_outlines
 
-Say = Callable[[str], None]  # receives remarks on annotations
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
@@ -53,20 +49,6 @@ class AnnotatedPhoto(NamedTuple):
     width: int
     instances: tuple[Instance, ...]
     is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
-
-
-class CategoryIds(defaultdict[str, int]):
-    """Category name, without spaces around it -> id; a name that is new gets the next number, from 1."""
-
-    def __init__(self) -> None:
-        super().__init__(count(1).__next__)
-
-    def __getitem__(self, name: str) -> int:
-        return super().__getitem__(name.strip())
-
-    def names(self) -> dict[int, str]:
-        """Return id -> name."""
-        return {number: name for name, number in self.items()}
 
 
 @dataclass(frozen=True)
@@ -105,32 +87,23 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
     """
     size = [photo.height, photo.width]
     instances = [instance for instance in photo.instances if instance.category in table]
-    with content_errors(f"{photo.name}: its annotations are damaged (", "); correct them"):
-        check_outlines([outline for instance in instances for outline in outlines_of(instance.shape)], *size)
     mask = np.zeros(size, np.uint8)
     objects: list[tuple[int, int, dict[str, Any]]] = []  # area, class id, run lengths
-    for instance in instances:
-        with content_errors(
-            f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"
-        ):
+    with content_errors(f"{photo.name}: its annotations are damaged (", "); correct them"):
+        check_outlines([outline for instance in instances for outline in outlines_of(instance.shape)], *size)
+        for instance in instances:
             runs = runs_of(instance.shape, size)
-        if instance.is_object:
-            objects.append((int(rle.area(runs)), table[instance.category], runs))
-        else:
-            mask[rle.decode(runs).view(bool)] = IGNORE
+            if instance.is_object:
+                objects.append((int(rle.area(runs)), table[instance.category], runs))
+            else:
+                mask[rle.decode(runs).view(bool)] = IGNORE
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
     if covered is not None:
-        covered.update(_covered_classes(mask, objects))
+        for area, class_id, runs in objects:
+            is_shown = (mask[rle.decode(runs).view(bool)] == class_id).any()
+            covered[class_id] += bool(area and not is_shown)
     return mask
-
-
-def _covered_classes(mask: np.ndarray, objects: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[int]:
-    """Yield the class id of each object (area, class id, run lengths) of which a mask (H, W) shows nothing."""
-    for area, class_id, runs in objects:
-        is_shown = (mask[rle.decode(runs).view(bool)] == class_id).any()
-        if area and not is_shown:
-            yield class_id
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
@@ -198,42 +171,7 @@ class PredictedPhoto(NamedTuple):
     height: int  # upright
     width: int
     objects: tuple[PredictedObject, ...]
-    keep: bool = False  # whether a file of it that was corrected stays
-
-
-class Written:
-    """A context in which the files of a format are written, one a photo; a file beside their folder has their digests.
-
-    A file with another content than was written, or of which that is not known, was corrected since.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.kept = 0  # files that were corrected
-        self._record = folder.with_name(f".{folder.name}.written.json")
-        self._digests = kept_json(self._record)
-
-    def __enter__(self) -> "Written":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._digests:
-            write_atomically(self._record, json.dumps(self._digests))
-        if self.kept:
-            print(f"note: {self.folder}: files that were corrected, which stay: {self.kept}", file=sys.stderr)
-
-    def write(self, photo: PredictedPhoto, path: Path, text: str) -> None:
-        """Write a file of a photo, unless it was corrected and is to be kept."""
-        name = writable(path.name)
-        is_there = path.is_file()
-        if is_there and path.read_bytes() == writable(text).encode():
-            self._digests[name] = content_digest(path).hex()
-            return
-        if photo.keep and is_there and self._digests.get(name) != content_digest(path).hex():
-            self.kept += 1
-            return
-        write_atomically(path, text)
-        self._digests[name] = content_digest(path).hex()
+    keep: bool = False  # whether a file of it that is there, which may have been corrected, stays
 
 
 @dataclass(frozen=True)
@@ -244,7 +182,13 @@ class Predictions:
     folder: Path  # of all photos
     categories: dict[int, str]  # all of them, id -> name by ascending id, whether predicted or not
     model: str = ""  # its name, for people
-    polygons: bool = False  # write outlines in place of exact masks where a format has both
+    polygons: bool = False  # write outlines in place of exact masks in COCO's file, which may have both
+
+
+def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:
+    """Write a photo's file of a format that has one for each, unless it is there and to be kept."""
+    if not (photo.keep and path.is_file()):
+        write_atomically(path, text)
 
 
 KIND = "a value is of another kind than expected"

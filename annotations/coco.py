@@ -3,7 +3,6 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.mask_files import beside
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import LEFT_OUT, Remarks
-from annotations.shapes import check_runs, corners_of, joined
+from annotations.shapes import check_runs, corners_of
 from util.files import read_text, write_atomically
 from util.files.made import link
 
 COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
+ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
@@ -36,7 +35,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
 
     Args:
-        folder: of the photos, default the file's own.
+        folder: of the photos, default the file's own, or the one above ``annotations``.
 
     Raises:
         UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
@@ -47,15 +46,15 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         content = json.loads(text, object_hook=_compact)
         categories = _categories(content["categories"])
         images = {int(image["id"]): image for image in content["images"]}
-        names = {image["file_name"] for image in images.values()}
-        if len(names) < len(content["images"]):
+        if len({image["file_name"] for image in images.values()}) < len(content["images"]):
             raise ValueError("two images have the same id or file_name")
         instances = _instances_of(content["annotations"], categories)
         photos = [_photo(images[number], instances.pop(number, []), remarks) for number in sorted(images)]
         for image_id, others in instances.items():
             unlisted = "annotations of photos that are not listed"
             remarks.add(LEFT_OUT, unlisted, f"of image_id {image_id}", len(others))
-    photo_files = PhotoFiles(folder or beside(path.parent), is_named=folder is not None)
+    home = path.parent.parent if path.parent.name == ANNOTATIONS else path.parent
+    photo_files = PhotoFiles(folder or home, is_named=folder is not None)
     return Annotations(tuple(photos), categories, photo_files, path, remarks)
 
 
@@ -114,20 +113,12 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
 
 
 def shape_of(segmentation: Any) -> Shape:
-    """Return a segmentation as a shape: outlines, also one alone or of pairs; run lengths, also a list of them.
-
-    ValueError, KeyError or TypeError: it is neither.
-    """
+    """Return a segmentation as a shape, outlines or run lengths; ValueError, KeyError or TypeError: it is neither."""
     if isinstance(segmentation, dict):
         return _run_lengths(segmentation)
-    if segmentation is None or not len(segmentation):
-        return ()
-    if isinstance(segmentation[0], dict):
-        return joined([_run_lengths(part) for part in segmentation])
-    outlines = [segmentation] if _is_one_outline(segmentation) else segmentation
-    polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in outlines)
+    polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in segmentation or ())
     if any(len(polygon) % 2 for polygon in polygons):
-        raise ValueError("an outline has an odd number of numbers; x and y come in pairs")
+        raise ValueError(f"an outline has an odd number of numbers; {EXPECTED}")
     return polygons
 
 
@@ -143,13 +134,6 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     return runs
 
 
-def _is_one_outline(segmentation: Any) -> bool:
-    """Return whether a list is one outline, of numbers or of at least three pairs of them, and no list of outlines."""
-    if not isinstance(segmentation[0], Sized):
-        return True
-    return len(segmentation) > 2 and all(len(point) == 2 for point in segmentation)
-
-
 def write(folder: Path, predictions: Predictions) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
@@ -163,19 +147,8 @@ def write(folder: Path, predictions: Predictions) -> None:
     for photo in predictions.photos:
         images.append({"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width})
         for predicted in photo.objects:
-            annotation: dict[str, Any] = {
-                "id": len(annotations) + 1,
-                "image_id": len(images),
-                "category_id": ids[predicted.name],
-                "segmentation": _segmentation(predicted, predictions.polygons),
-                "bbox": [*map(int, rle.toBbox(predicted.runs))],
-                "area": int(rle.area(predicted.runs)),
-                "iscrowd": 0,
-                "score": predicted.score,
-            }
-            if predicted.by is not None:
-                annotation["by"] = predicted.by
-            annotations.append(annotation)
+            numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[predicted.name]}
+            annotations.append(numbers | _annotation(predicted, predictions.polygons))
     categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
@@ -184,7 +157,16 @@ def write(folder: Path, predictions: Predictions) -> None:
     link(folder / "instances.json", second_name, relative=True)
 
 
-def _segmentation(predicted: PredictedObject, as_polygons: bool) -> list[list[float]] | dict[str, Any]:
+def _annotation(predicted: PredictedObject, as_polygons: bool) -> dict[str, Any]:
+    """Return what an annotation says of an object beside its numbers."""
+    segmentation: Any = predicted.runs
     if as_polygons:
-        return [polygon.reshape(-1).tolist() for polygon in predicted.polygons()]
-    return predicted.runs
+        segmentation = [polygon.reshape(-1).tolist() for polygon in predicted.polygons()]
+    annotation = {
+        "segmentation": segmentation,
+        "bbox": [*map(int, rle.toBbox(predicted.runs))],
+        "area": int(rle.area(predicted.runs)),
+        "iscrowd": 0,
+        "score": predicted.score,
+    }
+    return annotation if predicted.by is None else {**annotation, "by": predicted.by}

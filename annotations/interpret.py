@@ -1,13 +1,13 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from annotations.annotation import AnnotatedPhoto, Annotations, Instance, Say
+from annotations.annotation import AnnotatedPhoto, Annotations, Instance
 from annotations.masks import check_alike
 from annotations.pictures import header_of
 from annotations.remarks import CUT, LEFT_OUT, UNKNOWN, Remarks
-from annotations.shapes import has_area, is_rectangle, reaches_beyond
+from annotations.shapes import has_area, reaches_beyond
 from annotations.words import BACKGROUND, is_class, is_unknown
 from util.files.errors import UserError, note
 from util.files.images import upright_size
@@ -15,44 +15,29 @@ from util.files.images import upright_size
 MARGIN = 2  # pixels by which outlines may reach beyond a photo without a word
 
 
-def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
+def interpret(annotations: Annotations) -> Annotations:
     """Return the entries that mark objects; lines say what does not, and what was decided (``remarks.py``).
 
     Regions whose name says so (``is_unknown``) are unknown for all classes of the photo, those of ``BACKGROUND`` are
     left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
-    Args:
-        annotations: what a reader returns.
-        say: gets each line, default the error output.
-
-    Raises:
-        UserError: nothing has a meaning, two names differ by case alone, or the outlines contradict each other in what
-            they are of.
+    UserError: nothing has a meaning, or two names differ by case alone.
     """
     remarks = annotations.remarks
     categories = annotations.categories
-    say = say or note
     photos = tuple(_with_meaning(photo, categories, remarks) for photo in annotations.photos)
     instances = [instance for photo in photos for instance in photo.instances]
-    _note_rectangles(instances, remarks)
     marked = sorted({instance.category for instance in instances})
-    check_alike([categories[number] for number in marked], annotations.source, say)
+    check_alike([categories[number] for number in marked], annotations.source)
     lines = "; ".join(remarks.lines())
     if lines and not instances:
         fix = "give the objects outlines or boxes"
         raise UserError(f"{annotations.source}: none of its entries shows an object: {lines}; {fix}")
-    classes = dict(filter(lambda entry: is_class(entry[1]), categories.items()))
+    classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
     for line in remarks.lines():
-        say(f"{annotations.source}: {line}")
+        note(f"{annotations.source}: {line}")
     return meaning
-
-
-def _note_rectangles(instances: Sequence[Instance], remarks: Remarks) -> None:
-    """Remark where the outlines of all objects are rectangles: they may be boxes, as programs of detection export."""
-    if all(is_rectangle(instance.shape) for instance in instances):
-        rectangles = "objects of four corners at right angles each, as boxes are"
-        remarks.add("read as outlines", rectangles, count=sum(not instance.is_boxed for instance in instances))
 
 
 def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:
@@ -80,34 +65,22 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
 def _with_fitting_sizes(annotations: Annotations) -> Annotations:
     """Return annotations with height and width of turned photos exchanged, where the outlines of one tell so.
 
-    Remarks say which photos that are, and which have outlines beyond their size. UserError: as ``_turned_like``.
+    Then they are exchanged of all turned photos that state their size in the same way. Remarks say which photos that
+    are, and which have outlines beyond their size.
     """
     photos = annotations.photos
     others = [_exchanged(photo, annotations) for photo in photos if not _fits(photo)]
     witness = next(filter(_fits, others), None)
     if witness is not None:
-        photos = tuple(_turned_like(witness, photo, annotations) for photo in photos)
+        turned = [_exchanged(photo, annotations) for photo in photos]
+        photos = tuple(new if new.is_upright == witness.is_upright else old for new, old in zip(turned, photos))
     remarks = annotations.remarks
     beyond = [photo.name for photo in photos if not _fits(photo)]
     remarks.add_photos(CUT, "photos with outlines beyond their stated size", beyond)
     changed = [new.name for new, old in zip(photos, annotations.photos) if new.height != old.height]
-    turned = "photos with an EXIF orientation and outlines beyond their stated size"
-    remarks.add_photos("height and width exchanged", turned, changed)
+    sideways = "photos with an EXIF orientation and outlines beyond their stated size"
+    remarks.add_photos("height and width exchanged", sideways, changed)
     return replace(annotations, photos=photos)
-
-
-def _turned_like(witness: AnnotatedPhoto, photo: AnnotatedPhoto, annotations: Annotations) -> AnnotatedPhoto:
-    """Return a photo with exchanged sides where it states its size in the same way as one did whose sides were.
-
-    UserError: its outlines do not fit then.
-    """
-    turned = _exchanged(photo, annotations)
-    if turned is photo or turned.is_upright != witness.is_upright:
-        return photo
-    if not _fits(turned):
-        contradiction = f"the outlines of {witness.name} are of the turned photo, those of {photo.name} are not"
-        raise UserError(f"{annotations.source}: {contradiction}; export it anew, from upright photos")
-    return turned
 
 
 def _fits(photo: AnnotatedPhoto) -> bool:

@@ -2,117 +2,76 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
 from annotations.annotation import (
-    AnnotatedPhoto,
     Annotations,
-    CategoryIds,
     Instance,
-    PredictedPhoto,
+    PredictedObject,
     Predictions,
     Shape,
-    Written,
     check_stated,
     content_errors,
     outlines_of,
     pixels_of,
+    write_of_photo,
 )
-from annotations.photo_files import PhotoFiles, is_file
-from annotations.pictures import header_of
-from annotations.remarks import LEFT_OUT, Remarks
+from annotations.reading import Reading
+from annotations.remarks import LEFT_OUT
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from annotations.words import BACKGROUND
 from util.files import files_below, read_text
-from util.files.errors import UserError
-from util.files.images import upright_size
-from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
 
 SUFFIX = ".json"
 POLYGON = "polygon"
 BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
 OUTLINES = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # whose points are their corners
-WHOLE = 0.9  # of a photo, more than which a hole does not cover
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
 
-def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
 
     Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted. Regions of
     background are holes in what lies below them. The photos are found by name in ``folder``, default the place that
-    each file states, or its own; that of a single file may be given. UserError: a file is unreadable or in another
-    format, or its photo is missing; the message names the file.
+    each file states, or its own. UserError: a file is unreadable or in another format, or its photo is missing; the
+    message names the file.
     """
     home = path if path.is_dir() else path.parent
-    files = files_below(path, SUFFIX) if path.is_dir() else [path]
-    photo_files = PhotoFiles(folder or home, is_named=folder is not None)
-    root = photo_files.folder
-    ids = CategoryIds()
-    photos: list[AnnotatedPhoto] = []
-    annotated: set[Path] = set()
-    remarks = Remarks()
-    for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
+    reading = Reading(path, home, folder)
+    for file in reading.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            if path.is_dir() and not _is_of_labelme(content):
-                remarks.add(LEFT_OUT, "JSON files of other kinds", file.name)
-                continue
-            image = photo or _photo_of(content["imagePath"], file, home, photo_files)
-            height, width = _size(content, image)
-            instances = _instances(content["shapes"], (height, width), ids, remarks)
-        photos.append(AnnotatedPhoto(os.path.relpath(image, root), height, width, instances))
-        annotated.add(image.resolve())
+            image = _photo_of(content["imagePath"], file, home, reading)
+            size = int(content["imageHeight"]), int(content["imageWidth"])
+            check_stated(image, *size)
+            reading.add(image, size, _instances(content["shapes"], size, reading))
     if path.is_dir() and folder is None:
-        remarks.add_photos(LEFT_OUT, "photos without a JSON file", photo_files.names_beside(annotated))
-    return Annotations(tuple(photos), ids.names(), PhotoFiles(root, is_named=False), path, remarks)
+        reading.count_photos_without("JSON file")
+    return reading.annotations()
 
 
-def _is_of_labelme(content: Any) -> bool:
-    """Return whether the content of a JSON file seems to be of labelme."""
-    return isinstance(content, dict) and bool({"shapes", "imagePath"} & content.keys())
-
-
-def _photo_of(stated: str, file: Path, home: Path, photo_files: PhotoFiles) -> Path:
+def _photo_of(stated: str, file: Path, home: Path, reading: Reading) -> Path:
     """Return the photo that a file states: from its own folder on, else by its name, in the folder like the file's.
 
     UserError: it is missing.
     """
-    place = file.parent / PureWindowsPath(stated).as_posix()
-    if place.resolve().is_relative_to(photo_files.folder.resolve()) and is_file(place):
+    path = PureWindowsPath(stated)
+    place = file.parent / path.as_posix()
+    if place.resolve().is_relative_to(reading.files.folder.resolve()) and place.is_file():
         return place
-    like_file = file.parent.relative_to(home) / PureWindowsPath(stated).name
-    try:
-        return photo_files.find(str(like_file), file)
-    except UserError:
-        return photo_files.find(stated, file)
+    return reading.files.find(str(file.parent.relative_to(home) / path.name), file)
 
 
-def _size(content: dict[str, Any], image: Path) -> tuple[int, int]:
-    """Return height and width of a file's photo, as the file states them, else as the photo has them.
-
-    UserError: as ``check_stated``.
-    """
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    if height is None or width is None:
-        return upright_size(*header_of(image))
-    check_stated(image, int(height), int(width))
-    return int(height), int(width)
-
-
-def _instances(
-    shapes: list[dict[str, Any]], size: tuple[int, int], ids: CategoryIds, remarks: Remarks
-) -> tuple[Instance, ...]:
+def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> list[Instance]:
     """Return the instances of a file's ``shapes`` on a photo of a size (height, width).
 
-    As labelme paints them, in order, a region of background hides what comes before it; one that covers nearly all of
-    the photo is no hole. ``ids`` gives the category of each label. ValueError: a shape is damaged.
+    As labelme paints them, in order, a region of background hides what comes before it. ValueError: a shape is damaged.
     """
     labelled: list[tuple[str, Instance]] = []
     for number, entry in enumerate(shapes, 1):
@@ -121,29 +80,25 @@ def _instances(
             shape = _shape(entry, kind, size)
             label = str(entry["label"]).strip()
         if shape is None:
-            remarks.add(LEFT_OUT, f"shapes of the kind '{kind}'")
+            reading.remarks.add(LEFT_OUT, f"shapes of the kind '{kind}'")
         else:
-            labelled.append((label, Instance(ids[label], shape, is_boxed=kind in BOXES)))
+            labelled.append((label, Instance(reading.category(label), shape, is_boxed=kind in BOXES)))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
-    holes = np.zeros(size, bool)  # that come later
-    for number, (label, instance) in reversed([*enumerate(labelled)]):
-        if number and label.casefold() in BACKGROUND:
+    for label, instance in labelled:
+        if label.casefold() in BACKGROUND:
             hole = pixels_of(instance.shape, [*size])
-            if hole.mean() <= WHOLE:
-                holes |= hole
-                remarks.add("holes in the objects below", f"regions of {label}")
-                continue
-        visible.append(_without(instance, holes))
-    return tuple(reversed(visible))
+            visible = [_without(below, hole) for below in visible]
+            reading.remarks.add("holes in the objects below", f"regions of {label}")
+        else:
+            visible.append(instance)
+    return visible
 
 
-def _without(instance: Instance, holes: np.ndarray) -> Instance:
-    """Return an instance without the pixels of holes (H, W) bool."""
-    if not holes.any():
-        return instance
-    pixels = pixels_of(instance.shape, [*holes.shape])
-    return instance._replace(shape=encoded(pixels & ~holes)) if (pixels & holes).any() else instance
+def _without(instance: Instance, hole: np.ndarray) -> Instance:
+    """Return an instance without the pixels of a hole (H, W) bool."""
+    pixels = pixels_of(instance.shape, [*hole.shape])
+    return instance._replace(shape=encoded(pixels & ~hole)) if (pixels & hole).any() else instance
 
 
 def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | None:
@@ -175,28 +130,10 @@ def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> 
 
 def write(folder: Path, predictions: Predictions) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
-    with Written(folder) as written:
-        for photo, text in _texts(folder, predictions):
-            written.write(photo, folder / f"{photo.path.stem}{SUFFIX}", text)
-
-
-def _texts(folder: Path, predictions: Predictions) -> Iterator[tuple[PredictedPhoto, str]]:
-    """Yield each photo and the text of its file, which names the photo relative to the folder."""
     for photo in predictions.photos:
         shapes = []
         for number, predicted in enumerate(photo.objects):
-            for polygon in predicted.polygons():
-                shape = {
-                    "label": predicted.name,
-                    "points": polygon.tolist(),
-                    "group_id": number,
-                    "description": "",
-                    "shape_type": POLYGON,
-                    "flags": {},
-                    "mask": None,
-                    "score": predicted.score,
-                }
-                shapes.append(shape)
+            shapes += [_shape_of(polygon, number, predicted) for polygon in predicted.polygons()]
         content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
@@ -206,4 +143,18 @@ def _texts(folder: Path, predictions: Predictions) -> Iterator[tuple[PredictedPh
             "imageHeight": photo.height,
             "imageWidth": photo.width,
         }
-        yield photo, json.dumps(content, indent=1) + "\n"
+        write_of_photo(photo, folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")
+
+
+def _shape_of(polygon: np.ndarray, number: int, predicted: PredictedObject) -> dict[str, Any]:
+    """Return an outline of an object, which has a number on its photo, as an entry of ``shapes``."""
+    return {
+        "label": predicted.name,
+        "points": polygon.tolist(),
+        "group_id": number,
+        "description": "",
+        "shape_type": POLYGON,
+        "flags": {},
+        "mask": None,
+        "score": predicted.score,
+    }

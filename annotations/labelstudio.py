@@ -1,8 +1,7 @@
-"""Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
+"""Label Studio's tasks: its JSON export is read, predictions are written as strokes of its brush, which are exact."""
 
 import json
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -13,62 +12,55 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from annotations.annotation import (
-    AnnotatedPhoto,
     Annotations,
-    CategoryIds,
     Instance,
+    PredictedObject,
     Predictions,
     check_stated,
     content_errors,
 )
-from annotations.photo_files import LOCAL_FILES, PhotoFiles, spellings
-from annotations.remarks import LEFT_OUT, Remarks
-from annotations.shapes import corners_of, decoded, ellipse_of, encoded, point_label, polygons_of, region_in
+from annotations.photo_files import LOCAL_FILES, spellings
+from annotations.reading import Reading
+from annotations.remarks import LEFT_OUT
+from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 from util.files import read_json, write_atomically
-from util.files.palette import IGNORE
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.sizes import check_size
 
-BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"  # tags of a labelling configuration that regions belong to
+BRUSH = "BrushLabels"  # the tag of a labelling configuration that strokes belong to
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
-TOOLS = ("", "brush", "bitmask", "polygon", "rectangle", "ellipse", "keypoint", "vector")
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a JSON export, of each task one; where nothing is annotated, the predictions.
 
-    It is the first that has regions, of the ground truth if there is one. A region belongs to the photo that its
-    ``to_name`` and ``item_index`` say. Of a keypoint, as of ``points=``, pixels up to three radii away are unknown.
-    Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
-    ``folder``, default the file's own. UserError: the file is unreadable or in another format, or a photo is missing.
+    It is the first that has regions, of the ground truth if there is one. Regions of other tools, such as key points,
+    and those without a label, are left out and counted. The photos are found by name in ``folder``, default the file's
+    own. UserError: the file is unreadable or in another format, a photo is missing, or a task has several.
     """
-    ids = CategoryIds()
-    photos: list[AnnotatedPhoto] = []
-    remarks = Remarks()
+    reading = Reading(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
-    photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
-        _refuse_json_min(tasks)
         for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
             with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
-                for name, entries in _entries_of_photos(task, annotations).items():
+                entries = _regions_of(annotations)
+                if entries:
+                    photo = reading.files.find(_photo_of(task), path)
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
-                    check_stated(photo_files.find(name, path), *size)
-                    photos.append(AnnotatedPhoto(name, *size, tuple(instances_of(entries, size, ids, remarks))))
-    return Annotations(tuple(photos), ids.names(), photo_files, path, remarks)
-
-
-def _refuse_json_min(tasks: list[dict[str, Any]]) -> None:
-    """Refuse (ValueError) the tasks of the short form of an export."""
-    is_full = any("annotations" in task or "predictions" in task for task in tasks)
-    if not is_full and "annotation_id" in tasks[0]:
-        raise ValueError("this is JSON-MIN, which does not say how photos are rotated; choose JSON")
+                    check_stated(photo, *size)
+                    reading.add(photo, size, instances_of(entries, size, reading))
+    return reading.annotations()
 
 
 def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the annotations of each task that were not cancelled; where no task has one, the predictions."""
+    """Return the annotations of each task that were not cancelled; where no task has one, the predictions.
+
+    ValueError: the tasks are of the short form of an export.
+    """
+    if tasks and not any("annotations" in task or "predictions" in task for task in tasks):
+        raise ValueError("no task has annotations; choose JSON, not JSON-MIN, which lacks how photos are rotated")
     finished = []
     for task in tasks:
         annotations = task.get("annotations", ())
@@ -76,87 +68,60 @@ def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return finished if any(finished) else [task.get("predictions", []) for task in tasks]
 
 
-def _entries_of_photos(task: dict[str, Any], annotations: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the regions, entries of ``result``, of each photo as a task states it.
+def _regions_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the regions, entries of ``result``, of the first annotation that has some; ground truth comes first."""
+    for annotation in sorted(annotations, key=lambda annotation: not annotation.get("ground_truth")):
+        entries = [entry for entry in annotation["result"] if "original_width" in entry]
+        if entries:
+            return entries
+    return []
 
-    They are those of the first annotation that has some; ground truth comes first.
+
+def _photo_of(task: dict[str, Any]) -> str:
+    """Return how a task states its photo: in its data, else as the file that was uploaded.
+
+    ValueError: it has several.
     """
-    ranked = sorted(annotations, key=lambda annotation: not annotation.get("ground_truth"))
-    entries_of_photo = defaultdict[str, list[dict[str, Any]]](list)
-    for annotation in ranked:
-        for entry in annotation["result"]:
-            if "original_width" in entry:
-                entries_of_photo[_photo_of(entry, task)].append(entry)
-        if entries_of_photo:
-            break
-    return entries_of_photo
-
-
-def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
-    """Return how a task states the photo of an entry of ``result``: in its data, else as the file that was uploaded.
-
-    ValueError: none of its photos is the one that the entry names.
-    """
-    photos = _stated_photos(task["data"]) or {"file_upload": [task["file_upload"]]}
-    name = str(entry.get("to_name"))
-    if name not in photos and len(photos) > 1:
-        stated = ", ".join(photos)
-        raise ValueError(f"of its {len(photos)} photos, {stated}, none is '{name}', the to_name of a region")
-    pages = photos.get(name) or next(iter(photos.values()))
-    return pages[entry.get("item_index") or 0]
-
-
-def _stated_photos(data: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the photos, one or several, in the entries of a task's data that name some."""
-    photos: dict[str, list[str]] = {}
-    for key, value in data.items():
+    photos: list[str] = []
+    for value in task["data"].values():
         texts = value if isinstance(value, list) else [value]
-        if all(map(_names_photo, texts)):
-            photos[key] = texts
-    return photos
+        photos += filter(_names_photo, texts)
+    if len(photos) > 1:
+        raise ValueError(f"several photos, {', '.join(photos)}; give each a task of its own")
+    return photos[0] if photos else task["file_upload"]
 
 
 def _names_photo(text: Any) -> bool:
     return isinstance(text, str) and any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
 
 
-def instances_of(
-    entries: list[dict[str, Any]], size: tuple[int, int], ids: CategoryIds, remarks: Remarks
-) -> Iterator[Instance]:
-    """Yield the instances of a photo's regions, each once for every label.
+def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> Iterator[Instance]:
+    """Yield the instances of a photo's regions, each once for every label; count what has no label or no outline.
 
-    ValueError, KeyError or TypeError: an entry has another form.
+    A tool and its labels may be two entries of one region. ValueError, KeyError or TypeError: an entry has another
+    form.
     """
-    for labels, entry in _labelled(entries, remarks):
-        shapes = _shapes(entry, size)
-        if not shapes:
-            remarks.add(LEFT_OUT, f"regions of '{entry['type']}'")
-        for label in dict.fromkeys(labels):
-            yield from (instance._replace(category=ids[label]) for instance in shapes)
-
-
-def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Yield the labels of each entry of ``result`` that has some, and the entry; count regions that have none.
-
-    A tool and its labels may be two entries of one region.
-    """
-    labelled = set[str]()
-    unlabelled: list[str] = []
+    labelled = {entry.get("id") for entry in entries if _labels(entry)}
     for entry in entries:
-        kind = entry["type"]
-        value = entry["value"]
-        region = json.dumps({key: part for key, part in value.items() if not key.endswith("labels")}, sort_keys=True)
-        labels = value.get(kind) or value.get("labels")
-        if kind.endswith("labels") and labels:
-            labelled.add(region)
-            yield labels, entry
-        elif kind.removesuffix("labels") in TOOLS:
-            unlabelled.append(region)
-    remarks.add(LEFT_OUT, "regions without a label", count=sum(region not in labelled for region in unlabelled))
+        shapes = _shapes(entry, size)
+        labels = _labels(entry)
+        if labels and not shapes:
+            reading.remarks.add(LEFT_OUT, f"regions of '{entry['type']}'")
+        elif shapes and not labels and entry.get("id") not in labelled:
+            reading.remarks.add(LEFT_OUT, "regions without a label")
+        for label in dict.fromkeys(labels):
+            yield from (instance._replace(category=reading.category(label)) for instance in shapes)
+
+
+def _labels(entry: dict[str, Any]) -> list[str]:
+    """Return the labels of a region's entry; none of other entries."""
+    kind = entry["type"]
+    value = entry["value"]
+    return (value.get(kind) or value.get("labels") or []) if kind.endswith("labels") else []
 
 
 def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
-    """Return the region of an entry on a photo (height, width) and what is unknown around it, of category 0."""
+    """Return the region of an entry on a photo (height, width), of category 0; none of tools that are not read."""
     value = entry["value"]
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
@@ -167,18 +132,15 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
     if "points" in value:
         points = np.array(value["points"], np.float64) / 100 * size[::-1]
         return [Instance(0, (points.reshape(-1),))]
-    if "x" not in value:
-        return []
-    place = pixels_in(value, ("x", "y"), size)
     if "radiusX" in value:
-        outline = ellipse_of(*place, *pixels_in(value, ("radiusX", "radiusY"), size))
-        return [Instance(0, (_turned(outline, value, place),))]
+        centre = pixels_in(value, ("x", "y"), size)
+        outline = ellipse_of(*centre, *pixels_in(value, ("radiusX", "radiusY"), size))
+        return [Instance(0, (_turned(outline, value, centre),))]
     if "height" in value:
-        outline = corners_of(*place, *(place + pixels_in(value, ("width", "height"), size)))
-        return [Instance(0, (_turned(outline, value, place),), is_boxed=True)]
-    check_size(*size)
-    keypoint = point_label([(*place,)], size, joined=False)
-    return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
+        corner = pixels_in(value, ("x", "y"), size)
+        outline = corners_of(*corner, *(corner + pixels_in(value, ("width", "height"), size)))
+        return [Instance(0, (_turned(outline, value, corner),), is_boxed=True)]
+    return []
 
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:
@@ -231,42 +193,37 @@ def write(folder: Path, predictions: Predictions) -> None:
 
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
-    tag = POLYGONS if predictions.polygons else BRUSH
     tasks = []
     for photo in predictions.photos:
-        regions: list[dict[str, Any]] = []
-        for predicted in photo.objects:
-            regions += regions_of(decoded(predicted.runs), predicted.name, predicted.score, tag)
-        result = [{"id": f"r{number}", **region} for number, region in enumerate(regions)]
+        result = [_stroke(predicted, f"r{number}") for number, predicted in enumerate(photo.objects)]
         score = sum(predicted.score for predicted in photo.objects) / max(len(photo.objects), 1)
         prediction = {"model_version": predictions.model, "score": score, "result": result}
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
         tasks.append({"data": {"image": image}, "predictions": [prediction]})
-    write_atomically(folder / "config.xml", _labelling_config(tag, predictions.categories.values()))
+    write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 
 
-def _labelling_config(tag: str, names: Iterable[str]) -> str:
-    """Return the labelling configuration of regions of a tag with its labels, XML."""
+def _labelling_config(names: Iterable[str]) -> str:
+    """Return the labelling configuration of strokes with its labels, XML."""
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
     image = '  <Image name="image" value="$image"/>\n'
-    return f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
+    return f'<View>\n{image}  <{BRUSH} name="label" toName="image">\n{labels}  </{BRUSH}>\n</View>\n'
 
 
-def regions_of(mask: np.ndarray, name: str, score: float, tag: str) -> list[dict[str, Any]]:
-    """Return the entries of ``result``, without ids, for a mask (H, W) bool of a class: one brush, or its polygons."""
-    height, width = mask.shape
-    values: list[dict[str, Any]] = []
-    if tag == POLYGONS:
-        outlines = [outline / (width, height) * 100 for outline in polygons_of(mask)]
-        values = [{"points": outline.tolist(), "closed": True} for outline in outlines]
-    elif mask.any():
-        values = [{"format": "rle", "rle": brush_runs(mask)}]
-    kind = tag.lower()
-    region = {"type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
-    region |= {"original_width": width, "original_height": height, "score": score}
-    return [{**region, "value": {**value, kind: [name]}} for value in values]
+def _stroke(predicted: PredictedObject, number: str) -> dict[str, Any]:
+    """Return the entry of ``result`` for an object."""
+    height, width = predicted.runs["size"]
+    kind = BRUSH.lower()
+    value = {"format": "rle", "rle": brush_runs(decoded(predicted.runs)), kind: [predicted.name]}
+    region = {"id": number, "type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
+    return region | {
+        "original_width": width,
+        "original_height": height,
+        "score": predicted.score,
+        "value": value,
+    }
 
 
 def brush_runs(mask: np.ndarray) -> list[int]:

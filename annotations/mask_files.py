@@ -3,11 +3,9 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from annotations.annotation import Say
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.words import BACKGROUND
 from util.files import files_below, visible
@@ -25,8 +23,6 @@ MASK_FOLDER_NAMES = (
 FOLDER_WORDS = ("dir", "folder", "set")
 NO_CLASS = PARTS.union(PHOTO_FOLDER_NAMES, MASK_FOLDER_NAMES, FOLDER_WORDS)
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
-VEHICLE = "train"  # a part, and a class of many data sets
-ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
 
 
 class ClassFolder(NamedTuple):
@@ -76,15 +72,6 @@ def masks_in(folder: Path) -> list[Path]:
     return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
-def _masks_of_parts(parts: list[Path]) -> dict[Path, list[Path]]:
-    """Return the masks of the parts of a set that have some; errors as ``masks_of_set``."""
-    masks_of_part: dict[Path, list[Path]] = {}
-    for part in parts:
-        if not is_named(part.name, PHOTO_FOLDER_NAMES):
-            masks_of_part[part] = masks_of_set(folders_in(part)[1])
-    return {part: masks for part, masks in masks_of_part.items() if masks}
-
-
 def masks_of_set(folder: Path) -> list[Path]:
     """Return the masks in a folder; where it holds none, those in its parts, such as train and val.
 
@@ -95,16 +82,16 @@ def masks_of_set(folder: Path) -> list[Path]:
     if masks := masks_in(folder):
         return masks
     entries = folders_of(folder)
-    masks_of_part = _masks_of_parts([entry for entry in entries if _is_of_set(entry.name)])
-    others = [entry for entry in entries if not _is_of_set(entry.name)]
-    classes = [entry for entry in others if masks_in(entry)]
-    if not classes or not masks_of_part:
-        return list(chain.from_iterable(masks_of_part.values()))
-    if [part.name.lower() for part in masks_of_part] == [VEHICLE]:
-        return []
-    part = next(iter(masks_of_part)).name
-    problem = f"'{part}' is the name of a part of a set, '{classes[0].name}' that of a class"
-    raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
+    classes = [entry for entry in entries if not _is_of_set(entry.name) and masks_in(entry)]
+    in_parts: list[Path] = []
+    for entry in entries:
+        if _is_of_set(entry.name) and not is_named(entry.name, PHOTO_FOLDER_NAMES):
+            in_parts += masks_of_set(folders_in(entry)[1])
+    if classes and in_parts:
+        part = in_parts[0].relative_to(folder).parts[0]
+        problem = f"'{part}' is the name of a part of a set, '{classes[0].name}' that of a class"
+        raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
+    return in_parts
 
 
 def words_of(name: str) -> set[str]:
@@ -157,7 +144,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
             yield from _class_folders(entry, (*place, entry.name))
 
 
-def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note) -> list[tuple[Path, Path]]:
+def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
     Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
@@ -167,7 +154,6 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note
         photos: a folder.
         masks: a folder, whose masks are those of ``masks_of_set``.
         every_folder: take the masks in all of its sub-folders.
-        say: gets the line.
 
     Raises:
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
@@ -189,7 +175,7 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False, say: Say = note
     if not mask_of_photo:
         raise _without_pairs(photos, masks, mask_files)
     if photos != masks and without_photo:
-        say(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
+        note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
 
 
@@ -218,37 +204,25 @@ def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path, is_
     Raises:
         UserError: nothing tells which photo it is.
     """
-    if is_alone and len(candidates) == 1:
-        return candidates[0]
     place = _place(mask, masks)
     near = [photo for photo in candidates if _place(photo, photos) == place]
-    if len(near) == 1:
-        return near[0]
-    if len(candidates) > 1 and not (place and not near):
-        raise UserError(f"{candidates[0]} and {candidates[1]} have the same name; rename one")
-    return None
+    found = near or (candidates if is_alone else [])
+    if len(found) > 1:
+        raise UserError(f"{found[0]} and {found[1]} have the same name; rename one")
+    return found[0] if found else None
 
 
 def _place(file: Path, folder: Path) -> tuple[str, ...]:
     """Return the names of a file's folders from a folder on, without what says that they are of photos or masks."""
-    place = []
+    names = []
     for name in file.relative_to(folder).parts[:-1]:
-        parts = part_of(name)
-        if not _is_of_set(name):
-            place.append(name_key(name))
-        elif parts:
-            place.append(" ".join(sorted(parts)))
-    return tuple(place)
+        names.append(" ".join(sorted(part_of(name))) if _is_of_set(name) else name_key(name))
+    return tuple(filter(None, names))
 
 
 def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserError:
     """Return the error that none of the masks in a folder has a photo: why, and what to do."""
     if not masks:
-        lack = "holds no mask" if folder.exists() else "does not exist"
-        return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}")
+        lack = "holds no mask, nor annotations that are read here" if folder.exists() else "does not exist"
+        return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}; give YOLO's labels a data.yaml or classes.txt")
     return UserError(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")
-
-
-def beside(folder: Path) -> Path:
-    """Return the folder of a set of which a folder holds the annotations: the one above ``annotations``, else it."""
-    return folder.parent if folder.name.lower() == ANNOTATIONS else folder

@@ -14,35 +14,21 @@ from util.files.images import JPEG_FORMATS
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE, check_indices, refuse_few_bits
 
-SOFTWARE_TAG = 305
 Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
 
 
 @contextmanager
 def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open a mask as ``opened`` does a photo; UserError also for a JPEG and for a TIFF that leaves its object open."""
+    """Open a mask as ``opened`` does a photo; a line says where its numbers are not those shown.
+
+    UserError also for a JPEG.
+    """
     with opened(path, "mask", content) as image:
-        _check_kind_of_mask(image, path)
+        if image.format in JPEG_FORMATS:
+            raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+        if white_is_zero(image):
+            say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
         yield image
-
-
-def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
-    """Refuse (UserError) a mask whose kind of file leaves its numbers open; say where they are not those shown."""
-    if image.format in JPEG_FORMATS:
-        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
-    if not white_is_zero(image):
-        return
-    software = str(image.tag_v2.get(SOFTWARE_TAG, ""))  # type: ignore[attr-defined]
-    if image.mode == "1" and not software.startswith("tifffile"):
-        problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
-        raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
-    say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
-
-
-def check_header(mask: Path) -> None:
-    """Refuse (UserError) a file that is no mask by its header, which says how it is read where that is unusual."""
-    with opened_mask(mask):
-        pass
 
 
 def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
@@ -50,17 +36,15 @@ def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.
 
     UserError: a file is missing or damaged, the mask stores colours that have no class, or does not fit its photo.
     """
-    indices, tagged = _read_indices(mask, colours)
+    indices, tagged = read_indices(mask, colours)
     return fitted_mask(indices, tagged, *header_of(image), mask)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Return a mask as class indices, (H, W) uint8, turned as its own EXIF data say; errors as ``read_mask_of``."""
-    return _read_indices(path)[0]
+def read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
+    """Return a mask as class indices, (H, W) uint8, turned as its own EXIF data say, and whether they say anything.
 
-
-def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
-    """Return a mask turned as its own EXIF data say, and whether they say anything."""
+    Errors as ``read_mask_of``.
+    """
     with opened_mask(path) as image:
         refuse_few_bits(image, path)
         frame = frame_of(image)

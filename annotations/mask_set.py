@@ -27,8 +27,6 @@ MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
 IN_BANDS = 0.9  # of the pixels of a value that lies in bands
 SMOOTH = 0.25  # of the steps between values, from which on edges are smooth
-WIDE = 0.05  # of a value's pixels in places that are three pixels wide
-VALUES = 256
 NO_PALETTE = np.zeros((0, 3), np.uint8)
 
 
@@ -48,7 +46,7 @@ class MaskFacts:
 
 
 def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
-    """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_mask``."""
+    """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_indices``."""
     with opened_mask(mask) as image:
         refuse_few_bits(image, mask)
         indices = indices_of(image, mask, colours)
@@ -63,30 +61,18 @@ def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
 def _bands_in(values: np.ndarray) -> frozenset[int]:
     """Return the values of a mask (H, W) uint8 that lie between lower and higher ones alone, as interpolation mixes.
 
-    None where most steps of the mask pass no such value: then it is of real borders, such as a kerb. What is wide and
-    has neighbours of other numbers than the next ones is real too, such as a road.
+    None where most steps of the mask pass no such value: then it is of real borders, such as a kerb.
     """
     lowest, highest = _ends(values, REACH)
     pixels = _count(values)
-    is_band = (pixels > 0) & (_count(values[(lowest < values) & (values < highest)]) >= IN_BANDS * pixels)
+    between = _count(values[(lowest < values) & (values < highest)])
+    is_band = (pixels > 0) & (between >= IN_BANDS * pixels)
     is_band[IGNORE] = False
-    inner_lowest, inner_highest = _ends(values, 1)
-    is_wide = _count(values[inner_lowest == inner_highest]) > WIDE * pixels
-    pairs = [(values[:, :-1], values[:, 1:]), (values[:-1], values[1:])]
-    sides, steep_sides = np.zeros((2, VALUES))
-    for first, second in pairs:
-        height = cv2.absdiff(first, second)
-        for side in (first, second):
-            sides += _count(side[height > 0])
-            steep_sides += _count(side[height > 1])
-    is_band &= ~(is_wide & (2 * steep_sides > sides))
-    passing = sharp = 0.0
-    for first, second in pairs:
-        bands = is_band[first].astype(int) + is_band[second]
-        passing += (bands == 1).sum() / 2  # into a band, and out of it
-        sharp += ((cv2.absdiff(first, second) > 1) & (bands == 0)).sum()
-    is_smooth = passing >= SMOOTH * (passing + sharp)
-    return frozenset(np.flatnonzero(is_band).tolist()) if is_smooth else frozenset()
+    lowest, highest = _ends(values, 1)
+    is_step = cv2.subtract(highest, lowest) > 1
+    _, at_band = _ends(is_band[values].astype(np.uint8), 1)
+    is_smooth = (is_step & (at_band > 0)).sum() >= SMOOTH * is_step.sum()
+    return frozenset(np.flatnonzero(is_band & is_smooth).tolist())
 
 
 def _ends(values: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +83,7 @@ def _ends(values: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _count(values: np.ndarray) -> np.ndarray:
     """Return how many pixels have each value, (256,)."""
-    return np.bincount(values.reshape(-1), minlength=VALUES)
+    return np.bincount(values.reshape(-1), minlength=IGNORE + 1)
 
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
@@ -139,13 +125,11 @@ def _check_scale(shown: Mapping[int, tuple[Path, Colour]], scale: Mapping[Colour
 
 
 def _check_edges(facts: Sequence[MaskFacts]) -> None:
-    """Refuse (UserError) masks of smooth edges: a value lies only in bands along these, or many masks have such."""
+    """Refuse (UserError) masks of which many have smooth edges, where values lie only in bands along these."""
     smooth = [mask for mask in facts if mask.bands]
-    in_bands = frozenset[int]().union(*(mask.bands for mask in smooth))
-    elsewhere = frozenset[int]().union(*(mask.values - mask.bands for mask in facts))
-    bands = sorted(in_bands - elsewhere)
-    if bands or (smooth and len(smooth) >= MANY * len(facts)):
-        values = ", ".join(map(str, (bands or sorted(in_bands))[:SHOWN_VALUES]))
+    if smooth and len(smooth) >= MANY * len(facts):
+        in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
+        values = ", ".join(map(str, in_bands[:SHOWN_VALUES]))
         problem = f"values such as {values} lie only in thin bands along edges, between others, as interpolation makes"
         fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
         border = "a class of thin borders needs a value above those on both sides"
@@ -173,12 +157,8 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     if known.unknown:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")
     absent = {value: name for value, name in known.classes.items() if value not in shown}
-    if 0 < len(absent) < len(known.classes):
-        _tell_absent(absent, shown, known)
-
-
-def _tell_absent(absent: dict[int, str], shown: frozenset[int], known: MaskNames) -> None:
-    """Tell the names that no mask shows; UserError: the first name seems to be that of 0."""
+    if not 0 < len(absent) < len(known.classes):
+        return
     counts_from_1 = not known.states_values and known.colours is None
     first, last = min(known.names), max(known.names)
     if counts_from_1 and [*absent] == [last] and 0 in shown:

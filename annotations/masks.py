@@ -1,7 +1,7 @@
 """Files with the names of the classes of masks, and their colours."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +19,6 @@ LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
 RGB = r"[(\[]?(?P<red>\d{1,3})[\s,;]+(?P<green>\d{1,3})[\s,;]+(?P<blue>\d{1,3})[)\]]?"
 NAME_AND_COLOUR = re.compile(rf"(?P<name>[^\d\s].*?)[\s:=,;|]+{RGB}(:[^:]*)?(:[^:]*)?")
 VALUE_AND_NAME = re.compile(r"[\"']?(?P<value>-?\d+)[\"']?(?P<mark>\s*[:=,;|.)\t]|(?=\s))\s*(?P<name>.*)")
-# Lines that are none
-COLOUR_END = re.compile(rf"[\s:=,;|]{RGB}$")
-JSON_START = re.compile(r"\{|\[\s*([\"'{\[]|$)")
-BETWEEN_NAMES = re.compile(r"[,;|\t]")  # in a line of several
 NUMBERED = re.compile(r"(.*[^\W\d])[\W_]*\d+")  # a name and a number
 SHOWN = 4  # names in a line
 BLACK = (0, 0, 0)  # the colour of background
@@ -73,7 +69,7 @@ def read_names(path: Path) -> MaskNames:
 
     Comments do not count: lines of # and a space, and those of # before the first name. A first line of unknown pixels,
     then one of nothing (``is_nothing``), do not either: labelme's -1 and 0, which masks hold as 255 and 0. UserError:
-    the file cannot be read, is a table, JSON or one line of several names, or as ``_names_of_values``.
+    the file cannot be read, or as ``_names_of_values``.
     """
     lines = [line.strip() for line in read_text(path, "the class names", "write one name per line").splitlines()]
     lines = [line for line in dropwhile(_is_comment, filter(None, lines)) if not line.startswith("# ")]
@@ -97,15 +93,13 @@ def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
     """Return names and their colours, as in CVAT's label map; None: a line has no colour.
 
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
-    numbers. UserError: a name or a colour occurs twice.
+    numbers. UserError: as ``_names_of_values``, or a colour occurs twice.
     """
     matches = _matches(NAME_AND_COLOUR, [line for line in lines if not _is_comment(line)])
     if not matches:
         return None
     entries = [match["name"].strip("\"' ") for match in matches]
-    names = dict(enumerate((name for name in entries if not is_nothing(name)), 1))
-    check_unique([*names.values()], path)
-    check_alike(names.values(), path)
+    names = _names_of_values([*enumerate((name for name in entries if not is_nothing(name)), 1)], path)
     value_of_name = {name: IGNORE if is_unknown(name) else value for value, name in names.items()}
     colours: dict[tuple[int, ...], int] = {BLACK: 0}
     for name, match in zip(entries, matches, strict=True):
@@ -127,27 +121,16 @@ def _stated_names(lines: list[str], path: Path) -> MaskNames | None:
     if not matches or not (counts_up or all(match["mark"] for match in matches)):
         return None
     names = [match["name"].strip("\"' ") for match in matches]
-    _refuse_table(names, path)
     return MaskNames(_names_of_values([*zip(values, names)], path), path, states_values=True)
 
 
 def _counted_names(lines: list[str], path: Path) -> MaskNames:
     """Return names that count from 1 on, after lines of unknown pixels and of nothing."""
-    _refuse_table(lines, path)
     if lines and is_unknown(lines[0]) and not is_nothing(lines[0]):
         lines = lines[1:]
     has_line_of_0 = bool(lines) and is_nothing(lines[0])
     names = _names_of_values([*enumerate(lines[has_line_of_0:], 1)], path)
     return MaskNames(names, path, states_values=has_line_of_0)
-
-
-def _refuse_table(lines: list[str], path: Path) -> None:
-    """Refuse (UserError) lines that are no names: JSON, colours beside other columns, several names in the only one."""
-    has_colours = any(map(COLOUR_END.search, lines))
-    is_list = len(lines) == 1 and BETWEEN_NAMES.search(lines[0])
-    if has_colours or is_list or any(map(JSON_START.match, lines[:1])):
-        fix = "write one name per line, or with its value, 1: cat, or with its colour, cat:128,0,0"
-        raise UserError(f"{path}: '{lines[0]}' is JSON, a row of a table or a list, not the name of a class; {fix}")
 
 
 def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, str]:
@@ -180,7 +163,7 @@ def check_unique(names: list[str], path: Path) -> None:
         known.add(name)
 
 
-def check_alike(names: Iterable[str], path: Path, say: Callable[[str], None] = note) -> None:
+def check_alike(names: Iterable[str], path: Path) -> None:
     """Refuse (UserError) two class names that differ by case alone, or by how accents are composed.
 
     A line says which differ by a number alone, as the objects of one class do where each has a label of its own.
@@ -197,4 +180,4 @@ def check_alike(names: Iterable[str], path: Path, say: Callable[[str], None] = n
     for stem, alike in numbered.items():
         if len(alike) > 1:
             fix = f"if they are one class, name all '{stem}'"
-            say(f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: {fix}")
+            note(f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: {fix}")

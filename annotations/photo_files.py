@@ -33,10 +33,6 @@ class PhotoFiles:
     def paths(self) -> list[Path]:
         return photos_below(self.folder)
 
-    def names_beside(self, annotated: set[Path]) -> list[str]:
-        """Return the names of the photos beside some, which are resolved."""
-        return [photo.name for photo in self.paths if photo.resolve() not in annotated]
-
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         photos = defaultdict(list)
@@ -59,9 +55,11 @@ class PhotoFiles:
         """
         for path in map(PureWindowsPath, spellings(stated)):
             place = self.folder / path.as_posix()
-            if (_is_within(path) or not self.is_named) and is_file(place):
+            if (_is_within(path) or not self.is_named) and place.is_file():
                 return place
-            matches = self._best_matches(path)
+            candidates = self._candidates(path)
+            best = max((self._fit(photo, path) for photo in candidates), default=None)
+            matches = [photo for photo in candidates if self._fit(photo, path) == best]
             if len(matches) > 1:
                 name = matches[0].name
                 fix = "rename one, or name the folder of those that are meant"
@@ -70,21 +68,11 @@ class PhotoFiles:
                 return matches[0]
         raise UserError(f"{source}: {self._missing(stated)}")
 
-    def _best_matches(self, path: PureWindowsPath) -> list[Path]:
-        """Return the photos that fit a stated path best, several if they fit equally well."""
-        candidates = self._candidates(path)
-        fits = [self._fit(photo, path) for photo in candidates]
-        best = max(fits, default=None)
-        return [photo for photo, fit in zip(candidates, fits) if fit == best]
-
     def _candidates(self, path: PureWindowsPath) -> list[Path]:
-        """Return the photos of a stated name; where a folder that is stated too holds photos, only those in it."""
+        """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""
         photos = self._by_name.get(name_key(path.name), [])
-        folders = path.parts[:-1] if _is_within(path) else ()
-        for number in range(len(folders)):
-            home = self.folder.joinpath(*folders[number:])
-            if any(photo.parent == home for photo in self.paths):
-                return [photo for photo in photos if photo.parent == home]
+        if _is_within(path) and any(photo.parent.name == path.parent.name for photo in self.paths):
+            return [photo for photo in photos if photo.parent.name == path.parent.name]
         return photos
 
     def _fit(self, photo: Path, path: PureWindowsPath) -> tuple[bool, int]:
@@ -104,11 +92,6 @@ class PhotoFiles:
             known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
         return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
-
-
-def is_file(place: Path) -> bool:
-    """Return whether a stated place is a file; not one whose name is longer than a file's can be."""
-    return Path(place).is_file()
 
 
 def _is_within(path: PureWindowsPath) -> bool:

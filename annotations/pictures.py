@@ -24,8 +24,7 @@ from util.files.sizes import FIX
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
-# Tags of a page of TIFF; its kind has bit 0 if it is reduced.
-KIND_TAG = 254
+# Tags of a page of TIFF
 WIDTH_TAG = 256
 HEIGHT_TAG = 257
 BITS_TAG = 258
@@ -82,24 +81,16 @@ def _identified(file: BinaryIO, path: Path) -> Image.Image:
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
-    """Turn a TIFF to the first of its largest pages, and say so unless it is its first and the others are smaller.
-
-    ValueError: it holds nothing but a preview.
-    """
+    """Turn a TIFF to the first of its largest pages, and say so unless it is its first and the others are smaller."""
     if image.format != "TIFF":
         return
     sizes = []
     for page in range(getattr(image, "n_frames", 1)):
         image.seek(page)
-        kind = int(image.tag_v2.get(KIND_TAG, 0))  # type: ignore[attr-defined]
-        is_preview = bool(kind & 1)
-        sizes.append(0 if is_preview else image.width * image.height)
-    largest = max(sizes)
-    if largest == 0:
-        raise ValueError("it contains only a preview: export the photo")
-    best = sizes.index(largest)
+        sizes.append(image.width * image.height)
+    best = sizes.index(max(sizes))
     image.seek(best)
-    if best > 0 or sizes.count(largest) > 1:
+    if best > 0 or sizes.count(max(sizes)) > 1:
         say_once(path, "pages", f"page {best + 1} of {len(sizes)} is read")
 
 
@@ -184,13 +175,11 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
 
     Those of 8 bits are returned as they are.
 
-    A camera of fewer bits has such a range, and one that measures temperatures. Its ends are those of nearly all values
-    but 0 and 65535, which are often no measurements.
+    A camera of fewer bits has such a range, and one that measures temperatures. Its ends are of nearly all values.
     """
     if values.dtype == np.uint8:
         return values
-    measured = values[(values > 0) & (values < 2**16 - 1)]
-    low, high = np.percentile(measured, (0.1, 99.9)) if measured.size else (0, 0)
+    low, high = np.percentile(values, (0.1, 99.9))
     if not 0 < high - low < NARROW:
         return (values // 256).astype(np.uint8)
     say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")

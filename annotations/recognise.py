@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from annotations import coco, cutout, labelme, labelstudio, results, yolo
-from annotations.annotation import Annotations, Predictions, Say
+from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_of_set
-from annotations.masks import NAME_FILES
 from util.files import files_below, read_json, visible
 from util.files.errors import UserError
 
@@ -42,13 +41,7 @@ KEYS = {  # in the beginning of JSON files; the first that is found tells
     LABELME: re.compile(rb'"(?:shapes|imagePath)"\s*:'),
     COCO: re.compile(rb'"(?:images|annotations|categories|licenses)"\s*:'),
 }
-# beginnings of the names of COCO's files that hold no instances, or what the file of instances holds too
-OTHER_TASKS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
-TEXTS_ALONE = (
-    "text alone is no annotation; for YOLO's labels add data.yaml or classes.txt with the names of the classes"
-)
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
-OTHERS = "export other formats as COCO"
 
 
 def recognise(text: str) -> tuple[str, Path]:
@@ -62,13 +55,17 @@ def recognise(text: str) -> tuple[str, Path]:
     if path.is_file():
         return named or _format_of(path), path
     files = {} if named == MASKS else _files_in(path)
-    if named is not None:
-        return named, _path_of(named, files.get(named, []), path)
-    if len(files) > 1:
+    if named is None and len(files) > 1:
         several = " and ".join(files)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
-    kind, found = next(iter(files.items()), (MASKS, []))
-    return kind, _path_of(kind, found, path)
+    kind = named or next(iter(files), MASKS)
+    if kind not in (COCO, LABELSTUDIO):
+        return kind, path
+    found = files.get(kind, [])
+    if len(found) != 1:
+        names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
+        raise UserError(f"{path}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
+    return kind, found[0]
 
 
 def _parts_of(text: str) -> tuple[str | None, Path]:
@@ -79,7 +76,7 @@ def _parts_of(text: str) -> tuple[str | None, Path]:
     return None, Path(text)
 
 
-def read(text: str, photos: Path | None = None, say: Say | None = None, unconfirmed: bool = True) -> Annotations:
+def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Annotations:
     """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``.
 
     ``unconfirmed``: take results of this project that no person has confirmed.
@@ -88,7 +85,7 @@ def read(text: str, photos: Path | None = None, say: Say | None = None, unconfir
     if kind == MASKS:
         raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
     annotations = READERS[kind](path, photos)
-    return interpret(annotations if unconfirmed else results.confirmed_alone(annotations), say)
+    return interpret(annotations if unconfirmed else results.confirmed_alone(annotations))
 
 
 def _format_of(file: Path) -> str:
@@ -100,44 +97,30 @@ def _format_of(file: Path) -> str:
         return YOLO
     if file.suffix.lower() == labelme.SUFFIX:
         read_json(file, "these annotations", "export or copy the file again")
-    is_text = file.suffix.lower() == yolo.ROWS_SUFFIX
-    raise UserError(f"{file}: {TEXTS_ALONE if is_text else f'its format is unknown; name {EXPECTED}; {OTHERS}'}")
+    raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
 
 
 def _json_format(file: Path) -> str | None:
-    """Return the format of a JSON file, None if it has another form; UserError: it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); restore it or leave it out") from None
+    """Return the format of a JSON file, None if it has another form."""
+    with file.open("rb") as stream:
+        start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] not in (b"{", b"["):
         return None
     return next((kind for kind, key in KEYS.items() if key.search(start)), None)
 
 
 def _files_in(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of each format in a folder, else below it; of masks none.
-
-    UserError: there are no masks either, but files that are not read here.
-    """
+    """Return the files of each format in a folder, else, where it holds no masks either, below it."""
     files = _by_format(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
-    if yolo.is_set(folder):
-        files[YOLO] = [folder]
+    data_files = yolo.data_files_in(folder)
+    if any(path.suffix.lower() in yolo.YAML_SUFFIXES for path in data_files):
+        files[YOLO] = data_files
     _, mask_folder = folders_in(folder)
     if files or masks_of_set(mask_folder):
         return files
-    below = files_below(folder, labelme.SUFFIX)
-    files = _by_format(below)
+    files = _by_format(files_below(folder, labelme.SUFFIX))
     files.pop(RESULTS, None)  # of photos elsewhere
-    texts = [path for path in files_below(folder, yolo.ROWS_SUFFIX) if path.name not in NAME_FILES]
-    if not files and below:
-        _format_of(below[0])  # which says why it is none
-    if not files and texts:
-        if not yolo.data_files_in(folder):
-            raise UserError(f"{folder}: {TEXTS_ALONE}")
-        files[YOLO] = [folder]
-    return files
+    return {**files, YOLO: data_files} if data_files else files
 
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:
@@ -148,14 +131,3 @@ def _by_format(paths: list[Path]) -> dict[str, list[Path]]:
         if kind:
             files.setdefault(kind, []).append(path)
     return files
-
-
-def _path_of(kind: str, files: list[Path], folder: Path) -> Path:
-    """Return what is read of the files of a format in a folder; UserError: there are several, each of all photos."""
-    if kind not in (COCO, LABELSTUDIO):
-        return folder
-    with_instances = [file for file in files if not file.name.startswith(OTHER_TASKS)] or files
-    if len(with_instances) == 1:
-        return with_instances[0]
-    names = ", ".join(file.relative_to(folder).as_posix() for file in with_instances[:4])
-    raise UserError(f"{folder}: holds {len(with_instances)} files of {kind} ({names}); name one, or join them first")

@@ -1,7 +1,5 @@
 """Masks of one class in any form: what of a mask is the object, and whether a mask seems to hold several classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,127 +26,72 @@ MOSTLY = 0.8  # of the object, that its colours cover together
 Colour = tuple[int, ...]  # red, green, blue, sometimes opacity
 
 
-@dataclass(frozen=True)
-class ObjectRule:
-    """The rule by which an object is found in a mask; the first three fields are as ``read_region`` takes them."""
-
-    value: int | None
-    unknown: Sequence[int]
-    several: bool
-    source: str  # the mask's name in messages
-
-
-def read_region(
-    mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,), several: bool = True
-) -> tuple[np.ndarray, bool]:
+def read_region(mask: Any, several: bool = True) -> tuple[np.ndarray, bool]:
     """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
 
-    The object is ``value``, else all but 0, black or what is transparent where that alone tells; of soft edges the
-    brighter half. 255 beside numbers below 64 is unknown. A palette counts by
-    its colours where black is not the first.
+    The object is all but 0, black or what is transparent where that alone tells; of soft edges the brighter half. 255
+    beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
 
     Args:
-        mask: a file, also open or its bytes, an image of Pillow, an array or tensor (H, W), (1, H, W) or with
-            3 or 4 channels.
-        value: the object's value; None where the mask itself tells.
-        unknown: values that are unknown beside ``value``.
+        mask: a file, also open or its bytes, an image of Pillow, or an array or tensor (H, W).
         several: whether several small numbers, or several colours, are one object.
 
     Raises:
         UserError: the mask is unreadable, of another form, or says nothing of an object.
     """
-    if isinstance(mask, str | Path):
-        with opened_mask(Path(mask)) as image:
-            return _region_in_image(image, ObjectRule(value, unknown, several, source=str(mask)))
-    name = getattr(mask, "filename", "") or "an example's mask"
-    rule = ObjectRule(value, unknown, several, source=name)
+    is_path = isinstance(mask, str | Path)
+    source = str(mask) if is_path else getattr(mask, "filename", "") or "an example's mask"
     content = content_of(mask)
-    if content is not None:
-        with opened_mask(Path(name), content=content) as image:
-            return _region_in_image(image, rule)
+    if is_path or content is not None:
+        with opened_mask(Path(source), content=content) as image:
+            return _region_in_image(image, several, source)
     if isinstance(mask, Image.Image):
-        check_image(mask, Path(name))
-        return _region_in_image(mask, rule)
-    return _region_in(_values_of_array(mask, name), rule), True
+        check_image(mask, Path(source))
+        return _region_in_image(mask, several, source)
+    values = mask.cpu() if isinstance(mask, Tensor) else mask
+    return _region_in(np.asarray(values), several, source), True
 
 
-def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, bool]:
-    """Return ``read_region`` of an image of Pillow."""
+def _region_in_image(image: Image.Image, several: bool, source: str) -> tuple[np.ndarray, bool]:
+    """Return ``read_region`` of an image of Pillow; ``source`` is its name in messages."""
     frame = frame_of(image)
-    colours = set() if rule.several else _main_colours(image)
+    colours = set() if several else _main_colours(image)
     if len(colours) > 1:
         named = ", ".join(map(str, sorted(colours)[:3]))
-        raise UserError(f"{rule.source}: has the colours {named} (red, green, blue); a mask of one class has one")
-    if rule.value is None:
-        values = _painted(image, rule.source)
-    elif image.mode.startswith(("P", "L", "1", "I")):
-        values = values_in(image)
-    else:
-        raise UserError(f"{rule.source}: this mask is stored as {image.mode}, so it has no value {rule.value}")
-    region = _region_in(values, rule)
+        raise UserError(f"{source}: has the colours {named} (red, green, blue); a mask of one class has one")
+    region = _region_in(_painted(image, source), several, source)
     return frame.upright(region), frame.stated is not None
 
 
-def _values_of_array(mask: Any, source: str) -> np.ndarray:
-    """Return an array or tensor as values (H, W); those of red, green and blue as the colours of an image."""
-    if isinstance(mask, Tensor):
-        mask = mask.cpu()
-    values = np.asarray(mask)
-    if values.ndim == 3 and len(values) in (1, 3, 4):
-        values = np.moveaxis(values, 0, -1)
-    channels = values.shape[2:]
-    if values.dtype == np.uint8 and channels in ((3,), (4,)):
-        return _painted(Image.fromarray(values), source)
-    if channels == (1,):
-        return values[..., 0]
-    return values
-
-
-def _region_in(values: np.ndarray, rule: ObjectRule) -> np.ndarray:
+def _region_in(values: np.ndarray, several: bool, source: str) -> np.ndarray:
     """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; errors as ``read_region``."""
     is_map_of_numbers = values.ndim == 2 and values.dtype.kind in "buif" and values.size > 0
     if not is_map_of_numbers or not np.isfinite(values).all():
-        raise UserError(f"{rule.source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
-    if rule.value is None:
-        inside, void = _object_beside_zero(values, rule)
-    else:
-        inside = values == rule.value
-        void = ((values < 0) | np.isin(values, rule.unknown)) & ~inside
-    return np.where(void, IGNORE, inside).astype(np.uint8)
-
-
-def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarray, np.ndarray]:
-    """Return which values (H, W) are the object and which are unknown, where no value is given; each (H, W) bool."""
+        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
     inside = values != 0
     void = values < 0  # torch has negative numbers
     shades = np.unique(values[inside])
-    if len(shades) > 1:
-        top = values.max()
-        if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
-            void = values == top
-            shades = shades[:-1]
-        elif top in WHITES and _are_levels(values[inside]):
-            levels = f"the levels {', '.join(f'{shade:g}' for shade in shades)}"
-            raise UserError(
-                f"{rule.source}: holds {levels}, and nothing names them; paint the object alone, or give ids"
-            )
-        elif _has_soft_edges(values[inside], top, len(shades), rule.several):
-            inside = values >= top / 2
-            shades = shades[-1:]
-    if not rule.several and len(shades) > 1:
-        problem = f"the mask of one object has one value beside 0, this one has {shades[:5].tolist()}"
-        raise UserError(f"{rule.source}: {problem}; does it hold class ids?")
-    return inside, void
-
-
-def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
-    """Return whether an object's values are brightness that falls off along edges: several, most of them bright."""
+    top = values.max()
     is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
-    if not is_brightness:
-        return False
-    if not several:
-        return True
-    return shades > 3 and (values < 0.75 * top).mean() < 0.5
+    if len(shades) > 1 and top == IGNORE and shades[-2] < SMALL:
+        void = values == top
+        shades = shades[:-1]
+    elif top in WHITES and _are_levels(values[inside]):
+        levels = ", ".join(f"{shade:g}" for shade in shades)
+        fix = "paint the object alone, or give ids"
+        raise UserError(f"{source}: holds the levels {levels}, and nothing names them; {fix}")
+    elif is_brightness and (not several or _has_soft_edges(values[inside])):
+        inside = values >= top / 2
+        shades = shades[-1:]
+    if not several and len(shades) > 1:
+        problem = f"the mask of one object has one value beside 0, this one has {shades[:5].tolist()}"
+        raise UserError(f"{source}: {problem}; does it hold class ids?")
+    return np.where(void, IGNORE, inside).astype(np.uint8)
+
+
+def _has_soft_edges(brightness: np.ndarray) -> bool:
+    """Return whether the values of an object fall off along edges: they are several, most of them bright."""
+    return len(np.unique(brightness)) > 3 and (brightness < 0.75 * brightness.max()).mean() < 0.5
 
 
 def _painted(image: Image.Image, source: str) -> np.ndarray:
@@ -172,16 +115,14 @@ def _has_indices(image: Image.Image) -> bool:
     return image.mode == "P" and not has_sorted_palette(image, values_in(image))
 
 
-def read_region_of(
-    image: Path | str | np.ndarray, mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,)
-) -> np.ndarray:
+def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
     """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
     if isinstance(image, np.ndarray):
         stored, orientation = image.shape[:2], UPRIGHT
     else:
         stored, orientation = header_of(Path(image))
     source = Path(mask if isinstance(mask, str | Path) else "an example's mask")
-    region, is_upright = read_region(mask, value, unknown)
+    region, is_upright = read_region(mask)
     return fitted_mask(region, is_upright, stored, orientation, source)
 
 

@@ -3,18 +3,16 @@
 The mask counts before the run lengths in the JSON, so that it can be corrected in any program.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import AnnotatedPhoto, Annotations, CategoryIds, Instance, check_stated, content_errors
-from annotations.photo_files import PhotoFiles, is_file
+from annotations.annotation import Annotations, Instance, check_stated, content_errors
+from annotations.reading import Reading
 from annotations.remarks import LEFT_OUT
 from annotations.shapes import decoded, encoded
 from util.files import own_name, read_json, visible
 from util.files.mask_images import read_mask
-from util.files.progress import ProgressBar
 
 PERSON = "person"  # whom a mask is by, as a result says of each class
 
@@ -26,35 +24,29 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     from the folder above the results. UserError: a file is unreadable, or a photo or its mask is missing.
     """
     home = path if path.is_dir() else path.parent
-    files = visible(path.glob("*.json"), path) if path.is_dir() else [path]
-    photo_files = PhotoFiles(folder or home.parent, is_named=folder is not None)
-    root = folder or home
-    ids = CategoryIds()
-    photos = []
-    for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
+    reading = Reading(path, home.parent, folder)
+    for file in reading.each(visible(path.glob("*.json"), path) if path.is_dir() else [path]):
         record = read_json(file, "this result", "make it again")
         with content_errors(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
-            height, width = int(record["height"]), int(record["width"])
-            is_there = folder is None and is_file(Path(stated))
-            photo = Path(stated) if is_there else photo_files.find(stated, file)
-            check_stated(photo, height, width)
-            instances = _instances(record, home, ids)
-        photos.append(AnnotatedPhoto(os.path.relpath(photo, root), height, width, instances, is_upright=True))
-    return Annotations(tuple(photos), ids.names(), PhotoFiles(root, is_named=False), path)
+            is_there = folder is None and Path(stated).is_file()
+            photo = Path(stated) if is_there else reading.files.find(stated, file)
+            size = int(record["height"]), int(record["width"])
+            check_stated(photo, *size)
+            reading.add(photo, size, _instances(record, home, reading), is_upright=True)
+    return reading.annotations()
 
 
-def _instances(record: dict[str, Any], home: Path, ids: CategoryIds) -> tuple[Instance, ...]:
+def _instances(record: dict[str, Any], home: Path, reading: Reading) -> list[Instance]:
     """Return the objects in the record of a result in the folder ``home``."""
     mask = read_mask(home / own_name(record["mask"])) if "mask" in record else None
     instances = []
     for entry in record["classes"]:
-        name = entry["name"]
-        category = ids[str(name)]
+        category = reading.category(str(entry["name"]))
         pixels = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
         if pixels.any():
             instances.append(Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON))
-    return tuple(instances)
+    return instances
 
 
 def confirmed_alone(annotations: Annotations) -> Annotations:

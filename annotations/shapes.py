@@ -68,7 +68,7 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
     if isinstance(shape, dict):
-        return bool(_lengths(shape["counts"])[1::2].any())  # the first run is of background
+        return bool(rle.area(checked(shape)))
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
 
 
@@ -100,10 +100,7 @@ def _is_on_a_line(polygon: np.ndarray) -> bool:
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:
     """Return a mask (H, W) bool in COCO's text form: {"size": [H, W], "counts": text}."""
-    return _as_text(rle.encode(np.asfortranarray(mask, np.uint8)))
-
-
-def _as_text(runs: dict[str, Any]) -> dict[str, Any]:
+    runs = rle.encode(np.asfortranarray(mask, np.uint8))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
 
 
@@ -121,17 +118,6 @@ def outlined(polygons: list[np.ndarray], size: list[int]) -> dict[str, Any]:
 def decoded(runs: dict[str, Any]) -> np.ndarray:
     """Return the mask of a run-length encoding, (H, W) bool; errors as ``checked``."""
     return rle.decode(checked(runs)).view(bool)
-
-
-def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what several run-length encodings of one size cover together, in COCO's text form; errors as ``checked``.
-
-    ValueError also: their sizes differ.
-    """
-    sizes = {tuple(part["size"]) for part in parts}
-    if len(sizes) > 1:
-        raise ValueError("its run lengths are of different sizes")
-    return _as_text(rle.merge([checked(part) for part in parts]))
 
 
 def checked(runs: dict[str, Any]) -> dict[str, Any]:
@@ -164,24 +150,20 @@ def _lengths(counts: str | np.ndarray) -> np.ndarray:
     if not isinstance(counts, str):
         return counts.astype(np.int64)
     groups = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - ord("0")
+    is_text = len(groups) and groups.min() >= 0 and groups.max() < 2 * MORE and groups[-1] < MORE
+    if not is_text:
+        raise ValueError("its run lengths are damaged")
     ends = np.flatnonzero(groups < MORE)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(groups)) - np.repeat(starts, ends + 1 - starts) if _is_text(groups) else None
-    if place is None or (place > MAX_PLACE).any():
-        raise ValueError("its run lengths are damaged")
+    place = np.arange(len(groups)) - np.repeat(starts, ends + 1 - starts)
     runs = np.add.reduceat((groups & (MORE - 1)) << (BITS * place), starts)
     is_negative = groups[ends] & SIGN > 0
     runs -= np.where(is_negative, MORE << (BITS * place[ends]), 0)
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
-    if (runs < 0).any():
+    if place.max() > MAX_PLACE or runs.min() < 0:
         raise ValueError("its run lengths are damaged")
     return runs
-
-
-def _is_text(groups: np.ndarray) -> bool:
-    """Return whether the characters of a text form, less "0", are such, and the last one ends a number."""
-    return bool(len(groups) and (groups >= 0).all() and (groups < 2 * MORE).all() and groups[-1] < MORE)
 
 
 def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
@@ -189,12 +171,10 @@ def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
 
     They may leave the mask's by ``TOLERANCE``.
     """
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    if not mask.any():
         return []
-    top, left = rows[0], columns[0]
-    part = mask[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    part = mask[top : top + height, left : left + width].astype(np.uint8)
     large = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_NEAREST)
     contours, hierarchy = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outlines = []
@@ -229,31 +209,15 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], TOLERANCE, closed=True)[:, 0]
     if not cv2.contourArea(simple):  # nor have two corners an area
         simple = points
-    return _without_straight_corners(_at_corners(simple))
-
-
-def _at_corners(points: np.ndarray) -> np.ndarray:
-    """Return points half-way to corners of pixels as points ``WITHIN`` these corners, (corners, 2) float64."""
-    pixel = points.round()
-    direction = np.sign(points - pixel)
+    pixel = simple.round()
+    direction = np.sign(simple - pixel)
     return (pixel + 0.5 + direction * (0.5 - WITHIN)).astype(np.float64).round(2)
 
 
-def _without_straight_corners(corners: np.ndarray) -> np.ndarray:
-    """Return the corners (corners, 2) of an outline at which it turns."""
-    before = corners - np.roll(corners, 1, 0)
-    after = np.roll(corners, -1, 0) - corners
-    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    turns_back = (before * after).sum(1) < 0
-    return corners[turns | turns_back]
-
-
-def point_label(
-    points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None = None
-) -> np.ndarray:
+def point_label(points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool) -> np.ndarray:
     """Return the label (H, W) uint8 of points (x, y) inside the photo: object, unknown pixels around it, background.
 
-    ``joined``: the lines between them are of the object too; ``radius`` is in pixels, None for 2 % of the longer side.
+    Their radius is 2 % of the photo's longer side. ``joined``: the lines between them are of the object too.
     """
     cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
     is_beside = np.ones(shape, np.uint8)
@@ -261,7 +225,7 @@ def point_label(
         cv2.polylines(is_beside, [cells], isClosed=False, color=0)
     is_beside[cells[:, 1], cells[:, 0]] = 0
     distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    radius = radius or max(0.02 * max(shape), 1)
+    radius = max(0.02 * max(shape), 1)
     label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
     label[distance <= radius] = 1
     return label

@@ -4,7 +4,6 @@ A row of a text file is ``class x y x y ...`` in shares of the photo's width and
 centre and size. The text files lie in folders ``labels``, the photos in folders ``images`` beside them.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from annotations.annotation import (
-    AnnotatedPhoto,
-    Annotations,
-    Instance,
-    PredictedPhoto,
-    Predictions,
-    Written,
-    content_errors,
-)
+from annotations.annotation import Annotations, Instance, PredictedPhoto, Predictions, content_errors, write_of_photo
 from annotations.masks import check_unique
-from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.remarks import LEFT_OUT, Remarks
-from annotations.shapes import WITHIN, corners_of, is_rectangle
-from util.files import files_below, paths_below, read_text, visible, write_atomically
+from annotations.reading import Reading
+from annotations.shapes import corners_of, is_rectangle
+from util.files import files_below, read_text, visible, write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.made import link
-from util.files.progress import ProgressBar
 from util.files.yaml_text import Loader, read_yaml
 
-EXACT = 0.05  # pixels, half the step of the coordinates that are written
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
@@ -41,7 +29,6 @@ CLASS_FILE = "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 NOT_ROW = "is not in YOLO's form for segmentation"
-UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
 # A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
@@ -58,21 +45,15 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
     names, root = read_data_file(path)
-    photo_files = PhotoFiles(folder or root)
-    photos: list[AnnotatedPhoto] = []
-    annotated: set[Path] = set()
-    for file in ProgressBar(_text_files(root), str(root), unit="file", leave=False, delay=1):
+    reading = Reading(path, root, folder)
+    for file in reading.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
-        photo = photo_files.find(stated, file)
-        annotated.add(photo.resolve())
-        height, width = upright_size(*header_of(photo))
-        instances = tuple(_rows(file, (height, width), names))
-        photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
-    remarks = Remarks()
-    remarks.add_photos(LEFT_OUT, "photos without a text file", photo_files.names_beside(annotated))
-    categories = {number + 1: name for number, name in names.items()}
-    return Annotations(tuple(photos), categories, PhotoFiles(folder or root, is_named=False), path, remarks)
+        photo = reading.files.find(stated, file)
+        size = upright_size(*header_of(photo))
+        reading.add(photo, size, _rows(file, size, names))
+    reading.count_photos_without("text file")
+    return reading.annotations({number + 1: name for number, name in names.items()})
 
 
 def _text_files(root: Path) -> list[Path]:
@@ -86,13 +67,6 @@ def _text_files(root: Path) -> list[Path]:
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     return files
-
-
-def is_set(folder: Path) -> bool:
-    """Return whether a folder holds a data file, or ``classes.txt`` with text files in the folder ``labels``."""
-    data_files = data_files_in(folder)
-    is_yaml = any(path.suffix.lower() in YAML_SUFFIXES for path in data_files)
-    return is_yaml or bool(data_files and paths_below(folder, f"{LABELS}/*{ROWS_SUFFIX}"))
 
 
 def data_files_in(folder: Path) -> list[Path]:
@@ -160,33 +134,20 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if len(shares) < 6:
         raise ValueError("an outline has at least three corners x y")
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
-        raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1; key points are no outlines")
+        raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
     outline = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
-    written = _ends_at_corners(outline)
-    return Instance(int(category) + 1, (written,), is_boxed=written is outline and is_rectangle((outline,)))
-
-
-def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
-    """Return an outline (2 x points,) of ``write`` with ends by the corners of pixels again, others unchanged."""
-    share_of_pixel = outline % 1
-    is_end = np.abs(share_of_pixel - UNDER) <= EXACT
-    is_start = np.abs(share_of_pixel - WITHIN) <= EXACT
-    if (is_end | is_start).all() and is_end.any():
-        return np.where(is_end, np.floor(outline) + 1 - WITHIN, outline)
-    return outline
+    return Instance(int(category) + 1, (outline,), is_boxed=is_rectangle((outline,)))
 
 
 def write(folder: Path, predictions: Predictions) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
-    Each connected part of an object is a row, whose outline ends within the last pixels of the part (``UNDER``). The
-    paths in the data file are relative to its folder.
+    Each connected part of an object is a row. The paths in the data file are relative to its folder.
     """
     names = list(predictions.categories.values())
-    with Written(folder) as written:
-        for photo in predictions.photos:
-            link(photo.path, folder / IMAGES / photo.path.name, relative=True)
-            written.write(photo, folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", _text(photo, names))
+    for photo in predictions.photos:
+        link(photo.path, folder / IMAGES / photo.path.name, relative=True)
+        write_of_photo(photo, folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", _text(photo, names))
     content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -198,8 +159,7 @@ def _text(photo: PredictedPhoto, names: list[str]) -> str:
     for predicted in photo.objects:
         number = names.index(predicted.name)
         for polygon in predicted.polygons():
-            pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
-            shares = (pixels / (photo.width, photo.height)).reshape(-1)
+            shares = (polygon / (photo.width, photo.height)).reshape(-1)
             coordinates = " ".join(f"{share:.{digits}f}" for share in shares)
             rows.append(f"{number} {coordinates}\n")
     return "".join(rows)

@@ -8,7 +8,6 @@ configs in config/<name>: <name>.yaml for all folds and methods, and symnet.yaml
 """
 
 import argparse
-import hashlib
 import itertools
 import json
 import re
@@ -19,24 +18,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from annotations import recognise
 from datasets.copies import leave_out_copies, photo_groups, print_versions
 from datasets.custom_annotations import from_annotations
-from datasets.custom_masks import from_masks, names_of
-from datasets.custom_plan import ALL, with_background
-from datasets.division import LEAST_PHOTOS, TEST_SHARE, assign_folds, given_parts, part_of_job, split
+from datasets.custom_masks import from_masks
+from datasets.custom_plan import ALL, CustomOptions, with_background
+from datasets.division import LEAST_PHOTOS, assign_folds, given_parts, part_of_job, split
 from datasets.look import write_look
-from datasets.make import EMPTY, STAMP, add_out, refuse_others, run_jobs, write_configs, write_list
+from datasets.make import EMPTY, STAMP, refuse_others, run_jobs, write_configs, write_list
 from datasets.recipes import recipes
 from datasets.recipes.recipe import Plan, config_text
-from util.cli import comma_separated, within
 from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import Index, load_index
 from util.data.lists.published_sizes import MAKERS
-from util.files import files_below, fingerprint, kept_json, whole_digest, write_atomically
+from util.files import write_atomically
 from util.files.errors import UserError, note
 from util.files.made import made_aside
 
@@ -52,44 +49,22 @@ MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("--name", required=True, help="name of the data set: lower-case letters, digits, _")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
-    marked = parser.add_mutually_exclusive_group(required=True)
-    marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of one folder for each class")
-    what = "file or folder of COCO, labelme, Label Studio or YOLO, or results of predict.py"
-    marked.add_argument("--annotations", metavar="PATH", help=what)
-    of_network = "take masks of predict.py that no person has confirmed, too"
-    parser.add_argument("--unconfirmed", action="store_true", help=of_network)
-    parser.add_argument("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
-    ground = "pixels of 255 are background, in masks in which 255 surrounds the objects"
-    parser.add_argument("--unknown-is-background", action="store_true", help=ground)
-    parser.add_argument(
-        "--classes", type=Path, metavar="NAMES", help="class names: cat,dog or names.txt with a name per line"
-    )
-    parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
-    novel = "a fold's novel classes, such as cat,dog; repeat it for each fold"
-    parser.add_argument("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
-    rare = "leave out classes with fewer than N photos"
-    parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
-    add_out(parser, "data/<name>")
+    CustomOptions.declare(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(parsed: argparse.Namespace) -> int:
     """Make the data set, its folds and its config; print the next commands.
 
     UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
-    out = Path(str(options.out).replace("<name>", options.name))
-    _refuse_options(options, out)
-    made_from = _source_fingerprint(options)
-    _refuse_other_sources(options.name, out, made_from)
-    _refuse_edited_lists(out)
+    options = CustomOptions.of(parsed)
+    out = options.out
+    _refuse_options(options)
     with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         configs = _config_texts(data)
         refuse_others(configs)
-        stamp = {"made_from": made_from, "lists": _digests_of_lists(aside)}
-        write_atomically(aside / STAMP, json.dumps(stamp) + "\n")
+        write_atomically(aside / STAMP, json.dumps({"options": str(options)}) + "\n")
     write_configs(configs)
     _print_next(data, out)
     return 0
@@ -129,8 +104,9 @@ def _image_count(file: Path) -> int:
     return len({line.split()[-1] for line in lines})
 
 
-def _refuse_options(options: argparse.Namespace, out: Path) -> None:
-    """Refuse (UserError) a name that cannot be used, and options that do not go together."""
+def _refuse_options(options: CustomOptions) -> None:
+    """Refuse (UserError) a name or folder that cannot be used, and options that do not go together."""
+    out = options.out
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.fold and options.folds not in (None, len(options.fold)):
@@ -141,58 +117,12 @@ def _refuse_options(options: argparse.Namespace, out: Path) -> None:
         path = folder.resolve()
         if out.resolve() in (path, *path.parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
+    if (out / STAMP).exists():
+        fix = f"remove {out} and config/{options.name} to make it anew, or take another --name"
+        raise UserError(f"{out}: is made already; {fix}")
 
 
-def _source_fingerprint(options: argparse.Namespace) -> str:
-    """Return the fingerprint of the content of the files that decide the class ids, and of the options."""
-    files = []
-    if options.classes is not None:
-        files.append(options.classes)
-    if options.annotations is not None:
-        _, path = recognise.recognise(options.annotations)
-        files += files_below(path) if path.is_dir() else [path]
-    elif options.masks.is_dir() and (names := names_of(options)) is not None:
-        files = [names.path]
-    contents = (f"{path.name} {whole_digest(path)}" for path in files if path.is_file())
-    sources = (options.images, options.masks, options.annotations)
-    folds = (options.folds, options.fold)
-    words = ["unknown is background"] if options.unknown_is_background else []
-    words += ["unconfirmed"] if options.unconfirmed else []
-    if options.classes is not None and not options.classes.is_file():
-        words.append(str(options.classes))
-    return fingerprint(contents, *sources, *folds, TEST_SHARE, options.skip_rare, *words)
-
-
-def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
-    """Refuse (UserError) the name of a data set that was made from other sources.
-
-    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
-    """
-    config = Path("config", name)
-    stamp = out / STAMP
-    if not config.exists() or not stamp.exists():
-        return
-    if kept_json(stamp).get("made_from") != made_from:
-        fix = f"remove that folder and {out}, or choose another --name"
-        raise UserError(f"{config}: '{name}' was made from other files or options, or by an earlier version; {fix}")
-
-
-def _refuse_edited_lists(out: Path) -> None:
-    """Refuse (UserError) to make a data set anew whose lists were edited, or beside whose lists others were written."""
-    made = kept_json(out / STAMP).get("lists", {})
-    for name, digest in _digests_of_lists(out).items():
-        if made and made.get(name) != digest:
-            problem = "was edited, or written beside the lists of this command, which would replace it"
-            raise UserError(f"{out / LISTS_FOLDER / name}: {problem}; move it to another folder, or name another --out")
-
-
-def _digests_of_lists(out: Path) -> dict[str, str]:
-    """Return the digest of each list in a prepared folder by its name."""
-    paths = sorted((out / LISTS_FOLDER).glob("*.txt"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
+def _make_data(options: CustomOptions, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
     if options.unknown_is_background:
@@ -208,23 +138,20 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     print_versions(index, groups)
     write_look(out / LOOK, index, data.classes)
     data = _divided(data, plan, index, groups, options)
-    if rare := _rare_classes(replace(data, shot=5), _indices(data)):
-        print(f"{rare}; --set data.rare_classes=skip leaves them out")
     shutil.rmtree(data.cache)
     return data
 
 
-def _make_images(plan: Plan, out: Path, options: argparse.Namespace) -> None:
+def _make_images(plan: Plan, out: Path, options: CustomOptions) -> None:
     """Make images and masks; lines say what has no pixel."""
-    made = run_jobs(plan, out, options.skip_bad)
-    empty = made.facts["counts"][EMPTY]
-    if empty:
-        print(f"  {empty} {EMPTY}")
-    if made.covered:
-        _note_covered(made.covered, plan.classes, options)
+    facts = run_jobs(plan, out, options.skip_bad)
+    if facts["empty"]:
+        print(f"  {facts['empty']} {EMPTY}")
+    if facts["covered"]:
+        _note_covered(facts["covered"], plan.classes, options)
 
 
-def _note_covered(covered: Counter[int], classes: Sequence[str], options: argparse.Namespace) -> None:
+def _note_covered(covered: Counter[int], classes: Sequence[str], options: CustomOptions) -> None:
     """Print how many objects of each class others cover wholly, as where a region has two labels."""
     counts = ", ".join(f"{classes[class_id - 1]} ({count})" for class_id, count in sorted(covered.items()))
     problem = f"left out, wholly covered by objects of other classes: {counts}; a pixel has one class in these masks"
@@ -232,7 +159,7 @@ def _note_covered(covered: Counter[int], classes: Sequence[str], options: argpar
     note(f"{options.annotations}: {problem}; {fix}")
 
 
-def _refuse_absent_classes(data: DataSettings, index: Index, options: argparse.Namespace) -> None:
+def _refuse_absent_classes(data: DataSettings, index: Index, options: CustomOptions) -> None:
     """Refuse (UserError) a class that no photo shows."""
     selects = options.annotations and options.classes  # else the order of the names says what values are
     fix = f"take it out of {options.classes}" if selects else "annotate it"
@@ -259,7 +186,7 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
     )
 
 
-def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
+def _refuse_folds(data: DataSettings, options: CustomOptions) -> None:
     """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
     if data.folds > 1 == len(data.classes):
         fix = "annotate another class for training, or leave out the folds for a data set that is only tested"
@@ -273,7 +200,7 @@ def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
 
 
 def _divided(
-    data: DataSettings, plan: Plan, index: Index, groups: Sequence[Sequence[int]], options: argparse.Namespace
+    data: DataSettings, plan: Plan, index: Index, groups: Sequence[Sequence[int]], options: CustomOptions
 ) -> DataSettings:
     """Return settings with folds, lists and presence: of the parts that folders name, if these have enough photos."""
     if data.fold_rule == LISTS:
@@ -282,7 +209,6 @@ def _divided(
     fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
     data = replace(data, fold_classes=fold_classes)
     out = Path(data.root)
-    assert not callable(plan.jobs)  # which is for recipes alone
     part_of_name = {job.name: part_of_job(job, plan.classes, options) for job in plan.jobs}
     given = given_parts(index, groups, part_of_name)
     if given:

@@ -1,6 +1,5 @@
 """The plan of photos with annotations in one of the known formats."""
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -11,12 +10,12 @@ import numpy as np
 from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
 from annotations.masks import check_unique
-from datasets.custom_plan import plan_of, rare_classes, selected_classes
+from datasets.custom_plan import CustomOptions, plan_of, rare_classes, selected_classes
 from datasets.recipes.recipe import MaskJob, Piece, Plan
 from util.files.errors import UserError, one_line
 
 
-def from_annotations(options: argparse.Namespace) -> Plan:
+def from_annotations(options: CustomOptions) -> Plan:
     """Return the plan of the annotated photos of ``--annotations``.
 
     Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
@@ -60,7 +59,7 @@ def _photos_of_categories(annotations: Annotations) -> Counter[int]:
     return counts
 
 
-def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argparse.Namespace) -> Path:
+def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: CustomOptions) -> Path:
     """Return the file of a photo; with ``--skip-bad`` one that does not exist stands for a photo that is not found."""
     try:
         return annotations.path_of(photo)

@@ -1,7 +1,5 @@
 """The plan of photos with masks: of class ids, of colours with a label map, or a folder of masks for each class."""
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +15,7 @@ from annotations.photo_files import PhotoFiles, name_key
 from annotations.pictures import header_of
 from annotations.region import read_region
 from annotations.words import is_unknown
-from datasets.custom_plan import ALL, plan_of, rare_classes, selected_classes, word
+from datasets.custom_plan import ALL, CustomOptions, plan_of, rare_classes, selected_classes, word
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
 from util.files import content_digest
@@ -26,12 +24,11 @@ from util.files.mask_images import fitted_mask
 from util.files.parallel import attempt, parallel_map
 
 
-def from_masks(options: argparse.Namespace) -> Plan:
+def from_masks(options: CustomOptions) -> Plan:
     """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
 
     Masks in colours need a label map. UserError: there are no photos, none has a mask, two have one name, or nothing
-    tells the classes of masks: those of 0 and 255 need a single class, and the option or an answer that 255 is the
-    object.
+    tells the classes of masks: those of 0 and 255 need a single class, and the option that 255 is the object.
     """
     if not options.masks.is_dir():
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
@@ -51,7 +48,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
     return _from_class_ids(options, masks, known)
 
 
-def _from_class_ids(options: argparse.Namespace, masks: dict[Path, Path], known: MaskNames) -> Plan:
+def _from_class_ids(options: CustomOptions, masks: dict[Path, Path], known: MaskNames) -> Plan:
     """Return the plan of photos with a mask of class ids each, or of 0 and 255 where there is one class."""
     names = [*known.classes.values()]
     read = facts_of_all([*masks.values()], known.colours)
@@ -80,18 +77,18 @@ def _needs_names(masks: Path) -> str:
     return f"prepare.py custom: --masks needs {names}; {fix}"
 
 
-def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], classes: list[str]) -> Plan:
+def _from_white_masks(options: CustomOptions, masks: dict[Path, Path], classes: list[str]) -> Plan:
     """Return the plan of masks of 0 and 255; UserError: there are several classes, or 255 may not be the object."""
     if len(classes) > 1:
         fix = "put those of each class into a folder of its own, <class>/photo.png"
         raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {fix}")
-    if not _white_is_object(options, "the masks hold 0 and 255 alone", classes[0]):
+    if not options.white_is_object:
         fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
     return plan_of(masks.items(), one_class, classes, options.images)
 
 
-def names_of(options: argparse.Namespace) -> MaskNames | None:
+def names_of(options: CustomOptions) -> MaskNames | None:
     """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
     if options.classes is not None:
         return names_in(options.classes)
@@ -102,25 +99,15 @@ def names_of(options: argparse.Namespace) -> MaskNames | None:
     return known
 
 
-def _confirm_white_among_ids(options: argparse.Namespace, white: Sequence[Path], classes: list[str]) -> None:
+def _confirm_white_among_ids(options: CustomOptions, white: Sequence[Path], classes: list[str]) -> None:
     """Refuse (UserError) masks of 0 and 255 beside masks of class ids, unless 255 is the object of the one class."""
     problem = f"{len(white)} mask(s), such as {white[0].name}, hold only 255, which means unknown in the others"
-    if len(classes) == 1 and _white_is_object(options, problem, classes[0]):
+    if len(classes) == 1 and options.white_is_object:
         return
     fix = "give those pixels the value of their class, or take these masks out"
     if len(classes) == 1:
         fix = "confirm with --white-is-object that 255 is the object there, or take these masks out"
     raise UserError(f"{options.masks}: {problem}; {fix}")
-
-
-def _white_is_object(options: argparse.Namespace, problem: str, name: str) -> bool:
-    """Return whether 255 is the object, by the option, or by an answer if there is a terminal."""
-    if options.white_is_object:
-        return True
-    if not sys.stdin.isatty():
-        return False
-    print(f"{problem}: is 255 the object, {name}? [y/n] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _class_indices(
@@ -161,7 +148,7 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
     return table[values]
 
 
-def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> Plan:
+def _from_class_folders(options: CustomOptions, folders: dict[str, list[ClassFolder]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
     Equal files are one photo, which has several classes. UserError: a class has no folder, no mask has
@@ -182,7 +169,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
-def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> list[str]:
+def _classes_in_folders(options: CustomOptions, folders: dict[str, list[ClassFolder]]) -> list[str]:
     """Return the classes that folders name, or those of ``--classes``; UserError: one has no folder."""
     classes = [name for name in folders if not is_unknown(name)]
     if len(classes) < len(folders):
@@ -194,7 +181,7 @@ def _classes_in_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     return classes
 
 
-def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: argparse.Namespace) -> dict[Path, Path]:
+def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: CustomOptions) -> dict[Path, Path]:
     """Return the photo of each mask that has one; lines say how many have no partner. UserError: none has a photo."""
     paths = [path for path in PhotoFiles(options.images).paths if path not in masks]
     photos = {(path.parent, name_key(path.stem)): path for path in paths}

@@ -5,23 +5,75 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from annotations.mask_images import read_mask_of
 from annotations.masks import names_in
+from datasets.make import add_out
 from datasets.recipes.recipe import MaskJob, Piece, Plan
 from model.episode import IGNORE
+from util.cli import comma_separated, within
 from util.config.folds import MAX_INDEX
 from util.files.errors import UserError, nearest, one_line
 
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image
+
+
+@dataclass(frozen=True)
+class CustomOptions:
+    """The options of ``prepare.py custom``; either ``masks`` or ``annotations`` is given."""
+
+    images: Path
+    masks: Any = None  # a Path, or None; so is ``annotations``, as text
+    annotations: Any = None
+    name: str = ""
+    unconfirmed: bool = False
+    white_is_object: bool = False
+    unknown_is_background: bool = False
+    classes: Path | None = None
+    folds: int | None = None
+    fold: list[list[str]] = field(default_factory=list)
+    skip_rare: int = 1
+    out: Path = Path()
+    skip_bad: bool = False
+
+    @classmethod
+    def declare(cls, parser: argparse.ArgumentParser) -> None:
+        """Declare the options to a parser."""
+        add = parser.add_argument
+        add("--name", required=True, help="name of the data set: lower-case letters, digits, _")
+        add("--images", type=Path, required=True, metavar="DIR", help="folder of photos")
+        marked = parser.add_mutually_exclusive_group(required=True)
+        marked.add_argument(
+            "--masks", type=Path, metavar="DIR", help="folder of masks, or of one folder for each class"
+        )
+        what = "file or folder of COCO, labelme, Label Studio or YOLO, or results of predict.py"
+        marked.add_argument("--annotations", metavar="PATH", help=what)
+        of_network = "take masks of predict.py that no person has confirmed, too"
+        add("--unconfirmed", action="store_true", help=of_network)
+        add("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
+        ground = "pixels of 255 are background, in masks in which 255 surrounds the objects"
+        add("--unknown-is-background", action="store_true", help=ground)
+        add("--classes", type=Path, metavar="NAMES", help="class names: cat,dog or names.txt with a name per line")
+        add("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
+        novel = "a fold's novel classes, such as cat,dog; repeat it for each fold"
+        add("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
+        rare = "leave out classes with fewer than N photos"
+        add("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
+        add_out(parser, "data/<name>")
+
+    @classmethod
+    def of(cls, parsed: argparse.Namespace) -> Self:
+        """Return the values that a parser has found."""
+        options = cls(**{entry.name: getattr(parsed, entry.name) for entry in fields(cls)})
+        return replace(options, out=Path(str(options.out).replace("<name>", options.name)))
 
 
 def plan_of(
@@ -67,9 +119,9 @@ def word(name: str) -> str:
     return SPACE.sub("_", name)
 
 
-def rare_classes(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
+def rare_classes(options: CustomOptions, photos_with: Mapping[str, int]) -> list[str]:
     """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
-    least = getattr(options, "skip_rare", 1)  # the default of the command
+    least = options.skip_rare
     if least <= 1:
         return []
     rare = {name: count for name, count in photos_with.items() if count < least}

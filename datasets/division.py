@@ -1,6 +1,5 @@
 """How a data set of one's own is divided: into photos to train and to test on, and into the classes of folds."""
 
-import argparse
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from annotations.mask_files import part_of
+from datasets.custom_plan import CustomOptions
 from datasets.recipes.recipe import MaskJob
 from util.data.lists.index import Index
 
@@ -18,7 +18,7 @@ LEAST_PHOTOS = 2  # of a class on each side, a query and a support, where it has
 LEAST_PIXELS = 64  # that a photo shows of a class where it counts
 
 
-def part_of_job(job: MaskJob, classes: Sequence[str], options: argparse.Namespace) -> str:
+def part_of_job(job: MaskJob, classes: Sequence[str], options: CustomOptions) -> str:
     """Return the part of a set, of ``PARTS``, that a folder of a mask or of its photo names; '' if none does."""
     class_name = classes[job.class_id - 1] if job.class_id else ""
     for file, root in ((job.source, options.masks), (job.photo, options.images)):

@@ -17,18 +17,16 @@ import numpy as np
 from annotations.pictures import header_of, read_image
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count, is_read
 from util.config.folder import OWN, config_folder
-from util.files import files_below, fingerprint, kept_json, state_of, write_atomically
+from util.files import files_below, kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_photo
 from util.files.made import link, made_aside, refuse_other_files
 from util.files.mask_images import write_mask
 from util.files.parallel import attempt, parallel_map
 
-STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
-RULES = 3  # raise when the same sources give other files
+STAMP = "prepared.json"  # in a prepared folder: the options that it was made with, and facts about it
 SHOWN_ERRORS = 5  # bad files that are named
 EMPTY = "masks show no pixel of their class and are left out"
-RESIZED = "masks had another size than their photo and were resized to it"
 
 
 class MakeCommand:
@@ -43,28 +41,54 @@ class MakeCommand:
         recipe = self.recipe
         for option, text in recipe.given.items():
             parser.add_argument(f"--{option}", type=Path, required=option not in recipe.optional, help=text)
-        if recipe.download:
-            parser.add_argument("--download", action="store_true", help=recipe.download)
         add_out(parser, recipe.out or f"data/{recipe.name}")
 
     def run(self, options: argparse.Namespace) -> int:
         """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
         recipe = self.recipe
+        if self._is_made(options):
+            print(f"{options.out}: is made already; nothing to do")
+            return 0
         if not recipe.shares_folder:
             self._refuse_folder(options)
         plan = recipe.find(options)
-        if not callable(plan.jobs) and not any(job.photo.exists() for job in plan.jobs):
+        if not any(job.photo.exists() for job in plan.jobs):
             given = ", ".join(f"--{option} {getattr(options, option)}" for option in recipe.given)
             fix = f"prepare.py {recipe.name} --help shows the layouts"
             raise UserError(f"{given}: no photo of {recipe.name} was found; {fix}")
         configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
         refuse_others(configs)
-        make(plan, options.out, options.skip_bad, in_place=recipe.shares_folder)
+        self._make(plan, options)
         if configs:
             write_configs(configs)
             command = f"MODEL=multiprototype sh test.sh split0 {recipe.name} 1   (on a CPU: 0 instead of 1)"
             print(f"config: config/{recipe.name}/{recipe.name}.yaml; now: {command}")
         return 0
+
+    def _words(self, options: argparse.Namespace) -> dict[str, str]:
+        """Return the options that decide what is made."""
+        return {name: str(getattr(options, name)) for name in (*self.recipe.given, "skip_bad")}
+
+    def _is_made(self, options: argparse.Namespace) -> bool:
+        """Return whether the folder was made with these options; UserError: with others."""
+        stamp = options.out / STAMP
+        if not stamp.exists():
+            return False
+        if kept_json(stamp).get("options") != self._words(options):
+            made = stamp if self.recipe.shares_folder else options.out
+            fix = f"remove {made} to make it anew, or name another --out"
+            raise UserError(f"{options.out}: was made with other options, or by an earlier version; {fix}")
+        return True
+
+    def _make(self, plan: Plan, options: argparse.Namespace) -> None:
+        """Run the jobs, write lists and stamp, and print the counts; errors as ``run_jobs``."""
+        out = options.out
+        with nullcontext(out) if self.recipe.shares_folder else made_aside(out, STAMP) as folder:
+            facts = run_jobs(plan, folder, options.skip_bad)
+            stamp = {"options": self._words(options), **facts}
+            write_atomically(folder / STAMP, json.dumps(stamp, indent=2) + "\n")
+        print(f"{out}: ready")
+        _print_report(plan, facts)
 
     def _refuse_folder(self, options: argparse.Namespace) -> None:
         """Refuse (UserError) an ``--out`` that lies in the download or holds other files."""
@@ -98,64 +122,6 @@ def write_configs(configs: Mapping[Path, str]) -> None:
         write_atomically(path, text)
 
 
-def make(plan: Plan, out: Path, skip_bad: bool, in_place: bool = True) -> None:
-    """Run the jobs, write lists and stamp, and print the counts; errors as ``run_jobs``.
-
-    Args:
-        plan: the jobs and the lists.
-        out: the prepared folder; UserError: it was made from other files, none of which were left out.
-        skip_bad: omit jobs that fail.
-        in_place: the folder holds other files too; else it is made aside, and then takes its place.
-    """
-    made_from = _source_fingerprint(plan)
-    facts = kept_json(out / STAMP)
-    if _is_done(plan, out, facts, made_from, skip_bad):
-        print(f"{out}: is complete already; nothing to do")
-    else:
-        if facts and facts.get("made_from") != made_from and not facts.get("left_out"):
-            fix = f"name another --out, or remove {out / STAMP} to make it anew"
-            raise UserError(f"{out}: was made from other files, or by an earlier version; {fix}")
-        if plan.check is not None and not callable(plan.jobs):
-            plan.check(plan.jobs)
-        for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:  # lists of masks that are made anew
-            (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
-        with nullcontext(out) if in_place else made_aside(out, STAMP) as folder:
-            facts = run_jobs(plan, folder, skip_bad).facts
-            write_atomically(folder / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
-        print(f"{out}: ready")
-    _print_report(plan, facts)
-
-
-def _source_fingerprint(plan: Plan) -> str:
-    """Return the fingerprint of the files that a data set is made from, and of what its jobs say."""
-    jobs = [] if callable(plan.jobs) else plan.jobs
-    files = [*plan.sources]
-    for job in jobs:
-        files += [path for path in (job.photo, job.source) if isinstance(path, Path)]
-    words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
-    states = (f"{path.name} {[*state_of(path)]}" for path in files if path.exists())
-    return fingerprint(states, RULES, *words)
-
-
-def _is_done(plan: Plan, out: Path, facts: dict[str, Any], made_from: str, skip_bad: bool) -> bool:
-    """Return whether an earlier call made all that this call would make; ``facts`` are those of its stamp."""
-    if facts.get("made_from") != made_from:
-        return False
-    if facts["left_out"] and not skip_bad:
-        return False
-    return all(_is_complete(plan, out, part, digest) for part, digest in facts["digests"].items())
-
-
-def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
-    """Return whether a list is as it was written, and the files of each of its lines exist."""
-    path = out / plan.lists / f"{part}.txt"
-    content = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(content).hexdigest() != digest:
-        return False
-    names = (name for line in content.decode().splitlines() for name in plan.outputs(line))
-    return all((out / name).exists() for name in names)
-
-
 def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
     """Print the sizes of the lists and the counts of classes beside the published ones, notes and remarks."""
     sizes = facts["sizes"]
@@ -168,30 +134,21 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
             print(f"  {compare_count(name, counts.get(name, 0), expected)}")
     for note in plan.notes:
         print(f"  {note}")
-    for remark in (EMPTY, RESIZED):
-        if remark in counts:
-            print(f"  {counts[remark]} {remark}")
+    if facts["empty"]:
+        print(f"  {facts['empty']} {EMPTY}")
     if skipped:
-        print(f"  {skipped} left out; without --skip-bad they are tried again")
+        print(f"  {skipped} left out")
 
 
 class Made(NamedTuple):
-    """The result of a job: the lines of its masks, and a remark to be counted."""
+    """The result of a job: the lines of its masks."""
 
     lines: list[str]
-    remark: str = ""
-    covered: tuple[int, ...] = ()  # as ``Piece`` has them
+    covered: tuple[int, ...]  # as ``Piece`` has them
 
 
-class Outcome(NamedTuple):
-    """The made files: facts for stamp and report."""
-
-    facts: dict[str, Any]
-    covered: Counter[int]  # by class id, the objects that others cover wholly
-
-
-def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> Outcome:
-    """Run the jobs and write the lists; return what was made.
+def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
+    """Run the jobs and write the lists; return facts for stamp and report.
 
     Args:
         plan: the jobs and the lists.
@@ -201,28 +158,29 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> Outcome:
     Raises:
         UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
-    jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
-    made = _make_all(jobs, plan, out, skip_bad)
+    made = _make_all(plan, out, skip_bad)
     lists = _collect_lines(made, plan.parts)
     for part, lines in lists.items():
         if not lines:
-            raise UserError(f"{out}: none of the {len(jobs)} photos belongs to the list '{part}'; check the download")
-    facts = {
+            problem = f"none of the {len(plan.jobs)} photos belongs to the list '{part}'"
+            raise UserError(f"{out}: {problem}; check the download")
+    return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": {part: write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()},
-        "counts": _class_counts(made, plan.classes) + Counter(result.remark for _, result in made if result.remark),
-        "left_out": len(jobs) - len(made),
+        "counts": _class_counts(made, plan.classes),
+        "empty": sum(not result.lines for _, result in made),
+        "left_out": len(plan.jobs) - len(made),
+        "covered": Counter(class_id for _, result in made for class_id in result.covered),
     }
-    return Outcome(facts, Counter(class_id for _, result in made for class_id in result.covered))
 
 
-def _make_all(jobs: Sequence[MaskJob], plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made]]:
+def _make_all(plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made]]:
     """Run the jobs in parallel; return those that did not fail with what they made."""
-    shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
-    run_job = partial(attempt, partial(_make, plan=shared_plan, out=out))
+    shared_plan = replace(plan, jobs=())  # what other processes get with each job
+    run_job = partial(attempt, partial(_write_pieces, plan=shared_plan, out=out))
     made = []
     errors = []
-    for job, result in zip(jobs, parallel_map(run_job, jobs, "photos and masks"), strict=True):
+    for job, result in zip(plan.jobs, parallel_map(run_job, plan.jobs, "photos and masks"), strict=True):
         if isinstance(result, UserError):
             errors.append(result)
         else:
@@ -272,17 +230,6 @@ def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> C
     return counts
 
 
-def _make(job: MaskJob, plan: Plan, out: Path) -> Made:
-    """Write the masks and the photos of a job."""
-    made = _write_pieces(job, plan, out)
-    if not job.class_id:
-        return made
-    if not made.lines:
-        return made._replace(remark=EMPTY)
-    mask, _ = plan.outputs(job.line)
-    return made._replace(remark=RESIZED) if _was_resized(out / mask, job) else made
-
-
 def _write_pieces(job: MaskJob, plan: Plan, out: Path) -> Made:
     """Read and write the masks and the photos of a job."""
     image = read_image(job.photo)
@@ -294,15 +241,7 @@ def _write_pieces(job: MaskJob, plan: Plan, out: Path) -> Made:
         photo = converted if piece.photo is None else piece.photo
         lines.append(_write(piece._replace(photo=photo), job, plan, out, written))
         covered += piece.covered
-    return Made(lines, covered=tuple(covered))
-
-
-def _was_resized(mask: Path, job: MaskJob) -> bool:
-    """Return whether the file that a mask is made from has neither the size of the photo's file nor the mask's."""
-    if not isinstance(job.source, Path):
-        return False
-    source_size, photo_size, mask_size = (header_of(path)[0] for path in (job.source, job.photo, mask))
-    return source_size not in (photo_size, mask_size)
+    return Made(lines, tuple(covered))
 
 
 def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, written: set[Path]) -> str:

@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from numpy.typing import ArrayLike
-from torch import Tensor
 
 from model.contract import FewShotMethod
 from model.episode import IGNORE, Output
@@ -77,7 +75,7 @@ def calibrate(method: Engine) -> Path:
     for run, images in lists:
         score(
             prepare_network(method.network, method.device, method.precision),
-            _marked_episodes(run, images, view),
+            _Marked.of(run, images, view),
             episodes // len(lists),
             [collected],
             world,
@@ -114,16 +112,6 @@ def _training_lists(method: Engine, run: Run) -> list[tuple[Run, ImageList]]:
     return lists
 
 
-def _marked_episodes(run: Run, images: ImageList, view: View) -> _Marked:
-    """Return the episodes of a training list at a run's number of shots."""
-    data = run.config.data
-    sampler = HalfAbsent(images, "shuffle", data.shot, run.config.run.seed)
-    if images.index.one_class_masks:
-        raise UserError(f"--calibrate: needs masks of all classes, but each mask of {data.name} shows one")
-    plain = trials(run, sampler, view, (LETTERBOX,))
-    return _Marked(plain.episodes, plain.scored_on, play_novel=True)
-
-
 class HalfAbsent(EpisodeSampler):
     """Draws episodes of a list, of which half have a query without a pixel of their class."""
 
@@ -150,6 +138,15 @@ class HalfAbsent(EpisodeSampler):
 class _Marked(TrialDataset):
     """Episodes of base classes, with marks of all kinds in turn."""
 
+    @classmethod
+    def of(cls, run: Run, images: ImageList, view: View) -> _Marked:
+        """Return the episodes of a training list at a run's number of shots."""
+        if images.index.one_class_masks:
+            raise UserError(f"--calibrate: needs masks of all classes, but each of {run.config.data.name} shows one")
+        sampler = HalfAbsent(images, "shuffle", run.config.data.shot, run.config.run.seed)
+        plain = trials(run, sampler, view, (LETTERBOX,))
+        return cls(plain.episodes, plain.scored_on, play_novel=True)
+
     def __getitem__(self, number: int) -> Trial:
         trial = super().__getitem__(number)
         (way,) = trial.ways
@@ -157,33 +154,6 @@ class _Marked(TrialDataset):
         random = random_stream(0, MARK_STREAM, number)
         marks = [torch.from_numpy(drawn_label(label.numpy(), kind, random)) for label in way.support_label]
         return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
-
-
-def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
-    """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
-    height, width = shown
-    background, foreground = output.logits[item, :, :height, :width].float()
-    features = None if output.presence_features is None else output.presence_features[item, 0]
-    return calibration.presence_inputs(foreground - background, features)
-
-
-def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
-    """Return in percent how often photos with and without the class are told apart.
-
-    ``presence_accuracy`` compares whether each query shows its class and whether its mask is shown;
-    ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
-    """
-    truth = np.array(present, bool)
-    scores = np.array(score)
-    right = truth == np.array(shown, bool)
-    out = {"presence_accuracy": 100.0 * float(right.mean())}
-    if truth.any() and not truth.all():
-        from scipy.stats import mannwhitneyu  # takes a second
-
-        wins = mannwhitneyu(scores[truth], scores[~truth]).statistic  # ties are half a win
-        pairs = truth.sum() * (~truth).sum()
-        out["presence_auroc"] = 100.0 * float(wins / pairs)
-    return out
 
 
 @dataclass(frozen=True)
@@ -208,7 +178,10 @@ class Collected:
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
             label = labels[item]
-            inputs = presence_inputs_in(output, item, batch.shown[item])
+            height, width = batch.shown[item]  # without padding
+            background, foreground = output.logits[item, :, :height, :width].float()
+            features = None if output.presence_features is None else output.presence_features[item, 0]
+            inputs = calibration.presence_inputs(foreground - background, features)
             is_present = (label == 1).any()
             row = torch.cat([inputs, is_present[None]]).cpu().numpy()
             logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
@@ -245,30 +218,24 @@ class Collected:
         )
         scores = np.array([fitted.presence(x) for x in inputs])
         threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
-        told_apart = presence_scores(present, scores, scores >= threshold)
-        shares = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in told_apart.items())
-        pixel = f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
-        mask, error = self.fit_masks(fitted, scores)
-        return replace(fitted, threshold=threshold, mask=mask), f"{shares}; {pixel}; {error}"
+        accuracy = (present == (scores >= threshold)).mean()
+        right = np.mean([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks] or [False])
+        words = f"presence accuracy {accuracy:.1%}; a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
+        mask = self.fit_masks(fitted, scores)
+        return replace(fitted, threshold=threshold, mask=mask), f"{words}; masks are right in {right:.1%}"
 
-    def fit_masks(
-        self, fitted: calibration.Calibration, presence: np.ndarray
-    ) -> tuple[calibration.MaskScore | None, str]:
-        """Return the weights of a mask's score, and its error in words; None where all masks are right, or none is."""
+    def fit_masks(self, fitted: calibration.Calibration, presence: np.ndarray) -> calibration.MaskScore | None:
+        """Return the weights of a mask's score; None where all masks are right, or none is: it has none then."""
         is_right = np.array([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks], bool)
         if is_right.all() or not is_right.any():
-            return None, "masks have no score of their own: all are right, or none is"
+            return None
         pixels = [float((1 / (1 + np.exp(-fitted.margins(mask.margins)))).mean()) for mask in self.masks]
         inputs = [
             [calibration.logit(presence[mask.episode]), calibration.logit(share)]
             for mask, share in zip(self.masks, pixels, strict=True)
         ]
         (of_presence, of_pixels), bias = fit_logistic(np.array(inputs), is_right)
-        weights = calibration.MaskScore(float(of_presence), float(of_pixels), bias)
-        scored = replace(fitted, mask=weights)
-        scores = [scored.score(presence[mask.episode], share) for mask, share in zip(self.masks, pixels, strict=True)]
-        error = calibration.calibration_error(np.array(scores), is_right)
-        return weights, f"masks are right in {is_right.mean():.1%}, calibration error of their scores {error:.1%}"
+        return calibration.MaskScore(float(of_presence), float(of_pixels), bias)
 
     def _fit_pixels(self, present: np.ndarray) -> tuple[float, float]:
         """Return scale and offset of a pixel's probability; ``present`` (n,) bool is whether queries show the class."""

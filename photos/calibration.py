@@ -7,9 +7,9 @@ belongs to the weights and settings that it was made with.
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from model.tensors.ops import resize
 from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
-from util.engine import Engine
 from util.files import REPOSITORY, read_text
 from util.files.errors import UserError
 from util.files.typecheck import Misfit, convert
@@ -48,13 +47,6 @@ def presence_inputs(margin_hw: Tensor, features_e: Tensor | None) -> Tensor:
     if features_e is None:
         return torch.cat([quantiles, moments])
     return torch.cat([quantiles, moments, features_e.float()])
-
-
-def calibration_error(scores: np.ndarray, is_right: np.ndarray, bins: int = 10) -> float:
-    """Return the mean difference between the scores in a bin and the share that is right, weighted by their number."""
-    places = np.minimum((scores * bins).astype(int), bins - 1)
-    sums = np.bincount(places, scores - is_right, bins)
-    return float(np.abs(sums).sum() / len(scores))
 
 
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
@@ -89,7 +81,7 @@ class Calibration:
     weights: list[float]
     bias: float
     threshold: float  # least probability of presence with which a mask is shown
-    precision: str | None = None  # that the network computed in; None: not known
+    precision: str | None = None  # that the network computed in, for people
     mask: MaskScore | None = None  # None of a calibration that was made without it
 
     def margins(self, margins: np.ndarray) -> np.ndarray:
@@ -112,20 +104,6 @@ class Calibration:
         if self.mask is None:
             return pixels
         return sigmoid(self.mask.presence * logit(presence) + self.mask.pixels * logit(pixels) + self.mask.bias)
-
-    @property
-    def own_threshold(self) -> float:
-        """The probability of a pixel whose margin is 0, which the network takes for the class or not."""
-        return sigmoid(self.offset)
-
-    def facts(self) -> dict[str, Any]:
-        """Return the entry of a result: origin, digest, threshold, and precision if it is known."""
-        known = {key: value for key, value in asdict(self).items() if value is not None}
-        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        facts = {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
-        if self.precision is not None:
-            facts["precision"] = self.precision
-        return facts
 
 
 def sigmoid(x: float) -> float:
@@ -151,38 +129,27 @@ def calibration_path(config: Config, source: str) -> Path:
     return beside.with_name(FILE)
 
 
-def find_calibration(config: Config, source: str, weights: str, precision: str | None = None) -> Calibration | None:
+def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
     """Return a network's calibration, the run's or a shipped one, or None.
 
     Args:
         config: of the network.
         source: the origin of the weights, as in ``util/run/weights.py``.
         weights: the digest of all tensors.
-        precision: that the network computes in; a line of the log says if the calibration was made in another.
 
     Raises:
         UserError: a file is damaged, or is no calibration.
     """
     key = key_of(config, weights)
     path_of_run = calibration_path(config, source)
-    has_file = path_of_run.exists()
-    shipped = sorted(SHIPPED.glob("*.yaml"))
-    for path in [path_of_run, *shipped] if has_file else shipped:
+    of_run = [path_of_run] if path_of_run.exists() else []
+    for path in (*of_run, *sorted(SHIPPED.glob("*.yaml"))):
         calibration = _read(path)
-        if calibration.made_for != key:
-            continue
-        made_in = calibration.precision
-        if None not in (precision, made_in) and made_in != precision:
-            log.warning("%s: was made in %s, this computes in %s; %s", path, made_in, precision, MAKE_AGAIN)
-        return calibration
-    if has_file:
+        if calibration.made_for == key:
+            return calibration
+    if of_run:
         log.warning("%s: is of other weights or model settings, so it is not used; %s", path_of_run, MAKE_AGAIN)
     return None
-
-
-def calibration_of(method: Engine) -> Calibration | None:
-    """Return the calibration of a method's weights, None if there is none; errors as ``find_calibration``."""
-    return find_calibration(method.run.config, method.weights.source, method.weights.digest, method.precision)
 
 
 def _read(path: Path) -> Calibration:

@@ -2,21 +2,22 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from annotations.pictures import header_of
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
+from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from photos.share import share as write_shared
-from util.cli import Parser
-from util.engine import OUTLOOK, load_method
+from util.cli import Parser, within
+from util.engine import load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -24,154 +25,119 @@ from util.loop.processes import explained_memory_errors
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
-BETTER = "--model gfsam is better on classes without training, by its paper (3.8 GB to download)"
 PROGRAM = "predict.py"
 PREDICT = (
     "Segment objects in photos, given a few annotated photos. Instead: --serve (a web page to annotate, segment and "
     "correct), --calibrate CONFIG (fit presence scores and probabilities of weights on their base classes, and write "
     "them beside them) or share (write a checkpoint as a folder); each has a --help."
 )
-SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page."
+SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out."
 CALIBRATE = "Fit presence scores and probabilities of weights on their base classes, and write them beside them."
 
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what a command alone needs is imported for it."""
+    words = {word.partition("=")[0] for word in arguments}
     if arguments[:1] == ["share"]:
         return share(arguments[1:])
-    modes = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
-    one = modes.add_mutually_exclusive_group()
-    one.add_argument("--serve", action="store_true")
-    one.add_argument("--calibrate", metavar="CONFIG")
-    mode, others = modes.parse_known_args(arguments)
-    network, examples = options.NetworkOptions, options.ExampleOptions
-    if mode.calibrate:
-        program = f"{PROGRAM} --calibrate CONFIG"
-        return calibrate(mode.calibrate, *options.parsed(program, CALIBRATE, others, options.WeightsOptions))
-    if mode.serve:
-        from photos.page.server import serve
-
-        program = f"{PROGRAM} --serve"
-        return serve(*options.parsed(program, SERVE, others, network, examples, options.PageOptions))
-    return predict(*options.parsed(PROGRAM, PREDICT, others, network, examples, options.OutputOptions))
+    if "--calibrate" in words:
+        return calibrate(arguments)
+    return serve(arguments) if "--serve" in words else predict(arguments)
 
 
-def calibrate(config: str, weights: options.WeightsOptions) -> int:
+def calibrate(arguments: list[str]) -> int:
     """Fit a calibration of weights on a config's data, and return the exit code 0."""
+    parser = Parser(prog=PROGRAM, description=CALIBRATE)
+    parser.add_argument("--calibrate", required=True, metavar="CONFIG", help="a YAML file, or words of an experiment")
+    options.add_weights(parser)
+    asked = parser.parse_args(arguments)
     from photos.calibrate import calibrate as fit  # whose packages take a second
 
     method = load_method(
-        weights.checkpoint, config, overrides=weights.overrides, side=weights.side, device=weights.device
+        asked.checkpoint, asked.calibrate, overrides=asked.overrides, side=asked.side, device=asked.device
     )
     with explained_memory_errors("test.batch, data.size or data.workers"):
         fit(method)
     return 0
 
 
-def predict(network: options.NetworkOptions, examples: options.ExampleOptions, output: options.OutputOptions) -> int:
+def serve(arguments: list[str]) -> int:
+    """Serve the page until it is interrupted, and return the exit code 0."""
+    parser = Parser(prog=PROGRAM, description=SERVE)
+    parser.add_argument("--serve", action="store_true", required=True, help="serve the page")
+    options.add_network(parser)
+    options.add_examples(parser)
+    options.add_photos(parser, required=False)
+    port = within(int, 1, 2**16 - 1)
+    parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    parser.set_defaults(out=Path("runs/page"))
+    asked = parser.parse_args(arguments)
+    from photos.page.server import serve as serve_page
+
+    examples, _ = options.examples_of(asked)
+    segmenter = options.segmenter_of(asked, [])
+    serve_page(segmenter, asked.out, asked.port, photos=photos_in(asked.queries, asked.recursive), examples=examples)
+    return 0
+
+
+def predict(arguments: list[str]) -> int:
     """Write the results of every query, after all checks that need no network; return the exit code."""
-    annotated, categories = examples.read()
-    if not output.queries:
-        raise UserError("--query PHOTO ... is missing: the photos to segment, or their folders")
-    if not annotated:
+    parser = Parser(prog=PROGRAM, description=PREDICT)
+    options.add_network(parser)
+    options.add_examples(parser)
+    options.add_photos(parser, required=True)
+    options.add_results(parser)
+    asked = parser.parse_args(arguments)
+    examples, categories = options.examples_of(asked)
+    if not examples:
         raise UserError(NO_EXAMPLE)
-    names = [name or UNNAMED for name in by_class(annotated)]  # in the order of their values in masks
-    if not output.out:
-        raise UserError("--out FOLDER is missing: where the results go")
     results = Results(
-        output.out,
-        names,
-        output.formats,
+        asked.out,
+        [name or UNNAMED for name in by_class(examples)],  # in the order of their values in masks
+        asked.formats,
         declared=categories,
-        polygons=output.outlines == options.POLYGONS,
-        instances=output.instances,
+        polygons=asked.outlines == options.POLYGONS,
+        instances=asked.instances,
     )
-    queries = Queries(output.found(), results)
-    queries.check_named(output.queries)
-    results.check(queries.readable, again=output.overwrite or output.resume)
+    queries = photos_in(asked.queries, asked.recursive)
+    results.check(queries, again=asked.resume)
     with explained_memory_errors(MEMORY):
-        segmenter = network.segmenter(annotated)
-        results.take_classes([known.name for known in segmenter.classes])
-        print(*_first_lines(segmenter, annotated), sep="\n")
-        return _write_results(segmenter, results, queries, keep=output.resume)
+        segmenter = options.segmenter_of(asked, examples)
+        print(*_first_lines(segmenter, examples), sep="\n")
+        failed = _write_results(segmenter, results, queries, keep=asked.resume)
+    return EXIT_USER_ERROR if failed else 0
 
 
-class Queries:
-    """The photos to segment: those that can be read and have results, and the errors of the others."""
-
-    def __init__(self, paths: Sequence[Path], results: Results):
-        self.readable: list[Path] = []
-        self.failed: dict[Path, str] = {}
-        for path in ProgressBar(paths, desc="check photos", unit="photo", leave=False, delay=1):
-            try:
-                header_of(path)
-                results.check_length(path)
-                self.readable.append(path)
-            except UserError as error:
-                self.failed[path] = str(error)
-
-    def check_named(self, named: Sequence[Path]) -> None:
-        """Raise the UserError of a photo that is named, or of the first one if all have one."""
-        for path, error in self.failed.items():
-            if path in named or not self.readable:
-                raise UserError(error)
-
-
-def _write_results(segmenter: Segmenter, results: Results, queries: Queries, keep: bool) -> int:
-    """Write the results of queries, ``keep`` those that are complete; return the exit code."""
+def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
+    """Write the results of queries, ``keep`` those that are complete; return why photos could not be read."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
-    waiting = _waiting(results, queries.readable, facts) if keep else queries.readable
-    asked = len(waiting) + len(queries.failed)
-    kept = len(queries.readable) - len(waiting)
-    absent = _segment(segmenter, results, queries, waiting, facts)
-    segmented = len(results.made.intersection(waiting))
-    complete = [query for query in queries.readable if query not in queries.failed]
-    if complete:
-        results.write_formats(complete, keep=keep)
-    remarks = [*_not_found(absent, segmenter.min_presence)]
-    if OUTLOOK in segmenter.notes:
-        remarks.append(BETTER)
-    print(*remarks, _last_line(segmenter, results.out, (segmented, asked), len(queries.failed), kept), sep="\n")
-    return EXIT_USER_ERROR if queries.failed else 0
-
-
-def _last_line(segmenter: Segmenter, out: Path, segmented: tuple[int, int], failed: int, kept: int) -> str:
-    """Return the line on how many photos were segmented, of how many asked, failed, and had results that stay."""
-    problem = f"; {failed} could not be segmented" if failed else ""
-    stay = f"; {kept} results stay" if kept else ""
-    done = f"{segmented[0]} of {segmented[1]} photos segmented on {segmenter.model.place}"
-    return f"{out}: {done}{stay}{problem}"
-
-
-def _waiting(results: Results, readable: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
-    """Return the queries that are to be segmented again, and print how many results stay and are replaced."""
-    waiting = results.waiting(readable, facts)
-    print(f"{results.out}: {len(readable) - len(waiting)} of {len(readable)} results are complete and stay")
-    others = sum(results.is_of_other_facts(query, facts) for query in waiting)
-    if others:
-        print(f"{results.out}: {others} results were made with other examples, weights or options, and are replaced")
-    return waiting
-
-
-def _segment(
-    segmenter: Segmenter, results: Results, queries: Queries, waiting: Sequence[Path], facts: dict[str, Any]
-) -> dict[str, tuple[int, int]]:
-    """Write the results of ``waiting``, then their summary, also when it is interrupted; return that of classes."""
-    predictions = segmenter.many(waiting, unread=queries.failed)
+    waiting = results.waiting(queries, facts)
+    kept = len(queries) - len(waiting)
+    if keep:
+        print(f"{results.out}: {kept} of {len(queries)} results are complete and stay")
+    failed: dict[Path, str] = {}
+    predictions = segmenter.many(waiting, unread=failed)
     bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
     try:
         for prediction in bar:
             results.write(prediction, facts)
-    finally:
-        absent = results.write_summary(queries.failed)
-        for reason in queries.failed.values():
+    finally:  # also when it is interrupted
+        entries = results.write_summary(failed)
+        for reason in failed.values():
             print(f"error: {reason}", file=sys.stderr)
-    return absent
+    complete = [query for query in queries if query not in failed]
+    if complete:
+        results.write_formats(complete)
+    problem = f"; {len(failed)} could not be segmented" if failed else ""
+    stay = f"; {kept} results stay" if kept else ""
+    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.model.place}"
+    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
+    return failed
 
 
 def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
-    least = segmenter.min_presence
+    least = segmenter.decision.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for known in segmenter.classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
@@ -191,11 +157,13 @@ def coverage_of(shares: Sequence[float]) -> str:
     return f"{len(shares)} examples, in which the object covers {covered} of the photo"
 
 
-def _not_found(absent: Mapping[str, tuple[int, int]], least: float | None) -> Iterator[str]:
-    """Yield a line for each class that was not found in some of its photos, as ``Results.write_summary`` counts."""
+def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterator[str]:
+    """Yield a line for each class that was not found in some photos, by the entries of ``Results.write_summary``."""
     reason = f" (presence score below {percent(least)})" if least else ""
-    for name, (count, photos) in absent.items():
-        yield f"{name} was not found in {count} of {photos} photos{reason}"
+    photos = Counter(entry["class"] for entry in entries)
+    absent = Counter(entry["class"] for entry in entries if not entry["shown"])
+    for name, count in absent.items():
+        yield f"{name} was not found in {count} of {photos[name]} photos{reason}"
 
 
 def _alike(names: Sequence[str]) -> Iterator[str]:
@@ -208,12 +176,11 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
 
 
 def share(arguments: list[str]) -> int:
-    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
-    out = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
-    out.add_argument("--checkpoint", required=True, help="weights of this project")
-    out.add_argument("--out", type=Path, required=True, help="folder to write")
-    out.add_argument("--half", action="store_true", help="write weights in half precision")
-    parsed = out.parse_args(arguments)
-    write_shared(load_method(parsed.checkpoint, device="cpu").weights, parsed.out, parsed.half)
-    print(f"{parsed.out}: {', '.join(sorted(path.name for path in parsed.out.iterdir()))}")
+    """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
+    parser = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
+    parser.add_argument("--checkpoint", required=True, help="weights of this project")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    asked = parser.parse_args(arguments)
+    write_shared(load_method(asked.checkpoint, device="cpu").weights, asked.out)
+    print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0

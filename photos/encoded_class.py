@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,23 +27,11 @@ class EncodedClass:
     sources: list[str]  # the files of the supports
     shares: tuple[float, ...] = ()  # of each support's photo that the object covers
 
-    @property
-    def images(self) -> Tensor:
-        """All supports, (1, K, 3, S, S) float32."""
-        return torch.cat([batch.image for batch in self.support_batches], 1)
 
-    @property
-    def labels(self) -> Tensor:
-        """The labels of all supports, (1, K, S, S) uint8."""
-        return torch.cat([batch.label for batch in self.support_batches], 1)
+def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Engine) -> EncodedClass:
+    """Return a class of supports, sized as the evaluation does.
 
-
-def encode_class(
-    name: str | None, supports: Sequence[LoadedExample], model: Engine, vectors: Path | None
-) -> EncodedClass:
-    """Return a class of supports, sized as the evaluation does; ``vectors`` is a file of word vectors.
-
-    UserError: no supports, as ``shots_per_batch`` and ``read_name``, or no pixel of the object at the input size.
+    UserError: no supports, as ``shots_per_batch``, or no pixel of the object at the input size.
     """
     shown_name = name or UNNAMED
     if not supports:
@@ -56,7 +43,7 @@ def encode_class(
     labels = torch.stack([label for _, label in sized])[None].to(model.device)  # (1, K, S, S)
     return EncodedClass(
         name=shown_name,
-        text=model.read_name(name, vectors),
+        text=model.read_name(name),
         support_batches=encode_shots(shown_name, images, labels, model),
         sources=[support.source for support in supports],
         shares=tuple(float((support.label != 0).mean()) for support in supports),  # with what is unknown

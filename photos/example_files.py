@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from annotations import mask_files, masks, recognise
-from annotations.annotation import Annotations, Say
+from annotations.annotation import Annotations
 from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos.examples import Example, check_class_name
-from util.files.errors import UserError, nearest, note
+from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
 from util.files.parallel import attempt
 
@@ -24,8 +24,6 @@ def read_examples(
     *,
     classes: Sequence[str] = (),
     shots: int | None = None,
-    mask_value: int | None = None,
-    say: Say | None = None,
 ) -> tuple[list[Example], dict[int, str]]:
     """Return the examples of all classes in files or folders, and the categories of the first, id -> name.
 
@@ -34,8 +32,6 @@ def read_examples(
         photos: the folder of the photos, where it is not that of the annotations.
         classes: the classes to take; () for all.
         shots: the photos to take of each class of a file, the first ones; None for all.
-        mask_value: of the object in masks that have no file of class names.
-        say: takes each line on what is not understood; default to the error output.
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
@@ -44,10 +40,10 @@ def read_examples(
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
-            on_masks, names = _of_masks(path, photos, shots, mask_value, say or note)
+            on_masks, names = _of_masks(path, photos, shots)
             examples += _select(on_masks, names, path, classes=classes, shots=shots)
         else:
-            annotations = recognise.read(text, photos, say)
+            annotations = recognise.read(text, photos)
             names = annotations.categories
             for example in _select(_of_annotations(annotations), names, path, classes=classes, shots=shots):
                 assert example.annotated is not None
@@ -58,27 +54,17 @@ def read_examples(
     return examples, categories[0] if categories else {}
 
 
-def _of_masks(
-    path: Path, photos: Path | None, shots: int | None, mask_value: int | None, say: Say
-) -> tuple[list[Example], dict[int, str]]:
+def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[Example], dict[int, str]]:
     """Return the examples in a folder of masks, all that are needed, and its classes, value -> name.
 
-    Lines say which masks are left out: those without a photo or without an object.
+    A line says which masks are left out: those without a photo.
     """
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
-    pairs = mask_files.pairs(photo_folder, mask_folder, say=say)
+    pairs = mask_files.pairs(photo_folder, mask_folder)
     if known is None:
-        examples = list(islice(_unnamed_masks(pairs, mask_value), shots))
-        names = {}
-    else:
-        examples = list(_named_masks(pairs, known))
-        names = known.classes
-    shown = {example.photo for example in examples}
-    empty = [mask.name for photo, mask in pairs if photo not in shown]
-    if empty and len(examples) != shots:  # else not all were looked at
-        say(f"{mask_folder}: left out: masks without an object ({len(empty)}, such as {empty[0]})")
-    return examples, names
+        return list(islice(_unnamed_masks(pairs), shots)), {}
+    return list(_named_masks(pairs, known)), known.classes
 
 
 def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Example]:
@@ -95,7 +81,7 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
         if isinstance(of_mask, UserError):
             if len(known.names) > 1 or known.colours is not None:
                 raise of_mask
-            yield from _unnamed_masks([(photo, mask)], None, *known.classes.values())
+            yield from _unnamed_masks([(photo, mask)], *known.classes.values())
             continue
         for value in sorted(of_mask.values - {0, IGNORE}):
             if value not in known.names:
@@ -113,37 +99,28 @@ def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
         raise UserError(f"{known.path}: {problem}; {fix}")
 
 
-def _unnamed_masks(
-    pairs: list[tuple[Path, Path]], mask_value: int | None, name: str | None = None
-) -> Iterator[Example]:
+def _unnamed_masks(pairs: list[tuple[Path, Path]], name: str | None = None) -> Iterator[Example]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
     values = set[Any]()
     palettes = Palettes()
     for photo, mask in pairs:
-        if mask_value is None:
-            values |= classes_in(mask)
-            _check_one_class(values, mask)
+        values |= classes_in(mask)
+        _check_one_class(values, mask)
         of_mask = attempt(facts_of, mask)
         if isinstance(of_mask, MaskFacts):
             palettes.add(of_mask)
-        if (read_region_of(photo, mask, mask_value) == 1).any():
-            yield Example(name, photo, str(mask), mask_value)
+        if (read_region_of(photo, mask) == 1).any():
+            yield Example(name, photo, str(mask))
 
 
 def _check_one_class(values: set[Any], mask: Path) -> None:
     """Refuse (UserError) masks up to this one whose values, as of ``classes_in``, tell several classes apart."""
     colours = {value for value in values if isinstance(value, tuple)}
-    indices = values - colours
-    if len(indices) > 1:
-        what, several = "class indices", indices
-        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
-    elif len(colours) > 1:
-        what, several = "colours", colours
-        fix = masks.LABEL_MAP
-    else:
-        return
-    problem = f"this mask and those before hold the {what} {sorted(several)[:5]}"
-    raise UserError(f"{mask}: {problem}; name the classes in {fix}")
+    several = max(colours, values - colours, key=len)
+    if len(several) > 1:
+        problem = f"this mask and those before hold several classes, {sorted(several)[:5]}"
+        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line, or those of colours in {masks.LABEL_MAP}"
+        raise UserError(f"{mask}: {problem}; name the classes in {fix}")
 
 
 def _of_annotations(annotations: Annotations) -> Iterator[Example]:
@@ -189,13 +166,10 @@ def _check_class(name: str | None, photos: int, path: Path, shots: int | None) -
 def _check_classes(
     examples: Sequence[Example], categories: Sequence[dict[int, str]], classes: Sequence[str], source: str
 ) -> None:
-    """Refuse (UserError) classes that no file knows or no photo shows, and files that show none."""
+    """Refuse (UserError) classes that no file knows, and files that show none."""
     declared = {name for names in categories for name in names.values()}
-    shown = {example.name for example in examples}
     for name in classes:
         if name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {source}{nearest(name, declared)}")
-        if name not in shown:
-            raise UserError(f"--classes: no photo of {source} shows '{name}'; annotate it, or leave it out")
     if not examples:
         raise UserError(f"{source}: no photo shows one of the classes; annotate the object")

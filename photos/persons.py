@@ -5,7 +5,7 @@ folder. A file counts for the photo that it was made on: where that was replaced
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from annotations.results import PERSON
 from annotations.shapes import decoded, encoded
-from photos.prediction import file_facts, is_same_file
-from util.files import kept_json, write_atomically
+from photos.prediction import extent_of, file_facts, is_same_file
+from util.files import kept_json, whole_digest, write_atomically
 
 FOLDER = "persons"
 
@@ -40,9 +40,40 @@ def write_masks(out: Path, photo: Path, masks: Mapping[str, np.ndarray]) -> None
         return
     height, width = next(iter(masks.values())).shape
     record = {"query": str(photo), "width": width, "height": height, "query_file": file_facts(photo)}
-    rows = [_row(name, value, mask) for value, (name, mask) in enumerate(masks.items(), 1)]
+    rows = [{"name": name, "by": PERSON, "runs": encoded(mask)} for name, mask in masks.items()]
     write_atomically(path, json.dumps({**record, "classes": rows}) + "\n")
 
 
-def _row(name: str, value: int, mask: np.ndarray) -> dict[str, Any]:
-    return {"name": name, "value": value, "by": PERSON, "pixels": int(mask.sum()), "runs": encoded(mask)}
+def digest_of(out: Path, photo: Path) -> str:
+    """Return the digest of what persons have said of a photo; "" where they have said nothing."""
+    path = file_of(out, photo)
+    return whole_digest(path) if path.exists() else ""
+
+
+def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a photo's classes: those that the network has found, with a person's masks over them.
+
+    Args:
+        found: rows of ``Prediction.summary(masks=True)``.
+        said: the persons' masks, class -> (H, W) bool.
+        order: of the classes, those of which nothing is known left out.
+    """
+    shown = {row["name"]: decoded(row["runs"]) for row in found if row["name"] not in said} | {**said}
+    names = [name for name in dict.fromkeys([*order, *shown]) if name in shown]
+    label = np.zeros(next(iter(said.values())).shape, np.uint8)
+    for name, mask in shown.items():
+        label[mask] = names.index(name) + 1
+    of_network = {row["name"]: row for row in found}
+    rows = []
+    for value, name in enumerate(names, 1):
+        row = {**of_network.get(name, {}), "name": name, "value": value}
+        if name in said:
+            row |= {"by": PERSON, "presence": None, "score": 1.0}
+        inside = label == value
+        runs = encoded(inside)
+        if row.get("runs") != runs:
+            row |= extent_of(inside) | {"runs": runs}
+            row.pop("instances", None)  # of the former mask
+        row["score"] = row["score"] if row["pixels"] else None
+        rows.append(row)
+    return rows

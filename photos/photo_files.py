@@ -10,11 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from annotations.pictures import colours_of, content_of, frame_of, read_image
-from util.files import SYSTEM_FILES, writable
-from util.files.errors import TooLarge, UserError, note
+from util.files import SYSTEM_FILES
+from util.files.errors import UserError
 from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
-from util.files.sizes import check_size
 
 GIVEN = Path("the photo")  # in messages, where a file has no name
 GivenPhoto = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
@@ -36,10 +35,6 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
         of_system = path.name.startswith("._") or path.name.lower() in SYSTEM_FILES  # a pattern of the shell names it
         if not of_system:
             photos[path] = None
-    odd_names = [path.name for path in photos if writable(str(path)) != str(path)]
-    if odd_names:
-        example = writable(odd_names[0])
-        note(f"{len(odd_names)} file names are not in UTF-8; tables write them in this form: {example}")
     return list(photos)
 
 
@@ -79,21 +74,12 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
 def _checked_array(photo: object) -> np.ndarray:
     """Return an array as it is, and a tensor as an array; errors as ``read_photo``."""
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
-        _check_size(*photo.shape[1:])
         photo = _array_of(photo)
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
-        _check_size(*photo.shape[:2])
         return photo
+    kind = f"{type(photo).__name__} {getattr(photo, 'shape', '')} {getattr(photo, 'dtype', '')}".rstrip()
     form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
-    raise UserError(f"{GIVEN}: must be {form}, not {_kind_of(photo)}")
-
-
-def _check_size(height: int, width: int) -> None:
-    """Refuse (TooLarge) an array of too many pixels."""
-    try:
-        check_size(height, width)
-    except ValueError as error:
-        raise TooLarge(f"{GIVEN}: {error}") from None
+    raise UserError(f"{GIVEN}: must be {form}, not {kind}")
 
 
 def _colours_of_image(photo: Image.Image) -> np.ndarray:
@@ -102,15 +88,6 @@ def _colours_of_image(photo: Image.Image) -> np.ndarray:
         check_image(photo, GIVEN)
         frame = frame_of(photo)
         return frame.upright(colours_of(photo, GIVEN))
-
-
-def _kind_of(photo: object) -> str:
-    """Say what was given in place of a photo."""
-    if photo is None:
-        return "None, which cv2.imread returns for a file that it cannot read: give the path"
-    if isinstance(photo, np.ndarray | Tensor):
-        return f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}"
-    return type(photo).__name__
 
 
 def _array_of(photo: Tensor) -> np.ndarray:

@@ -1,18 +1,17 @@
-"""The result for one photo: a mask, a probability map and a presence score for each class, and its files."""
+"""The network's result for one photo: a mask, a probability map and a presence score for each class, and its files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from annotations.results import PERSON
-from annotations.shapes import encoded
+from annotations.shapes import decoded, encoded
 from photos.calibration import Calibration
 from photos.examples import check_class_name
 from photos.refine import without_specks
@@ -21,8 +20,6 @@ from util.files.errors import UserError
 from util.files.mask_images import write_mask
 from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
 
-THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
-EVEN = 0.5  # share of a class beside the background at which both are equally probable
 NETWORK = "network"  # whom a mask is by that no person has confirmed
 CRUMB, CRUMB_SHARE = 64, 0.0002  # a part of fewer pixels, or of less of its photo, is no object
 DIGITS = 6  # after the decimal point, of shares and scores
@@ -32,8 +29,7 @@ DIGITS = 6  # after the decimal point, of shares and scores
 class Decision:
     """The rules that turn scores into a mask."""
 
-    min_presence: float | None = None  # least presence score of a class that is shown; None: that of the calibration
-    threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
+    min_presence: float | None = None  # least presence score of a class that is shown; of a segmenter, None: as fitted
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
 
 
@@ -64,10 +60,7 @@ class Prediction:
         mask: (H, W) uint8, 0 is background.
         probability: (classes, H, W) float32; classes and background sum to 1. With a calibration they hold if the photo
             shows the class.
-        presence: the probability that the photo shows each class; None without a calibration, and for a class that the
-            user has drawn.
-        min_presence: the presence score below which a class has no pixel; None without a calibration.
-        own_threshold: the network's own ``threshold``, the least probability of an object's pixel.
+        presence: the probability that the photo shows each class; None without a calibration.
         photo: the photo's file, if it has one.
     """
 
@@ -75,12 +68,9 @@ class Prediction:
     names: list[str]
     mask: np.ndarray
     probability: np.ndarray
-    presence: Sequence[float | None] | None = None
-    min_presence: float | None = None
-    own_threshold: float = EVEN
+    presence: Sequence[float] | None = None
     calibration: Calibration | None = None  # of the scores
     photo: Path | None = None
-    persons: frozenset[str] = frozenset()  # classes whose masks are a person's
     facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
 
     @classmethod
@@ -89,7 +79,7 @@ class Prediction:
         image: np.ndarray,
         names: list[str],
         margins: np.ndarray,
-        presence: Sequence[float | None] | None = None,
+        presence: Sequence[float] | None = None,
         calibration: Calibration | None = None,
         *,
         decision: Decision = Decision(),
@@ -105,44 +95,12 @@ class Prediction:
             decision: the rules that turn scores into a mask.
         """
         probability = _softmax(margins.astype(np.float32) if calibration is None else calibration.margins(margins))
-        min_presence = None
-        if calibration is not None and presence is not None:
-            min_presence = calibration.threshold if decision.min_presence is None else decision.min_presence
-            is_shown = np.array([score is None or score >= min_presence for score in presence])
+        if presence is not None and decision.min_presence is not None:
+            is_shown = np.array(presence) >= decision.min_presence
             margins = np.where(is_shown[:, None, None], margins, -np.inf)
-        mask = _decide(margins, probability, decision)
-        own_threshold = EVEN if calibration is None else calibration.own_threshold
-        return cls(image, names, mask, probability, presence, min_presence, own_threshold, calibration)
-
-    @classmethod
-    def blank(cls, image: np.ndarray, photo: Path) -> Prediction:
-        """Return a prediction of no class."""
-        shape = image.shape[:2]
-        return cls(image, [], np.zeros(shape, np.uint8), np.zeros((0, *shape), np.float32), [], photo=photo)
-
-    def with_persons(self, masks: Mapping[str, np.ndarray], order: Sequence[str] = ()) -> Prediction:
-        """Return the prediction with a person's masks, class -> (H, W) bool, over the network's, in some order.
-
-        The probability of a class that the network has searched stays.
-        """
-        known_names = {*self.names, *masks}
-        names = [name for name in dict.fromkeys([*order, *self.names, *masks]) if name in known_names]
-        mask = np.zeros_like(self.mask)
-        probability = np.zeros((len(names), *mask.shape), np.float32)
-        for value, name in enumerate(self.names, 1):
-            probability[names.index(name)] = self.probability[value - 1]
-            if name not in masks:
-                mask[self.mask == value] = names.index(name) + 1
-        for name, inside in masks.items():
-            mask[inside] = names.index(name) + 1
-            if name not in self.names:
-                probability[names.index(name)] = inside
-        known = dict(zip(self.names, self._presences()))
-        presence = [None if name in masks else known[name] for name in names]
-        persons = self.persons | masks.keys()
-        return replace(
-            self, names=names, mask=mask, probability=probability, presence=presence, persons=frozenset(persons)
-        )
+        mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8)
+        mask = without_crumbs(without_specks(mask) if decision.refine else mask)
+        return cls(image, names, mask, probability, presence, calibration)
 
     def __repr__(self) -> str:
         classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
@@ -150,16 +108,9 @@ class Prediction:
 
     def _score(self, index: int, pixels: float) -> float:
         """Return the score of pixels of a class by its index, from their mean probability."""
-        if self.names[index] in self.persons:
-            return 1.0
-        presence = self._presences()[index]
-        if self.calibration is not None and presence is not None:
-            pixels = self.calibration.score(presence, pixels)
+        if self.calibration is not None and self.presence is not None:
+            pixels = self.calibration.score(self.presence[index], pixels)
         return round(float(pixels), DIGITS)
-
-    def _presences(self) -> Sequence[float | None]:
-        """Return ``presence``, None for each class where there is none."""
-        return self.presence or [None] * len(self.names)
 
     def instances(self) -> list[Part]:
         """Return the connected parts of each class, the largest first, with name, box, area, score and mask.
@@ -167,65 +118,35 @@ class Prediction:
         A box is left, top, right, bottom; right and bottom are excluded.
         """
         instances = list[Part]()
-        for value, name in enumerate(self.names, 1):
-            inside = (self.mask == value).astype(np.uint8)
+        for index, name in enumerate(self.names):
+            inside = (self.mask == index + 1).astype(np.uint8)
             count, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
-            sums = np.bincount(parts.ravel(), self.probability[value - 1].ravel(), count)
+            sums = np.bincount(parts.ravel(), self.probability[index].ravel(), count)
             by_area = sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA])
             for part in by_area:
                 left, top, width, height, area = facts[part].tolist()
                 box = (left, top, left + width, top + height)
-                score = self._score(value - 1, sums[part] / area)
-                instances.append(Part(name, box, area, score, parts, part))
+                instances.append(Part(name, box, area, self._score(index, sums[part] / area), parts, part))
         return instances
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
         """Write mask, overlay, probabilities and JSON, named by ``name`` or the photo; return their paths."""
-        if name is not None:
-            stem = check_class_name(str(name), "save:")
-        elif self.photo is not None:
-            stem = self.photo.stem
-        else:
+        if name is None and self.photo is None:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
+        query = self.photo or Path(str(name))
+        stem = query.stem if name is None else check_class_name(str(name), "save:")
         paths = paths_of(Path(folder), stem, self.names)
-        self.write(paths, self.facts)
+        rows = self.summary(masks=True)
+        self.write_probabilities(paths, rows)
+        write_result(paths, query, self.image, rows, self.facts)
         return paths
 
-    def write(self, paths: list[Path], facts: dict[str, Any], pictures: bool = True, instances: bool = False) -> None:
-        """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
-
-        ``pictures`` are those files, ``instances`` rows of the JSON.
-        """
-        path, mask, overlay_path, *probabilities = paths
-        path.unlink(missing_ok=True)
-        query = self.photo or Path(path.stem)
-        height, width = self.mask.shape
-        record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
-        if pictures:
-            write_mask(mask, self.mask, stated=True)
-            shown = self.overlay()
-            write_picture(overlay_path, shown)
-            write_picture(path.parent / THUMBNAILS / overlay_path.name, at_most(shown, THUMBNAIL_SIDE))
-            record |= {"mask": mask.name, "overlay": overlay_path.name}
-        rows = self.summary(masks=True)
-        if instances:
-            self._add_instances(rows)
-        if pictures:
-            for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
-                pixels = (probability * 255).round().astype(np.uint8)
-                write_atomically(file, cv2.imencode(".png", pixels)[1].tobytes())
-                row["probability"] = file.name
-        write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
-
-    def _add_instances(self, rows: list[dict[str, Any]]) -> None:
-        """Add the connected parts of each class to its row of the JSON."""
-        parts = self.instances()
-        for row in rows:
-            row["instances"] = [
-                {"pixels": part.area, "box": part.box, "score": part.score, "runs": encoded(part.mask)}
-                for part in parts
-                if part.name == row["name"]
-            ]
+    def write_probabilities(self, paths: Sequence[Path], rows: list[dict[str, Any]]) -> None:
+        """Write the probability of each class to ``paths_of`` a photo, and name it in the class's row."""
+        for row, probability, file in zip(rows, self.probability, paths[3:], strict=True):
+            pixels = (probability * 255).round().astype(np.uint8)
+            write_atomically(file, cv2.imencode(".png", pixels)[1].tobytes())
+            row["probability"] = file.name
 
     def to_supervision(self) -> Any:
         """Return ``instances()`` as ``Detections`` of the package supervision; ids are places in ``names``."""
@@ -244,9 +165,7 @@ class Prediction:
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
-        if len(self.names) == 1:
-            return overlay(self.image, self.mask, PREDICTION_COLOUR)
-        return class_map(self.image, self.mask)
+        return painted(self.image, self.mask, len(self.names))
 
     def summary(self, masks: bool = False) -> list[dict[str, Any]]:
         """Return a dictionary of each class: name, value in the mask, by, presence, pixels, parts, share, box, score.
@@ -254,34 +173,76 @@ class Prediction:
         ``by`` is whom the mask is by, ``parts`` the number of connected parts, ``share`` that of the photo. With
         ``masks`` there are ``runs`` too, the mask as COCO's run lengths, which JSON can hold.
 
-        The score is the probability that the mask overlaps the object by half; without a calibration, and of base
-        classes, the mean probability of its pixels. Box and score are None for a class without pixels.
+        The score is the probability that the mask overlaps the object by half; without a calibration the mean
+        probability of its pixels. Box and score are None for a class without pixels.
         """
         rows = []
-        for value, (name, presence) in enumerate(zip(self.names, self._presences()), 1):
-            inside = self.mask == value
-            pixels = int(inside.sum())
-            parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)[0] - 1
-            box = score = None
-            if pixels:
-                left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
-                box = [left, top, left + width, top + height]
-                score = self._score(value - 1, float(self.probability[value - 1][inside].mean(dtype=np.float64)))
-            row = {
-                "name": name,
-                "value": value,
-                "by": PERSON if name in self.persons else NETWORK,
-                "presence": None if presence is None else round(presence, DIGITS),
-                "pixels": pixels,
-                "parts": parts,
-                "share": round(pixels / inside.size, DIGITS),
-                "box": box,
-                "score": score,
-            }
+        for index, name in enumerate(self.names):
+            inside = self.mask == index + 1
+            score = None
+            if inside.any():
+                score = self._score(index, float(self.probability[index][inside].mean(dtype=np.float64)))
+            presence = None if self.presence is None else round(self.presence[index], DIGITS)
+            row = {"name": name, "value": index + 1, "by": NETWORK, "presence": presence, "score": score}
+            row |= extent_of(inside)
             if masks:
                 row["runs"] = encoded(inside)
             rows.append(row)
         return rows
+
+
+def extent_of(inside: np.ndarray) -> dict[str, Any]:
+    """Return the numbers of a class's mask (H, W) bool that its row in a result has: pixels, parts, share and box."""
+    mask = inside.astype(np.uint8)
+    pixels = int(mask.sum())
+    count, _ = cv2.connectedComponents(mask, connectivity=8)
+    left, top, width, height = cv2.boundingRect(mask)
+    box = [left, top, left + width, top + height] if pixels else None
+    return {"pixels": pixels, "parts": count - 1, "share": round(pixels / mask.size, DIGITS), "box": box}
+
+
+def painted(image: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """Return a photo (H, W, 3) uint8 with a mask of one class, or of several in their colours."""
+    return overlay(image, label, PREDICTION_COLOUR) if classes == 1 else class_map(image, label)
+
+
+def write_result(
+    paths: Sequence[Path],
+    query: Path,
+    image: np.ndarray,
+    rows: list[dict[str, Any]],
+    facts: dict[str, Any],
+    *,
+    pictures: bool = True,
+) -> None:
+    """Write mask, overlay and JSON of a photo by the rows of its classes; the JSON, the last, is never there alone.
+
+    Args:
+        paths: as ``paths_of``.
+        query: the photo's file, or what names it.
+        image: the photo, (H, W, 3) uint8.
+        rows: of its classes, as ``Prediction.summary(masks=True)``.
+        facts: entries of the JSON beside them.
+        pictures: whether mask and overlay are written.
+    """
+    path, mask, overlay_path, *_ = paths
+    path.unlink(missing_ok=True)
+    height, width = image.shape[:2]
+    record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
+    if pictures:
+        label = label_of(rows, (height, width))
+        write_mask(mask, label, stated=True)
+        write_picture(overlay_path, painted(image, label, len(rows)))
+        record |= {"mask": mask.name, "overlay": overlay_path.name}
+    write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+
+
+def label_of(rows: Sequence[dict[str, Any]], shape: tuple[int, int]) -> np.ndarray:
+    """Return the mask (H, W) uint8 of a photo by the rows of its classes."""
+    label = np.zeros(shape, np.uint8)
+    for row in rows:
+        label[decoded(row["runs"])] = row["value"]
+    return label
 
 
 def _softmax(margins: np.ndarray) -> np.ndarray:
@@ -291,18 +252,6 @@ def _softmax(margins: np.ndarray) -> np.ndarray:
     np.exp(margins, out=margins)
     margins /= margins.sum(0) + np.exp(-highest)
     return margins
-
-
-def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) -> np.ndarray:
-    """Return the mask (H, W) uint8 of margins, -inf of hidden classes, and probabilities, both (classes, H, W)."""
-    best = margins.argmax(0)
-    largest = margins.max(0)
-    inside = largest > 0
-    if decision.threshold is not None:
-        probability_of_best = np.take_along_axis(probability, best[None], 0)[0]
-        inside = (probability_of_best >= decision.threshold) & (largest > -np.inf)
-    mask = np.where(inside, best + 1, 0).astype(np.uint8)
-    return without_crumbs(without_specks(mask) if decision.refine else mask)
 
 
 def without_crumbs(mask: np.ndarray) -> np.ndarray:
@@ -317,17 +266,7 @@ def without_crumbs(mask: np.ndarray) -> np.ndarray:
     return out
 
 
-def at_most(picture: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture with at most ``side`` pixels on its longer side."""
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return picture
-    size = (max(round(scale * width), 1), max(round(scale * height), 1))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
-def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:
+def paths_of(folder: Path, stem: str, names: Sequence[str] = ()) -> list[Path]:
     """Return the paths of a photo's JSON, mask and overlay, and of the probabilities of each class."""
     endings = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in names)]
     return [folder / f"{stem}{ending}" for ending in endings]

@@ -4,25 +4,21 @@ The card is ``card.md``, filled from the checkpoint and from the results in the 
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
-from torch import Tensor
 
 from model.encoders.registry import title_of
 from model.registry import class_of
-from photos.calibration import FILE, find_calibration, key_of
+from photos.calibration import FILE, find_calibration
 from util.config.folds import Fold
 from util.config.read import from_dict
 from util.config.tree import flow
-from util.evaluate.schema import NOT_STATED, RESULT, read_result
-from util.evaluate.titles import title
+from util.evaluate.schema import NOT_STATED
 from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
-from util.report.results import score_table
 from util.run.folder import ENVIRONMENT
 from util.run.run import Run, StageFolder
 from util.run.weights import Weights
@@ -31,11 +27,8 @@ from util.weights import checkpoint
 CONFIG, CARD = "config.json", "README.md"
 
 
-def share(weights: Weights, out: Path, half: bool = False) -> None:
-    """Write the folder of a checkpoint that was loaded, in half precision or bit by bit.
-
-    UserError: the weights are no file of this project, ``out`` exists, or float16 does not hold a value.
-    """
+def share(weights: Weights, out: Path) -> None:
+    """Write the folder of a checkpoint that was loaded; UserError: it is no file of this project, or ``out`` exists."""
     source = Path(weights.source)
     content = checkpoint.read(source).entries if source.is_file() else {}
     if not content:
@@ -46,46 +39,15 @@ def share(weights: Weights, out: Path, half: bool = False) -> None:
     stage = StageFolder(source.parent)
     content["finished"] = content.get("finished", False) or stage.finished
     calibration = find_calibration(run.config, weights.source, weights.digest)
-    digest = weights.digest
-    if half:
-        digest = _halve(content, source)
     with made_aside(out, CARD) as folder:
         checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
         write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
-        if calibration is not None:  # rounding moves margins by less than a calibration's own error
-            calibration = replace(calibration, made_for=key_of(run.config, digest))
+        if calibration is not None:
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
-        write_atomically(folder / CARD, _card(run, stage, weights, digest))
+        write_atomically(folder / CARD, _card(run, stage, weights))
 
 
-def _halve(content: dict[str, Any], source: Path) -> str:
-    """Change the weights in a checkpoint's content to half precision; return their new digest.
-
-    It is the digest of the weights as they are loaded, that of other results and calibrations.
-    """
-    whole = {**content["weights"], **content.pop("ema", {})}
-    content["weights"] = checkpoint.halved(whole, source)
-    loaded = dict[str, Tensor]()
-    for name, tensor in content["weights"].items():
-        loaded[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return checkpoint.digest_of(loaded)
-
-
-def fetched(place: str | Path, revision: str | None) -> Path:
-    """Return a shared folder, or that of a repository of the hub; UserError: it cannot be fetched."""
-    if Path(place).exists():
-        return Path(place)
-    try:
-        from huggingface_hub import snapshot_download
-
-        files = ["*.json", "*.safetensors", "*.yaml"]
-        return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
-    except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{place}: is no folder, and the hub does not give it ({reason}); check its name") from None
-
-
-def _card(run: Run, stage: StageFolder, weights: Weights, digest: str) -> str:
+def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
     config = run.config
     data = config.data
     method = class_of(config.model)
@@ -102,7 +64,6 @@ def _card(run: Run, stage: StageFolder, weights: Weights, digest: str) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        results=_results(run, digest) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,
     )
@@ -114,14 +75,3 @@ def _commit(stage: StageFolder) -> str:
     commit = environment.get("commit", NOT_STATED)
     changed = environment.get("changed_files", 0)
     return f"{commit}, with {changed} changed files" if changed else commit
-
-
-def _results(run: Run, digest: str) -> str:
-    """Return the tables of a run's results with these weights, without quick looks."""
-    tables = []
-    for path in sorted(run.folder("test").parent.rglob(RESULT)):
-        result = read_result(path)
-        if result["weights"] == digest and not result["quick_look"]:
-            heading = f"{title(result)}; {result['device']}, {result['date'][:10]}"
-            tables.append(f"{heading}:\n\n{score_table(result)}")
-    return "\n\n".join(tables)

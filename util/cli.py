@@ -1,7 +1,6 @@
 """The process of a command: command line, memory and logging, and errors of the user as one line and code 2."""
 
 import argparse
-import codecs
 import contextlib
 import difflib
 import errno
@@ -25,7 +24,6 @@ from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
-UTF8_MODE = "PYTHONUTF8"  # Python's variable
 GONE = {  # word of a former version in a command line -> what to use
     "predict export": "predict.py share writes the weights; docs/service.md shows a service by Segmenter",
     "predict publish": "predict.py share",
@@ -120,7 +118,6 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
     output that is no longer read (``... | head -1``) exit code 141, as with other programs. For ``training`` see
     ``configure_process``.
     """
-    _begin_in_utf8()
     configure_process(training)
     try:
         try:
@@ -153,14 +150,6 @@ def _refuse_former(arguments: list[str]) -> None:
     for word in words[:1] + [word for word in words if word.startswith("--")]:
         if instead := GONE.get(f"{name} {word}"):
             raise UserError(f"{word} is gone: {instead}")
-
-
-def _begin_in_utf8() -> None:
-    """Begin this process anew in Python's UTF-8 mode if its locale knows ASCII alone: names may have more."""
-    is_ascii = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
-    if is_ascii and os.environ.get(UTF8_MODE) != "1":
-        os.environ[UTF8_MODE] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _print_user_error(error: UserError | ModelMismatch) -> None:

@@ -13,7 +13,6 @@ if __name__ == "__main__":
 import logging
 import os
 import runpy
-import shlex
 import signal
 import sys
 from argparse import Namespace
@@ -23,21 +22,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from util import cli
-from util.config.compose import CHOICE
 from util.config.tree import override
 from util.data.words.text import SUFFIXES
 from util.files import REPOSITORY
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.files.launcher import nodes, place_of_process
-from util.loop.device import CUDA, gpu_count, gpu_problem
+from util.loop.device import CUDA
 from util.weights import checkpoint
 
 ALONE = {"--dry-run", "--print-config", "--list", "--version"}  # need no GPU and one process
-CAUSES = {  # why the system ends a process
-    "SIGKILL": "perhaps for lack of memory",
-    "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
-    "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
-}
 
 
 @dataclass(frozen=True)
@@ -80,13 +73,9 @@ def read_words(options: Namespace) -> Words:
 def check_processes(words: Words) -> None:
     """Refuse (UserError) GPUs without a process for each, which the shell scripts start."""
     started = place_of_process().local_size
-    if words.gpus == 0 and started > 1:
-        fix = "for several leave the 0 out, and add --set run.device=cpu"
-        raise UserError(f"0 GPUs mean one process on the CPU, but {started} started; {fix}")
     if words.gpus is not None and max(words.gpus, 1) != started:
-        raise UserError(
-            f"{words.gpus} GPUs need {words.gpus} processes, but {started} started; use train.sh or test.sh"
-        )
+        fix = "use train.sh or test.sh; for several on the CPU leave the 0 out, and add --set run.device=cpu"
+        raise UserError(f"{words.gpus} GPUs need {max(words.gpus, 1)} processes, but {started} started; {fix}")
 
 
 def _is_checkpoint(word: str) -> bool:
@@ -102,31 +91,6 @@ def _check_text(word: str) -> None:
         raise UserError(f"'{word}' is neither a name of text vectors nor a checkpoint (a file {endings})")
 
 
-def check_gpus(gpus: int, command: list[str]) -> None:
-    """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use.
-
-    ``command``: train or test and its arguments, whose third is the number of GPUs.
-    """
-    problem = gpu_problem() if gpus else ""
-    if problem:
-        raise UserError(f"{gpus} GPUs were asked for: {problem}; or {_on_gpus(0, command)} on the CPU")
-    available = gpu_count()
-    if gpus <= available:
-        return
-    if not available:
-        raise UserError(f"this machine has no GPU; write 0 for the CPU: {_on_gpus(0, command)}")
-    has = f"this machine has {available}, and {gpus} says how many, not which: {_on_gpus(available, command)}"
-    raise UserError(f"{has}; for one of them: CUDA_VISIBLE_DEVICES={available - 1} {_on_gpus(1, command)}")
-
-
-def _on_gpus(gpus: int, command: list[str]) -> str:
-    """Return what to type for a command, a script and its arguments, on another number of GPUs."""
-    script, experiment, dataset, _, *others = command
-    choice = {name: os.environ.get(name) for name in CHOICE}
-    names = "".join(f"{name}={shlex.quote(value)} " for name, value in choice.items() if value)
-    return f"{names}sh {script}.sh {shlex.join([experiment, dataset, str(gpus), *others])}"
-
-
 def program(name: str) -> list[str]:
     """Return the arguments of Python that run a command such as ``train``: its file, or its module of the package."""
     package, _, _ = cli.__name__.rpartition("util.cli")
@@ -136,7 +100,7 @@ def program(name: str) -> list[str]:
 def main() -> int:
     """Run a script in this process or under torchrun; return the exit code.
 
-    UserError: the words name no number of GPUs, or this machine lacks them.
+    UserError: the words name no number of GPUs.
     """
     script, *arguments = sys.argv[1:]
     if ALONE & {*arguments}:
@@ -144,7 +108,6 @@ def main() -> int:
     words = Words.of([*takewhile(lambda word: not word.startswith("-"), arguments)])
     if words.gpus is None:
         raise UserError(f"name EXPERIMENT DATASET GPUS, such as split0 pascal 4; sh {script}.sh --help tells more")
-    check_gpus(words.gpus, [script, *arguments])
     if words.gpus < 2 and nodes() == 1:
         run_here(script, arguments)
     return run_together(script, max(words.gpus, 1), arguments)
@@ -197,7 +160,7 @@ def _refuse_killed(exit_codes: dict[int, int]) -> None:
         if number <= 0 or number in cli.STOPS:
             continue
         name = signal.Signals(number).name
-        killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
+        killed = f"process {rank} was killed ({name}): see the lines above, and the machine's memory"
         raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
 
 

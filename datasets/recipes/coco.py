@@ -8,22 +8,18 @@ by their names of 2017, in train2017 and val2017. It creates
   lists/<split>.txt      the images that have annotations, by id   (82081 and 40137 when complete)
 
 Instances cover crowd regions, and of overlapping instances the one with fewer pixels is on top. Empty polygons and
-those without area cover nothing. After an interruption, run the command again: it continues.
-
-Without annotations of 2014 those of 2017 are read, and lists of 2017 made; COCO-20i is scored on those of 2014.
+those without area cover nothing.
 """
 
 import argparse
 import gc
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from annotations.annotation import class_mask
 from annotations.coco import read_annotations
-from datasets.download import fetch, unpack
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, classes_of
 from util.data.lists.published_sizes import WHOLE
 from util.files.errors import UserError
@@ -31,49 +27,25 @@ from util.files.images import header_of, turned
 from util.files.made import link
 
 SPLITS = WHOLE["coco"]
-SPLITS_2017 = {"train2017": 117266, "val2017": 4952}
-PHOTOS = {"train2014": 82783, "val2014": 40504}
-OF_2017 = "lists of 2017; COCO-20i is scored on those of 2014: add annotations/instances_{train,val}2014.json to --root"
+SPLITS_2017 = ("train2017", "val2017")
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of COCO, whose annotations are read only if something is to be done."""
+    """Return the plan of COCO; UserError: a file is missing, or not COCO's."""
     root = options.root
-    if options.download:
-        download(root)
-    splits = SPLITS
-    if _has_annotations(root, SPLITS_2017) and not _has_annotations(root, SPLITS):
-        splits = SPLITS_2017
-    files = {split: json_of(root, split) for split in splits}
-    _refuse_missing(root, files)
-    if options.out.resolve() == root.resolve() and not _has_photos(root, splits):
+    needed = [json_of(root, split) for split in SPLITS]
+    has_folders = _has_photos(root, SPLITS)
+    if not has_folders and not _has_photos(root, SPLITS_2017):  # which are looked for there if a split has no folder
+        needed += [root / split for split in SPLITS]
+    for path in needed:
+        if not path.exists():
+            raise UserError(f"{path}: is missing; unpack COCO's official files into {root}")
+    if options.out.resolve() == root.resolve() and not has_folders:
         raise UserError(
             f"--out {options.out}: is the download (--root); name another folder, which gets links to the photos"
         )
-    return Plan(
-        partial(read_jobs, files, options.out),
-        draw,
-        published=splits,
-        notes=[OF_2017] if splits is SPLITS_2017 else [],
-        parts=tuple(splits),
-        sources=list(files.values()),
-        images="",
-        suffix=".jpg",
-    )
-
-
-def _refuse_missing(root: Path, files: dict[str, Path]) -> None:
-    """Refuse (UserError) a folder without the annotation file of a split, or without photos of it in any place."""
-    needed = list(files.values())
-    if not _has_photos(root, SPLITS_2017):  # which are looked for there if a split has no folder
-        needed += [root / split for split in files]
-    for path in needed:
-        if not path.exists():
-            raise UserError(f"{path}: is missing; unpack COCO's official files into {root}, or add --download")
-
-
-def _has_annotations(root: Path, splits: Iterable[str]) -> bool:
-    return all(json_of(root, split).exists() for split in splits)
+    jobs = read_jobs(root, options.out)
+    return Plan(jobs, draw, published=SPLITS, parts=tuple(SPLITS), images="", suffix=".jpg")
 
 
 def _has_photos(root: Path, splits: Iterable[str]) -> bool:
@@ -86,36 +58,22 @@ def json_of(root: Path, split: str) -> Path:
     return root / f"annotations/instances_{split}.json"
 
 
-def download(root: Path) -> None:
-    """Download and unpack what is missing; there are no checksums, but a zip file has one for each of its members."""
-    missing = []
-    if not _has_annotations(root, SPLITS):
-        missing.append("annotations/annotations_trainval2014.zip")
-    for split, count in PHOTOS.items():
-        photos = list((root / split).glob("*.jpg"))
-        if len(photos) < count:
-            missing.append(f"zips/{split}.zip")
-    for name in missing:
-        archive = fetch(f"http://images.cocodataset.org/{name}", root / Path(name).name)
-        unpack(archive, root)
-    print(f"{root}: complete; its zip files can be removed")
-
-
-def read_jobs(files: dict[str, Path], out: Path) -> list[MaskJob]:
+def read_jobs(root: Path, out: Path) -> list[MaskJob]:
     """Return the jobs of the annotated photos, with the table from category to class id; link the photos' folders."""
     jobs = []
-    for split, path in files.items():
+    for split in SPLITS:
+        path = json_of(root, split)
         print(f"reading {path}")
         annotations = read_annotations(path)
         if list(annotations.categories.values()) != classes_of("coco"):
             raise UserError(f"{path}: its categories are not COCO's; for a data set of your own: prepare.py custom")
         class_ids = {category: class_id for class_id, category in enumerate(annotations.categories, 1)}
         for photo in annotations.annotated:
-            photo_file = photo_of(path.parents[1], split, photo.name)
+            photo_file = photo_of(root, split, photo.name)
             name = f"{split}/{Path(photo.name).stem}"
             jobs.append(MaskJob(photo_file, (photo, class_ids), name, parts=(split,)))
-    for split, path in files.items():
-        folder = path.parents[1] / split
+    for split in SPLITS:
+        folder = root / split
         if folder.is_dir():  # else each photo is linked
             link(folder, out / split)  # does nothing if --out is --root
     gc.freeze()  # forked processes share the annotations instead of copying them
@@ -148,6 +106,5 @@ RECIPE = Recipe(
     {"root": "folder of train2014, val2014 and annotations"},
     find,
     out="data/COCO2014",
-    download="download missing files to --root (20 GB)",
     shares_folder=True,
 )

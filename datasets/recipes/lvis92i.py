@@ -1,9 +1,9 @@
 """Prepare LVIS-92i: masks of 920 of LVIS's classes in ten folds of 92.
 
---root holds coco/train2017 and coco/val2017 (or both folders themselves) and either lvis_val.pkl, as published with the
-benchmark, or LVIS's own lvis_v1_val.json. A mask is the union of a class's instances in a photo. Folds are made of the
-classes that have more photos than shots, by ascending id: fold f has the f-th, the (f + 10)-th, ... So five shots have
-other folds than one. Creates images (links), masks, lists/test.txt and config/lvis92i: the data set is for tests.
+--root holds coco/train2017 and coco/val2017 (or both folders themselves) and lvis_val.pkl, as published with the
+benchmark. A mask is the union of a class's instances in a photo. Folds are made of the classes that have more photos
+than shots, by ascending id: fold f has the f-th, the (f + 10)-th, ... So five shots have other folds than one. Creates
+images (links), masks, lists/test.txt and config/lvis92i: the data set is for tests.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from datasets.recipes.recipe import (
     read_pickle,
     read_table,
 )
-from util.files import read_json
 
 FOLDS = 10
 CLASSES = "lvis92i/classes.csv"  # of ``lists/``: those of one shot
@@ -33,13 +32,9 @@ ClassPhotos = dict[int, dict[str, list[dict[str, Any]]]]  # id of a class, ascen
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of LVIS-92i: a region for each class and photo."""
-    source = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json")
+    source = find_file(options.root, "lvis_val.pkl")
     with published_form(source):
-        if source.suffix == ".pkl":
-            class_photos = _read_benchmark(source)
-            names: dict[int, str] = {}
-        else:
-            class_photos, names = _read_lvis(source)
+        class_photos = _read_benchmark(source)
         valid = [lvis_id for lvis_id, photos in class_photos.items() if len(photos) > 1]  # a query and a support
         valid = valid[: len(valid) // FOLDS * FOLDS]
         jobs = []
@@ -50,14 +45,13 @@ def find(options: argparse.Namespace) -> Plan:
                 jobs.append(MaskJob(photo, (shapes, None), f"{class_id}/{photo.stem}", class_id, photo.name))
 
     published_names = {int(row["lvis_id"]): row["name"] for row in read_table(CLASSES)}
-    if valid == list(published_names):
-        names = published_names
+    names = published_names if valid == list(published_names) else {}
     lists = {
         "classes": [names.get(lvis_id, f"lvis_{lvis_id}") for lvis_id in valid],
         "class_photos": [len(class_photos[lvis_id]) for lvis_id in valid],
     }
     note = f"ids of the classes, lists/{CLASSES}: {compare_classes(valid, published_names)}"
-    return plan_of(options, jobs, sources=[source], lists=lists, rule=RULE, classes=920, notes=[note])
+    return plan_of(options, jobs, lists=lists, rule=RULE, classes=920, notes=[note])
 
 
 def _read_benchmark(path: Path) -> ClassPhotos:
@@ -66,19 +60,6 @@ def _read_benchmark(path: Path) -> ClassPhotos:
     for lvis_id, photos in read_pickle(path).items():
         class_photos[int(lvis_id)] = {str(photo): content["annotations"] for photo, content in photos.items()}
     return class_photos
-
-
-def _read_lvis(path: Path) -> tuple[ClassPhotos, dict[int, str]]:
-    """Return the annotations in LVIS's file and the names of its classes, some of which releases spell differently."""
-    content = read_json(path, "this annotation file", "unpack it again")
-    photos = {image["id"]: "/".join(image["coco_url"].split("/")[-2:]) for image in content["images"]}
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    names = {category["id"]: str(category["name"]) for category in categories}
-    class_photos: ClassPhotos = {lvis_id: {} for lvis_id in names}
-    for annotation in content["annotations"]:
-        photo = photos[annotation["image_id"]]
-        class_photos[annotation["category_id"]].setdefault(photo, []).append(annotation)
-    return class_photos, names
 
 
 RECIPE = Recipe("lvis92i", __doc__, {"root": "folder of the photos and the annotations"}, find)

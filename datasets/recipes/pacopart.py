@@ -54,7 +54,6 @@ def find(options: argparse.Namespace) -> Plan:
     return recipe.plan_of(
         options,
         jobs,
-        sources=[train_file, val_file],
         lists={"classes": _class_names(paco_ids)},
         rule=RULE,
         classes=448,

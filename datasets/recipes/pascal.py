@@ -7,33 +7,35 @@ SBD's) and ImageSets/Segmentation with
   trainaug.txt  the same and SBD's val                          (10582 images; HSNet, DCAMA)
   val.txt       VOC's val                                       (1449 images, for testing)
 
-If both annotate an image, VOC's mask is used. An archive in place of a folder is first unpacked beside --out. After an
-interruption, run the command again: it continues.
+If both annotate an image, VOC's mask is used.
 """
 
 import argparse
+import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from annotations.mask_images import as_indices
-from datasets.download import fetch, unpack
-from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form, read_mat
+from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form
 from util.data.lists.index import count_classes
 from util.data.lists.listed import read_names
 from util.data.lists.published_sizes import WHOLE
 from util.files.errors import UserError
 from util.files.images import header_of
 from util.files.mask_images import fitted_mask, read_mask
+from util.files.sizes import largest_content
 
 CLASSES = 20
 PUBLISHED = WHOLE["pascal"]
 LISTS = "ImageSets/Segmentation"
 MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
+MAT_HEADER = 128  # bytes of a file of MATLAB
+MAT_COMPRESSED = 15  # the kind of a part
 
 
 class Source(NamedTuple):
@@ -47,15 +49,15 @@ class Source(NamedTuple):
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's; UserError: a file is bad."""
-    folders = _source_folders(options)
-    sources = [find_source(folder) for find_source, folder in zip((find_voc, find_sbd), folders)]
-    voc = sources[0]
-    sbd = sources[1] if len(sources) > 1 else None
+    voc = find_voc(options.voc)
+    sbd = None if options.sbd is None else find_sbd(options.sbd)
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
     sets = _training_sets(voc, sbd) | {"val": dict.fromkeys(voc.sets["val"])}
+    jobs = _jobs([voc, sbd] if sbd else [voc], sets)
+    check_masks(jobs, classes=CLASSES)
     return Plan(
-        _jobs(sources, sets),
+        jobs,
         read,
         published={part: PUBLISHED[part] for part in sets},
         notes=_notes_on_sets(sbd),
@@ -63,32 +65,8 @@ def find(options: argparse.Namespace) -> Plan:
         images="JPEGImages",
         masks=MASKS[1],
         lists=LISTS,
-        check=partial(check_masks, classes=CLASSES),
         suffix=".jpg",
     )
-
-
-def _source_folders(options: argparse.Namespace) -> list[Path]:
-    """Return the folders of VOC and, where it is given, of SBD, after downloading and unpacking."""
-    if options.download == (options.voc is not None):
-        raise UserError("give either --voc, the VOC2012 folder or the official tar, or --download (3.4 GB)")
-    raw = options.out.parent / "raw"
-    paths = [path for path in (options.voc, options.sbd) if path is not None]
-    if options.download:
-        paths = _download(raw)
-    return [unpack(path, raw) if path.is_file() else path for path in paths]
-
-
-def _download(folder: Path) -> list[Path]:
-    """Return the archives of VOC and SBD in a folder, from torchvision's addresses and with its checksums."""
-    from torchvision.datasets import SBDataset  # takes seconds
-    from torchvision.datasets.voc import DATASET_YEAR_DICT
-
-    voc = DATASET_YEAR_DICT["2012"]
-    return [
-        fetch(voc["url"], folder / voc["filename"], f"md5:{voc['md5']}"),
-        fetch(SBDataset.url, folder / SBDataset.filename, f"md5:{SBDataset.md5}"),
-    ]
 
 
 def _training_sets(voc: Source, sbd: Source | None) -> dict[str, dict[str, None]]:
@@ -175,6 +153,28 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     yield Piece(job.line, job.source if linked else mask)
 
 
+def read_mat(path: Path) -> dict[str, Any]:
+    """Return the content of a file of MATLAB; ValueError: as ``_check_size``; others of damage, of any kind."""
+    from scipy.io import loadmat  # imported where it is called: it would delay every command
+
+    with path.open("rb") as file:
+        _check_size(file, largest_content(path))
+    return loadmat(path, squeeze_me=True, struct_as_record=False)
+
+
+def _check_size(file: BinaryIO, limit: int) -> None:
+    """Refuse (ValueError) a file of MATLAB that is larger unpacked than the limit."""
+    header = file.read(MAT_HEADER)
+    form = ">II" if header.endswith(b"MI") else "<II"  # of the kind of a part and its length
+    while len(tag := file.read(struct.calcsize(form))) == struct.calcsize(form):
+        kind, length = struct.unpack(form, tag)
+        part = file.read(length)
+        if kind == MAT_COMPRESSED:
+            limit -= len(zlib.decompressobj().decompress(part, limit + 1))
+        if limit < 0:
+            raise ValueError("it is much larger unpacked")
+
+
 def _first(paths: list[Path]) -> Path:
     """Return the first path that exists, else the last."""
     return next((path for path in paths if path.exists()), paths[-1])
@@ -184,12 +184,11 @@ RECIPE = Recipe(
     "pascal",
     __doc__,
     {
-        "voc": "VOC2012 folder, or the official tar",
-        "sbd": "SBD folder in any form, or the official tgz; default VOC alone",
+        "voc": "VOC2012 folder",
+        "sbd": "SBD folder in any form; default VOC alone",
     },
     find,
-    optional=("voc", "sbd"),
+    optional=("sbd",),
     out="data/VOC2012",
-    download="download both from the official addresses (3.4 GB)",
     shares_folder=True,
 )

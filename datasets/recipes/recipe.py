@@ -7,13 +7,12 @@ import argparse
 import csv
 import io
 import re
-import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,18 +31,10 @@ from util.files.images import check_photo, turned
 from util.files.mask_images import fitted_mask, read_mask
 from util.files.parallel import attempt
 from util.files.pickles import RestrictedUnpickler
-from util.files.sizes import largest_content
 
 DIFFERS = "differs"
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
-MAT_HEADER = 128  # bytes of a file of MATLAB
-# of its parts: kinds, and kind and length of that which says how long the names of fields are
-MAT_BYTES = 1
-MAT_ARRAY = 14
-MAT_COMPRESSED = 15
-MAT_KINDS = {*range(1, 8), 9, 12, 13, MAT_ARRAY, 16, 17, 18}
-MAT_NAME_LENGTH = (5, 4)
-THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
+THRESHOLD = 128  # a grey value from which on it is on, as published
 
 
 @dataclass(frozen=True)
@@ -76,22 +67,19 @@ class Piece(NamedTuple):
 class Plan:
     """The jobs and the lists of a data set.
 
-    ``jobs`` stand in the order of the lines of the lists; a function that returns them is called unless all is done.
-    ``read`` returns the masks of a job and its photo, upright (H, W, 3) uint8: none where a class shows no pixel.
+    ``jobs`` stand in the order of the lines of the lists. ``read`` returns the masks of a job and its photo,
+    upright (H, W, 3) uint8: none where a class shows no pixel.
     """
 
-    jobs: Sequence[MaskJob] | Callable[[], Sequence[MaskJob]]
+    jobs: Sequence[MaskJob]
     read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
     classes: Sequence[str] = ()  # names, to count the masks of each
     published: Mapping[str, int | None] = field(default_factory=dict)  # list, class or "classes" -> documented count
     notes: Sequence[str] = ()  # to be printed
     parts: Sequence[str] = ("test",)  # the lists that must not be empty
-    sources: Sequence[Path] = ()  # files beside those of the jobs that the data set is made from
     images: str = "images"  # folders of the prepared data set
     masks: str = "masks"
     lists: str = "lists"
-    # Refuses (UserError) the files of all jobs together, before anything is written
-    check: Callable[[Sequence[MaskJob]], None] | None = None
     suffix: str = ".png"  # of its photos, where masks hold class ids
     # Texts of the data set's configs by name of the file, where the annotations name its classes
     configs: dict[str, str] = field(default_factory=dict)
@@ -113,7 +101,6 @@ class Recipe:
     find: Callable[[argparse.Namespace], Plan]
     optional: Sequence[str] = ()  # options that may be left out
     out: str = ""  # the folder that is made unless ``--out`` names one; data/<name>
-    download: str = ""  # help of ``--download``, which then replaces what is given or completes it
     shares_folder: bool = False  # ``--out`` may hold other files, such as the download
 
 
@@ -218,30 +205,6 @@ def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
-    """Return the class ids (H, W) uint8 of a mask of colours, 0 where it is black.
-
-    ``colours`` are red, green and blue of class 1, 2, ..., each 0 or on. UserError: the mask is missing or damaged, or
-    many of its pixels have other colours.
-    """
-    with opened_mask(path) as stored:
-        rgb = np.asarray(stored.convert("RGB"))
-    bits = np.array([4, 2, 1])  # a colour is a number from 0 to 7: of red, green and blue each is on or not
-    no_class = 255
-    class_ids = np.full(8, no_class, np.uint8)
-    class_ids[0] = 0
-    for class_id, colour in enumerate(colours, 1):
-        class_ids[(np.array(colour) > 0) @ bits] = class_id
-    ids = class_ids[(rgb >= THRESHOLD) @ bits]
-    is_between = ((rgb >= 64) & (rgb < 192)).any(2)
-    unclear = is_between | (ids == no_class)
-    share = unclear.mean()
-    if share > 0.05:
-        problem = f"{share:.0%} of its pixels have the colour of no class, such as {rgb[unclear][0].tolist()}"
-        raise UserError(f"{path}: {problem}; restore it")
-    return np.where(ids == no_class, 0, ids)
-
-
 def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the union of shapes in a photo, or in the object that is cut out of it.
 
@@ -281,53 +244,6 @@ def find_file(root: Path, *names: str) -> Path:
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
 
 
-def read_mat(path: Path) -> dict[str, Any]:
-    """Return the content of a file of MATLAB; ValueError: as ``_check_mat``; others of damage, of any kind."""
-    from scipy.io import loadmat  # imported where it is called: it would delay every command
-
-    with path.open("rb") as file:
-        _check_mat(file, largest_content(path))
-    return loadmat(path, squeeze_me=True, struct_as_record=False)
-
-
-def _check_mat(file: BinaryIO, limit: int) -> None:
-    """Refuse (ValueError) a file of MATLAB that is larger unpacked than the limit, or damaged as SciPy does not check.
-
-    SciPy ends the process at parts of no known kind, and at names of fields that are not in ASCII.
-    """
-    header = file.read(MAT_HEADER)
-    form = ">II" if header.endswith(b"MI") else "<II"  # of the kind of a part and its length
-    while len(tag := file.read(struct.calcsize(form))) == struct.calcsize(form):
-        kind, length = struct.unpack(form, tag)
-        part = file.read(length)
-        if kind == MAT_COMPRESSED:
-            decompressor = zlib.decompressobj()
-            unpacked = decompressor.decompress(part, limit + 1)
-            limit -= len(unpacked)
-            part = unpacked[struct.calcsize(form) :]
-        if limit < 0:
-            raise ValueError("it is much larger unpacked")
-        _check_parts(part, form)
-
-
-def _check_parts(content: bytes, form: str) -> None:
-    """Refuse (ValueError) the parts of an array of MATLAB of which one is of no known kind, or a name not in ASCII."""
-    place = 0
-    before = 0, 0  # kind and length of the last part
-    while place + 8 <= len(content):
-        kind, length = struct.unpack_from(form, content, place)
-        short = kind >> 16  # the length of a part that lies within its tag
-        kind, length, start = (kind % 2**16, short, place + 4) if short else (kind, length, place + 8)
-        part = content[start : start + length]
-        is_names = before == MAT_NAME_LENGTH and kind == MAT_BYTES
-        if kind not in MAT_KINDS or (is_names and not part.isascii()):
-            raise ValueError(f"it is damaged: a part of kind {kind}")
-        if kind == MAT_ARRAY:
-            _check_parts(part, form)
-        before = kind, length
-        place = start + 4 if short else start + -(-length // 8) * 8
-
-
 def read_pickle(path: Path) -> Any:
     """Return the content of a pickle file, whose code is not executed."""
     return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
@@ -345,7 +261,6 @@ def plan_of(
     options: argparse.Namespace,
     jobs: Sequence[MaskJob],
     *,
-    sources: Sequence[Path],
     lists: dict[str, Any],
     rule: dict[str, Any],
     classes: int,
@@ -357,7 +272,6 @@ def plan_of(
     Args:
         options: the options of the command.
         jobs: the jobs of the plan.
-        sources: files beside those of the jobs that the data set is made from.
         lists: ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``.
         rule: entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
         classes: the published number of classes.
@@ -373,7 +287,7 @@ def plan_of(
     values = usual | rule | {"name": options.what, "root": options.out}
     configs = {f"{options.what}.yaml": config_text(CONFIG, lists, values)}
     published = {"classes": classes}
-    return Plan(jobs, read, lists["classes"], published, notes, sources=sources, configs=configs)
+    return Plan(jobs, read, lists["classes"], published, notes, configs=configs)
 
 
 def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ class TimmFacts:
     channels: dict[int, int]  # stage -> channels of its output
     stages: dict[int, str]  # stage -> name of the module that ends with its output
     # Stage -> block -> channels, for all blocks on the stage's grid, of any width: modules of a pyramid by name, of a
-    # transformer positions as ``outputs``.
+    # transformer, and of a stage without blocks, positions as ``outputs``.
     blocks: dict[int, dict[str | int, int]]
 
 
@@ -151,7 +151,7 @@ def facts(backbone: str) -> TimmFacts:
         _demanded_maps(net, side + patch, outputs.values())
     for i in sorted(stages, reverse=True):
         net.prune_intermediate_layers([outputs[i]], prune_norm=not transformer)
-        blocks[i] = _blocks_until(stages[i], net, blocks[i])
+        blocks[i] = _blocks_until(stages[i], net, blocks[i]) or {outputs[i]: channels[i]}
     centred = bool(larger) and larger[-1].shape[-1] > PROBE_CELLS
     return TimmFacts(
         transformer=transformer,
@@ -216,6 +216,7 @@ def _pyramid_blocks(
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
     holds no other block, and its output has the shape of the stage's, or is on its grid and of a class of such a block.
+    A stage without one has its output's position instead.
     """
     with _shapes_of(_possible_blocks(net, stages)) as shapes:
         maps = _demanded_maps(net, side, outputs.values())

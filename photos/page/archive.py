@@ -13,23 +13,10 @@ from typing import Any
 
 from annotations import recognise
 from photos.examples import file_names
-from photos.prediction import THUMBNAILS, paths_of
-from photos.results import PICTURES, Results, own_record
+from photos.prediction import paths_of
+from photos.results import PICTURES, Results, own_record, pictures_of
 from util.files import writable, write_atomically
 from util.files.made import link
-
-STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
-README = "README.txt"
-LINES = {  # of it, on each format
-    PICTURES: "PHOTO_mask.png: masks, in which 0 is background and a class has the value that PHOTO.json states.\n"
-    "PHOTO_probability_CLASS.png: 255 is certain. review.html: all photos. summary.csv: all classes and scores.",
-    recognise.COCO: "coco: annotations/instances_default.json, or instances.json, which is the same; photos in images.",
-    recognise.YOLO: "yolo: outlines of YOLO; 'yolo segment train data=yolo/data.yaml' of Ultralytics reads them.",
-    recognise.LABELME: "labelme: a JSON file beside each photo; labelme and X-AnyLabeling open the folder.",
-    recognise.LABELSTUDIO: "labelstudio: make a project with config.xml, serve the photos as the folder photos of a\n"
-    "local storage, then import tasks.json.",
-    recognise.CUTOUT: "cutout: each object alone, as a PNG with transparency.",
-}
 
 
 def write_archive(file: Path, out: Path, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> Path:
@@ -47,10 +34,7 @@ def write_archive(file: Path, out: Path, formats: Sequence[str], classes: list[s
             if kind != PICTURES:
                 _write_format(kind, results, aside, photos)
         results.write_summary({})
-        text = "\n".join(
-            [f"Masks of {', '.join(classes)} on {len(photos)} photo(s)."] + [LINES[kind] for kind in formats]
-        )
-        write_atomically(file, lambda path: _zip(path, aside, formats, text + "\n"))
+        write_atomically(file, lambda path: _zip(path, aside, formats))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return file
@@ -58,15 +42,11 @@ def write_archive(file: Path, out: Path, formats: Sequence[str], classes: list[s
 
 def _copy_result(photo: Path, out: Path, folder: Path) -> None:
     """Link the pictures of a photo's result, and write its JSON without what says where it was made."""
-    record = own_record(paths_of(out, photo.stem, ())[0])
-    names = [row["name"] for row in record["classes"]]
-    target, *targets = paths_of(folder, photo.stem, names)
-    _, *sources = paths_of(out, photo.stem, names)
-    for source, copy in zip(sources, targets, strict=True):
-        link(source, copy)
-    thumbnail = f"{THUMBNAILS}/{sources[1].name}"
-    link(out / thumbnail, folder / thumbnail)
-    write_atomically(target, json.dumps(_public(record, photo.name), indent=2) + "\n")
+    file = paths_of(out, photo.stem)[0]
+    record = own_record(file)
+    for name in pictures_of(record):
+        link(out / name, folder / name)
+    write_atomically(folder / file.name, json.dumps(_public(record, photo.name), indent=2) + "\n")
 
 
 def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
@@ -88,14 +68,12 @@ def _write_format(kind: str, results: Results, aside: Path, photos: Sequence[Pat
     results.write_format(kind, folder, queries, home)
 
 
-def _zip(path: Path, aside: Path, formats: Sequence[str], text: str) -> None:
+def _zip(path: Path, aside: Path, formats: Sequence[str]) -> None:
     """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
-    with zipfile.ZipFile(path, "w", strict_timestamps=False) as out:
-        out.writestr(README, text)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
         for kind in formats:
             made = aside / kind
             top = made if kind == PICTURES else aside
             for file in sorted(made.rglob("*")):
                 if file.is_file():
-                    compression = zipfile.ZIP_STORED if file.suffix in STORED else zipfile.ZIP_DEFLATED
-                    out.write(file, writable(file.relative_to(top).as_posix()), compression)
+                    out.write(file, writable(file.relative_to(top).as_posix()))

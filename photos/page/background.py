@@ -3,46 +3,29 @@
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from util.files.errors import UserError, one_line
-from util.files.parallel import attempt
 from util.loop.processes import explained_memory_errors
-
-
-class Work(NamedTuple):
-    """One piece of work."""
-
-    photos: list[str]  # their names in the page
-    each: Callable[[str], None]
-    finish: Callable[[int, list[str]], str]  # of the number that were done, and of errors: a line for the user
 
 
 class WorkState(NamedTuple):
     """How far a piece of work is."""
 
     word: str  # what becomes of the photos
-    done: int  # photos
-    photos: int
+    done: int = 0  # photos
+    photos: int = 0
     seconds: float | None = None  # that are left
 
 
-class Done(NamedTuple):
-    """The piece of work that ended last."""
-
-    number: int  # of pieces that ended
-    note: str
-
-
 class Background:
-    """The work under way; ``failed`` is told of each photo and why it could not be done, "" if it was."""
+    """The work under way."""
 
-    def __init__(self, failed: Callable[[str, str], None]) -> None:
-        self.failed = failed
+    def __init__(self) -> None:
         self.is_stopped = False
         self.thread = threading.Thread()
-        self.done = Done(number=0, note="")
+        self.done: dict[str, Any] = {"number": 0, "note": ""}  # how many pieces have ended, and a line on the last
         self.state: WorkState | None = None  # None without work
 
     def check_idle(self) -> None:
@@ -50,38 +33,32 @@ class Background:
         if self.state:
             raise UserError("wait until the work is done, or press Stop")
 
-    def start(self, word: str, prepare: Callable[[], Work]) -> None:
-        """Do what ``prepare`` says; errors as ``check_idle``."""
+    def start(self, word: str, work: Callable[[], str]) -> None:
+        """Do a piece of work, which returns a line for the user; errors as ``check_idle``."""
         self.check_idle()
-        self.state = WorkState(word, done=0, photos=0)
+        self.state = WorkState(word)
         self.is_stopped = False
-        self.thread = threading.Thread(target=self._run, args=(word, prepare), daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self.thread.start()
 
-    def _run(self, word: str, prepare: Callable[[], Work]) -> None:
+    def _run(self, work: Callable[[], str]) -> None:
         try:
             with explained_memory_errors("the number of example photos, the photos' size or --resize"):
-                note = self._do(word, prepare())
+                note = work()
         except Exception as error:
             note = line_of(error)
-        self.done = Done(self.done.number + 1, note)
+        self.done = {"number": self.done["number"] + 1, "note": note}
         self.state = None
 
-    def _do(self, word: str, work: Work) -> str:
-        """Do a piece of work and return a line on it."""
+    def each(self, word: str, photos: Sequence[str]) -> Iterator[str]:
+        """Yield the photos of a piece of work until it is stopped, and note how far it is."""
         start = time.monotonic()
-        errors: list[str] = []
-        done, planned = 0, len(work.photos)
-        for done, photo in enumerate(work.photos, 1):
-            error = str(attempt(work.each, photo) or "")
-            self.failed(photo, error)
-            if error:
-                errors.append(error)
-            seconds = (time.monotonic() - start) / done * (planned - done)
-            self.state = WorkState(word, done, planned, seconds)
+        for done, photo in enumerate(photos, 1):
+            yield photo
+            seconds = (time.monotonic() - start) / done * (len(photos) - done)
+            self.state = WorkState(word, done, len(photos), seconds)
             if self.is_stopped:
-                break
-        return work.finish(done, errors)
+                return
 
 
 def line_of(error: Exception) -> str:

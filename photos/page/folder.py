@@ -6,7 +6,8 @@ with it. ``page/page.json`` has the photos that are open, those that were remove
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,17 @@ from annotations.pictures import read_image
 from photos import persons
 from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
 from photos.page.archive import write_archive
-from photos.page.background import Background, Work
+from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_of, runs_of
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
-from photos.prediction import without_crumbs
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_atomically
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
 
-MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
+MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
 UPLOADS = "photos"  # folder of what the browser has sent
 
@@ -40,7 +40,6 @@ class Folder:
         self.out = out
         self.lock = threading.RLock()
         self.results = Results(out, [])
-        self.results.check_folder()
         self.masks = PhotoMasks(segmenter, self.results)
         self.file = out / "page" / "page.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,16 +48,15 @@ class Folder:
         self.removed: list[str] = kept.get("removed", [])
         self.classes: list[str] = kept.get("classes", [])  # by their values, from 1; "" where one was removed
         self.photos: dict[str, Path] = {}  # by the names of their files
-        self.errors: dict[str, str] = {}  # why a photo cannot be read
+        self.errors: dict[str, str] = {}  # why a photo cannot be read, "" where it can
         self.archive: Path | None = None
-        self.work = Background(self.note_error)
+        self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
         self._take(Path(path) for path in kept.get("photos", []))
         records = [own_record(path) for path in sorted(out.glob("*.json"))]
         self._take(Path(record["query"]) for record in records if record)
         for path in self.photos.values():
-            known = [*self.masks.of_persons(path), *(row["name"] for row in self.masks.rows(path))]
-            self.classes += [name for name in dict.fromkeys(known) if name not in self.classes]
+            self.classes += [name for name in self.masks.looks(path) if name not in self.classes]
         if not self.names:
             self.classes.append(UNNAMED)
         self.results.names = self.names
@@ -69,7 +67,7 @@ class Folder:
         before = len(self.photos)
         for path in paths:
             is_new = path.stem.casefold() not in stems and str(path) not in self.removed
-            if is_new and len(self.photos) < MAX_PHOTOS:
+            if is_new:
                 stems.add(path.stem.casefold())
                 self.photos[writable(path.name)] = path
         return len(self.photos) - before
@@ -79,10 +77,6 @@ class Folder:
         photos = [str(path) for path in self.photos.values()]
         content = {"photos": photos, "removed": self.removed, "classes": self.classes}
         write_atomically(self.file, json.dumps(content))
-
-    def note_error(self, name: str, error: str) -> None:
-        """Note why a photo cannot be read, "" where it can."""
-        self.errors[name] = error
 
     @property
     def names(self) -> list[str]:
@@ -126,13 +120,14 @@ class Folder:
     def open(self, paths: Sequence[Path]) -> str:
         """Open photos; UserError: their results would be written over photos, or over files of other programs."""
         opened = {path.resolve() for path in self.photos.values()}
-        self.results.check(
-            [*self.photos.values(), *(path for path in paths if path.resolve() not in opened)], again=True
-        )
+        others = [path for path in paths if path.resolve() not in opened]
+        self.results.check([*self.photos.values(), *others], again=True)
         added = self._take(paths)
         self._keep()
-        others = len(paths) - added
-        return f"{added} added" + (f", {others} skipped: removed before, or of a name that is open" if others else "")
+        rest = (
+            f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        )
+        return f"{added} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends; the same one is added once."""
@@ -142,8 +137,6 @@ class Folder:
         for path in self.photos.values():
             if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
                 return f"{file_name} is open already"
-        if len(self.photos) >= MAX_PHOTOS:
-            raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         read_image(Path(file_name), content)
         path = self._free_path(Path(file_name))
         self.results.check([path], again=True)
@@ -173,23 +166,15 @@ class Folder:
     def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> dict[str, str]:
         """Take a photo's mask as the browser has drawn it: of the classes named, each is a person's now.
 
-        Returns a note and the photo's version, on which the browser's next change is.
+        Returns the photo's version, on which the browser's next change is.
 
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.path(photo)
         self.masks.check_version(path, version)
-        names = [self.class_of(value) for value in persons_values]
         label = label_of(runs, upright_size(*header_of(path)))
-        if label.max() > len(self.classes):
-            raise UserError("this mask has a class that is no longer there; load the page again")
-        cleaned = without_crumbs(label)
-        masks = {name: cleaned == value for name, value in zip(names, persons_values, strict=True)}
-        self.masks.say(path, masks)
-        lost = [name for name, value in zip(names, persons_values, strict=True) if (label == value).any()]
-        lost = [name for name in lost if not masks[name].any()]
-        note = f"{' and '.join(lost)}: parts below 64 pixels are no object" if lost else ""
-        return {"note": note, "version": self.masks.version(path)}
+        self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
+        return {"version": self.masks.version(path)}
 
     def remove(self, photo: str) -> str:
         """Close a photo for good: its result and masks go, its file stays."""
@@ -205,15 +190,16 @@ class Folder:
         name = self._free_name(name)
         if len(self.names) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        is_used = any(UNNAMED in self.masks.known(path) for path in self.photos.values())
-        if UNNAMED in self.classes and not is_used:
+        if UNNAMED in self.classes and not self._photos_of(UNNAMED):
             self.classes[self.classes.index(UNNAMED)] = name
-        elif "" in self.classes:
-            self.classes[self.classes.index("")] = name
         else:
             self.classes.append(name)
         self._keep()
         return ""
+
+    def _photos_of(self, name: str) -> list[Path]:
+        """Return the photos of which a class is known: by the network or by a person."""
+        return [path for path in self.photos.values() if name in self.masks.looks(path)]
 
     def _free_name(self, name: str, old: str = "") -> str:
         name = check_class_name(name, "the class name")
@@ -228,24 +214,19 @@ class Folder:
         old, new = self.class_of(value), self._free_name(name, self.class_of(value))
         self.classes[value - 1] = new
         self._keep()
-        for path in self.photos.values():
-            if old in self.masks.known(path):
-                masks = self.masks.of_persons(path)
-                self.masks.say(path, {new if key == old else key: mask for key, mask in masks.items()}, {old: new})
+        for path in self._photos_of(old):
+            self.masks.rename(path, old, new)
         return f"{old} is {new} now"
 
     def remove_class(self, value: int) -> str:
         """Remove a class from all photos; masks and results of the others stay."""
         self.work.check_idle()
         name = self.class_of(value)
-        self.classes[value - 1] = ""
+        is_only = self.names == [name]
+        self.classes[value - 1] = UNNAMED if is_only else ""
         self._keep()
-        for path in self.photos.values():
-            if name in self.masks.known(path):
-                self.masks.say(path, self.masks.of_persons(path), {name: ""})
-        if not self.names:
-            self.classes[value - 1] = UNNAMED
-        self._keep()
+        for path in self._photos_of(name):
+            self.masks.rename(path, name, "")
         return f"{name} is removed"
 
     def take_examples(self, examples: Sequence[Example]) -> str:
@@ -253,17 +234,14 @@ class Folder:
         left_out = 0
         opened = {path.name: path for path in self.photos.values()}
         for name, of_class in by_class(examples, UNNAMED).items():
-            assert name is not None
-            for example in of_class:
-                path = opened.get(example.photo.name)
-                if path is None:
-                    left_out += 1
-                    continue
-                if name not in self.classes:
-                    self.add_class(name)
+            of_opened = [example for example in of_class if example.photo.name in opened]
+            left_out += len(of_class) - len(of_opened)
+            if of_opened and name not in self.classes:
+                self.add_class(str(name))
+            for example in of_opened:
+                path = opened[example.photo.name]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
-                masks = self.masks.of_persons(path)
-                self.masks.say(path, {**masks, name: support.label == 1})
+                self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
@@ -272,22 +250,21 @@ class Folder:
     def ask(self, photo: str, points: list[list[float]]) -> dict[str, Any]:
         """Return the object that the network sees about one place (x, y), or in a box of two corners: its runs."""
         path = self.path(photo)
-        height, width = upright_size(*header_of(path))
-        corners = np.array(points, np.float64)
-        far = corners.shape not in ((1, 2), (2, 2)) or not (abs(corners) <= max(height, width) + 1).all()
-        if far:
-            raise UserError(f"{photo}: this place is not on the photo; click on it")
-        if len(corners) == 2:
-            return {"runs": runs_of(region_in_box(self.segmenter, read_photo(path), corners).astype(np.uint8))}
-        column, row = corners[0].astype(int).clip(0, (width - 1, height - 1)).tolist()
-        return {"runs": runs_of(region_at(self.segmenter, read_photo(path), column, row).astype(np.uint8))}
+        image = read_photo(path)
+        if len(points) == 2:
+            region = region_in_box(self.segmenter, image, points)
+        else:
+            height, width = image.shape[:2]
+            column, row = np.array(points[0], int).clip(0, (width - 1, height - 1)).tolist()
+            region = region_at(self.segmenter, image, column, row)
+        return {"runs": runs_of(region.astype(np.uint8))}
 
     def with_examples(self) -> Segmenter:
         """Return the segmenter of the classes that a person has drawn somewhere."""
         segmenter = self.segmenter.without_classes()
         supports: dict[str, list[LoadedExample]] = {name: [] for name in self.names}
         for path in self.photos.values():
-            for name, mask in self.masks.of_persons(path).items():
+            for name, mask in persons.masks_of(self.out, path).items():
                 if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
                     source = f"{path}:{persons.file_of(self.out, path)}"
                     supports[name].append(LoadedExample(read_photo(path), mask.astype(np.uint8), source))
@@ -298,77 +275,63 @@ class Folder:
 
     def segment(self, photo: str = "") -> str:
         """Search every photo for every class that is not a person's there, the photo named first."""
-        paths = sorted(self.photos.items(), key=lambda item: item[0] != photo)
-        self.results.check([path for _, path in paths], again=True)
-        self.work.start("segmented", lambda: self._search(dict(paths)))
+        self.results.check([*self.photos.values()], again=True)
+        self.work.start("segmented", lambda: self._search(photo))
         return ""
 
-    def _search(self, photos: dict[str, Path]) -> Work:
-        """Return the work of searching those photos whose results are not complete."""
+    def _search(self, first: str) -> str:
+        """Search the photos whose results are not complete, and return what was found."""
         with self.lock:
             segmenter = self.with_examples()
-        if not segmenter.classes:
-            raise UserError("no class has an example: paint over the object on one photo")
-        searched = [known.name for known in segmenter.classes]
-        results = Results(self.out, searched)
-        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
-        with self.lock:
-            readable = [path for path in photos.values() if path.is_file()]
-            waiting = {*results.waiting(readable, facts)}
-
-        def search(name: str) -> None:
-            path = photos[name]
-            prediction = segmenter(path)
+            if not segmenter.classes:
+                raise UserError("no class has an example: paint over the object on one photo")
+            results = Results(self.out, [known.name for known in segmenter.classes])
+            facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+            photos = {path: name for name, path in self.photos.items()}
+            waiting = results.waiting([path for path in photos if path.is_file()], facts)
+        names = sorted((photos[path] for path in waiting), key=lambda name: name != first)
+        for name in self.work.each("segmented", names):
+            try:
+                prediction = segmenter(self.path(name))
+                self.errors[name] = ""
+            except UserError as error:
+                self.errors[name] = str(error)
+                continue
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
+        return "; ".join([*self._counts(), *filter(None, [self.errors[name] for name in names][:3])])
 
-        def finish(done: int, errors: list[str]) -> str:
-            self.results.write_summary({})
-            return "; ".join([self.counts(searched), *errors[:3]])
-
-        return Work([name for name, path in photos.items() if path in waiting], search, finish)
-
-    def counts(self, searched: Sequence[str]) -> str:
-        """Return of each class how many photos show it, are without it, and were not searched."""
-        lines = []
-        rows = [self.row(name)["classes"] for name in [*self.photos]]
-        for value, name in enumerate(self.classes, 1):
-            if not name:
-                continue
-            if name not in searched:
-                lines.append(f"{name}: not searched, it has no example")
-                continue
-            known = [row[value] for row in rows if value in row]
-            shown = sum(share > 0 for _, share, _ in known)
-            lacking = len(rows) - len(known)
+    def _counts(self) -> Iterator[str]:
+        """Write the table, and yield of each class how many photos show it and how many were not searched."""
+        entries = self.results.write_summary({})
+        known = Counter(entry["class"] for entry in entries)
+        shown = Counter(entry["class"] for entry in entries if entry["shown"])
+        for name in self.names:
+            lacking = len(self.photos) - known[name]
             rest = f", {lacking} not searched" if lacking else ""
-            lines.append(f"{name}: on {shown} of {len(known)} photos{rest}")
-        return "; ".join(lines)
+            yield f"{name}: on {shown[name]} of {known[name]} photos{rest}"
 
     def pack(self, formats: Sequence[str]) -> str:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
         self.archive = None
         if not formats:
             raise UserError("nothing to download: tick a format")
-        Results(self.out, self.names, formats)  # refuses an unknown one
-        known = {name: self.masks.known(path) for name, path in self.photos.items()}
+        known = {name: self.masks.looks(path).keys() for name, path in self.photos.items()}
         classes = [name for name in self.names if any(name in of_photo for of_photo in known.values())]
         complete = [self.photos[name] for name, of_photo in known.items() if classes and {*classes} <= of_photo]
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
-        self.work.start("packed", lambda: self._packing(formats, classes, complete))
+        self.work.start("packed", lambda: self._pack(formats, classes, complete))
         return ""
 
-    def _packing(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> Work:
-        """Return the work of packing photos."""
+    def _pack(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> str:
+        """Pack photos."""
+        file = self.file.with_name("predictions.zip")
+        self.archive = write_archive(file, self.out, formats, classes, photos)
         left_out = len(self.photos) - len(photos)
         rest = f"; {left_out} left out: not searched for every class" if left_out else ""
-
-        def pack(_: str) -> None:
-            self.archive = write_archive(self.file.with_name("predictions.zip"), self.out, formats, classes, photos)
-
-        return Work(["the zip"], pack, lambda done, errors: "; ".join(errors) or f"{len(photos)} photos packed{rest}")
+        return f"{len(photos)} photos packed{rest}"
 
     def stop(self) -> str:
         """End the work in the background after the present photo."""

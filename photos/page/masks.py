@@ -5,7 +5,6 @@ be given back.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,13 @@ from annotations.results import PERSON
 from annotations.shapes import decoded
 from photos import persons
 from photos.photo_files import read_photo
-from photos.prediction import Prediction, is_same_file, paths_of
+from photos.prediction import is_same_file, paths_of
 from photos.results import FOUND, Results, own_record
 from photos.segmenter import Segmenter
-from util.files import whole_digest
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
-from util.files.mask_images import read_mask
 
-UNCHANGED: Mapping[str, str] = {}  # classes keep their names
-PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "classes", FOUND)  # entries of a result
+PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
 
 
 class PhotoMasks:
@@ -36,36 +32,28 @@ class PhotoMasks:
         self.results = results
         self.out = results.out
 
-    def rows(self, path: Path) -> list[dict[str, Any]]:
-        """Return the classes in a photo's result; [] where it has none, or is of a photo that was replaced."""
-        return self._record(path).get("classes", [])
-
-    def of_persons(self, path: Path) -> dict[str, np.ndarray]:
-        """Return the persons' masks of a photo, class -> (H, W) bool."""
-        return persons.masks_of(self.out, path)
-
-    def _record(self, path: Path) -> dict[str, Any]:
+    def record(self, path: Path) -> dict[str, Any]:
+        """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
         record = own_record(self._result(path))
         return record if record and is_same_file(record["query_file"], path) else {}
 
     def _result(self, path: Path) -> Path:
         """Return the file of a photo's result."""
-        return paths_of(self.out, path.stem, ())[0]
-
-    def known(self, path: Path) -> set[str]:
-        """Return the classes that a photo has been searched for, or of which a person has spoken."""
-        return {row["name"] for row in self.rows(path)} | self.of_persons(path).keys()
+        return paths_of(self.out, path.stem)[0]
 
     def looks(self, path: Path) -> dict[str, list[Any]]:
-        """Return of each class of a photo by whom its mask is, its share and its presence."""
-        found = {row["name"]: [row.get("by"), row["share"], row["presence"]] for row in self.rows(path)}
-        said = {name: [PERSON, float(mask.mean()), None] for name, mask in self.of_persons(path).items()}
-        return found | said
+        """Return of each class that is known of a photo by whom its mask is, its share and its presence."""
+        rows = self.record(path).get("classes", [])
+        found = {row["name"]: [row["by"], row["share"], row["presence"]] for row in rows}
+        return found | {
+            name: [PERSON, float(mask.mean()), None] for name, mask in persons.masks_of(self.out, path).items()
+        }
 
     def label(self, path: Path, classes: list[str]) -> tuple[np.ndarray, list[int]]:
         """Return a photo's mask (H, W) uint8 in the values of classes, and the values that are a person's."""
-        said = self.of_persons(path)
-        shown = {row["name"]: decoded(row["runs"]) for row in self.rows(path) if row["name"] not in said}
+        said = persons.masks_of(self.out, path)
+        rows = self.record(path).get("classes", [])
+        shown = {row["name"]: decoded(row["runs"]) for row in rows if row["name"] not in said}
         label = np.zeros(upright_size(*header_of(path)), np.uint8)
         for name, mask in (shown | said).items():
             if name in classes:
@@ -77,10 +65,10 @@ class PhotoMasks:
 
         Its first part, of the result, only tells the browser to look again; a save asks the others, which are contents.
         """
-        result, said = self._result(path), persons.file_of(self.out, path)
+        result = self._result(path)
         parts = (
             str(result.stat().st_mtime_ns) if result.exists() else "",
-            whole_digest(said) if said.exists() else "",
+            persons.digest_of(self.out, path),
             str(path.stat().st_size) if path.exists() else "",
         )
         return "-".join(parts)
@@ -95,41 +83,42 @@ class PhotoMasks:
         persons.write_masks(self.out, path, {})
         self._result(path).unlink(missing_ok=True)
 
-    def say(self, path: Path, masks: Mapping[str, np.ndarray], renamed: Mapping[str, str] = UNCHANGED) -> None:
-        """Keep what persons say of a photo, class -> (H, W) bool, and write its result with it.
+    def say(self, path: Path, masks: Mapping[str, np.ndarray]) -> None:
+        """Keep what persons say of a photo, class -> (H, W) bool, and write its result with it."""
+        record = self.record(path)
+        self._write(path, masks, record, _found_in(record))
 
-        ``renamed``: classes -> new names, "" of those that are removed.
-        """
-        record = self._record(path)
-        rows = {renamed.get(row["name"], row["name"]): row for row in record.get(FOUND, record.get("classes", ()))}
-        rows.pop("", None)
-        in_order = {name: masks[name] for name in self.results.names if name in masks}
-        if not rows and not in_order:
+    def rename(self, path: Path, old: str, new: str) -> None:
+        """Give a class another name on a photo, or, by the name "", remove it."""
+        record = self.record(path)
+        found = {row["name"]: row for row in _found_in(record)}
+        masks = persons.masks_of(self.out, path)
+        if row := found.pop(old, None):
+            probability = paths_of(self.out, path.stem, [new or old])[3]
+            (self.out / row["probability"]).replace(probability)
+            found[new] = {**row, "name": new, "probability": probability.name}
+        if old in masks:
+            masks[new] = masks.pop(old)
+        found.pop("", None)
+        masks.pop("", None)
+        self._write(path, masks, record, [*found.values()])
+
+    def _write(
+        self, path: Path, masks: Mapping[str, np.ndarray], record: dict[str, Any], found: list[dict[str, Any]]
+    ) -> None:
+        """Write persons' masks of a photo, and its result of them and the network's rows; none where none is left."""
+        persons.write_masks(self.out, path, masks)
+        if not found and not masks:
             self.forget(path)
             return
-        persons.write_masks(self.out, path, in_order)
         facts = {key: value for key, value in record.items() if key not in PHOTO_KEYS}
-        self.results.write(self._found(path, rows), {**self.segmenter.without_classes().facts, **facts})
+        self.results.write_rows(path, read_photo(path), found, {**self.segmenter.without_classes().facts, **facts})
 
-    def _found(self, path: Path, rows: Mapping[str, Any]) -> Prediction:
-        """Return the network's prediction as the rows of a result say, class -> row."""
-        blank = Prediction.blank(read_photo(path), path)
-        mask = blank.mask.copy()
-        probability = np.zeros((len(rows), *mask.shape), np.float32)
-        for index, row in enumerate(rows.values()):
-            inside = decoded(row["runs"])
-            mask[inside] = index + 1
-            file = paths_of(self.out, path.stem, [row["name"]])[3]
-            probability[index] = read_mask(file) / 255 if file.exists() else inside
-        return replace(
-            blank,
-            names=[*rows],
-            mask=mask,
-            probability=probability,
-            presence=[row["presence"] for row in rows.values()],
-            min_presence=self.segmenter.min_presence,
-            calibration=self.segmenter.calibration,
-        )
+
+def _found_in(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a result that the network has found."""
+    found = record.get(FOUND)
+    return record.get("classes", []) if found is None else found
 
 
 def runs_of(label: np.ndarray) -> list[int]:

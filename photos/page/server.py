@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -23,16 +24,15 @@ import cv2
 import numpy as np
 
 from annotations.annotation import content_errors
-from photos.options import ExampleOptions, NetworkOptions, PageOptions
+from photos.examples import Example
 from photos.page.background import line_of
 from photos.page.folder import Folder
 from photos.photo_files import read_photo
-from photos.prediction import at_most
 from photos.results import FORMATS
+from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.overlay import class_colour, class_map
 
-SESSION = Path("runs/page")  # the folder of its work
 INDEX = "page.html"
 FILES = {INDEX: "text/html", "page.css": "text/css", "page.js": "text/javascript", "mask.js": "text/javascript"}
 JSON = "application/json"
@@ -98,9 +98,8 @@ class Handler(BaseHTTPRequestHandler):
             body.seek(0)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(length))
-            self.send_header(
-                "Cache-Control", "max-age=86400" if "changed=" in self.path and code == 200 else "no-store"
-            )
+            is_kept = "changed=" in self.path and code == 200
+            self.send_header("Cache-Control", "max-age=86400" if is_kept else "no-store")
             for name, value in HEADERS.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -120,11 +119,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             allowed = " or ".join(f"{most} bytes of {kind}" for kind, most in MAX_BYTES.items())
             raise UserError(f"this request is refused; it may have at most {allowed}, and must state Content-Length")
-        try:
-            return self.rfile.read(int(length))
-        except TimeoutError:
-            self.close_connection = True
-            raise UserError(f"this request is refused; it sent nothing for {PATIENCE} s") from None
+        return self.rfile.read(int(length))
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing about requests."""
@@ -176,7 +171,7 @@ def state_of(folder: Folder, seen: str) -> dict[str, Any]:
         "out": str(folder.out),
         "formats": FORMATS,
         "job": folder.work.state,
-        "done": folder.work.done._asdict(),
+        "done": folder.work.done,
         "archive": folder.archive is not None,
         "photos": [folder.row(name) for name in sorted(folder.photos, key=str.casefold)],
         "classes": [[value, name, class_colour(value)] for value, name in enumerate(folder.classes, 1) if name],
@@ -189,10 +184,14 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
     """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8; notes why it cannot be read."""
     path = folder.path(name)
     try:
-        return at_most(read_photo(path), side)
+        image = read_photo(path)
     except UserError as error:
-        folder.note_error(name, str(error))
+        folder.errors[name] = str(error)
         raise
+    height, width = image.shape[:2]
+    scale = min(side / max(height, width), 1)
+    size = (max(round(scale * width), 1), max(round(scale * height), 1))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def thumbnail(folder: Folder, name: str) -> np.ndarray:
@@ -208,21 +207,18 @@ def jpeg(image: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def serve(network: NetworkOptions, examples: ExampleOptions, page: PageOptions) -> int:
-    """Serve the page until it is interrupted, and return the exit code 0."""
-    annotated, _ = examples.read()
-    segmenter = network.segmenter([])
-    out = page.out or SESSION
+def serve(segmenter: Segmenter, out: Path, port: int, photos: Sequence[Path], examples: Sequence[Example]) -> None:
+    """Serve the page of the folder ``out`` until it is interrupted, with photos opened and examples taken before."""
     try:
-        server = Server((HOSTS[1], page.port), Handler)
+        server = Server((HOSTS[1], port), Handler)
     except OSError as error:
-        raise UserError(f"--port {page.port}: {error.strerror}; name another") from None
+        raise UserError(f"--port {port}: {error.strerror}; name another") from None
     with server:
         server.folder = folder = Folder(segmenter, out)
-        if page.queries:
-            print(folder.open(page.found()))
-        if annotated:
-            print(folder.take_examples(annotated))
+        if photos:
+            print(folder.open(photos))
+        if examples:
+            print(folder.take_examples(examples))
         address = f"http://{HOSTS[1]}:{server.server_address[1]}"
         title = segmenter.model.title
         print(f"{title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
@@ -230,4 +226,3 @@ def serve(network: NetworkOptions, examples: ExampleOptions, page: PageOptions) 
         with suppress(KeyboardInterrupt):
             server.serve_forever()
         folder.end()
-    return 0

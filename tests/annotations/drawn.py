@@ -13,10 +13,13 @@ from PIL import Image
 
 from annotations.labelstudio import brush_runs
 from annotations.shapes import encoded
+from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
+from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from util.files.errors import UserError
-from util.files.mask_images import write_mask
+from util.files.mask_images import read_mask, write_mask
 
 WIDTH, HEIGHT = 96, 72
 CAT = (8, 10, 40, 50)  # x0, y0, x1, y1
@@ -67,6 +70,13 @@ def areas(text: object, photos: Path | None = None) -> dict[str, int]:
         is_object = np.isin(support.read().label, (1, BOXED))
         pixels[name] = pixels.get(name, 0) + int(is_object.sum())
     return pixels
+
+
+def custom(folder: Path, **options: Any) -> tuple[list[str], list[np.ndarray]]:
+    """Return the classes and the masks of the data set that prepare.py makes of masks."""
+    plan = from_masks(CustomOptions(**options))
+    run_jobs(plan, folder / "out", skip_bad=False)
+    return list(plan.classes), [read_mask(path) for path in sorted((folder / "out/masks").iterdir())]
 
 
 def refusal(text: object, photos: Path | None = None) -> str:

@@ -15,7 +15,6 @@ from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
 
 CATS = {"cat": AREAS["cat"]}
-UPLOADED = {"image": "/data/upload/3/aaaaaaaa-x0.jpg", "image2": "/data/upload/3/1a2b3c4d-p0.jpg"}
 EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
 
 
@@ -44,26 +43,26 @@ def tasks(folder: Path, data: dict[str, Any], *annotations: dict[str, Any], uplo
 
 
 @pytest.mark.parametrize(
-    ("data", "where", "upload"),
+    ("data", "upload"),
     [
-        (UPLOADED, {"to_name": "image2"}, ""),
-        ({"images": ["x0.jpg", "p0.jpg"]}, {"to_name": "img", "item_index": 1}, ""),
-        ({"image": "https://b.s3.amazonaws.com/f/p0.jpg?X-Amz-Algorithm=A&X-Amz-Date=1", "text": "x0"}, {}, ""),
-        ({"image": "/data/local-files/?d=my%20set/p0.jpg"}, {"to_name": "photo"}, ""),
-        (EMBEDDED, {}, "0a1b2c3d-p0.jpg"),
-        (EMBEDDED | {"file": "p0.jpg"}, {}, "1.json"),
+        ({"image": "https://b.s3.amazonaws.com/f/p0.jpg?X-Amz-Algorithm=A&X-Amz-Date=1", "text": "x0"}, ""),
+        ({"image": "/data/local-files/?d=my%20set/p0.jpg"}, ""),
+        ({"images": ["/data/upload/3/1a2b3c4d-p0.jpg"]}, ""),
+        (EMBEDDED, "0a1b2c3d-p0.jpg"),
+        (EMBEDDED | {"file": "p0.jpg"}, "1.json"),
     ],
 )
-def test_a_region_belongs_to_the_photo_that_it_names(tmp_path: Path, data: dict, where: dict, upload: str) -> None:
-    path = tasks(tmp_path, data, {"result": [entry(CAT, "cat", **where)]}, upload=upload)
+def test_a_task_states_its_photo_in_its_data_or_as_an_upload(tmp_path: Path, data: dict, upload: str) -> None:
+    path = tasks(tmp_path, data, {"result": [entry(CAT, "cat")]}, upload=upload)
     (support,), _ = read_examples([str(path)])
     assert support.photo.name == "p0.jpg"
     assert int(support.read().label.sum()) == AREAS["cat"]
 
 
-def test_a_region_on_a_photo_outside_its_task_is_refused(tmp_path: Path) -> None:
-    path = tasks(tmp_path, UPLOADED, {"result": [entry(CAT, "cat", to_name="other")]})
-    assert "task 3: of its 2 photos, image, image2, none is 'other'" in refusal(path)
+@pytest.mark.parametrize("data", [{"image": "x0.jpg", "image2": "p0.jpg"}, {"images": ["x0.jpg", "p0.jpg"]}])
+def test_a_task_of_two_photos_is_refused(tmp_path: Path, data: dict) -> None:
+    path = tasks(tmp_path, data, {"result": [entry(CAT, "cat", to_name="image2")]})
+    assert "task 3: several photos, x0.jpg, p0.jpg; give each a task of its own" in refusal(path)
 
 
 def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
@@ -122,13 +121,24 @@ def test_a_damaged_bitmask_is_refused(tmp_path: Path) -> None:
 
 
 def test_unlabelled_regions_and_other_tools_regions_are_counted(tmp_path: Path, capsys) -> None:
-    shape = entry(CAT, None, type="polygon")
-    labels = entry(CAT, None, type="labels")  # the second entry of the same region
+    shape = entry(CAT, None, type="polygon", id="r1")
+    labels = entry(CAT, None, type="labels", id="r1")  # the second entry of the same region
     labels["value"]["labels"] = ["cat"]
-    unlabelled = entry(DOG, None)
-    vector = entry(DOG, None, type="vectorlabels", value={"vertices": [], "vectorlabels": ["dog"]})
+    unlabelled = entry(DOG, None, id="r2")
+    vector = entry(
+        DOG, None, type="keypointlabels", id="r3", value={"x": 5, "y": 5, "width": 1, "keypointlabels": ["dog"]}
+    )
     path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [shape, labels, unlabelled, vector]})
     assert areas(path) == CATS
     said = capsys.readouterr().err
     assert "regions without a label (1)" in said
-    assert "regions of 'vectorlabels' (1)" in said
+    assert "regions of 'keypointlabels' (1)" in said
+
+
+def test_a_brush_may_have_a_value_for_each_pixel_of_which_all_but_0_are_of_the_object() -> None:
+    opacities = [0, 100, 128, 255]
+    values = [value for opacity in opacities for value in (0, 0, 0, opacity)]
+    bits = f"{len(values):032b}" + f"{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    bits += "0" + "01" + f"{len(values) - 1:04b}" + "".join(f"{value:08b}" for value in values)
+    padded = bits.ljust(-(-len(bits) // 8) * 8, "0")
+    assert int(labelstudio.brush_mask([int(padded[i : i + 8], 2) for i in range(0, len(padded), 8)], (1, 4)).sum()) == 3

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from photos.example_files import read_examples
 from tests.annotations import drawn
-from util.files.errors import UserError
 
 Change = Callable[[str], str]
 SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}  # of run lengths
@@ -45,10 +43,11 @@ COCO: list[Damage] = [
     ("coco.json", _in("images", "pictures"), "'images' is missing"),
     ("coco.json", _json("annotations", category_id=5), "category_id 5 is not among the categories"),
     ("coco.json", _json("annotations", segmentation=7), 'annotation 18: its "segmentation" must be outlines'),
-    ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "x and y come in pairs"),
+    ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "an outline has an odd number"),
     ("coco.json", _json("annotations", segmentation={"counts": "x"}), "annotation 18: 'size' is missing"),
     ("coco.json", _json("annotations", image_id="p0"), "annotation 18: invalid literal"),
     ("coco.json", _json("categories", name="cat"), "the same"),
+    ("coco.json", _in('"images": [', '"images": [{"id": 8, "file_name": "a.jpg"}, '), "the same id or file_name"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0>"}), "its runs cover 14 pixels"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0o"}), "its run lengths are damaged"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0é"}), "its run lengths are damaged"),
@@ -62,7 +61,8 @@ COCO: list[Damage] = [
 ]
 LABELME: list[Damage] = [
     ("a.json", _cut, "line 1 column"),
-    ("a.json", _json("", shapes=3), "of another kind than expected"),
+    ("a.json", _json("", shapes=3), "not in labelme's form (a value is of another kind than expected)"),
+    ("a.json", _in("shapes", "marks"), "not in labelme's form ('shapes' is missing)"),
     ("a.json", _json("shapes", points=[["x", 1]]), "shape 3: could not convert"),
     ("a.json", _json("shapes", mask="aGVsbG8="), "a mask is damaged"),
     ("a.json", _json("", imagePath="b.jpg"), "its photo 'b.jpg' is not in the folder of photos"),
@@ -88,80 +88,45 @@ YOLO: list[Damage] = [
     ("labels/train/a.txt", _in("0.083333", "40"), "must be shares"),
     ("labels/train/a.txt", lambda _: "0 0.1 0.1\n", "at least three corners"),
     ("data.yaml", _in("names:", "nam: &x ["), "line 2"),
+    ("data.yaml", _in("names:", "kpt_shape: [17, 3]\nnames:"), "is of key points"),
     ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' names two classes, or"),
     ("data.yaml", _in("{0: cat, 1: dog}", "cat"), "must list the classes"),
     ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "python/object"),
 ]
 
 
-@pytest.mark.parametrize(("named", "change", "reason"), COCO)
-def test_a_damaged_file_of_coco_is_one_line(named: str, change: Change, reason: str, tmp_path: Path) -> None:
-    line = _refusal_of_damaged("coco", tmp_path, "coco.json", change)
-    assert named in line
-    assert reason in line
+ALONE = {"coco": "coco.json", "labelme": "a.json"}  # the file that is damaged, where the line may name another
+DAMAGED = {"coco": COCO, "labelme": LABELME, "labelstudio": LABEL_STUDIO, "results": RESULTS, "yolo": YOLO}
+CASES = [(kind, *damage) for kind, damages in DAMAGED.items() for damage in damages]
 
 
-@pytest.mark.parametrize(("named", "change", "reason"), LABELME)
-def test_a_damaged_file_of_labelme_is_one_line(named: str, change: Change, reason: str, tmp_path: Path) -> None:
-    line = _refusal_of_damaged("labelme", tmp_path, "a.json", change)
-    assert named in line
-    assert reason in line
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "change", "reason"),
-    [
-        *[("labelstudio", *damage) for damage in LABEL_STUDIO],
-        *[("results", *damage) for damage in RESULTS],
-        *[("yolo", *damage) for damage in YOLO],
-    ],
-)
-def test_a_damaged_file_is_one_line(kind: str, name: str, change: Change, reason: str, tmp_path: Path) -> None:
-    line = _refusal_of_damaged(kind, tmp_path, name, change)
-    assert Path(name).name in line
-    assert reason in line
-
-
-def _refusal_of_damaged(kind: str, folder: Path, name: str, change: Change) -> str:
-    """Return the error of reading a folder of a format after the change of one of its files."""
-    drawn.WRITERS[kind](folder)
-    file = folder / name
+@pytest.mark.parametrize(("kind", "named", "change", "reason"), CASES)
+def test_a_damaged_file_is_one_line(kind: str, named: str, change: Change, reason: str, tmp_path: Path) -> None:
+    drawn.WRITERS[kind](tmp_path)
+    file = tmp_path / ALONE.get(kind, named)
     file.write_text(change(file.read_text()))
-    return _refusal(f"{kind}:{folder}")
+    line = drawn.refusal(f"{kind}:{tmp_path}")
+    assert Path(named).name in line
+    assert reason in line
 
 
-def _refusal(text: str) -> str:
-    """Return the error of reading all supports."""
-    with pytest.raises(UserError) as caught:
-        supports, _ = read_examples([text])
-        for support in supports:
-            support.read()
-    return str(caught.value)
+@pytest.mark.parametrize("place", [".", "below"])
+def test_a_cut_off_json_names_the_line(tmp_path: Path, place: str) -> None:
+    file = tmp_path / place / "cut.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"images": [{"id": 1,\n "file')
+    for named in (file, tmp_path):
+        assert re.search(r"cut\.json: .* line 2 column .*export or download", drawn.refusal(named))
 
 
-def test_a_cut_off_json_names_the_line(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "below"):
-        place.mkdir(exist_ok=True)
-        file = place / "cut.json"
-        file.write_text('{"images": [{"id": 1,\n "file')
-        for named in (file, place):
-            assert re.search(r"cut\.json: .* line 2 column .*export or download", _refusal(str(named)))
-        file.unlink()
-
-
-@pytest.mark.parametrize("labels", ["labels", "labels/train"])
-def test_text_files_of_yolo_without_names_are_said_to_lack_them(tmp_path: Path, labels: str) -> None:
-    drawn.photo(tmp_path / "images" / "a.png")
-    (tmp_path / labels).mkdir(parents=True)
-    (tmp_path / labels / "a.txt").write_text("0 0.5 0.5 0.2 0.2")
-    for folder in (tmp_path, tmp_path / "labels"):
-        assert _refusal(str(folder)).startswith(
-            f"{folder}: text alone is no annotation; for YOLO's labels add data.yaml"
-        )
+def test_text_files_of_yolo_without_names_are_said_to_lack_them(tmp_path: Path) -> None:
+    drawn.yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    assert "give YOLO's labels a data.yaml or classes.txt" in drawn.refusal(tmp_path)
 
 
 def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:
     for content in (b"", b"{}", b"\0" * 99, b"\xff\xd8\xff"):
         (tmp_path / "some").write_bytes(content)
-        assert "some: its format is unknown" in _refusal(str(tmp_path / "some"))
-    assert "gone: this file or folder does not exist" in _refusal(str(tmp_path / "gone"))
+        assert "some: its format is unknown" in drawn.refusal(tmp_path / "some")
+    assert "gone: this file or folder does not exist" in drawn.refusal(tmp_path / "gone")

@@ -1,16 +1,16 @@
 """Photos and masks are opened upright whatever their format: orientations, pages, transparency, damage of JPEGs."""
 
 import io
-import struct
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from annotations.mask_images import read_mask, read_mask_of
+from annotations.mask_images import read_indices, read_mask_of
 from annotations.pictures import header_of, read_image
 from annotations.region import read_region_of
 from photos.photo_files import read_photo
@@ -23,30 +23,21 @@ HEIGHT, WIDTH = 40, 64
 Reader = Callable[[Path], np.ndarray]
 
 
-def _stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """Return the stored pixels of an upright image, by EXIF's definition."""
-    match orientation:
-        case 1:
-            return upright
-        case 2:
-            return upright[:, ::-1]
-        case 3:
-            return upright[::-1, ::-1]
-        case 4:
-            return upright[::-1]
-        case 5:
-            return upright.swapaxes(0, 1)
-        case 6:
-            return np.rot90(upright)
-        case 7:
-            return upright[::-1, ::-1].swapaxes(0, 1)
-        case _:
-            return np.rot90(upright, -1)
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # the stored pixels of an upright image, by EXIF's definition
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
 
 
 def _save(path: Path, array: np.ndarray, orientation: int | None = None) -> Path:
     if array.dtype == np.uint16 and array.ndim == 3:
-        path.write_bytes(_deep_tiff(array, orientation or 1))
+        tifffile.imwrite(path, array, photometric="rgb", extratags=[(TAG, "H", 1, orientation or 1, True)])
         return path
     exif = Image.Exif()
     if orientation is not None:
@@ -54,20 +45,6 @@ def _save(path: Path, array: np.ndarray, orientation: int | None = None) -> Path
     lossless = {"lossless": True} if path.suffix == ".webp" else {}
     Image.fromarray(np.ascontiguousarray(array)).save(path, exif=exif, **lossless)
     return path
-
-
-def _deep_tiff(array: np.ndarray, orientation: int) -> bytes:
-    """Return a TIFF of colours of 16 bits (H, W, 3), which Pillow does not write."""
-    height, width = array.shape[:2]
-    first = 8 + 2 + 12 * 10 + 4  # the place behind header and table
-    numbers = {256: width, 257: height, 258: first, 259: 1, 262: 2, 273: first + 8, 274: orientation, 277: 3}
-    numbers |= {278: height, 279: array.nbytes}
-    head = b"II*\0" + struct.pack("<IH", 8, len(numbers))
-    for tag, value in numbers.items():
-        kind, count = (3, 3) if tag == 258 else (4, 1)
-        head += struct.pack("<HHII", tag, kind, count, value)
-    head += struct.pack("<I4H", 0, 16, 16, 16, 0)
-    return head + np.ascontiguousarray(array).tobytes()
 
 
 @pytest.fixture
@@ -89,7 +66,7 @@ def _assert_alike(photo: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", "deep.tif", "grey.tif"])
 def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
-    stored = _stored(photo, orientation)
+    stored = STORED[orientation](photo)
     forms = {"deep.tif": stored.astype(np.uint16) * 257, "grey.tif": stored[..., 0]}
     path = _save(tmp_path / f"a{suffix}", forms.get(suffix, stored), orientation)
     assert header_of(path) == (stored.shape[:2], orientation)
@@ -107,30 +84,20 @@ def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: in
         with pytest.raises(UserError, match="custom converts other files"):
             read_stacked(path, mask_path)
     assert np.array_equal(read_mask_of(path, mask_path), mask)
-    assert np.array_equal(turned(_stored(mask, orientation), orientation), mask)
-
-
-@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_a_mask_of_the_stored_photo_is_recognised_by_its_size(upright, tmp_path: Path, orientation: int) -> None:
-    photo, mask = upright
-    path = _save(tmp_path / "a.jpg", _stored(photo, orientation), orientation)
-    for name, drawn in (("upright.png", mask), ("stored.png", _stored(mask, orientation))):
-        assert np.array_equal(read_mask_of(path, _save(tmp_path / name, drawn)), mask)
-    with pytest.raises(UserError, match=r"different sizes \(height, width\): \(40, 64\) and \(39, 64\)"):
-        read_mask_of(path, _save(tmp_path / "other.png", mask[1:]))
+    assert np.array_equal(turned(STORED[orientation](mask), orientation), mask)
 
 
 @pytest.mark.parametrize(("orientation", "side"), [(2, WIDTH), (3, WIDTH), (4, WIDTH), (6, HEIGHT), (8, HEIGHT)])
 def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, orientation: int, side: int) -> None:
     photo, mask = (pixels[:, :side] for pixels in upright)
-    path = _save(tmp_path / "a.jpg", _stored(photo, orientation), orientation)
+    path = _save(tmp_path / "a.jpg", STORED[orientation](photo), orientation)
     drawn = _save(tmp_path / "a.png", mask)
     for read in (read_stacked, read_mask_of):
         with pytest.raises(UserError, match=rf"a.png: its photo has EXIF orientation {orientation}.*auto-orient"):
             read(path, drawn)
     assert not read_mask_of(path, _save(tmp_path / "empty.png", np.zeros_like(mask))).any()
     for suffix in (".png", ".tif"):  # the mask states its own orientation
-        tagged = _save(tmp_path / f"tagged{suffix}", _stored(mask, orientation), orientation)
+        tagged = _save(tmp_path / f"tagged{suffix}", STORED[orientation](mask), orientation)
         assert np.array_equal(read_mask_of(path, tagged), mask)
 
 
@@ -138,43 +105,24 @@ def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, ori
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_photos_and_masks_are_turned_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
-    path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
-    mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
-    assert np.array_equal(read_mask(mask_path), mask)
+    path = _save(tmp_path / "a.tif", STORED[orientation](photo), orientation)
+    mask_path = _save(tmp_path / f"m{suffix}", STORED[orientation](mask), orientation)
+    assert np.array_equal(read_indices(mask_path)[0], mask)
     assert np.array_equal(read_region_of(path, mask_path), mask)
     if orientation > 4:  # the size of a mask without orientation tells which it is of
-        for drawn in (mask, _stored(mask, orientation)):
+        for drawn in (mask, STORED[orientation](mask)):
             assert np.array_equal(read_mask_of(path, _save(tmp_path / f"n{suffix}", drawn)), mask)
+        with pytest.raises(UserError, match=r"different sizes \(height, width\): \(40, 64\) and \(39, 64\)"):
+            read_mask_of(path, _save(tmp_path / f"other{suffix}", mask[1:]))
 
 
-def _pages(path: Path, *sizes: int, preview: int = -1) -> Path:
-    """Write a TIFF of square pages, each as grey as ten times its number; one states that it is a preview."""
-    pages = [Image.new("RGB", (size, size), (10 * number,) * 3) for number, size in enumerate(sizes)]
-    for number, page in enumerate(pages):
-        page.encoderinfo = {"tiffinfo": {254: int(number == preview)}}
-    pages[0].save(path, save_all=True, append_images=pages[1:])
-    return path
-
-
-@pytest.mark.parametrize(
-    ("sizes", "preview", "best"), [((8, 40), 0, 1), ((8, 40, 16), -1, 1), ((40, 40), -1, 0)], ids=str
-)
-def test_the_largest_page_of_a_tiff_is_the_photo(
-    tmp_path: Path, capsys, sizes: tuple[int, ...], preview: int, best: int
-) -> None:
-    path = _pages(tmp_path / "a.tif", *sizes, preview=preview)
-    assert np.array_equal(read_image(path), np.full((40, 40, 3), 10 * best))
-    assert f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err
-
-
-def test_of_a_pyramid_in_a_tiff_the_first_page_is_the_photo(tmp_path: Path, capsys) -> None:
-    assert not read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).any()
-    assert not capsys.readouterr().err
-
-
-def test_a_tiff_of_a_preview_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="contains only a preview"):
-        read_image(_pages(tmp_path / "preview.tif", 8, preview=0))
+@pytest.mark.parametrize(("sizes", "best"), [((8, 40), 1), ((8, 40, 16), 1), ((40, 40), 0), ((40, 20, 10), 0)], ids=str)
+def test_the_largest_page_of_a_tiff_is_the_photo(tmp_path: Path, capsys, sizes: tuple[int, ...], best: int) -> None:
+    first, *others = [Image.new("RGB", (size, size), (10 * number,) * 3) for number, size in enumerate(sizes)]
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.full((40, 40, 3), 10 * best))
+    is_pyramid = sizes == (40, 20, 10)
+    assert (f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err) != is_pyramid
 
 
 def _red(opacity: int) -> np.ndarray:
@@ -218,28 +166,19 @@ def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> 
         assert (read(tmp_path / "a.png") == (200, 0, 0)).all()
 
 
-def _transparent(path: Path) -> None:
-    Image.fromarray(_red(opacity=99)).save(path)
-
-
-def _deep(path: Path) -> None:
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(path)
-
-
 @pytest.mark.parametrize(
-    ("write", "says"),
+    ("pixels", "kind", "says"),
     [
-        (_transparent, "is transparent in places"),
-        (_deep, "has 16 bits"),
-        (lambda path: _pages(path, 9), "no JPEG or PNG"),
+        (_red(opacity=99), "PNG", "is transparent in places"),
+        (np.zeros((8, 8), np.uint16), "PNG", "has 16 bits"),
+        (np.zeros((8, 8), np.uint8), "TIFF", "no JPEG or PNG"),
     ],
 )
-def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, write: Callable, says: str) -> None:
-    path = tmp_path / "a.tif" if "JPEG" in says else tmp_path / "a.png"
-    write(path)
+def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, pixels, kind: str, says: str) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.png", kind)
     for read in (images.read_image, images.check_photo):
         with pytest.raises(UserError, match=f"{says}.*prepare.py custom converts"):
-            read(path)
+            read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -251,14 +190,14 @@ def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, writ
     ],
     ids=["lfs", "annex", "web page"],
 )
-@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image, mask_images.read_mask])
+@pytest.mark.parametrize("read", [read_image, read_indices, images.read_image, mask_images.read_mask])
 def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=says):
         read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, images.read_image])
+@pytest.mark.parametrize("read", [read_image, read_indices, images.read_image])
 def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
     Image.new("L", (40, 40)).save(tmp_path / "a.png")
     monkeypatch.setattr(sizes, "MAX_PIXELS", 1500)
@@ -269,40 +208,38 @@ def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, rea
         read(tmp_path / "a.png")
 
 
-@pytest.fixture
-def jpeg() -> bytes:
+def _noise(kind: str) -> bytes:
+    """Return a picture of noise as a file."""
     out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(out, "JPEG", quality=95)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(out, kind, quality=95)
     return out.getvalue()
 
 
+JPEG, PNG = _noise("JPEG"), _noise("PNG")
+HALF = len(JPEG) // 2
+DAMAGED = {
+    "empty": b"",
+    "no picture": b"no picture" * 50,
+    "head": JPEG[:160],
+    "half": JPEG[:HALF],
+    "without its end": JPEG[:-100],
+    "overwritten": JPEG[:HALF] + bytes(300) + JPEG[HALF + 300 :],
+    "PNG cut off": PNG[:6000],
+}
+
+
 @pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
-def test_overwritten_pixels_of_a_jpeg_are_refused(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
-    middle = len(jpeg) // 2
-    (tmp_path / "a.jpg").write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
-    with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_photo_is_refused(tmp_path: Path, read: Reader, kind: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(DAMAGED[kind])
+    with pytest.raises(UserError, match=r"a\.jpg: (.*damaged|is no )"):
         read(tmp_path / "a.jpg")
 
 
-def test_a_jpeg_that_is_cut_short_or_none_is_refused(jpeg: bytes, tmp_path: Path) -> None:
-    for content in (b"", b"no picture" * 50, jpeg[:160], jpeg[: len(jpeg) // 2], jpeg[:-100]):
-        (tmp_path / "a.jpg").write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.jpg"):
-            read_image(tmp_path / "a.jpg")
-
-
 @pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
-def test_a_png_that_is_cut_off_is_refused(tmp_path: Path, read: Reader) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
-    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:6000])
-    with pytest.raises(UserError, match=r"a.png: this photo is damaged \(it is cut off\)"):
-        read(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
-def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
-    (tmp_path / "a.jpg").write_bytes(jpeg)
-    (tmp_path / "film.jpg").write_bytes(jpeg + b"film" * 5000)
+def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, read: Reader) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "film.jpg").write_bytes(JPEG + b"film" * 5000)
     assert np.array_equal(read(tmp_path / "film.jpg"), read(tmp_path / "a.jpg"))
 
 

@@ -11,13 +11,10 @@ import pytest
 from annotations import recognise, yolo
 from annotations.shapes import encoded
 from photos.example_files import read_examples
-from photos.examples import parse_example
 from tests.annotations.drawn import (
     AREAS,
     CAT,
     DOG,
-    HEIGHT,
-    WIDTH,
     areas,
     coco_json,
     corners,
@@ -28,7 +25,6 @@ from tests.annotations.drawn import (
     region,
 )
 from tests.annotations.drawn import yolo as yolo_folder
-from util.files.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -72,13 +68,6 @@ def test_crowds_are_unknown_and_brushes_objects(tmp_path, capsys, marks, expecte
     assert said in capsys.readouterr().err
 
 
-def test_a_photo_with_crowds_alone_says_so(tmp_path: Path) -> None:
-    other = {"id": 8, "file_name": "p1.jpg", "width": WIDTH, "height": HEIGHT}
-    path = coco(tmp_path, crowd(CAT), {"segmentation": [outline(DOG)], "image_id": 8}, images=[other])
-    with pytest.raises(UserError, match=r"has only crowd regions on 'p0.jpg' \(iscrowd 1\)"):
-        parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
-
-
 def shape(label: str, box: tuple[int, ...]) -> dict[str, Any]:
     return {"label": label, "points": corners(box), "shape_type": "polygon"}
 
@@ -103,7 +92,6 @@ BACK = "_background_"
         ([("cat", CAT), ("dog", HOLE), ("__background__", KITTEN)], {"cat": 1280 - 240, "dog": 660 - 240}),
         ([("cat", CAT), ("dog", DOG), (BACK, (30, 0, 60, 72))], {"cat": 22 * 40, "dog": 28 * 40}),  # across two edges
         ([("cat", CAT), ("dog", KITTEN), ("Background", HOLE)], {"cat": 1280 - 660}),  # the dog is wholly covered
-        ([("cat", CAT), (BACK, (0, 0, WIDTH, HEIGHT))], CATS),  # no hole, but all of the photo
     ],
 )
 def test_labelmes_background_cuts_a_hole_into_lower_shapes(tmp_path: Path, shapes: list, expected: dict) -> None:
@@ -133,11 +121,6 @@ def test_photos_without_a_json_file_and_holes_are_counted(tmp_path: Path, capsys
     said = capsys.readouterr().err
     assert "left out: photos without a JSON file (1, such as b.jpg)" in said
     assert "holes in the objects below: regions of _background_ (1)" in said
-
-
-def test_a_photo_under_two_ids_is_refused(tmp_path: Path) -> None:
-    again = {"id": 8, "file_name": "p0.jpg", "width": WIDTH, "height": HEIGHT}
-    assert "two images have the same id or file_name" in refusal(coco(tmp_path, OUTLINED_CAT, images=[again]))
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,6 @@ TWICE = {name: 2 * area for name, area in AREAS.items()}
 MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
 
 
-def datumaro(root: Path) -> None:
-    """Write the folders of Datumaro's and CVAT's export, with the files of other tasks."""
-    photo(root / "images/train" / PHOTO)
-    path = coco_json(root / "annotations", *MARKS, file=PHOTO)
-    path.rename(root / "annotations/instances_train.json")
-    (root / "annotations/image_info_train.json").write_text('{"images": [], "annotations": []}')
-    photo(root / "annotations/panoptic_train/a.png")
-
-
 def labelme_in_folders(root: Path) -> None:
     for day in ("day1", "day2"):
         labelme_json(root / day, *map(polygon, BOXES))
@@ -80,13 +71,11 @@ def test_a_set_in_parts_is_read_as_one(tmp_path: Path, write: Callable[[Path], N
     assert areas(tmp_path, photos) == TWICE
 
 
-def test_annotations_beside_photos_are_read_from_their_own_folder(tmp_path: Path) -> None:
-    datumaro(tmp_path)
-    for place in (tmp_path / "annotations", tmp_path):
+def test_annotations_beside_photos_are_of_the_folder_above(tmp_path: Path) -> None:
+    photo(tmp_path / "images/train" / PHOTO)
+    path = coco_json(tmp_path / "annotations", *MARKS, file=PHOTO)
+    for place in (tmp_path / "annotations", tmp_path, path):
         assert areas(place) == AREAS
-    photo(tmp_path / "images/train/b.jpg")
-    path = coco_json(tmp_path / "annotations", *MARKS, file="b.jpg")
-    assert areas(path) == AREAS
 
 
 def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path: Path) -> None:
@@ -118,16 +107,6 @@ def test_photos_elsewhere_are_asked_for_by_the_option_that_names_them(tmp_path: 
     assert "with --photos" in refusal(path)
     assert areas(path, tmp_path / "photos") == AREAS
     assert "--photos" not in refusal(path, tmp_path / "marks")
-
-
-def test_other_json_files_in_a_folder_of_labelme_are_counted(tmp_path: Path, capsys) -> None:
-    folder = labelme_json(tmp_path, *map(polygon, BOXES))
-    (folder / "b.json").write_text('{"settings": {"zoom": 2}}')
-    (folder / "c.json").write_text("[1, 2]")
-    assert areas(folder) == AREAS
-    assert "left out: JSON files of other kinds (2, such as b.json)" in capsys.readouterr().err
-    (folder / "d.json").write_text(json.dumps({"shapes": 7, "imagePath": PHOTO}))
-    assert "d.json: not in labelme's form" in refusal(folder)
 
 
 def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:

@@ -10,14 +10,13 @@ import pytest
 import tifffile
 
 from annotations.annotation import pixels_of
-from annotations.mask_images import read_mask
+from annotations.mask_images import read_indices
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
 from util.files import sizes
 from util.files.errors import UserError
 
 SIDE = 8000  # stated of a photo that is smaller: within the limit
-KEY_POINT = {"x": 5, "y": 5, "width": 1}
 MEGABYTES = 20  # far less than a mask of the stated size takes
 ZIGZAG = [[float(i % 2 * 90), float(i % 70)] for i in range(40)]  # about 3600 pixels long
 ROUND = drawn.corners((0, 0, WIDTH, HEIGHT))  # 336 pixels long
@@ -51,16 +50,7 @@ def labelme_mask(folder: Path) -> Path:
 def coco_runs(folder: Path) -> Path:
     drawn.photo(folder / PHOTO)
     runs = {"size": [SIDE, SIDE], "counts": [0, SIDE * SIDE]}
-    return drawn.coco_json(folder, {"segmentation": [runs, runs]}, file=PHOTO, size=(SIDE, SIDE))
-
-
-def labelstudio_point(folder: Path) -> Path:
-    path = drawn.labelstudio(folder)
-    text = path.read_text().replace(f'"original_width": {WIDTH}', f'"original_width": {SIDE}')
-    text = text.replace(f'"original_height": {HEIGHT}', f'"original_height": {SIDE}')
-    text = text.replace('"width": ', '"other": ').replace('"height": ', '"another": ')
-    path.write_text(text)
-    return path
+    return drawn.coco_json(folder, {"segmentation": runs}, file=PHOTO, size=(SIDE, SIDE))
 
 
 def results(folder: Path) -> Path:
@@ -71,7 +61,7 @@ def results(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("write", [labelme_hole, labelme_mask, coco_runs, labelstudio_point, results])
+@pytest.mark.parametrize("write", [labelme_hole, labelme_mask, coco_runs, results])
 def test_nothing_is_painted_at_a_stated_size_that_is_not_the_photo_s(write: Callable[[Path], Path], tmp_path) -> None:
     path = write(tmp_path)
     tracemalloc.start()
@@ -93,27 +83,7 @@ def outlines_of_labelme(folder: Path, outlines: list[Any]) -> Path:
     return drawn.labelme_json(folder, *({"label": "cat", "points": outline} for outline in outlines))
 
 
-def outlines_of_labelstudio(folder: Path, outlines: list[Any]) -> Path:
-    path = drawn.labelstudio(folder)
-    shares = [(np.array(outline) / (WIDTH, HEIGHT) * 100).tolist() for outline in outlines]
-    common = f'"original_width": {WIDTH}, "original_height": {HEIGHT}'
-    regions = [
-        f'{{"type": "polygonlabels", {common}, "value": {{"points": {points}, "polygonlabels": ["cat"]}}}}'
-        for points in shares
-    ]
-    path.write_text(f'[{{"data": {{"image": "{PHOTO}"}}, "annotations": [{{"result": [{", ".join(regions)}]}}]}}]')
-    return path
-
-
-def outlines_of_yolo(folder: Path, outlines: list[Any]) -> Path:
-    path = drawn.yolo(folder)
-    shares = [(np.ravel(outline) / np.tile((WIDTH, HEIGHT), len(outline))).tolist() for outline in outlines]
-    rows = [" ".join(map(str, [0, *row])) for row in shares]
-    (folder / "labels/train/a.txt").write_text("\n".join(rows))
-    return path
-
-
-@pytest.mark.parametrize("write", [outlines_of_coco, outlines_of_labelme, outlines_of_labelstudio, outlines_of_yolo])
+@pytest.mark.parametrize("write", [outlines_of_coco, outlines_of_labelme])
 @pytest.mark.parametrize("outlines", [[ZIGZAG], [ROUND] * 30], ids=["one", "many"])
 def test_long_outlines_are_refused(
     write: Callable[[Path, list[Any]], Path], outlines: list[Any], tmp_path: Path, monkeypatch
@@ -133,7 +103,7 @@ def test_an_outline_far_beyond_the_photo_or_of_no_place_is_refused(places: list[
 def test_the_tiles_of_a_tiff_have_a_limit_too(tmp_path: Path, monkeypatch) -> None:
     values = np.eye(HEIGHT, WIDTH).astype(np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values, tile=(256, 256))
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), values)
+    np.testing.assert_array_equal(read_indices(tmp_path / "a.tif")[0], values)
     monkeypatch.setattr(sizes, "MAX_PIXELS", 2**16 - 1)
     with pytest.raises(UserError, match=r"256 x 256 pixels, the limit is 65535"):
-        read_mask(tmp_path / "a.tif")
+        read_indices(tmp_path / "a.tif")

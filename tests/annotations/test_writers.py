@@ -1,7 +1,6 @@
 """Predictions are written so that pycocotools and this project's own readers give the same pixels back."""
 
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from annotations import coco, labelme, recognise, shapes
+from annotations import coco, recognise, shapes
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, label_of
 from annotations.labelstudio import brush_runs
 from annotations.shapes import decoded, encoded, polygons_of
@@ -87,44 +86,31 @@ def test_outlines_that_are_not_simplified_are_exact(seed: int, monkeypatch: pyte
     assert simplified < sum(map(len, polygons_of(mask))) * 0.7
 
 
-@pytest.fixture(params=[False, True])
-def polygons(request: pytest.FixtureRequest) -> bool:
-    """Return whether outlines are written in place of masks."""
-    return request.param
+BOTH = pytest.mark.parametrize("polygons", [False, True])  # whether outlines are written in place of masks
 
 
-@pytest.fixture
-def opened(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> COCO:
-    """Return what pycocotools reads of the predictions."""
+@BOTH
+def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> None:
     coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
-    return COCO(tmp_path / "out/annotations/instances_default.json")
-
-
-def test_pycocotools_opens_cocos_json(opened: COCO, tmp_path: Path) -> None:
+    opened = COCO(tmp_path / "out/annotations/instances_default.json")
     assert (tmp_path / "out/images/a.jpg").is_file()
     sizes = {image["file_name"]: (image["width"], image["height"]) for image in opened.loadImgs([1, 2])}
     assert sizes == {"a.jpg": (W, H), "b.jpg": (W, H)}
     categories = opened.loadCats(opened.getCatIds())
     assert {category["id"]: category["name"] for category in categories} == NAMES
     annotations = opened.loadAnns(opened.getAnnIds())
-    assert len(opened.loadRes(annotations).getAnnIds()) == 2
-
-
-def test_pycocotools_reads_the_objects_of_cocos_json(
-    photos: list[PredictedPhoto], opened: COCO, polygons: bool
-) -> None:
-    annotations = opened.loadAnns(opened.getAnnIds())
     stated = [(entry["image_id"], entry["category_id"], entry["score"]) for entry in annotations]
     assert stated == [(1, 3, 0.75), (1, 44, 0.5)]
     for annotation, predicted in zip(annotations, photos[0].objects, strict=True):
         mask = decoded(predicted.runs)
-        read = opened.annToMask(annotation).astype(bool)
-        assert iou(read, mask) > (SIMILAR if polygons else 1 - 1e-9)
+        assert iou(opened.annToMask(annotation).astype(bool), mask) > (SIMILAR if polygons else 1 - 1e-9)
         assert annotation["area"] == mask.sum()
         assert annotation["bbox"] == [*cv2.boundingRect(mask.astype(np.uint8))]
         assert isinstance(annotation["segmentation"], list) == polygons
+    assert len(opened.loadRes(annotations).getAnnIds()) == 2
 
 
+@BOTH
 @pytest.mark.parametrize("kind", [kind for kind in recognise.WRITERS if kind != "cutout"])  # for people alone
 def test_written_annotations_are_read_back(
     photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path
@@ -145,16 +131,6 @@ def test_written_annotations_are_read_back(
         assert iou(label == 1, decoded(predicted.runs)) > (1 - 1e-9 if is_exact else SIMILAR)
 
 
-@pytest.mark.parametrize("whole", [np.trunc, np.round])
-def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinates(photos, tmp_path, whole) -> None:
-    recognise.WRITERS["yolo"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES))
-    lines = (tmp_path / "labels/a.txt").read_text().splitlines()
-    rows = [np.array(line.split(), float) for line in lines]
-    for number, predicted in enumerate(photos[0].objects):
-        outlines = [whole(row[1:].reshape(-1, 2) * (W, H)) for row in rows if row[0] == number]
-        assert iou(filled(outlines), decoded(predicted.runs)) > SIMILAR
-
-
 def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:
     recognise.WRITERS["labelstudio"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES, "some model"))
     first, second = json.loads((tmp_path / "tasks.json").read_text())
@@ -172,24 +148,13 @@ def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:
     assert written.rstrip("0") == (head + sizes + runs).rstrip("0")
 
 
-def test_a_file_of_labels_is_corrected_if_its_content_is(tmp_path: Path, capsys) -> None:
-    """Whatever its time is, as after a copy; a file of which nothing is known is kept too."""
-    for name in "abc":
-        drawn.photo(tmp_path / f"{name}.png")
-
-    def written(*names: str, objects: int) -> None:
-        found = (PredictedObject("cat", 0.5, encoded(blobs(1))),) * objects
-        photos = [PredictedPhoto(tmp_path / f"{name}.png", f"{name}.png", H, W, found, keep=True) for name in names]
-        labelme.write(tmp_path / "labelme", Predictions(photos, tmp_path, {1: "cat"}))
-
-    def shapes() -> list[int]:
-        return [len(json.loads((tmp_path / f"labelme/{name}.json").read_text())["shapes"]) for name in "abc"]
-
-    written("a", "b", objects=1)
-    (tmp_path / "labelme/a.json").write_text('{"shapes": [1, 2, 3]}')
-    (tmp_path / "labelme/c.json").write_text('{"shapes": [1, 2]}')
-    for name, time in (("a", 0), ("b", 2e9), ("c", 0)):
-        os.utime(tmp_path / f"labelme/{name}.json", (time, time))
-    written("a", "b", "c", objects=0)
-    assert shapes() == [3, 0, 2]
-    assert "files that were corrected, which stay: 2" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", ["labelme", "yolo"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_files_of_labels_that_are_there_are_kept_where_they_are_to_be(tmp_path: Path, kind: str, keep: bool) -> None:
+    path = drawn.photo(tmp_path / "a.jpg")
+    corrected = tmp_path / f"out/{'a.json' if kind == 'labelme' else 'labels/a.txt'}"
+    corrected.parent.mkdir(parents=True)
+    corrected.write_text("corrected")
+    photo = PredictedPhoto(path, "a.jpg", H, W, objects=(), keep=keep)
+    recognise.WRITERS[kind](tmp_path / "out", Predictions([photo], tmp_path, {1: "cat"}))
+    assert (corrected.read_text() == "corrected") == keep

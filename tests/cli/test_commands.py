@@ -139,15 +139,6 @@ def test_a_command_without_docstrings_has_its_options(ended, monkeypatch) -> Non
 
 
 @pytest.mark.process
-def test_names_are_utf8_where_the_locale_has_ascii_alone() -> None:
-    code = "import sys; from util import cli; cli.main(lambda: print(sys.argv[1]))"
-    of_ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "-c", code, "kätzchen"]
-    ended = subprocess.run(command, cwd=REPOSITORY, env=os.environ | of_ascii, capture_output=True, check=True)
-    assert ended.stdout.decode() == "kätzchen\n"
-
-
-@pytest.mark.process
 def test_git_keeps_the_line_ends_of_every_file() -> None:
     command = ["git", "-C", str(REPOSITORY), "ls-files", "--eol"]
     listed = subprocess.run(command, capture_output=True, text=True)

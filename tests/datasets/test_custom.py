@@ -4,12 +4,9 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,15 +58,13 @@ def assert_even_folds(data: DataSettings) -> None:
     assert sorted(novel) == sorted(data.fold_classes[1])
 
 
-def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_masks: tuple, tmp_path: Path) -> None:
+def test_a_data_set_that_is_there_is_left_alone(prepare, project: Path, toy_masks: tuple) -> None:
     assert_done(prepare(*toy_masks, "--name", "toys"))
     files = [path for path in project.rglob("*") if path.is_file() and "cache" not in path.parts]
     before = {path: path.read_bytes() for path in files}
-    assert_done(prepare(*toy_masks, "--name", "toys"))
-    assert {path: path.read_bytes() for path in files} == before
-    (tmp_path / "other.txt").write_text("\n".join(reversed(CLASS_NAMES)))
-    error = prepare(*toy_masks, "--name", "toys", "--classes", tmp_path / "other.txt").error
-    assert "made from other files or options" in error
+    assert "data/toys: is made already; remove data/toys" in prepare(*toy_masks, "--name", "toys").error
+    other = prepare(*toy_masks, "--name", "toys", "--out", "data/other", "--folds", 2)
+    assert "toys.yaml: exists with other content" in other.error
     assert {path: path.read_bytes() for path in files} == before
 
 
@@ -119,29 +114,15 @@ def test_names_with_spaces_and_given_folds(prepare, project: Path, spaced: tuple
     assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
 
 
-def test_a_refused_run_leaves_nothing(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
+def test_a_refused_run_leaves_no_file(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
     bad = min((tmp_path / "my photos").iterdir())
     content = bad.read_bytes()
     bad.write_bytes(b"no photo")
-    before = {*project.rglob("*")}
+    before = {*filter(Path.is_file, project.rglob("*"))}
     assert str(bad) in prepare(*spaced).error
-    assert {*project.rglob("*")} == before
+    assert {*filter(Path.is_file, project.rglob("*"))} == before
     bad.write_bytes(content)
     assert_done(prepare(*spaced))
-
-
-@pytest.mark.process
-def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, toy_masks: tuple) -> None:
-    code = "import pathlib, util.files.made as s\n"
-    code += "with s.made_aside(pathlib.Path('data/toys'), ''): print(flush=True), input()"
-    words = [sys.executable, "-c", code]
-    environment = {"PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        assert "data/toys: another command is making it" in prepare(*toy_masks, "--name", "toys").error
-        other.communicate(b"\n")
-    assert_done(prepare(*toy_masks, "--name", "toys"))
 
 
 BOX = [[1, 1, 30, 1, 30, 30, 1, 30]]
@@ -178,7 +159,6 @@ def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outc
 def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project: Path) -> None:
     outcome = annotated_pair()
     assert_done(outcome, "left out, on no image: horse")
-    assert_done(outcome, "lists/test.txt has too few of cat (3), dog: {x} (3)")  # for five shots
     assert read_config(find_config("split0", "pair", net="lite0")).data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
     assert (mask[1:30, 1:30] == 2).all()
@@ -268,20 +248,11 @@ def white(tmp_path: Path) -> tuple[object, ...]:
     return "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
 
 
-def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, white: tuple, monkeypatch) -> None:
-    for answer, code in (("", 2), ("n", 2), ("y", 0)):
-        terminal = SimpleNamespace(isatty=partial(bool, answer), readline=partial(str, answer))
-        monkeypatch.setattr(sys, "stdin", terminal)
-        outcome = prepare(*white, "cracks")
-        assert outcome.code == code
-        assert ("--white-is-object" in outcome.errors) == (code == 2)
-    data = read_config(find_config("split0", "cracks", "multiprototype")).data
-    index = load_index(data, "test", progress=False)
-    assert index.areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
-
-
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
-    assert_done(prepare(*white, "more", "--white-is-object"))
+    assert "confirm with --white-is-object" in prepare(*white, "cracks").error
+    assert_done(prepare(*white, "cracks", "--white-is-object"))
+    data = read_config(find_config("split0", "cracks", "multiprototype")).data
+    assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
     parted = prepare(*white, "parted", "--white-is-object", "--folds", 3)
     assert "'crack' is the only class; annotate another class for training" in parted.error
     assert "photos and masks" not in parted.errors  # the bar of the conversion

@@ -1,12 +1,12 @@
 """Masks of a data set of your own in folders: of parts of a set, of classes, of both, and of days or videos."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
 from tests.datasets.class_trees import save_grey, save_photo
@@ -20,7 +20,7 @@ def made(root: Path, images: str = "", masks: str = "", named: bool = True) -> d
     """Return the pixels of each class in each mask that prepare.py makes, by the mask's name."""
     (root / "names.txt").write_text("cat\ndog\n")
     names = root / "names.txt" if named else None
-    options = Namespace(images=root / images, masks=root / masks, classes=names, white_is_object=False)
+    options = CustomOptions(images=root / images, masks=root / masks, classes=names)
     out = root.with_name(f"{root.name}_out")
     plan = from_masks(options)
     run_jobs(plan, out, skip_bad=False)
@@ -108,7 +108,7 @@ def test_folders_of_classes_in_parts_are_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "outcome"),
     [
-        (["bus", "train"], {"bus", "train"}),  # the vehicle
+        (["bus", "train"], "'train' is the name of a part of a set, 'bus' that of a class"),
         (["bus", "images"], {"bus"}),
         (["bus", "test"], "'test' is the name of a part of a set, 'bus' that of a class"),
         (["Bus", "bus"], "the classes 'Bus' and 'bus' differ by upper and lower case alone"),

@@ -190,17 +190,6 @@ def test_versions_of_a_photo_in_two_parts_are_to_train_on(prepare, project: Path
     assert lists_of(project)["test"] == {str(n) for n in range(16, 24)}
 
 
-@pytest.mark.parametrize("name", ["train.txt", "own.txt"])
-def test_lists_that_were_edited_are_not_replaced(prepare, project: Path, tmp_path: Path, name: str) -> None:
-    words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
-    assert_done(prepare(*words))
-    assert_done(prepare(*words))
-    edited = project / "data/pets/lists" / name
-    edited.write_text("0\n1\n")
-    assert f"data/pets/lists/{name}: was edited, or written beside" in prepare(*words).error
-    assert edited.read_text() == "0\n1\n"
-
-
 @pytest.mark.parametrize("count", [4, 5, 7])
 def test_a_class_of_four_photos_has_two_on_each_side(prepare, project: Path, tmp_path: Path, count: int) -> None:
     """Every photo shows one class: a quarter of four or five for testing would be one."""

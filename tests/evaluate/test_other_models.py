@@ -112,7 +112,7 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     data = {}
     for images in ("fold", "all"):
         settings = config("bam", f"base_stage.images={images}", "base_stage.validate_episodes=100000")
-        data[images] = base_stage_data(Run(settings), settings.base_stage, WORLD)
+        data[images] = base_stage_data(Run(settings), WORLD)
     fold_images = data["fold"].images
     all_images = data["all"].images
     index = all_images.index
@@ -122,9 +122,6 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     row = int((index.areas[:, novel] > 0).any(1).nonzero()[0][0])
     assert row in all_images.queries
     assert row not in fold_images.queries
-    many = config("bam", "data.shot=40")
-    with pytest.raises(UserError, match="rare_classes"):  # the meta stage would refuse it, after this stage
-        base_stage_data(Run(many), many.base_stage, WORLD)
 
 
 def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:

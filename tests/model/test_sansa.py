@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -130,8 +129,7 @@ def test_an_authors_file_fits_with_its_own_factor(tmp_path: Path) -> None:
     assert all(tensor.shape == translated[name].shape for name, tensor in network.stored_state().items())
     with pytest.raises(UserError) as refusal:
         fill(of_size("tiny"), read)
-    says = r"holds adapters in blocks 8 to 47 \(large\), factor 0.3, expected .* 3 to 11 \(tiny\)"
-    assert re.search(says, str(refusal.value))
+    assert "adapters.3." in str(refusal.value) and "; check model.name" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from util.cli import HUGE_PAGES
 pytestmark = pytest.mark.process
 
 THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
-UNNEEDED = {"util.cli", "photos.command", "photos.page"}
+UNNEEDED = {"photos.command", "photos.page"}
 # What takes up to seconds to import, and no photo needs.
 SLOW = {"timm", "torchvision", "torch._dynamo", "torch.onnx", "matplotlib", "gensim", "transformers", "huggingface_hub"}
 SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run"}

@@ -1,6 +1,5 @@
 """One mask, whatever its form, marks the same pixels for predict.py, for Python, and in a data set of one's own."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +11,10 @@ from PIL import Image, ImageFilter
 from annotations.pictures import read_image
 from annotations.region import read_region
 from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from photos.example_files import read_examples
-from photos.examples import parse_example, support_from_arrays
+from photos.examples import Example, parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.files.errors import UserError
 from util.files.mask_images import read_mask
@@ -64,8 +64,8 @@ def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
     path, mask = _photo_and_mask(tmp_path, FORMS[form])
     supports = [
         parse_example(f"{path}:{mask}").read(),
-        support_from_arrays(path, FORMS[form]),
-        support_from_arrays(read_image(path), str(mask)),
+        Example(None, path, FORMS[form]).read(),
+        Example(None, read_image(path), str(mask)).read(),
         *(example.read() for example in read_examples([str(mask.parent)], path.parent)[0]),
     ]
     assert len(supports) == 4
@@ -86,16 +86,16 @@ def _photo_and_mask(folder: Path, mask: Image.Image) -> tuple[Path, Path]:
 
 def _made(out: Path, **options: Path | None) -> np.ndarray:
     """Return the mask in a data set that is made of a user's masks."""
-    run_jobs(from_masks(Namespace(**options, white_is_object=True)), out, skip_bad=False)
+    run_jobs(from_masks(CustomOptions(**options, white_is_object=True)), out, skip_bad=False)
     return read_mask(next((out / "masks").rglob("p0.png")))
 
 
 def test_arrays_and_tensors_are_read_alike(tmp_path: Path) -> None:
     image = read_image(photo(tmp_path / "p0.jpg"))
-    for mask in (INSIDE > 0, INSIDE[None], INSIDE.astype(float), -INSIDE.astype(int), INSIDE[..., None] * 255):
+    for mask in (INSIDE > 0, INSIDE * 255, INSIDE.astype(float), -INSIDE.astype(int)):
         expected = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
         for given in (mask, torch.from_numpy(mask)):
-            assert np.array_equal(support_from_arrays(image, given).label, expected)
+            assert np.array_equal(Example(None, image, given).read().label, expected)
 
 
 def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> None:
@@ -115,7 +115,7 @@ def test_a_mask_without_black_is_refused(tmp_path: Path) -> None:
 
 def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> None:
     path, mask = _photo_and_mask(tmp_path, Image.fromarray(region(CAT, DOG)))
-    options = Namespace(images=path.parent, masks=mask.parents[1], classes=None, white_is_object=False)
+    options = CustomOptions(images=path.parent, masks=mask.parents[1], classes=None)
     with pytest.raises(UserError, match=r"one value beside 0, this one has \[1, 2\]; does it hold class ids"):
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
     assert (parse_example(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
@@ -171,7 +171,7 @@ def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) 
 
 def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path, capsys) -> None:
     (names,) = named_masks.glob("*.txt")
-    plan = from_masks(Namespace(images=named_masks / "images", masks=named_masks / "masks", classes=names))
+    plan = from_masks(CustomOptions(images=named_masks / "images", masks=named_masks / "masks", classes=names))
     run_jobs(plan, named_masks / "out", skip_bad=False)
     made = read_mask(named_masks / "out/masks/p0.png")
     assert "masks without a photo (1, such as p1" in capsys.readouterr().err

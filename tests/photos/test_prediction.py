@@ -16,7 +16,7 @@ from photos.refine import without_specks
 from util.files import read_json
 from util.files.errors import UserError
 
-MARGINS = np.array([[[2.0, -1.0, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
+MARGINS = np.array([[[2.0, 0.5, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
 IMAGE = np.zeros((1, 4, 3), np.uint8)
 CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, 0.0, [1.0], 0.0, 0.5)
 
@@ -32,15 +32,15 @@ def _predicted(**decision: object) -> Prediction:
     return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, CALIBRATION, decision=Decision(**decision))
 
 
-def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None:
+def test_probabilities_are_calibrated() -> None:
     logits = torch.from_numpy(np.concatenate([0 * MARGINS[:1], 2 * MARGINS]))
     assert np.allclose(_predicted().probability, logits.softmax(0)[1:].numpy())
-    assert _predicted(threshold=0.9).mask.tolist() == [[0, 0, 2, 1]]  # the first cat has 0.87
-    assert _predicted(threshold=0.1).mask.tolist() == [[1, 1, 2, 1]]  # a margin of -1 has 0.12
+    assert _predicted().mask.tolist() == [[1, 1, 2, 1]]
+    assert _predicted(min_presence=0.9).mask.tolist() == [[0, 0, 0, 0]]  # the score of both is 0.73
 
 
 def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> None:
-    prediction = _predicted(threshold=0.1)
+    prediction = _predicted()
     cat, far_cat, dog = prediction.instances()
     assert (cat.name, cat.box, cat.area, far_cat.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
     assert cat.mask.tolist() == [[True, True, False, False]]
@@ -55,13 +55,12 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
 
 
 def test_a_calibrated_score_is_of_presence_and_pixels() -> None:
-    """Also of a part; a class without a presence score, such as a base class, has the probability of its pixels."""
+    """Also of a part."""
     calibration = replace(CALIBRATION, mask=MaskScore(presence=0.5, pixels=2.0, bias=-1.0))
-    prediction = Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, [0.9, None], calibration)
-    cat, dog = prediction.summary()
+    prediction = Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, [0.9, 0.9], calibration)
+    cat, _ = prediction.summary()
     inside = prediction.probability[0][prediction.mask == 1].mean()
     assert cat["score"] == pytest.approx(sigmoid(0.5 * logit(0.9) + 2 * logit(inside) - 1), abs=1e-5)
-    assert dog["score"] == pytest.approx(prediction.probability[1][prediction.mask == 2].mean(), abs=1e-5)
     parts = [part.score for part in prediction.instances() if part.name == "cat"]
     assert min(parts) <= cat["score"] <= max(parts)
 

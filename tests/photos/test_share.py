@@ -5,13 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from photos import Segmenter
 from photos.calibration import FILE, FORMAT, Calibration, key_of
 from util.config.read import from_dict, read_config, to_dict
-from util.files.errors import UserError
 from util.weights import checkpoint
 
 
@@ -25,7 +23,7 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     folder = tmp_path / "published"
     words = ("share", "--checkpoint", weights, "--out", folder)
     assert predict(*words).code == 0
-    before, after = checkpoint.read(weights).entries, Segmenter.from_pretrained(folder, device="cpu").model
+    before, after = checkpoint.read(weights).entries, Segmenter(folder, device="cpu").model
     assert checkpoint.digest_of(before["weights"]) == after.weights.digest
     config = read_config(folder / "config.json")
     assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
@@ -35,28 +33,10 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     assert str(folder) in predict(*words).error
 
 
-def test_half_precision_rounds_the_weights(predict, weights: Path, tmp_path: Path) -> None:
-    assert predict("share", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
-    network = Segmenter(tmp_path / "half", device="cpu").model.network
-    whole = checkpoint.read(weights).weights
-    for name, tensor in network.state_dict().items():
-        rounded = whole[name].half().float() if whole[name].is_floating_point() else whole[name]
-        assert torch.equal(tensor, rounded)
-
-
-def test_half_precision_keeps_the_calibration(predict, weights: Path, tmp_path: Path) -> None:
-    calibration = Calibration(FORMAT, "x", _key(weights), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
-    (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
-    assert predict("share", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
-    assert Segmenter(tmp_path / "half", device="cpu").calibration is not None
-
-
-def _key(weights: Path) -> str:
-    """Return what binds a calibration to a checkpoint."""
+def test_the_calibration_is_shared(predict, weights: Path, tmp_path: Path) -> None:
     content = checkpoint.read(weights).entries
-    return key_of(from_dict(content["config"], "weights"), checkpoint.digest_of(content["weights"]))
-
-
-def test_values_that_half_precision_does_not_hold_are_refused() -> None:
-    with pytest.raises(UserError, match=r"best.pth: decoder.bias"):
-        checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
+    key = key_of(from_dict(content["config"], "weights"), checkpoint.digest_of(content["weights"]))
+    calibration = Calibration(FORMAT, "x", key, "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
+    (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
+    assert predict("share", "--checkpoint", weights, "--out", tmp_path / "shared").code == 0
+    assert Segmenter(tmp_path / "shared", device="cpu").calibration == calibration

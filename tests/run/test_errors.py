@@ -69,7 +69,7 @@ def test_a_loader_process_that_is_killed(long, last: Path) -> None:
     os.kill(loader_process(training.process.pid), signal.SIGKILL)
     assert training.code == 2, training.stderr
     (line,) = errors(training)
-    assert "a loader process was killed" in line and "data.workers" in line and loadable(last)
+    assert "a loader process failed" in line and "data.workers" in line and loadable(last)
 
 
 @pytest.mark.process

@@ -2,34 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.tensors.layouts import layout_of, with_gradient_in_layout
 from model.tensors.ops import logits_at, resize
 from tests.helpers.pretend import GPU, pretend_cuda
-from tests.model.small import small_model
-from util.loop.network import prepare_network
-
-LAYOUTS = {"float32": torch.contiguous_format, "tf32": torch.channels_last, "bf16": torch.channels_last}
-
-
-@pytest.fixture
-def precision_of_process():
-    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    yield
-    torch.set_float32_matmul_precision(matmul)
-    torch.backends.cudnn.allow_tf32 = convolutions
-
-
-@pytest.mark.parametrize("precision", LAYOUTS)
-def test_the_precision_decides_the_layout_of_weights_and_maps_on_a_gpu(precision: str, precision_of_process) -> None:
-    with pretend_cuda(), torch.no_grad():
-        network = prepare_network(small_model("bam", 1), GPU, precision).network
-        image = torch.rand(2, 3, 41, 41).to(GPU)
-        maps = network.encoder(image).stage.values()
-    kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
-    spatial = [weight for weight in kernels if weight.shape[1] > 1 and weight.shape[-1] > 1]
-    assert {layout_of(x) for x in [*spatial, *maps]} == {LAYOUTS[precision]}
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

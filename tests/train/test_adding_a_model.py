@@ -124,8 +124,8 @@ def test_a_method_without_encoder_is_chosen_by_its_name(toy: Path, monkeypatch: 
         assert str(source) == "split0 mini --model toy" and source.name == "mini_split0_toy"
     config = read_config(source)
     assert config.model.encoder is None and start_encoder(config, build_model(config, text_width=0))[0] == ""
-    with pytest.raises(UserError, match="NET resnet0: toy has no encoder; leave out NET"):
-        find_config("split0", "mini", "toy", "resnet0")
+    with pytest.raises(UserError, match="NET resnet0: unknown key 'model"):
+        read_config(find_config("split0", "mini", "toy", "resnet0"))
 
 
 @pytest.mark.train

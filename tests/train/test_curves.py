@@ -3,7 +3,6 @@
 from pathlib import Path
 from struct import unpack
 
-import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from util.train import curves
@@ -39,20 +38,6 @@ def test_curves_lose_no_step_of_a_killed_training(tmp_path: Path, monkeypatch) -
     points = [(e.step, e.summary.value[0].simple_value) for e in events_of(tmp_path) if e.HasField("summary")]
     assert points == [(step, min((step - 1) // 10, 2)) for step in range(1, 34)]
     assert len(list((tmp_path / "tensorboard").iterdir())) == len(killed) == 3
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_training_goes_on_without_curves_on_a_full_disk(tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO", "symnet")
-    writers = Curves(tmp_path)
-    writers.scalars("loss", {"main": 1.0}, 1)
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        assert writers._events is not None
-        writers._events._py_recordio_writer._writer = full
-        for step in (2, 3):
-            writers.scalars("loss", {"main": 1.0}, step)
-    writers.close()
-    assert "curves can no longer be written" in caplog.text and writers._events is None
 
 
 def test_a_validation_has_a_curve_of_each_class_by_its_name() -> None:

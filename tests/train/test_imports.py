@@ -47,7 +47,7 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     sys.path[:] = paths
 
 
-def test_a_config_imports_files_and_modules_beside_it_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mine / "mine.yaml")
     whole = str((mine / "code/mylab/mine.py").resolve())
     assert config.imports == [whole]
@@ -60,7 +60,7 @@ def test_a_config_imports_files_and_modules_beside_it_once(mine: Path, monkeypat
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
     assert json.loads((folder.path / "environment.json").read_text())["imports"] == {whole: UNKNOWN}
-    (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab.mine]")
+    (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
 
@@ -113,10 +113,10 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
 
 @pytest.mark.process
 @pytest.mark.train
-def test_a_method_of_ones_own_file_is_trained_in_two_processes_tested_and_verified(mine: Path) -> None:
-    """Train in two processes with loader processes; test the config that the run keeps; verify the result."""
+def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) -> None:
+    """Train with loader processes; test the config that the run keeps; verify the result."""
     config = read_config(mine / "mine.yaml")
-    assert [rank.code for rank in spawned.start_ranks(2, REPOSITORY / "train.py", mine / "mine.yaml")] == [0, 0]
+    spawned.run(REPOSITORY / "train.py", mine / "mine.yaml")
     meta = Run(config).folder("meta")
     assert "mine_plain" in json.loads((meta / "metrics.json").read_text())["epochs"][0]["losses"]
     assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth").entries["code"].keys()

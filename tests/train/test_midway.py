@@ -173,11 +173,6 @@ def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(
     assert often.weights(LAST) == never.weights(LAST) != often.weights(BEST)
 
 
-def test_patience_counts_epochs_since_the_best_validation(tmp_path: Path) -> None:
-    run = Run(tmp_path, lambda step: {5: 1, 10: 2}.get(step, 0), epochs=12, validate_midway=False, patience=2)
-    assert run.fit().validated == [5, 10, 15, 20]
-
-
 def test_each_process_draws_dropouts_of_its_own(tmp_path: Path) -> None:
     """Of equal batches; with the same rank again they are the same."""
     ranks = [0, 1, 1]
@@ -186,20 +181,26 @@ def test_each_process_draws_dropouts_of_its_own(tmp_path: Path) -> None:
     assert first != second == again
 
 
-def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:
-    rare = {"epochs": 12, "validate_every": 3, "validate_midway": False, "patience": 2}
-    run = Run(tmp_path, {15: 1, 30: 2, 45: 1}.get, **rare).fit()
-    assert run.validated == [15, 30, 45] and run.record["best"] == {"score": 2, "epoch": 6}
+@pytest.mark.parametrize(
+    ("every", "scores", "steps"),
+    [(1, {5: 1, 10: 2, 15: 0, 20: 0}, [5, 10, 15, 20]), (3, {15: 1, 30: 2, 45: 1}, [15, 30, 45])],
+)
+def test_patience_counts_epochs_since_the_best_validation(
+    tmp_path: Path, every: int, scores: dict[int, float], steps: list[int]
+) -> None:
+    """It waits for the next validation."""
+    run = Run(tmp_path, scores.get, epochs=12, validate_every=every, validate_midway=False, patience=2)
+    assert run.fit().validated == steps and run.record["best"]["score"] == 2
 
 
-@pytest.mark.parametrize(("batches_left", "heard"), [(3, True), (0, False)])
-def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, batches_left: int, heard: bool) -> None:
+@pytest.mark.parametrize(("left", "heard"), [(3, True), (0, False)])
+def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, left: int, heard: bool) -> None:
     """Only in those that every process has; the continued run validates again, to the same end."""
     validated_batches = list[int]()
 
     def score(step: int) -> float:
         if step == 12:
-            watch = Watch(run.training, batches_left)
+            watch = Watch(run.training, left)
             for batch in range(5):
                 validated_batches.append(batch)
                 if batch == 1:

@@ -53,8 +53,7 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
     for name, fix in (("mini", "python prepare.py mini --out nowhere"), ("other", "prepare.py other --out nowhere")):
         with pytest.raises(UserError, match=rf"nowhere: this data folder does not exist.*{fix}"):
             load_index(replace(config.data, name=name), "train")
-    for name in ("meta_stage_data", "base_stage_data"):
-        monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
+    monkeypatch.setattr(stages, "stage_data", lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
     with pytest.raises(UserError, match=r"base/best.pth: the base stage's .*--stage base"):
         train_meta(read_config(path))
@@ -163,17 +162,10 @@ def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     return numbers
 
 
-def test_accumulated_batches_cover_the_same_episodes() -> None:
-    assert numbers_of_steps(range(5)) == numbers_of_steps(range(5), parts=4) == list(range(40))
-
-
-def test_a_continued_training_takes_the_episodes_that_are_left() -> None:
-    assert numbers_of_steps(range(3, 5)) == list(range(24, 40))
-
-
-@pytest.mark.parametrize(("processes", "batch"), [(2, 8), (3, 7)])
+@pytest.mark.parametrize(("processes", "batch"), [(1, 8), (2, 8), (3, 7)])
 def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -> None:
-    """As evenly as possible."""
+    """As evenly as possible, in any number of parts; a continued training takes those that are left."""
+    assert numbers_of_steps(range(3, 5), batch=batch, parts=4) == list(range(3 * batch, 5 * batch))
     for step in range(5):
         shares = [
             numbers_of_steps(range(step, step + 1), batch=batch, rank=r, processes=processes) for r in range(processes)

@@ -104,22 +104,6 @@ def test_an_archive_that_is_larger_unpacked_is_refused_before(tmp_path: Path, mo
     assert "bytes unpacked, the file" in refusal(tmp_path / "b.pth")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_many_types_are_named_in_one_pass(zipped: bool, tmp_path: Path, monkeypatch) -> None:
-    objects = []
-    for number in range(300):
-        kind = type(f"Kind{number}", (), {"__module__": __name__})
-        monkeypatch.setitem(globals(), kind.__name__, kind)
-        objects.append(kind())
-    path = tmp_path / "a.pth"
-    torch.save({**WEIGHTS, "others": objects}, path, _use_new_zipfile_serialization=zipped)
-    loads = []
-    load = torch.load
-    monkeypatch.setattr(torch, "load", lambda *a, **k: (loads.append(1), load(*a, **k))[1])
-    assert torch.equal(checkpoint.read(path).weights["layer.weight"], WEIGHTS["layer.weight"])
-    assert len(loads) == 1
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

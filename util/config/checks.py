@@ -1,32 +1,34 @@
 """Checks of several keys of a config together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
+from model.contract import ModelSettings
 from model.registry import class_of
 from util.config import folds
-from util.config.settings import Config, StageSettings
-from util.config.tree import flow
-from util.files.errors import nearest
+from util.config.settings import Config
+from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit
 
 
-def checked(config: Config, written_keys: frozenset[str]) -> Config:
+def checked(config: Config, place_written: Callable[[str], str | None]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
     Inherited image sides become the nearest that method and encoder take.
 
     Args:
-        written_keys: keys that the config's own file or an override sets.
+        config: the settings, each possible by itself.
+        place_written: returns where the config's own file or an override sets a value or one of a section, else None.
 
     Raises:
-        Misfit: some values do not go together, or one of ``written_keys`` means nothing.
+        Misfit: some values do not go together.
+        UserError: one that is written means nothing.
     """
-    config = _fitted(config, written_keys)
+    config = _reset(_fitted(config, place_written), "", _without_effect(config), place_written)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
-    return _reset(config, "", _without_effect(config), written_keys)
+    return config
 
 
 def _without_effect(config: Config) -> dict[str, str]:
@@ -46,12 +48,7 @@ def _without_effect(config: Config) -> dict[str, str]:
     return needless
 
 
-def _is_written(key: str, written_keys: frozenset[str]) -> bool:
-    """Return whether the config's own file or an override sets a value, or one of its section."""
-    return key in written_keys or any(name.startswith(f"{key}.") for name in written_keys)
-
-
-def _fitted(config: Config, written_keys: frozenset[str]) -> Config:
+def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Config:
     """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
     model = config.model
     cls = class_of(model)
@@ -61,47 +58,35 @@ def _fitted(config: Config, written_keys: frozenset[str]) -> Config:
     for key in ("data", "base_stage", "meta_stage"):
         section = getattr(config, key)
         size = getattr(section, "size", None)
-        if size is not None and f"{key}.size" not in written_keys:
+        if size is not None and not place_written(f"{key}.size"):
             changes[key] = replace(section, size=cls.nearest_side(size, model) or size)
     return replace(config, **changes)
 
 
-def _reset(value: Any, key: str, needless: dict[str, str], written_keys: frozenset[str]) -> Any:
-    """Return settings with defaults in place of those that are ``needless`` or whose field's ``only`` does not hold."""
-    if isinstance(value, dict):
-        return {name: _reset(entry, f"{key}.{name}", needless, written_keys) for name, entry in value.items()}
-    return _reset_section(value, key, needless, written_keys) if is_dataclass(value) else value
+def _reset(section: Any, prefix: str, needless: dict[str, str], place_written: Callable[[str], str | None]) -> Any:
+    """Return a section with defaults in place of settings that are ``needless`` or whose conditions do not hold.
 
-
-def _reset_section(section: Any, key: str, needless: dict[str, str], written_keys: frozenset[str]) -> Any:
-    """Return the same of a section; Misfit: one of ``written_keys`` means nothing."""
+    UserError: one of them is written.
+    """
     changes = {}
     for field in fields(section):
-        name = f"{key}.{field.name}".lstrip(".")
-        given = getattr(section, field.name)
-        reason = _reason_of_section(name, needless) or _unmet_condition(section, field, name)
-        default = _default_of(field)
-        if not reason or default is MISSING:  # a section, all of whose keys may be needless
-            changes[field.name] = _reset(given, name, needless, written_keys)
-        elif given != default and _is_written(name, written_keys):
-            raise Misfit(name, f"{name} has no effect: {reason}; leave it at {flow(default)}")
-        else:
+        key = f"{prefix}{field.name}"
+        value = getattr(section, field.name)
+        reason = needless.get(key) or _unmet_condition(section, field, key)
+        if reason:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            place = place_written(key)
+            if value != default and place:
+                raise UserError(f"{place}: {key} has no effect: {reason}; leave it out")
             changes[field.name] = default
+        elif is_dataclass(value):
+            changes[field.name] = _reset(value, f"{key}.", needless, place_written)
     return replace(section, **changes)
 
 
-def _default_of(field: Field) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def _reason_of_section(name: str, needless: dict[str, str]) -> str:
-    """Return why a setting means nothing, as ``needless`` says of it or of its section; '' if it says nothing."""
-    return next((reason for key, reason in needless.items() if f"{name}.".startswith(f"{key}.")), "")
-
-
-def _unmet_condition(section: Any, field: Field, name: str) -> str:
+def _unmet_condition(section: Any, field: Field, key: str) -> str:
     """Return why the conditions of a field, ``stage`` and ``only``, do not hold; '' if they hold."""
-    stage, is_of_stage, _ = name.partition("_stage.")
+    stage, is_of_stage, _ = key.partition("_stage.")
     its_stage = field.metadata.get("stage", stage)
     if is_of_stage and its_stage != stage:
         return f"it is a setting of the {its_stage} stage"
@@ -110,7 +95,7 @@ def _unmet_condition(section: Any, field: Field, name: str) -> str:
     other, wanted = field.metadata["only"]
     given = getattr(section, other)
     is_met = bool(given) if wanted is True else given == wanted
-    return "" if is_met else f"{name.rpartition('.')[0]}.{other} is {given}"
+    return "" if is_met else f"{key.rpartition('.')[0]}.{other} is {given}"
 
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -122,8 +107,9 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     if problem := cls.encoder_problem(model):
         key, reason = problem
         yield f"model.encoder.{key}", reason
-    yield from _stage_problems(config)
-    yield from _size_problems(config)
+    yield from _side_problems(model, "data.size", config.data.size)
+    for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
+        yield from _stage_problems(config, name)
     if problem := model.problem(config.data.size):
         key, reason = problem
         yield f"model.{key}", reason
@@ -140,7 +126,8 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     data = config.data
     cls = class_of(config.model)
     yield from _of("data", folds.problems(data))
-    if cls.has_base_stage() and not folds.teach_base_learners(vars(data)):
+    has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
+    if cls.has_base_stage() and not has_folds:
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
         yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
@@ -158,39 +145,27 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
             yield f"protocols.{name}.episodes", numbers
 
 
-def _stage_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the training stages, but for their sizes."""
-    for name, stage in _stages(config).items():
-        if stage is None:
-            yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
-            return
-        low, high = stage.augment.scale
-        if low > high:
-            yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
+def _stage_problems(config: Config, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a training stage."""
+    stage = getattr(config, name)
+    if stage is None:
+        yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
+        return
+    low, high = stage.augment.scale
+    if low > high:
+        yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
+    yield from _side_problems(config.model, f"{name}.size", config.stage_size(stage))
 
 
-def _stages(config: Config) -> dict[str, StageSettings | None]:
-    """Return the training stages of a method by the names of their sections; None: its section is missing."""
-    if class_of(config.model).has_base_stage():
-        return {"base_stage": config.base_stage, "meta_stage": config.meta_stage}
-    return {"meta_stage": config.meta_stage}
-
-
-def _size_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the sides of images that method and encoder do not take."""
-    model = config.model
+def _side_problems(model: ModelSettings, key: str, size: int) -> Iterator[tuple[str, str]]:
+    """Yield why method and encoder do not take a side of images."""
     cls = class_of(model)
-    sizes = {"data.size": config.data.size}
-    for name, stage in _stages(config).items():
-        if stage is not None:
-            sizes[f"{name}.size"] = config.stage_size(stage)
+    below, above = cls.sizes_around(size, model)
+    if size != below:
+        step, rest = cls.rule(model)
+        rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
+        yield key, f"= {size} is not {rule}; nearest: {below}, {above}"
     sides = model.sides()
-    step, rest = cls.rule(model)
-    for key, size in sizes.items():
-        below, above = cls.sizes_around(size, model)
-        if size != below:
-            rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
-            yield key, f"= {size} is not {rule}; nearest: {below}, {above}"
-        if sides is not None and size not in sides:
-            takes = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
-            yield key, f"= {size} is no image side that {takes}"
+    if sides is not None and size not in sides:
+        takes = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
+        yield key, f"= {size} is no image side that {takes}"

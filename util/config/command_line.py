@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from util import cli
-from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, Source, add_choice, files_of, read_tree, source_named
+from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
 from util.config.folder import OWN, data_file, data_sets, encoders, methods
-from util.config.read import read_config, read_with_sources, to_dict
+from util.config.parts import merged
+from util.config.read import read_with_places, to_dict
 from util.config.settings import Config
-from util.config.tree import OVERRIDE, Leaf, flow, value_of
+from util.config.tree import OVERRIDE, Leaf, Tree, flow, value_of
 from util.files.errors import one_line
 
 
@@ -56,27 +57,26 @@ def _listing() -> Iterator[str]:
         file = data_file(name)
         stems = {path.stem for folder in (file.parent, OWN / name) for path in folder.glob("*.yaml")}
         recipes = sorted(stems - {name})
-        folds = value_of(read_tree(file), "data.folds")
+        folds = value_of(merged([file]), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
         yield f"  {name}, {experiments}: {', '.join(recipes) or 'none'}"
 
 
 def read(options: argparse.Namespace) -> Config:
-    """Return the config that a command line names; errors as ``named`` and ``read_config``."""
-    return read_config(named(options, options.config), options.overrides)
+    """Return the config that a command line names; errors as ``source_named`` and ``read_config``."""
+    return _read(options)[0]
 
 
 def print_config_if_asked(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
-        config, tree = read_with_sources(named(options, options.config), options.overrides)
+        config, tree = _read(options)
         print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, indent="")]))
     return options.print_config
 
 
-def named(options: argparse.Namespace, names: list[str]) -> Source:
-    """Return the config that names stand for, with the options' method and encoder; errors as ``source_named``."""
-    return source_named(names, options.model, options.net)
+def _read(options: argparse.Namespace) -> tuple[Config, Tree]:
+    return read_with_places(source_named(options.config, options.model, options.net), options.overrides)
 
 
 def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:

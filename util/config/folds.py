@@ -93,11 +93,6 @@ def has_class_maps(data: Mapping[str, Any]) -> bool:
     return data["fold_rule"] != LISTS and data["train_list"] is not None and len(data["classes"]) <= MAX_INDEX
 
 
-def teach_base_learners(data: Mapping[str, Any]) -> bool:
-    """Return whether a data set can train a base learner: it has maps of all classes, and folds part them."""
-    return data["fold_rule"] != LISTS and has_class_maps(data)
-
-
 def problems(data: DataSettings) -> Iterator[tuple[str, str]]:
     """Yield (key of ``data``, error and correction) for settings that describe no valid folds."""
     count = len(data.classes)
@@ -108,9 +103,6 @@ def problems(data: DataSettings) -> Iterator[tuple[str, str]]:
         yield "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if count > MAX_INDEX and data.mask_form != BINARY:
         yield "classes", f"has {count} names; masks of class ids hold at most {MAX_INDEX}: write mask_form: binary"
-    for key, rule in (("fold_classes", "given"), ("class_photos", "interleaved")):
-        if getattr(data, key) is not None and data.fold_rule != rule:
-            yield key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
     yield from _problems_of_rule(data)
 
 

@@ -5,7 +5,6 @@ Only a config that a command names imports them. A checkpoint and a result hold 
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
@@ -14,7 +13,6 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from model.registry import models
 from util.config.tree import OVERRIDE, Leaf, Tree
@@ -31,23 +29,20 @@ def with_imports(tree: Tree) -> Tree:
     UserError: a module is missing, or raises an error.
     """
     leaf = tree.get(KEY)
-    if not isinstance(leaf, Leaf) or not _is_list_of_text(leaf.value):
+    if not isinstance(leaf, Leaf) or not isinstance(leaf.value, list):
         return tree  # nothing, or of another type, which is refused like that of any other key
     is_override = leaf.where.startswith(OVERRIDE)
     folder = Path() if is_override else Path(leaf.where.rpartition(":")[0]).parent
-    return {**tree, KEY: Leaf(import_named(leaf.value, folder, f"{leaf.where}: {KEY}"), leaf.where)}
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    names = import_named([*map(str, leaf.value)], folder, f"{leaf.where}: {KEY}")
+    return {**tree, KEY: Leaf(names, leaf.where)}
 
 
 def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
-    """Import modules, or files (``.py``); return their names, of what lies in a folder of configs the whole path.
+    """Import modules, or files (``.py``); return their names, of files the whole path.
 
     Args:
         names: of the modules or files.
-        folder: that files are relative to; modules are looked for there and in the working folder first.
+        folder: that files are relative to.
         place: where they are named, for messages.
 
     Raises:
@@ -55,10 +50,13 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     """
     models()  # this project's own come first: a name that one of them has is taken
     _answer_as_package()
-    whole = [_whole_name(name, folder) for name in names]
+    whole = [str((folder / name).resolve()) if name.endswith(".py") else name for name in names]
     for name in whole:
         try:
-            _import_one(name)
+            if name.endswith(".py"):
+                _import_file(Path(name))
+            else:
+                importlib.import_module(name)
         except (Exception, SystemExit) as error:  # the code of others may raise anything
             raise UserError(f"{place}: {name} cannot be imported: {_in_words(error)}") from None
     return whole
@@ -78,46 +76,23 @@ def beside(names: Sequence[str], folder: Path) -> list[str]:
 def add_import(out: argparse.ArgumentParser) -> None:
     """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
     text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
-    out.add_argument("--import", action=_Import, default=[], metavar="MODULE", help=text)
+    out.add_argument("--import", action="append", type=_import_at_once, metavar="MODULE", help=text)
 
 
-class _Import(argparse.Action):
-    """The option that imports a module at once."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: object) -> None:
-        import_named([value], Path(), "--import")
+def _import_at_once(name: str) -> list[str]:
+    return import_named([name], Path(), "--import")
 
 
-def _whole_name(name: str, folder: Path) -> str:
-    """Return the whole path of a file, also of one that is named as a module; else the module's name as it is."""
-    if name.endswith(".py"):
-        return str((folder / name).resolve())
-    parts = Path(*name.split("."))
-    for place in (folder, Path()):
-        for file in (place / parts.with_suffix(".py"), place / parts / "__init__.py"):
-            if file.is_file():
-                return str(file.resolve())
-    return name
-
-
-def _import_one(name: str) -> None:
-    """Import a module, or a file as the module that it is: of its package, or of its own name."""
-    if not name.endswith(".py"):
-        importlib.import_module(name)
-        return
-    path = Path(name)
+def _import_file(path: Path) -> None:
+    """Import a file as the module that it is: of its package, or of its own name."""
     if not path.is_file():
         raise FileNotFoundError("no such file; name it by --set imports=[FILE]")
-    if any(_is_of(module, path) for module in [*sys.modules.values()]):
-        return
-    root, module = _module_of(path)
+    root, name = _module_of(path)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.origin or Path(spec.origin).resolve() != path:
-        other = "" if spec is None else f" ({spec.origin})"
-        raise ImportError(f"another module is called {module}{other}; rename the file")
-    importlib.import_module(module)
+    module = importlib.import_module(name)
+    if Path(module.__file__ or "").resolve() != path:
+        raise ImportError(f"another module is called {name} ({module.__file__}); rename the file")
 
 
 def _module_of(path: Path) -> tuple[Path, str]:
@@ -130,21 +105,12 @@ def _module_of(path: Path) -> tuple[Path, str]:
     return root, ".".join(names)
 
 
-def _is_of(module: object, path: Path) -> bool:
-    """Return whether a module is loaded from a file."""
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).name == path.name and Path(file).resolve() == path
-
-
 def _in_words(error: BaseException) -> str:
-    """Return an error of an import with its place, and what to write in an installed package."""
+    """Return an error of an import with its place."""
     lines = traceback.extract_tb(error.__traceback__)
     own = [line for line in lines if line.filename != __file__ and "importlib" not in line.filename]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    hint = ""
-    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in HOUSES:
-        hint = f"; write {PACKAGE}.{error.name}"
-    return f"{type(error).__name__}: {error}{place}{hint}"
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _answer_as_package() -> None:

@@ -1,8 +1,13 @@
-"""Files of a config, each after its bases, with what they change with methods and encoders, merged into one tree."""
+"""Files of a config, each after its bases, with what they change with a method and an encoder, merged into one tree.
+
+Values for one encoder stand under ``encoders: {<net>: ...}`` of a file, those for one method under ``methods:
+{<method>: ...}``, which may have ``encoders`` too. They are laid over that file, or over the file of the encoder or the
+method where this comes later.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +20,37 @@ CHANGES = {"model": METHODS, "encoder": ENCODERS}  # a folder; the key of what o
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a config: a file without its bases, or what a file changes with another."""
+    """A part of a config: a file without its bases, or what a file changes with a method or an encoder."""
 
+    path: Path  # the file that has it
     content: Tree
-    path: Path = Path()  # of a file
-
-    @cached_property
-    def folder(self) -> str:
-        """The name of the folder of a file, such as encoder; '' for a change."""
-        return self.path.resolve().parent.name if self.path.name else ""
-
-    @property
-    def settings(self) -> Tree:
-        """Its values, without what is said about files."""
-        return settings_of(self.content, self.path)
-
-    def changes(self, key: str, name: str) -> list["_Part"]:
-        """Return what it changes with an encoder or a method of a name: nothing, or values; errors as below."""
-        if key not in self.content:
-            return []
-        changes = self.content[key]
-        _check_changes(changes, key, self.path)
-        return [_Part(changes[name])] if name in changes else []
+    folder: str = ""  # of a file: the name of its folder, such as encoder
 
 
 def merged(files: Sequence[Path]) -> Tree:
     """Return files, after their bases, with what they change with others, as one tree; later ones win."""
-    parts = [_Part(parse_file(path), path) for path in _with_bases(files, set())]
+    parts = [_Part(path, parse_file(path), path.resolve().parent.name) for path in _with_bases(files, set())]
     for folder, key in CHANGES.items():
         parts = _with_changes(parts, folder, key)
-    return reduce(merge, [part.settings for part in parts], {})
+    return reduce(merge, [settings_of(part.content, part.path) for part in parts], {})
 
 
 def _with_changes(parts: list[_Part], folder: str, key: str) -> list[_Part]:
-    """Return parts with what they change with files of a folder of configs: with encoders, or with methods.
+    """Return parts with what they change with the last file of a folder, or with one that this extends.
 
-    A change comes after both. The other file is the last of its folder, or one that this extends.
+    The changes of earlier parts follow that file, those of a later one this part itself.
     """
-    last = [part.path for part in parts if part.folder == folder][-1:]
-    in_use = {path.resolve() for path in _with_bases(last, set())}
-    out = list[_Part]()
-    names = list[str]()  # of files in use so far
+    last = max((i for i, part in enumerate(parts) if part.folder == folder), default=None)
+    if last is None:
+        return parts
+    names = [path.stem for path in _with_bases([parts[last].path], set())]
+    out = parts[: last + 1]
     for i, part in enumerate(parts):
-        out.append(part)
-        if part.folder != folder:
-            for name in names:
-                out += part.changes(key, name)
-        elif part.path.resolve() in in_use:
-            names.append(part.path.stem)
-            for earlier in parts[:i]:
-                out += earlier.changes(key, part.path.stem)
+        if i > last:
+            out.append(part)
+        changes = part.content.get(key, {})
+        _check_changes(changes, key, part.path)
+        out += [_Part(part.path, changes[name]) for name in names if name in changes]
     return out
 
 
@@ -74,22 +60,18 @@ def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
         if path.resolve() in done:
             continue
         done.add(path.resolve())
-        yield from _with_bases([_file_of_base(path, base) for base in bases_of(path)], done)
+        for name in bases_of(path):
+            beside = in_configs(path.parent / name)
+            yield from _with_bases([beside if beside.exists() else in_configs(Path(name))], done)
         yield path
 
 
-def _file_of_base(path: Path, base: str) -> Path:
-    """Return where the base of a file lies: beside it, or for ``config/...`` also in the folder of configs."""
-    beside = in_configs(path.parent / base)
-    return beside if beside.exists() else in_configs(Path(base))
-
-
-def _check_changes(changes: Any, key: str, where: Path) -> None:
+def _check_changes(changes: Any, key: str, file: Path) -> None:
     """Refuse (UserError) what a file changes with encoders or methods that are none, or in another form."""
-    if not isinstance(changes, dict) or not all(isinstance(change, dict) for change in changes.values()):
-        raise UserError(f"{where}: {key}: must have a section for each, such as lite0: {{data: {{size: 353}}}}")
     known = [*encoders(), TIMM] if key == ENCODERS else methods()
-    for name in changes:
-        if name not in known:
-            place = next(places(changes[name]), where)
-            raise UserError(f"{place}: {key}.{name}: no such {key.removesuffix('s')}{nearest(name, known)}")
+    for name, change in changes.items() if isinstance(changes, dict) else [("", changes)]:
+        if name not in known or not isinstance(change, dict):
+            place = next(places(change), file)
+            raise UserError(
+                f"{place}: {key}.{name}: no section of a known {key.removesuffix('s')}{nearest(name, known)}"
+            )

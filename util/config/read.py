@@ -1,37 +1,36 @@
 """A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotMethod
 from model.registry import models
 from util.config.checks import checked
-from util.config.compose import Source, completed, name_of, read_tree
-from util.config.folder import in_configs
+from util.config.compose import Source, completed, file_source, read_tree
 from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
-from util.config.tree import Tree, keys_written_in, place_of, plain, value_of, with_places
+from util.config.tree import Tree, place_of, place_written, plain, value_of, with_places
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
 
 IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
 
 
-def read_config(source: str | Source, overrides: list[str] | None = None) -> Config:
-    """Return the typed configuration of a file, or a selection, after ``section.key=value`` overrides.
+def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:
+    """Return the typed configuration of a file, or of what ``find_config`` returns, after ``section.key=value``.
 
     UserError: missing file, broken YAML, unknown key, wrong type or impossible value; it names the place.
     """
-    return read_with_sources(source, overrides)[0]
+    return read_with_places(source, overrides)[0]
 
 
-def read_with_sources(source: str | Source, overrides: list[str] | None = None) -> tuple[Config, Tree]:
+def read_with_places(source: str | Path | Source, overrides: list[str] | None = None) -> tuple[Config, Tree]:
     """Return the same, and the tree that says where each of its values was written; errors as ``read_config``."""
-    source = Path(source) if isinstance(source, str) else source
-    if isinstance(source, Path):
-        source = in_configs(source)
+    if not isinstance(source, Source):
+        source = file_source(Path(source))
     return _configure(read_tree(source), source, overrides or [], imports=True)
 
 
@@ -46,12 +45,12 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         protocol, unknown = known_today(entry, ProtocolSettings)
         if not any(unknown.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    return _configure(with_places(recorded, origin), Path(origin), overrides or [])[0]
+    return _configure(with_places(recorded, origin), file_source(Path(origin)), overrides or [])[0]
 
 
 def read_data(path: str | Path) -> DataSettings:
     """Return the data settings of a data set's file alone, such as ``fss1000.yaml``; errors as ``read_config``."""
-    tree = read_tree(Path(path))
+    tree = read_tree(file_source(Path(path)))
     try:
         return convert(DataSettings, plain(tree).get("data"), "data", as_yaml=True)
     except Misfit as misfit:
@@ -72,20 +71,14 @@ def _configure(tree: Tree, source: Source, overrides: list[str], imports: bool =
 
     ``imports``: the modules that it names are imported first.
     """
-    if not tree:
-        raise UserError(
-            f"{source}: is empty; add base: and the config that it changes, such as base: ../mini/mini.yaml"
-        )
-    if isinstance(source, Path):
-        tree = placed(tree, source, overrides)
-    tree = completed(tree, overrides)
+    tree = completed(placed(tree, source.files[0]), overrides)
     if imports and "imports" in tree:
         from util.config.imports import with_imports  # the code of others
 
         tree = with_imports(tree)
     try:
         config = _typed(plain(tree), source, overrides)
-        return checked(config, keys_written_in(tree, str(source))), tree
+        return checked(config, partial(place_written, tree, source.own)), tree
     except Misfit as misfit:
         problem = str(misfit) if imports else _without_imports(str(misfit), value_of(tree, "imports"))
         raise UserError(f"{place_of(tree, misfit.key) or source}: {problem}") from None
@@ -110,11 +103,8 @@ def _typed(content: dict[str, Any], source: Source, overrides: list[str]) -> Con
         content["model"] = convert(method.Settings, model, "model", as_yaml=True)
         if isinstance(test := content.setdefault("test", {}), dict):
             test.setdefault("protocol", method.protocol)
-    for key in ("source", "given"):
-        if key in content:
-            raise Misfit(key, f"unknown key '{key}'")
     config = convert(Config, {**content, "given": overrides}, "", as_yaml=True)
-    name = name_of(source) if config.run.name is None else config.run.name
+    name = source.name if config.run.name is None else config.run.name
     return dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
 
 

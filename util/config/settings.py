@@ -6,7 +6,6 @@ settings are a dataclass in its folder.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from model.contract import ModelSettings
@@ -85,8 +84,9 @@ class DataSettings:
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = bounded("contiguous", decides=Decides.IDENTITY)
-    fold_classes: list[list[str]] | None = bounded(None, decides=Decides.IDENTITY)
-    class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
+    fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"), decides=Decides.IDENTITY)
+    # Folds are then of the classes with more photos than shots
+    class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
     fold: int = bounded(0, 0, decides=Decides.IDENTITY)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
@@ -138,7 +138,7 @@ class StageSettings:
     """One training stage: its length, batches (of images in the base stage, else of episodes) and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]  # `main`, and those that a model names
-    augment: AugmentSettings
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with
@@ -328,7 +328,7 @@ class Config:
     # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers
     imports: list[str] = bounded([], decides=Decides.NOTHING)
 
-    source: Any = field(default=Path(), compare=False)  # what it was read from (``compose.Source``); not a setting
+    source: Any = field(default=None, compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting
 
     def with_data(self, **changes: Any) -> "Config":

@@ -28,7 +28,6 @@ OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
 FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
 ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
-BAM_SECTIONS = ("DATA", "TRAIN", "METHOD", "TEST_FINETUNE", "DISTRIBUTED")  # sections of configs of BAM's family
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,6 @@ def _parsed(path: Path, text: str) -> Tree:
         tree = {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    of_bam = [key for key in tree if key.upper() in BAM_SECTIONS and not key.islower()]
-    if of_bam:
-        fix = "docs/configuration.md has this project's key for each of its keys"
-        raise UserError(f"{path}: is a config in BAM's form (sections {', '.join(of_bam)}); {fix}")
     return tree
 
 
@@ -187,23 +182,7 @@ def place_of(tree: Tree, key: str) -> str | None:
     return next(places(find(tree, key) or find(tree, key.rpartition(".")[0])), None)
 
 
-def keys_written_in(tree: Tree, origin: str, prefix: str = "") -> frozenset[str]:
-    """Return the keys whose values were written in one file or by an override."""
-    keys = set[str]()
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            keys |= keys_written_in(value, origin, f"{prefix}{name}.")
-        elif value.where.startswith(OVERRIDE) or value.where.rpartition(":")[0] == origin:
-            keys.add(f"{prefix}{name}")
-    return frozenset(keys)
-
-
-def fill(tree: Tree, key: str, values: dict[str, Any]) -> Tree:
-    """Return a tree with names in braces in the text under a key replaced by their values, those that are None left."""
-    leaf = find(tree, key)
-    if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
-        return tree
-    text = leaf.value
-    for name, value in values.items():
-        text = text if value is None else text.replace(f"{{{name}}}", str(value))
-    return merge(tree, nested(key, Leaf(text, leaf.where)))
+def place_written(tree: Tree, origin: str, key: str) -> str | None:
+    """Return where a file or an override sets a value, or one of its section; None: neither does."""
+    written = (place for place in places(find(tree, key)) if place.startswith((OVERRIDE, f"{origin}:")))
+    return next(written, None)

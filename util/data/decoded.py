@@ -1,15 +1,13 @@
 """A cache of decoded images and masks in a memory-mapped file that all processes and runs share.
 
 Decoding a photo of VOC's size and its mask takes most of the time of a training view; reading both from this file takes
-almost none. The file holds four bytes per pixel, then a checksum of each image, and lies beside the index. It is
-rebuilt, and the old one removed, when a photo or a mask changes. A process compares each image with its checksum at the
-first access.
+almost none. The file holds four bytes per pixel and lies beside the index. It is rebuilt, and the old one removed, when
+a photo or a mask changes.
 """
 
 import hashlib
 import logging
 import shutil
-import zlib
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,15 +19,14 @@ import numpy as np
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
 from util.files import write_atomically
-from util.files.errors import UserError, WriteError
+from util.files.errors import WriteError
 from util.files.mask_images import STACKED_CHANNELS, read_stacked
 from util.files.parallel import parallel_map
 
 log = logging.getLogger("symnet")
-FORMAT = 3  # raise when the stored content changes
+FORMAT = 4  # raise when the stored content changes
 SUFFIX = ".pictures"
 GIB = 2**30
-CHECKSUM = np.dtype("<u4")
 
 
 class MappedImages:
@@ -39,18 +36,11 @@ class MappedImages:
         self.path = path
         self.sizes = sizes
         ends = np.cumsum(sizes.prod(1) * STACKED_CHANNELS)
-        self.starts = [0, *ends.tolist()]  # of the images, then of the checksums
-        self.length = self.starts[-1] + len(sizes) * CHECKSUM.itemsize  # of the file in bytes
-        self.sound: set[int] = set()  # rows that this process has compared with their checksums
+        self.starts = [0, *ends.tolist()]  # of the images, then the file's length in bytes
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """Return a stacked image, (H, W, 4) uint8, read-only; UserError if it is not the one that was written."""
+        """Return a stacked image, (H, W, 4) uint8, read-only."""
         content = self._content[self.starts[row] : self.starts[row + 1]]
-        if row not in self.sound:
-            checksums = self._content[self.starts[-1] :].view(CHECKSUM)
-            if zlib.crc32(content.data) != int(checksums[row]):
-                raise UserError(f"{self.path}: this cache of decoded images is damaged; remove it and repeat")
-            self.sound.add(row)
         return content.reshape(*self.sizes[row], STACKED_CHANNELS)
 
     @cached_property
@@ -67,8 +57,6 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     A full disk is no error: the log says so, and images are decoded at each access. ``progress``: whether this process
     shows it and logs at level INFO. UserError: a photo or mask is missing or damaged, or their sizes differ.
     """
-    if not index.images:  # a data set of arrays
-        return index
     report = log.info if progress else log.debug
     pixels = int(index.sizes.prod(1).sum())
     gib = pixels * STACKED_CHANNELS / GIB
@@ -82,7 +70,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     content_digest = hashlib.sha256(content.encode()).hexdigest()
     path = Path(data.cache) / f"{stem}{content_digest[:16]}{SUFFIX}"
     decoded = MappedImages(path, index.sizes)
-    is_complete = path.is_file() and path.stat().st_size == decoded.length
+    is_complete = path.is_file() and path.stat().st_size == decoded.starts[-1]
     if not is_complete:
         try:
             write_atomically(path, partial(_decode_all, decoded, index, progress), durable=True)
@@ -102,23 +90,19 @@ def _remove_other_caches(path: Path, stem: str) -> None:
 
 
 def _decode_all(decoded: MappedImages, index: Index, progress: bool, file: Path) -> None:
-    if shutil.disk_usage(file.parent).free < 2 * decoded.length:
-        raise WriteError(f"{file.parent}: less than {2 * decoded.length / GIB:.1f} GiB are free")
+    length = decoded.starts[-1]
+    if shutil.disk_usage(file.parent).free < 2 * length:
+        raise WriteError(f"{file.parent}: less than {2 * length / GIB:.1f} GiB are free")
     with file.open("wb") as out:
-        out.truncate(decoded.length)
+        out.truncate(length)
     jobs = [(index.files(row), start) for row, start in enumerate(decoded.starts[:-1])]
-    decode = partial(_decode, file=file)
-    checksums = list(parallel_map(decode, jobs, "decode photos", progress=progress))
-    with file.open("r+b") as out:
-        out.seek(decoded.starts[-1])
-        out.write(np.array(checksums, CHECKSUM).data)
+    list(parallel_map(partial(_decode, file=file), jobs, "decode photos", progress=progress))
 
 
-def _decode(job: tuple[tuple[Any, ...], int], file: Path) -> int:
-    """Decode an image and its mask, write them to a file at an offset, and return their checksum."""
+def _decode(job: tuple[tuple[Any, ...], int], file: Path) -> None:
+    """Decode an image and its mask, and write them to a file at an offset."""
     files, start = job
     stacked = read_stacked(*files)
     with file.open("r+b") as out:
         out.seek(start)
         out.write(stacked.data)
-    return zlib.crc32(stacked.data)

@@ -13,7 +13,6 @@ from PIL import Image
 
 from util.cli import within
 from util.files import kept_json
-from util.files.errors import UserError
 from util.files.made import made_aside
 from util.files.mask_images import write_mask
 
@@ -64,7 +63,7 @@ def generate(
     *,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> bool:
-    """Draw the data set into the folder ``root`` unless it is there already; return whether it was drawn.
+    """Draw the data set into the folder ``root``, in place of another mini; return False if it is there already.
 
     Images are RGB JPEG files, masks are palette PNG files of class indices (0 background, 1..8 as in ``CLASS_NAMES``).
 
@@ -77,7 +76,7 @@ def generate(
         progress: wraps the loop over image numbers, such as a bar.
 
     Raises:
-        UserError: ``root`` holds something else.
+        UserError: ``root`` holds other files.
     """
     root = Path(root).resolve()
     manifest: dict[str, Any] = {
@@ -90,8 +89,6 @@ def generate(
     }
     if kept_json(root / MANIFEST) == manifest:
         return False
-    if root.exists() and any(root.iterdir()):
-        raise UserError(f"{root}: holds other files than this mini data set; remove it, or name another folder")
     ids = [f"mini_{number:06d}" for number in range(images_train + images_test)]
     with made_aside(root, MANIFEST) as folder:
         for path in (IMAGES, MASKS, LISTS):

@@ -23,23 +23,21 @@ ORIGINAL = "original"
 PHOTO_RULE = LETTERBOX
 SQUARE = "square"  # a value of scored_on, beside LETTERBOX and ORIGINAL
 BLOCK = 8  # the sides of an image inside the letterbox are whole multiples of it
-WHOLE = (slice(None), slice(None))
 Sides = tuple[int, ...]  # height and width
-Layout = tuple[tuple[slice, slice], Sides]
 
 
-def _letterbox(shape: Sides, side: int) -> Layout:
+def _letterbox(shape: Sides, side: int) -> Sides:
     longer = max(shape)
     scaled = [int(length * side / longer) for length in shape]
-    return WHOLE, tuple(max(length // BLOCK * BLOCK, BLOCK) for length in scaled)
+    return tuple(max(length // BLOCK * BLOCK, BLOCK) for length in scaled)
 
 
-# Rule -> function of an image's sides and the input's side S. It returns the rows and columns of the image that the
-# network sees, and their height and width at the top left of the input, whose rest is padding.
-RULES: dict[str, Callable[[Sides, int], Layout]] = {
+# Rule -> function of an image's sides and the input's side S. It returns the image's height and width at the top left
+# of the input, whose rest is padding.
+RULES: dict[str, Callable[[Sides, int], Sides]] = {
     LETTERBOX: _letterbox,
-    STRETCH: lambda shape, side: (WHOLE, (side, side)),
-    ORIGINAL: lambda shape, side: (WHOLE, shape),
+    STRETCH: lambda shape, side: (side, side),
+    ORIGINAL: lambda shape, side: shape,
 }
 
 
@@ -63,8 +61,8 @@ class View:
         if self.rule == STRETCH and self.smooth:
             smoothed = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
             return np.asarray(smoothed, dtype=np.float32)
-        window, size = RULES[self.rule](image.shape[:2], self.side)
-        resized = cv2.resize(image[window].astype(np.float32), size[::-1])
+        size = RULES[self.rule](image.shape[:2], self.side)
+        resized = cv2.resize(image.astype(np.float32), size[::-1])
         return padded(resized, self.side, 0)
 
     def label(self, classes: np.ndarray, side: int) -> np.ndarray:
@@ -72,48 +70,42 @@ class View:
 
         Outside a letterbox, row i is row floor(i * height / side) of the original.
         """
-        window, size = RULES[self.rule](classes.shape, side)
-        part = classes[window]
+        size = RULES[self.rule](classes.shape, side)
         if self.rule == LETTERBOX:
-            resized = cv2.resize(part, size[::-1], interpolation=cv2.INTER_NEAREST)
+            resized = cv2.resize(classes, size[::-1], interpolation=cv2.INTER_NEAREST)
         else:
-            rows, columns = (np.arange(new) * old // new for new, old in zip(size, part.shape))
-            resized = part[rows[:, None], columns]
+            rows, columns = (np.arange(new) * old // new for new, old in zip(size, classes.shape))
+            resized = classes[rows[:, None], columns]
         return padded(resized, side, IGNORE)
 
     def shown(self, shape: Sides) -> Sides:
         """Return height and width of an image of ``shape`` (H, W, ...) within the input; a letterbox has padding."""
-        _, size = RULES[self.rule](shape[:2], self.side)
-        return size
+        return RULES[self.rule](shape[:2], self.side)
+
+    def label_kind(self, wanted: str) -> str:
+        """Return the kind of label that is scored where a protocol names one: squares for letterboxed originals."""
+        return SQUARE if wanted == ORIGINAL and self.rule == LETTERBOX else wanted
 
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
         """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
-        if scored_on == LETTERBOX:
-            side = self.side if self.rule == LETTERBOX else self.label_side
-            return self.label(classes, side)
-        if scored_on == ORIGINAL and self.rule != LETTERBOX:
+        kind = self.label_kind(scored_on)
+        if kind == LETTERBOX:
+            return self.label(classes, self.side if self.rule == LETTERBOX else self.label_side)
+        if kind == ORIGINAL:
             return classes
         return padded(classes, max(classes.shape), IGNORE)  # the square's side corresponds to the letterbox's
 
     def back(self, scored: np.ndarray, shape: Sides, scored_on: str) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the pixels of a photo of ``shape``: cropped, resized.
 
-        Class ids (uint8) take the nearest neighbour, other values are interpolated. Pixels that the network does not
-        see have the class 0, or the lowest value.
+        Class ids (uint8) take the nearest neighbour, other values are interpolated.
         """
         if scored_on in (SQUARE, ORIGINAL):
             return np.ascontiguousarray(scored[: shape[0], : shape[1]])
-        if scored.dtype == np.uint8:
-            interpolation = cv2.INTER_NEAREST
-            outside = 0
-        else:
-            interpolation = cv2.INTER_LINEAR
-            outside = scored.min()
-        window, (height, width) = RULES[self.rule](shape, len(scored))
+        interpolation = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
+        height, width = RULES[self.rule](shape, len(scored))
         part = np.ascontiguousarray(scored[:height, :width])
-        photo_map = np.full(shape, outside, scored.dtype)
-        photo_map[window] = cv2.resize(part, photo_map[window].shape[::-1], interpolation=interpolation)
-        return photo_map
+        return cv2.resize(part, shape[::-1], interpolation=interpolation)
 
 
 def padded(values: np.ndarray, side: int, padding: int) -> np.ndarray:

@@ -121,10 +121,10 @@ def protocol_title(result: Result) -> str:
 
 def _list_text(result: Result) -> str:
     """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
-    if result["list_source"] != MADE_FROM_MASKS:
-        return "published list" if is_published(result["list_source"]) else "own list"
     if result["replayed"]:
         return ""
+    if result["list_source"] != MADE_FROM_MASKS:
+        return "published list" if is_published(result["list_source"]) else "own list"
     by_pairs = result["protocol_settings"]["query"] == "pairs" or result["list_note"]
     return f"pairs by {result['min_pixels']} pixels" if by_pairs else ""
 

@@ -7,7 +7,6 @@ from types import FrameType
 from typing import Any
 
 STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
-HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 
 class Interrupted(Exception):
@@ -24,8 +23,8 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         numbers = {signal.SIGINT, *STOPS}
-        if signal.getsignal(HANG_UP) != signal.SIG_IGN:  # as nohup has it
-            numbers.add(HANG_UP)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # of a terminal that closes; nohup ignores it
+            numbers.add(signal.SIGHUP)
         for number in numbers:
             self._before[number] = signal.signal(number, self._note)
         return self

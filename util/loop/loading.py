@@ -18,7 +18,8 @@ from model.trial import collate
 from util.files.errors import UserError
 from util.files.parallel import end_with_parent, usable_cores
 
-PASSING = ("shared memory", "unable to resize file", "Too many open files", "ancdata")  # of errors in passing a batch
+# Phrases of the errors of a loader process that was killed, or that cannot pass a batch on
+FAILED = ("DataLoader worker (", "shared memory", "unable to resize file", "Too many open files", "ancdata")
 LONGEST_FOLDER = 85  # letters of the temporary folder, in which processes meet; a socket's name has 107
 SHOWN = 160  # characters of an error that are shown
 
@@ -65,7 +66,7 @@ def batches(
     Close the generator where it may be left before its end (``contextlib.closing``): the processes of an open loader
     delay the exit by a minute.
 
-    UserError: a loader process could not be started, read a file or pass a batch on, or was killed.
+    UserError: a loader process could not read a file or pass a batch on, or was killed.
     """
     _check_temporary_folder(workers)
     loader = DataLoader(
@@ -77,11 +78,9 @@ def batches(
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # so that the loader does not draw from the global random state
     )
+    stream: Any = None
     try:
         stream = iter(loader)
-    except (OSError, EOFError) as error:  # EOF: of the process that forks them
-        raise UserError(f"the loader processes cannot be started ({error}): lower data.workers", local=True) from None
-    try:
         if workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises anywhere, even inside a checkpoint
         for batch in stream:
@@ -89,10 +88,12 @@ def batches(
     except UserError as error:  # torch puts a worker's error behind its traceback
         raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
     except (RuntimeError, OSError, EOFError) as error:
-        problem = _problem(error)
-        if problem is None:
+        if not _is_of_a_loader_process(error):
             raise
-        raise UserError(problem, local=True) from None
+        reason = str(error).rsplit("Error: ", 1)[-1][:SHOWN] or type(error).__name__
+        problem = f"a loader process failed ({reason}): lower data.workers, give /dev/shm more space"
+        fix = "(docker run --shm-size=8g), or raise ulimit -n; a training continues with --resume"
+        raise UserError(f"{problem} {fix}", local=True) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 
@@ -109,17 +110,9 @@ def _passed_on(items: list[Any]) -> Batch:
     return batch if get_worker_info() is None else batch.each(Tensor.share_memory_)
 
 
-def _problem(error: Exception) -> str | None:
-    """Say what an error of a loader says of the machine; None: it is another error."""
-    reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
-    if any(phrase in reason for phrase in PASSING):
-        fix = "give /dev/shm more space (docker run --shm-size=8g), raise ulimit -n, or set data.workers=0"
-        return f"a loader process cannot pass a batch on ({reason[:SHOWN]}): {fix}"
-    was_passing_on = isinstance(error, EOFError | ConnectionError)
-    if was_passing_on or str(error).startswith("DataLoader worker"):
-        fix = "lower data.workers and repeat the command, a training with --resume"
-        return f"a loader process was killed ({str(error) or type(error).__name__}), perhaps for lack of memory: {fix}"
-    return None
+def _is_of_a_loader_process(error: Exception) -> bool:
+    """Return whether an error is of a loader process that was killed or cannot pass a batch on, and not of its data."""
+    return isinstance(error, EOFError | ConnectionError) or any(phrase in str(error) for phrase in FAILED)
 
 
 def _start_worker(_: int) -> None:

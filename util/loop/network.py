@@ -28,11 +28,6 @@ def check_finite(output: Output) -> None:
         raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
 
 
-def predicted_by(network: Any, inputs: Sequence[Any]) -> Output:
-    """Return a network's output for the episodes of one class, or of several that compete, or for labelled images."""
-    return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
-
-
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context of a forward pass at a resolved precision: automatic mixed precision in bf16 or fp16."""
     return torch.autocast(device.type, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
@@ -59,8 +54,9 @@ class PreparedNetwork:
         """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
         if self.compiled:
             _let_sizes_vary(inputs)
+        network: Any = self.network
         with self.autocast():
-            return predicted_by(self.network, inputs)
+            return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
 
 
 def prepare_network(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,53 +71,21 @@ def register_observer(name: str) -> Callable[[Make], Make]:
     return add
 
 
-def registered_observers(folder: Path) -> list[TrainingObserver]:
+def registered_observers(folder: Path) -> list[Any]:
     """Return the observers that imports have registered, for the stage of a folder."""
     return [Guarded(name, make(folder)) for name, make in OBSERVERS.items()]
 
 
-class Guarded(TrainingObserver):
+class Guarded:
     """An observer whose first error is logged and does not end the training; it is not called again."""
 
     def __init__(self, name: str, observer: TrainingObserver):
         self.name = name
         self.observer = observer
 
-    def begin(self, training: Training, first_step: int) -> None:
-        """Pass the call on."""
-        self._call("begin", training, first_step)
-
-    def skips(self, training: Training) -> bool:
-        """Pass the call on."""
-        return self._call("skips", training)
-
-    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
-        """Pass the call on."""
-        self._call("step", training, losses, rates)
-
-    def is_record_due(self, training: Training) -> bool:
-        """Pass the call on."""
-        return self._call("is_record_due", training)
-
-    def record(self, training: Training, entry: dict[str, Any]) -> None:
-        """Pass the call on."""
-        self._call("record", training, entry)
-
-    def recorded(self, training: Training, entry: dict[str, Any]) -> None:
-        """Pass the call on."""
-        self._call("recorded", training, entry)
-
-    def ends(self, training: Training) -> bool:
-        """Pass the call on."""
-        return self._call("ends", training)
-
-    def interrupted(self, training: Training) -> None:
-        """Pass the call on."""
-        self._call("interrupted", training)
-
-    def finished(self, training: Training) -> None:
-        """Pass the call on."""
-        self._call("finished", training)
+    def __getattr__(self, call: str) -> Callable[..., Any]:
+        """Return a call of the observer."""
+        return partial(self._call, call)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         try:

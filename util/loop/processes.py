@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import cv2
 import torch
 from torch import Tensor, distributed
 
@@ -15,17 +16,12 @@ from util.files.errors import PeerLost, UserError, note
 from util.files.launcher import FIX, place_of_process
 from util.loop.device import CUDA, pick_device
 
-# Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, of gloo and of
-# NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
+# Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, whose types are
+# those of any other error.
 NO_MEMORY = (
     *("can't allocate memory", "Cannot allocate memory", "not enough memory", "Insufficient memory", "out of memory"),
     *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
 )
-NO_PEER = (
-    *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "client socket", "wait timeout"),
-    *("ncclRemoteError", "remote process exited", "Failed to recv", "failed to recv", "recvValue failed"),
-)
-NO_KERNEL = "no kernel image"  # of a torch that is not built for a card
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
 
@@ -101,13 +97,10 @@ class ProcessGroup:
 def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
-    UserError: its variables do not fit, no such device, or one GPU for several processes; in the block, as
+    UserError: its variables do not fit, or no such device; in the block, as
     ``explained_memory_errors(lower)``.
     """
     place = place_of_process()
-    if place.local_size > 1 and device_name.startswith(f"{CUDA}:"):
-        problem = f"run.device = {device_name} is one GPU for {place.local_size} processes"
-        raise UserError(f"{problem}; set run.device: {CUDA}")
     device = pick_device(device_name, place.local_rank)
     with explained_memory_errors(lower):
         if place.size == 1:
@@ -127,12 +120,12 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
 def explained_memory_errors(lower: str) -> Iterator[None]:
     """Raise the machine's errors in the block as errors of one line; all others pass unchanged.
 
-    ``lower``: the settings that decide how much memory is needed, the most effective first. UserError: out of memory,
-    or the GPUs cannot communicate. PeerLost: another process of the run has ended.
+    ``lower``: the settings that decide how much memory is needed, the most effective first. UserError: out of memory.
+    PeerLost: the processes of the run cannot reach each other, mostly since one has ended.
     """
     try:
         yield
-    except Exception as error:
+    except (RuntimeError, MemoryError, cv2.error, ConnectionError, TimeoutError) as error:
         explained = _explained(error, lower)
         if explained is None:
             raise
@@ -141,30 +134,10 @@ def explained_memory_errors(lower: str) -> Iterator[None]:
 
 def _explained(error: Exception, lower: str) -> UserError | None:
     """Return an error of the machine as one of a line; None: it is another error."""
-    is_lost_connection = isinstance(error, (TimeoutError, ConnectionError))
-    if not is_lost_connection and not _is_of_torch_or_opencv(error):
-        return None
     text = " ".join(str(error).split())
-    if problem := _lack_of_memory(error, text):
-        return UserError(f"out of memory ({problem[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
-    if is_lost_connection or any(phrase in text for phrase in NO_PEER):
-        return PeerLost("another process of this run has ended, so this one cannot go on")
-    if NO_KERNEL in text:
-        return UserError(f"{text[:SHOWN]}: install a torch for this card, see Install in README.md", local=True)
-    if isinstance(error, distributed.DistError):
-        problem = text[max(text.find("Last error:"), 0) :]
-        fix = "check NCCL_SOCKET_IFNAME (a network of all machines), the driver, and that each process has its own GPU"
-        return UserError(
-            f"the processes cannot communicate ({problem[: 2 * SHOWN]}); {fix}; NCCL_DEBUG=WARN tells more"
-        )
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
+        return UserError(f"out of memory ({text[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
+    if isinstance(error, distributed.DistError | ConnectionError | TimeoutError) or "gloo" in text:
+        fix = "if none has ended, check NCCL_SOCKET_IFNAME (a network of all machines) and the driver"
+        return PeerLost(f"this process cannot reach the others of the run ({text[:SHOWN]}); {fix}")
     return None
-
-
-def _lack_of_memory(error: Exception, text: str) -> str | None:
-    """Return what an error with a text says of memory that is lacking; None: it is another error."""
-    said = next((text[text.index(phrase) :] for phrase in NO_MEMORY if phrase in text), None)
-    return text if said is None and isinstance(error, MemoryError) else said
-
-
-def _is_of_torch_or_opencv(error: Exception) -> bool:
-    return isinstance(error, (RuntimeError, MemoryError)) or type(error).__module__ == "cv2"

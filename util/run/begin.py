@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from model.contract import FewShotMethod, Trainable
+from model.contract import Trainable
 from model.registry import class_of
 from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
@@ -28,7 +28,7 @@ from util.loop.mask_metrics import check_metrics
 from util.loop.optim import StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.run.build import build_model
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
 from util.run.run import BEST, Run, StageFolder
 from util.run.weights import fill_at_start, refusal_to_take
@@ -83,8 +83,6 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         run = run.with_training_options(asked.stage or begun)
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
-    if asked.stage == "base" and asked.checkpoint:
-        raise UserError(f"{asked.checkpoint}: only a meta stage starts from a checkpoint; leave out --stage base")
     if asked.stage not in run.stages:
         has = " and ".join(run.stages)
         title = class_of(config.model).title
@@ -99,9 +97,9 @@ def _check_method(config: Config, asked: Asked) -> None:
         raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
     if problem := _unfit_data(config):
         raise UserError(f"{config.source}: {problem}; take another data set or method")
-    if asked.checkpoint and not model_class.has_base_stage():
+    if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
         fix = "leave the checkpoint out; to continue a training write --resume"
-        raise UserError(f"{asked.checkpoint}: {model_class.title} has no base stage to start from; {fix}")
+        raise UserError(f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint; {fix}")
 
 
 def _unfit_data(config: Config) -> str:
@@ -141,7 +139,7 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     task = _with_state(StageTask(run.config, stage, files.path), run, files)
     continues = asked.resume and files.begun
     is_kept = _is_kept(task, run, asked)
-    if is_kept or (continues and not asked.overwrite):
+    if is_kept or continues:
         refusal = "" if asked.allow_changes else task.refusal
         return replace(task, refusal=refusal, continues=continues and not is_kept)
     if asked.overwrite:
@@ -180,23 +178,13 @@ def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
     return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A stage that was rehearsed."""
-
-    schedule: StepSchedule | None  # None: its batch does not fit, or its length is not known
-    is_estimated: bool  # whether its length is that of a published list, as its own cannot be read
-    stored: Stored  # bytes of its checkpoints
-
-
 @dataclass
 class Rehearsal:
     """The stages of a training as they would begin, and all that would stop them."""
 
     config: Config
-    tasks: list[StageTask]
-    processes: int  # on all machines
-    begun: dict[str, Begun] = field(default_factory=dict)  # those of the stages that have steps left
+    rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
+    stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
     room: str = ""  # on the disk, in words
 
@@ -220,7 +208,7 @@ class Rehearsal:
 
     def __str__(self) -> str:
         """Return the files of the config, a table of the stages, and the room on the disk."""
-        table = Table(COLUMNS, [_row(task, self.begun.get(task.stage), self.processes) for task in self.tasks])
+        table = Table(COLUMNS, [cells + [""] * (len(COLUMNS) - len(cells)) for cells in self.rows.values()])
         lines = [f"config: {files_of(self.config.source)}", str(table), self.room and f"disk: {self.room}"]
         return "\n".join(filter(None, lines))
 
@@ -235,49 +223,69 @@ def dry_run(config: Config, asked: Asked, processes: int) -> None:
 
 def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
     """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
-    rehearsal = Rehearsal(run.config, [stage_of(run, stage, asked) for stage in stages], processes)
-    for task in rehearsal.tasks:
+    tasks = [stage_of(run, stage, asked) for stage in stages]
+    rehearsal = Rehearsal(run.config, {task.stage: _cells_of(task) for task in tasks})
+    for task in tasks:
         rehearsal.refuse(task.refusal)
-    left = [task for task in rehearsal.tasks if task.left]
+    left = [task for task in tasks if task.left]
     if not left:
         return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
     if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
-    has_data = rehearsal.attempt(partial(_read_indices, run)) is not None
+    rehearsal.attempt(partial(_make_indices, run))
     for task in left:
         starts_now = task is left[0] and not task.continues  # a later one starts from what an earlier one makes
-        start = asked.checkpoint
-        _rehearse_stage(rehearsal, run, task, start, starts_now=starts_now, has_data=has_data)
-    stored = [begun.stored for begun in rehearsal.begun.values()]
-    rehearsal.room = rehearsal.attempt(partial(room, run.config, stored, {task.folder for task in left})) or ""
+        rehearsal.rows[task.stage] += _rehearse_stage(
+            rehearsal, run, task, processes, checkpoint=asked.checkpoint, starts_now=starts_now
+        )
+    folders = {task.folder for task in left}
+    rehearsal.room = rehearsal.attempt(partial(room, run.config, rehearsal.stored, folders)) or ""
     return rehearsal
 
 
-def _read_indices(run: Run) -> list[int]:
-    """Return the lengths of the indices of a data set's lists, which are made where they are not there."""
+def _cells_of(task: StageTask) -> list[str]:
+    """Return the first cells of a stage in the table of a dry run."""
+    shots = "" if task.stage == "base" else f", {task.config.data.shot}-shot"
+    return [f"{task.config.run.name}{shots}", task.stage, task.state]
+
+
+def _make_indices(run: Run) -> int:
+    """Make the indices of a data set's lists where they are not there, under a bar, and return the images of all."""
     data = run.config.data
-    return [len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None]
+    return sum(len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None)
 
 
 def _rehearse_stage(
-    rehearsal: Rehearsal, run: Run, task: StageTask, checkpoint: str | None, *, starts_now: bool, has_data: bool
-) -> None:
-    """Begin a stage: its network, what it starts from if that is now, its optimisers, and its data if it is there."""
+    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, checkpoint: str | None, starts_now: bool
+) -> list[str]:
+    """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
+
+    There are none where its network cannot be built.
+    """
     settings = task.settings
-    model = rehearsal.attempt(partial(_without_memory, run))
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, SILENT))
+    with torch.device("meta"):
+        model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
     if model is None:
-        return
+        return []
     if starts_now:
         rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
     network: Trainable = model.base_stage() if task.stage == "base" else model
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
-    data = rehearsal.attempt(partial(_data_of, run, task)) if has_data else None
+    rehearsal.stored.append(Stored.of(network, settings))
     length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
     key = f"{task.stage}_stage"
-    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, rehearsal.processes, key))
-    is_estimated = data is None and not settings.epoch_length
-    rehearsal.begun[task.stage] = Begun(schedule if length else None, is_estimated, Stored.of(network, settings))
+    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
+    estimated = "~" if data is None and not settings.epoch_length else ""  # by the published list's length
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    return [
+        f"{estimated}{schedule.steps}" if schedule and length else "?",
+        str(run.config.stage_size(settings)),
+        f"{settings.batch / processes:.3g}{parts} x {processes}",
+        f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
+    ]
 
 
 def _published_length(config: Config, settings: StageSettings) -> int:
@@ -286,35 +294,3 @@ def _published_length(config: Config, settings: StageSettings) -> int:
         return settings.epoch_length or 0
     of_fold = published(config.data, "train") if settings.images != "all" else None
     return of_fold or whole(config.data.name, config.data.train_list or "")
-
-
-def _without_memory(run: Run) -> FewShotMethod:
-    with torch.device("meta"):
-        return build_model(run.config, run.text_width)
-
-
-def _data_of(run: Run, task: StageTask) -> StageData:
-    """Return the data of a stage, of which no photo is decoded."""
-    undecoded = Run(run.config.with_data(decoded_gib=0.0))
-    if task.stage == "base":
-        return base_stage_data(undecoded, task.settings, SILENT)
-    return meta_stage_data(undecoded, SILENT)
-
-
-def _row(task: StageTask, begun: Begun | None, processes: int) -> list[str]:
-    """Return the row of a stage in the table of a dry run; of a finished one, which was not rehearsed, its state."""
-    config = task.config
-    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
-    cells = [f"{config.run.name}{shots}", task.stage, task.state]
-    if begun is None:
-        return [*cells, *[""] * (len(COLUMNS) - len(cells))]
-    accumulate = task.settings.accumulate
-    parts = f" in {accumulate} parts" if accumulate > 1 else ""
-    estimated = "~" if begun.is_estimated else ""  # by the published list's length
-    return [
-        *cells,
-        "?" if begun.schedule is None else f"{estimated}{begun.schedule.steps}",
-        str(config.stage_size(task.settings)),
-        f"{task.settings.batch / processes:.3g}{parts} x {processes}",
-        f"{begun.stored.final_bytes / 1e9:.2f}",
-    ]

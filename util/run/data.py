@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from torch.utils.data import Dataset
 
@@ -28,7 +29,7 @@ from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
 from util.loop.processes import ProcessGroup
-from util.run.input_size import label_kind, view_of
+from util.run.input_size import view_of
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
@@ -47,11 +48,16 @@ class StageData:
     workers: int  # that load both
 
 
-def base_stage_data(run: Run, stage: StageSettings, world: ProcessGroup) -> StageData:
+def stage_data(run: Run, stage: str, world: ProcessGroup) -> StageData:
+    """Return the data of a stage, base or meta."""
+    return base_stage_data(run, world) if stage == "base" else meta_stage_data(run, world)
+
+
+def base_stage_data(run: Run, world: ProcessGroup) -> StageData:
     """Return the data of the base stage: labelled images."""
     data = run.config.data
+    stage = cast(StageSettings, run.config.base_stage)
     fold = run.fold
-    meta_stage_data(run, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(run, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
@@ -149,9 +155,9 @@ def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings 
 
 
 def photos_listed(images: ImageList, data: DataSettings) -> int | None:
-    """Return how many photos of a list the training list names too; None: a data set of arrays, or it is not there."""
+    """Return how many photos of a list the training list names too; None: there is no training list."""
     root = Path(data.root)
-    if data.train_list is None or not images.index.images or not (root / data.train_list).is_file():
+    if data.train_list is None or not (root / data.train_list).is_file():
         return None
     listed = {*read_list(data, "train").images}
     return len(listed.intersection(images.index.images[row] for row in images.queries))
@@ -197,7 +203,7 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
         run,
         protocol_sampler(run, images, protocol, seed),
         view,
-        (label_kind(view.rule, protocol.scored_on),),
+        (view.label_kind(protocol.scored_on),),
         play_novel=on_base_classes,
         last_support_first=protocol.draw == PFENET,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,16 +39,9 @@ def free_on_disk(config: Config) -> int:
 
 
 def checkpoint_bytes(folders: Iterable[Path]) -> int:
-    """Return the bytes of the checkpoints in folders, each file once, whatever its names.
-
-    Another process may replace a checkpoint meanwhile: a file that is gone by now has no bytes.
-    """
-    sizes = {}
-    for file in (file for folder in folders for file in folder.glob("*.pth")):
-        with suppress(FileNotFoundError):
-            stat = file.stat()
-            sizes[stat.st_ino] = stat.st_size
-    return sum(sizes.values())
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
+    files = [file.stat() for folder in folders for file in folder.glob("*.pth")]
+    return sum({file.st_ino: file.st_size for file in files}.values())
 
 
 def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> str:

@@ -8,11 +8,10 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -26,7 +25,6 @@ from util.files.yaml_text import Dumper
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 UNKNOWN = "unknown"  # commit or version
-LOCK = ".lock"
 LOG = "log.txt"
 
 
@@ -37,16 +35,12 @@ class RunFolder:
         path: the folder, which is created if missing.
         writes: whether this process does.
         fresh: delete the folder's content first.
-        at_start: is called before that, once no other process can write.
 
     Raises:
-        Busy: another process is writing to the folder.
         OSError: it cannot be made or written.
     """
 
-    def __init__(
-        self, path: Path, writes: bool = True, fresh: bool = False, at_start: Callable[[], None] | None = None
-    ):
+    def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
         self.path = path
         self.writes = writes
         log.setLevel(logging.INFO if writes else logging.ERROR)
@@ -55,11 +49,6 @@ class RunFolder:
         if not writes:
             return
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = lock(
-            path / LOCK, f"{path}: another run is writing here; wait for its end, or set another run.folder"
-        )
-        if at_start is not None:
-            at_start()
         _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
         self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -89,38 +78,28 @@ class RunFolder:
             write_atomically(self.path / name, text)
 
     def close(self) -> None:
-        """Close the log file and release the lock."""
+        """Close the log file."""
         if self.writes:
             log.removeHandler(self._handler)
             self._handler.close()
-            self._lock.close()
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder; Busy if one does.
+def claim(folder: Path) -> TextIO:
+    """Return the lock of a run's folder, in which no other training works while it is open; Busy if one does.
 
     The lock lies beside the folder, whose files a run may delete.
     """
-    path = folder.with_name(f".{folder.name}.lock")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name"):
-        try:
-            yield
-        finally:
-            if not folder.exists():  # a refused run leaves nothing
-                path.unlink()
-                with suppress(OSError):
-                    folder.parent.rmdir()
-                    folder.parent.parent.rmdir()
+    path = folder.with_name(f".{folder.name}.lock")
+    return lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name")
 
 
 def _delete(entries: list[Path]) -> None:
-    """Delete entries of a run's folder with all that they hold, but for its lock."""
+    """Delete entries of a run's folder with all that they hold."""
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        elif entry.name != LOCK:
+        else:
             entry.unlink()
 
 

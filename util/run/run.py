@@ -138,11 +138,6 @@ class Run:
         """A digest of the text vectors, None for a model that reads none."""
         return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
-    @property
-    def text_note(self) -> str:
-        """The line of a training's log on the text vectors, or ""."""
-        return "" if self.vectors is None else text.note_on_equal_rows(self.vectors, self.config.data.classes)
-
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
         run = self.config.run
@@ -173,8 +168,8 @@ class Run:
             return Run(self.config.with_data(shot=1)).folder("meta")
         return folder
 
-    def discard_tests(self, stage: str) -> int:
-        """Rename the results of the run's tests of a stage's weights, which are about to be replaced; return how many.
+    def discard_tests(self, stage: str) -> None:
+        """Let no table show the results of the run's tests of a stage's weights, which are about to be replaced.
 
         They are told by the stage's folder that they state, wherever the run lay then.
         """
@@ -187,7 +182,8 @@ class Run:
             if is_own and Path(str(result.get("checkpoint"))).parent.name == trained.name:
                 path.replace(path.with_name(DISCARDED))
                 count += 1
-        return count
+        if count:
+            print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
     @property
     def weights(self) -> Path | str:

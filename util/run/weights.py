@@ -1,8 +1,8 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -206,17 +206,16 @@ def shown(found: list[str]) -> str:
 
 def origin_today(run: Run, stage: str) -> Origin:
     """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
-    now = Origin()
-    with suppress(UserError):
-        images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
-        now = replace(now, list=images.digest, content=images.files_digest)
-    with suppress(UserError):
-        now = replace(now, initial=initial_digest(run, stage))
-    if stage == "base":  # whose code, and text, are not those of one method
-        return now
-    with suppress(UserError):
-        now = replace(now, vectors=run.text_digest)
-    return replace(now, code=code_of(class_of(run.config.model)))
+    images = cache(lambda: listed_for_training(run.config, getattr(run.config, f"{stage}_stage")))
+    facts: dict[str, Callable[[], Any]] = {
+        "list": lambda: images().digest,
+        "content": lambda: images().files_digest,
+        "initial": lambda: initial_digest(run, stage),
+    }
+    if stage != "base":  # whose code, and text, are not those of one method
+        facts["vectors"] = lambda: run.text_digest
+        facts["code"] = lambda: code_of(class_of(run.config.model))
+    return Origin.today(facts)
 
 
 def initial_digest(run: Run, stage: str) -> str | None:
@@ -248,7 +247,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     """
     config = run.config
     source = run.weights
-    _check_source(run, source)
+    wanted = config.test.checkpoint
+    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, file = start_encoder(config, network)
@@ -270,17 +271,6 @@ def _base_classes(run: Run, stored: Checkpoint) -> int | None:
     if run.config.test.trained_on is None or stored.config is None:
         return None
     return len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
-
-
-def _check_source(run: Run, source: Path | str) -> None:
-    """Refuse (UserError) a checkpoint of a method that is not trained, and one of the run's own that is missing."""
-    wanted = run.config.test.checkpoint
-    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
-        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
-    if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        others = "others by --set test.checkpoint=FILE, of predict.py by --checkpoint FILE"
-        fix = f"train them with --set data.shot={run.config.data.shot}, or name {others}"
-        raise UserError(f"{source}: these weights do not exist; {fix}")
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:

@@ -1,19 +1,20 @@
 """The curves of a training, as TensorBoard reads them."""
 
-import logging
 import time
 from pathlib import Path
 
-import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-log = logging.getLogger("symnet")
+from util.loop.observers import TrainingObserver
+from util.loop.training import Training
+
+LOG_STEPS = 20  # between points of losses and rates
 
 
-class Curves:
-    """The curves of a run, as events below its folder; they end where these can no longer be written.
+class Curves(TrainingObserver):
+    """The curves of losses, rates and validations, as events below a run's folder.
 
     Events are written at once, so that no checkpoint holds a step that the curves lack: tensorboardX's
     ``SummaryWriter`` writes in a thread, and once that has met a full disk, its tenth point waits for ever.
@@ -39,9 +40,12 @@ class Curves:
         points = [summary.scalar(f"{section}/{name}", value) for name, value in values.items()]
         self._write(*(Event(summary=point, step=step) for point in points))
 
-    def image(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture (H, W, 3) uint8 to the curves."""
-        self._write(Event(summary=summary.image(name, picture, dataformats="HWC"), step=step))
+    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
+        """Add a point to each curve of losses and rates."""
+        step = training.progress.step
+        if step % LOG_STEPS == 0 or step == 1:
+            self.scalars("loss", losses, step)
+            self.scalars("lr", rates, step)
 
     def close(self) -> None:
         """Close the file."""
@@ -51,11 +55,7 @@ class Curves:
     def _write(self, *events: Event) -> None:
         if self._events is None:
             return
-        try:
-            for event in events:
-                event.wall_time = time.time()
-                self._events.write_event(event)
-            self._events.flush()
-        except OSError:
-            log.info("curves can no longer be written (is the disk full?); the run continues without them")
-            self._events = None
+        for event in events:
+            event.wall_time = time.time()
+            self._events.write_event(event)
+        self._events.flush()

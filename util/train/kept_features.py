@@ -25,12 +25,10 @@ class RecordFile:
     """
 
     def __init__(self, folder: Path, gib: float):
-        self.folder = folder
         self.limit = gib * GIB
         self.slots = dict[str, int]()
         self.record_bytes = 0
-        self.full = gib == 0
-        self._file: Any = None
+        self._file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  lives as long as this
 
     def get(self, key: str) -> np.ndarray | None:
         """Return a record, uint8, None if it is not kept."""
@@ -40,26 +38,16 @@ class RecordFile:
         return np.fromfile(self._file, np.uint8, self.record_bytes)
 
     def put(self, key: str, record: np.ndarray) -> None:
-        """Keep a record, unless the file or the disk is full."""
+        """Keep a record, unless the file is full."""
         self.record_bytes = len(record)
         start = len(self.slots) * self.record_bytes
-        self.full = self.full or start + self.record_bytes > self.limit
-        if self.full:
-            return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115  lives as long as this
-        try:
+        if start + self.record_bytes <= self.limit:
             self._file.seek(start)
-            self.full = self._file.write(record) != self.record_bytes
-        except OSError:  # no space on the disk
-            self.full = True
-        if not self.full:
+            record.tofile(self._file)
             self.slots[key] = len(self.slots)
 
     def __str__(self) -> str:
-        size = len(self.slots) * self.record_bytes / MIB
-        note = " (full)" if self.full and self.limit else ""
-        return f"{len(self.slots)} views kept, {size:.0f} MiB{note}"
+        return f"{len(self.slots)} views kept, {len(self.slots) * self.record_bytes / MIB:.0f} MiB"
 
 
 def packed(features: Features) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is kept of a training beside its steps: losses, validations, checkpoints, patience and curves, by observers."""
+"""What is kept of a training beside its steps: losses, validations, checkpoints and patience, by observers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from util.loop.train import check_finite
 from util.loop.training import Progress, Training
 from util.run.folder import RunFolder
 from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
-from util.train.curves import Curves
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
 from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
-LOG_STEPS = 20  # between points of the curves
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
@@ -241,30 +239,16 @@ class Checkpoints(TrainingObserver):
 
 
 @dataclass
-class TrainingCurves(TrainingObserver):
-    """Draws losses and rates; points of steps that are done again replace the earlier ones."""
-
-    curves: Curves
-
-    def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
-        """Add a point to each curve."""
-        step = training.progress.step
-        if step % LOG_STEPS == 0 or step == 1:
-            self.curves.scalars("loss", losses, step)
-            self.curves.scalars("lr", rates, step)
-
-
-@dataclass
 class Watch:
     """The observer of a validation that ends it after a signal to any process: in all of them after the same batch."""
 
     training: Training
-    left: int  # batches until one process has no more; a signal after them takes effect at the end
+    left: int  # examples that every process has left; a signal in a last batch takes effect at the end
 
-    def add(self, *_: Any) -> None:
+    def add(self, numbers: list[int], *_: Any) -> None:
         """See a batch."""
-        self.left -= 1
-        if self.left >= 0 and self.training.world.any(self.training.interrupt.requested):
+        self.left -= len(numbers)
+        if self.left > 0 and self.training.world.any(self.training.interrupt.requested):
             raise Interrupted
 
 

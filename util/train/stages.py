@@ -1,7 +1,6 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import logging
-from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,7 +10,6 @@ from model.code import code_of
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
-from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.files.errors import EXIT_INTERRUPTED, UserError
@@ -21,20 +19,19 @@ from util.loop.loading import batches, training_numbers
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
-from util.loop.processes import ProcessGroup, explained_memory_errors, join
+from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked
 from util.run.build import build_model, precision_of_training
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
 from util.run.weights import Start, fill_at_start
 from util.train.curves import Curves
-from util.train.examples import Examples
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
-from util.train.observers import Checkpoints, Losses, Patience, TrainingCurves, Validation, Watch
+from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
 
@@ -51,7 +48,7 @@ def train(config: Config, asked: Asked) -> int:
     command works on it (Busy).
     """
     run, stages = stages_asked(config, asked)
-    with join(run.config.run.device, "batch and size of the stage, or data.workers") as world:
+    with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
         if run.config.run.deterministic:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
@@ -94,23 +91,24 @@ def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask |
 
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
-    key = f"{task.stage}_stage"
-    with explained_memory_errors(f"{key}.batch, {key}.size or data.workers"):
-        begun = _begun(run, task, world, asked.checkpoint)
-        training = _training(run, task, world, begun)
-        checkpoints = _checkpoints(run, task, training, begun)
-        with closing(checkpoints.folder):
-            if task.continues:
-                checkpoints.resume(training, asked.allow_changes)
-            _log_start(training, checkpoints, run, begun)
-            with closing(_curves(training, task)) as curves:
-                held_out = HeldOut(training, begun.data, curves, _at_once(run.config, world))
-                observers = _observers(training, task, checkpoints, held_out)
-                finished = _train(training, begun.data, observers)
-        if finished and not world.any(training.interrupt.requested):
-            return 0
-        log.info("interrupted; train.sh and train.py continue with --resume")
-        return EXIT_INTERRUPTED
+    begun = _begun(run, task, world, asked.checkpoint)
+    training = _training(run, task, world, begun)
+    checkpoints = _checkpoints(run, task, training, begun)
+    with closing(checkpoints.folder):
+        if task.settings.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
+            _keep_maps(run.config, task, world, begun)
+        if task.continues:
+            checkpoints.resume(training, asked.allow_changes)
+        _log_start(training, checkpoints, run, begun)
+        resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
+        with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
+            held_out = HeldOut(training, begun.data, curves, run.config)
+            observers = _observers(training, task, checkpoints, held_out)
+            finished = _train(training, begun.data, observers)
+    if finished and not world.any(training.interrupt.requested):
+        return 0
+    log.info("interrupted; train.sh and train.py continue with --resume")
+    return EXIT_INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -129,9 +127,8 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     """
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
-    if task.stage == "base":
-        return Begun(model.base_stage(), start, base_stage_data(run, task.settings, world))
-    return Begun(model, start, meta_stage_data(run, world))
+    network = model.base_stage() if task.stage == "base" else model
+    return Begun(network, start, stage_data(run, task.stage, world))
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
@@ -144,8 +141,6 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
     prepared = prepare_network(begun.network, world.device, precision, config.run.compile, trained_by=world)
     optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
     ema = EMA(begun.network, stage.ema_decay)
-    if stage.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
-        _keep_maps(config, task, world, begun)
     return Training(
         prepared=prepared,
         optimizers=optimizers,
@@ -163,20 +158,10 @@ def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) ->
     state = _checkpoint_facts(run, task.stage, begun)
     state["schedule"] = asdict(training.schedule)
     state["precision"] = training.prepared.precision
-    discard = None if task.continues else partial(_discard_tests, run, task.stage)
-    folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards, at_start=discard)
+    if training.world.is_main and not task.continues:
+        run.discard_tests(task.stage)
+    folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
     return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
-
-
-def _curves(training: Training, task: StageTask) -> Curves:
-    """Return the curves of a training, which replace points of steps that are done again."""
-    resumed_at = training.progress.step + 1 if task.continues else None
-    return Curves(task.folder if training.world.is_main else None, resumed_at)
-
-
-def _at_once(config: Config, world: ProcessGroup) -> Callable[[], int]:
-    """Return the function that says how many examples a batch of a validation has."""
-    return partial(episodes_at_once, config.test.batch, world.device, config.data.shot + 1, config.data.size)
 
 
 @dataclass(frozen=True)
@@ -185,25 +170,21 @@ class HeldOut:
 
     training: Training
     data: StageData
-    curves: Curves  # of the scores, and pictures of the first examples
-    at_once: Callable[[], int]  # returns the number of examples of a batch
+    curves: Curves  # of the scores
+    config: Config
 
     def __call__(self, network: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         """Return the leading score of a network and all of them."""
         data = self.data
         world = self.training.world
         length = data.validation_length
-        batch = self.at_once()
-        batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
+        images = self.config.data.shot + 1
+        batch = episodes_at_once(self.config.test.batch, world.device, images, self.config.data.size)
         board = Scoreboard(len(data.held_out_classes))
-        examples = Examples(8)
-        watch = Watch(self.training, length // world.size // batch_of_dataset)
-        observers: list[Observer] = [board, examples, watch]
+        observers: list[Observer] = [board, Watch(self.training, length // world.size)]
         score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
         scores, _ = board.gather(world)
         self.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
-        for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
-            self.curves.image(f"validation/{number}", picture, step)
         leading = FINAL if FINAL in scores else BASE
         return scores[leading]["miou"], scores
 
@@ -212,7 +193,7 @@ def _observers(
     training: Training, task: StageTask, checkpoints: Checkpoints, held_out: HeldOut
 ) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
-    observers: list[TrainingObserver] = [Losses(), TrainingCurves(held_out.curves)]
+    observers: list[TrainingObserver] = [Losses(), held_out.curves]
     if checkpoints.validates:
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
@@ -222,19 +203,22 @@ def _observers(
 
 def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
     """Do the steps that are left and return whether all are done."""
-    with closing(_batches(training, data)) as stream:
+    schedule = training.schedule
+    world = training.world
+    numbers = training_numbers(
+        training.progress.step,
+        schedule.steps,
+        batch=schedule.batch,
+        rank=world.rank,
+        processes=world.size,
+        parts=training.parts,
+    )
+    with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
         finished = loop.train(training, stream, observers)
     kept = getattr(training.prepared.network, "kept_maps", None)
     if kept is not None:
         log.info("encoder: %s", kept.file)
     return finished
-
-
-def _discard_tests(run: Run, stage: str) -> None:
-    """Let no table show the tests of weights of a stage that are about to be replaced."""
-    count = run.discard_tests(stage)
-    if count:
-        log.info("tests of the weights that were there, kept as %s and in no table: %d", DISCARDED, count)
 
 
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:
@@ -243,9 +227,8 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begu
     The processes share half of what the checkpoints leave of the disk at most.
     """
     network = cast(FewShotMethod, begun.network)
-    free = free_on_disk(config) - Stored.of(network, task.settings).peak_bytes
-    if not task.discards:
-        free += checkpoint_bytes([task.folder])
+    needed = Stored.of(network, task.settings).peak_bytes
+    free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
@@ -288,26 +271,11 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
         RUN: run.config.run.name,
     }
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
-    for note in filter(None, [begun.start.note, run.text_note]):
-        log.info("%s", note)
+    if begun.start.note:
+        log.info("%s", begun.start.note)
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
-
-
-def _batches(training: Training, data: StageData) -> Generator[Any, None, None]:
-    """Return the batches of the steps that are left to this process."""
-    schedule = training.schedule
-    world = training.world
-    numbers = training_numbers(
-        training.progress.step,
-        schedule.steps,
-        batch=schedule.batch,
-        rank=world.rank,
-        processes=world.size,
-        parts=training.parts,
-    )
-    return batches(data.training, numbers, data.workers, world.device)
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:

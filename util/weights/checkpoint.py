@@ -122,16 +122,6 @@ def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
 
-def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a file in half precision; refuse (UserError) values that float16 does not hold."""
-    out = {}
-    for name, tensor in weights.items():
-        out[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if not out[name].isfinite().all():
-            raise UserError(f"{path}: {name} has values that float16 does not hold; leave --half out")
-    return out
-
-
 def file_of(path: str | Path) -> Path:
     """Return the file of weights that a path names: itself, or that of a published folder; see ``project_path``."""
     path = project_path(path)
@@ -145,7 +135,8 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        raise UserError(f"{path}: this checkpoint does not exist; correct its path, or train first")
+        fix = "train first, or name another: --set test.checkpoint=FILE, of predict.py --checkpoint FILE"
+        raise UserError(f"{path}: this checkpoint does not exist; {fix}")
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
@@ -14,7 +16,6 @@ from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.files import project_path
 from util.files.errors import UserError
-from util.loop.device import gpu_count
 from util.weights.checkpoint import Checkpoint, read
 from util.weights.fill import fill
 from util.weights.sources import (
@@ -90,7 +91,7 @@ def fix_of_missing(path: Path, backbone: str | None) -> str:
     run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
     if path.parent.name == "base" and run.count("_") >= 2:
         dataset, experiment, net = run.split("_", 2)
-        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
+        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {torch.cuda.device_count()}"
     digits = checksum_of(path.name)
     checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
     fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"

@@ -34,8 +34,8 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
     given = _under_names_of(network, stored)
     expected = network.stored_state()
     if problem := _misfits(given, expected):
-        holds = _other(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
-        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
+        remedy = _remedy(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
+        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {remedy}")
     filled = {name: given.get(name, tensor).to(tensor.device) for name, tensor in expected.items()}
     network.load_state_dict({**network.state_dict(), **filled})
     return []
@@ -57,16 +57,11 @@ def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     missing = [name for name in _without_counters(expected) if name not in given]
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
-        return f"the file has {_most_alike(missing[0], unknown)}, the model {missing[0]}"
+        return f"the file has {unknown[0]}, the model {missing[0]}"
     if missing or unknown:
         return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
     problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
     return next(filter(None, problems), "")
-
-
-def _most_alike(name: str, others: list[str]) -> str:
-    """Return the first of some names that is another one with a part before it, or without; else the first."""
-    return next((other for other in others if name.endswith(other) or other.endswith(name)), others[0])
 
 
 def _without_counters(names: Iterable[str]) -> dict[str, None]:
@@ -83,17 +78,15 @@ def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
     return ""
 
 
-def _other(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
+def _remedy(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """Return the fix for a state dict that does not fit, ``given`` under our names."""
     authors = published_layout(state)
     if authors not in (None, network.published):
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
-    holds = network.describe_weights(given)
-    needs = network.describe_weights(network.stored_state())
     shots = network.shots_of(given)
     expected_shots = network.task.shots
-    if holds == needs and shots not in (None, expected_shots):
+    if shots not in (None, expected_shots):
         fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
         return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
-    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
+    return f"check {keys}"

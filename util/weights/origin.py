@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from util.files.errors import UserError
 
 SHOWN = 8  # digits of a digest in messages
 
@@ -41,6 +44,15 @@ class Origin:
         """Return that of a checkpoint by its entries, of which the weights are no digest."""
         return cls.of({**entries, "weights": None, "vectors": entries.get("text")})
 
+    @classmethod
+    def today(cls, facts: Mapping[str, Callable[[], Any]]) -> Origin:
+        """Return that of facts by the functions that find them, as far as what they need is here."""
+        found = {}
+        for name, find in facts.items():
+            with suppress(UserError):
+                found[name] = find()
+        return cls(**found)
+
     def known(self) -> dict[str, Any]:
         """Return the facts that are known by their names."""
         return {name: value for name, value in vars(self).items() if value is not None}
@@ -71,9 +83,3 @@ def _where(theirs: Any, ours: Any) -> str:
         keys = [key for key in theirs if key in ours and theirs[key] != ours[key]] or [*theirs]
         return f" ({', '.join(keys)})"
     return ""
-
-
-def one_of_each(origins: Iterable[Origin], fact: str) -> list[str]:
-    """Return the values of a fact that some origins have, each once and short, as far as they are known."""
-    values = filter(None, (getattr(origin, fact) for origin in origins))
-    return list(dict.fromkeys(value[:SHOWN] for value in values))

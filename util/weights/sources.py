@@ -1,6 +1,5 @@
 """Where the weights of an encoder come from: downloads, installed packages; size, licence and training data of each."""
 
-import hashlib
 import importlib.util
 import logging
 import re
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from model.encoders.encoder import Encoder
 from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
-from util.files import stand_in
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint
 
@@ -71,7 +69,8 @@ def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) 
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         text = str(error)
         reason = next(iter(text.strip().splitlines()), type(error).__name__)
-        fix = "bring the file to this machine and add --set model.encoder.weights=FILE (null: random values)"
+        fix = f"remove a damaged file below {torch.hub.get_dir()}, or bring the weights to this machine and add "
+        fix += "--set model.encoder.weights=FILE (null: random values)"
         if any(word in text.lower() for word in ("gated", "401", "403")):
             fix = f"accept its licence on its page and log in there first, or {fix}"
         raise UserError(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
@@ -92,22 +91,7 @@ def release(source: str, name: str) -> Any:
 
 
 def _from_torchvision(weights: Any) -> dict[str, Tensor]:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name  # where torch keeps it
-    if file.exists():
-        check_cached(file)
-    return weights.get_state_dict(progress=True, check_hash=True)
-
-
-def check_cached(file: Path) -> None:
-    """Refuse (UserError) a file in torch's cache that is not what its name says: torch compares no checksum there."""
-    stated = checksum_of(file.name)
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    if stated is not None and not digest.hexdigest().startswith(stated):
-        problem = stand_in(file) or "cut short or damaged: its checksum is not that of its name"
-        raise UserError(f"{file}: is {problem}; remove it, and the next run downloads it again")
+    return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:

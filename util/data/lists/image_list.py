@@ -231,8 +231,6 @@ def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> Im
 def _refuse_other_files(source: ListSource, listed: ListFile, rows: list[int]) -> None:
     """Refuse (UserError) a list of photos or masks that lie elsewhere than those of their names in the data set."""
     index = source.index
-    if not index.images:  # a data set of arrays
-        return
     root = Path(source.data.root)
     for row, stated in zip(rows, listed.files):
         for key, text, file in zip(("images", "masks"), stated, (index.images[row], index.masks[row])):

@@ -1,20 +1,18 @@
 """The index of a data set: for every listed image, the number of pixels of each class in its mask.
 
-It is built once, in parallel, and cached, together with a digest of the content of every photo and mask. Of an image
-whose files have another size, time of change or inode than the cache states, all is read again. Folds, lists, support
-candidates and base labels are computed from the index and never stored, so they cannot become outdated.
+It is built once, in parallel, and cached, together with a digest of the content of every photo and mask. If a file has
+another size, time of change or inode than the cache states, all are read again. Folds, lists, support candidates and
+base labels are computed from the index and never stored, so they cannot become outdated.
 
 Where a data set has one mask per photo and class (``data.mask_form: binary``), a list has one line per mask: the mask's
 name, its class id and its photo, such as ``melanoma/ISIC_0000030 1 ISIC_0000030.jpg``. The mask holds 0, 1 and, where
 pixels are ignored, 255. A data set may have any number of classes, and classes of one photo may overlap. For methods
 that learn from all classes of a photo, its masks are joined: an image's own class lies on top, then smaller ones.
-
-A data set that yields arrays, not files, is an entry of ``ARRAYS`` here.
 """
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -38,9 +36,6 @@ FILES = 2  # of an image: photo and mask
 PHOTO_DIGITS = 16  # that tell photos apart
 MOST, MANY = 0.5, 0.2  # of the masks that show a class
 MOST_KNOWN = 0.75  # of all pixels, below which masks without background are noted
-# Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
-# and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/files/images.py).
-ARRAYS: dict[str, Callable[[DataSettings, str], tuple[Sequence[str], Any]]] = {}
 
 
 class OneClassAreas:
@@ -79,16 +74,15 @@ class Index:
     # (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of one class
     # each a table that is read like it
     areas: np.ndarray | OneClassAreas
-    images: tuple[Path, ...]  # path of each image and mask; none of a data set of arrays
+    images: tuple[Path, ...]  # path of each image and mask
     masks: tuple[Path, ...]
     fingerprint: str  # hexadecimal digest of the list and of the content of all photos and masks
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))  # (images, 2) int64 height and width
-    # (images, 2, 16) uint8 digests of the content of photo and mask; none of a data set of arrays
+    # (images, 2, 16) uint8 digests of the content of photo and mask
     digests: np.ndarray = field(default_factory=lambda: np.zeros((0, FILES, DIGEST_BYTES), np.uint8))
     listed: Path = Path()  # the list file
     joined: bool = False  # whether masks of one class become maps of class ids, with the photo's other masks below
-    # stacked images by row: arrays, or the cache of files (``util/data/decoded.py``); None: without
-    decoded: Any = None
+    decoded: Any = None  # stacked images by row, the cache of files (``util/data/decoded.py``); None: without
 
     def __len__(self) -> int:
         return len(self.names)
@@ -129,16 +123,13 @@ class Index:
         return self.images[row], self.masks[row], int(class_ids[row]), below
 
     def content(self, row: int) -> str:
-        """Return the hexadecimal digest of an image: of its photo and all its masks; of an array of what it holds."""
-        if not self.images:
-            return hashlib.sha256(np.asarray(self.decoded[row]).tobytes()).hexdigest()
+        """Return the hexadecimal digest of an image: of its photo and all its masks."""
         rows = self.rows_by_photo[self.images[row]] if self.joined else [row]
         return "".join(self.digests[r].tobytes().hex() for r in rows)
 
     def photo_digest(self, row: int) -> str:
-        """Return the first ``PHOTO_DIGITS`` digits of the digest of a photo's content; of an array, of the image's."""
-        content = self.content(row) if not self.images else self.digests[row, 0].tobytes().hex()
-        return content[:PHOTO_DIGITS]
+        """Return the first ``PHOTO_DIGITS`` digits of the digest of a photo's content."""
+        return self.digests[row, 0].tobytes().hex()[:PHOTO_DIGITS]
 
     @cached_property
     def list_digest(self) -> str:
@@ -147,9 +138,7 @@ class Index:
 
     @cached_property
     def content_digest(self) -> str:
-        """The same of their names and contents; of arrays, whose contents are not kept, the fingerprint."""
-        if not self.images:
-            return self.fingerprint
+        """The same of their names and contents."""
         contents = (f"{name} {files.tobytes().hex()}" for name, files in zip(self.names, self.digests, strict=True))
         return hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()
 
@@ -171,10 +160,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     UserError: a folder, list, image or mask is missing, a photo is cut off, a mask holds no class indices, has another
     size or no background, or two names are of one photo.
     """
-    if data.name in ARRAYS:
-        names, stacked = ARRAYS[data.name](data, part)
-        index = _index_of_arrays(names, stacked, len(data.classes))
-    elif data.mask_form == BINARY:
+    if data.mask_form == BINARY:
         index = _index_of_binary_masks(data, part, progress)
     else:
         index = _index_of_class_ids(data, part, progress)
@@ -193,16 +179,15 @@ def _check_background(index: Index, data: DataSettings, part: str, progress: boo
     known_pixels = known.sum(1)
     is_alone = shows_class & ((known > 0).sum(1) == 1) & (known_pixels < pixels)
     is_bare = shows_class & (known[:, 0] == 0) & (known_pixels < pixels)
+    if is_bare.sum() <= MOST * shows_class.sum():
+        return
     place = f"{data.name}: {data.masks}, {list_of(data, part)}"
+    count = f"in {is_bare.sum()} of {shows_class.sum()} masks nothing is background, {is_alone.sum()} know one class"
     unknown = f"{1 - known_pixels.sum() / pixels.sum():.0%} of the pixels are unknown (255), which no score counts"
     fix = "background has the value 0, and classes count from 1; prepare.py custom --unknown-is-background makes it so"
-    is_mostly_bare = is_bare.sum() > MOST * shows_class.sum()
-    if is_mostly_bare and is_alone.sum() > MANY * shows_class.sum():
-        count = (
-            f"in {is_bare.sum()} of {shows_class.sum()} masks nothing is background, {is_alone.sum()} know one class"
-        )
+    if is_alone.sum() > MANY * shows_class.sum():
         raise UserError(f"{place}: {count}; {unknown}, so that a mask of the whole photo would be right; {fix}")
-    if progress and is_mostly_bare and known_pixels.sum() < MOST_KNOWN * pixels.sum():
+    if progress and known_pixels.sum() < MOST_KNOWN * pixels.sum():
         _say_once(f"{place}: nothing is background; {unknown}: a class is tested against other classes alone; {fix}")
 
 
@@ -245,7 +230,7 @@ def _index_of_table(listed: Listed, table: dict[str, Any], classes: int) -> Inde
 
 
 def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
-    """Return areas, sizes, digests and states of the files of all images, from the cache where these are as it says.
+    """Return areas, sizes, digests and states of the files of all images, from the cache if these are as it says.
 
     ``classes`` is the highest value in masks. Errors as ``_read_files``.
     """
@@ -254,28 +239,15 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
     states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read
-    table = _read_cache(cache, asked, states.shape)
-    if table is None:
-        table = {
-            "areas": np.zeros((len(pairs), classes + 1), np.int64),
-            "sizes": np.zeros((len(pairs), 2), np.int64),
-            "digests": np.zeros((len(pairs), FILES, DIGEST_BYTES), np.uint8),
-        }
-        changed = np.arange(len(pairs))
-    else:
-        changed = np.flatnonzero((table["states"] != states).any((1, 2)))
-    table["states"] = states
-    if len(changed):
-        read = partial(_read_files, classes=classes)
-        changed_pairs = [pairs[row] for row in changed]
-        measured = parallel_map(read, changed_pairs, f"index {data.name} {part}", progress=progress)
-        for row, (areas, size, digests) in zip(changed.tolist(), measured, strict=True):
-            table["areas"][row] = areas
-            table["sizes"][row] = size
-            table["digests"][row] = digests
-        save = partial(np.savez_compressed, **table, asked=np.array(asked))
-        with contextlib.suppress(UserError):  # if the folder cannot be written, the next run reads all again
-            write_atomically(cache, save)
+    table = _read_cache(cache, asked, states)
+    if table is not None:
+        return table
+    read = partial(_read_files, classes=classes)
+    areas, sizes, digests = zip(*parallel_map(read, pairs, f"index {data.name} {part}", progress=progress))
+    table = {"areas": np.stack(areas), "sizes": np.stack(sizes), "digests": np.stack(digests), "states": states}
+    save = partial(np.savez_compressed, **table, asked=np.array(asked))
+    with contextlib.suppress(UserError):  # if the folder cannot be written, the next run reads all again
+        write_atomically(cache, save)
     return table
 
 
@@ -298,18 +270,6 @@ def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Pat
             )
 
 
-def _index_of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
-    """Return the index of stacked images, each of which is read once for its areas and its digest."""
-    areas = np.zeros((len(names), classes + 1), np.int64)
-    sizes = np.zeros((len(names), 2), np.int64)
-    for row, name in enumerate(names):
-        ids = np.asarray(stacked[row])[..., CLASS_CHANNEL]
-        areas[row] = count_classes(ids, Path(name), classes)
-        sizes[row] = ids.shape
-    fingerprint = hashlib.sha256("\n".join(names).encode() + areas.tobytes()).hexdigest()
-    return Index(tuple(names), areas, images=(), masks=(), fingerprint=fingerprint, sizes=sizes, decoded=stacked)
-
-
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ``count_classes`` of a photo's mask, and its height and width; UserError if the photo's are others."""
     mask = read_mask_of(*pair)
@@ -327,12 +287,12 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     return counts[: classes + 1].astype(np.int64)
 
 
-def _read_cache(path: Path, asked: str, states: tuple[int, ...]) -> dict[str, Any] | None:
-    """Return the arrays of a cache of this list, whose states have that shape; None if there is none, or damaged."""
+def _read_cache(path: Path, asked: str, states: np.ndarray) -> dict[str, Any] | None:
+    """Return the arrays of a cache of this list, whose files have these states; None if there is none, or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             table = {key: stored[key] for key in ("areas", "sizes", "digests", "states")}
-            is_of_list = str(stored["asked"]) == asked and table["states"].shape == states
-            return table if is_of_list else None
+            is_of_files = str(stored["asked"]) == asked and np.array_equal(table["states"], states)
+            return table if is_of_files else None
     except Exception:  # a damaged file can raise any exception
         return None

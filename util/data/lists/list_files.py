@@ -1,25 +1,22 @@
 """List files of a fold in the forms of other projects: read without executing code, and matched against an index.
 
-Four forms are supported, those of text also compressed (``.gz``):
+Three forms are supported, also compressed (``.gz``):
 
 - two columns, the paths of image and mask, one image per line;
 - (image, class) pairs, one per line, as ``2007_000033__01`` or ``2007_000033 1``;
-- one class per line, then its images of COCO 2014, as ``3 v294163 t9``: ``t`` is train2014, ``v`` is val2014;
-- a pickled dictionary from class to image names (COCO lists of HSNet and DCAMA), whose classes count from 0.
+- one class per line, then its images of COCO 2014, as ``3 v294163 t9``: ``t`` is train2014, ``v`` is val2014.
 """
 
 import gzip
 import re
-from collections import Counter
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
-from util.data.lists.listed import refuse_flags
 from util.files import REPOSITORY, project_path, read_bytes
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
-from util.files.pickles import load_plain
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
@@ -52,32 +49,21 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         fold: the fold, whose number is put in.
 
     Raises:
-        UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair
-            occurs twice.
+        UserError: a file is missing or in none of the supported forms, all are empty, or their forms differ.
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
-    pairs = [(row.stem, row.class_id) for row in rows if row.class_id is not None]
-    _refuse_repeated(name, pairs)
-    if not rows or len(pairs) not in (0, len(rows)):
+    classes = tuple(row.class_id for row in rows if row.class_id is not None)
+    if not rows or len(classes) not in (0, len(rows)):
         problem = f"this list is empty, or only some of its {len(rows)} lines name a class"
         raise UserError(f"{name}: {problem}; name one in every line or in none")
     stems = tuple(row.stem for row in rows)
-    classes = tuple(class_id for _, class_id in pairs)
     return ListFile(Path(name), stems, classes or None, tuple(row.files for row in rows))
 
 
 def is_published(name: str) -> bool:
     """Return whether a list file is one that the project has of a paper, not a user's own."""
     return name.startswith(PUBLISHED)
-
-
-def _refuse_repeated(name: str, pairs: list[tuple[str, int]]) -> None:
-    repeated = [pair for pair, count in Counter(pairs).items() if count > 1]
-    if repeated:
-        stem, class_id = repeated[0]
-        problem = f"{len(repeated)} pairs are named more than once, such as {stem} {class_id}"
-        raise UserError(f"{name}: {problem}; keep one of each")
 
 
 def missing_fold_list(pattern: str, fold: Fold) -> Path | None:
@@ -101,34 +87,17 @@ def _rows(path: Path) -> list[Row]:
     """Return the rows of a list file; UserError if it is missing or in none of the supported forms."""
     content = read_bytes(path, "this list", "name a list file")
     try:
-        if path.suffix == ".pkl":
-            return _rows_of_pickle(content)
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         text = content.decode("utf-8-sig")
-    except Exception as error:  # a damaged archive or pickle can raise any exception
-        raise UserError(f"{path}: is no list of text, .gz or a pickled dictionary ({error}); name another") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is no list of text or .gz ({error}); name another") from None
     rows: list[Row] = []
     for number, line in enumerate(text.splitlines(), 1):
-        if "\0" in line:
-            raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
-        refuse_flags(path, number, line)
         line_rows = _rows_of_line(line)
         if line_rows is None:
             raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image mask' or 'image class'")
         rows += line_rows
-    return rows
-
-
-def _rows_of_pickle(content: bytes) -> list[Row]:
-    """Return the rows of a pickled dictionary; a damaged one can raise any exception."""
-    table = load_plain(content)
-    rows: list[Row] = []
-    for class_index, names in sorted(table.items()):
-        for name in names:
-            if not isinstance(name, str):
-                raise ValueError("its names are no text")
-            rows.append(Row(_stem(name), int(class_index) + 1))
     return rows
 
 

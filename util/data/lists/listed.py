@@ -9,11 +9,8 @@ from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
 
 MASK_SUFFIX = ".png"  # of the masks of a data set
-MINI = "mini"  # the data set of drawn images
 WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
 COLUMNS = 2  # of a line of BAM's and PFENet's lists: the paths of photo and mask
-ABSENT = ("0", "-1")  # flags of VOC's lists of one class, beside a name
-FLAGS = ("1", *ABSENT)
 FORM_OF_NAMES = "the name of an image, or the paths of photo and mask"
 FORM_OF_BINARY = "a mask, its class id and its photo"
 
@@ -47,10 +44,8 @@ def read_list(data: DataSettings, part: str) -> Listed:
     root = Path(data.root)
     path = root / list_of(data, part)
     if not root.is_dir():
-        fix = f"make it: python prepare.py {data.name} --out {root} --download, or from your folders (--help)"
-        if data.name == MINI:
-            fix = f"make it: python prepare.py {MINI} --out {root}"
-        raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
+        fix = f"set data.root, or make it: python prepare.py {data.name} --out {root} (--help says from what)"
+        raise UserError(f"{root}: this data folder does not exist; {fix}")
     if data.mask_form == BINARY:
         rows = _read_rows(path, (WORDS_OF_BINARY,), FORM_OF_BINARY)
         return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows])
@@ -74,7 +69,6 @@ def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]
         row = line.split()
         if not row:
             continue
-        refuse_flags(path, number, line, FLAGS)
         rows.append(row)
         is_alike = len(row) == len(rows[0])
         if not is_alike or not _has_form(row, words) or "\0" in line:
@@ -89,14 +83,6 @@ def _has_form(row: list[str], words: tuple[int, ...]) -> bool:
     if len(row) not in words:
         return False
     return words != (WORDS_OF_BINARY,) or row[1].isdecimal()
-
-
-def refuse_flags(path: Path, number: int, line: str, flags: tuple[str, ...] = ABSENT) -> None:
-    """Refuse (UserError) a line of a list of one class, which has a flag beside each name."""
-    words = line.split()
-    if len(words) == COLUMNS and words[1] in flags:
-        what = f"{line[:80]!r} is of a list of one class, with a flag (1, 0, -1) beside each name"
-        raise UserError(f"{path}:{number}: {what}; keep the names that count, one a line")
 
 
 def _named_files(data: DataSettings, name: str, photo: str) -> tuple[Path, Path]:

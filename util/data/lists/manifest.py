@@ -10,7 +10,7 @@ further metric of a test is a key of its own, output -> part and whole of each c
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,29 +140,22 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
             difference = f"this manifest has {key} {stated}, this test has {key} {expected}"
             raise UserError(f"{path}: {difference}; name another manifest, or change the test")
     rows = {name: row for row, name in enumerate(images.index.names)}
-    test = _Test(images, data, ways, rows)
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
-        problem = _problem(episode, test)
+        keys = seeds.setdefault(episode["seed"], [])
+        try:
+            found = _episode_key(len(keys), episode, rows)
+        except KeyError as error:
+            raise UserError(f"{path}:{line}: image {error} is not in {data.root}/{data.test_list}") from None
+        problem = next(_problems(found, images, data, ways), None)
         if problem:
             raise UserError(f"{path}:{line}: {problem}")
-        keys = seeds.setdefault(episode["seed"], [])
-        keys.append(_episode_key(len(keys), episode, rows))
+        keys.append(found)
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
 
-@dataclass(frozen=True)
-class _Test:
-    """The test for which a manifest is replayed."""
-
-    images: ImageList
-    data: DataSettings
-    ways: int
-    rows: dict[str, int]  # image name -> row of the index
-
-
 def _episode_key(number: int, episode: dict[str, Any], rows: dict[str, int]) -> EpisodeKey:
-    """Return an episode by the rows of its images."""
+    """Return an episode by the rows of its images; KeyError: one has none."""
     drawn = []
     for class_id, names in _drawn_ways(episode):
         drawn.append((class_id, tuple(rows[name] for name in names)))
@@ -170,36 +163,21 @@ def _episode_key(number: int, episode: dict[str, Any], rows: dict[str, int]) -> 
     return EpisodeKey(number, rows[episode["query"]], class_id, supports, tuple(others))
 
 
-def _problem(episode: dict[str, Any], test: _Test) -> str | None:
-    """Explain why an episode is none of this test; None if it is."""
-    query = episode["query"]
-    drawn = _drawn_ways(episode)
-    classes = {class_id for class_id, _ in drawn}
-    if not len(classes) == len(drawn) == test.ways:
-        shown = ", ".join(str(class_id) for class_id, _ in drawn)
-        return f"this episode has the classes {shown}, the protocol has {test.ways} different ones (ways)"
-    for number, (class_id, supports) in enumerate(drawn):
-        problem = _problem_of_way(query, class_id, supports, test)
-        if problem:
-            return problem
-        needs_class = supports if number > 0 else [query, *supports]
-        for name in needs_class:
-            if not test.images.index.areas[test.rows[name], class_id]:
-                return f"'{name}' shows no pixel of class {class_id} ({test.data.classes[class_id - 1]})"
-    return None
-
-
-def _problem_of_way(query: str, class_id: int, supports: list[str], test: _Test) -> str | None:
-    """Explain why a class and its supports are none of this test, before its masks are asked, or None."""
-    data = test.data
-    if class_id not in test.images.classes:
-        novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in test.images.classes)
-        return f"class {class_id} is not novel in fold {data.fold}; novel are {novel}"
-    if len(supports) != data.shot:
-        return f"{len(supports)} supports, this test has {data.shot} shots; give --shot {len(supports)}"
-    if query in supports:
-        return f"the query '{query}' is among its own supports"
-    for name in (query, *supports):
-        if name not in test.rows:
-            return f"image '{name}' is not in {data.root}/{data.test_list}"
-    return None
+def _problems(key: EpisodeKey, images: ImageList, data: DataSettings, ways: int) -> Iterator[str]:
+    """Yield why an episode is none of a test."""
+    names = images.index.names
+    if not len({*key.classes}) == len(key.classes) == ways:
+        shown = ", ".join(map(str, key.classes))
+        yield f"this episode has the classes {shown}, the protocol has {ways} different ones (ways)"
+    for class_id, supports in key.drawn:
+        if class_id not in images.classes:
+            novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in images.classes)
+            yield f"class {class_id} is not novel in fold {data.fold}; novel are {novel}"
+        if len(supports) != data.shot:
+            yield f"{len(supports)} supports, this test has {data.shot} shots; give --shot {len(supports)}"
+        if key.query in supports:
+            yield f"the query '{names[key.query]}' is among its own supports"
+        needs_class = supports if class_id != key.class_id else (key.query, *supports)
+        for row in needs_class:
+            if not images.index.areas[row, class_id]:
+                yield f"'{names[row]}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"

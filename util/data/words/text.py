@@ -75,28 +75,10 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
         raise UserError(f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}; {fix}")
 
 
-def note_on_equal_rows(vectors: np.ndarray, classes: list[str]) -> str:
-    """Return a note that names the classes whose vectors are those of another class; "" if there are none."""
-    same: dict[bytes, list[str]] = {}
-    for name, row in zip(classes, vectors[1:], strict=True):
-        same.setdefault(row.tobytes(), []).append(name)
-    groups = [" = ".join(names) for names in same.values() if len(names) > 1]
-    return f"classes with equal text vectors, which the text cannot tell apart: {', '.join(groups)}" if groups else ""
-
-
-def stored_origin(path: Path) -> str | None:
-    """Return the fingerprint of the source of an ``.npz``; None if it has none or cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return str(stored["made_from"])
-    except Exception:  # a damaged file can raise any exception
-        return None
-
-
-def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from: str = "") -> None:
+def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
     """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
     names = np.array(["background", *classes])
-    write_atomically(target, lambda path: np.savez(path, vectors=table, names=names, made_from=np.array(made_from)))
+    write_atomically(target, lambda path: np.savez(path, vectors=table, names=names))
 
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from util.data.words.text import name_vectors
 from util.files import stand_in
 from util.files.errors import UserError
 
@@ -44,32 +43,18 @@ class Match(NamedTuple):
     row: np.ndarray
 
 
-def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple[np.ndarray, list[str]]:
-    """Return unit rows (classes + 1, T) float32 by this module's rule, and lines that list the exceptional rows.
+def build_vectors(source: Path, classes: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Return unit rows (classes + 1, T) float32 by this module's rule, and the names that are spelt otherwise there.
 
-    With ``fill`` names that the file lacks have rows that depend on the name alone; else they are a UserError. Other
-    errors as ``read_words``.
+    UserError: the file lacks a name; others as ``read_words``.
     """
     names = ["background", *classes]
     matches = _find(source, names)
     missing = ", ".join(name for name in names if name not in matches)
-    if missing and not (fill and matches):
-        fix = "rename the classes, or make rows without meaning for them: --missing names"
-        raise UserError(f"{source}: has no word for {missing}; {fix}")
-    width = len(next(iter(matches.values())).row)
-    rows = [matches[name].row if name in matches else name_vectors([name], width)[1] for name in names]
+    if missing:
+        raise UserError(f"{source}: has no word for {missing}; rename these classes in the config (data.classes)")
     respelt = [f"{name} = {' + '.join(match.words)}" for name, match in matches.items() if match.words != [name]]
-    notes = {
-        "looked up under other spellings": ", ".join(respelt),
-        "made from the name alone, without meaning": missing,
-    }
-    return np.stack(rows), [f"{note}: {named}" for note, named in notes.items() if named]
-
-
-def find_row(source: Path, name: str) -> np.ndarray | None:
-    """Return the unit row (T,) float32 of one name, None if the file has no word for it; errors as ``read_words``."""
-    match = _find(source, [name]).get(name)
-    return None if match is None else match.row
+    return np.stack([matches[name].row for name in names]), respelt
 
 
 def _find(source: Path, names: list[str]) -> dict[str, Match]:
@@ -133,13 +118,3 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         problem = f"is {other}" if other else f"holds no word vectors of word2vec, GloVe or fastText ({error!r})"
         raise UserError(f"{path}: {problem}") from None
     return table
-
-
-def download(name: str) -> Path:
-    """Return the file of one of gensim's published sets of vectors, downloaded if need be; UserError if it cannot."""
-    from gensim import downloader
-
-    try:
-        return Path(downloader.load(name, return_path=True))
-    except Exception as error:  # a connection can fail in any way
-        raise UserError(f"--download {name}: cannot be downloaded ({error!r}); or name a file with --vectors") from None
