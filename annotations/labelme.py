@@ -19,13 +19,11 @@ from annotations.annotation import (
     pixels_of,
     write_of_photo,
 )
-from annotations.pictures import header_of
 from annotations.reading import Reading
 from annotations.remarks import LEFT_OUT
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from annotations.words import BACKGROUND
 from util.files import files_below, read_text
-from util.files.images import upright_size
 from util.files.sizes import check_outlines
 
 SUFFIX = ".json"
@@ -50,7 +48,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             image = _photo_of(content["imagePath"], file, home, reading)
-            size = _size(content, image)
+            size = int(content["imageHeight"]), int(content["imageWidth"])
+            check_stated(image, *size)
             reading.add(image, size, _instances(content["shapes"], size, reading))
     if path.is_dir() and folder is None:
         reading.count_photos_without("JSON file")
@@ -67,18 +66,6 @@ def _photo_of(stated: str, file: Path, home: Path, reading: Reading) -> Path:
     if place.resolve().is_relative_to(reading.files.folder.resolve()) and place.is_file():
         return place
     return reading.files.find(str(file.parent.relative_to(home) / path.name), file)
-
-
-def _size(content: dict[str, Any], image: Path) -> tuple[int, int]:
-    """Return height and width of a file's photo, as the file states them, else as the photo has them.
-
-    UserError: as ``check_stated``.
-    """
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    if height is None or width is None:
-        return upright_size(*header_of(image))
-    check_stated(image, int(height), int(width))
-    return int(height), int(width)
 
 
 def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> list[Instance]:

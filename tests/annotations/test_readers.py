@@ -1,5 +1,6 @@
 """Every format of the same annotations is recognised, and gives the same pixels of the same classes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from annotations import recognise
+from annotations.annotation import class_mask
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
@@ -88,3 +90,13 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -
     kind, _ = recognise.recognise(str(tmp_path))
     assert kind == "yolo"
     assert drawn.areas(tmp_path) == drawn.AREAS
+
+
+def test_masks_that_nobody_confirmed_are_unknown_for_trainings(tmp_path: Path) -> None:
+    drawn.results(tmp_path)
+    record = json.loads((tmp_path / "a.json").read_text())
+    record["classes"][0]["by"] = "person"
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    (photo,) = recognise.read(str(tmp_path), unconfirmed=False).photos
+    pixels = np.bincount(class_mask(photo, {1: 1, 2: 2}).ravel(), minlength=256)
+    assert [pixels[1], pixels[255]] == [*drawn.AREAS.values()]
