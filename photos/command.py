@@ -131,13 +131,13 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
     done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.model.place}"
-    print(*_not_found(entries, segmenter.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
+    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
     return failed
 
 
 def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
-    least = segmenter.min_presence
+    least = segmenter.decision.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for known in segmenter.classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"

@@ -123,8 +123,6 @@ def parse_example(text: str, mask_value: int | None = None) -> Example:
 
 def check_class_name(name: str, origin: str = "the class") -> str:
     """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
-    if not isinstance(name, str):
-        raise UserError(f"{origin} {name!r}: a class name is a text, such as 'cup'; write it in quotes")
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
         form = f"1 to {MAX_NAME_LENGTH} characters, none of them / or \\"

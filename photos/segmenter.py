@@ -62,11 +62,14 @@ class Segmenter:
             supports = checkpoint
             checkpoint = None
         self.model = load_method(checkpoint, config, overrides=overrides, side=side, device=device)
-        self.decision = decision or Decision()
+        decision = decision or Decision()
         self.calibration = find_calibration(self.model.run.config, self.model.source, self.model.weights.digest)
-        if self.decision.min_presence is not None and self.calibration is None:
+        if self.calibration is not None and decision.min_presence is None:
+            decision = replace(decision, min_presence=self.calibration.threshold)
+        if self.calibration is None and decision.min_presence is not None:
             fix = "has no calibration for these weights; make one: python predict.py --calibrate CONFIG"
-            raise UserError(f"presence score of at least {self.decision.min_presence:g}: {self.model.title} {fix}")
+            raise UserError(f"presence score of at least {decision.min_presence:g}: {self.model.title} {fix}")
+        self.decision = decision
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
@@ -102,7 +105,7 @@ class Segmenter:
         if not any(are_boxed):
             return filled
         searcher = copy.copy(self)
-        searcher.decision = Decision(min_presence=None if self.calibration is None else 0.0)
+        searcher.decision = Decision()
         searcher.classes = [encode_class(name, filled, self.model)]
         for i, support in enumerate(supports):
             if are_boxed[i]:
@@ -195,13 +198,6 @@ class Segmenter:
             margins = refined(image, margins)
         names = [known.name for known in self.classes]
         return Prediction.from_margins(image, names, margins, presence, self.calibration, decision=self.decision)
-
-    @property
-    def min_presence(self) -> float | None:
-        """The presence score below which a class is not shown; None without a calibration."""
-        if self.decision.min_presence is not None:
-            return self.decision.min_presence
-        return None if self.calibration is None else self.calibration.threshold
 
     @property
     def facts(self) -> dict[str, Any]:

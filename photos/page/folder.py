@@ -6,7 +6,8 @@ with it. ``page/page.json`` has the photos that are open, those that were remove
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ class Folder:
             for example in of_opened:
                 path = opened[example.photo.name]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
-                self.masks.say(path, {**self.masks.of_persons(path), str(name): support.label == 1})
+                self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
@@ -263,7 +264,7 @@ class Folder:
         segmenter = self.segmenter.without_classes()
         supports: dict[str, list[LoadedExample]] = {name: [] for name in self.names}
         for path in self.photos.values():
-            for name, mask in self.masks.of_persons(path).items():
+            for name, mask in persons.masks_of(self.out, path).items():
                 if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
                     source = f"{path}:{persons.file_of(self.out, path)}"
                     supports[name].append(LoadedExample(read_photo(path), mask.astype(np.uint8), source))
@@ -299,20 +300,17 @@ class Folder:
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
-        self.results.write_summary({})
-        return "; ".join([self.counts(), *filter(None, [self.errors[name] for name in names][:3])])
+        return "; ".join([*self._counts(), *filter(None, [self.errors[name] for name in names][:3])])
 
-    def counts(self) -> str:
-        """Return of each class how many photos show it, of how many, and how many were not searched for it."""
-        lines = []
-        looks = [self.masks.looks(path) for path in [*self.photos.values()]]
+    def _counts(self) -> Iterator[str]:
+        """Write the table, and yield of each class how many photos show it and how many were not searched."""
+        entries = self.results.write_summary({})
+        known = Counter(entry["class"] for entry in entries)
+        shown = Counter(entry["class"] for entry in entries if entry["shown"])
         for name in self.names:
-            known = [look[name] for look in looks if name in look]
-            shown = sum(share > 0 for _, share, _ in known)
-            lacking = len(looks) - len(known)
+            lacking = len(self.photos) - known[name]
             rest = f", {lacking} not searched" if lacking else ""
-            lines.append(f"{name}: on {shown} of {len(known)} photos{rest}")
-        return "; ".join(lines)
+            yield f"{name}: on {shown[name]} of {known[name]} photos{rest}"
 
     def pack(self, formats: Sequence[str]) -> str:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
