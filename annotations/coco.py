@@ -125,9 +125,7 @@ def shape_of(segmentation: Any) -> Shape:
 def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     counts = segmentation["counts"]
     height, width = segmentation["size"]
-    if isinstance(counts, bytes):
-        counts = counts.decode("ascii")
-    elif not isinstance(counts, str):
+    if not isinstance(counts, str):
         counts = np.array([*counts], np.uint32).reshape(len(counts))
     runs = {"size": [int(height), int(width)], "counts": counts}
     check_runs(runs)

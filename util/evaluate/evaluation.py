@@ -16,10 +16,10 @@ from typing import Any
 from model.decides import Decides
 from util.config.same import deciding
 from util.config.settings import Config, ProtocolSettings
-from util.data.draws import OWN, why_not_published
+from util.data.draws import why_not_published
 from util.data.episodes import Sampler
 from util.data.lists.image_list import ImageList
-from util.data.lists.manifest import digest, replay
+from util.data.lists.manifest import replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.data.views import View
 from util.run.build import precision_asked_of_test
@@ -123,38 +123,29 @@ class Evaluation:
     def _count(self, sampler: Sampler) -> int:
         """Return how many episodes of a sampler are scored."""
         asked = self.config.test.episodes
-        most = 0  # no limit
-        if isinstance(sampler, ListedEpisodes):
-            most = len(sampler.keys)
-        if self.replayed is not None:
-            return min(most, asked or most)
-        if self.protocol.episodes is None:
-            most = len(sampler.pairs if isinstance(sampler, EpisodeSampler) else self.images.pairs)
-        number = asked or self.protocol.number(self.config.data.fold)
-        return min(filter(None, (number, most)))
+        number = None if self.replayed else self.protocol.number(self.config.data.fold)
+        if number is not None:
+            return asked or number
+        every = sampler.keys if isinstance(sampler, ListedEpisodes) else self.images.pairs
+        if isinstance(sampler, EpisodeSampler):
+            every = sampler.pairs
+        return min(len(every), asked or len(every))
 
     @property
     def quick_look(self) -> bool:
         """Whether the number of episodes is not the protocol's, or is below that of the manifest."""
+        asked = self.config.test.episodes
         if self.replayed is None:
-            return self.config.test.episodes not in (None, self.protocol.number(self.config.data.fold))
-        for seed, sampler in self.samplers.items():
-            if isinstance(sampler, ListedEpisodes) and self.episodes[seed] < len(sampler.keys):
-                return True
-        return False
+            return asked not in (None, self.protocol.number(self.config.data.fold))
+        listed = {seed: sampler for seed, sampler in self.samplers.items() if isinstance(sampler, ListedEpisodes)}
+        return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in listed.items())
 
     @cached_property
     def draw_note(self) -> str:
         """Why the episodes are not those of published runs whose draw the protocol names; '' if they are."""
-        seeds = self.config.test.seeds if self.replayed is None else None  # a manifest has its own
-        note = why_not_published(self.images, self.config.data, self.protocol, seeds)
-        if self.replayed is None or self.protocol.draw == OWN or note:
-            return note
-        for seed, sampler in self.samplers.items():
-            count = self.episodes[seed]
-            if digest(sampler, count) != digest(self.sampler(seed), count):
-                return "a manifest with other episodes"
-        return ""
+        if self.replayed is not None:
+            return "the episodes of a manifest"
+        return why_not_published(self.images, self.config.data, self.protocol, self.config.test.seeds)
 
     @property
     def loaded(self) -> Weights:

@@ -94,12 +94,8 @@ def seen_text(result: Result) -> str:
     """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
     listed = result["photos_listed"]
     trained_on = result["photos_trained_on"]
-    if not listed and not trained_on:
-        return ""
-    words = []
-    if listed:
-        words.append(f"{listed} test photos are in the training list too")
-    if trained_on is not None:
+    words = [f"{listed} test photos are in the training list too"] if listed else []
+    if trained_on or (listed and trained_on is not None):
         words.append(f"{trained_on} test photos were trained on")
     return ", ".join(words)
 

@@ -49,7 +49,7 @@ GRID_COLOUR = "0.88"
 def styled() -> Iterator[None]:
     """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are.
 
-    UserError: they name a backend that this matplotlib does not have, without which it cannot be imported.
+    UserError: they name a backend that this matplotlib does not have, as a notebook's programs may.
     """
     try:
         import matplotlib.style
@@ -153,8 +153,8 @@ def chart(height: float, title: str) -> tuple[Figure, Axes]:
 
 
 @styled()
-def draw(rows: Sequence[Panels], title: str = "") -> Figure:
-    """Return a figure of rows of panels below a title; panels of the same place in a row are below each other.
+def draw(rows: Sequence[Panels]) -> Figure:
+    """Return a figure of rows of panels; panels of the same place in a row are below each other.
 
     Panels of the right height keep their pixels.
     """
@@ -169,23 +169,15 @@ def draw(rows: Sequence[Panels], title: str = "") -> Figure:
     def width_of(text: str) -> int:
         return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) + GAP
 
-    title = one_line(title)
     shown = [[(one_line(caption), at_panel_size(image)) for caption, image in row] for row in rows]
     widths = [max(max(width_of(text), photo.shape[1]) for text, photo in column) for column in zip(*shown, strict=True)]
-    first_top = CAPTION + GAP if title else 0
-    width = max(sum(widths) + len(widths) * GAP, width_of(title))
-    height = first_top + len(shown) * ROW_HEIGHT
+    width = sum(widths) + len(widths) * GAP
+    height = len(shown) * ROW_HEIGHT
     figure.set_size_inches(width / DPI, height / DPI)
-
-    def write(text: str, left: int, top: int) -> None:
-        figure.text((left + 1) / width, 1 - (top + CAPTION - 5) / height, text, fontsize=FONT_SIZE)
-
-    if title:
-        write(title, 0, 0)
     for number, row in enumerate(shown):
-        top = first_top + number * ROW_HEIGHT
+        below_caption = number * ROW_HEIGHT + CAPTION
         for place, (text, photo) in enumerate(row):
             left = sum(widths[:place]) + place * GAP
-            write(text, left, top)
-            figure.figimage(photo, left, height - (top + CAPTION) - PANEL_HEIGHT, origin="upper")
+            figure.text((left + 1) / width, 1 - (below_caption - 5) / height, text, fontsize=FONT_SIZE)
+            figure.figimage(photo, left, height - below_caption - PANEL_HEIGHT, origin="upper")
     return figure

@@ -60,14 +60,14 @@ class Scored(NamedTuple):
     def note(self) -> str:
         """How it was scored, in words."""
         r = self.result
-        words = [f"{r['protocol']} ({r['fold_rule']} folds)", f"scored on {SCORED_ON[r['scored_on']]}"]
-        if r.get("edges") and self.output == FINAL:  # which the prediction alone has
-            words.append("edges")
-        if r["quick_look"]:
-            words.append("QUICK LOOK")
-        if r["precision"] != "float32":
-            words.append(f"in {r['precision']}")
-        return f"({', '.join(words)})"
+        words = [
+            f"{r['protocol']} ({r['fold_rule']} folds)",
+            f"scored on {SCORED_ON[r['scored_on']]}",
+            "edges" if r.get("edges") and self.output == FINAL else "",  # which the prediction alone has
+            "QUICK LOOK" if r["quick_look"] else "",
+            f"in {r['precision']}" if r["precision"] != "float32" else "",
+        ]
+        return f"({', '.join(filter(None, words))})"
 
     @property
     def words(self) -> str:

@@ -210,12 +210,13 @@ def _mark(result: Result) -> str:
     of_weights = result["weights_mark"]
     if of_weights == "foreign":  # of which there may be many
         of_weights += f" {result['checkpoint']}"
-    marks = ["edges" if result.get("edges") else "", of_weights]
-    if result["replayed"]:
-        marks.append("replay")
-    if result["quick_look"]:
-        marks.append("quick")
-    return "; ".join(filter(None, marks))
+    marks = {
+        "edges": result.get("edges"),
+        of_weights: True,
+        "replay": result["replayed"],
+        "quick": result["quick_look"],
+    }
+    return "; ".join(mark for mark, holds in marks.items() if mark and holds)
 
 
 def training_seed(result: Result) -> int | None:
@@ -261,17 +262,11 @@ def how_made(path: Path, result: Result, output: str) -> str:
         seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
-    words = [what, r["input"], _trained_text(r), f"tested in {r['precision']}", made, seen_text(r)]
+    seed = training_seed(r)
+    training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
+    trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
+    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen_text(r)]
     return f"{'; '.join(filter(None, words))}: {path}"
-
-
-def _trained_text(result: Result) -> str:
-    """Return how the weights of a result were trained, in words; '' without a training."""
-    if not (stages := stages_text(result)):
-        return ""
-    seed = training_seed(result)
-    words = [stages, "" if seed is None else f"seed {seed}", trained_precision(result)]
-    return f"trained: {', '.join(filter(None, words))}"
 
 
 def stages_text(result: Result) -> str:
@@ -279,11 +274,11 @@ def stages_text(result: Result) -> str:
 
     Of a training that is not finished the steps that it did, and those that were planned.
     """
-    texts = list[str]()
+    texts = []
     for stage in result["training"]:
-        steps = str(stage["steps"])
-        if not result.get("finished", True) and stage.get("step", stage["steps"]) != stage["steps"]:
-            steps = f"{stage['step']} of {steps}"
+        done = stage.get("step", stage["steps"])
+        is_whole = result.get("finished", True) or done == stage["steps"]
+        steps = stage["steps"] if is_whole else f"{done} of {stage['steps']}"
         texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}")
     return ", ".join(texts)
 
