@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from annotations.mask_images import colours_in, opened_mask
 from annotations.pictures import content_of, frame_of, header_of, values_in
@@ -48,7 +47,7 @@ def read_region(mask: Any, several: bool = True) -> tuple[np.ndarray, bool]:
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))
         return _region_in_image(mask, several, source)
-    values = mask.cpu() if isinstance(mask, Tensor) else mask
+    values = mask.cpu() if hasattr(mask, "cpu") else mask  # a tensor
     return _region_in(np.asarray(values), several, source), True
 
 

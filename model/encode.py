@@ -42,9 +42,6 @@ from model.tensors.groups import computed_together, in_groups
 from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, joined
 
-# Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
-KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
-
 
 class Method(FewShotMethod):
     """A method as its paper tells it, over one image encoder: ``support`` and ``predict``.
@@ -61,7 +58,6 @@ class Method(FewShotMethod):
         None  # the encoder's parts that learn if ``encoder.learn`` is null; None: none
     )
     presence_of_maps: ClassVar[bool] = True  # False: the method computes its own presence features, or none
-    kept_maps: KeptMaps | None = None  # the stored maps of a training whose images come again
     rest_group: ClassVar[str] = "head"  # the name of the group of parameters that are in no other
     settings: Any  # a WithEncoderSettings
 

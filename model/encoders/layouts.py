@@ -20,8 +20,7 @@ class Fit:
     """A state dict beside the encoder that it shall fill, by our names."""
 
     given: dict[str, Tensor]  # the encoder's tensors that it holds
-    others: list[str]  # its other tensors
-    foreign: list[str]  # those of ``others`` that belong to another encoder of the family
+    foreign: list[str]  # its other tensors that belong to another encoder of the family
     missing: list[str]  # tensors of the encoder that it lacks
     inside: list[str]  # those of stages of which it holds some
 
@@ -31,14 +30,12 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     names = encoder.state_dict().keys()
     renamed = encoder.own_names({_unprefixed(name, names): x for name, x in state.items()})
     given = {name: x for name, x in renamed.items() if name in names}
-    others = [name for name in renamed if name not in names]
     needed = [name for name in names if name not in encoder.constants and not name.endswith(COUNTER)]
     missing = [name for name in needed if name not in given]
     begun_stages = {encoder.stage_of(name) for name in given if name not in encoder.constants}
     return Fit(
         given=given,
-        others=others,
-        foreign=encoder.foreign(others),
+        foreign=encoder.foreign(name for name in renamed if name not in names),
         missing=missing,
         inside=[name for name in missing if encoder.stage_of(name) in begun_stages],
     )

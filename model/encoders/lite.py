@@ -124,7 +124,8 @@ class Network(nn.Module):
         self.bn1 = Norm(self.conv_stem)
         self.blocks = nn.Sequential()
         channels, stride, dilation = STEM, 2, 1
-        for number, group in enumerate(GROUPS[: _groups_up_to(last_stage)]):
+        groups = [group for group, stage in zip(GROUPS, STAGES) if stage <= last_stage]
+        for number, group in enumerate(groups):
             scaled = replace(group, width=_rounded(width_factor * group.width))
             blocks = group.blocks
             if number not in (0, len(GROUPS) - 1):
@@ -140,10 +141,6 @@ class Network(nn.Module):
             others = [Block(scaled.width, scaled, 1, dilation) for _ in range(blocks - 1)]
             self.blocks.append(nn.Sequential(first, *others))
             channels, stride = scaled.width, stride * step
-
-
-def _groups_up_to(last_stage: int) -> int:
-    return sum(stage <= last_stage for stage in STAGES)
 
 
 def _rounded(width: float) -> int:

@@ -52,24 +52,14 @@ def encoders() -> dict[str, EncoderSpec]:
 def spec_of(backbone: str, variant: EncoderVariant = USUAL) -> EncoderSpec:
     """Return what a registered encoder, or ``timm/<name>``, offers in a variant."""
     _import_module_of(backbone)
-    spec = ENCODERS[backbone] if backbone in ENCODERS else _spec_of_timm(backbone)
+    if backbone not in ENCODERS:
+        from model.encoders.timm_encoder import offers  # which no other encoder needs
+
+        return offers(backbone)
+    spec = ENCODERS[backbone]
     if spec.without_norms is None or variant.batch_norm:
         return spec
     return spec.without_norms
-
-
-def _spec_of_timm(backbone: str) -> EncoderSpec:
-    """Return what a network of timm offers."""
-    from model.encoders.timm_encoder import offers  # which no other encoder needs
-
-    return offers(backbone)
-
-
-def problem_of_timm(backbone: str) -> str | None:
-    """Return why ``timm/<name>`` is no encoder, with the nearest names; None if it is one."""
-    from model.encoders.timm_facts import unknown  # which no other encoder needs
-
-    return unknown(backbone)
 
 
 def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:

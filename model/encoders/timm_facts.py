@@ -151,7 +151,7 @@ def facts(backbone: str) -> TimmFacts:
         _demanded_maps(net, side + patch, outputs.values())
     for i in sorted(stages, reverse=True):
         net.prune_intermediate_layers([outputs[i]], prune_norm=not transformer)
-        blocks[i] = _blocks_until(stages[i], net, blocks[i]) or {outputs[i]: channels[i]}
+        blocks[i] = _blocks_until(stages[i], net, blocks[i])
     centred = bool(larger) and larger[-1].shape[-1] > PROBE_CELLS
     return TimmFacts(
         transformer=transformer,
@@ -222,12 +222,12 @@ def _pyramid_blocks(
         maps = _demanded_maps(net, side, outputs.values())
     kinds = {name: type(net.get_submodule(name)) for name in shapes}
     blocks: dict[int, dict[str | int, int]] = {}
-    for stage, output in zip(outputs, maps):
+    for (stage, position), output in zip(outputs.items(), maps):
         widths = _widths_on_grid(shapes, tuple(output.shape[2:]))
         as_wide = [name for name, width in widths.items() if width == output.shape[1]]
         block_kinds = {kinds[name] for name in _innermost(as_wide)}
         alike = _innermost([name for name in widths if kinds[name] in block_kinds])
-        blocks[stage] = {name: widths[name] for name in alike}
+        blocks[stage] = {name: widths[name] for name in alike} or {position: output.shape[1]}
     return blocks
 
 

@@ -42,8 +42,7 @@ class SANSASettings(FoundationSettings):
     """SANSA's settings."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam2-hiera-large"])
-    # An adapter's width, a share of its block's input width; an authors' file brings its own. Code: 0.3 strict, 0.8
-    # generalist
+    # An adapter's width, a share of its block's input width. Code: 0.3 strict, 0.8 generalist
     factor: float = field(default=0.3, metadata={"low": 0.02, "high": 4, "decides": Decides.IDENTITY})
     # Stages of the image encoder, from 0, whose blocks have adapters; code: 2 and 3
     stages: list[int] = field(
@@ -84,11 +83,6 @@ class Adapter(nn.Module):
     def __init__(self, width: int, bottleneck: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.widen(bottleneck)
-
-    def widen(self, bottleneck: int) -> None:
-        """Start anew with a bottleneck of another width."""
-        (width,) = self.norm.normalized_shape
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for zero in (self.down.bias, self.up.weight, self.up.bias):
@@ -173,14 +167,6 @@ class SANSA(Foundation):
     def sam(self) -> Any:
         """SAM 2."""
         return self.networks[0]
-
-    def take_sizes(self, state: dict[str, Tensor]) -> None:
-        """Give the adapters the widths that they have in an authors' file, whose factor no name tells."""
-        adapters: dict[str, Any] = dict(self.adapters.items())
-        for number, adapter in adapters.items():
-            down = state.get(f"adapters.{number}.down.weight")
-            if down is not None and down.shape != adapter.down.weight.shape:
-                adapter.widen(len(down))
 
     # 1. Images
 

@@ -20,7 +20,7 @@ CAT_AND_DOG = [
     "No object\ncat\ndog",
     "<background>\ncat\ndog",
     "0\ncat\ndog",
-    "# of the farm\n\ncat\ndog\n",
+    "#classes\n# of the farm\n\ncat\n#x\ndog\n",
     "# of the farm\nunlabelled\ncat\n# a comment\ndog",
     "0: unlabeled\n1: cat\n2: dog",
     "1: cat\n2: dog",
@@ -41,7 +41,6 @@ NAMES = {
     "grade 0\ngrade 1": {1: "grade 0", 2: "grade 1"},
     "cat: domestic\ndog": {1: "cat: domestic", 2: "dog"},
     "7: road\n8: kerb": {7: "road", 8: "kerb"},
-    "#classes\n# of pets\ncat\n#x\n# a comment\ndog\n": {1: "cat", 2: "#x", 3: "dog"},
 }
 
 

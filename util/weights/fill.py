@@ -42,14 +42,12 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
 
 
 def _under_names_of(network: Trainable, stored: Checkpoint) -> dict[str, Tensor]:
-    """Return the tensors of a file under a network's names; of an authors' file the network takes its sizes."""
+    """Return the tensors of a file under a network's names."""
     if _without_counters(stored.named) == _without_counters(network.stored_state()):
         return stored.named  # perhaps of a part that is called like a wrapper
     if stored.config is not None or not isinstance(network, FewShotMethod) or network.published is None:
         return stored.weights
-    given = network.published.translate(stored.weights) or stored.weights
-    network.take_sizes(given)
-    return given
+    return network.published.translate(stored.weights) or stored.weights
 
 
 def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:

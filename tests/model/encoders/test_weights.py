@@ -132,5 +132,5 @@ def test_both_spellings_of_swins_tensors_are_read() -> None:
     unused = {"head.weight": None, "norm.weight": None, "layers.0.blocks.1.attn_mask": None}
     for given in (theirs | unused, {"head.fc.bias": None} | timm):
         found = fit(encoder, given)
-        assert found.given.keys() == own.keys() and not found.others
+        assert found.given.keys() == own.keys() and not found.foreign
         assert all(found.given[name] is tensor for name, tensor in own.items())
