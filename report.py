@@ -19,7 +19,7 @@ from util.report.charts import SUFFIXES, draw_charts
 from util.report.compare import compare
 from util.report.paper import paper_tables
 from util.report.references import reference_table
-from util.report.results import result_table
+from util.report.tables import result_table
 
 
 def _parser() -> argparse.ArgumentParser:

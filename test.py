@@ -15,7 +15,7 @@ from util.evaluate.evaluate import evaluate
 from util.files.launcher import place_of_process
 from util.files.table import add_format
 from util.launch import check_processes, read_words
-from util.report.results import summary
+from util.report.tables import summary
 from util.run.run import Run
 
 

@@ -125,9 +125,7 @@ def shape_of(segmentation: Any) -> Shape:
 def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     counts = segmentation["counts"]
     height, width = segmentation["size"]
-    if isinstance(counts, bytes):
-        counts = counts.decode("ascii")
-    elif not isinstance(counts, str):
+    if not isinstance(counts, str):
         counts = np.array([*counts], np.uint32).reshape(len(counts))
     runs = {"size": [int(height), int(width)], "counts": counts}
     check_runs(runs)
@@ -137,8 +135,8 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
 def write(folder: Path, predictions: Predictions) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
-    The area of an object is the number of its pixels, also where polygons are written. Links beside the file make the
-    folder one of COCO's structure, as other programs want it: ``annotations`` and ``images``.
+    The area of an object is the number of its pixels, also where polygons are written. A link ``images`` lies beside
+    the file.
     """
     ids = {name: number for number, name in predictions.categories.items()}
     images: list[dict[str, Any]] = []
@@ -152,9 +150,6 @@ def write(folder: Path, predictions: Predictions) -> None:
     categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
-    second_name = folder / "annotations/instances_default.json"
-    second_name.unlink(missing_ok=True)  # of earlier predictions
-    link(folder / "instances.json", second_name, relative=True)
 
 
 def _annotation(predicted: PredictedObject, as_polygons: bool) -> dict[str, Any]:

@@ -19,13 +19,11 @@ from annotations.annotation import (
     pixels_of,
     write_of_photo,
 )
-from annotations.pictures import header_of
 from annotations.reading import Reading
 from annotations.remarks import LEFT_OUT
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from annotations.words import BACKGROUND
 from util.files import files_below, read_text
-from util.files.images import upright_size
 from util.files.sizes import check_outlines
 
 SUFFIX = ".json"
@@ -36,21 +34,22 @@ EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
 
-def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
+def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
 
     Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted. Regions of
     background are holes in what lies below them. The photos are found by name in ``folder``, default the place that
-    each file states, or its own; that of a single file may be given. UserError: a file is unreadable or in another
-    format, or its photo is missing; the message names the file.
+    each file states, or its own. UserError: a file is unreadable or in another format, or its photo is missing; the
+    message names the file.
     """
     home = path if path.is_dir() else path.parent
     reading = Reading(path, home, folder)
     for file in reading.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            image = photo or _photo_of(content["imagePath"], file, home, reading)
-            size = _size(content, image)
+            image = _photo_of(content["imagePath"], file, home, reading)
+            size = int(content["imageHeight"]), int(content["imageWidth"])
+            check_stated(image, *size)
             reading.add(image, size, _instances(content["shapes"], size, reading))
     if path.is_dir() and folder is None:
         reading.count_photos_without("JSON file")
@@ -67,18 +66,6 @@ def _photo_of(stated: str, file: Path, home: Path, reading: Reading) -> Path:
     if place.resolve().is_relative_to(reading.files.folder.resolve()) and place.is_file():
         return place
     return reading.files.find(str(file.parent.relative_to(home) / path.name), file)
-
-
-def _size(content: dict[str, Any], image: Path) -> tuple[int, int]:
-    """Return height and width of a file's photo, as the file states them, else as the photo has them.
-
-    UserError: as ``check_stated``.
-    """
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    if height is None or width is None:
-        return upright_size(*header_of(image))
-    check_stated(image, int(height), int(width))
-    return int(height), int(width)
 
 
 def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> list[Instance]:

@@ -103,14 +103,14 @@ def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], reading: 
     """
     labelled = {entry.get("id") for entry in entries if _labels(entry)}
     for entry in entries:
-        shapes = _shapes(entry, size)
+        instance = _instance(entry, size)
         labels = _labels(entry)
-        if labels and not shapes:
-            reading.remarks.add(LEFT_OUT, f"regions of '{entry['type']}'")
-        elif shapes and not labels and entry.get("id") not in labelled:
+        if instance is None:
+            reading.remarks.add(LEFT_OUT, f"regions of '{entry['type']}'", count=bool(labels))
+        elif labels:
+            yield from (instance._replace(category=reading.category(label)) for label in dict.fromkeys(labels))
+        elif entry.get("id") not in labelled:
             reading.remarks.add(LEFT_OUT, "regions without a label")
-        for label in dict.fromkeys(labels):
-            yield from (instance._replace(category=reading.category(label)) for instance in shapes)
 
 
 def _labels(entry: dict[str, Any]) -> list[str]:
@@ -120,27 +120,27 @@ def _labels(entry: dict[str, Any]) -> list[str]:
     return (value.get(kind) or value.get("labels") or []) if kind.endswith("labels") else []
 
 
-def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
-    """Return the region of an entry on a photo (height, width), of category 0; none of tools that are not read."""
+def _instance(entry: dict[str, Any], size: tuple[int, int]) -> Instance | None:
+    """Return the region of an entry on a photo (height, width), of category 0; None of tools that are not read."""
     value = entry["value"]
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
     if "rle" in value:
-        return [Instance(0, encoded(brush_mask(value["rle"], size)))]
+        return Instance(0, encoded(brush_mask(value["rle"], size)))
     if "imageDataURL" in value:
-        return [Instance(0, encoded(region_in(value["imageDataURL"], size)))]
+        return Instance(0, encoded(region_in(value["imageDataURL"], size)))
     if "points" in value:
         points = np.array(value["points"], np.float64) / 100 * size[::-1]
-        return [Instance(0, (points.reshape(-1),))]
+        return Instance(0, (points.reshape(-1),))
     if "radiusX" in value:
         centre = pixels_in(value, ("x", "y"), size)
         outline = ellipse_of(*centre, *pixels_in(value, ("radiusX", "radiusY"), size))
-        return [Instance(0, (_turned(outline, value, centre),))]
+        return Instance(0, (_turned(outline, value, centre),))
     if "height" in value:
         corner = pixels_in(value, ("x", "y"), size)
         outline = corners_of(*corner, *(corner + pixels_in(value, ("width", "height"), size)))
-        return [Instance(0, (_turned(outline, value, corner),), is_boxed=True)]
-    return []
+        return Instance(0, (_turned(outline, value, corner),), is_boxed=True)
+    return None
 
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:

@@ -125,13 +125,11 @@ def _check_scale(shown: Mapping[int, tuple[Path, Colour]], scale: Mapping[Colour
 
 
 def _check_edges(facts: Sequence[MaskFacts]) -> None:
-    """Refuse (UserError) masks of smooth edges: a value lies only in bands along these, or many masks have such."""
+    """Refuse (UserError) masks of which many have smooth edges, where values lie only in bands along these."""
     smooth = [mask for mask in facts if mask.bands]
-    in_bands = frozenset[int]().union(*(mask.bands for mask in smooth))
-    elsewhere = frozenset[int]().union(*(mask.values - mask.bands for mask in facts))
-    bands = sorted(in_bands - elsewhere)
-    if bands or (smooth and len(smooth) >= MANY * len(facts)):
-        values = ", ".join(map(str, (bands or sorted(in_bands))[:SHOWN_VALUES]))
+    if smooth and len(smooth) >= MANY * len(facts):
+        in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
+        values = ", ".join(map(str, in_bands[:SHOWN_VALUES]))
         problem = f"values such as {values} lie only in thin bands along edges, between others, as interpolation makes"
         fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
         border = "a class of thin borders needs a value above those on both sides"

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from annotations.mask_images import colours_in, opened_mask
 from annotations.pictures import content_of, frame_of, header_of, values_in
@@ -33,8 +32,7 @@ def read_region(mask: Any, several: bool = True) -> tuple[np.ndarray, bool]:
     beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
 
     Args:
-        mask: a file, also open or its bytes, an image of Pillow, an array or tensor (H, W), (1, H, W) or with
-            3 or 4 channels.
+        mask: a file, also open or its bytes, an image of Pillow, or an array or tensor (H, W).
         several: whether several small numbers, or several colours, are one object.
 
     Raises:
@@ -49,7 +47,8 @@ def read_region(mask: Any, several: bool = True) -> tuple[np.ndarray, bool]:
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))
         return _region_in_image(mask, several, source)
-    return _region_in(_values_of_array(mask, source), several, source), True
+    values = mask.cpu() if hasattr(mask, "cpu") else mask  # a tensor
+    return _region_in(np.asarray(values), several, source), True
 
 
 def _region_in_image(image: Image.Image, several: bool, source: str) -> tuple[np.ndarray, bool]:
@@ -61,21 +60,6 @@ def _region_in_image(image: Image.Image, several: bool, source: str) -> tuple[np
         raise UserError(f"{source}: has the colours {named} (red, green, blue); a mask of one class has one")
     region = _region_in(_painted(image, source), several, source)
     return frame.upright(region), frame.stated is not None
-
-
-def _values_of_array(mask: Any, source: str) -> np.ndarray:
-    """Return an array or tensor as values (H, W); those of red, green and blue as the colours of an image."""
-    if isinstance(mask, Tensor):
-        mask = mask.cpu()
-    values = np.asarray(mask)
-    if values.ndim == 3 and len(values) in (1, 3, 4):
-        values = np.moveaxis(values, 0, -1)
-    channels = values.shape[2:]
-    if values.dtype == np.uint8 and channels in ((3,), (4,)):
-        return _painted(Image.fromarray(values), source)
-    if channels == (1,):
-        return values[..., 0]
-    return values
 
 
 def _region_in(values: np.ndarray, several: bool, source: str) -> np.ndarray:

@@ -144,11 +144,11 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
 
 def _make_images(plan: Plan, out: Path, options: CustomOptions) -> None:
     """Make images and masks; lines say what has no pixel."""
-    made = run_jobs(plan, out, options.skip_bad)
-    if made.facts["empty"]:
-        print(f"  {made.facts['empty']} {EMPTY}")
-    if made.covered:
-        _note_covered(made.covered, plan.classes, options)
+    facts = run_jobs(plan, out, options.skip_bad)
+    if facts["empty"]:
+        print(f"  {facts['empty']} {EMPTY}")
+    if facts["covered"]:
+        _note_covered(facts["covered"], plan.classes, options)
 
 
 def _note_covered(covered: Counter[int], classes: Sequence[str], options: CustomOptions) -> None:

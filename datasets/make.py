@@ -83,10 +83,8 @@ class MakeCommand:
     def _make(self, plan: Plan, options: argparse.Namespace) -> None:
         """Run the jobs, write lists and stamp, and print the counts; errors as ``run_jobs``."""
         out = options.out
-        if plan.check is not None:
-            plan.check(plan.jobs)
         with nullcontext(out) if self.recipe.shares_folder else made_aside(out, STAMP) as folder:
-            facts = run_jobs(plan, folder, options.skip_bad).facts
+            facts = run_jobs(plan, folder, options.skip_bad)
             stamp = {"options": self._words(options), **facts}
             write_atomically(folder / STAMP, json.dumps(stamp, indent=2) + "\n")
         print(f"{out}: ready")
@@ -149,15 +147,8 @@ class Made(NamedTuple):
     covered: tuple[int, ...]  # as ``Piece`` has them
 
 
-class Outcome(NamedTuple):
-    """The made files: facts for stamp and report."""
-
-    facts: dict[str, Any]
-    covered: Counter[int]  # by class id, the objects that others cover wholly
-
-
-def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> Outcome:
-    """Run the jobs and write the lists; return what was made.
+def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
+    """Run the jobs and write the lists; return facts for stamp and report.
 
     Args:
         plan: the jobs and the lists.
@@ -173,19 +164,19 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> Outcome:
         if not lines:
             problem = f"none of the {len(plan.jobs)} photos belongs to the list '{part}'"
             raise UserError(f"{out}: {problem}; check the download")
-    facts = {
+    return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": {part: write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()},
         "counts": _class_counts(made, plan.classes),
         "empty": sum(not result.lines for _, result in made),
         "left_out": len(plan.jobs) - len(made),
+        "covered": Counter(class_id for _, result in made for class_id in result.covered),
     }
-    return Outcome(facts, Counter(class_id for _, result in made for class_id in result.covered))
 
 
 def _make_all(plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made]]:
     """Run the jobs in parallel; return those that did not fail with what they made."""
-    shared_plan = replace(plan, jobs=(), check=None)  # what other processes get with each job
+    shared_plan = replace(plan, jobs=())  # what other processes get with each job
     run_job = partial(attempt, partial(_write_pieces, plan=shared_plan, out=out))
     made = []
     errors = []

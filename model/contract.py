@@ -113,10 +113,11 @@ class FewShotMethod(Trainable):
     shapes_follow_values: ClassVar[bool] = False  # whether tensor sizes depend on values, so that it cannot be exported
     # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
-    pretrained_sizes: ClassVar[dict[str, str]] = {}  # of downloads, by their names in ``weights``
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
-    kept_maps: Any = None  # the store of encoder maps of a training (``Method``); None: there is none
+    # Returns the kept features of a training's images, which come again, from the images, the mask of supports, and
+    # what encodes them (``Method``); None: a training keeps none
+    kept_maps: Any = None
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -196,13 +197,6 @@ class FewShotMethod(Trainable):
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""
         return None
-
-    def take_sizes(self, state: dict[str, Tensor]) -> None:
-        """Take from an authors' state dict, under this model's names, the sizes that no setting has to tell."""
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
-        return f"{len(state)} tensors"
 
 
 def competing(outputs: Sequence[Output]) -> Output:

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from model.contract import FewShotMethod, ParamGroup, Task, Trainable, competing
 from model.encoders.encoder import Features
-from model.encoders.layouts import describe
 from model.encoders.learning import frozen_beside
 from model.encoders.needs import ANY_GRIDS, Grids, Needs, problem_of, stride_problem
 from model.encoders.registry import spec_of
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.variant import ENCODER_STRIDE, USUAL, EncoderVariant
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, Shot
+from model.groups import learnable
 from model.maps import IMAGE as IMAGE  # for methods, which import from here how images come to them
 from model.maps import Maps as Maps
 from model.maps import Passing
@@ -41,9 +41,6 @@ from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.groups import computed_together, in_groups
 from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, joined
-
-# Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
-KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
 class Method(FewShotMethod):
@@ -61,7 +58,7 @@ class Method(FewShotMethod):
         None  # the encoder's parts that learn if ``encoder.learn`` is null; None: none
     )
     presence_of_maps: ClassVar[bool] = True  # False: the method computes its own presence features, or none
-    kept_maps: KeptMaps | None = None  # the stored maps of a training whose images come again
+    rest_group: ClassVar[str] = "head"  # the name of the group of parameters that are in no other
     settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: Any, task: Task):
@@ -118,30 +115,18 @@ class Method(FewShotMethod):
         if self.wants.base_learner:
             yield self.base_learner
 
+    def own_groups(self) -> list[ParamGroup]:
+        """Return the groups of parts that learn with a rate or an optimiser of their own; by default none."""
+        return []
+
     def param_groups(self) -> list[ParamGroup]:
-        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
-        name = "meta" if self.wants.base_learner else "head"
-        groups = [ParamGroup(name, self.beside_encoder()), *self.encoder_group()]
-        return [group for group in groups if group.params]
-
-    def encoder_group(self) -> list[ParamGroup]:
-        """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
-        parameters = [p for p in self.encoder.parameters() if p.requires_grad]
-        return [ParamGroup("encoder", parameters, self.learn.lr_factor)] if self.learn and parameters else []
-
-    def beside_encoder(self) -> list[nn.Parameter]:
-        """Return the learnable parameters of all parts but the encoder."""
-        inside = {id(p) for p in self.encoder.parameters()}
-        return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder of a state dict in words, and the number of base classes where there are some."""
-        encoder = describe(state, self.settings.encoder.backbone)
-        if not self.wants.base_learner:
-            return encoder
-        classifier = state.get("base_learner.classify.4.weight")
-        classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
-        return f"{encoder} and {classes}"
+        """Return the parts that learn: all that no other group has, ``own_groups``, and the encoder's."""
+        groups = self.own_groups()
+        if self.learn is not None:
+            groups.append(ParamGroup("encoder", learnable(self.encoder), self.learn.lr_factor))
+        apart = {id(p) for group in groups for p in group.params}
+        rest = ParamGroup(self.rest_group, [p for p in learnable(self) if id(p) not in apart])
+        return [group for group in (rest, *groups) if group.params]
 
     @classmethod
     def has_base_stage(cls) -> bool:

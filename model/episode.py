@@ -59,10 +59,15 @@ class Batch:
     @classmethod
     def join(cls, parts: "Sequence[Self]") -> Self:
         """Return the rows of all parts, the tensors of one filled up with zeros where those of others are larger."""
+        return cls.joined(parts, _joined)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Self]", join: Callable[[Sequence[Tensor]], Tensor]) -> Self:
+        """Return all parts as one, of whose tensors each is made of theirs."""
         if len(parts) == 1:
             return parts[0]
         of_tensors = zip(*(part.tensors() for part in parts), strict=True)
-        joint = iter([_joined(tensors) for tensors in of_tensors])
+        joint = iter([join(tensors) for tensors in of_tensors])
         return parts[0].each(lambda _: next(joint))
 
 

@@ -13,3 +13,8 @@ class ParamGroup:
     params: list[nn.Parameter]
     factor: float = 1.0
     optimizer: str = "main"
+
+
+def learnable(*parts: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of parts that learn."""
+    return [p for part in parts for p in part.parameters() if p.requires_grad]

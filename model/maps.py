@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.mismatch import ModelMismatch
 from model.parts.base_learner import BaseLearner
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.layouts import with_gradient_in_layout
@@ -62,47 +62,28 @@ class Maps:
     ):
         self._stages = stages  # ``Passing`` blocks add to them
         self._blocks = blocks
-        self._images = images
+        self.images: Any = images  # normalised, (n, 3, H, W); None where a training keeps maps
         self._base_learner = base_learner
-
-    @property
-    def images(self) -> Tensor:
-        """The normalised images, (n, 3, H, W); there are none where a training keeps maps."""
-        assert self._images is not None
-        return self._images
 
     @cached_property
     def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes.
-
-        ModelMismatch: the method does not declare it in ``wants``.
-        """
-        if self._base_learner is None:
-            raise self._undeclared("maps.base", "base_learner=True")
+        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes."""
+        assert self._base_learner is not None, "declare it: Wants(base_learner=True)"
         return self._base_learner.hidden(self[HIGH])
 
     def blocks(self) -> Iterator[Block]:
         """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; they come once.
 
-        They are not changed: a test keeps those of the last query. ModelMismatch: the method does not declare them in
-        ``wants``.
+        They are not changed: a test keeps those of the last query.
         """
-        if not isinstance(self._blocks, Passing) and not self._blocks:
-            raise self._undeclared("maps.blocks()", "blocks=True")
+        assert isinstance(self._blocks, Passing) or self._blocks, "declare them: Wants(blocks=True)"
         yield from self._blocks
 
     def __getitem__(self, stage: int) -> Tensor:
         if stage not in self._stages and isinstance(self._blocks, Passing):
             self._blocks.finish()
-        if stage not in self._stages:
-            raise self._undeclared(f"maps[{stage}]", f"stages=(..., {stage})")
         x = self._stages[stage]
         return with_gradient_in_layout(x) if x.requires_grad else x
-
-    def _undeclared(self, read: str, declared: str) -> ModelMismatch:
-        """Return the error of a method that reads what it did not declare, so that it was not computed."""
-        has = ", ".join(map(str, self._stages))
-        return ModelMismatch(f"the method reads {read}, and has stages {has}: declare it in wants: Wants({declared})")
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
@@ -115,7 +96,7 @@ class Maps:
 
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
-        images = None if self._images is None else self._images[which]
+        images = None if self.images is None else self.images[which]
         stages = {stage: x[which] for stage, x in self._stages.items()}
         return Maps(stages, images=images, base_learner=self._base_learner)
 
@@ -138,9 +119,10 @@ class Maps:
         return out
 
 
-def mid_features(maps: Maps) -> Tensor:
-    """Return [f3; f2] on f3's grid."""
-    return torch.cat([maps[MID], low_features(maps)], dim=1)
+def mid_features(maps: Maps, low_first: bool = False) -> Tensor:
+    """Return [f3; f2] on f3's grid, or [f2; f3], as published weights of SCCAN and HMNet read them."""
+    features = [maps[MID], low_features(maps)]
+    return torch.cat(features[::-1] if low_first else features, dim=1)
 
 
 def low_features(maps: Maps) -> Tensor:

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
 
 from model.contract import FewShotMethod
 from model.episode import IGNORE, Output
@@ -76,7 +75,7 @@ def calibrate(method: Engine) -> Path:
     for run, images in lists:
         score(
             prepare_network(method.network, method.device, method.precision),
-            _marked_episodes(run, images, view),
+            _Marked.of(run, images, view),
             episodes // len(lists),
             [collected],
             world,
@@ -113,16 +112,6 @@ def _training_lists(method: Engine, run: Run) -> list[tuple[Run, ImageList]]:
     return lists
 
 
-def _marked_episodes(run: Run, images: ImageList, view: View) -> _Marked:
-    """Return the episodes of a training list at a run's number of shots."""
-    data = run.config.data
-    sampler = HalfAbsent(images, "shuffle", data.shot, run.config.run.seed)
-    if images.index.one_class_masks:
-        raise UserError(f"--calibrate: needs masks of all classes, but each mask of {data.name} shows one")
-    plain = trials(run, sampler, view, (LETTERBOX,))
-    return _Marked(plain.episodes, plain.scored_on, play_novel=True)
-
-
 class HalfAbsent(EpisodeSampler):
     """Draws episodes of a list, of which half have a query without a pixel of their class."""
 
@@ -149,6 +138,15 @@ class HalfAbsent(EpisodeSampler):
 class _Marked(TrialDataset):
     """Episodes of base classes, with marks of all kinds in turn."""
 
+    @classmethod
+    def of(cls, run: Run, images: ImageList, view: View) -> _Marked:
+        """Return the episodes of a training list at a run's number of shots."""
+        if images.index.one_class_masks:
+            raise UserError(f"--calibrate: needs masks of all classes, but each of {run.config.data.name} shows one")
+        sampler = HalfAbsent(images, "shuffle", run.config.data.shot, run.config.run.seed)
+        plain = trials(run, sampler, view, (LETTERBOX,))
+        return cls(plain.episodes, plain.scored_on, play_novel=True)
+
     def __getitem__(self, number: int) -> Trial:
         trial = super().__getitem__(number)
         (way,) = trial.ways
@@ -156,14 +154,6 @@ class _Marked(TrialDataset):
         random = random_stream(0, MARK_STREAM, number)
         marks = [torch.from_numpy(drawn_label(label.numpy(), kind, random)) for label in way.support_label]
         return replace(trial, ways=[replace(way, support_label=torch.stack(marks))])
-
-
-def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
-    """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
-    height, width = shown
-    background, foreground = output.logits[item, :, :height, :width].float()
-    features = None if output.presence_features is None else output.presence_features[item, 0]
-    return calibration.presence_inputs(foreground - background, features)
 
 
 @dataclass(frozen=True)
@@ -188,7 +178,10 @@ class Collected:
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
             label = labels[item]
-            inputs = presence_inputs_in(output, item, batch.shown[item])
+            height, width = batch.shown[item]  # without padding
+            background, foreground = output.logits[item, :, :height, :width].float()
+            features = None if output.presence_features is None else output.presence_features[item, 0]
+            inputs = calibration.presence_inputs(foreground - background, features)
             is_present = (label == 1).any()
             row = torch.cat([inputs, is_present[None]]).cpu().numpy()
             logits = resize(output.logits[item : item + 1].float(), label.shape)[0]

@@ -7,9 +7,9 @@ belongs to the weights and settings that it was made with.
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -105,12 +105,6 @@ class Calibration:
             return pixels
         return sigmoid(self.mask.presence * logit(presence) + self.mask.pixels * logit(pixels) + self.mask.bias)
 
-    def facts(self) -> dict[str, Any]:
-        """Return the entry of a result: origin, digest and threshold."""
-        known = {key: value for key, value in asdict(self).items() if value is not None}
-        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        return {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
-
 
 def sigmoid(x: float) -> float:
     """Return 1 / (1 + exp(-x)) without overflow."""
@@ -148,13 +142,12 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
     """
     key = key_of(config, weights)
     path_of_run = calibration_path(config, source)
-    has_file = path_of_run.exists()
-    shipped = sorted(SHIPPED.glob("*.yaml"))
-    for path in [path_of_run, *shipped] if has_file else shipped:
+    of_run = [path_of_run] if path_of_run.exists() else []
+    for path in (*of_run, *sorted(SHIPPED.glob("*.yaml"))):
         calibration = _read(path)
         if calibration.made_for == key:
             return calibration
-    if has_file:
+    if of_run:
         log.warning("%s: is of other weights or model settings, so it is not used; %s", path_of_run, MAKE_AGAIN)
     return None
 

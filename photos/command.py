@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from annotations.pictures import header_of
 from photos import options
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
@@ -100,39 +99,23 @@ def predict(arguments: list[str]) -> int:
         polygons=asked.outlines == options.POLYGONS,
         instances=asked.instances,
     )
-    failed: dict[Path, str] = {}
-    queries = [*_readable(photos_in(asked.queries, asked.recursive), results, failed)]
-    if not queries:
-        raise UserError(next(iter(failed.values())))
+    queries = photos_in(asked.queries, asked.recursive)
     results.check(queries, again=asked.resume)
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter, examples), sep="\n")
-        _write_results(segmenter, results, queries, failed, keep=asked.resume)
+        failed = _write_results(segmenter, results, queries, keep=asked.resume)
     return EXIT_USER_ERROR if failed else 0
 
 
-def _readable(photos: Sequence[Path], results: Results, failed: dict[Path, str]) -> Iterator[Path]:
-    """Yield the photos that have a header and room for the names of results; the others join ``failed``."""
-    for photo in ProgressBar(photos, desc="check photos", unit="photo", leave=False, delay=1):
-        try:
-            header_of(photo)
-            results.check_length(photo)
-            yield photo
-        except UserError as error:
-            failed[photo] = str(error)
-
-
-def _write_results(
-    segmenter: Segmenter, results: Results, queries: Sequence[Path], failed: dict[Path, str], keep: bool
-) -> None:
-    """Write the results of queries, ``keep`` those that are complete; photos that cannot be read join ``failed``."""
+def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
+    """Write the results of queries, ``keep`` those that are complete; return why photos could not be read."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
     waiting = results.waiting(queries, facts)
     kept = len(queries) - len(waiting)
     if keep:
         print(f"{results.out}: {kept} of {len(queries)} results are complete and stay")
-    asked = len(waiting) + len(failed)
+    failed: dict[Path, str] = {}
     predictions = segmenter.many(waiting, unread=failed)
     bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
     try:
@@ -147,13 +130,14 @@ def _write_results(
         results.write_formats(complete)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    done = f"{asked - len(failed)} of {asked} photos segmented on {segmenter.model.place}"
-    print(*_not_found(entries, segmenter.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
+    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.model.place}"
+    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
+    return failed
 
 
 def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
-    least = segmenter.min_presence
+    least = segmenter.decision.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for known in segmenter.classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
@@ -192,7 +176,7 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
 
 
 def share(arguments: list[str]) -> int:
-    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
+    """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
     parser = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")

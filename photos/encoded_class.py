@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,12 +28,10 @@ class EncodedClass:
     shares: tuple[float, ...] = ()  # of each support's photo that the object covers
 
 
-def encode_class(
-    name: str | None, supports: Sequence[LoadedExample], model: Engine, vectors: Path | None
-) -> EncodedClass:
-    """Return a class of supports, sized as the evaluation does; ``vectors`` is a file of word vectors.
+def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Engine) -> EncodedClass:
+    """Return a class of supports, sized as the evaluation does.
 
-    UserError: no supports, as ``shots_per_batch`` and ``read_name``, or no pixel of the object at the input size.
+    UserError: no supports, as ``shots_per_batch``, or no pixel of the object at the input size.
     """
     shown_name = name or UNNAMED
     if not supports:
@@ -46,7 +43,7 @@ def encode_class(
     labels = torch.stack([label for _, label in sized])[None].to(model.device)  # (1, K, S, S)
     return EncodedClass(
         name=shown_name,
-        text=model.read_name(name, vectors),
+        text=model.read_name(name),
         support_batches=encode_shots(shown_name, images, labels, model),
         sources=[support.source for support in supports],
         shares=tuple(float((support.label != 0).mean()) for support in supports),  # with what is unknown

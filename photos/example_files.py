@@ -11,7 +11,7 @@ from annotations.annotation import Annotations
 from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos.examples import Example, check_class_name
-from util.files.errors import UserError, nearest, note
+from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
 from util.files.parallel import attempt
 
@@ -57,22 +57,14 @@ def read_examples(
 def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[Example], dict[int, str]]:
     """Return the examples in a folder of masks, all that are needed, and its classes, value -> name.
 
-    Lines say which masks are left out: those without a photo or without an object.
+    A line says which masks are left out: those without a photo.
     """
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
     pairs = mask_files.pairs(photo_folder, mask_folder)
     if known is None:
-        examples = list(islice(_unnamed_masks(pairs), shots))
-        names = {}
-    else:
-        examples = list(_named_masks(pairs, known))
-        names = known.classes
-    shown = {example.photo for example in examples}
-    empty = [mask.name for photo, mask in pairs if photo not in shown]
-    if empty and len(examples) != shots:  # else not all were looked at
-        note(f"{mask_folder}: left out: masks without an object ({len(empty)}, such as {empty[0]})")
-    return examples, names
+        return list(islice(_unnamed_masks(pairs), shots)), {}
+    return list(_named_masks(pairs, known)), known.classes
 
 
 def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Example]:
@@ -124,17 +116,11 @@ def _unnamed_masks(pairs: list[tuple[Path, Path]], name: str | None = None) -> I
 def _check_one_class(values: set[Any], mask: Path) -> None:
     """Refuse (UserError) masks up to this one whose values, as of ``classes_in``, tell several classes apart."""
     colours = {value for value in values if isinstance(value, tuple)}
-    indices = values - colours
-    if len(indices) > 1:
-        what, several = "class indices", indices
-        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line"
-    elif len(colours) > 1:
-        what, several = "colours", colours
-        fix = masks.LABEL_MAP
-    else:
-        return
-    problem = f"this mask and those before hold the {what} {sorted(several)[:5]}"
-    raise UserError(f"{mask}: {problem}; name the classes in {fix}")
+    several = max(colours, values - colours, key=len)
+    if len(several) > 1:
+        problem = f"this mask and those before hold several classes, {sorted(several)[:5]}"
+        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line, or those of colours in {masks.LABEL_MAP}"
+        raise UserError(f"{mask}: {problem}; name the classes in {fix}")
 
 
 def _of_annotations(annotations: Annotations) -> Iterator[Example]:
@@ -180,13 +166,10 @@ def _check_class(name: str | None, photos: int, path: Path, shots: int | None) -
 def _check_classes(
     examples: Sequence[Example], categories: Sequence[dict[int, str]], classes: Sequence[str], source: str
 ) -> None:
-    """Refuse (UserError) classes that no file knows or no photo shows, and files that show none."""
+    """Refuse (UserError) classes that no file knows, and files that show none."""
     declared = {name for names in categories for name in names.values()}
-    shown = {example.name for example in examples}
     for name in classes:
         if name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {source}{nearest(name, declared)}")
-        if name not in shown:
-            raise UserError(f"--classes: no photo of {source} shows '{name}'; annotate it, or leave it out")
     if not examples:
         raise UserError(f"{source}: no photo shows one of the classes; annotate the object")

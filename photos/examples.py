@@ -19,16 +19,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from annotations import labelme, recognise
-from annotations.annotation import AnnotatedPhoto, Annotations, label_of
-from annotations.interpret import interpret
+from annotations.annotation import AnnotatedPhoto, label_of
 from annotations.mask_images import Colours, read_mask_of
-from annotations.photo_files import name_key, spellings
 from annotations.region import read_region_of
 from annotations.shapes import point_label
 from photos.drawn import BOX, POINTS, SCRIBBLE
@@ -60,8 +58,8 @@ class Example:
     """A photo and an annotation of a class on it, neither of which has been read."""
 
     name: str | None  # of the class; None where the annotation names none
-    photo: Path
-    annotation: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file of annotations
+    photo: Any  # as ``read_photo`` takes it; a path if it is a file
+    annotation: Any  # a text of ``DRAWN_KINDS`` with spaces between them, the file of annotations, or a mask
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
@@ -69,38 +67,37 @@ class Example:
     others: tuple[Example, ...] = ()  # further annotations of the class on the photo
 
     @property
-    def mask(self) -> Path | None:
-        """The file of its mask; None of other annotations."""
-        is_drawn = self.annotation.partition("=")[0] in DRAWN_KINDS
-        is_outlined = self.annotated is not None or self.annotation.lower().endswith(labelme.SUFFIX)
-        return None if is_drawn or is_outlined else Path(self.annotation)
+    def is_drawn(self) -> bool:
+        """Whether its annotation is a text of ``DRAWN_KINDS``."""
+        return isinstance(self.annotation, str) and self.annotation.partition("=")[0] in DRAWN_KINDS
 
-    def read(self, name: str | None = None) -> LoadedExample:
-        """Return the support, of the class ``name`` where it names none; UserError: photo and annotation do not fit."""
+    @property
+    def source(self) -> str:
+        """Its files, or that it is in memory."""
+        are_files = all(isinstance(part, str | Path) for part in (self.photo, self.annotation))
+        return f"{self.photo}:{self.annotation}" if are_files else "array"
+
+    def read(self) -> LoadedExample:
+        """Return the support; UserError: photo and annotation do not fit."""
         image = read_photo(self.photo)
         labels = list[np.ndarray]()
         for example in (self, *self.others):
-            labels += example._labels(image.shape[:2], name)
-        sources = [f"{self.photo}:{self.annotation}", *(other.annotation for other in self.others)]
+            labels += example._labels(image)
+        sources = [self.source, *(str(other.annotation) for other in self.others)]
         return LoadedExample(image, merged(labels), " + ".join(sources))
 
-    def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
-        """Return the labels of its annotation, without ``others``, on the photo of a shape (H, W)."""
+    def _labels(self, image: np.ndarray) -> Iterable[np.ndarray]:
+        """Return the labels of its annotation, without ``others``, on its photo, which has been read."""
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo)
-        if self.mask is not None:
-            return [self._mask_label(self.mask)]
-        if self.annotation.lower().endswith(labelme.SUFFIX):
-            return outlined_labels(Path(self.annotation), self.photo, self.name or name)
-        return drawn_labels(self.annotation, shape, origin=f"{self.photo}:{self.annotation}")
-
-    def _mask_label(self, mask: Path) -> np.ndarray:
-        """Return the label {0, 1, 255} of a mask."""
+        if self.is_drawn:
+            return drawn_labels(self.annotation, image.shape[:2], origin=self.source)
         if self.mask_value is None:
-            return read_region_of(self.photo, mask)
+            stored = self.photo if isinstance(self.photo, Path) else image  # a file states how its mask is turned
+            return [read_region_of(stored, self.annotation)]
         unknown = (IGNORE, *self.unknown)
-        values = read_mask_of(self.photo, mask, self.colours)
-        return np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)
+        values = read_mask_of(self.photo, Path(self.annotation), self.colours)
+        return [np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)]
 
 
 GivenExample = str | LoadedExample | Example | tuple[GivenPhoto, GivenPhoto]
@@ -126,8 +123,6 @@ def parse_example(text: str, mask_value: int | None = None) -> Example:
 
 def check_class_name(name: str, origin: str = "the class") -> str:
     """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
-    if not isinstance(name, str):
-        raise UserError(f"{origin} {name!r}: a class name is a text, such as 'cup'; write it in quotes")
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
         form = f"1 to {MAX_NAME_LENGTH} characters, none of them / or \\"
@@ -137,42 +132,27 @@ def check_class_name(name: str, origin: str = "the class") -> str:
 
 def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str | None, list[Example]]:
     """Return the examples of each class, ``name`` of those without one, in order; one for a class on a photo."""
-    classes: dict[str | None, dict[Path, Example]] = {}
+    classes: dict[str | None, dict[Any, Example]] = {}
     for example in examples:
         photos = classes.setdefault(example.name or name, {})
-        path = example.photo.resolve()
-        first = photos.setdefault(path, example)
+        key = example.photo.resolve() if isinstance(example.photo, Path) else id(example)
+        first = photos.setdefault(key, example)
         if first is not example:
-            photos[path] = replace(first, others=(*first.others, example))
+            photos[key] = replace(first, others=(*first.others, example))
     return {class_name: list(photos.values()) for class_name, photos in classes.items()}
-
-
-def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> LoadedExample:
-    """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its annotation.
-
-    That is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
-    """
-    photo = read_photo(image)
-    if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
-        labels = drawn_labels(mask, photo.shape[:2], origin="an example")
-        return LoadedExample(photo, merged(labels), "array")
-    stored = image if isinstance(image, str | Path) else photo  # a file states how its mask is turned
-    return LoadedExample(photo, read_region_of(stored, mask), "array")
 
 
 def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[LoadedExample]]:
     """Return the supports of each class; ``name`` is the class of the examples that name none."""
     examples = list[Example]()
-    in_memory = list[LoadedExample]()
+    read = list[LoadedExample]()
     form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
     for example in given:
         match example:
-            case (str() | Path() as photo, str() | Path() as annotation):
-                examples.append(Example(None, Path(photo), str(annotation)))
             case (photo, annotation):
-                in_memory.append(support_from_arrays(photo, annotation))
+                examples.append(Example(None, Path(photo) if isinstance(photo, str) else photo, annotation))
             case LoadedExample():
-                in_memory.append(example)
+                read.append(example)
             case Example():
                 examples.append(example)
             case str():
@@ -182,51 +162,10 @@ def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | N
     supports = dict[str | None, list[LoadedExample]]()
     for class_name, of_class in by_class(examples, name).items():
         bar = ProgressBar(of_class, f"read {class_name or UNNAMED}", unit="example", leave=False, delay=1)
-        supports[class_name] = [example.read(class_name) for example in bar]
-    if in_memory:
-        supports.setdefault(name, []).extend(in_memory)
+        supports[class_name] = [example.read() for example in bar]
+    if read:
+        supports.setdefault(name, []).extend(read)
     return supports
-
-
-def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
-    """Yield the labels of the objects that a file of annotations outlines on a photo.
-
-    Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
-    labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
-
-    UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
-    """
-    kind, _ = recognise.recognise(str(path))
-    if kind == recognise.LABELME:
-        annotations = interpret(labelme.read_annotations(path, photo=photo))
-    else:
-        annotations = recognise.read(str(path), photo.parent)
-    annotated = _annotated_photo(annotations, photo, path)
-    labels = {annotations.categories[instance.category] for instance in annotated.instances}
-    selected = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
-    if len(selected) > 1:
-        fix = nearest(name, labels) if name else f"; name one: {selected[0]}=PHOTO:{path}"
-        which = f", none of them '{name}'" if name else ""
-        raise UserError(f"{path}: outlines objects of {len(selected)} labels{which}{fix}")
-    wanted = [instance for instance in annotated.instances if annotations.categories[instance.category] in selected]
-    return labels_of(annotated._replace(instances=tuple(wanted)), photo)
-
-
-def _annotated_photo(annotations: Annotations, photo: Path, path: Path) -> AnnotatedPhoto:
-    """Return what a file of annotations says of a photo; UserError: nothing, or of no single object."""
-    matches = [annotated for annotated in annotations.photos if _has_name_of(photo, annotated)]
-    if len(matches) != 1:
-        raise UserError(f"{path}: lists {len(matches)} images named '{photo.name}'; name the photo as the file does")
-    (annotated,) = matches
-    if annotated.instances and not any(instance.is_object for instance in annotated.instances):
-        problem = f"has only crowd regions on '{photo.name}' (iscrowd 1), whose pixels are unknown"
-        raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
-    return annotated
-
-
-def _has_name_of(photo: Path, annotated: AnnotatedPhoto) -> bool:
-    names = [PureWindowsPath(spelling).name for spelling in spellings(annotated.name)]
-    return name_key(photo.name) in map(name_key, names)
 
 
 def labels_of(annotated: AnnotatedPhoto, path: Path) -> Iterator[np.ndarray]:

@@ -57,7 +57,6 @@ def add_network(parser: ArgumentParser) -> None:
         "which downloads 3.8 GB; python train.py --list prints all",
     )
     add("--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed")
-    add("--vectors", type=Path, metavar="FILE", help="word vectors for classes that the data set lacks")
     add(
         "--min-presence",
         type=within(float, 0, 1),
@@ -81,7 +80,7 @@ def add_examples(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[CLASS=]PHOTO:ANNOTATION",
-        help="an example, which is a photo and its annotation: mask.png, outlines.json (labelme, COCO), or "
+        help="an example, which is a photo and its annotation: mask.png, or "
         "box=x0,y0,x1,y1;... points=x,y;... scribble=x,y;... not=x,y;... with spaces between them; repeat it for more "
         "examples and classes",
     )
@@ -167,7 +166,6 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
         overrides=asked.overrides,
         side=asked.side,
         device=asked.device,
-        vectors=asked.vectors,
         decision=Decision(asked.min_presence, refine=asked.refine),
     )
     if segmenter.model.note:
@@ -182,9 +180,10 @@ def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
     """
     examples = [parse_example(text, asked.mask_value) for text in asked.supports]
     for example in examples:
-        values = classes_in(example.mask) if example.mask and not asked.mask_value else ()
+        has_values = not example.is_drawn and asked.mask_value is None
+        values = classes_in(Path(example.annotation)) if has_values else ()
         if len(values) > 1:
             shown = sorted(values)[:5]
-            print(f"{example.mask}: the object is all of its values, {shown}; --mask-value V takes one of them")
+            print(f"{example.annotation}: the object is all of its values, {shown}; --mask-value V takes one of them")
     of_files, categories = read_examples(asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots)
     return examples + of_files, categories

@@ -58,17 +58,14 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
         said: the persons' masks, class -> (H, W) bool.
         order: of the classes, those of which nothing is known left out.
     """
-    of_network = {row["name"]: row for row in found}
-    names = [name for name in dict.fromkeys([*order, *of_network, *said]) if name in of_network or name in said]
-    values = {name: value for value, name in enumerate(names, 1)}
+    shown = {row["name"]: decoded(row["runs"]) for row in found if row["name"] not in said} | {**said}
+    names = [name for name in dict.fromkeys([*order, *shown]) if name in shown]
     label = np.zeros(next(iter(said.values())).shape, np.uint8)
-    for name, row in of_network.items():
-        if name not in said:
-            label[decoded(row["runs"])] = values[name]
-    for name, mask in said.items():
-        label[mask] = values[name]
+    for name, mask in shown.items():
+        label[mask] = names.index(name) + 1
+    of_network = {row["name"]: row for row in found}
     rows = []
-    for name, value in values.items():
+    for value, name in enumerate(names, 1):
         row = {**of_network.get(name, {}), "name": name, "value": value}
         if name in said:
             row |= {"by": PERSON, "presence": None, "score": 1.0}

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from annotations.pictures import colours_of, content_of, frame_of, read_image
 from util.files import SYSTEM_FILES
-from util.files.errors import TooLarge, UserError
+from util.files.errors import UserError
 from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
-from util.files.sizes import check_size
 
 GIVEN = Path("the photo")  # in messages, where a file has no name
 GivenPhoto = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
@@ -75,22 +74,12 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
 def _checked_array(photo: object) -> np.ndarray:
     """Return an array as it is, and a tensor as an array; errors as ``read_photo``."""
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
-        _check_size(*photo.shape[1:])
         photo = _array_of(photo)
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
-        _check_size(*photo.shape[:2])
         return photo
     kind = f"{type(photo).__name__} {getattr(photo, 'shape', '')} {getattr(photo, 'dtype', '')}".rstrip()
     form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
     raise UserError(f"{GIVEN}: must be {form}, not {kind}")
-
-
-def _check_size(height: int, width: int) -> None:
-    """Refuse (TooLarge) an array of too many pixels."""
-    try:
-        check_size(height, width)
-    except ValueError as error:
-        raise TooLarge(f"{GIVEN}: {error}") from None
 
 
 def _colours_of_image(photo: Image.Image) -> np.ndarray:

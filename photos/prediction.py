@@ -29,7 +29,7 @@ DIGITS = 6  # after the decimal point, of shares and scores
 class Decision:
     """The rules that turn scores into a mask."""
 
-    min_presence: float | None = None  # least presence score of a class that is shown; None: that of the calibration
+    min_presence: float | None = None  # least presence score of a class that is shown; of a segmenter, None: as fitted
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
 
 
@@ -95,9 +95,8 @@ class Prediction:
             decision: the rules that turn scores into a mask.
         """
         probability = _softmax(margins.astype(np.float32) if calibration is None else calibration.margins(margins))
-        if calibration is not None and presence is not None:
-            least = calibration.threshold if decision.min_presence is None else decision.min_presence
-            is_shown = np.array(presence) >= least
+        if presence is not None and decision.min_presence is not None:
+            is_shown = np.array(presence) >= decision.min_presence
             margins = np.where(is_shown[:, None, None], margins, -np.inf)
         mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8)
         mask = without_crumbs(without_specks(mask) if decision.refine else mask)

@@ -111,22 +111,16 @@ class Results:
         """Return ``paths_of`` a query's files."""
         return paths_of(self.out, query.stem, self.names)
 
-    def check_length(self, query: Path) -> None:
-        """Refuse (UserError) a photo whose name is so long that file systems have none for its results."""
-        longest = max(self.paths(query), key=lambda path: len(os.fsencode(path.name)))
-        length = len(os.fsencode(longest.name))
-        if length > LONGEST:
-            problem = f"its name is too long: that of its result ..{longest.name[-40:]} would have {length} bytes"
-            raise UserError(f"{query}: {problem}, the limit is {LONGEST}; rename the photo")
-
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
         UserError: names the first conflict; or a file there is of another program, or numbers other classes.
         """
         paths = self._distinct_paths(queries)
-        if not again:
-            self._check_new(paths)
+        of_formats = [self.out / name for name in self.formats if name != PICTURES]
+        for path in () if again else (*of_formats, *paths):
+            if path.exists():
+                raise UserError(f"{path}: this result exists already; name another --out, or add --resume")
         jsons = [self.paths(query)[0] for query in queries]
         for path in (self.out / SUMMARY, self.out / REVIEW, *jsons):
             if is_of_others(path):
@@ -138,11 +132,16 @@ class Results:
                 raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
-        """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""
+        """Return the paths of all files of queries.
+
+        UserError: two are one, also where case is ignored, or one is a query, or has a name that is too long.
+        """
         sources = {query.resolve() for query in queries}
         paths: dict[str, Path] = {}
         for query in queries:
             for path in self.paths(query):
+                if len(os.fsencode(path.name)) > LONGEST:
+                    raise UserError(f"{query}: its name is too long: a result would be ..{path.name[-40:]}; rename it")
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if key in paths or path.resolve() in sources:
                     other = "is a photo to segment, or the result of another photo or class"
@@ -150,13 +149,6 @@ class Results:
                     raise UserError(f"{path}: would be a result of {query}, but {other}; {fix}")
                 paths[key] = path
         return list(paths.values())
-
-    def _check_new(self, paths: Sequence[Path]) -> None:
-        """Refuse (UserError) earlier results, in other formats too."""
-        of_formats = [self.out / name for name in self.formats if name != PICTURES]
-        for path in (*of_formats, *paths):
-            if path.exists():
-                raise UserError(f"{path}: this result exists already; name another --out, or add --resume")
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries to segment: some class is not a person's, and the result of these facts is not complete.
@@ -276,9 +268,7 @@ class Results:
         """Return what ``review.html`` shows of a class of a result beside the columns of the table."""
         if "overlay" not in record:
             return {}
-        stated = Path(record["query"])
-        photo = stated if stated.exists() else self.out.parent / stated
-        place = Path(os.path.relpath(photo, self.out)).as_posix()
+        place = Path(os.path.relpath(record["query"], self.out)).as_posix()
         colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
         return {
             "href": quote(os.fsencode(place)),

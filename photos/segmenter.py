@@ -22,13 +22,10 @@ from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, check_c
 from photos.photo_files import GivenPhoto, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.refine import refined
-from photos.share import fetched
 from util.engine import Scores, load_method
 from util.files.errors import UserError
-from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
 
-MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
@@ -45,7 +42,6 @@ class Segmenter:
         overrides: settings to change, such as ``["run.precision=bf16"]``.
         side: the side of the network's square input in pixels; default as trained.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default: a GPU if there is one.
-        vectors: a file of word vectors, for class names that the data set lacks.
         decision: ``Decision(min_presence, refine)`` of ``photos/prediction.py``.
 
     UserError: a file cannot be read, or the arguments do not fit each other.
@@ -60,60 +56,44 @@ class Segmenter:
         overrides: Sequence[str] = (),
         side: int | None = None,
         device: str | None = None,
-        vectors: str | Path | None = None,
         decision: Decision | None = None,
     ):
         if checkpoint is not None and not isinstance(checkpoint, str | Path):  # it was left out
             supports = checkpoint
             checkpoint = None
         self.model = load_method(checkpoint, config, overrides=overrides, side=side, device=device)
-        self.decision = decision or Decision()
-        self.vectors = None if vectors is None else Path(vectors)
+        decision = decision or Decision()
         self.calibration = find_calibration(self.model.run.config, self.model.source, self.model.weights.digest)
-        if self.decision.min_presence is not None and self.calibration is None:
+        if self.calibration is not None and decision.min_presence is None:
+            decision = replace(decision, min_presence=self.calibration.threshold)
+        if self.calibration is None and decision.min_presence is not None:
             fix = "has no calibration for these weights; make one: python predict.py --calibrate CONFIG"
-            raise UserError(f"presence score of at least {self.decision.min_presence:g}: {self.model.title} {fix}")
+            raise UserError(f"presence score of at least {decision.min_presence:g}: {self.model.title} {fix}")
+        self.decision = decision
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name in ProgressBar(by_name, "encode examples", unit="class", leave=False, delay=1):
             self.add(class_name, by_name[class_name])
 
-    @classmethod
-    def from_pretrained(
-        cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
-    ) -> Segmenter:
-        """Return the segmenter of a shared folder, or of a repository ``owner/name`` of the Hugging Face Hub.
-
-        ``arguments`` and ``options`` are those of ``Segmenter`` after the checkpoint.
-        """
-        return cls(fetched(place, revision), *arguments, **options)
-
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
         """Add a class by its name and all its examples.
 
         Predictions under way in other threads are without it.
 
-        UserError: the examples, or their number, do not fit the model; or the class was added before, or is one too
-        many for a mask of 8 bits.
+        UserError: the examples, or their number, do not fit the model, or the class was added before.
         """
         name = None if name is None else check_class_name(name, "class:")
         read = list[LoadedExample]()
         for supports_of_class in supports_of(supports, name).values():
             read += supports_of_class
         with self.model.lock:
-            self._check_new(name or UNNAMED)
-            encoded = encode_class(name, self.boxes_to_masks(name, read), self.model, self.vectors)
+            if (name or UNNAMED) in [known.name for known in self.classes]:
+                raise UserError(f"{name or UNNAMED}: was added before; give all its examples at once, or another name")
+            encoded = encode_class(name, self.boxes_to_masks(name, read), self.model)
             self.classes.append(encoded)
             outlook = self.model.outlook(name)
             self.notes += [note for note in (encoded.text.note, outlook) if note and note not in self.notes]
-
-    def _check_new(self, name: str) -> None:
-        """Refuse (UserError) the name of another class, and a class too many."""
-        if any(known.name == name for known in self.classes):
-            raise UserError(f"{name}: was added before; give all its examples at once, or another name")
-        if len(self.classes) == MAX_CLASSES:
-            raise UserError(f"{name}: is one too many; masks of 8 bits hold {MAX_CLASSES}, use another segmenter")
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[LoadedExample]) -> list[LoadedExample]:
         """Return supports in whose boxes the network has looked for the object, given all of them."""
@@ -125,8 +105,8 @@ class Segmenter:
         if not any(are_boxed):
             return filled
         searcher = copy.copy(self)
-        searcher.decision = Decision(min_presence=None if self.calibration is None else 0.0)
-        searcher.classes = [encode_class(name, filled, self.model, self.vectors)]
+        searcher.decision = Decision()
+        searcher.classes = [encode_class(name, filled, self.model)]
         for i, support in enumerate(supports):
             if are_boxed[i]:
                 filled[i] = searcher._search_boxes(support)
@@ -220,13 +200,6 @@ class Segmenter:
         return Prediction.from_margins(image, names, margins, presence, self.calibration, decision=self.decision)
 
     @property
-    def min_presence(self) -> float | None:
-        """The presence score below which a class is not shown; None without a calibration."""
-        if self.decision.min_presence is not None:
-            return self.decision.min_presence
-        return None if self.calibration is None else self.calibration.threshold
-
-    @property
     def facts(self) -> dict[str, Any]:
         """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
         model = self.model
@@ -235,7 +208,7 @@ class Segmenter:
             "checkpoint": model.source,
             "input": model.input,
             "precision": model.precision,
-            "calibration": None if self.calibration is None else self.calibration.facts(),
+            "calibration": None if self.calibration is None else asdict(self.calibration),
             "decision": asdict(self.decision),
             "settings": model.settings,
             "supports": {known.name: known.sources for known in self.classes},
@@ -243,14 +216,12 @@ class Segmenter:
         }
 
     def digest(self) -> str:
-        """Return a digest of settings, weights, vectors, and examples as the network sees them: all beside queries."""
+        """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
         out = self.model.digest()
         for known in self.classes:
             for batch in known.support_batches:
                 out.update(batch.image.cpu().numpy().tobytes())
                 out.update(batch.label.cpu().numpy().tobytes())
-            if known.text.vector is not None:
-                out.update(known.text.vector.tobytes())
         return out.hexdigest()
 
     def scores(self, query: Tensor) -> Scores:

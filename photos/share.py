@@ -15,12 +15,10 @@ from photos.calibration import FILE, find_calibration
 from util.config.folds import Fold
 from util.config.read import from_dict
 from util.config.tree import flow
-from util.evaluate.schema import NOT_STATED, RESULT, read_result
-from util.evaluate.titles import title
+from util.evaluate.schema import NOT_STATED
 from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
-from util.report.results import score_table
 from util.run.folder import ENVIRONMENT
 from util.run.run import Run, StageFolder
 from util.run.weights import Weights
@@ -49,20 +47,6 @@ def share(weights: Weights, out: Path) -> None:
         write_atomically(folder / CARD, _card(run, stage, weights))
 
 
-def fetched(place: str | Path, revision: str | None) -> Path:
-    """Return a shared folder, or that of a repository of the hub; UserError: it cannot be fetched."""
-    if Path(place).exists():
-        return Path(place)
-    try:
-        from huggingface_hub import snapshot_download
-
-        files = ["*.json", "*.safetensors", "*.yaml"]
-        return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
-    except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{place}: is no folder, and the hub does not give it ({reason}); check its name") from None
-
-
 def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
     config = run.config
     data = config.data
@@ -80,7 +64,6 @@ def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        results=_results(run, weights.digest) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,
     )
@@ -92,14 +75,3 @@ def _commit(stage: StageFolder) -> str:
     commit = environment.get("commit", NOT_STATED)
     changed = environment.get("changed_files", 0)
     return f"{commit}, with {changed} changed files" if changed else commit
-
-
-def _results(run: Run, digest: str) -> str:
-    """Return the tables of a run's results with these weights, without quick looks."""
-    tables = []
-    for path in sorted(run.folder("test").parent.rglob(RESULT)):
-        result = read_result(path)
-        if result["weights"] == digest and not result["quick_look"]:
-            heading = f"{title(result)}; {result['device']}, {result['date'][:10]}"
-            tables.append(f"{heading}:\n\n{score_table(result)}")
-    return "\n\n".join(tables)

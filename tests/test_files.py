@@ -1,11 +1,8 @@
-"""Files behind links and without them, each folder once; names that are not UTF-8; a user without a name."""
+"""Files behind links and without them, each folder once; names that are not UTF-8; folders made aside."""
 
 import errno
 import os
-import pwd
-import tempfile
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pytest
@@ -15,8 +12,8 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from tests.annotations.drawn import photo
-from util.files import files_below, lock, named, own_name, paths_below, writable, write_atomically
-from util.files.errors import Busy, UserError, WriteError
+from util.files import files_below, named, own_name, paths_below, writable, write_atomically
+from util.files.errors import UserError, WriteError
 from util.files.made import link, made_aside
 from util.files.pages import Html, data_of_script, html_of
 from util.files.photos import photos_below
@@ -51,7 +48,7 @@ def test_a_folder_behind_links_is_found_once_and_circles_end(tmp_path: Path) -> 
         (folder / name).symlink_to(target)
     (store / "circle").symlink_to(store / "deep")
     (store / "deep/circle").symlink_to(folder / "first")
-    assert names(folder) == ["first/a.txt", "first/deep/b.txt", "own/c.txt"]
+    assert names(folder) == ["first/a.txt", "first/deep/b.txt", "own/c.txt"]  # by its own path where it has one
     assert paths_below(folder, "deep") == [folder / "first/deep"] and paths_below(tmp_path / "nowhere") == []
     (folder / "itself").symlink_to("itself")
     assert "itself" in names(folder)
@@ -124,41 +121,19 @@ def test_where_no_link_can_be_made_there_are_copies(tmp_path: Path, monkeypatch,
             link(photos, target)
 
 
-def test_the_lock_of_a_folder_goes_when_the_folder_is_made_or_refused(tmp_path: Path, monkeypatch) -> None:
-    locks = tmp_path / "temporary"
-    locks.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(locks))
-    with made_aside(tmp_path / "out", "marker") as folder:
-        assert len(names(locks)) == 1
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / ".out.making").mkdir()
+    (tmp_path / ".out.making/of_a_killed_run").touch()
+    with made_aside(out, "marker") as folder:
         (folder / "marker").touch()
-    assert names(locks) == []
-    with pytest.raises(UserError, match="holds other files"), made_aside(tmp_path / "out", "another"):
+        assert not out.exists()
+    with pytest.raises(UserError, match=f"{out}/a: is bad"), made_aside(out, "marker") as folder:
+        (folder / "b").touch()
+        raise UserError(f"{folder}/a: is bad")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and names(out) == ["marker"]
+    with pytest.raises(UserError, match="holds other files"), made_aside(out, "another"):
         pass
-    assert names(locks) == []
-
-
-def test_a_lock_that_was_let_go_before_it_is_taken_is_none(tmp_path: Path, monkeypatch) -> None:
-    def lock_late(path: Path, refusal: str) -> TextIO:
-        file = lock(path, refusal)
-        path.unlink()  # as the command before does at its end
-        return file
-
-    monkeypatch.setattr("util.files.made.lock", lock_late)
-    with pytest.raises(Busy, match="another command is making it"), made_aside(tmp_path / "out", "marker"):
-        pass
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_output_folder_is_made_for_a_user_without_a_name(tmp_path: Path, monkeypatch) -> None:
-    def unknown(user: int) -> None:
-        raise KeyError(f"getpwuid(): uid not found: {user}")
-
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
-    with made_aside(tmp_path / "out", "marker") as folder:
-        (folder / "marker").touch()
-    assert names(tmp_path / "out") == ["marker"]
 
 
 def test_a_pipe_is_written_through_and_stays_one(tmp_path: Path) -> None:

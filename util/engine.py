@@ -27,7 +27,6 @@ from util.config.read import from_dict, read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
-from util.data.words.vectors import find_row
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
@@ -233,12 +232,11 @@ class Engine:
             name=text.name,
         )
 
-    def read_name(self, name: str | None, vectors: Path | None) -> ClassText:
+    def read_name(self, name: str | None) -> ClassText:
         """Return what the method reads of a class name.
 
         The id is that of the data set's class of the same name (upper and lower case are equal), else 0. The vector is
-        that class's, else that of the word in ``vectors``, a file of word vectors, else the mean over the data set's
-        classes. UserError: ``vectors`` cannot be read, or has vectors of another width.
+        that class's, else the mean over the data set's classes.
         """
         data = self.run.config.data
         table = self.run.vectors
@@ -248,16 +246,8 @@ class Engine:
             return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
         if class_id:
             return ClassText(name, class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class")
-        vector = _word_vector(vectors, name, width=table.shape[1])
-        if vector is not None:
-            return ClassText(name, 0, vector, f"{name}: uses the text vector in {vectors}")
-        if name is None:
-            why, fix = UNNAMED, NAME_IT
-        elif vectors is None:
-            why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or a file of vectors"
-        else:
-            why, fix = f"{name}: not a class of {data.name} and not a word of {vectors}", ""
-        note = f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
+        mean = f"so the mean text vector of {data.name}'s classes is used"
+        note = f"{UNNAMED}, {mean}{NAME_IT}" if name is None else f"{name}: not a class of {data.name}, {mean}"
         return ClassText(name, 0, table[1:].mean(0), note)
 
 
@@ -327,16 +317,6 @@ def _check_side(side: int, settings: Config) -> None:
     if side != sides[0] or side != cls.nearest_side(side, settings.model):
         near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
         raise UserError(f"side {side}: the model does not take it; {near}")
-
-
-def _word_vector(vectors: Path | None, word: str | None, width: int) -> np.ndarray | None:
-    """Return the vector (T,) of a word in a file, None if it has none; UserError: T is not the width."""
-    if vectors is None or not word:
-        return None
-    vector = find_row(vectors, word)
-    if vector is not None and len(vector) != width:
-        raise UserError(f"{vectors}: has vectors of {len(vector)} numbers, this model was trained with {width}")
-    return vector
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> bytes:

@@ -14,7 +14,6 @@ import argparse
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -55,8 +54,10 @@ def find(options: argparse.Namespace) -> Plan:
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
     sets = _training_sets(voc, sbd) | {"val": dict.fromkeys(voc.sets["val"])}
+    jobs = _jobs([voc, sbd] if sbd else [voc], sets)
+    check_masks(jobs, classes=CLASSES)
     return Plan(
-        _jobs([voc, sbd] if sbd else [voc], sets),
+        jobs,
         read,
         published={part: PUBLISHED[part] for part in sets},
         notes=_notes_on_sets(sbd),
@@ -64,7 +65,6 @@ def find(options: argparse.Namespace) -> Plan:
         images="JPEGImages",
         masks=MASKS[1],
         lists=LISTS,
-        check=partial(check_masks, classes=CLASSES),
         suffix=".jpg",
     )
 

@@ -80,8 +80,6 @@ class Plan:
     images: str = "images"  # folders of the prepared data set
     masks: str = "masks"
     lists: str = "lists"
-    # Refuses (UserError) the files of all jobs together, before anything is written
-    check: Callable[[Sequence[MaskJob]], None] | None = None
     suffix: str = ".png"  # of its photos, where masks hold class ids
     # Texts of the data set's configs by name of the file, where the annotations name its classes
     configs: dict[str, str] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
 
-Read ``BAM.support`` and ``BAM.predict``. Base learner, shots' weights and ensemble are in ``model/parts/``
-(``base_learner.py``, ``base_stage.py``), because other methods have them too.
+Read ``BAM.support`` and ``BAM.predict``. Base learner, shots' weights and ensemble are in
+``model/parts/base_learner.py``, ``model/parts/base_stage.py`` and ``model/kinds/corrected.py``, because other methods
+have them too.
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
@@ -9,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from model.bam.published import LAYOUT
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants, low_features, mid_features
+from model.encode import Maps, Wants, low_features, mid_features
 from model.encoders.needs import ONE_GRID
+from model.kinds.corrected import Corrected
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.base_learner import Ensemble, ShotWeights, corrected, gram, gram_distance, own_class
+from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
-from model.parts.layers import HEAD_DROPOUT, WIDTH
+from model.parts.layers import WIDTH
 from model.parts.prototype import object_directions, prior
 from model.parts.with_encoder import HIGH, MID
 from model.tensors.mask import Mask
@@ -36,7 +38,7 @@ class BAMShot(Shot):
 
 
 @register("bam")
-class BAM(Method):
+class BAM(Corrected):
     """The published method; every module below is one of its ideas."""
 
     Settings = WithBaseSettings  # the method has no settings of its own
@@ -49,9 +51,6 @@ class BAM(Method):
 
     def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
-        self.shot_weights = ShotWeights(task.shots)
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
@@ -70,13 +69,10 @@ class BAM(Method):
     def predict(self, maps: Maps, shots: Sequence[BAMShot], episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         # The base learner.
-        base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
+        base_logits = self.base_logits(maps.base)  # (B, N + 1, h, w)
 
         # The weight of each shot by the distance of its scene, and the prior and the prototype of all.
-        grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C, C)
-        distance = gram_distance(gram(low_features(maps)), grams)  # e_k, (B, K)
-        weight = self.shot_weights(distance)  # w_k, (B, K)
-        scene = mean_over_shots(distance, weight)  # e, (B,)
+        scene, weight = self.scene(low_features(maps), shots)  # e, (B,), and w_k, (B, K)
         priors = torch.stack([prior(maps[HIGH], shot.directions) for shot in shots], dim=1)  # (B, K, h, w)
         prior_mask = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
         prototypes = torch.stack([shot.prototype for shot in shots], dim=1)  # p_k, (B, K, 256)
@@ -85,11 +81,8 @@ class BAM(Method):
         # The meta learner, and its correction by the base learner.
         feature = self.project_query(mid_features(maps))  # X_q, (B, 256, h, w)
         meta = self.decoder(F.relu(self.fuse(feature, prototype, prior_mask)))
-        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
-        output = corrected(final, meta, base_logits, episode, self.training)
+        output = self.corrected(meta, base_logits, scene, episode)
         output.maps["prior"] = prior_mask[:, 0].detach()
+        if self.training:
+            output.losses = cross_entropies(output, episode)
         return output
-
-    def shots_of(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
-        return self.shot_weights.trained_for(state)

@@ -23,7 +23,6 @@ from model.contract import Episode, Output, Shot, Task, register
 from model.dcama.published import LAYOUT
 from model.encode import Maps, Method, Wants
 from model.encoders.variant import EncoderVariant
-from model.mismatch import ModelMismatch
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
 from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
@@ -70,7 +69,6 @@ class DCAMA(Method):
     def __init__(self, settings: WithEncoderSettings, task: Task):
         super().__init__(settings, task)
         channels = self.encoder.channels
-        _refuse_uneven_heads({stage: channels[stage] for stage in (LOW, MID, HIGH)}, settings.encoder.backbone)
         self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (LOW, MID, HIGH)})
         self.decoder = MaskDecoder(self.encoder.intermediate_counts, channels)
         self.freeze()
@@ -112,14 +110,6 @@ class DCAMA(Method):
     def _aggregation(self, stage: int) -> "MaskAggregation":
         """Return the attention block of a stage."""
         return cast(MaskAggregation, self.aggregate[str(stage)])
-
-
-def _refuse_uneven_heads(channels: dict[int, int], backbone: str) -> None:
-    """Refuse (ModelMismatch) an encoder of which the heads cannot share the channels of a stage evenly."""
-    for stage, count in channels.items():
-        if count % HEADS:
-            problem = f"stage {stage} has {count} channels, which DCAMA's {HEADS} heads cannot share evenly"
-            raise ModelMismatch(f"model.encoder.backbone = {backbone}: {problem}; take an encoder such as resnet50")
 
 
 def _by_stage(maps: Maps) -> Iterator[tuple[int, list[Tensor]]]:

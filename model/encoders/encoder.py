@@ -148,8 +148,10 @@ class Encoder(nn.Module):
 
     def _reach(self, stage: int) -> int | None:
         """Return how far all kernels of a stage in a row reach; None: no window of its input decides a part of it."""
+        if not self.local_stages:
+            return None
         convolutions = [module for module in self.stage(stage).modules() if isinstance(module, nn.Conv2d)]
-        if not self.local_stages or any(conv.stride != (1, 1) for conv in convolutions):
+        if any(conv.stride != (1, 1) for conv in convolutions):
             return None
         return sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
 
@@ -168,11 +170,6 @@ class Encoder(nn.Module):
     def normalise(self, image: Tensor) -> Tensor:
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, self.mean, self.std)
-
-    def normalisation(self) -> list[list[float]]:
-        """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
-        mean, std = (x.flatten().tolist() for x in (self.mean, self.std))
-        return [[round(value, 7) for value in mean], [round(value, 7) for value in std]]
 
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from model.encoders.encoder import Encoder
 from model.encoders.registry import build, encoders, in_words, spec_of
-from model.encoders.variant import PREFIX
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
 
@@ -21,8 +20,7 @@ class Fit:
     """A state dict beside the encoder that it shall fill, by our names."""
 
     given: dict[str, Tensor]  # the encoder's tensors that it holds
-    others: list[str]  # its other tensors
-    foreign: list[str]  # those of ``others`` that belong to another encoder of the family
+    foreign: list[str]  # its other tensors that belong to another encoder of the family
     missing: list[str]  # tensors of the encoder that it lacks
     inside: list[str]  # those of stages of which it holds some
 
@@ -32,14 +30,12 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     names = encoder.state_dict().keys()
     renamed = encoder.own_names({_unprefixed(name, names): x for name, x in state.items()})
     given = {name: x for name, x in renamed.items() if name in names}
-    others = [name for name in renamed if name not in names]
     needed = [name for name in names if name not in encoder.constants and not name.endswith(COUNTER)]
     missing = [name for name in needed if name not in given]
     begun_stages = {encoder.stage_of(name) for name in given if name not in encoder.constants}
     return Fit(
         given=given,
-        others=others,
-        foreign=encoder.foreign(others),
+        foreign=encoder.foreign(name for name in renamed if name not in names),
         missing=missing,
         inside=[name for name in missing if encoder.stage_of(name) in begun_stages],
     )
@@ -54,30 +50,23 @@ def _unprefixed(name: str, names: Collection[str]) -> str:
     return name
 
 
-def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:
-    """Return backbone, stem and fit of the encoder that a state dict fits, or timm's ``named`` fits; None if none."""
+def recognise(state: dict[str, Tensor]) -> tuple[str, str, Fit] | None:
+    """Return backbone, stem and fit of the encoder that a state dict fits; None if it fits none, or one of timm."""
     fits = []
-    for backbone in encoders() if named is None else (*encoders(), named):
+    for backbone in encoders():
         for stem in spec_of(backbone).stems:
             encoder = _bare(backbone, stem)
             matched = fit(encoder, encoder_part(state))
-            if matched.given and not matched.foreign and not _other_shapes(encoder, matched):
+            if matched.given and not _wrong(encoder, matched):
                 fits.append((backbone, stem, matched))
     return min(fits, key=lambda entry: len(entry[2].missing), default=None)
 
 
-def _other_shapes(encoder: Encoder, matched: Fit) -> list[str]:
-    """Return the tensors of a file that have another shape than the encoder's."""
+def _wrong(encoder: Encoder, matched: Fit) -> list[str]:
+    """Return the tensors by which a file is of another encoder: too many, of another shape, or too few in a stage."""
     expected = encoder.state_dict()
-    return [name for name, x in matched.given.items() if x.shape != expected[name].shape]
-
-
-def _fits_another_better(state: dict[str, Tensor], matched: Fit) -> bool:
-    """Return whether a file that lacks tensors inside stages of an encoder lacks fewer there of another one."""
-    if not matched.inside:
-        return False
-    best = recognise(state)
-    return best is not None and len(best[2].inside) < len(matched.inside)
+    other_shapes = [name for name, x in matched.given.items() if x.shape != expected[name].shape]
+    return [*matched.foreign, *other_shapes, *matched.inside]
 
 
 @cache
@@ -87,26 +76,17 @@ def _bare(backbone: str, stem: str) -> Encoder:
         return build(backbone, stem)
 
 
-def describe(state: dict[str, Tensor], named: str = "") -> str:
-    """Return the encoder of a state dict in words, for messages; ``named`` is the backbone that is looked for."""
-    matched = recognise(state, named if named.startswith(PREFIX) else None)
-    if matched is None:
-        return f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
-    return in_words(spec_of(matched[0]), matched[1])
-
-
-def _settings_for(state: dict[str, Tensor]) -> str:
-    """Return the settings that take a file of another encoder; "" if it fits none."""
+def _whose(state: dict[str, Tensor]) -> str:
+    """Return whose weights a state dict holds in words, with the settings that take it."""
     matched = recognise(state)
     if matched is None:
-        return ""
+        return f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
     backbone, stem, found = matched
-    settings = [f"backbone={backbone}"]
-    if len(spec_of(backbone).stems) > 1:
-        settings.append(f"stem={stem}")
+    settings = {"backbone": backbone, "stem": stem}
     if found.missing:
-        settings.append("partial=true")
-    return "; to take it: " + " ".join(f"--set model.encoder.{setting}" for setting in settings)
+        settings["partial"] = "true"
+    remedy = " ".join(f"--set model.encoder.{key}={value}" for key, value in settings.items())
+    return f"{in_words(spec_of(backbone), stem)}; to take it: {remedy}"
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,18 +101,16 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         The names of its tensors that were not filled.
 
     Raises:
-        ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
-            tensors of the encoder that the file does not hold.
+        ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, a stage in part, or -
+            unless ``partial`` - stages that the file does not hold.
     """
     state = encoder_part(state)
     matched = fit(encoder, state)
-    wrong = [*matched.foreign, *_other_shapes(encoder, matched)]
-    if _fits_another_better(state, matched):
-        wrong += matched.inside
+    wrong = _wrong(encoder, matched)
     if wrong or not matched.given:
         which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
-        problem = f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}"
-        raise ModelMismatch(f"{problem}{_settings_for(state)}")
+        what = f"these are not weights of this encoder, {encoder.title}{which}"
+        raise ModelMismatch(f"{what}: it holds {_whose(state)}")
     expected = encoder.state_dict()
     for name, tensor in matched.given.items():
         _check_numbers(name, tensor, expected[name])

@@ -5,19 +5,18 @@ It is written out because the import of timm takes longer than a photo; the maps
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
+from model.encoders.encoder import MEMORY_FORMAT
 from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
+from model.encoders.net import NET, NetEncoder
 from model.encoders.registry import LITES, register_encoder, title_of
 from model.encoders.variant import IMAGENET, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
-from model.tensors.mask import Mask
 
 WIDTH_AND_DEPTH = {
     "lite0": (1.0, 1.0),
@@ -30,8 +29,7 @@ STEM = 32  # channels
 EXPANSION = 6
 NORM_EPS = 1e-3
 STAGES = (0, 1, 2, 3, 3, 4, 4)  # of each group of blocks
-NET = "net."  # prefix of the network's tensors among the encoder's
-CLASSIFIER = tuple(f"{NET}{name}." for name in ("conv_head", "bn2", "classifier"))
+CLASSIFIER = ("conv_head.", "bn2.", "classifier.")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,8 @@ class Network(nn.Module):
         self.bn1 = Norm(self.conv_stem)
         self.blocks = nn.Sequential()
         channels, stride, dilation = STEM, 2, 1
-        for number, group in enumerate(GROUPS[: _groups_up_to(last_stage)]):
+        groups = [group for group, stage in zip(GROUPS, STAGES) if stage <= last_stage]
+        for number, group in enumerate(groups):
             scaled = replace(group, width=_rounded(width_factor * group.width))
             blocks = group.blocks
             if number not in (0, len(GROUPS) - 1):
@@ -144,21 +143,15 @@ class Network(nn.Module):
             channels, stride = scaled.width, stride * step
 
 
-def _groups_up_to(last_stage: int) -> int:
-    return sum(stage <= last_stage for stage in STAGES)
-
-
 def _rounded(width: float) -> int:
     """Return the multiple of 8 that is nearest to a width, and at least 0.9 of it."""
     near = int(width + 4) // 8 * 8
     return near if near >= 0.9 * width else near + 8
 
 
-class LiteEncoder(Encoder):
+class LiteEncoder(NetEncoder):
     """An EfficientNet-Lite, ``net``, and how its input is normalised."""
 
-    net: Any
-    constants = ("mean", "std")
     licence = "apache-2.0"
     pretraining = IMAGENET
 
@@ -170,30 +163,19 @@ class LiteEncoder(Encoder):
         self.net = Network(size, last_stage, STAGE_STRIDES[last_stage] // variant.dilation.get(last_stage, 1))
         for name in self.constants:
             self.register_buffer(name, torch.full((3, 1, 1), 0.5))
-        ends = {stage: group for group, stage in enumerate(STAGES)}
-        self.channels = {i: self._width(ends[i], -1) for i in variant.returned_stages(last_stage)}
-        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
+        self.every_block = {stage: {} for stage in STAGE_STRIDES}
+        for group, blocks in enumerate(self.net.blocks[1:], 1):
+            widths = {(group, number): block.bn3.num_features for number, block in enumerate(blocks)}
+            self.every_block[STAGES[group]] |= widths
+        self.channels = {i: [*self.every_block[i].values()][-1] for i in variant.returned_stages(last_stage)}
+        self.intermediate_counts = {i: len(self.blocks_of(i)) for i in self.channels if i in variant.intermediate}
         self.to(memory_format=MEMORY_FORMAT)
-
-    def _width(self, group: int, block: int) -> int:
-        return self.net.blocks[group][block].bn3.num_features
-
-    def _blocks(self, stage: int) -> list[tuple[int, int]]:
-        """Return (group, block) of those that give a stage's intermediate features."""
-        groups = [group for group in range(len(self.net.blocks)) if STAGES[group] == stage]
-        blocks = [(group, block) for group in groups for block in range(len(self.net.blocks[group]))]
-        if not self.variant.any_width:
-            blocks = [place for place in blocks if self._width(*place) == self.channels[stage]]
-        left_out = len(blocks) - self.variant.count(stage, len(blocks))
-        return blocks[left_out:]
-
-    def widths(self, stage: int) -> list[int]:
-        """See :class:`Encoder`."""
-        return [self._width(*place) for place in self._blocks(stage)]
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`."""
-        wanted = {place for stage in self.intermediate_counts for place in self._blocks(stage)} if intermediate else ()
+        wanted = (
+            {place for stage in self.intermediate_counts for place in self.blocks_of(stage)} if intermediate else ()
+        )
         x = self.net.bn1(self.net.conv_stem(x))
         for group, blocks in enumerate(self.net.blocks):
             stage = STAGES[group]
@@ -204,18 +186,9 @@ class LiteEncoder(Encoder):
             if stage in self.channels:
                 out[stage] = x
 
-    def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
+    def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:
         """See :class:`Encoder`."""
-        out = Features({}, {i: [] for i in self.channels})
-        x = image_b3hw
-        for i, part in enumerate(self.stages()[: stage + 2]):
-            if i == stage + 1:
-                x = x * mask.on(x.shape[-2:])
-            for module in part.children():
-                x = module(x)
-            if i in self.channels:
-                out.stage[i] = x
-        return out
+        return self.stages()[i](x_bchw)
 
     def stages(self) -> list[nn.Module]:
         """Return the parts of stages 0..last_stage, each a sequence of layers and groups of blocks."""
@@ -230,21 +203,10 @@ class LiteEncoder(Encoder):
         group = re.match(rf"{NET}blocks\.([0-6])\.", name)
         return STAGES[int(group[1])] if group else 0
 
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a file of timm under own names, without layers that are not built."""
-        constants = {name: state[name] for name in self.constants if name in state}
-        if self.state_dict().keys() & state.keys() > constants.keys():
-            return state
-        renamed = {NET + name: x for name, x in state.items() if name not in constants}
-        kept = dict(constants)
-        for name, x in renamed.items():
-            if not name.startswith(CLASSIFIER) and self.stage_of(name) <= self.last_stage:
-                kept[name] = x
-        return kept
-
-    def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return those of tensors that this encoder does not have whose names are of a network of timm."""
-        return [name for name in names if name.startswith(NET)]
+    def of_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`NetEncoder`."""
+        built = {name for name in state if self.stage_of(NET + name) <= self.last_stage}
+        return {name: x for name, x in state.items() if name in built and not name.startswith(CLASSIFIER)}
 
 
 for _name in LITES:

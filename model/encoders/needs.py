@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from model.encoders.registry import ENCODERS, MODULES, encoders, problem_of_timm, spec_of
+from model.encoders.registry import ENCODERS, MODULES, encoders, spec_of
 from model.encoders.spec import EncoderSpec
 from model.encoders.variant import PREFIX, USUAL, EncoderVariant
 
@@ -67,7 +67,9 @@ def problem_of(backbone: str, needs: Needs) -> str | None:
             near = get_close_matches(backbone, fitting, 1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             return f"it is not one of {', '.join(fitting)}, {PREFIX}<name>{hint}"
-        if problem := problem_of_timm(backbone):
+        from model.encoders.timm_facts import unknown  # which no other encoder needs
+
+        if problem := unknown(backbone):
             return problem
     spec = needs.spec(backbone)
     if needs.strides(spec):

@@ -6,16 +6,13 @@ encoder is one (``timm_facts.py``); those of EfficientNet-Lite are built without
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-import torch
-
-from model.encoders.encoder import Encoder, Features
+from model.encoders.encoder import Encoder
 from model.encoders.spec import EncoderSpec, timm_title
 from model.encoders.variant import LAST_STAGE, PLAIN, PREFIX, USUAL, EncoderVariant
-from model.mismatch import ModelMismatch
 from model.tables import add_once
 
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
@@ -55,24 +52,14 @@ def encoders() -> dict[str, EncoderSpec]:
 def spec_of(backbone: str, variant: EncoderVariant = USUAL) -> EncoderSpec:
     """Return what a registered encoder, or ``timm/<name>``, offers in a variant."""
     _import_module_of(backbone)
-    spec = ENCODERS[backbone] if backbone in ENCODERS else _spec_of_timm(backbone)
+    if backbone not in ENCODERS:
+        from model.encoders.timm_encoder import offers  # which no other encoder needs
+
+        return offers(backbone)
+    spec = ENCODERS[backbone]
     if spec.without_norms is None or variant.batch_norm:
         return spec
     return spec.without_norms
-
-
-def _spec_of_timm(backbone: str) -> EncoderSpec:
-    """Return what a network of timm offers."""
-    from model.encoders.timm_encoder import offers  # which no other encoder needs
-
-    return offers(backbone)
-
-
-def problem_of_timm(backbone: str) -> str | None:
-    """Return why ``timm/<name>`` is no encoder, with the nearest names; None if it is one."""
-    from model.encoders.timm_facts import unknown  # which no other encoder needs
-
-    return unknown(backbone)
 
 
 def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
@@ -82,49 +69,7 @@ def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, varian
     encoder: Encoder = family(backbone, stem, last_stage, variant)
     encoder.title = in_words(spec, stem)
     encoder.torchvision = spec.torchvision
-    is_own = not family.__module__.startswith(f"{__package__}.")  # tests check those that are written here
-    contradiction = next(_contradictions(encoder, spec, variant), None) if is_own else None
-    if contradiction is not None:
-        raise ModelMismatch(f"encoder '{backbone}' ({family.__name__} of {family.__module__}): {contradiction}")
     return encoder
-
-
-def _contradictions(encoder: Encoder, spec: EncoderSpec, variant: EncoderVariant) -> Iterator[str]:
-    """Yield where an encoder's maps of a small image are not those that its class and its spec state, and the fix."""
-    side = spec.sides[0] if spec.sides else 2 * max(spec.grids) + 1
-    given = _maps_of_nothing(encoder, side)
-    if given is None:
-        return
-    for stage in variant.returned_stages(encoder.last_stage):
-        cells = spec.cells(side, stage, variant.output_stride)
-        stated = (encoder.channels.get(stage), cells, cells)
-        found = tuple(given.stage[stage].shape[1:]) if stage in given.stage else "nothing"
-        if found != stated:
-            what = f"stage {stage} of a {side} px image is stated as {stated} (channels, height, width), and is {found}"
-            yield f"{what}; correct grids= in register_encoder, or channels in the class"
-        yield from _contradictions_inside(
-            encoder, stage, given, needs_some=stage in spec.blocks and stage in variant.intermediate
-        )
-
-
-def _contradictions_inside(encoder: Encoder, stage: int, given: Features, needs_some: bool) -> Iterator[str]:
-    """Yield what the maps inside a stage are that its class or its spec states otherwise, and the fix."""
-    widths = encoder.widths(stage) if stage in encoder.intermediate_counts else []
-    blocks = [x.shape[1] for x in given.intermediate.get(stage, ())]
-    if blocks != widths or (needs_some and not widths):
-        what = f"maps of {widths} channels are stated inside stage {stage}, and steps() yields those of {blocks}"
-        yield f"{what}; correct intermediate_counts or widths(), or blocks= in register_encoder"
-
-
-@torch.no_grad()
-def _maps_of_nothing(encoder: Encoder, side: int) -> Features | None:
-    """Return a new encoder's maps of a black image, (1, C, h, w); None for an encoder without values."""
-    device = next(encoder.parameters()).device
-    if device.type == "meta":
-        return None
-    features = encoder.eval()(torch.zeros(1, 3, side, side, device=device), intermediate=True)
-    encoder.train()
-    return features
 
 
 def in_words(spec: EncoderSpec, stem: str) -> str:

@@ -33,11 +33,9 @@ class ResNetEncoder(Encoder):
             if i in variant.dilation:
                 dilate(stage, i, variant)
             setattr(self, f"layer{i}", stage)
-        returned = variant.returned_stages(last_stage)
-        last_blocks = {i: self.stage(i)[-1] for i in returned}
-        self.channels = {i: out_channels(block) for i, block in last_blocks.items()}
-        counts = {i: variant.count(i, len(self.stage(i))) for i in returned}
-        self.intermediate_counts = {i: n for i, n in counts.items() if i in variant.intermediate}
+        self.channels = {i: out_channels(self.stage(i)[-1]) for i in variant.returned_stages(last_stage)}
+        inside = [i for i in self.channels if i in variant.intermediate]
+        self.intermediate_counts = {i: variant.count(i, len(self.stage(i))) for i in inside}
         self.to(memory_format=MEMORY_FORMAT)
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:

@@ -6,12 +6,22 @@ from model.encoders.encoder import Encoder
 from model.encoders.variant import PLAIN, STAGE_STRIDES, bare_name
 
 # How people write networks of timm, by timm's names without the weights' tag.
-TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
-TIMM_TITLES |= {"resnet50": "ResNet-50 of timm", "convnext_tiny": "ConvNeXt-T"}
-for _size, _vit in (("small", "ViT-S"), ("base", "ViT-B"), ("large", "ViT-L")):
-    TIMM_TITLES[f"vit_{_size}_patch14_dinov2"] = f"DINOv2 {_vit}/14"
-    TIMM_TITLES[f"vit_{_size}_patch14_reg4_dinov2"] = f"DINOv2 {_vit}/14 with registers"
-    TIMM_TITLES[f"vit_{_size}_patch16_dinov3"] = f"DINOv3 {_vit}/16"
+TIMM_TITLES = {
+    "tf_efficientnet_lite0": "EfficientNet-Lite0",
+    "tf_efficientnet_lite1": "EfficientNet-Lite1",
+    "tf_efficientnet_lite2": "EfficientNet-Lite2",
+    "resnet50": "ResNet-50 of timm",
+    "convnext_tiny": "ConvNeXt-T",
+    "vit_small_patch14_dinov2": "DINOv2 ViT-S/14",
+    "vit_base_patch14_dinov2": "DINOv2 ViT-B/14",
+    "vit_large_patch14_dinov2": "DINOv2 ViT-L/14",
+    "vit_small_patch14_reg4_dinov2": "DINOv2 ViT-S/14 with registers",
+    "vit_base_patch14_reg4_dinov2": "DINOv2 ViT-B/14 with registers",
+    "vit_large_patch14_reg4_dinov2": "DINOv2 ViT-L/14 with registers",
+    "vit_small_patch16_dinov3": "DINOv3 ViT-S/16",
+    "vit_base_patch16_dinov3": "DINOv3 ViT-B/16",
+    "vit_large_patch16_dinov3": "DINOv3 ViT-L/16",
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ all of them pass through the final norm.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, cached_property, partial
 from typing import Any
@@ -16,21 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, Features
+from model.encoders.encoder import MEMORY_FORMAT, Features
+from model.encoders.net import NET, NetEncoder
 from model.encoders.spec import EncoderSpec, timm_title
 from model.encoders.timm_facts import can_have, create, facts, pretraining_of_tag
 from model.encoders.variant import LAST_STAGE, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 from model.tensors.mask import Mask
 from model.tensors.ops import resize
 
-NET = "net."  # prefix of the network's tensors among the encoder's
 
-
-class TimmEncoder(Encoder):
+class TimmEncoder(NetEncoder):
     """A network of timm, ``net``, and how its input is normalised; ModelMismatch: no such network or stride."""
-
-    net: Any
-    constants = ("mean", "std")
 
     def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
@@ -54,7 +50,8 @@ class TimmEncoder(Encoder):
         for name in self.constants:
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
         self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
-        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
+        self.every_block = self.facts.blocks
+        self.intermediate_counts = {i: len(self.blocks_of(i)) for i in self.channels if i in variant.intermediate}
         # The request of the current pass to the blocks and to a stage; the hooks answer it.
         self._given: list[tuple[int, Tensor]] | None = None
         self._mask: tuple[int, Tensor] | None = None
@@ -110,14 +107,14 @@ class TimmEncoder(Encoder):
         """Return position among timm's outputs -> stage of the blocks without names that are intermediate features."""
         positions: dict[int, int] = {}
         for i in self.intermediate_counts:
-            positions |= {block: i for block in self._blocks(i) if isinstance(block, int)}
+            positions |= {block: i for block in self.blocks_of(i) if isinstance(block, int)}
         return positions
 
     def _hang_hooks(self) -> None:
         from timm.models import resnet
 
         for i in self.intermediate_counts:
-            names = [block for block in self._blocks(i) if isinstance(block, str)]
+            names = [block for block in self.blocks_of(i) if isinstance(block, str)]
             for name in names:
                 block = self.net.get_submodule(name)
                 give = partial(self._give_map, i, self.facts.blocks[i][name])
@@ -149,20 +146,6 @@ class TimmEncoder(Encoder):
             return output * resize(mask, output.shape[-2:])
         inside = resize(mask, output.shape[1:3])
         return output * inside.permute(0, 2, 3, 1)
-
-    def _blocks(self, stage: int) -> list[str | int]:
-        """Return the blocks that give intermediate features, as in ``facts``; a stage without any gives its output."""
-        channels = self.facts.channels[stage]
-        widths = self.facts.blocks[stage]
-        blocks = [block for block, width in widths.items() if self.variant.any_width or width == channels]
-        blocks = blocks or [self.facts.outputs[stage]]
-        left_out = len(blocks) - self.variant.count(stage, len(blocks))
-        return blocks[left_out:]
-
-    def widths(self, stage: int) -> list[int]:
-        """See :class:`Encoder`."""
-        widths = self.facts.blocks[stage]
-        return [widths.get(block, self.channels[stage]) for block in self._blocks(stage)]
 
     def _padded(self, image: Tensor) -> Tensor:
         fits = all(side % self.patch == 1 for side in image.shape[-2:])
@@ -197,42 +180,27 @@ class TimmEncoder(Encoder):
             prefix = f"{self.facts.stages[stage]}."
             last[stage] = max(n for n, name in enumerate(names) if name.startswith(prefix))
         stages = {}
-        stage = 0
         for n, name in enumerate(names):
-            if n == begin:
-                stage = 1
-            while stage and stage < self.last_stage and n > last[stage]:
-                stage += 1
-            stages[NET + name] = stage
+            passed = sum(end < n for end in last.values())
+            stages[NET + name] = min(passed + 1, self.last_stage) if n >= begin else 0
         return stages
 
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a file of timm, or one that timm translates, under own names, without layers that are not built."""
-        names = self.state_dict().keys()
-        constants = {name: state[name] for name in self.constants if name in state}
-        if names & state.keys() > constants.keys():
-            return state
-        state = {name: tensor for name, tensor in state.items() if name not in self.constants}
+    def of_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`NetEncoder`; also of a file that timm translates."""
         translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if translate is not None:
             with suppress(Exception):  # a layout that it does not know
                 state = translate(dict(state), self.net)
         whole_network = create(self.backbone, device="meta").state_dict()
-        unused = {name for name in whole_network if NET + name not in names}
+        unused = whole_network.keys() - self.net.state_dict().keys()
         classifiers = self._classifiers()
-        unused |= {name for name in state if name.startswith(classifiers)}
-        own = {NET + name: tensor for name, tensor in state.items() if name not in unused}
-        return constants | own
+        return {name: x for name, x in state.items() if name not in unused and not name.startswith(classifiers)}
 
     def _classifiers(self) -> tuple[str, ...]:
         """Return the prefixes of a classifier's tensors in timm's files."""
         stated = self.net.pretrained_cfg.get("classifier") or ()
         parts = [stated] if isinstance(stated, str) else [*stated]
         return tuple(f"{part}." for part in (*parts, "head", "fc", "classifier"))
-
-    def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return those of tensors that this encoder does not have whose names are of a network of timm."""
-        return [name for name in names if name.startswith(NET)]
 
 
 def _channels_first(x: Tensor, channels: int) -> Tensor:

@@ -54,7 +54,7 @@ class TimmFacts:
     channels: dict[int, int]  # stage -> channels of its output
     stages: dict[int, str]  # stage -> name of the module that ends with its output
     # Stage -> block -> channels, for all blocks on the stage's grid, of any width: modules of a pyramid by name, of a
-    # transformer positions as ``outputs``.
+    # transformer, and of a stage without blocks, positions as ``outputs``.
     blocks: dict[int, dict[str | int, int]]
 
 
@@ -216,17 +216,18 @@ def _pyramid_blocks(
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
     holds no other block, and its output has the shape of the stage's, or is on its grid and of a class of such a block.
+    A stage without one has its output's position instead.
     """
     with _shapes_of(_possible_blocks(net, stages)) as shapes:
         maps = _demanded_maps(net, side, outputs.values())
     kinds = {name: type(net.get_submodule(name)) for name in shapes}
     blocks: dict[int, dict[str | int, int]] = {}
-    for stage, output in zip(outputs, maps):
+    for (stage, position), output in zip(outputs.items(), maps):
         widths = _widths_on_grid(shapes, tuple(output.shape[2:]))
         as_wide = [name for name, width in widths.items() if width == output.shape[1]]
         block_kinds = {kinds[name] for name in _innermost(as_wide)}
         alike = _innermost([name for name in widths if kinds[name] in block_kinds])
-        blocks[stage] = {name: widths[name] for name in alike}
+        blocks[stage] = {name: widths[name] for name in alike} or {position: output.shape[1]}
     return blocks
 
 

@@ -40,8 +40,8 @@ class VGGEncoder(Encoder):
             setattr(self, f"layer{i}", nn.Sequential(*layers[starts[i] : self.ends[i]]))
         self.last_stage = last_stage
         self.channels = {i: c for i, (c, _) in STAGES.items() if i <= last_stage}
-        counts = {i: variant.count(i, n) for i, (_, n) in STAGES.items() if i <= last_stage}
-        self.intermediate_counts = {i: n for i, n in counts.items() if i in variant.intermediate}
+        inside = [i for i in self.channels if i in variant.intermediate]
+        self.intermediate_counts = {i: variant.count(i, STAGES[i][1]) for i in inside}
         self.to(memory_format=MEMORY_FORMAT)
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:

@@ -20,14 +20,16 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import IMAGE, Maps, Method, Wants, low_features, mid_features
+from model.encode import IMAGE, Maps, Wants, low_features, mid_features
 from model.encoders.needs import ONE_GRID
+from model.groups import learnable
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
-from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
-from model.parts.base_learner import Ensemble, ShotWeights, corrected, gram, gram_distance, own_class
+from model.hdmnet.transformer import CHANNELS, LEVELS, QueryMatching, TokenPyramid, correlation_distillation
+from model.kinds.corrected import Corrected
+from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
-from model.parts.layers import HEAD_DROPOUT, WIDTH, pointwise
+from model.parts.layers import WIDTH, pointwise
 from model.parts.prototype import COSINE_EPS, greatest_cosine
 from model.parts.with_encoder import HIGH
 from model.tensors.mask import Mask, Positions, positions_of
@@ -47,14 +49,6 @@ class HDMNetSettings(WithBaseSettings):
     # teach (the published form without its rounding errors); true: all cells teach alike
     even_teacher: bool = False
 
-    def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy) if the pyramid's finest grid is too small; None if it is not."""
-        grid = self.encoder.grid(size)
-        if grid >= MIN_GRID:
-            return None
-        what = f"gives a grid of {grid} x {grid} at data.size {size}, the token pyramid takes {MIN_GRID} x {MIN_GRID}"
-        return "encoder", f"= {self.encoder.backbone} {what}; set a larger data.size"
-
 
 @dataclass
 class HDMNetShot(Shot):
@@ -70,7 +64,7 @@ class HDMNetShot(Shot):
 
 
 @register("hdmnet")
-class HDMNet(Method):
+class HDMNet(Corrected):
     """The published method; every module below is one of its ideas."""
 
     Settings = HDMNetSettings
@@ -80,14 +74,11 @@ class HDMNet(Method):
     wants = Wants(masked_after=IMAGE, base_learner=True)
     grids = ONE_GRID
     reads_base_labels = True
+    weighs_in_shot_order = False  # published weights follow the rank of a distance and are applied by position
     settings: HDMNetSettings
 
     def __init__(self, settings: HDMNetSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
-        # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
-        self.shot_weights = ShotWeights(task.shots, in_shot_order=False)
         self.merge_query = pointwise(2 * WIDTH + SIMILARITIES, CHANNELS)
         self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()
@@ -132,10 +123,8 @@ class HDMNet(Method):
     def predict(self, maps: Maps, shots: Sequence[HDMNetShot], episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         # The base learner, the distance of the scenes, and the similarity to the supports.
-        base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
-        grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C, C)
-        distance = gram_distance(gram(low_features(maps)), grams)  # e_k, (B, K)
-        scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
+        base_logits = self.base_logits(maps.base)  # (B, N + 1, h, w)
+        scene, _ = self.scene(low_features(maps), shots)  # e, (B,)
         in_h5 = torch.stack([greatest_cosine(maps.base, shot.h5) for shot in shots], dim=1)  # (B, K, h, w)
         in_f4 = torch.stack([greatest_cosine(maps[HIGH], shot.f4) for shot in shots], dim=1)
         similarity = torch.stack([in_h5.mean(1), in_f4.mean(1)], dim=1)  # A = [A_5; A_4], (B, 2, h, w)
@@ -157,11 +146,11 @@ class HDMNet(Method):
             fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))
             correlation.append(logits)
         meta = self.decoder(fused)
-        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
-        output = corrected(final, meta, base_logits, episode, self.training)
+        output = self.corrected(meta, base_logits, scene, episode)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher
+            output.losses = cross_entropies(output, episode)
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label, even)
         return output
 
@@ -174,21 +163,15 @@ class HDMNet(Method):
         h5, f4 = (F.normalize(rows.float(), dim=2, eps=COSINE_EPS) for rows in (h5, f4))
         return h5, f4
 
-    def shots_of(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
-        return self.shot_weights.trained_for(state)
-
-    def param_groups(self) -> list[ParamGroup]:
+    def own_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""
-        transformer = nn.ModuleList([self.pyramid, self.match, self.fuse, self.decoder])
+        transformer = learnable(self.pyramid, self.match, self.fuse, self.decoder)
         projections = self.project_query, self.project_support, self.merge_query, self.merge_support
-        others = nn.ModuleList([*projections, self.ensemble])
-        groups = [
-            ParamGroup("transformer", list(transformer.parameters()), self.settings.transformer_lr_factor),
-            ParamGroup("others", list(others.parameters())),
-            ParamGroup("shot_weights", list(self.shot_weights.parameters()), factor=0.0),
+        return [
+            ParamGroup("transformer", transformer, self.settings.transformer_lr_factor),
+            ParamGroup("others", learnable(*projections, self.ensemble)),
+            ParamGroup("shot_weights", learnable(self.shot_weights), factor=0.0),
         ]
-        return [*(group for group in groups if group.params), *self.encoder_group()]
 
 
 def _is_object(mask: Mask, size: Sequence[int]) -> Tensor:

@@ -26,7 +26,6 @@ BLOCKS = 2  # self-attention blocks of a level
 DROPOUT = 0.1
 # Finest first: kernel and stride of the embedding, heads, reduction of keys and values.
 LEVELS = ((1, 1, 2, 4), (3, 2, 4, 2), (3, 2, 8, 1))
-MIN_GRID = 4  # least side of the finest grid: the reduction of level 0 needs it
 token_norm = partial(nn.LayerNorm, CHANNELS, eps=1e-6)
 # Of the matching:
 HEADS = 2

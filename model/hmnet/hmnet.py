@@ -9,7 +9,7 @@ each after the support ("support recapped"), and single tokens of it from the su
 Source: Xu et al., Hybrid Mamba for Few-Shot Segmentation, NeurIPS 2024.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,19 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Method, Wants, low_features
+from model.encode import Maps, Wants, low_features, mid_features
 from model.encoders.needs import ONE_GRID
+from model.groups import learnable
 from model.hmnet.blocks import SIDE, HybridBlock, HybridBlocks, OfSupport
 from model.hmnet.published import LAYOUT
+from model.kinds.corrected import Corrected
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.base_learner import Ensemble, ShotWeights, gram, gram_distance, own_class
+from model.parts.base_learner import Ensemble, gram
 from model.parts.base_stage import WithBaseSettings
-from model.parts.layers import HEAD_DROPOUT, WIDTH
+from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
 from model.parts.once import once_for
-from model.parts.with_encoder import HIGH, MID
+from model.parts.with_encoder import HIGH, uneven_grid
 from model.tensors.mask import Mask
-from model.tensors.ops import in_float32, logits_at, masked_mean, mean_over_shots, min_max, resize
+from model.tensors.ops import in_float32, masked_mean, mean_over_shots, min_max, resize
 
 EPS = 1e-7
 SHARPENED = 10.0  # factor of the prior among the query's inputs
@@ -45,13 +47,8 @@ class HMNetSettings(WithBaseSettings):
     blocks: int = field(default=8, metadata={"low": 2})  # self and mix blocks in turn; an even number
 
     def problem(self, size: int) -> tuple[str, str] | None:
-        """Return (key, problem and remedy) if windows do not fill the grid, or the last block mixes nothing."""
-        if self.grid is not None and self.grid % SIDE:
-            below = self.grid // SIDE * SIDE
-            return "grid", f"= {self.grid} is not a multiple of {SIDE}; nearest: {below}, {below + SIDE}"
-        if self.blocks % 2:
-            return "blocks", f"= {self.blocks} is odd, so that nothing reads the last block's support; set an even one"
-        return None
+        """Return (key, problem and remedy) if windows do not fill the grid; None if they do."""
+        return None if self.grid is None else uneven_grid(self.grid, SIDE)
 
 
 @dataclass
@@ -67,7 +64,7 @@ class HMNetShot(Shot):
 
 
 @register("hmnet")
-class HMNet(Method):
+class HMNet(Corrected):
     """The published method. Shots are averaged before the blocks, and the support's part serves all its queries."""
 
     Settings = HMNetSettings
@@ -78,14 +75,11 @@ class HMNet(Method):
     grids = ONE_GRID
     size_rule = (1, 0)
     never_compiled = ("_of_support", "_scanned")  # loops over tokens, which a compiler would unroll
+    weighs_in_shot_order = False  # published weights follow the rank of a distance and are applied by position
     settings: HMNetSettings
 
     def __init__(self, settings: HMNetSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
-        # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
-        self.shot_weights = ShotWeights(task.shots, in_shot_order=False)
         self.fuse_query = Fusion(maps=2)
         self.fuse_support = Fusion()
         self.scan = HybridBlocks(WIDTH, settings.blocks)
@@ -96,7 +90,7 @@ class HMNet(Method):
     def support(self, maps: Maps, mask: Mask) -> HMNetShot:
         """Return scene, masked features, mask and prototypes of n supports."""
         grid = self._grid(mask.label.shape[-1])
-        feature = resize(self.project_support(_mid_features(maps)), grid)  # X_k, (n, 256, G, G)
+        feature = resize(self.project_support(mid_features(maps, low_first=True)), grid)  # X_k, (n, 256, G, G)
         small_mask = mask.on(grid)
         return HMNetShot(
             gram=gram(low_features(maps)),
@@ -109,14 +103,11 @@ class HMNet(Method):
 
     def predict(self, maps: Maps, shots: Sequence[HMNetShot], episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        size = episode.query.shape[-2:]
-        grid = self._grid(size[-1])
+        grid = self._grid(episode.query.shape[-1])
 
         # The base learner, the distance of the scenes, and the prior.
-        base_logits = self.base_learner.logits(self.base_dropout(resize(maps.base, grid)))  # (B, N + 1, G, G)
-        grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C, C)
-        distance = gram_distance(gram(low_features(maps)), grams)  # e_k, (B, K)
-        scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
+        base_logits = self.base_logits(resize(maps.base, grid))  # (B, N + 1, G, G)
+        scene, _ = self.scene(low_features(maps), shots)  # e, (B,)
         f4 = torch.stack([shot.f4 for shot in shots], dim=1)  # (B, K, 2, C)
         h5 = torch.stack([shot.h5 for shot in shots], dim=1)
         prior = prior_of(Likeness.of(maps[HIGH], f4, grid), Likeness.of(maps.base, h5, grid))  # (B, 2, G, G)
@@ -124,18 +115,17 @@ class HMNet(Method):
         # Fuse, scan, decode.
         of_support = once_for([shots], lambda shots: self._of_support(shots[0]))
         prototype = mean_over_shots(torch.stack([shot.prototype for shot in shots], dim=1))  # p, (B, 256)
-        feature = resize(self.project_query(_mid_features(maps)), grid)  # X_q, (B, 256, G, G)
+        feature = resize(self.project_query(mid_features(maps, low_first=True)), grid)  # X_q, (B, 256, G, G)
         query_map = self.fuse_query(feature, prototype, SHARPENED * prior)  # F_q
         meta = self.decoder(self._scanned(query_map, of_support))
 
         # Correct the prediction by the base learner's.
-        final = self.ensemble(meta, base_logits, scene, own_class(episode, self.training))
-        final, meta, base = (logits_at(x, size) for x in (final, meta, base_logits))
-        output = Output(final, base, extra={"meta": meta}, maps={"prior": prior[:, 0], "difference": prior[:, 1]})
+        output = self.corrected(meta, base_logits, scene, episode)
+        output.maps = {"prior": prior[:, 0], "difference": prior[:, 1]}
         if self.training:
             output.losses = {
-                "main": mask_loss(final, episode.query_label),
-                "dice": mask_loss(meta, episode.query_label, dice_loss),
+                "main": mask_loss(output.logits, episode.query_label),
+                "dice": mask_loss(output.extra["meta"], episode.query_label, dice_loss),
             }
         return output
 
@@ -161,31 +151,13 @@ class HMNet(Method):
         support = cast(HybridBlock, self.scan.blocks[-1]).support
         yield from (support.leave, support.mlp)
 
-    def param_groups(self) -> list[ParamGroup]:
-        """Return three groups for three optimisers: convolutions, blocks, and the norms that have no weight decay."""
-        norms = [*self.scan.norm.parameters()]
-        for block in self.scan.blocks:
-            norms += cast(HybridBlock, block).core_norm.parameters()
-        in_scan = {id(p) for p in self.scan.parameters()}
+    def own_groups(self) -> list[ParamGroup]:
+        """Return the two groups of optimisers of their own: the blocks, and their norms that have no weight decay."""
+        blocks = cast(Iterable[HybridBlock], self.scan.blocks)
+        norms = learnable(self.scan.norm, *(block.core_norm for block in blocks))
         apart = {id(p) for p in norms}
-        learnable = self.beside_encoder()
-        blocks = [p for p in learnable if id(p) in in_scan - apart]
-        others = [p for p in learnable if id(p) not in in_scan]
-        return [
-            ParamGroup("meta", others),
-            ParamGroup("blocks", blocks, optimizer="blocks"),
-            ParamGroup("norms", norms, optimizer="norms"),
-            *self.encoder_group(),
-        ]
-
-    def shots_of(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
-        return self.shot_weights.trained_for(state)
-
-
-def _mid_features(maps: Maps) -> Tensor:
-    """Return [f2; f3]."""
-    return torch.cat([low_features(maps), maps[MID]], dim=1)
+        others = [p for p in learnable(self.scan) if id(p) not in apart]
+        return [ParamGroup("blocks", others, optimizer="blocks"), ParamGroup("norms", norms, optimizer="norms")]
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Kinds of methods: without training, on foundation models, of base and novel classes at once."""
+"""Kinds of methods: corrected by a base learner, without training, on foundation models."""

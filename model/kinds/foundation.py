@@ -6,7 +6,7 @@ They see whole photos, one after the other, instead of an encoder's maps. Otherw
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -91,10 +91,7 @@ class Foundation(FewShotMethod):
             query = self.see(image)
             outputs.append([self._predict(query, episode, item) for episode in episodes])
         of_classes = [Output.join(of_class) for of_class in zip(*outputs, strict=True)]
-        if len(episodes) == 1:
-            return of_classes[0]
-        presence_features = [output.presence_features for output in of_classes if output.presence_features is not None]
-        return replace(competing(of_classes), presence_features=torch.cat(presence_features, 1))
+        return of_classes[0] if len(episodes) == 1 else competing(of_classes)
 
     @torch.no_grad()
     def encode(

@@ -13,7 +13,7 @@ from model.episode import Episode, Output
 from model.parts.layers import HEAD_DROPOUT
 from model.parts.loss import mask_loss
 from model.tensors.mask import Positions
-from model.tensors.ops import bin_means, in_float32, logits_at
+from model.tensors.ops import bin_means, in_float32
 from model.tensors.pyramid import convolve, convolve_at
 
 PYRAMID_BINS = (1, 2, 3, 6)
@@ -99,11 +99,6 @@ def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
     return difference.flatten(2).norm(dim=2) / query_gram_bcc.shape[1]
 
 
-def own_class(episode: Episode, training: bool) -> Tensor | None:
-    """Return the base class (B,) that must not suppress the object: in training the episode's own."""
-    return episode.base_id if training else episode.spared_class
-
-
 class ShotWeights(nn.Module):
     """Learned shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
 
@@ -126,11 +121,6 @@ class ShotWeights(nn.Module):
         if self.in_shot_order:
             score = torch.zeros_like(score).scatter(1, order, score)
         return score.softmax(dim=1)
-
-    def trained_for(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a method's state dict was trained for."""
-        mix = state.get("shot_weights.mix.0.weight")
-        return 1 if mix is None else mix.shape[1]
 
 
 class Ensemble(nn.Module):
@@ -159,18 +149,11 @@ class Ensemble(nn.Module):
         return torch.cat([background, foreground], dim=1)
 
 
-def corrected(final_b2hw: Tensor, meta_b2hw: Tensor, base_bnhw: Tensor, episode: Episode, training: bool) -> Output:
-    """Return the output of logits on a grid, that of the ensemble, the meta learner and the base learner (BAM).
-
-    They come at the image's size, in training with the cross-entropies of each.
-    """
-    final, meta, base = (logits_at(x, episode.query.shape[-2:]) for x in (final_b2hw, meta_b2hw, base_bnhw))
-    output = Output(final, base, extra={"meta": meta})
-    if training:
-        assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
-        output.losses = {
-            "main": mask_loss(final, episode.query_label),
-            "meta": mask_loss(meta, episode.query_label),
-            "base": mask_loss(base, episode.query_base_label),
-        }
-    return output
+def cross_entropies(output: Output, episode: Episode) -> dict[str, Tensor]:
+    """Return the cross-entropies of a corrected output: of ensemble, meta learner and base learner (BAM)."""
+    assert output.base_logits is not None and episode.query_base_label is not None  # ``reads_base_labels``
+    return {
+        "main": mask_loss(output.logits, episode.query_label),
+        "meta": mask_loss(output.extra["meta"], episode.query_label),
+        "base": mask_loss(output.base_logits, episode.query_base_label),
+    }

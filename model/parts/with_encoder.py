@@ -13,3 +13,11 @@ class WithEncoderSettings(ModelSettings):
     """Settings that every model with an encoder has."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+def uneven_grid(grid: int, windows: int) -> tuple[str, str] | None:
+    """Return (key, problem and remedy) if the side of a method's working grid is no multiple of a number; else None."""
+    below = grid // windows * windows
+    if below == grid:
+        return None
+    return "grid", f"= {grid} is not a multiple of {windows}; nearest: {below}, {below + windows}"

@@ -8,7 +8,7 @@ base class, and whether it is one that the supports' objects look like.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,17 +54,10 @@ class Views(Batch):
     mean: Tensor  # of ``Levels.joint`` over the object, (n, V, C)
     classes: Tensor  # mean probability of the base classes over the object, (n, V, N + 1)
 
-
-AnyBatch = TypeVar("AnyBatch", bound=Batch)
-
-
-def together(parts: Sequence[AnyBatch], dim: int = 0) -> AnyBatch:
-    """Return batches as one along a dimension: 1 for the views of the same supports."""
-    if len(parts) == 1:
-        return parts[0]
-    of_parts = zip(*(part.tensors() for part in parts), strict=True)
-    joint_tensors = iter([torch.cat(tensors, dim=dim) for tensors in of_parts])
-    return parts[0].each(lambda _: next(joint_tensors))
+    @classmethod
+    def beside(cls, parts: "Sequence[Views]") -> "Views":
+        """Return the views of the same supports as one."""
+        return cls.joined(parts, partial(torch.cat, dim=1))
 
 
 def joint_of(unit_bchw: Sequence[Tensor]) -> Tensor:

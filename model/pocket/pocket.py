@@ -37,7 +37,6 @@ from model.pocket.levels import (
     base_maps,
     equal_weights,
     joint_of,
-    together,
     view_of,
 )
 from model.tensors.groups import in_groups
@@ -101,7 +100,7 @@ class Pocket(Method):
         close = None if self.training else closeup(mask.label)
         if close is not None:
             enlarged = self.levels(self.maps_of(close.of(maps.images)), self.base_classes.classify)
-            views = together([views, view_of(enlarged, close.label)], dim=1)
+            views = Views.beside([views, view_of(enlarged, close.label)])
         presence = None if self.training else support_summary(levels.of_encoder, mask.foreground)
         return PocketShot(views, levels.classes, levels.fine, mask.label, presence=presence)
 
@@ -213,7 +212,7 @@ class Pocket(Method):
 
 def photos_of(shots: Sequence[PocketShot]) -> Views:
     """Return the views of K shots without close-ups."""
-    return together([shot.views.each(lambda x: x[:, :1]) for shot in shots], dim=1)
+    return Views.beside([shot.views.each(lambda x: x[:, :1]) for shot in shots])
 
 
 Judged = tuple[Levels, Views, Tensor]  # supports as queries, the views of others, and their labels
@@ -235,7 +234,7 @@ def _each_with_others(judges: Sequence[PocketShot]) -> Sequence[Judged]:
 
 def _as_one(each: Sequence[Judged]) -> Judged:
     queries, views, labels = zip(*each, strict=True)
-    return together(queries), together(views), torch.cat(labels)
+    return Levels.join(queries), Views.join(views), torch.cat(labels)
 
 
 def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:

@@ -31,7 +31,6 @@ CERTAIN = 10.0  # logit of a mask's pixels
 POINTERS = 16  # supports that give a pointer at most
 NO_POINT = -1  # label of a prompt without a point
 IOU_TOKEN, FIRST_MASK_TOKEN = 0, 1  # of the mask decoder
-SIZES = {11: "tiny", 15: "small", 23: "base-plus", 47: "large"}  # of SAM 2, by its image encoder's last block
 FLAGS = {  # of SAM 2.1's config, which SAM 2.0 has not
     "enable_occlusion_spatial_embedding",
     "enable_temporal_pos_encoding_for_object_pointers",
@@ -43,8 +42,7 @@ class SANSASettings(FoundationSettings):
     """SANSA's settings."""
 
     weights: list[str] = field(default_factory=lambda: ["facebook/sam2-hiera-large"])
-    # An adapter's width, a share of its block's input width; an authors' file brings its own. Code: 0.3 strict, 0.8
-    # generalist
+    # An adapter's width, a share of its block's input width. Code: 0.3 strict, 0.8 generalist
     factor: float = field(default=0.3, metadata={"low": 0.02, "high": 4, "decides": Decides.IDENTITY})
     # Stages of the image encoder, from 0, whose blocks have adapters; code: 2 and 3
     stages: list[int] = field(
@@ -85,11 +83,6 @@ class Adapter(nn.Module):
     def __init__(self, width: int, bottleneck: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.widen(bottleneck)
-
-    def widen(self, bottleneck: int) -> None:
-        """Start anew with a bottleneck of another width."""
-        (width,) = self.norm.normalized_shape
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for zero in (self.down.bias, self.up.weight, self.up.bias):
@@ -154,7 +147,6 @@ class SANSA(Foundation):
     learns = True
     shots_share_weights = True
     pretrained_parts: ClassVar = {"Sam2VideoModel": 0}
-    pretrained_sizes: ClassVar = {"facebook/sam2-hiera-large": "898 MB", "facebook/sam2-hiera-tiny": "156 MB"}
     licence = "apache-2.0"
     published = LAYOUT
     never_compiled = ("forward",)
@@ -175,24 +167,6 @@ class SANSA(Foundation):
     def sam(self) -> Any:
         """SAM 2."""
         return self.networks[0]
-
-    def take_sizes(self, state: dict[str, Tensor]) -> None:
-        """Give the adapters the widths that they have in an authors' file, whose factor no name tells."""
-        adapters: dict[str, Any] = dict(self.adapters.items())
-        for number, adapter in adapters.items():
-            down = state.get(f"adapters.{number}.down.weight")
-            if down is not None and down.shape != adapter.down.weight.shape:
-                adapter.widen(len(down))
-
-    def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the size of SAM 2 that adapters are for, and their factor."""
-        names = (name.split(".") for name in state)
-        numbers = sorted(int(name[1]) for name in names if name[0] == "adapters" and name[1].isdigit())
-        if not numbers:
-            return super().describe_weights(state)
-        down = state[f"adapters.{numbers[-1]}.down.weight"]
-        size = SIZES.get(numbers[-1], "of another size")
-        return f"adapters in blocks {numbers[0]} to {numbers[-1]} ({size}), factor {len(down) / down[0].numel():.1f}"
 
     # 1. Images
 

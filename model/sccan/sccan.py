@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Method, low_features, of_each_shot
+from model.encode import Maps, Method, mid_features, of_each_shot
 from model.encoders.variant import EncoderVariant
+from model.groups import learnable
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
-from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
+from model.parts.with_encoder import HIGH, WithEncoderSettings, uneven_grid
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
@@ -42,10 +43,7 @@ class SCCANSettings(WithEncoderSettings):
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if windows do not fill the grid; None if they do."""
-        if self.grid % WINDOW:
-            below = self.grid // WINDOW * WINDOW
-            return "grid", f"= {self.grid} is not a multiple of {WINDOW}; nearest: {below}, {below + WINDOW}"
-        return None
+        return uneven_grid(self.grid, WINDOW)
 
 
 @dataclass
@@ -68,6 +66,7 @@ class SCCAN(Method):
     # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
     variant = EncoderVariant(first_block_dilated=False)
     published = LAYOUT
+    rest_group = "convolutions"
     settings: SCCANSettings
 
     def __init__(self, settings: SCCANSettings, task: Task):
@@ -81,7 +80,7 @@ class SCCAN(Method):
 
     def support(self, maps: Maps, mask: Mask) -> SCCANShot:
         """Return masked features, prototype, mask and keys of n supports."""
-        feature = self._on_grid(self.project_support(_mid_features(maps)))  # X_k, (n, 256, G, G)
+        feature = self._on_grid(self.project_support(mid_features(maps, low_first=True)))  # X_k, (n, 256, G, G)
         small_mask = mask.on(feature.shape[-2:])
         return SCCANShot(
             feature=feature * small_mask,
@@ -103,7 +102,7 @@ class SCCAN(Method):
         mask = mean_over_shots(torch.stack([shot.mask for shot in shots], dim=1))  # m, (B, 1, G, G)
 
         # Fuse, attend, decode.
-        query_feature = self._on_grid(self.project_query(_mid_features(maps)))  # X_q, (B, 256, G, G)
+        query_feature = self._on_grid(self.project_query(mid_features(maps, low_first=True)))  # X_q, (B, 256, G, G)
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q
         support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
         attended = self.attend(query_map, support_map, mask)
@@ -124,17 +123,9 @@ class SCCAN(Method):
         last = cast(CalibratedBlock, self.attend.blocks[-1])
         yield from (last.attend_support, last.mlp_support)
 
-    def param_groups(self) -> list[ParamGroup]:
-        """Return two groups for two optimisers: convolutions, and attention with its norms."""
-        attention = {id(p): p for p in self.attend.parameters() if p.requires_grad}
-        others = [p for p in self.beside_encoder() if id(p) not in attention]
-        attention_group = ParamGroup("attention", [*attention.values()], optimizer="attention")
-        return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]
-
-
-def _mid_features(maps: Maps) -> Tensor:
-    """Return [f2; f3]."""
-    return torch.cat([low_features(maps), maps[MID]], dim=1)
+    def own_groups(self) -> list[ParamGroup]:
+        """Return the group of an optimiser of its own: attention with its norms."""
+        return [ParamGroup("attention", learnable(self.attend), optimizer="attention")]
 
 
 @torch.no_grad()

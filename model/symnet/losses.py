@@ -3,13 +3,12 @@
 The triplet losses pull aligned prototypes to their object and push them from its background.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.episode import Episode, Output
+from model.parts.base_learner import cross_entropies
 from model.parts.loss import batch_mean, image_mean, mask_loss
 from model.tensors.ops import in_float32
 
@@ -20,16 +19,9 @@ def losses(
     output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode, aux_weight: float
 ) -> dict[str, Tensor]:
     """Return the losses, of which every one but ``main`` has the weight ``aux_weight``."""
-    label = episode.query_label
-    inner = [mask_loss(x, label) for x in auxiliary]  # of each scale
-    main = mask_loss(output.logits, label)
-    others = {
-        "meta": mask_loss(output.extra["meta"], label),
-        "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
-        "inner": torch.stack(inner).mean(),
-        "triplet": triplet,
-    }
-    return {"main": main} | {name: aux_weight * loss for name, loss in others.items()}
+    inner = [mask_loss(x, episode.query_label) for x in auxiliary]  # of each scale
+    unweighted = cross_entropies(output, episode) | {"inner": torch.stack(inner).mean(), "triplet": triplet}
+    return {name: loss if name == "main" else aux_weight * loss for name, loss in unweighted.items()}
 
 
 @in_float32

@@ -2,7 +2,7 @@
 
 Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior, query
 prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
-learner and ensemble are BAM's (``model/parts/base_learner.py``).
+learner and ensemble are BAM's (``model/kinds/corrected.py``, ``model/parts/base_learner.py``).
 
 The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
@@ -18,14 +18,15 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants, mid_features
+from model.encode import Maps, Wants, mid_features
 from model.encoders.needs import ONE_GRID
-from model.parts.base_learner import Ensemble, ShotWeights, gram, gram_distance, own_class
+from model.kinds.corrected import Corrected
+from model.parts.base_learner import Ensemble, gram
 from model.parts.base_stage import WithBaseSettings
-from model.parts.layers import HEAD_DROPOUT, WIDTH, FeatureEnrichment, default_scales
+from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
 from model.symnet.correlation4d import Conv4dCorrelation
@@ -33,7 +34,7 @@ from model.symnet.losses import losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
 from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.tensors.mask import Mask
-from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
+from model.tensors.ops import foreground_mask, masked_mean, mean_over_shots
 
 HEADS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}  # of the hyper-correlation
 
@@ -71,7 +72,7 @@ class SymNetShot(Shot):
 
 
 @register("symnet")
-class SymNet(Method):
+class SymNet(Corrected):
     """The published method; each attribute is one of its ideas."""
 
     Settings = SymNetSettings
@@ -85,9 +86,6 @@ class SymNet(Method):
 
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the frozen base head's dropout, which stays on in training
-        self.shot_weights = ShotWeights(task.shots)
         self.align = steps.TextAlignment(WIDTH, task.text_width)
         self.correlation = HEADS[settings.correlation](self.encoder.intermediate_counts)
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
@@ -120,10 +118,7 @@ class SymNet(Method):
         hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.
-        grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C_2, C_2)
-        scene_distances = gram_distance(gram(maps[LOW]), grams)  # e_k, (B, K)
-        weight = self.shot_weights(scene_distances)  # w_k, (B, K)
-        scene_distance = mean_over_shots(scene_distances, weight)  # e, (B,)
+        scene_distance, weight = self.scene(maps[LOW], shots)  # e, (B,), and w_k, (B, K)
 
         # The self-activation prior: a pseudo mask of the query.
         directions = torch.stack([shot.pooled_directions for shot in shots], dim=1)  # (B, K, 3, C_4)
@@ -140,17 +135,9 @@ class SymNet(Method):
 
         # The four-scale decoder, and the ensemble with the base learner.
         meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)  # (B, 2, h, w), and those of every scale
-        base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
-        spared = own_class(episode, self.training)  # (B,), the base channel that suppresses nothing; or None
-        final = self.ensemble(meta, base_logits, scene_distance, spared)  # (B, 2, h, w)
-
-        size = episode.query.shape[-2:]
-        output = Output(
-            logits=logits_at(final, size),
-            base_logits=logits_at(base_logits, size),
-            extra={"meta": logits_at(meta, size)},
-            maps={"prior": prior[:, 0].float()},
-        )
+        base_logits = self.base_logits(maps.base)  # (B, N + 1, h, w)
+        output = self.corrected(meta, base_logits, scene_distance, episode)
+        output.maps["prior"] = prior[:, 0].float()
         if self.training:  # cross-entropies of final, meta, base and every scale's logits; triplets of r_s and of r_q
             support_features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_features, foreground_mask(episode.support_label))
@@ -158,7 +145,3 @@ class SymNet(Method):
             triplet = support_loss + query_loss
             output.losses = losses(output, auxiliary, triplet, episode, aux_weight=self.settings.aux_weight)
         return output
-
-    def shots_of(self, state: dict[str, Tensor]) -> int:
-        """Return the number of shots that a state dict was trained for, whose weights are learnt."""
-        return self.shot_weights.trained_for(state)

@@ -1,8 +1,8 @@
 """The 3x3 convolution of a map beside the levels of its pooling pyramid (PSPNet), in a third of the plain form's time.
 
-The plain form upsamples every level to the map's size, and convolves the concatenation. The levels have 50 cells in
-all, so their half of the convolution is computed on the cells: see ``_of_levels``. ``convolve`` and ``convolve_at``
-equal ``convolve_plainly``.
+The plain form upsamples every level to the map's size, and convolves the concatenation: ``F.conv2d(torch.cat([x,
+*upsampled], dim=1), weight, padding=1)``. The levels have 50 cells in all, so their half of the convolution is computed
+on the cells: see ``_of_levels``.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from model.tensors.ops import resize
 OFFSETS = (-1, 0, 1)  # of the kernel's rows and columns
 
 
-def convolve_plainly(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor:
+def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor:
     """Return the convolution of [x; upsampled levels], (B, O, H, W).
 
     Args:
@@ -26,12 +26,6 @@ def convolve_plainly(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -
         levels: its means over bins, (B, C / n, bins, bins) each of n.
         weight: (O, 2 C, 3, 3).
     """
-    upsampled = [resize(level, x_bchw.shape[-2:]) for level in levels]
-    return F.conv2d(torch.cat([x_bchw, *upsampled], dim=1), weight, padding=1)
-
-
-def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor:
-    """Return what ``convolve_plainly`` returns."""
     of_x, of_levels = weight.split([x_bchw.shape[1], weight.shape[1] - x_bchw.shape[1]], dim=1)
     return F.conv2d(x_bchw, of_x, padding=1) + _of_levels(levels, of_levels, x_bchw.shape[-2:])
 

@@ -42,20 +42,6 @@ class Sequences:
     c: Tensor  # (R, L, N)
 
 
-def plain_scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor]:
-    """Return ``scan`` token by token, as the formula has it; tests compare with it."""
-    tokens = x.u.shape[1]
-    state = torch.zeros_like(x.a)
-    out = []
-    for t in range(tokens):
-        if recap is not None and t % (tokens // recap.windows) == 0:
-            state = recap.decay * state + recap.state
-        decay = torch.exp(x.delta[:, t, None] * x.a)
-        state = decay * state + (x.delta * x.u)[:, t, None] * x.b[:, t, :, None]
-        out.append((state * x.c[:, t, :, None]).sum(1))
-    return torch.stack(out, dim=1), state
-
-
 def scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor]:
     """Return y (R, L, D) and the last state (R, N, D), in the type of the sequences; all inputs have gradients."""
     if recap is None:

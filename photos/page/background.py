@@ -4,7 +4,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from util.files.errors import UserError, one_line
 from util.loop.processes import explained_memory_errors
@@ -19,20 +19,13 @@ class WorkState(NamedTuple):
     seconds: float | None = None  # that are left
 
 
-class Done(NamedTuple):
-    """The piece of work that ended last."""
-
-    number: int  # of pieces that ended
-    note: str
-
-
 class Background:
     """The work under way."""
 
     def __init__(self) -> None:
         self.is_stopped = False
         self.thread = threading.Thread()
-        self.done = Done(number=0, note="")
+        self.done: dict[str, Any] = {"number": 0, "note": ""}  # how many pieces have ended, and a line on the last
         self.state: WorkState | None = None  # None without work
 
     def check_idle(self) -> None:
@@ -54,7 +47,7 @@ class Background:
                 note = work()
         except Exception as error:
             note = line_of(error)
-        self.done = Done(self.done.number + 1, note)
+        self.done = {"number": self.done["number"] + 1, "note": note}
         self.state = None
 
     def each(self, word: str, photos: Sequence[str]) -> Iterator[str]:

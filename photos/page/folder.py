@@ -6,7 +6,8 @@ with it. ``page/page.json`` has the photos that are open, those that were remove
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_at
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
 
-MAX_PHOTOS, MAX_CLASSES = 5000, 8  # the colours of more classes are alike
+MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
 UPLOADS = "photos"  # folder of what the browser has sent
 
@@ -66,7 +67,7 @@ class Folder:
         before = len(self.photos)
         for path in paths:
             is_new = path.stem.casefold() not in stems and str(path) not in self.removed
-            if is_new and len(self.photos) < MAX_PHOTOS:
+            if is_new:
                 stems.add(path.stem.casefold())
                 self.photos[writable(path.name)] = path
         return len(self.photos) - before
@@ -123,7 +124,9 @@ class Folder:
         self.results.check([*self.photos.values(), *others], again=True)
         added = self._take(paths)
         self._keep()
-        rest = f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        rest = (
+            f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
+        )
         return f"{added} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
@@ -134,8 +137,6 @@ class Folder:
         for path in self.photos.values():
             if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
                 return f"{file_name} is open already"
-        if len(self.photos) >= MAX_PHOTOS:
-            raise UserError(f"{file_name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         read_image(Path(file_name), content)
         path = self._free_path(Path(file_name))
         self.results.check([path], again=True)
@@ -240,7 +241,7 @@ class Folder:
             for example in of_opened:
                 path = opened[example.photo.name]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
-                self.masks.say(path, {**self.masks.of_persons(path), str(name): support.label == 1})
+                self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
@@ -263,7 +264,7 @@ class Folder:
         segmenter = self.segmenter.without_classes()
         supports: dict[str, list[LoadedExample]] = {name: [] for name in self.names}
         for path in self.photos.values():
-            for name, mask in self.masks.of_persons(path).items():
+            for name, mask in persons.masks_of(self.out, path).items():
                 if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
                     source = f"{path}:{persons.file_of(self.out, path)}"
                     supports[name].append(LoadedExample(read_photo(path), mask.astype(np.uint8), source))
@@ -299,20 +300,17 @@ class Folder:
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
-        self.results.write_summary({})
-        return "; ".join([self.counts(), *filter(None, [self.errors[name] for name in names][:3])])
+        return "; ".join([*self._counts(), *filter(None, [self.errors[name] for name in names][:3])])
 
-    def counts(self) -> str:
-        """Return of each class how many photos show it, of how many, and how many were not searched for it."""
-        lines = []
-        looks = [self.masks.looks(path) for path in [*self.photos.values()]]
+    def _counts(self) -> Iterator[str]:
+        """Write the table, and yield of each class how many photos show it and how many were not searched."""
+        entries = self.results.write_summary({})
+        known = Counter(entry["class"] for entry in entries)
+        shown = Counter(entry["class"] for entry in entries if entry["shown"])
         for name in self.names:
-            known = [look[name] for look in looks if name in look]
-            shown = sum(share > 0 for _, share, _ in known)
-            lacking = len(looks) - len(known)
+            lacking = len(self.photos) - known[name]
             rest = f", {lacking} not searched" if lacking else ""
-            lines.append(f"{name}: on {shown} of {len(known)} photos{rest}")
-        return "; ".join(lines)
+            yield f"{name}: on {shown[name]} of {known[name]} photos{rest}"
 
     def pack(self, formats: Sequence[str]) -> str:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""

@@ -32,10 +32,6 @@ class PhotoMasks:
         self.results = results
         self.out = results.out
 
-    def of_persons(self, path: Path) -> dict[str, np.ndarray]:
-        """Return the persons' masks of a photo, class -> (H, W) bool."""
-        return persons.masks_of(self.out, path)
-
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
         record = own_record(self._result(path))
@@ -49,11 +45,13 @@ class PhotoMasks:
         """Return of each class that is known of a photo by whom its mask is, its share and its presence."""
         rows = self.record(path).get("classes", [])
         found = {row["name"]: [row["by"], row["share"], row["presence"]] for row in rows}
-        return found | {name: [PERSON, float(mask.mean()), None] for name, mask in self.of_persons(path).items()}
+        return found | {
+            name: [PERSON, float(mask.mean()), None] for name, mask in persons.masks_of(self.out, path).items()
+        }
 
     def label(self, path: Path, classes: list[str]) -> tuple[np.ndarray, list[int]]:
         """Return a photo's mask (H, W) uint8 in the values of classes, and the values that are a person's."""
-        said = self.of_persons(path)
+        said = persons.masks_of(self.out, path)
         rows = self.record(path).get("classes", [])
         shown = {row["name"]: decoded(row["runs"]) for row in rows if row["name"] not in said}
         label = np.zeros(upright_size(*header_of(path)), np.uint8)
@@ -94,7 +92,7 @@ class PhotoMasks:
         """Give a class another name on a photo, or, by the name "", remove it."""
         record = self.record(path)
         found = {row["name"]: row for row in _found_in(record)}
-        masks = self.of_persons(path)
+        masks = persons.masks_of(self.out, path)
         if row := found.pop(old, None):
             probability = paths_of(self.out, path.stem, [new or old])[3]
             (self.out / row["probability"]).replace(probability)

@@ -171,7 +171,7 @@ def state_of(folder: Folder, seen: str) -> dict[str, Any]:
         "out": str(folder.out),
         "formats": FORMATS,
         "job": folder.work.state,
-        "done": folder.work.done._asdict(),
+        "done": folder.work.done,
         "archive": folder.archive is not None,
         "photos": [folder.row(name) for name in sorted(folder.photos, key=str.casefold)],
         "classes": [[value, name, class_colour(value)] for value, name in enumerate(folder.classes, 1) if name],

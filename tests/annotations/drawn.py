@@ -101,14 +101,14 @@ def coco_json(
     return folder / "coco.json"
 
 
-def labelme_json(folder: Path, *shapes: dict[str, Any]) -> Path:
+def labelme_json(folder: Path, *shapes: dict[str, Any], size=(WIDTH, HEIGHT)) -> Path:
     """Write labelme's JSON of one photo, which names it as a machine with Windows does."""
     photo(folder / PHOTO)
     content = {
         "shapes": shapes,
         "imagePath": f"..\\gone\\{PHOTO}",
-        "imageHeight": HEIGHT,
-        "imageWidth": WIDTH,
+        "imageWidth": size[0],
+        "imageHeight": size[1],
     }
     (folder / "a.json").write_text(json.dumps(content))
     return folder

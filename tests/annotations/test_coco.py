@@ -137,13 +137,9 @@ def test_real_annotations_against_the_official_reader(shared: Path, split: str) 
 
 def _official_mask(official: COCO, image_id: int) -> np.ndarray:
     """Return the class ids of a photo by pycocotools' masks, (H, W): the smallest object on top, crowds below all."""
-    annotations = official.imgToAnns[image_id][::-1]  # the later first: argmin takes the first of equal ones
     class_ids = _table(sorted(official.cats))
-    ids = np.array([class_ids[annotation["category_id"]] for annotation in annotations])
-    crowd = np.array([bool(annotation["iscrowd"]) for annotation in annotations])
-    regions = np.stack([official.annToMask(annotation) for annotation in annotations]).astype(bool)
-    areas = np.where(crowd, np.inf, regions.sum((1, 2)))
-    covering = np.where(regions, areas[:, None, None], np.inf)  # (annotations, H, W)
-    without_object = np.isinf(covering.min(0))
-    in_crowd = regions[crowd].any(0)
-    return np.where(without_object, 255 * in_crowd, ids[covering.argmin(0)])
+    shown = [(annotation, official.annToMask(annotation).astype(bool)) for annotation in official.imgToAnns[image_id]]
+    mask = np.zeros(shown[0][1].shape, np.uint8)
+    for annotation, region in sorted(shown, key=lambda entry: (not entry[0]["iscrowd"], -entry[1].sum())):
+        mask[region] = 255 if annotation["iscrowd"] else class_ids[annotation["category_id"]]
+    return mask

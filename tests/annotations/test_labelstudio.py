@@ -133,3 +133,12 @@ def test_unlabelled_regions_and_other_tools_regions_are_counted(tmp_path: Path, 
     said = capsys.readouterr().err
     assert "regions without a label (1)" in said
     assert "regions of 'keypointlabels' (1)" in said
+
+
+def test_a_brush_may_have_a_value_for_each_pixel_of_which_all_but_0_are_of_the_object() -> None:
+    opacities = [0, 100, 128, 255]
+    values = [value for opacity in opacities for value in (0, 0, 0, opacity)]
+    bits = f"{len(values):032b}" + f"{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    bits += "0" + "01" + f"{len(values) - 1:04b}" + "".join(f"{value:08b}" for value in values)
+    padded = bits.ljust(-(-len(bits) // 8) * 8, "0")
+    assert int(labelstudio.brush_mask([int(padded[i : i + 8], 2) for i in range(0, len(padded), 8)], (1, 4)).sum()) == 3

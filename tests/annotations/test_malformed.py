@@ -40,6 +40,12 @@ def _json(key: str, **changes: object) -> Change:
 Damage = tuple[str, Change, str]  # the file that the line names (often the damaged one), what is done, the reason
 COCO: list[Damage] = [
     ("coco.json", _cut, "line 1 column"),
+    (
+        "coco.json",
+        lambda _: "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "a pointer of Git LFS",
+    ),
+    ("coco.json", lambda _: "\n<!DOCTYPE html><html></html>", "a web page"),
     ("coco.json", _in("images", "pictures"), "'images' is missing"),
     ("coco.json", _json("annotations", category_id=5), "category_id 5 is not among the categories"),
     ("coco.json", _json("annotations", segmentation=7), 'annotation 18: its "segmentation" must be outlines'),
@@ -105,7 +111,7 @@ def test_a_damaged_file_is_one_line(kind: str, named: str, change: Change, reaso
     drawn.WRITERS[kind](tmp_path)
     file = tmp_path / ALONE.get(kind, named)
     file.write_text(change(file.read_text()))
-    line = drawn.refusal(f"{kind}:{tmp_path}")
+    line = drawn.refusal(f"{kind}:{file if kind == 'coco' else tmp_path}")
     assert Path(named).name in line
     assert reason in line
 

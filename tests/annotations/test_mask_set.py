@@ -60,14 +60,6 @@ def write(folder: Path, masks: list[Image.Image], names: str | None, suffix: str
     return folder
 
 
-def write_cat_then_dog(
-    folder: Path, save: Save, names: str | None = "cat\ndog", values: tuple[int, int] = (1, 2)
-) -> Path:
-    """Write two masks, of a cat and of a dog."""
-    cat, dog = values
-    return write(folder, [save(ids((CAT, cat))), save(ids((DOG, dog)))], names)
-
-
 def custom(folder: Path, white_is_object: bool = False) -> tuple[list[str], list[np.ndarray]]:
     """Return the classes and the masks of the data set that prepare.py makes."""
     parts = {"images": folder / "images", "masks": folder / "masks", "classes": folder / "names.txt"}
@@ -115,68 +107,98 @@ def test_pixels_whose_name_is_a_word_for_it_are_unknown(tmp_path: Path, name: st
     assert areas(folder) == AREAS
 
 
-def test_a_first_word_for_unknown_pixels_that_has_a_value_is_a_question(tmp_path: Path) -> None:
-    folder = write(tmp_path, [Image.fromarray(ids((CAT, 2), (DOG, 3)))] * 2, "unknown\ncat\ndog")
-    assert_refused(folder, "holds the value 3")
+SIMPLE = [ids((CAT, 1)), ids((DOG, 2))]
+PARTLY_GREY = [0, 0, 0, 2, 2, 2, 180, 120, 120]
+READ: dict[str, tuple[Save, list[np.ndarray], str]] = {  # how values are saved, the values, the names
+    "grey": (Image.fromarray, SIMPLE, "cat\ndog"),
+    "VOC's": (whole(VOC), SIMPLE, "cat\ndog"),
+    "own": (whole(OWN), SIMPLE, "cat\ndog"),
+    "of white ground": (whole([255] * 3 + OWN[3:]), SIMPLE, "cat\ndog"),
+    "partly grey": (whole(PARTLY_GREY), SIMPLE, "cat\ndog"),
+    "inverting": (whole(INVERTING), SIMPLE, "cat\ndog"),
+    "16 bits": (lambda values: Image.fromarray(values.astype(np.uint16)), SIMPLE, "cat\ndog"),
+    "gaps": (Image.fromarray, [ids((CAT, 7)), ids((DOG, 14))], "7: cat\n14: dog"),
+    "a stated name in no mask": (Image.fromarray, SIMPLE, "1: cat\n2: dog\n3: horse"),
+    "reduced, by colours": (reduced(VOC), SIMPLE, "cat:128,0,0::\ndog:0,128,0::\n"),
+}
 
 
-def test_a_last_name_that_no_mask_holds_is_a_question(tmp_path: Path) -> None:
-    folder = write_cat_then_dog(tmp_path, Image.fromarray, "meadow\ncat\ndog")
-    assert_refused(folder, "does the first line, 'meadow', name the value 0?")
-    (tmp_path / "names.txt").write_text("1: cat\n2: dog\n3: horse")
-    assert_read(folder)
+@pytest.mark.parametrize("kind", READ)
+def test_masks_are_read_by_their_values(tmp_path: Path, kind: str) -> None:
+    save, values, names = READ[kind]
+    assert_read(write(tmp_path, [*map(save, values)], names))
+
+
+def compressed(mask: Image.Image) -> Image.Image:
+    """Return a mask as a JPEG has kept it."""
+    file = io.BytesIO()
+    mask.resize((320, 240), Image.Resampling.NEAREST).save(file, "JPEG", quality=90)
+    return Image.fromarray(np.asarray(Image.open(file)))
+
+
+SHARP = Image.fromarray(ids((CAT, 1), (DOG, 15)))
+COW = Image.fromarray(ids((CAT, 3)))
+FIFTEEN = "\n".join(f"class {value}" for value in range(1, 16))
+FILLED = np.full((HEIGHT, WIDTH), 2, np.uint8)
+BANDS = "lie only in thin bands along edges"
+REFUSED: dict[str, tuple[list[Image.Image], str, str]] = {  # the masks, their names, the line
+    "a first word for unknown pixels": (
+        [Image.fromarray(ids((CAT, 2), (DOG, 3)))] * 2,
+        "unknown\ncat\ndog",
+        "holds the value 3",
+    ),
+    "a last name that no mask holds": (
+        [*map(Image.fromarray, SIMPLE)],
+        "meadow\ncat\ndog",
+        "does the first line, 'meadow', name the value 0?",
+    ),
+    "255 among several classes": (
+        [Image.fromarray(ids((CAT, 1), (DOG, 2))), Image.fromarray(ids((CAT, 255)))],
+        "cat\ndog",
+        "give those pixels the value of their class",
+    ),
+    "VOC's colours": ([*map(reduced(VOC), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 128, 0), but in"),
+    "own colours": ([*map(reduced(OWN), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 200, 10), but in"),
+    "VOC's 8, 12": ([reduced(VOC)(ids((CAT, 8), (DOG, 12)))], FIFTEEN, "(64, 0, 0), which usually stands for 8"),
+    "grey 8, 12": ([reduced(GREY)(ids((CAT, 8), (DOG, 12)))], FIFTEEN, "(8, 8, 8), which usually stands for 8"),
+    "border": ([reduced(VOC)(ids((CAT, 1), (DOG, 255)))], FIFTEEN, "(224, 224, 192), which usually stands for 255"),
+    "a photo without ground": (
+        [reduced(OWN)(ids((CAT, 1), (DOG, 2))), reduced(OWN)(FILLED)],
+        "cat\ndog",
+        "the value 0 the colour (0, 200, 10), but in",
+    ),
+    "bilinear": ([SHARP.resize((320, 240), Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
+    "bicubic": ([SHARP.resize((320, 240), Image.Resampling.BICUBIC)], FIFTEEN, BANDS),
+    "made smaller": ([SHARP.resize((70, 50), Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
+    "turned": ([SHARP.rotate(10, Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
+    "JPEG": ([compressed(SHARP)], FIFTEEN, BANDS),
+    "one smooth mask": (
+        [
+            Image.fromarray(ids((CAT, 1), (DOG, 2))),
+            COW,
+            COW.resize((192, 144), Image.Resampling.BILINEAR),
+        ],
+        "cat\ndog\ncow",
+        f"p2.png: values such as 1, 2 {BANDS}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_masks_whose_values_are_open_are_refused(tmp_path: Path, kind: str) -> None:
+    masks, names, line = REFUSED[kind]
+    assert_refused(write(tmp_path, masks, names), line)
+
+
+def test_reduced_palettes_without_names_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, [*map(reduced(VOC), SIMPLE)], names=None)
+    assert "gives the value 1 the colour (0, 128, 0)" in refusal(folder)
 
 
 def test_names_that_no_mask_holds_are_left_out_with_a_note(tmp_path: Path, capsys) -> None:
-    assert_read(write_cat_then_dog(tmp_path, Image.fromarray, "cat\ndog\nhorse\ncow"))
+    assert_read(write(tmp_path, [*map(Image.fromarray, SIMPLE)], "cat\ndog\nhorse\ncow"))
     line = "left out, in no mask: horse (3), cow (4); its first line, 'cat', is the value 1"
     assert capsys.readouterr().err.count(line) == 2
-
-
-def test_values_in_a_label_file_may_have_gaps(tmp_path: Path) -> None:
-    assert_read(write_cat_then_dog(tmp_path, Image.fromarray, "7: cat\n14: dog", values=(7, 14)))
-
-
-PARTLY_GREY = [0, 0, 0, 2, 2, 2, 180, 120, 120]
-WHOLE = {
-    "grey": Image.fromarray,
-    "VOC's": whole(VOC),
-    "own": whole(OWN),
-    "of white ground": whole([255] * 3 + OWN[3:]),
-    "partly grey": whole(PARTLY_GREY),
-    "inverting": whole(INVERTING),
-    "16 bits": lambda values: Image.fromarray(values.astype(np.uint16)),
-}
-
-
-@pytest.mark.parametrize("kind", WHOLE)
-def test_whole_palettes_and_numbers_are_read_by_their_values(tmp_path: Path, kind: str) -> None:
-    assert_read(write_cat_then_dog(tmp_path, WHOLE[kind]))
-
-
-FIFTEEN = "\n".join(f"class {value}" for value in range(1, 16))
-FILLED = np.full((HEIGHT, WIDTH), 2, np.uint8)
-REDUCED = {  # palette, values, names, line
-    "VOC's": (VOC, [ids((CAT, 1)), ids((DOG, 2))], "cat\ndog", "the value 1 the colour (0, 128, 0), but in"),
-    "own": (OWN, [ids((CAT, 1)), ids((DOG, 2))], "cat\ndog", "the value 1 the colour (0, 200, 10), but in"),
-    "VOC's 8, 12": (VOC, [ids((CAT, 8), (DOG, 12))] * 2, FIFTEEN, "(64, 0, 0), which usually stands for 8"),
-    "grey": (GREY, [ids((CAT, 8), (DOG, 12))] * 2, FIFTEEN, "(8, 8, 8), which usually stands for 8"),
-    "border": (VOC, [ids((CAT, 1), (DOG, 255))] * 2, FIFTEEN, "(224, 224, 192), which usually stands for 255"),
-    "filled": (OWN, [ids((CAT, 1), (DOG, 2)), FILLED], "cat\ndog", "the value 0 the colour (0, 200, 10), but in"),
-}
-
-
-@pytest.mark.parametrize("kind", REDUCED)
-def test_palettes_of_the_colours_in_use_are_refused(tmp_path: Path, kind: str) -> None:
-    palette, values, names, line = REDUCED[kind]
-    assert_refused(write(tmp_path, [*map(reduced(palette), values)], names), line)
-
-
-def test_reduced_palettes_without_names_are_refused_and_those_with_colours_are_read(tmp_path: Path) -> None:
-    folder = write_cat_then_dog(tmp_path, reduced(VOC), names=None)
-    assert "gives the value 1 the colour (0, 128, 0)" in refusal(folder)
-    (folder / "names.txt").write_text("cat:128,0,0::\ndog:0,128,0::\n")
-    assert_read(folder)
 
 
 @pytest.mark.parametrize("save", [Image.fromarray, whole(VOC)], ids=["grey", "palette"])
@@ -186,11 +208,6 @@ def test_masks_of_255_beside_class_ids_are_asked_about(tmp_path: Path, save: Sav
     assert_refused(folder, "1 mask(s), such as p1.png, hold only 255")
     _, made = custom(folder, white_is_object=True)
     assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 2
-
-
-def test_255_among_several_classes_is_of_none(tmp_path: Path) -> None:
-    masks = [Image.fromarray(ids((CAT, 1), (DOG, 2))), Image.fromarray(ids((CAT, 255)))]
-    assert_refused(write(tmp_path, masks, "cat\ndog"), "give those pixels the value of their class")
 
 
 def test_255_is_the_border_of_class_ids_and_unknown_alone(tmp_path: Path) -> None:
@@ -210,32 +227,6 @@ def test_masks_of_one_named_class_may_show_it_in_any_form(tmp_path: Path) -> Non
     assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 3
 
 
-Change = Callable[[Image.Image], Image.Image]
-
-
-def compressed(mask: Image.Image) -> Image.Image:
-    """Return a mask as a JPEG has kept it."""
-    file = io.BytesIO()
-    mask.resize((320, 240), Image.Resampling.NEAREST).save(file, "JPEG", quality=90)
-    return Image.fromarray(np.asarray(Image.open(file)))
-
-
-SMOOTH: dict[str, Change] = {
-    "bilinear": lambda mask: mask.resize((320, 240), Image.Resampling.BILINEAR),
-    "bicubic": lambda mask: mask.resize((320, 240), Image.Resampling.BICUBIC),
-    "reduced": lambda mask: mask.resize((70, 50), Image.Resampling.BILINEAR),
-    "turned": lambda mask: mask.rotate(10, Image.Resampling.BILINEAR),
-    "JPEG": compressed,
-}
-VOC_NAMES = "\n".join(f"class {value}" for value in range(1, 21))
-
-
-@pytest.mark.parametrize("change", SMOOTH)
-def test_values_in_bands_along_edges_are_no_classes(tmp_path: Path, change: str) -> None:
-    masks = [SMOOTH[change](Image.fromarray(ids((CAT, 1), (DOG, 15)))) for _ in range(2)]
-    assert_refused(write(tmp_path, masks, VOC_NAMES), "lie only in thin bands along edges")
-
-
 def lines(*drawn: tuple[slice, slice, int], ground: int = 0) -> np.ndarray:
     """Return a mask of lines and boxes, each with its rows, columns and value."""
     values = np.full((160, 240), ground, np.uint8)
@@ -247,7 +238,7 @@ def lines(*drawn: tuple[slice, slice, int], ground: int = 0) -> np.ndarray:
 ALL = slice(None)
 BUILDING = (slice(20, 60), slice(20, 90), 9)
 CARS = [(slice(99, 140), slice(left, left + 30), 7) for left in range(5, 240, 50)]
-SHARP = {
+THIN = {
     "wire before a building": lines(BUILDING, (slice(40, 42), ALL, 5)),
     "wire on one ground": lines((slice(90, 92), ALL, 5), BUILDING, ground=2),
     "kerb": lines((slice(80, 160), ALL, 3), (slice(78, 80), ALL, 2), BUILDING, *CARS, ground=1),
@@ -256,14 +247,7 @@ SHARP = {
 }
 
 
-@pytest.mark.parametrize("kind", SHARP)
+@pytest.mark.parametrize("kind", THIN)
 def test_thin_objects_are_classes(tmp_path: Path, kind: str) -> None:
-    Image.fromarray(SHARP[kind]).save(tmp_path / "mask.png")
+    Image.fromarray(THIN[kind]).save(tmp_path / "mask.png")
     assert facts_of(tmp_path / "mask.png").bands == frozenset()
-
-
-def test_smooth_masks_among_others_are_refused_where_classes_are_real_elsewhere(tmp_path: Path) -> None:
-    sharp = [ids((CAT, 1), (DOG, 2)), ids((CAT, 3))]
-    smooth = Image.fromarray(ids((CAT, 3))).resize((WIDTH * 2, HEIGHT * 2), Image.Resampling.BILINEAR)
-    folder = write(tmp_path, [*map(Image.fromarray, sharp), smooth], "cat\ndog\ncow")
-    assert_refused(folder, "p2.png: values such as 1, 2 lie only in thin bands along edges")

@@ -160,12 +160,6 @@ def test_a_photo_that_is_transparent_everywhere_is_refused(tmp_path: Path) -> No
             read_image(tmp_path / name)
 
 
-def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> None:
-    Image.fromarray(_red(opacity=255)).save(tmp_path / "a.png")
-    for read in (read_image, images.read_image):
-        assert (read(tmp_path / "a.png") == (200, 0, 0)).all()
-
-
 @pytest.mark.parametrize(
     ("pixels", "kind", "says"),
     [

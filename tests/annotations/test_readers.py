@@ -1,5 +1,6 @@
 """Every format of the same annotations is recognised, and gives the same pixels of the same classes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from annotations import recognise
+from annotations.annotation import class_mask
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
@@ -53,7 +55,7 @@ def test_photos_of_masks_may_lie_elsewhere(tmp_path: Path) -> None:
 def test_a_mask_of_several_indices_without_names_is_refused(tmp_path: Path) -> None:
     drawn.masks(tmp_path)
     (tmp_path / "names.txt").unlink()
-    with pytest.raises(UserError, match=r"a\.png: .* hold the class indices \[1, 2\]"):
+    with pytest.raises(UserError, match=r"a\.png: .* hold several classes, \[1, 2\]"):
         read_examples([str(tmp_path)])
 
 
@@ -69,7 +71,7 @@ def test_masks_of_different_indices_without_names_are_refused(tmp_path: Path) ->
     for number, (name, box) in enumerate(drawn.BOXES.items(), 1):
         drawn.photo(tmp_path / f"{name}.jpg")
         drawn.index_mask(tmp_path / f"{name}.png", number * drawn.region(box))
-    with pytest.raises(UserError, match=r"dog\.png: .* hold the class indices \[1, 2\]"):
+    with pytest.raises(UserError, match=r"dog\.png: .* hold several classes, \[1, 2\]"):
         read_examples([str(tmp_path)])
 
 
@@ -88,3 +90,13 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -
     kind, _ = recognise.recognise(str(tmp_path))
     assert kind == "yolo"
     assert drawn.areas(tmp_path) == drawn.AREAS
+
+
+def test_masks_that_nobody_confirmed_are_unknown_for_trainings(tmp_path: Path) -> None:
+    drawn.results(tmp_path)
+    record = json.loads((tmp_path / "a.json").read_text())
+    record["classes"][0]["by"] = "person"
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    (photo,) = recognise.read(str(tmp_path), unconfirmed=False).photos
+    pixels = np.bincount(class_mask(photo, {1: 1, 2: 2}).ravel(), minlength=256)
+    assert [pixels[1], pixels[255]] == [*drawn.AREAS.values()]

@@ -5,19 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from annotations import recognise, yolo
 from annotations.shapes import encoded
-from photos.example_files import read_examples
-from photos.examples import parse_example
+from tests.annotations import drawn
 from tests.annotations.drawn import (
     AREAS,
     CAT,
     DOG,
-    HEIGHT,
-    WIDTH,
     areas,
     coco_json,
     corners,
@@ -27,8 +23,6 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
-from tests.annotations.drawn import yolo as yolo_folder
-from util.files.errors import UserError
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -72,13 +66,6 @@ def test_crowds_are_unknown_and_brushes_objects(tmp_path, capsys, marks, expecte
     assert said in capsys.readouterr().err
 
 
-def test_a_photo_with_crowds_alone_says_so(tmp_path: Path) -> None:
-    other = {"id": 8, "file_name": "p1.jpg", "width": WIDTH, "height": HEIGHT}
-    path = coco(tmp_path, crowd(CAT), {"segmentation": [outline(DOG)], "image_id": 8}, images=[other])
-    with pytest.raises(UserError, match=r"has only crowd regions on 'p0.jpg' \(iscrowd 1\)"):
-        parse_example(f"{tmp_path / 'p0.jpg'}:{path}").read("cat")
-
-
 def shape(label: str, box: tuple[int, ...]) -> dict[str, Any]:
     return {"label": label, "points": corners(box), "shape_type": "polygon"}
 
@@ -105,9 +92,12 @@ BACK = "_background_"
         ([("cat", CAT), ("dog", KITTEN), ("Background", HOLE)], {"cat": 1280 - 660}),  # the dog is wholly covered
     ],
 )
-def test_labelmes_background_cuts_a_hole_into_lower_shapes(tmp_path: Path, shapes: list, expected: dict) -> None:
+def test_labelmes_background_cuts_a_hole_into_lower_shapes(
+    tmp_path: Path, capsys, shapes: list, expected: dict
+) -> None:
     outlines = [shape(label, box) for label, box in shapes]
     assert areas(labelme_json(tmp_path, *outlines)) == expected
+    assert "holes in the objects below: regions of " in capsys.readouterr().err
 
 
 def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, capsys) -> None:
@@ -117,33 +107,13 @@ def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, c
     assert line in capsys.readouterr().err
 
 
-def test_photos_without_a_text_file_are_counted(tmp_path: Path, capsys) -> None:
-    folder = yolo_folder(tmp_path)
-    photo(folder / "images/train/b.jpg")
-    photo(folder / "images/val/c.jpg")
+@pytest.mark.parametrize(("kind", "photos", "what"), [("yolo", "images", "text file"), ("labelme", ".", "JSON file")])
+def test_photos_without_annotations_are_counted(tmp_path: Path, capsys, kind: str, photos: str, what: str) -> None:
+    folder = drawn.WRITERS[kind](tmp_path)
+    photo(folder / photos / "b.jpg")
+    photo(folder / photos / "more/c.jpg")
     assert areas(folder) == AREAS
-    assert "left out: photos without a text file (2, such as b.jpg)" in capsys.readouterr().err
-
-
-def test_photos_without_a_json_file_and_holes_are_counted(tmp_path: Path, capsys) -> None:
-    folder = labelme_json(tmp_path, shape("cat", CAT), shape("cat", DOG), shape(BACK, HOLE))
-    photo(folder / "b.jpg")
-    areas(folder)
-    said = capsys.readouterr().err
-    assert "left out: photos without a JSON file (1, such as b.jpg)" in said
-    assert "holes in the objects below: regions of _background_ (1)" in said
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
-        ("\n<!DOCTYPE html><html></html>", "a web page"),
-    ],
-)
-def test_a_pointer_file_and_a_web_page_are_named(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "a.json").write_text(content)
-    assert f"a.json: is {said}" in refusal(tmp_path / "a.json")
+    assert f"photos without a {what} (2, such as b.jpg)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,16 +131,11 @@ def test_written_names_equal_the_data_files(tmp_path: Path, text: str, names: di
 
 
 def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
-    folder = yolo_folder(tmp_path)
+    folder = drawn.yolo(tmp_path)
     (folder / "data.yaml").write_text("names: {1: cat, 2: dog}\n")
     assert "class 0 is not among the classes 1..2" in refusal(folder)
-    labels = folder / "labels/train/a.txt"
-    rows = [f"{int(row[0]) + 1}{row[1:]}" for row in labels.read_text().splitlines()]
-    labels.write_text("\n".join(rows))
+    (folder / "data.yaml").write_text("names: {1: dog, 0: cat, 7: cow}\n")
     assert areas(folder) == AREAS
-    (cat, _), categories = read_examples([str(folder)])
-    assert categories == {2: "cat", 3: "dog"}
-    assert np.count_nonzero(cat.read().label) == AREAS["cat"]
 
 
 def test_names_in_files_of_others_cannot_rule_the_terminal(tmp_path: Path, capsys) -> None:

@@ -1,5 +1,6 @@
 """Every reader asks for the size of photos, masks and outlines before it takes memory for them."""
 
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from util.files import sizes
 from util.files.errors import UserError
 
 SIDE = 8000  # stated of a photo that is smaller: within the limit
+STATED = (SIDE, SIDE)
 MEGABYTES = 20  # far less than a mask of the stated size takes
 ZIGZAG = [[float(i % 2 * 90), float(i % 70)] for i in range(40)]  # about 3600 pixels long
 ROUND = drawn.corners((0, 0, WIDTH, HEIGHT))  # 336 pixels long
@@ -30,27 +32,19 @@ def test_a_photo_or_mask_of_too_many_pixels_is_refused_in_every_format(kind: str
     assert f"{WIDTH} x {HEIGHT} pixels, the limit is {WIDTH * HEIGHT - 1}" in drawn.refusal(f"{kind}:{path}")
 
 
-def labelme(folder: Path, *shapes: dict[str, Any]) -> Path:
-    path = drawn.labelme_json(folder, *shapes) / "a.json"
-    path.write_text(path.read_text().replace(f'"imageHeight": {HEIGHT}', f'"imageHeight": {SIDE}'))
-    path.write_text(path.read_text().replace(f'"imageWidth": {WIDTH}', f'"imageWidth": {SIDE}'))
-    return path
-
-
 def labelme_hole(folder: Path) -> Path:
-    return labelme(folder, drawn.polygon("cat"), drawn.polygon("dog") | {"label": "background"})
+    return drawn.labelme_json(folder, drawn.polygon("cat"), drawn.polygon("dog") | {"label": "background"}, size=STATED)
 
 
 def labelme_mask(folder: Path) -> Path:
-    text = drawn.labelme(folder).joinpath("a.json").read_text()
-    mask = text[text.index('"mask": "') + 9 :].partition('"')[0]
-    return labelme(folder, drawn.polygon("cat") | {"shape_type": "mask", "mask": mask})
+    *_, entry = json.loads((drawn.labelme(folder) / "a.json").read_text())["shapes"]
+    return drawn.labelme_json(folder, entry, size=STATED)
 
 
 def coco_runs(folder: Path) -> Path:
     drawn.photo(folder / PHOTO)
     runs = {"size": [SIDE, SIDE], "counts": [0, SIDE * SIDE]}
-    return drawn.coco_json(folder, {"segmentation": runs}, file=PHOTO, size=(SIDE, SIDE))
+    return drawn.coco_json(folder, {"segmentation": runs}, file=PHOTO, size=STATED)
 
 
 def results(folder: Path) -> Path:

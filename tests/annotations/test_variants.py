@@ -8,6 +8,7 @@ import pytest
 
 from annotations.photo_files import PhotoFiles
 from photos.example_files import read_examples
+from tests.annotations import drawn
 from tests.annotations.drawn import (
     AREAS,
     CAT,
@@ -73,7 +74,7 @@ def test_the_names_of_background_and_unknown_are_no_classes(folder: Path, name: 
     assert int((support.read().label == 255).sum()) == unknown
 
 
-def yolo(folder: Path, rows: str, names: str = "[cat, dog]") -> Path:
+def yolo(folder: Path, rows: str, names: str) -> Path:
     """Write a data set of YOLO whose text file is named as another system than that of the photo writes it."""
     photo(folder / f"images/{COMPOSED}")
     labels = (folder / f"labels/{DECOMPOSED}").with_suffix(".txt")
@@ -89,13 +90,14 @@ def row(number: object, box: tuple[int, ...]) -> str:
     return f"{number} {coordinates}\n"
 
 
-def test_yolos_class_may_be_a_decimal_number(tmp_path: Path, capsys) -> None:
-    assert areas(yolo(tmp_path, row("0.000000000000000000e+00", CAT) + row("1.0", DOG))) == AREAS
-    assert "read as boxes: objects whose outline is a box (2)" in capsys.readouterr().err
-
-
-def test_yolos_names_may_begin_with_the_background(tmp_path: Path, capsys) -> None:
-    assert areas(yolo(tmp_path, row(1, CAT) + row(2, DOG), "[_background_, cat, dog]")) == AREAS
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [("0.000000000000000000e+00", "1.0", "[cat, dog]"), (1, 2, "[_background_, cat, dog]")],
+)
+def test_numbers_of_yolo_may_be_decimal_and_begin_with_the_background(
+    tmp_path: Path, capsys, first: object, second: object, names: str
+) -> None:
+    assert areas(yolo(tmp_path, row(first, CAT) + row(second, DOG), names)) == AREAS
     assert "read as boxes: objects whose outline is a box (2)" in capsys.readouterr().err
 
 
@@ -108,19 +110,11 @@ def hide_copies(file: Path) -> None:
     file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
 
 
-def test_hidden_files_are_no_part_of_yolos_data_set(tmp_path: Path) -> None:
-    root = yolo(tmp_path, row(0, CAT) + row(1, DOG))
-    for file in (*root.glob("images/*"), *root.glob("labels/*"), root / "data.yaml"):
+@pytest.mark.parametrize("kind", ["yolo", "labelme"])
+def test_hidden_files_are_no_part_of_a_set(tmp_path: Path, kind: str) -> None:
+    root = drawn.WRITERS[kind](tmp_path)
+    for file in [path for path in root.rglob("*.*") if path.is_file()]:
         hide_copies(file)
     (root / "Thumbs.db").write_bytes(b"\0")
     assert areas(root) == AREAS
-    assert [path.name for path in PhotoFiles(root).paths] == [COMPOSED]
-
-
-def test_hidden_files_are_no_part_of_labelmes_folder(tmp_path: Path) -> None:
-    root = labelme_json(tmp_path, polygon("cat"), polygon("dog"))
-    for file in (root / "a.jpg", root / "a.json"):
-        hide_copies(file)
-    (root / "._data.yaml").write_bytes(b"\0\5")
-    (root / "Thumbs.db").write_bytes(b"\0")
-    assert areas(root) == AREAS
+    assert len(PhotoFiles(root).paths) == 1

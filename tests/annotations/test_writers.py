@@ -92,7 +92,7 @@ BOTH = pytest.mark.parametrize("polygons", [False, True])  # whether outlines ar
 @BOTH
 def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> None:
     coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
-    opened = COCO(tmp_path / "out/annotations/instances_default.json")
+    opened = COCO(tmp_path / "out/instances.json")
     assert (tmp_path / "out/images/a.jpg").is_file()
     sizes = {image["file_name"]: (image["width"], image["height"]) for image in opened.loadImgs([1, 2])}
     assert sizes == {"a.jpg": (W, H), "b.jpg": (W, H)}

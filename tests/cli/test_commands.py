@@ -7,9 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TextIO
 
 import pytest
@@ -130,12 +128,6 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         assert changes(before, snapshot(tmp_path)) == [], words
     config = yaml.safe_load((tmp_path / "runs/tiny/meta/config.yaml").read_text())
     assert config["run"]["seed"] == 321
-
-
-def test_a_command_without_docstrings_has_its_options(ended, monkeypatch) -> None:
-    module = SimpleNamespace(__doc__=None, add_options=lambda parser: None, run=lambda options: 3)  # as in Python -OO
-    monkeypatch.setattr(sys, "argv", ["prepare.py", "mini"])
-    assert ended(partial(cli.run_one_of, {"mini": module}, None)) == (3, "")
 
 
 @pytest.mark.process

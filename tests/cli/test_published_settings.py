@@ -1,4 +1,4 @@
-"""The published settings of the methods, a table of docs/parity.md, and the recipes as they merge."""
+"""The published settings of the methods, the table of config/README.md, and the recipes as they merge."""
 
 import re
 from typing import Any
@@ -16,7 +16,7 @@ from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
 from util.loop.optim import POWER
 from util.loop.optimizers import MOMENTUM
 
-PAGE = (REPOSITORY / "docs/parity.md").read_text()
+PAGE = (REPOSITORY / "config/README.md").read_text()
 COLUMNS = ("px", "epochs", "batch", "rate", "optimiser", "scale", "keep", "validation", "patience")
 BASE_STAGE = "base stage"
 WITH_BASE_STAGE = ("bam", "hdmnet", "hmnet", "symnet")
@@ -31,7 +31,7 @@ USUAL: dict[str, Any] = {  # of a stage, where a row says nothing else
 
 def rows() -> dict[str, list[str]]:
     """Return the cells of each row of the table by its recipe."""
-    lines = PAGE.partition("## Recipes")[2].splitlines()
+    lines = PAGE.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     header, *table = cells
     assert tuple(header[1:-1]) == COLUMNS

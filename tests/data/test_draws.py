@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import random
 import re
 from dataclasses import replace
 from functools import cache
@@ -147,20 +146,6 @@ def test_a_draw_never_changes(shots: int) -> None:
     sampler = PublishedSampler(images, PFENET, "sequential", shots, SEED, 300)
     assert digest(sampler, 300)[:16] == GOLDEN_PFENET[shots]
     assert sampler(299) == replace(sampler, length=1)(299)  # in whatever parts it is drawn
-
-
-@pytest.mark.parametrize(("draw", "query"), [(PFENET, "sequential"), (HSNET, "pairs")])
-def test_a_draw_takes_no_global_random_numbers(draw: str, query: str) -> None:
-    python_state = random.getstate()
-    torch_state = torch.get_rng_state()
-    numpy_state = np.random.get_state()[1].copy()
-    for shots in (1, 2):
-        sampler = PublishedSampler(golden_list(), draw, query, shots, SEED + 1, 300)  # of no other test: those are kept
-        for number in range(300):
-            sampler(number)
-    assert random.getstate() == python_state
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
 def _pixel_list(photos: int, pairs: int, data: DataSettings) -> ImageList:

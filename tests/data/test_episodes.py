@@ -92,19 +92,6 @@ def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
     assert len(shown_values) >= 3
 
 
-def test_an_episode_draws_from_its_own_generator_alone(lists) -> None:
-    """Whatever numpy's global generator is at, which it leaves there."""
-    fold, train, _ = lists
-    dataset = _episodes(train, fold, AugmentSettings(keep_target=0.85))
-    seen = []
-    for seed in (0, 1):
-        np.random.seed(seed)
-        before = np.random.get_state()[1].tolist()
-        seen.append([x.tolist() for number in range(4) for x in dataset[number].tensors()])
-        assert np.random.get_state()[1].tolist() == before
-    assert seen[0] == seen[1]
-
-
 def test_query_and_supports_are_augmented_independently(lists) -> None:
     fold, train, _ = lists
     augment = AugmentSettings(scale=[1, 1], changes=["flip"])

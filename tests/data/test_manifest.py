@@ -10,6 +10,9 @@ from util.data.lists.manifest import Manifest, described, digest, digest_of_rows
 from util.data.sampling import EpisodeSampler
 from util.files.errors import UserError
 
+EPISODE = {"query": "a", "class": 1, "supports": ["b"]}
+OTHER = [("fold", 2), ("dataset", "pascal"), ("shot", 1)]  # than the test's
+
 
 @pytest.fixture
 def context(mini_data, mini_lists):
@@ -92,14 +95,21 @@ def test_a_wrong_line_is_named(context, tmp_path: Path, change: dict, message: s
         replay(write(tmp_path / "m.jsonl", rows), images, data)
 
 
-def test_a_line_that_is_no_episode_and_a_header_of_another_fold_are_named(context, tmp_path: Path):
-    images, data = context
-    for key, value in (("fold", 2), ("dataset", "pascal"), ("shot", 1)):
-        with pytest.raises(UserError, match=f"this manifest has {key} {value}, this test has {key}"):
-            replay(write(tmp_path / "m.jsonl", rows_of(images), **{key: value}), images, data)
-    for line in ("{'query'", '{"query": "a", "class": 1}', "[]"):
-        (tmp_path / "m.jsonl").write_text(f"{line}\n")
-        with pytest.raises(UserError, match=r"m.jsonl:1: is no episode"):
-            replay(tmp_path / "m.jsonl", images, data)
-    with pytest.raises(UserError, match=r"m.jsonl: this manifest holds no episode"):
-        replay(write(tmp_path / "m.jsonl", []), images, data)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{'query'\n", "m.jsonl:1: is no episode"),
+        ('{"query": "a", "class": 1}\n', "m.jsonl:1: is no episode"),
+        ("[]\n", "m.jsonl:1: is no episode"),
+        (Manifest({}, []).text(), "m.jsonl: this manifest holds no episode"),
+        *(
+            (Manifest({key: value}, [EPISODE]).text(), f"has {key} {value}, this test has {key}")
+            for key, value in OTHER
+        ),
+    ],
+)
+def test_other_lines_and_headers_are_named(context, tmp_path: Path, text: str, message: str):
+    path = tmp_path / "m.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        replay(path, *context)

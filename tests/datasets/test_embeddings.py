@@ -16,7 +16,7 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.words import text
-from util.data.words.text import class_vectors, name_vectors, note_on_equal_rows, read_vectors, write_vectors
+from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.files import sizes
 from util.files.errors import UserError
@@ -112,14 +112,6 @@ def test_a_class_whose_row_is_zero_or_not_finite_is_named(tmp_path: Path, value:
         read_vectors(_pickled(path, table), CLASSES)
 
 
-def test_classes_with_equal_rows_are_noted() -> None:
-    table = name_vectors(CLASSES)
-    table[0] = table[1]  # the background's does not count
-    assert note_on_equal_rows(table, CLASSES) == ""
-    table[3] = table[1]
-    assert note_on_equal_rows(table, CLASSES).endswith("which the text cannot tell apart: cat = traffic light")
-
-
 @pytest.mark.usefixtures("vectors_here")
 def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table())
@@ -153,19 +145,15 @@ def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
         assert np.array_equal(ours[name], theirs[name])
 
 
-@pytest.mark.parametrize("row", ["dog", "dog 0.5", "dog 0.5 1.5", "dog 0 0 0", "dog 1 nan 2"])
-def test_a_row_that_is_cut_short_or_has_no_direction_is_refused(tmp_path: Path, row: str) -> None:
+NO_ROWS = ["dog", "dog 0.5", "dog 0.5 1.5", "dog 0 0 0", "dog 1 nan 2"]  # cut short, or without a direction
+NO_WORDS = ["dog\t1\t2\ncat\t3\t4\n", "image_1.jpg mask_1.png\n", "dog,1,2\ncat,3,4\n"]
+
+
+@pytest.mark.parametrize("text", [*(f"background 1 2 3\n{row}\n" for row in NO_ROWS), *NO_WORDS])
+def test_other_tables_and_rows_without_direction_are_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "glove.txt"
-    file.write_text(f"background 1 2 3\n{row}\n")
-    with pytest.raises(UserError, match=r"glove\.txt: holds no word vectors"):
-        build_vectors(file, ["dog"])
-
-
-@pytest.mark.parametrize("text", ["dog\t1\t2\ncat\t3\t4\n", "image_1.jpg mask_1.png\n", "dog,1,2\ncat,3,4\n"])
-def test_other_tables_are_no_word_vectors(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "table.txt"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"table\.txt: holds no word vectors"):
+    with pytest.raises(UserError, match=r"glove\.txt: holds no word vectors"):
         build_vectors(file, ["dog"])
 
 

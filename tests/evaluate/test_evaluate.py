@@ -143,15 +143,6 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
     assert not path.exists()
 
 
-def test_quick_looks_with_different_settings_do_not_overwrite_each_other(config):
-    looks = [("run.seed=2",), ("data.min_pixels=60",), ("run.seed=2", "test.episodes=6"), ()]
-    results = [score(config(PROTOTYPE, *look))[0] for look in looks]
-    folders = [folder_of(config(PROTOTYPE, *look), "symnet") for look in looks]
-    assert len(set(folders)) == len(looks)
-    assert folders[0].name == "symnet_quick"
-    assert [read_result(folder / RESULT) for folder in folders] == results
-
-
 def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_is_scored(config, tmp_path: Path):
     path = new_checkpoint(config(SYMNET), tmp_path / "half/last.pth")
     content = checkpoint.read(path).entries | {"schedule": {"steps": 8}, "progress": {"step": 2}}
@@ -319,9 +310,9 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     (from_masks,) = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
     assert from_masks["list_source"] == "made from the masks"
     assert "pairs by 100 pixels" in title(from_masks)
-    (other_folder,) = folder.glob("hsnet_quick-*")
-    assert queries_of(other_folder) != names
-    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in str(*paper_tables([other_folder]))
+    assert queries_of(folder / "hsnet_quick") != names
+    drawn_here = str(*paper_tables([folder / "hsnet_quick"]))
+    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in drawn_here
 
 
 def check_published(result: dict, file: Path) -> None:
@@ -332,22 +323,21 @@ def check_published(result: dict, file: Path) -> None:
     assert result["draw_note"] == "the published list of mini is not known"
 
 
-def test_a_replay_takes_the_published_list_if_that_has_its_episodes(listed, tmp_path: Path) -> None:
+def test_a_replay_has_its_protocols_list_and_says_none(listed, tmp_path: Path) -> None:
+    """Of episodes of the list, of others, and without the list's file."""
     path, _ = listed()
     folder = tmp_path / "runs/tiny/test"
     hsnet, dcama = score(read_config(path), ("hsnet", "dcama"))
-    score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
-    (other_folder,) = folder.glob("hsnet_quick-*")
     (replayed,) = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")
-    assert replayed["list"] == hsnet["list"]
-    assert "published list" in title(replayed)
-    (other_pairs,) = score(read_config(path), ("hsnet",), manifest=other_folder / "episodes.jsonl")
-    assert other_pairs["list_source"] == "made from the masks"
-    assert "list" not in title(other_pairs)
-    (tmp_path / "val_fold0.txt").unlink()  # a replay needs no list
-    (replayed,) = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
-    assert replayed["per_seed"] == dcama["per_seed"]
-    assert "list" not in title(replayed)
+    assert (replayed["list"], replayed["per_seed"]) == (hsnet["list"], hsnet["per_seed"])
+    score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
+    (of_other_pairs,) = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")
+    assert of_other_pairs["list"] == hsnet["list"]
+    (tmp_path / "val_fold0.txt").unlink()
+    (unlisted,) = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
+    assert unlisted["per_seed"] == dcama["per_seed"]
+    for result in (replayed, of_other_pairs, unlisted):
+        assert "list" not in title(result)
 
 
 def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:

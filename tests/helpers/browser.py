@@ -50,7 +50,7 @@ class Page:
         answer = self.get(action, json.dumps(values).encode())
         if self.folder.work.state:
             self.folder.work.thread.join(60)
-        return answer.get("error") or answer.get("note") or self.folder.work.done.note
+        return answer.get("error") or answer.get("note") or self.folder.work.done["note"]
 
     def known(self, name: str) -> dict[str, tuple[str, bool]]:
         """Return of each class of a photo by whom its mask is, and whether it has pixels."""

@@ -14,10 +14,9 @@ from model.episode import EpisodeOfOriginalSizes, NamedEpisode
 from model.mismatch import ModelMismatch
 from model.sam3 import sam3 as canvas
 from tests.helpers.close import close
-from tests.helpers.paths import SHARED
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
-from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
+from tests.parity.foundation import deviations_of_foundation, foundation_cases, require_transformers
 from util.weights.parts import load_from_hub
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
@@ -155,53 +154,8 @@ def test_a_module_that_cannot_be_loaded_is_named_in_one_line(tmp_path: Path, mon
     assert shapes == sorted(tuple(x.shape) for x in stored.values())
 
 
-CASES = {name: sorted((SHARED / "parity" / name).glob("*.npz")) for name in ("sam3", "gfsam")}
-
-
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return outputs and inputs of a case."""
-    with np.load(path) as stored:
-        outputs = {key: stored[key] for key in stored if not key.startswith("in_")}
-        inputs = {key.removeprefix("in_"): stored[key] for key in stored if key.startswith("in_")}
-        return outputs, inputs
-
-
-def agreement(given: np.ndarray, packed: np.ndarray) -> float:
-    return float((np.unpackbits(packed)[: given.size].astype(bool) == given.ravel().astype(bool)).mean())
-
-
 @pytest.mark.parity
-@pytest.mark.parametrize("path", CASES["sam3"], ids=lambda path: path.stem)
-def test_sam3_case(shared: Path, path: Path) -> None:
+@pytest.mark.parametrize(("name", "stem"), foundation_cases())
+def test_a_measured_case_is_reproduced(name: str, stem: str) -> None:
     require_transformers()
-    want, inputs = read(path)
-    given = sam3_case(inputs)
-    step = 8 if int(inputs["canvas"]) == 1008 else 4
-    np.testing.assert_array_equal(given["canvas"][::8, ::8], want["canvas"])
-    np.testing.assert_allclose(given["norm_boxes"], want["norm_boxes"], atol=1e-6)
-    if "boxes" in want:
-        np.testing.assert_array_equal(given["boxes"], want["boxes"])
-    for name in ("scores", "presence"):
-        np.testing.assert_allclose(given[name], want[name], atol=1e-4)
-    np.testing.assert_array_equal(given["kept"], want["kept"])
-    np.testing.assert_allclose(given["pred_masks"][:, ::step, ::step], want["pred_masks"], atol=5e-3)
-    assert agreement(given["union"], want["union"]) > 0.998 and agreement(given["mask"], want["mask"]) > 0.995
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("path", CASES["gfsam"], ids=lambda path: path.stem)
-def test_gfsam_case(shared: Path, path: Path) -> None:
-    require_transformers()
-    want, inputs = read(path)
-    given = gfsam_case(inputs)
-    for name in ("pos_max", "pos_mean", "neg_mean", "filtered"):
-        np.testing.assert_allclose(given[name], want[name], atol=1e-4)
-    for name in ("points", "prompts", "components"):
-        np.testing.assert_array_equal(given[name], want[name])
-    assert max((given[name] != want[name]).mean() for name in ("foreground", "state")) <= 0.02
-    assert np.abs(given["areas"] - want["areas"]).max() <= 0.002 * int(inputs["side"]) ** 2
-    assert agreement(given["mask"], want["mask"]) > 0.995
-
-
-def test_the_shared_folder_has_all_cases_of_sam3_and_gfsam(shared: Path) -> None:
-    assert len(CASES["sam3"]) >= 6 and len(CASES["gfsam"]) >= 7
+    assert deviations_of_foundation(name, stem) == []

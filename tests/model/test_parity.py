@@ -1,6 +1,5 @@
 """Every method with the weights of its measured cases gives the numbers of the published implementation."""
 
-import collections
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,8 @@ from model.registry import models
 from tests.helpers.skip_init import skip_init
 from tests.parity.abcdfss import thresholds_of
 from tests.parity.case import BACKBONES, forward_case
-from tests.parity.check import ABSOLUTE, cases, deviations, folder_of, measured, weights
-from tests.parity.drawn.cases import deviations as deviations_of_drawn
-from tests.parity.drawn.cases import drawn_cases
-from tests.parity.hmnet import deviations as deviations_of_hmnet
-from tests.parity.hmnet import stems
+from tests.parity.drawn.cases import deviations_of_drawn, drawn_cases
+from tests.parity.measured import CASES, deviations_of_measured, folder_of, measured, weights
 from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -26,10 +22,6 @@ from util.run.build import build_model
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
 
-# A case of several shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
-INCLUDED = {(model, "resnet50_1shot") for model in ("abcdfss", "dcama", "hsnet", "pfenet", "sccan")}
-INCLUDED |= {("ssp", f"resnet50_1shot_{mode}") for mode in ("norefine", "refine")}
-CASES = cases()
 LAYOUTS = {
     **dict.fromkeys(("ssp", "sccan"), ("resnet50",)),
     **dict.fromkeys(("hdmnet", "bam"), ("resnet50_pascal_5shot",)),
@@ -41,27 +33,15 @@ LAYOUTS = {
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("model", "stem"), [case for case in CASES if case not in INCLUDED])
-def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device: str) -> None:
-    assert deviations(model, stem, device) == []
+@pytest.mark.parametrize(("model", "stem"), [(model, stem) for model, stems in CASES.items() for stem in stems])
+def test_a_measured_case_is_reproduced(shared: Path, model: str, stem: str, device: str) -> None:
+    assert deviations_of_measured(model, stem, device) == []
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("model", "case"), drawn_cases())
 def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str) -> None:
-    assert [*deviations_of_drawn(model, case, device)] == []
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("stem", stems())
-def test_a_case_of_hmnet_on_drawn_images_is_reproduced(stem: str, device: str) -> None:
-    assert [*deviations_of_hmnet(stem, device)] == []
-
-
-def test_measured_cases_are_all_there(shared: Path) -> None:
-    counts = collections.Counter(model for model, _ in CASES)
-    assert counts.keys() == ABSOLUTE.keys() and min(counts.values()) >= 3
-    assert len(CASES) >= 42
+    assert deviations_of_drawn(model, case, device) == []
 
 
 def test_thresholds_of_score_maps_are_the_published_ones(shared: Path) -> None:

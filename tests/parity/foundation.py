@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
@@ -17,11 +18,28 @@ from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import MOST, SAM3, SAM3Settings
 from tests.helpers.paths import SHARED
+from tests.parity.compare import Arrays, deviations
 from tests.parity.drawn.weights import fill
 from tests.parity.watched import on_calls
 
-Arrays = dict[str, np.ndarray]
+# Shares of bits that are others, or of bytes of eight bits; thresholds turn what all but reaches them.
+BOUNDS = {"pred_masks": 5e-3, "union": 0.01, "mask": 0.02, "foreground": 0.02, "state": 0.02}
 TASK = Task(base_classes=1, shots=1, size=64, text_width=0)
+
+
+def foundation_cases() -> list[tuple[str, str]]:
+    """Return (method, file stem) of all measured cases that are there."""
+    paths = [path for name in ("gfsam", "sam3") for path in sorted((SHARED / "parity" / name).glob("*.npz"))]
+    return [(path.parent.name, path.stem) for path in paths]
+
+
+def deviations_of_foundation(name: str, stem: str) -> list[str]:
+    """Return each value of a case that differs by more than its bound, in words."""
+    with np.load(SHARED / "parity" / name / f"{stem}.npz") as file:
+        arrays = dict(file)
+    inputs = {key.removeprefix("in_"): array for key, array in arrays.items() if key.startswith("in_")}
+    given = {"sam3": sam3_case, "gfsam": gfsam_case}[name](inputs)
+    return deviations(given, {key: arrays[key] for key in arrays if key in given}, BOUNDS)
 
 
 def require_transformers() -> Any:
@@ -63,7 +81,7 @@ def _sam3(side: int) -> nn.Module:
 
 
 @torch.no_grad()
-def sam3_case(inputs: Arrays) -> Arrays:
+def sam3_case(inputs: Arrays) -> Mapping[str, Any]:
     side = int(inputs["canvas"])
     shots = sum(key.startswith("support_") for key in inputs)
     settings = SAM3Settings(threshold=float(inputs["threshold"]))
@@ -98,12 +116,12 @@ def sam3_case(inputs: Arrays) -> Arrays:
         "boxes": boxes,
         "canvas": pasted,
         "norm_boxes": norm_boxes,
-        "scores": scores.numpy(),
-        "presence": presence.numpy().reshape(1),
-        "kept": torch.isin(scores, kept_scores).numpy(),
-        "pred_masks": network_output["pred_masks"][0].numpy(),
-        "union": union.numpy() > 0,
-        "mask": best.numpy() > 0,
+        "scores": scores,
+        "presence": presence.reshape(1),
+        "kept": torch.isin(scores, kept_scores),
+        "pred_masks": network_output["pred_masks"][0],
+        "union": np.packbits(union.numpy() > 0),
+        "mask": np.packbits(best.numpy() > 0),
     }
 
 
@@ -128,7 +146,7 @@ def _sam_and_dino(side: int) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def gfsam_case(inputs: Arrays) -> Arrays:
+def gfsam_case(inputs: Arrays) -> Mapping[str, Any]:
     shots = sum(key.startswith("support_") for key in inputs)
     model = GFSAM(GFSAMSettings(), TASK, *_sam_and_dino(int(inputs["side"]))).eval()
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
@@ -143,9 +161,8 @@ def gfsam_case(inputs: Arrays) -> Arrays:
     maps, mask = model.answer(model.see(images["query"]), supports)
     hook.remove()
     mock.patch.stopall()
-    [(masks, points, verdict)] = judged
+    [(_, points, verdict)] = judged
     out = {name: x.view(model.grid, model.grid) for name, x in maps._asdict().items()}
-    out |= {"points": points, "areas": masks.sum((1, 2)), "mask": mask}
+    out |= {"points": points, "mask": np.packbits(mask.numpy().astype(bool))}
     out["prompts"] = torch.cat(prompts, dim=1)[0, :, 0]
-    out |= {name: getattr(verdict, name) for name in ("components", "foreground", "state")}
-    return {name: x if isinstance(x, np.ndarray) else x.numpy() for name, x in out.items()}
+    return out | {name: getattr(verdict, name) for name in ("components", "foreground", "state")}

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,18 @@ from model.contract import Task
 from model.episode import Episode
 from model.sansa.sansa import SANSA, SANSASettings
 from model.tensors.cells import resize_cells
-from tests.parity.drawn.drawn import episode
+from tests.parity.case import GRADIENTS
+from tests.parity.compare import Arrays, deviations, gradient_deviations
+from tests.parity.drawn.cases import check_sum, joined
 from tests.parity.drawn.weights import fill
 from tests.parity.foundation import require_transformers
 
-Arrays = dict[str, np.ndarray]
 FOLDER = Path(__file__).parent / "drawn" / "sansa"
 TASK = Task(base_classes=1, shots=1, size=97, text_width=0)
 INPUTS = {"network", "seed", "shots", "side", "crop", "inputs_crc32", "all_frames"}
-PROMPTS = "prompt_"  # how names of points and boxes begin
 CODE = "prompt_encoder.shared_embedding.positional_embedding"
-FLOAT16 = 1e-3  # bound of values that are stored in half precision
-# Relative bounds of the other values, and of the gradients' norms
-BOUNDS = {"loss_mask": 1e-5, "loss_dice": 1e-5, "ious": 2e-6, "pointers": 3e-6}
-BOUND, GRADIENT_BOUND = 2e-5, 1e-3
+OURS = {"loss_mask": "focal", "loss_dice": "dice"}
+BOUNDS = {"ious": 2e-6, "pointers": 3e-6, "grad_total": 1e-3}
 
 
 @functools.cache
@@ -55,33 +51,15 @@ def drawn_episodes(inputs: Arrays) -> Episode:
     """Return a case's episodes, one for each seed."""
     height, width = inputs["crop"]
     seeds = np.atleast_1d(inputs["seed"])
-    drawn = [episode(int(seed), int(inputs["shots"]), int(inputs["side"])) for seed in seeds]
-    joint = {name: torch.from_numpy(np.concatenate([each[name] for each in drawn])) for name in drawn[0]}
-    cut = {name: x[..., :height, :width] for name, x in joint.items() if name != "class_id"}
-    class_id = joint["class_id"]
+    drawn = {name: torch.from_numpy(x) for name, x in joined(seeds, int(inputs["shots"]), int(inputs["side"])).items()}
+    class_id = drawn.pop("class_id")
+    cut = {name: x[..., :height, :width] for name, x in drawn.items()}
+    masks = torch.cat([cut["support_label"], cut["query_label"][:, None]], 1) == 1
+    assert check_sum(masks.byte().numpy()) == inputs["inputs_crc32"], "other images are drawn"
     return Episode(**cut, class_id=class_id, base_id=class_id, number=torch.arange(len(seeds)))
 
 
-def check_sum(episodes: Episode) -> int:
-    """Return the CRC-32 of the masks of episodes, supports first."""
-    labels = torch.cat([episodes.support_label, episodes.query_label[:, None]], 1)
-    masks = (labels == 1).byte().numpy()
-    return zlib.crc32(np.ascontiguousarray(masks).tobytes())
-
-
-def sansa_case(inputs: Arrays) -> dict[str, Any]:
-    """Return all outputs of a case by its inputs, whole; NotImplementedError: supports with points or boxes."""
-    if any(key.startswith(PROMPTS) for key in inputs):
-        raise NotImplementedError("supports have masks here")
-    network = _network(str(inputs["network"]))
-    episodes = drawn_episodes(inputs)
-    if "all_frames" in inputs:
-        return _training(network, episodes)
-    with torch.no_grad():
-        return _forward(network, episodes)
-
-
-def _forward(network: SANSA, episodes: Episode) -> Arrays:
+def _forward(network: SANSA, episodes: Episode) -> dict[str, Any]:
     """Return the outputs of an episode and the values on the way to them."""
     supports = episodes.supports_of(0)
     shots = network.encode(*map(torch.stack, zip(*supports)))
@@ -89,7 +67,7 @@ def _forward(network: SANSA, episodes: Episode) -> Arrays:
     conditioned = network.condition(query, shots)
     masks, ious = (x[:, 1:] for x in network.decode(query, conditioned))
     (logits,) = _margins(network(episodes).logits)
-    given = {
+    return {
         "logits": logits,
         "support_logits": _of_supports(network, episodes, 0),
         "features": query.coarse[0],
@@ -99,31 +77,23 @@ def _forward(network: SANSA, episodes: Episode) -> Arrays:
         "ious": ious[0],
         "pointers": torch.cat([shot.pointer for shot in shots]),
     }
-    return {name: value.numpy() for name, value in given.items()}
 
 
 def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
     """Return the losses of some episodes, the norms of their gradients, and all logits."""
     network.zero_grad()
-    network.train()
-    try:
-        output = network(episodes)
-        sum(output.losses.values()).backward()
-    finally:
-        network.eval()
+    output = network.train()(episodes)
+    sum(output.losses.values()).backward()
+    network.eval()
     parameters = dict(network.named_parameters())
-    names = list(json.loads((FOLDER / "config_small.json").read_text())["adapters"])
-    gradients = {name: parameters[SANSA.published.name(name)].grad for name in names}
-    norms = {name: float(gradient.norm()) for name, gradient in gradients.items()}
+    names = json.loads((FOLDER / "config_small.json").read_text())["adapters"]
+    norms = {name: float(parameters[SANSA.published.name(name)].grad.norm()) for name in names}
     with torch.no_grad():
         frames = [_of_supports(network, episodes, item) for item in range(len(episodes.query))]
     queries = _margins(output.logits.detach())
     logits = torch.cat([torch.cat([frame, query[None]]) for frame, query in zip(frames, queries)])
     losses = {name: np.float64(output.losses[ours].item()) for name, ours in OURS.items()}
-    return {**losses, "grad_norms": norms, "grad_total": np.linalg.norm([*norms.values()]), "logits": logits.numpy()}
-
-
-OURS = {"loss_mask": "focal", "loss_dice": "dice"}
+    return {**losses, GRADIENTS: norms, "grad_total": np.linalg.norm([*norms.values()]), "logits": logits}
 
 
 def _margins(logits_b2hw: Tensor) -> Tensor:
@@ -139,40 +109,15 @@ def _of_supports(network: SANSA, episodes: Episode, item: int) -> Tensor:
     return resize_cells(low[:, :1], labels.shape[-2:])[:, 0]
 
 
-def deviations(stem: str) -> list[str]:
+def deviations_of_sansa(stem: str) -> list[str]:
     """Return each value of a case that deviates by more than its bound, in words."""
     with np.load(FOLDER / f"{stem}.npz") as file:
         stored = dict(file)
-    assert check_sum(drawn_episodes(stored)) == stored["inputs_crc32"], "other images are drawn"
-    given = sansa_case(stored)
-    found = []
-    for name in sorted(stored.keys() - INPUTS):
-        if name == "grad_norms":
-            found += _of_gradients(given[name], json.loads(stored[name].tobytes()))
-            continue
-        bound = FLOAT16 if stored[name].dtype == np.float16 else BOUNDS.get(name, BOUND)
-        bound = GRADIENT_BOUND if name == "grad_total" else bound
-        apart = _apart(thinned(np.asarray(given[name]), stored[name].shape), stored[name])
-        if not apart <= bound:
-            found.append(f"{name}: {apart:.2g} of its norm")
-    return found
-
-
-def thinned(whole: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return every s-th value of each dimension so that an array has a stored one's shape."""
-    whole = whole[: shape[0]] if whole.ndim == 3 and shape[0] == 1 else whole  # of supports the first alone
-    steps = (-(-given // kept) for given, kept in zip(whole.shape, shape, strict=True))
-    return whole[tuple(slice(None, None, step) for step in steps)]
-
-
-def _apart(given: np.ndarray, stored: np.ndarray) -> float:
-    want = stored.astype(np.float64)
-    assert given.shape == want.shape, (given.shape, want.shape)
-    return float(np.linalg.norm(given - want) / np.linalg.norm(want))
-
-
-def _of_gradients(given: dict[str, float], stored: dict[str, float]) -> list[str]:
-    """Return the norms of gradients that deviate; exactly the published parameters learn."""
-    assert given.keys() == stored.keys()
-    wrong = [name for name, want in stored.items() if not abs(given[name] - want) <= GRADIENT_BOUND * want]
-    return [f"gradient of {name}: {given[name]} in place of {stored[name]}" for name in wrong]
+    network, episodes = _network(str(stored["network"])), drawn_episodes(stored)
+    norms = stored.pop(GRADIENTS, None)
+    values = {name: stored[name] for name in sorted(stored.keys() - INPUTS)}
+    if norms is None:
+        with torch.no_grad():
+            return deviations(_forward(network, episodes), values, BOUNDS)
+    ours = _training(network, episodes)
+    return [*deviations(ours, values, BOUNDS), *gradient_deviations(ours[GRADIENTS], json.loads(norms.tobytes()))]

@@ -130,7 +130,8 @@ def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "rectangle": {"label": "cat", "points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"},
     }
     for name, shape in outlines.items():
-        (folder / f"{name}.json").write_text(json.dumps({"shapes": [shape], "imagePath": photo.name}))
+        content = {"shapes": [shape], "imagePath": photo.name, "imageHeight": HEIGHT, "imageWidth": WIDTH}
+        (folder / f"{name}.json").write_text(json.dumps(content))
     place = {"file": f"train/{photo.name}", "size": (WIDTH, HEIGHT)}
     drawn.coco_json(folder, {"segmentation": [drawn.outline(BOX)]}, names=("cat",), first=9, **place)
     kinds = {name: f"{photo}:{folder / name}.json" for name in (*outlines, "coco")}

@@ -116,7 +116,7 @@ def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: 
         ("--support", f"{photos[0]}:points=9,9"),
         ("--set", "run.seed=5"),
         ("--resize", "81"),
-        ("--support", example_texts["polygon"]),
+        ("--support", example_texts["index"]),
         in_bf16,
     )
     for changed in others:

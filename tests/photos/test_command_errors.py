@@ -66,7 +66,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"resize": 40}, "nearest: 33, 41"),
         ({"format": "cocoo"}, "did you mean 'coco'?"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
-        ({"classes": "dog", "supports": "one"}, "no photo of one shows 'dog'"),
+        ({"classes": "dog", "supports": "one"}, "no photo shows one of the classes"),
         ({"min_presence": 0.5}, "presence score of at least 0.5"),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),

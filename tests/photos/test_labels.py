@@ -1,6 +1,5 @@
 """All kinds of marks give the same label, and texts of supports are taken apart."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image
 
 from annotations.shapes import UNKNOWN
 from model.episode import IGNORE
+from photos.example_files import read_examples
 from photos.examples import BOXED, by_class, parse_example
 from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
@@ -17,8 +17,8 @@ from util.files.errors import UserError
 RADIUS = 0.02 * WIDTH  # of points
 
 
-def _label(text: str, name: str | None = None, **marking) -> np.ndarray:
-    return parse_example(text, **marking).read(name).label
+def _label(text: str, **marking) -> np.ndarray:
+    return parse_example(text, **marking).read().label
 
 
 @pytest.mark.parametrize("kind", ["index", "polygon", "rectangle", "coco", "box"])
@@ -26,7 +26,10 @@ def test_every_kind_marks_the_same_pixels(example_texts: dict[str, str], kind: s
     left, top, right, bottom = BOX
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[top:bottom, left:right] = BOXED if kind in ("rectangle", "box") else 1
-    assert np.array_equal(_label(example_texts[kind]), expected)
+    text = example_texts[kind]
+    photo, _, file = text.partition(":")
+    (example,), _ = read_examples([file], Path(photo).parent) if file.endswith(".json") else ([parse_example(text)], {})
+    assert np.array_equal(example.read().label, expected)
 
 
 def test_one_value_of_a_mask_counts_and_255_is_unknown(example_texts: dict[str, str], tmp_path: Path) -> None:
@@ -67,18 +70,6 @@ def test_marks_of_one_photo_join(example_texts: dict[str, str]) -> None:
     assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
     assert np.array_equal(support.label == IGNORE, (points == IGNORE) & ~boxes & (denied != 1))
     assert support.source.endswith("not=6,6 + box=1,1,9,9")
-
-
-def test_a_file_of_several_labels_gives_the_class_asked_for(example_texts: dict[str, str], tmp_path: Path) -> None:
-    boxes = {("Cat", 1), ("dog", 20), ("Cat", 40)}
-    shapes = [{"label": label, "points": drawn.corners((x, 2, x + 8, 9))} for label, x in boxes]
-    (tmp_path / "pets.json").write_text(json.dumps({"shapes": shapes}))
-    text = f"{example_texts['box'].partition(':')[0]}:{tmp_path / 'pets.json'}"
-    assert _label(text, "cat").sum() == 2 * 8 * 7
-    assert _label(text, "dog").sum() == 8 * 7
-    for name in (None, "horse"):
-        with pytest.raises(UserError, match=r"pets\.json: outlines objects of 2 labels"):
-            _label(text, name)
 
 
 def test_a_mask_belongs_to_the_upright_or_to_the_stored_photo(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from datasets.custom_masks import from_masks
 from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from photos.example_files import read_examples
-from photos.examples import parse_example, support_from_arrays
+from photos.examples import Example, parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, photo, region
 from util.files.errors import UserError
 from util.files.mask_images import read_mask
@@ -64,8 +64,8 @@ def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
     path, mask = _photo_and_mask(tmp_path, FORMS[form])
     supports = [
         parse_example(f"{path}:{mask}").read(),
-        support_from_arrays(path, FORMS[form]),
-        support_from_arrays(read_image(path), str(mask)),
+        Example(None, path, FORMS[form]).read(),
+        Example(None, read_image(path), str(mask)).read(),
         *(example.read() for example in read_examples([str(mask.parent)], path.parent)[0]),
     ]
     assert len(supports) == 4
@@ -92,10 +92,10 @@ def _made(out: Path, **options: Path | None) -> np.ndarray:
 
 def test_arrays_and_tensors_are_read_alike(tmp_path: Path) -> None:
     image = read_image(photo(tmp_path / "p0.jpg"))
-    for mask in (INSIDE > 0, INSIDE[None], INSIDE.astype(float), -INSIDE.astype(int), INSIDE[..., None] * 255):
+    for mask in (INSIDE > 0, INSIDE * 255, INSIDE.astype(float), -INSIDE.astype(int)):
         expected = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
         for given in (mask, torch.from_numpy(mask)):
-            assert np.array_equal(support_from_arrays(image, given).label, expected)
+            assert np.array_equal(Example(None, image, given).read().label, expected)
 
 
 def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> None:

@@ -19,16 +19,15 @@ PANEL = np.random.default_rng(0).integers(0, 255, (PANEL_HEIGHT, 150, 3), np.uin
 
 def test_a_figure_is_written_as_png_and_vectors_with_the_same_bytes_every_time(tmp_path: Path) -> None:
     for folder in ("first", "second"):
-        write_figure(tmp_path / folder / "a.b", draw([[("panel", PANEL)]], NAMES), "pdf")
-        write_figure(tmp_path / folder / "a.b", draw([[("a\x01\u202eb", PANEL)]], NAMES), "svg")
+        write_figure(tmp_path / folder / "a.b", draw([[(NAMES, PANEL)]]), "pdf")
+        write_figure(tmp_path / folder / "a.b", draw([[(NAMES, PANEL), ("a\x01\u202eb", PANEL)]]), "svg")
     files = sorted((tmp_path / "first").iterdir())
     assert [file.name for file in files] == ["a.b.pdf", "a.b.png", "a.b.svg"]
     for file in files:
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
     pdf, png, svg = files
-    top = CAPTION + GAP + CAPTION
     drawn = np.array(Image.open(png))
-    assert np.array_equal(drawn[top : top + PANEL_HEIGHT, :150], PANEL)
+    assert np.array_equal(drawn[CAPTION : CAPTION + PANEL_HEIGHT, :150], PANEL)
     assert [text.text for text in ElementTree.parse(svg).iter(f"{SVG}text")] == [NAMES, "a??b"]
     content = pdf.read_bytes()
     assert [word in content for word in (b"/CIDFontType2", b"/ToUnicode", b"Date")] == [True, True, False]
@@ -48,8 +47,8 @@ def test_an_outline_shows_on_any_ground(ground) -> None:
 
 def test_panels_of_a_place_stand_below_each_other(tmp_path: Path) -> None:
     panels = [(f"panel {n}", np.zeros((100, 300, 3), np.uint8)) for n in range(5)]
-    write_figure(tmp_path / "board", draw([panels, panels], "title"))
-    assert Image.open(tmp_path / "board.png").height == CAPTION + GAP + 2 * (CAPTION + PANEL_HEIGHT + GAP)
+    write_figure(tmp_path / "board", draw([panels, panels]))
+    assert Image.open(tmp_path / "board.png").height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
 
 
 def test_the_command_draws_curve_and_bars_beside_a_result(leave, monkeypatch, capfd) -> None:

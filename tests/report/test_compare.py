@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import ENTRY, counts
-from util.data.lists.manifest import Manifest, counts_of
+from util.data.lists.manifest import Manifest
 from util.evaluate.schema import MANIFEST, RESULT
 from util.files.errors import UserError
 from util.loop.metrics import episode_scores
 from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
+from util.report.results import counts as counts_of_result
 
 
 def miou(episodes: list[dict]) -> float:
@@ -61,7 +62,7 @@ def share(episode: dict) -> float:
     return intersection / union
 
 
-def test_results_comparisons_and_curves_have_one_miou(scored):
+def test_results_comparisons_and_curves_have_one_miou(scored, leave):
     """A class of episodes without a pixel of foreground counts with an IoU of 0 in all three."""
     episodes = counts(11, 9, 0.5)
     for e in episodes:
@@ -69,8 +70,8 @@ def test_results_comparisons_and_curves_have_one_miou(scored):
             e["outputs"]["final"] = [0, 0, 6000, 6000]
     rows = np.array([[e["number"], e["class"], *e["outputs"]["final"]] for e in episodes])
     scores = episode_scores(np.hstack([rows, rows[:, 2:4]]), 3)
-    curve = running_miou([counts_of(e, "final") for e in episodes])
     [side] = scored(episodes)
+    curve = running_miou(counts_of_result(leave("side0", episodes) / RESULT, "final"))
     assert list(scores["per_class"]) == ["1", "2", "3"]
     assert difference(side, side).a == pytest.approx(scores["miou"])
     assert curve[-1] == pytest.approx(scores["miou"])
@@ -132,7 +133,7 @@ def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
     alike = leave("a", a), leave("b", b)
     assert "significant" in str(compare(*alike))
     text = str(compare(alike[0], leave("c", b, content="12" * 32)))
-    assert "warning: scored on other photos or masks of the same names (efefefef, 12121212)" in text
+    assert "warning: scored on other photos or masks of the same names (a: efefefef; c: 12121212)" in text
     assert "no verdict" in text
 
 
@@ -152,7 +153,7 @@ def test_unequal_image_sides_warn_and_unequal_labels_give_no_verdict(leave):
         return path
 
     first, wide = run("a", 81), run("b", 161)
-    assert "warning: different image sides (a 81 px, b 161 px)" in str(compare(first, wide))
+    assert "warning: different image sides (a: 81 px; b: 161 px)" in str(compare(first, wide))
     assert "not significant" in compare(first, wide).notes[-1]
     assert "warning" not in str(compare(first, run("c", None)))
     of_labels = run("d", 81, 81), run("e", 161, 161)

@@ -1,6 +1,7 @@
 """The frame of results, the tables of single ones, a row for each result, and what references do."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -10,17 +11,8 @@ from util.config.read import read_config
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
 from util.report.references import reference_table
-from util.report.results import (
-    RESULT_COLUMNS,
-    class_score_table,
-    how_made,
-    protocol_table,
-    result_table,
-    results,
-    score_table,
-    stages_text,
-    summary,
-)
+from util.report.results import frame_of, how_made, results, stages_text
+from util.report.tables import RESULT_COLUMNS, class_table, protocol_table, result_table, score_table, summary
 
 
 def test_every_score_is_a_row_of_the_frame(leave) -> None:
@@ -90,11 +82,12 @@ def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() ->
     made = result(
         seeds=[0, 1], per_seed=seeds, mean={}, list_images=3, novel={"1": "cat", "2": "dog", "3": "rare"}, metrics=HD95
     )
-    table = score_table(made)
+    frame = frame_of({Path(): made})
+    table = score_table(made, frame)
     assert table.header == ["output", "mIoU %", "HD95 px", "odd"]
     assert table.rows == [["final", "50.00 +- 2.83", "4.50 +- 0.00", "1.00 +- 0.00"]]
     assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
-    classes = class_score_table(made)
+    classes = class_table(made, frame)
     assert classes.header == ["class, IoU %", "final", "final, HD95 px"]
     assert classes.rows == [["cat", "50.00", "3.00"], ["dog", "60.00", "-"], ["rare", "-", "-"]]
 
@@ -102,13 +95,13 @@ def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() ->
 def test_protocols_of_a_run_are_compared_in_a_table_of_their_own() -> None:
     entry = {**ENTRY, "scored_on": "letterbox"}
     stretched = result(protocol="hsnet", protocol_settings=entry, input="stretch 400 x 400", scored_on="letterbox")
-    table = protocol_table([result(), stretched])
+    table = protocol_table({Path("1"): result(), Path("2"): stretched})
     assert [row[3:5] for row in table.rows] == [
         ["letterbox 473 x 473", "square"],
         ["stretch 400 x 400", "size of the input"],
     ]
-    assert "mIoU - first" in summary({1: result(), 2: stretched})
-    assert "mIoU - first" not in summary({1: result()})
+    assert "mIoU - first" in summary({Path("1"): result(), Path("2"): stretched})
+    assert "mIoU - first" not in summary({Path("1"): result()})
 
 
 def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:

@@ -15,7 +15,7 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
 from util.report.paper import paper_tables
-from util.report.results import protocol_table
+from util.report.tables import protocol_table
 from util.report.verify import AGREES, DIFFERS, UNCHECKED, checks_of, verify
 from util.run.run import Run
 from util.weights import checkpoint
@@ -112,7 +112,7 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
     names = {result["protocol"] for result in results}
     assert {"symnet", "bam", "hsnet"} <= names
     assert "2way" not in names
-    assert "mIoU - first" in str(protocol_table(results))
+    assert "mIoU - first" in str(protocol_table(dict(enumerate(results))))
 
 
 LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from tests.helpers import spawned
-from util.files import write_atomically
-from util.run.run import BEST, LAST, METRICS
+from util.run.run import BEST, LAST, METRICS, StageFolder
 from util.weights import checkpoint
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
@@ -27,7 +26,7 @@ KILLS = [  # the call that is not begun: function, word of its arguments, number
     ("os.replace", BEST, 1, 1),
     (STEP, "", 2, 2),
     (VALIDATION, "", 2, 4),
-    ("os.replace", f"{LAST}'", 2, 4),
+    ("os.replace", f"{LAST}'", 2, 4),  # between the two renames of a save
     ("os.replace", METRICS, 2, 5),
 ]
 
@@ -60,27 +59,14 @@ def test_kills_amid_each_part_of_a_step_change_no_loss_and_no_weight(mini_yaml, 
     spawned.run("train.py", path)
     unbroken = folder.rename(tmp_path / "unbroken")
     for *moment, steps in KILLS:
-        options = ["--resume"] if (folder / LAST).exists() else []
+        options = ["--resume"] if StageFolder(folder).begun else []
         spawned.run("train.py", path, *options, before=partial(kill_before, *moment), check=-signal.SIGKILL)
-        newest = checkpoint.read(folder / LAST).entries["progress"]["step"] if (folder / LAST).exists() else None
+        stage = StageFolder(folder)
+        newest = stage.newest().entries["progress"]["step"] if stage.begun else None
         assert newest == steps, moment
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
-    part = (folder / LAST).read_bytes()[:999]
-    (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file
-    (folder / LAST).write_bytes(part)
+    (folder / LAST).write_bytes((folder / LAST).read_bytes()[:999])
     assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
     check_equal(folder / LAST, unbroken / LAST)
     check_equal(folder / BEST, unbroken / BEST)
     assert json.loads((folder / METRICS).read_text())["finished"]
-
-
-def test_one_file_under_both_names_is_never_written_in_place(tmp_path: Path) -> None:
-    """A kill between the renames of a save leaves last and previous as one file; the next saves must part them."""
-    last, previous = tmp_path / LAST, tmp_path / "previous.pth"
-    last.write_bytes(b"first")
-    os.link(last, previous)
-    write_atomically(last, b"second", previous=previous)
-    assert (last.read_bytes(), previous.read_bytes()) == (b"second", b"first")
-    write_atomically(last, b"third", previous=previous)
-    assert (last.read_bytes(), previous.read_bytes()) == (b"third", b"second")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [LAST, "previous.pth"]

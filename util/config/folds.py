@@ -114,17 +114,15 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
             fix = "write folds: 1, or another data.fold_rule, such as interleaved"
             yield "folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}"
     elif data.class_photos is not None:
-        yield from _problems_of_photos(data, data.class_photos)
+        yield from _problems_of_photos(data)
     elif data.fold_rule == "given":
         yield from _problems_of_given(data, data.fold_classes or [])
     elif data.folds < 2 or count % data.folds:
         yield "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
 
 
-def _problems_of_photos(data: DataSettings, class_photos: list[int]) -> Iterator[tuple[str, str]]:
+def _problems_of_photos(data: DataSettings) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with folds of the classes with enough photos."""
-    if len(class_photos) != len(data.classes):
-        yield "class_photos", f"holds {len(class_photos)} numbers; data.classes has {len(data.classes)} names"
     enough = len(_with_photos(data))
     if enough < data.folds or data.folds < 2:
         needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"

@@ -48,9 +48,8 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
 
 def _repeated(values: list[int] | None) -> str | None:
     """Say that a list holds a value twice."""
-    values = values or []
-    for i, value in enumerate(values):
-        if value in values[:i]:
+    for value in values or []:
+        if values and values.count(value) > 1:
             return f"holds {value} twice, which repeats its episodes; keep one"
     return None
 
@@ -235,32 +234,21 @@ class ProtocolSettings:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, problem and remedy) for settings of the entry that do not go together."""
-        labels = " or ".join(FITTING_LABELS[self.input])
-        queries, supports = DRAWS.get(self.draw, ([], ""))
-        needs = {
-            "scored_on": f"does not go with input: {self.input}; use {labels}",
-            "supports": "needs query: pairs and one way",
-            "references": "needs draw: own, supports: distinct and one way",
-            "episodes": f"does not go with query: {self.query}; give a number",
-            "side": "has no effect with input: original; leave it null",
-            "draw": f"needs query: {' or '.join(queries)}, supports: {supports} and one way; set draw to own",
-        }
-        for key, fits in self._fitting().items():
-            if not fits:
-                yield key, f"= {getattr(self, key)} {needs[key]}"
-
-    def _fitting(self) -> dict[str, bool]:
-        """Return whether some settings go with the others of the entry."""
-        is_plain = (self.ways, self.draw, self.supports) == (1, "own", "distinct")
+        labels = FITTING_LABELS[self.input]
         queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
-        return {
-            "scored_on": self.scored_on in FITTING_LABELS[self.input],
-            "supports": self.supports != "first" or (self.ways, self.query) == (1, "pairs"),
-            "references": self.references == 1 or is_plain,
-            "episodes": self.episodes is not None or self.query == "pairs",
-            "side": self.side is None or self.input != "original",
-            "draw": self.query in queries and self.supports == supports and (self.ways == 1 or self.draw == "own"),
-        }
+        if self.scored_on not in labels:
+            yield "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use {' or '.join(labels)}"
+        if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
+            yield "supports", "= first needs query: pairs and one way"
+        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
+            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
+        if self.episodes is None and self.query != "pairs":
+            yield "episodes", f"= None does not go with query: {self.query}; give a number"
+        if self.side is not None and self.input == "original":
+            yield "side", f"= {self.side} has no effect with input: original; leave it null"
+        if self.query not in queries or self.supports != supports or (self.draw != "own" and self.ways > 1):
+            needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
+            yield "draw", f"= {self.draw} needs {needs}; set draw to own"
 
 
 @dataclass(frozen=True)

@@ -142,11 +142,8 @@ def settings_of(content: Tree, path: Path) -> Tree:
 
 def bases_of(path: Path) -> list[str]:
     """Return the files that a file names as ``base``, with or without their ending: none, one or several."""
-    base = value_of(parse_file(path), "base")
-    if base is None:
-        return []
-    names = base if isinstance(base, list) else [base]
-    return [with_ending(str(name)) for name in names]
+    base = value_of(parse_file(path), "base") or []
+    return [with_ending(str(name)) for name in (base if isinstance(base, list) else [base])]
 
 
 def with_ending(name: str) -> str:

@@ -82,12 +82,16 @@ class View:
         """Return height and width of an image of ``shape`` (H, W, ...) within the input; a letterbox has padding."""
         return RULES[self.rule](shape[:2], self.side)
 
+    def label_kind(self, wanted: str) -> str:
+        """Return the kind of label that is scored where a protocol names one: squares for letterboxed originals."""
+        return SQUARE if wanted == ORIGINAL and self.rule == LETTERBOX else wanted
+
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
         """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
-        if scored_on == LETTERBOX:
-            side = self.side if self.rule == LETTERBOX else self.label_side
-            return self.label(classes, side)
-        if scored_on == ORIGINAL and self.rule != LETTERBOX:
+        kind = self.label_kind(scored_on)
+        if kind == LETTERBOX:
+            return self.label(classes, self.side if self.rule == LETTERBOX else self.label_side)
+        if kind == ORIGINAL:
             return classes
         return padded(classes, max(classes.shape), IGNORE)  # the square's side corresponds to the letterbox's
 

@@ -1,7 +1,5 @@
 """Whether a test is done: its result is there, of the same settings, weights, code, list, photos and text vectors."""
 
-from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -36,16 +34,15 @@ def _shared_code() -> dict[str, str]:
 
 def origin_today(evaluation: Evaluation) -> Origin:
     """Return what decides a test's scores beside settings, as far as it is here: code, data, vectors and weights."""
-    now = Origin(code=code_of_test(evaluation.run.model_class))
-    with suppress(UserError):
-        images = evaluation.images
-        now = replace(now, list=images.digest, content=images.files_digest)
-    with suppress(UserError):
-        now = replace(now, vectors=evaluation.run.text_digest)
-    with suppress(UserError):
-        loaded = evaluation.loaded
-        now = replace(now, weights=loaded.digest, training=loaded.stored.training)
-    return now
+    facts = {
+        "code": lambda: code_of_test(evaluation.run.model_class),
+        "list": lambda: evaluation.images.digest,
+        "content": lambda: evaluation.images.files_digest,
+        "vectors": lambda: evaluation.run.text_digest,
+        "weights": lambda: evaluation.loaded.digest,
+        "training": lambda: evaluation.loaded.stored.training,
+    }
+    return Origin.today(facts)
 
 
 def reason_to_test(evaluation: Evaluation) -> str:

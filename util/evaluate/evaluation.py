@@ -5,10 +5,8 @@ It is made once, and asked by who scores it, verifies its result, or puts that i
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -16,20 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from model.decides import Decides
-from util.config.read import to_dict
-from util.config.same import deciding, differences
+from util.config.same import deciding
 from util.config.settings import Config, ProtocolSettings
-from util.data.draws import OWN, why_not_published
+from util.data.draws import why_not_published
 from util.data.episodes import Sampler
 from util.data.lists.image_list import ImageList
-from util.data.lists.manifest import digest, replay
+from util.data.lists.manifest import replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.data.views import View
-from util.evaluate.schema import RESULT, read_result
-from util.files.errors import UserError
 from util.run.build import precision_asked_of_test
 from util.run.data import check_sampler, images_for_test, protocol_sampler
-from util.run.input_size import label_kind, view_of
+from util.run.input_size import view_of
 from util.run.run import FOREIGN, Run
 from util.run.weights import Weights, load_weights
 from util.weights.checkpoint import Checkpoint
@@ -91,7 +86,7 @@ class Evaluation:
             shot=shot,
             run=Run(config),
             view=view,
-            scored_on=label_kind(view.rule, protocol.scored_on),
+            scored_on=view.label_kind(protocol.scored_on),
             replayed=replayed,
             progress=progress,
             shared=shared or Shared(),
@@ -99,31 +94,15 @@ class Evaluation:
 
     @cached_property
     def images(self) -> ImageList:
-        """Its list; of a replay the protocol's published one only if that holds all of its episodes."""
-        published = self.protocol.list_file
-        images = self._list(published)
-        if self.replayed is None or published is None or _holds(images, self._replay(images)):
-            return images
-        return self._list(published=None)
-
-    def _list(self, published: str | None) -> ImageList:
-        """Return the published list of a name, else that of the fold; a replay warns of no published one."""
-        protocol = replace(self.protocol, list_file=published)
-        key = "list", self.shot, published
-        warns = self.progress and not (self.replayed and published)
-        return self.shared.once(key, lambda: images_for_test(self.run, warns, protocol))
-
-    def _replay(self, images: ImageList) -> dict[int, ListedEpisodes]:
-        """Return the episodes of the manifest by seed, as rows of a list."""
-        assert self.replayed is not None
-        protocol = self.protocol
-        return replay(self.replayed, images, self.config.data, protocol.ways)
+        """Its list, of a replay too."""
+        key = "list", self.shot, self.protocol.list_file
+        return self.shared.once(key, lambda: images_for_test(self.run, self.progress, self.protocol))
 
     @cached_property
     def samplers(self) -> dict[int, Sampler]:
         """The samplers of its episodes, by seed."""
         if self.replayed is not None:
-            return {**self._replay(self.images)}
+            return {**replay(self.replayed, self.images, self.config.data, self.protocol.ways)}
         seeds = self.protocol.seeds if self.config.test.seeds is None else self.config.test.seeds
         samplers = {seed: self.sampler(seed) for seed in seeds}
         sampler = samplers[seeds[-1]]
@@ -144,38 +123,29 @@ class Evaluation:
     def _count(self, sampler: Sampler) -> int:
         """Return how many episodes of a sampler are scored."""
         asked = self.config.test.episodes
-        most = 0  # no limit
-        if isinstance(sampler, ListedEpisodes):
-            most = len(sampler.keys)
-        if self.replayed is not None:
-            return min(most, asked or most)
-        if self.protocol.episodes is None:
-            most = len(sampler.pairs if isinstance(sampler, EpisodeSampler) else self.images.pairs)
-        number = asked or self.protocol.number(self.config.data.fold)
-        return min(filter(None, (number, most)))
+        number = None if self.replayed else self.protocol.number(self.config.data.fold)
+        if number is not None:
+            return asked or number
+        every = sampler.keys if isinstance(sampler, ListedEpisodes) else self.images.pairs
+        if isinstance(sampler, EpisodeSampler):
+            every = sampler.pairs
+        return min(len(every), asked or len(every))
 
     @property
     def quick_look(self) -> bool:
         """Whether the number of episodes is not the protocol's, or is below that of the manifest."""
+        asked = self.config.test.episodes
         if self.replayed is None:
-            return self.config.test.episodes not in (None, self.protocol.number(self.config.data.fold))
-        for seed, sampler in self.samplers.items():
-            if isinstance(sampler, ListedEpisodes) and self.episodes[seed] < len(sampler.keys):
-                return True
-        return False
+            return asked not in (None, self.protocol.number(self.config.data.fold))
+        listed = {seed: sampler for seed, sampler in self.samplers.items() if isinstance(sampler, ListedEpisodes)}
+        return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in listed.items())
 
     @cached_property
     def draw_note(self) -> str:
         """Why the episodes are not those of published runs whose draw the protocol names; '' if they are."""
-        seeds = self.config.test.seeds if self.replayed is None else None  # a manifest has its own
-        note = why_not_published(self.images, self.config.data, self.protocol, seeds)
-        if self.replayed is None or self.protocol.draw == OWN or note:
-            return note
-        for seed, sampler in self.samplers.items():
-            count = self.episodes[seed]
-            if digest(sampler, count) != digest(self.sampler(seed), count):
-                return "a manifest with other episodes"
-        return ""
+        if self.replayed is not None:
+            return "the episodes of a manifest"
+        return why_not_published(self.images, self.config.data, self.protocol, self.config.test.seeds)
 
     @property
     def loaded(self) -> Weights:
@@ -189,21 +159,8 @@ class Evaluation:
         """The folder of its result: ``test[_5shot]/<protocol>``.
 
         A result of other weights than the run's best, of other seeds or another number of episodes goes to a folder
-        beside it whose name says so. A quick look beside one of other settings has a folder of its own, with a digest
-        of its settings.
+        beside it whose name says so.
         """
-        folder = self.run.folder("test") / self._folder_name
-        if not self.quick_look:
-            return folder
-        with suppress(UserError, KeyError):  # nothing there
-            settings = deciding_scores(to_dict(self.config))
-            if differences(deciding_scores(read_result(folder / RESULT)["config"]), settings, Decides.SCORES):
-                return folder.with_name(f"{folder.name}-{_digest(json.dumps(settings, sort_keys=True))}")
-        return folder
-
-    @property
-    def _folder_name(self) -> str:
-        """The protocol, and marks of what departs from its episodes and the best weights."""
         weights_mark = self.run.weights_origin
         if weights_mark == FOREIGN:  # many such files are called best.pth
             weights_mark += f"-{_digest(os.path.relpath(self.run.weights, self.config.run.folder))}"
@@ -215,7 +172,7 @@ class Evaluation:
             marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
         if self.quick_look:
             marks.append("quick")
-        return "_".join(filter(None, marks))
+        return self.run.folder("test") / "_".join(filter(None, marks))
 
 
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
@@ -229,16 +186,3 @@ def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:6]
-
-
-def _holds(images: ImageList, episodes: dict[int, ListedEpisodes]) -> bool:
-    """Return whether all episodes of a manifest are pairs of a published list with supports of it."""
-    if not images.source:
-        return False
-    pairs = set(images.pairs)
-    for listed in episodes.values():
-        for key in listed.keys:
-            pairs_of_episode = {(row, key.class_id) for row in (key.query, *key.supports)}
-            if not pairs_of_episode <= pairs:
-                return False
-    return True

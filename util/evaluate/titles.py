@@ -94,12 +94,8 @@ def seen_text(result: Result) -> str:
     """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
     listed = result["photos_listed"]
     trained_on = result["photos_trained_on"]
-    if not listed and not trained_on:
-        return ""
-    words = []
-    if listed:
-        words.append(f"{listed} test photos are in the training list too")
-    if trained_on is not None:
+    words = [f"{listed} test photos are in the training list too"] if listed else []
+    if trained_on or (listed and trained_on is not None):
         words.append(f"{trained_on} test photos were trained on")
     return ", ".join(words)
 
@@ -121,10 +117,10 @@ def protocol_title(result: Result) -> str:
 
 def _list_text(result: Result) -> str:
     """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
-    if result["list_source"] != MADE_FROM_MASKS:
-        return "published list" if is_published(result["list_source"]) else "own list"
     if result["replayed"]:
         return ""
+    if result["list_source"] != MADE_FROM_MASKS:
+        return "published list" if is_published(result["list_source"]) else "own list"
     by_pairs = result["protocol_settings"]["query"] == "pairs" or result["list_note"]
     return f"pairs by {result['min_pixels']} pixels" if by_pairs else ""
 

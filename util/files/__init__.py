@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -118,7 +117,7 @@ def write_atomically(
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
         if previous is not None and path.exists():
-            _keep_as(previous, path, temporary.with_name(f"{temporary.name}.previous"))
+            os.replace(path, previous)
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
@@ -140,18 +139,6 @@ def _short(path: Path) -> str:
     """Return a file's name, or for a long one another of its own with its suffix."""
     name = os.fsencode(path.name)
     return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
-
-
-def _keep_as(previous: Path, path: Path, spare: Path) -> None:
-    """Let a file have a second name, by way of a third: neither of the two is ever missing."""
-    if previous.exists() and path.samefile(previous):
-        return
-    spare.unlink(missing_ok=True)
-    try:
-        os.link(path, spare)
-    except OSError:  # no hard links here
-        shutil.copyfile(path, spare)
-    os.replace(spare, previous)
 
 
 def lock(path: Path, refusal: str) -> TextIO:
@@ -192,58 +179,41 @@ def own_name(text: str) -> str:
     return text
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or a folder of a name is hidden, or one of ``SYSTEM_FILES``."""
+    return name.lower().startswith((".", *SYSTEM_FILES))
+
+
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``SYSTEM_FILES``."""
-    hidden = (".", *SYSTEM_FILES)
-
-    def is_visible(path: Path) -> bool:
-        return not any(name.lower().startswith(hidden) for name in path.relative_to(folder).parts)
-
-    return sorted(filter(is_visible, paths))
+    """Return the paths below a folder in order, but hidden ones and those in hidden folders."""
+    return sorted(path for path in paths if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
 def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
     """Return what ``pattern`` matches of the visible files and folders below a folder, in order.
 
-    Links to folders are followed. Each folder is found once, by its own path before that of a link to it. Links that
-    lead nowhere are among the files.
+    Links to folders are followed, each folder is found once. Links that lead nowhere are among the files.
     """
-    if not folder.is_dir():
-        return []
-    folders = [folder]
-    links = list[Path]()
     paths = list[Path]()
     entered = set[tuple[int, int]]()  # device and inode of folders
-    while folders or links:
-        place = folders.pop() if folders else links.pop(0)
+    for name, folders, files in os.walk(folder, onerror=note, followlinks=True):
+        place = Path(name)
         status = place.stat()
         identity = (status.st_dev, status.st_ino)
         if identity in entered:
+            folders.clear()
             continue
         entered.add(identity)
         paths.append(place)
-        for path in visible(_entries(place), folder):
-            if not path.is_dir():
-                paths.append(path)
-            elif path.is_symlink():
-                links.append(path)
-            else:
-                folders.append(path)
+        paths += [place / file for file in files if not is_hidden(file)]
+        seen = [part for part in folders if not is_hidden(part)]
+        folders[:] = sorted(seen, key=lambda part: ((place / part).is_symlink(), part))  # links last
     return sorted(path for path in paths[1:] if path.match(pattern))
 
 
 def files_below(folder: Path, suffix: str = "") -> list[Path]:
     """Return the files of ``paths_below`` whose names end with a suffix."""
     return [path for path in paths_below(folder, f"*{suffix}") if not path.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what a folder holds; a line says that it cannot be read."""
-    try:
-        return [*folder.iterdir()]
-    except PermissionError:
-        note(f"{folder}: this folder cannot be read; its files are left out")
-        return []
 
 
 def leads_nowhere(path: Path) -> bool:

@@ -1,16 +1,14 @@
 """Folders that a command makes: links or copies in them, or all of it aside, which then takes its place."""
 
 import contextlib
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from util.files import files_below, lock, write_atomically
-from util.files.errors import Busy, UserError, WriteError
+from util.files import files_below, write_atomically
+from util.files.errors import UserError, WriteError
 
 
 def link(source: Path, target: Path, relative: bool = False) -> None:
@@ -24,37 +22,22 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
         return
     if target.is_symlink():
         target.unlink()  # of another source, or of one that has moved
-    elif target.exists():
-        if not _is_copy(target, source):
-            raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
-        if target.is_file():
-            return
+    if target.exists() and not _sizes(target).items() <= _sizes(source).items():
+        raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        way = Path(os.path.relpath(source, target.parent.resolve())) if relative else source
-        target.symlink_to(way)
-    except OSError:  # no links on this file system, or a copy of a folder that is completed now
-        _copy(source, target)
+        target.symlink_to(os.path.relpath(source, target.parent.resolve()) if relative else source)
+    except OSError:  # no links on this file system, or a copy that is completed now
+        for name in _sizes(source):
+            copy = target / name
+            if not copy.exists() and target.resolve() not in (source / name).parents:
+                write_atomically(copy, partial(shutil.copyfile, source / name))
 
 
-def _is_copy(target: Path, source: Path) -> bool:
-    """Return whether all that ``target`` holds may be copied from ``source``: files of the same names and sizes."""
-    if target.is_file():
-        return source.is_file() and target.stat().st_size == source.stat().st_size
-    originals = [(path, source / path.relative_to(target)) for path in files_below(target)]
-    return all(path.is_file() and _is_copy(path, original) for path, original in originals)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, or those visible files of a folder that are not there yet."""
-    if source.is_file():
-        write_atomically(target, partial(shutil.copyfile, source))
-        return
-    for path in files_below(source):
-        copy = target / path.relative_to(source)
-        is_of_target = target in path.parents
-        if path.is_file() and not is_of_target and not copy.exists():
-            _copy(path, copy)
+def _sizes(path: Path) -> dict[Path, int]:
+    """Return the sizes of the visible files of a folder by their ways in it, or that of a file."""
+    files = files_below(path) if path.is_dir() else [path]
+    return {file.relative_to(path): file.stat().st_size for file in files if file.is_file()}
 
 
 def refuse_other_files(out: Path, marker: str) -> None:
@@ -69,49 +52,27 @@ def refuse_other_files(out: Path, marker: str) -> None:
 def made_aside(out: Path, marker: str) -> Iterator[Path]:
     """Return the context in which a folder is filled that becomes ``out``, or whose parts replace those of ``out``.
 
-    ``marker`` is a file that every folder made in this way holds. UserError: another process of this user makes
-    ``out``, it holds other files, or the block raises; nothing has changed then.
+    ``marker`` is a file that every folder made in this way holds. UserError: ``out`` holds other files, or the block
+    raises; nothing has changed then.
     """
-    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir(), f"symnet-{os.getuid()}-{name}.lock")
-    with _passing_lock(path, f"--out {out}: another command is making it; wait for its end, or name another folder"):
-        refuse_other_files(out, marker)
-        aside = out.with_name(f".{out.name}.making")
-        lacking = [folder for folder in aside.parents if not folder.exists()]
-        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
-        aside.mkdir(parents=True)
-        try:
-            yield aside
-            _move_content(aside, out)
-        except BaseException as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                for folder in lacking:
-                    folder.rmdir()
-            if isinstance(error, UserError):
-                raise UserError(str(error).replace(str(aside), str(out))) from None
-            raise
-
-
-@contextlib.contextmanager
-def _passing_lock(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock whose file is removed at the end of the block; errors as ``lock``."""
-    with lock(path, refusal) as file:
-        is_removed = os.fstat(file.fileno()).st_nlink == 0  # the one before was let go between opening and locking
-        if is_removed:
-            raise Busy(refusal)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    refuse_other_files(out, marker)
+    aside = out.with_name(f".{out.name}.making")
+    shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        _move_content(aside, out)
+    except UserError as error:
+        raise UserError(str(error).replace(str(aside), str(out))) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _move_content(source: Path, target: Path) -> None:
-    """Move what a folder holds into another one, in place of what has its name there; remove the empty folder."""
+    """Move what a folder holds into another one, in place of what has its name there."""
     target.mkdir(exist_ok=True)
     for path in source.iterdir():
         place = target / path.name
         if place.is_dir():
             shutil.rmtree(place)
         os.replace(path, place)
-    source.rmdir()

@@ -2,12 +2,13 @@
 
 import contextlib
 import ctypes
-import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from util.files.errors import UserError, WriteError
@@ -40,26 +41,15 @@ def set_allocator(options: tuple[tuple[int, int], ...]) -> None:
 
 
 def end_with_parent() -> None:
-    """Let this process, which ``multiprocessing`` started, end when the one that asked for it has, by SIGKILL too.
-
-    It holds a pipe whose other end closes with the parent, however Python started it (fork, spawn, forkserver), and the
-    system signals that, without a thread that waits. Of forked siblings each holds the other ends of the pipes of those
-    before it, so that they end one after the other.
-    """
+    """Let this process, which ``multiprocessing`` started, end when the one that asked for it has, by SIGKILL too."""
     parent = multiprocessing.parent_process()
-    if parent is None or not hasattr(os, "O_ASYNC"):
-        return
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
-    def end_if_alone(*_: object) -> None:
-        if not parent.is_alive():
-            os._exit(1)
 
-    pipe = parent.sentinel
-    signal.signal(signal.SIGIO, end_if_alone)
-    with contextlib.suppress(OSError):  # a system without signals of pipes
-        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    end_if_alone()  # it may have ended before
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()  # waits for a pipe whose other end closes with the parent, however Python started this process
+    os._exit(1)
 
 
 def _start_pool_process() -> None:

@@ -33,6 +33,7 @@ class Table:
     header: list[str]
     rows: list[list[Any]]  # of str or Marked
     groups: list[str] = field(default_factory=list)  # above each column, such as 1-shot; '' above the leading ones
+    leading: int = 1  # how many columns name a row
     notes: list[str] = field(default_factory=list)  # lines below the table
     facts: dict[str, list[str]] = field(default_factory=dict)  # columns of CSV in place of marks and notes
     ruled: set[int] = field(default_factory=set)  # the rows below a rule of their own
@@ -80,11 +81,10 @@ def latex(table: Table) -> str:
     """Return a table in LaTeX with booktabs, groups above their columns, the best cells bold, the notes as comments."""
     import pandas
 
-    leading = table.groups.count("") or 1
     header = list(map(_latex_cell, table.header))
     names = pandas.MultiIndex.from_arrays([table.groups, header]) if any(table.groups) else header
     frame = pandas.DataFrame([list(map(_latex_cell, row)) for row in table.rows], columns=names)
-    alignment = "l" * leading + "r" * (len(header) - leading)
+    alignment = "l" * table.leading + "r" * (len(header) - table.leading)
     lines = frame.to_latex(index=False, column_format=alignment, multicolumn_format="c").splitlines()
     first = len(lines) - len(table.rows) - len([r"\bottomrule", r"\end{tabular}"])
     for i in sorted(table.ruled, reverse=True):

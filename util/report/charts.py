@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import BARS, CURVE, MANIFEST, Result, read_result
+from util.evaluate.schema import BARS, CURVE, Result, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import UserError, one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.loop.metrics import ALL_FOREGROUND, BASE, mean_iou
-from util.report.results import class_scores
+from util.loop.metrics import ALL_FOREGROUND, BASE, MIOU, mean_iou
+from util.report.results import counts, frame_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
 SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
@@ -49,7 +49,7 @@ GRID_COLOUR = "0.88"
 def styled() -> Iterator[None]:
     """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are.
 
-    UserError: they name a backend that this matplotlib does not have, without which it cannot be imported.
+    UserError: they name a backend that this matplotlib does not have, as a notebook's programs may.
     """
     try:
         import matplotlib.style
@@ -85,32 +85,32 @@ def draw_charts(path: Path, suffix: str) -> list[Path]:
     """
     result = read_result(path)
     seed = result["seeds"][0]
-    episodes = [e for e in read_manifest(path.with_name(MANIFEST)).episodes if e["seed"] == seed]
     curves = {}
-    for output in episodes[0]["outputs"]:
-        curves[output] = running_miou([counts_of(episode, output) for episode in episodes])
-    charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(result)}
+    for output in result["mean"]:
+        if output not in (BASE, ALL_FOREGROUND):
+            counted = counts(path, output)
+            curves[output] = running_miou(counted[counted["seed"] == seed])
+    charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(path, result)}
     return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
 
 
-def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
-    """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
-    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 3)
-    is_class = rows[:, :1] == np.unique(rows[:, 0])  # (ways, classes)
-    intersection = np.cumsum(is_class * rows[:, 1:2], axis=0)
-    union = np.cumsum(is_class * rows[:, 2:3], axis=0)
-    last_ways = np.cumsum([len(ways) for ways in counts]) - 1
-    return mean_iou(intersection, union, np.cumsum(is_class, axis=0))[last_ways]
+def running_miou(counted: DataFrame) -> np.ndarray:
+    """Return the mIoU in percent after each episode, (episodes,), from the ``counts`` of one seed."""
+    numbers = counted["class"].to_numpy()
+    is_class = numbers[:, None] == np.unique(numbers)  # (ways of all episodes, classes)
+    intersection = np.cumsum(is_class * counted[["intersection"]].to_numpy(), axis=0)
+    union = np.cumsum(is_class * counted[["union"]].to_numpy(), axis=0)
+    curve = mean_iou(intersection, union, np.cumsum(is_class, axis=0))
+    return curve[~counted["number"].duplicated(keep="last")]
 
 
 @styled()
 def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     """Return a chart of the mIoU of each output over the number of scored episodes."""
     figure, axes = chart(4.6, title)
-    shown = {name: curve for name, curve in curves.items() if name != ALL_FOREGROUND}
-    for name, curve in shown.items():
+    for name, curve in curves.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
-    highest = max(curve.max() for curve in shown.values())
+    highest = max(curve.max() for curve in curves.values())
     axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
     axes.set_xlim(left=0)
     axes.set(xlabel=f"episodes of seed {seed} so far", ylabel="mIoU in %")
@@ -120,23 +120,24 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 
 
 @styled()
-def class_bars(result: Result) -> Figure:
+def class_bars(path: Path, result: Result) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    outputs = {name: class_scores(result, name) for name in result["mean"] if name not in (BASE, ALL_FOREGROUND)}
-    scored = set().union(*outputs.values())
-    classes = [name for name in result["novel"].values() if name in scored]
-    thickness = 0.8 / len(outputs)  # of a class's place
-    bar_places = (len(outputs) + 1) * len(classes)
+    scores = frame_of({path: result})
+    shown = scores[(scores["score"] == MIOU) & (scores["class"] != "") & (scores["output"] != ALL_FOREGROUND)]
+    ious = shown.pivot_table(index="class", columns="output", values="value", sort=False)
+    ious = ious.reindex([name for name in result["novel"].values() if name in ious.index]).fillna(0.0)
+    thickness = 0.8 / ious.shape[1]  # of a class's place
+    bar_places = (ious.shape[1] + 1) * len(ious)
     figure, axes = chart(1.3 + 0.17 * bar_places, title(result))
-    middle = (len(outputs) - 1) / 2
-    for j, (name, ious) in enumerate(outputs.items()):
-        places = np.arange(len(classes)) + (j - middle) * thickness
-        bars = axes.barh(places, [ious.get(c, 0.0) for c in classes], thickness, label=one_line(name))
+    middle = (ious.shape[1] - 1) / 2
+    for j, (name, values) in enumerate(ious.items()):
+        places = np.arange(len(ious)) + (j - middle) * thickness
+        bars = axes.barh(places, values, thickness, label=one_line(str(name)))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
-    axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])
-    axes.set(ylim=(len(classes) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
+    axes.set_yticks(np.arange(len(ious)), map(one_line, ious.index))
+    axes.set(ylim=(len(ious) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
     axes.grid(axis="x", color=GRID_COLOUR)
-    figure.legend(loc="outside lower right", ncols=len(outputs))
+    figure.legend(loc="outside lower right", ncols=ious.shape[1])
     return figure
 
 
@@ -152,8 +153,8 @@ def chart(height: float, title: str) -> tuple[Figure, Axes]:
 
 
 @styled()
-def draw(rows: Sequence[Panels], title: str = "") -> Figure:
-    """Return a figure of rows of panels below a title; panels of the same place in a row are below each other.
+def draw(rows: Sequence[Panels]) -> Figure:
+    """Return a figure of rows of panels; panels of the same place in a row are below each other.
 
     Panels of the right height keep their pixels.
     """
@@ -168,23 +169,15 @@ def draw(rows: Sequence[Panels], title: str = "") -> Figure:
     def width_of(text: str) -> int:
         return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) + GAP
 
-    title = one_line(title)
     shown = [[(one_line(caption), at_panel_size(image)) for caption, image in row] for row in rows]
     widths = [max(max(width_of(text), photo.shape[1]) for text, photo in column) for column in zip(*shown, strict=True)]
-    first_top = CAPTION + GAP if title else 0
-    width = max(sum(widths) + len(widths) * GAP, width_of(title))
-    height = first_top + len(shown) * ROW_HEIGHT
+    width = sum(widths) + len(widths) * GAP
+    height = len(shown) * ROW_HEIGHT
     figure.set_size_inches(width / DPI, height / DPI)
-
-    def write(text: str, left: int, top: int) -> None:
-        figure.text((left + 1) / width, 1 - (top + CAPTION - 5) / height, text, fontsize=FONT_SIZE)
-
-    if title:
-        write(title, 0, 0)
     for number, row in enumerate(shown):
-        top = first_top + number * ROW_HEIGHT
+        below_caption = number * ROW_HEIGHT + CAPTION
         for place, (text, photo) in enumerate(row):
             left = sum(widths[:place]) + place * GAP
-            write(text, left, top)
-            figure.figimage(photo, left, height - (top + CAPTION) - PANEL_HEIGHT, origin="upper")
+            figure.text((left + 1) / width, 1 - (below_caption - 5) / height, text, fontsize=FONT_SIZE)
+            figure.figimage(photo, left, height - below_caption - PANEL_HEIGHT, origin="upper")
     return figure

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain, zip_longest
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from util.data.lists.manifest import counts_of, read_manifest, ways_of
-from util.evaluate.schema import MANIFEST, SCORED_ON, Result, check_output, find_results, read_result
+from util.data.lists.manifest import read_manifest, ways_of
+from util.evaluate.schema import MANIFEST, SCORED_ON, Result, find_results, read_result
 from util.evaluate.titles import draw_text
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
-from util.report.results import stages_text
+from util.report.results import counts, stages_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
+NOTES: list[tuple[Callable[[Result], str], str]] = [  # facts of results, and what is said where they differ
+    (
+        lambda result: f"{result['input_side']} px" if result["input_side"] else "",
+        "warning: different image sides ({}): differences are those of the sides too.",
+    ),
+    (stages_text, "note: trained differently ({}): the difference is that of the trainings too"),
+    (lambda result: result["content"][:8], "warning: scored on other photos or masks of the same names ({})"),
+]
 
 
 class Difference(NamedTuple):
@@ -35,6 +46,35 @@ class Difference(NamedTuple):
         return self.a - self.b
 
 
+class Scored(NamedTuple):
+    """A result that is compared."""
+
+    file: Path
+    result: Result
+    output: str  # whose counts are compared
+    label_side: int | None  # of the labels, where they are sized like the input; None: other labels
+    episodes: list[tuple]  # seed, query, and class and supports of each way
+    sums: np.ndarray  # of ``_sums_by_query``
+
+    @property
+    def note(self) -> str:
+        """How it was scored, in words."""
+        r = self.result
+        words = [
+            f"{r['protocol']} ({r['fold_rule']} folds)",
+            f"scored on {SCORED_ON[r['scored_on']]}",
+            "edges" if r.get("edges") and self.output == FINAL else "",  # which the prediction alone has
+            "QUICK LOOK" if r["quick_look"] else "",
+            f"in {r['precision']}" if r["precision"] != "float32" else "",
+        ]
+        return f"({', '.join(filter(None, words))})"
+
+    @property
+    def words(self) -> str:
+        """Its file, and how it was scored."""
+        return f"{self.file} {self.note}"
+
+
 def compare(*runs: Path, output: str = FINAL) -> Table:
     """Return a table of the paired difference of results; its last note is the verdict.
 
@@ -46,32 +86,31 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     Raises:
         UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
-    output_a, _, output_b = output.partition(":")
-    output_b = output_b or output_a
-    pairs = _pairs_of(runs, output_a, output_b)
-    scored_a, scored_b = zip(*pairs)
-    scored = list(chain.from_iterable(pairs))
-    _check_episodes(scored)
-    name_a, name_b = _names_of(scored_a[0].file, scored_b[0].file) or (output_a, output_b)
-    minus = f"{name_a} minus {name_b}"
-    which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
-    overall = difference([a.sums for a in scored_a], [b.sums for b in scored_b])
-    out = Table(["mIoU %", name_a, name_b, minus, "95 % from", "to"], _rows(pairs, which, overall))
-    out.facts = {"first": _files(scored_a, len(out.rows)), "second": _files(scored_b, len(out.rows))}
-    named = list(zip((name_a, name_b) * len(pairs), scored))
-    out.notes = [f"{name}: {result.words}" for name, result in named]
-    out.notes += _difference_lines(overall, f"{minus} = ", which, pairs)
-    out.notes += _side_note(named)
-    out.notes += _training_note(named)
-    out.notes += _judged(scored_a, scored_b, overall)
-    return out
-
-
-def _pairs_of(runs: Sequence[Path], output_a: str, output_b: str) -> list[tuple[Scored, Scored]]:
-    """Return the scores of A and B, pair by pair; UserError: as ``compare``, but for their episodes."""
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
-    return [(read_scored(a, output_a), read_scored(b, output_b)) for a, b in zip(runs[::2], runs[1::2])]
+    output_a, _, output_b = output.partition(":")
+    output_b = output_b or output_a
+    of_a = [read_scored(run, output_a) for run in runs[::2]]
+    of_b = [read_scored(run, output_b) for run in runs[1::2]]
+    names = _names_of(of_a[0].file, of_b[0].file) or (output_a, output_b)
+    named = [(name, each) for pair in zip(of_a, of_b) for name, each in zip(names, pair)]
+    _check_episodes([each for _, each in named])
+    minus = " minus ".join(names)
+    which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
+    overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
+    out = Table(["mIoU %", *names, minus, "95 % from", "to"], [])
+    if len(of_a) > 1:
+        for number, (a, b) in enumerate(zip(of_a, of_b), start=1):
+            out.rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
+    out.rows.append(_row(which, overall))
+    for name, results in (("first", of_a), ("second", of_b)):
+        out.facts[name] = [*(result.words for result in results), ""][: len(out.rows)]
+    out.notes = [f"{name}: {each.words}" for name, each in named]
+    out.notes += _difference_lines(overall, f"{minus} = ", which, of_a)
+    for fact, note in NOTES:
+        out.notes += _differing(named, fact, note)
+    out.notes.append(_verdict(of_a, of_b, overall))
+    return out
 
 
 def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
@@ -88,58 +127,9 @@ def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
     return "/".join(parts_a), "/".join(parts_b)
 
 
-def _rows(pairs: list[tuple[Scored, Scored]], which: str, overall: Difference) -> list[list[str]]:
-    """Return the rows of several pairs, and that of all."""
-    rows = []
-    if len(pairs) > 1:
-        for number, (a, b) in enumerate(pairs, start=1):
-            rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
-    return [*rows, _row(which, overall)]
-
-
 def _row(name: str, delta: Difference) -> list[str]:
     signed = (f"{value:+.2f}" for value in (delta.value, delta.low, delta.high))
     return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
-
-
-def _files(scored: Sequence[Scored], rows: int) -> list[str]:
-    """Return a system's results in words, as a column of so many rows: the last one is of all."""
-    return [*(result.words for result in scored), ""][:rows]
-
-
-class Scored(NamedTuple):
-    """A result that is compared."""
-
-    file: Path
-    result: Result
-    output: str  # whose counts are compared
-    label_side: int | None  # of the labels, where they are sized like the input; None: other labels
-    episodes: list[tuple]  # seed, query, and class and supports of each way
-    sums: np.ndarray  # of ``_sums_by_query``
-
-    @property
-    def note(self) -> str:
-        """How it was scored, in words."""
-        r = self.result
-        words = [f"{r['protocol']} ({r['fold_rule']} folds)", f"scored on {SCORED_ON[r['scored_on']]}"]
-        if r.get("edges") and self.output == FINAL:  # which the prediction alone has
-            words.append("edges")
-        if r["quick_look"]:
-            words.append("QUICK LOOK")
-        if r["precision"] != "float32":
-            words.append(f"in {r['precision']}")
-        return f"({', '.join(words)})"
-
-    @property
-    def words(self) -> str:
-        """Its file, and how it was scored."""
-        return f"{self.file} {self.note}"
-
-    @property
-    def size(self) -> str:
-        """Its file, and how many episodes it has."""
-        draw = draw_text(self.result)
-        return f"{self.file} ({len(self.episodes)} episodes{draw and f', {draw}'})"
 
 
 def _check_episodes(scored: Sequence[Scored]) -> None:
@@ -150,61 +140,51 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
             continue
         pairs = zip_longest(first.episodes, other.episodes)
         number = next(number for number, (one, another) in enumerate(pairs) if one != another)
-        both = f"{first.size} and {other.size} differ from number {number} on"
+        both = f"{_size_of(first)} and {_size_of(other)} differ from number {number} on"
         raise UserError(f"{both}; {SAME_EPISODES}")
 
 
-def _difference_lines(delta: Difference, minus: str, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
+def _size_of(scored: Scored) -> str:
+    draw = draw_text(scored.result)
+    return f"{scored.file} ({len(scored.episodes)} episodes{draw and f', {draw}'})"
+
+
+def _difference_lines(delta: Difference, minus: str, which: str, of_a: Sequence[Scored]) -> list[str]:
     """Return the lines that say what the difference of all pairs is, and of what."""
-    first, _ = pairs[0]
-    episodes = len(pairs) * len(first.episodes)
-    query_images = first.sums.shape[1]
-    over = f", mean of {len(pairs)} pairs" if len(pairs) > 1 else ""
+    pairs = len(of_a)
+    episodes = pairs * len(of_a[0].episodes)
+    query_images = of_a[0].sums.shape[1]
+    over = f", mean of {pairs} pairs" if pairs > 1 else ""
     lines = [
         f"{minus}{delta.value:+.2f} mIoU points of the {which}{over}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
     ]
-    if len(pairs) > 1:
+    if pairs > 1:
         lines.append("the interval is for these trained networks; the pairs show the spread of training runs")
     return lines
 
 
-def _side_note(named: Sequence[tuple[str, Scored]]) -> list[str]:
-    """Return a line that results, by name, are of different image sides; none if they are of one."""
-    sides = {(name, side): side for name, scored in named if (side := scored.result["input_side"]) is not None}
-    if len({*sides.values()}) < 2:
+def _differing(named: Sequence[tuple[str, Scored]], fact: Callable[[Result], str], note: str) -> list[str]:
+    """Return the note that results, by name, differ in a fact, as far as they know it; none if they do not."""
+    known = dict.fromkeys((name, value) for name, scored in named if (value := fact(scored.result)))
+    if len({value for _, value in known}) < 2:
         return []
-    listed = ", ".join(f"{name} {side} px" for name, side in sides)
-    return [f"warning: different image sides ({listed}): differences are those of the sides too."]
+    return [note.format("; ".join(f"{name}: {value}" for name, value in known))]
 
 
-def _training_note(named: Sequence[tuple[str, Scored]]) -> list[str]:
-    """Return a line that results, by name, were trained for different numbers of steps or batches; none if not."""
-    trained = dict.fromkeys((name, stages) for name, scored in named if (stages := stages_text(scored.result)))
-    if len({stages for _, stages in trained}) < 2:
-        return []
-    listed = "; ".join(f"{name}: {stages}" for name, stages in trained)
-    return [f"note: trained differently ({listed}): the difference is that of the trainings too"]
-
-
-def _judged(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> list[str]:
-    """Return a line on photos that are others, if there are any, and whether the interval decides between systems."""
-    scored = [*scored_a, *scored_b]
-    notes = {each.note for each in scored}
+def _verdict(of_a: Sequence[Scored], of_b: Sequence[Scored], delta: Difference) -> str:
+    """Return whether the interval decides between systems."""
+    scored = [*of_a, *of_b]
     label_sides = {each.label_side for each in scored} - {None}
-    contents = list(dict.fromkeys(each.result["content"][:8] for each in scored))
-    lines = []
-    if len(contents) > 1:
-        lines.append(f"warning: scored on other photos or masks of the same names ({', '.join(contents)})")
-    scored_alike = max(len(notes), len(label_sides), len(contents)) == 1
+    how = {(each.note, each.result["content"]) for each in scored}
     # two outputs of one result differ by what they are
-    of_one_result = all(a.file == b.file for a, b in zip(scored_a, scored_b))
-    if not (scored_alike or of_one_result):
-        return [*lines, "scored differently: the difference is that of the scoring too, no verdict on the systems"]
+    of_one_result = all(a.file == b.file for a, b in zip(of_a, of_b))
+    if max(len(how), len(label_sides)) > 1 and not of_one_result:
+        return "scored differently: the difference is that of the scoring too, no verdict on the systems"
     if delta.low <= 0 <= delta.high:
-        return [*lines, "not significant: the interval contains 0"]
-    return [*lines, "significant: the interval excludes 0 (how much trainings vary is not in it)"]
+        return "not significant: the interval contains 0"
+    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
 
 
 def read_scored(path: Path, output: str) -> Scored:
@@ -222,15 +202,13 @@ def read_scored(path: Path, output: str) -> Scored:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
     result = read_result(file)
     manifest = read_manifest(file.with_name(MANIFEST))
-    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
-        check_output(f"{file.with_name(MANIFEST)}:{line}", output, episode.get("outputs", {}))
     return Scored(
         file=file,
         result=result,
         output=output,
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
-        sums=_sums_by_query(manifest.episodes, output),
+        sums=_sums_by_query(counts(file, output)),
     )
 
 
@@ -260,16 +238,14 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     return Difference(a, b, float(low), float(high))
 
 
-def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
+def _sums_by_query(counted: DataFrame) -> np.ndarray:
     """Return intersections, unions and numbers of episodes, (seeds, queries, classes, 3), by query image."""
-    rows = [(e["seed"], e["query"], *way) for e in episodes for way in counts_of(e, output)]
-    seed, query, class_id, *counts = zip(*rows)
-    seeds, at_seed = np.unique(seed, return_inverse=True)
-    queries, at_query = np.unique(query, return_inverse=True)
-    classes, at_class = np.unique(class_id, return_inverse=True)
-    out = np.zeros((len(seeds), len(queries), len(classes), 3))
-    np.add.at(out, (at_seed, at_query, at_class), np.stack([*counts, np.ones(len(rows))], 1))
-    return out
+    import pandas
+
+    columns = ["intersection", "union", "episodes"]
+    sums = counted.assign(episodes=1).groupby(["seed", "query", "class"])[columns].sum()
+    every = pandas.MultiIndex.from_product(sums.index.levels)
+    return sums.reindex(every, fill_value=0).to_numpy(float).reshape(*every.levshape, 3)
 
 
 def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:

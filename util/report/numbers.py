@@ -7,17 +7,15 @@ class, '' for all classes together.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from util.evaluate.schema import NOT_STATED, Result
-from util.evaluate.titles import DRAWN_HERE, protocol_title, track_text
+from util.evaluate.titles import DRAWN_HERE, track_text
 from util.loop.metrics import MIOU
-from util.report.one_table import are_across, differences_of, doubts_of
+from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, fold_place, published
-from util.report.results import SECONDS, frame_of, row_name, scores_of
+from util.report.results import SECONDS, facts_of, frame_of, scores_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -27,27 +25,27 @@ SIGNS = {False: 1.0, True: -1.0, None: math.nan}  # by whether small values are 
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 
 
-def place_of(result: Result, across: bool) -> str:
-    """Return the place of a result in a table, which may be across data sets."""
-    return result["dataset"] if across else fold_place(result["fold"])
+def placed(by_file: dict[Path, Result]) -> DataFrame:
+    """Return the facts of a table's results, with the place of each: its fold, or its data set."""
+    facts = facts_of(by_file)
+    return facts.assign(place=facts["dataset"] if are_across(facts) else facts["fold"].map(fold_place))
 
 
-def places_of(results: dict[Path, Result]) -> list[str]:
+def places_of(facts: DataFrame) -> list[str]:
     """Return the places of a table's columns: all folds, or the data sets."""
-    if are_across(results):
-        return list(dict.fromkeys(result["dataset"] for result in results.values()))
-    first = next(iter(results.values()))
-    return [fold_place(fold) for fold in range(first["folds"])]
+    if are_across(facts):
+        return facts["dataset"].unique().tolist()
+    return [fold_place(fold) for fold in range(facts["folds"].iloc[0])]
 
 
-def published_set(results: dict[Path, Result]) -> str:
+def published_set(facts: DataFrame) -> str:
     """Return the data set whose published rows stand beside results; '' for none."""
-    if are_across(results):
-        return "crossdomain" if {*places_of(results)} == CROSS_DOMAIN else ""
-    return next(iter(results.values()))["dataset"]
+    if are_across(facts):
+        return "crossdomain" if {*facts["dataset"]} == CROSS_DOMAIN else ""
+    return facts["dataset"].iloc[0]
 
 
-def numbers_of(results: dict[Path, Result], output: str, papers: str | None) -> tuple[DataFrame, list[str]]:
+def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> tuple[DataFrame, list[str]]:
     """Return the numbers of a table, published then measured ones, and notes on published rows that are left out.
 
     Columns: row (a number), method, protocol, encoder, source ('' where it is measured), track, parameters, over (the
@@ -56,15 +54,17 @@ def numbers_of(results: dict[Path, Result], output: str, papers: str | None) -> 
     """
     import pandas
 
-    first = next(iter(results.values()))
-    shots = sorted({result["shot"] for result in results.values()})
-    quoted, left_out = published(published_set(results), shots, first["fold_rule"], papers)
+    facts = placed(by_file)
+    shots = sorted(facts["shot"].unique().tolist())
+    quoted, left_out = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)
     frame = pandas.DataFrame(quoted).assign(parameters="-", over="", spread=math.nan, doubts=[()] * len(quoted))
-    numbers = pandas.concat([frame.astype(object), _measured(results, output).astype(object)], ignore_index=True)
+    scores = frame_of(by_file)
+    measured = _measured(scores[scores["output"] == output], facts)
+    numbers = pandas.concat([frame.astype(object), measured.astype(object)], ignore_index=True)
     numbers["row"] = numbers.groupby(ROW, sort=False).ngroup()
     numbers["name"] = [_name(*number) for number in numbers[["class", "place", "score"]].itertuples(index=False)]
     numbers["text"] = [_printed(*number) for number in numbers[["score", "value"]].itertuples(index=False)]
-    signs = {score: SIGNS[facts["smaller_is_better"]] for score, facts in scores_of(*results.values()).items()}
+    signs = {score: SIGNS[known["smaller_is_better"]] for score, known in scores_of(*by_file.values()).items()}
     numbers["best"] = _are_best(numbers, signs)
     return numbers, left_out
 
@@ -98,67 +98,41 @@ def _are_best(numbers: DataFrame, signs: dict[str, float]) -> Series:
     return is_best & (protocol != NOT_STATED)
 
 
-def _measured(results: dict[Path, Result], output: str) -> DataFrame:
-    """Return the numbers of results; with means over places only if all of these are there.
-
-    A number is the mean over the trainings with different seeds, and its spread their standard deviation (of a sample:
-    n - 1); with one training that over the seeds of the test. Doubts about a result are about its numbers and all
-    means.
-    """
+def _measured(scores: DataFrame, facts: DataFrame) -> DataFrame:
+    """Return the numbers of results; with means over places only if all of these are there."""
     import pandas
 
-    frame = frame_of(results)
-    frame = frame[frame["output"] == output]
-    frame["place"] = frame["dataset"] if are_across(results) else frame["fold"].map(fold_place)
+    scores = scores.assign(place=scores["file"].map(facts["place"]))
+    places = len(places_of(facts))
     parts = []
-    tracks, overs = defaultdict[str, dict](dict), defaultdict[str, list[str]](list)
-    for (row, shot), scores in frame.groupby(["row", "shot"], sort=False):
-        kind, samples = _samples(scores)
-        parts.append(_of_row_and_shot(scores.assign(sample=samples), results, repeated=kind == "training"))
-        tracks[row][shot] = results[Path(scores["file"].iloc[0])]["track"]
-        if samples.nunique() > 1:
-            overs[row].append(f"{shot}-shot: {kind} seeds {', '.join(map(str, samples.unique()))}")
+    for _, every in facts.groupby(["row", "shot"], sort=False):
+        parts.append(_of_row_and_shot(scores[scores["file"].isin(every.index)], every, places))
     numbers = pandas.concat(parts)
-    numbers["track"] = numbers["method"].map({row: track_text(by_shot) for row, by_shot in tracks.items()})
-    numbers["over"] = numbers["method"].map({row: "; ".join(overs[row]) for row in tracks})
-    return numbers
+    tracks = {row: track_text(dict(zip(of["shot"], of["track"]))) for row, of in facts.groupby("row")}
+    overs = {row: "; ".join(filter(None, of["over"].unique())) for row, of in numbers.groupby("method")}
+    return numbers.assign(track=numbers["method"].map(tracks), over=numbers["method"].map(overs))
 
 
-def _samples(scores: DataFrame) -> tuple[str, Series]:
-    """Return which seeds numbers spread over, and the seed of each score.
+def _of_row_and_shot(scores: DataFrame, every: DataFrame, places: int) -> DataFrame:
+    """Return the numbers of a row with one number of shots.
 
-    They are those of the trainings where a place has several, or those of the test, if all results have the same.
+    A number is the mean over the trainings with different seeds, and its spread their standard deviation (of a sample:
+    n - 1); with one training that over the seeds of the test, if all results have the same.
     """
-    if scores.groupby("place")["file"].nunique().max() > 1:
-        return "training", scores["training_seed"].fillna(0).astype(int)
-    seeds = scores.groupby("file")["seed"].unique()
-    return "test", scores["seed"] if seeds.map(tuple).nunique() == 1 else scores["seed"] * 0
-
-
-def _of_row_and_shot(scores: DataFrame, results: dict[Path, Result], repeated: bool) -> DataFrame:
-    """Return the numbers of a row with one number of shots; ``repeated``: of trainings with several seeds."""
-    files = {MEAN: scores["file"].unique(), **scores.groupby("place")["file"].unique()}
-    by_place = {place: [results[Path(file)] for file in names] for place, names in files.items()}
-    every = by_place[MEAN]
-    differences = differences_of(every, are_across(results))
-    places_of_training = scores.groupby("training_seed", dropna=False)["place"].nunique()
-    if repeated and places_of_training.nunique() > 1:
-        differences = ["not every training has all folds"]
-    doubts = {}
-    for place, of_place in by_place.items():
-        doubts[place] = doubts_of(of_place, differences if repeated or place == MEAN else [])
-    numbers = _means(scores, len(places_of(results)))
-    numbers["doubts"] = numbers["place"].map(doubts)
-    numbers.loc[len(numbers)] = {"place": MEAN, "class": "", "score": SECONDS, "value": _seconds(every), "doubts": ()}
-    first = every[0]
-    return numbers.assign(
-        method=row_name(first),
-        protocol=protocol_title(first),
-        source="",
-        encoder=first["encoder"],
-        shot=first["shot"],
-        parameters=f"{_millions(first['parameters'])} ({_millions(first['learnt_parameters'])})",
-    )
+    first = every.iloc[0]
+    kind, samples = "test", scores["seed"]
+    if are_repeated(every):
+        kind, samples = "training", scores["training_seed"].fillna(0)
+    elif every["seeds"].nunique() > 1:
+        samples = 0 * samples
+    numbers = _means(scores.assign(sample=samples), places)
+    numbers["doubts"] = numbers["place"].map(doubts_by_place(every))
+    seconds = {"place": MEAN, "class": "", "score": SECONDS, "value": every["seconds"].mean(), "doubts": ()}
+    numbers.loc[len(numbers)] = seconds
+    seeds = samples.unique()
+    over = f"{first['shot']}-shot: {kind} seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+    shared = first[["shot", "encoder", "parameters"]]
+    return numbers.assign(method=first["row"], protocol=first["title"], source="", over=over, **shared)
 
 
 def _means(scores: DataFrame, places: int) -> DataFrame:
@@ -170,14 +144,3 @@ def _means(scores: DataFrame, places: int) -> DataFrame:
     means = of_places.mean().where(of_places.count() == places).dropna(how="all")
     both = pandas.concat([by_sample, pandas.concat({(MEAN, ""): means}, names=["place", "class"])])
     return pandas.DataFrame({"value": both.mean(axis=1), "spread": both.std(axis=1)}).reset_index()
-
-
-def _seconds(results: Sequence[Result]) -> float:
-    """Return the mean seconds of tests for an episode, summed over their processes."""
-    seconds = [60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in results]
-    return sum(seconds) / len(seconds)
-
-
-def _millions(count: int) -> str:
-    """Return a number in millions: tenths, or two digits of a small one."""
-    return f"{count / 1e6:.2g}" if count < 1e5 else f"{count / 1e6:.1f}"

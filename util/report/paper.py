@@ -10,15 +10,15 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from util.evaluate.schema import Result, check_output
-from util.evaluate.titles import protocol_title
 from util.files.errors import UserError, nearest
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import BASE, FINAL, MIOU
-from util.report.numbers import CROSS_DOMAIN, numbers_of, place_of, places_of, published_set
+from util.report.numbers import CROSS_DOMAIN, numbers_of, placed, places_of, published_set
 from util.report.one_table import are_across, results_by_table
 from util.report.published import MEAN, fold_place
 from util.report.results import DEVIATION, FB_IOU, SECONDS, heading, how_made, scores_of
+from util.report.tables import pivot, positions
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -57,24 +57,33 @@ def paper_tables(
     if by_class and output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     tables = []
-    for results, left_out in results_by_table(paths, protocols):
-        for path, result in results.items():
+    for by_file, left_out in results_by_table(paths, protocols):
+        for path, result in by_file.items():
             check_output(path, output, result["mean"])
-        numbers, of_other_folds = numbers_of(results, output, papers)
+        numbers, of_other_folds = numbers_of(by_file, output, papers)
         if sort is not None:
-            numbers = _sorted(numbers, results, sort)
-        table = (_of_classes if by_class else _of_methods)(numbers, results, output)
-        if not by_class:
-            table.notes += of_other_folds
-            table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0} if sort is None else set()
-        table.notes += left_out
-        if not published_set(results):
+            numbers = _sorted(numbers, by_file, sort)
+        facts = placed(by_file)
+        scores = scores_of(*by_file.values())
+        if by_class:
+            table = _of_classes(numbers, facts, scores)
+            table.notes.insert(0, f"IoU % by {facts['title'].iloc[0]}, {output} output, mean over seeds; mean: mIoU.")
+        else:
+            table = _of_methods(numbers, facts, scores)
+            quoted = "; other numbers are quoted from the numbered source" if any(numbers["source"]) else ""
+            table.notes.insert(0, f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}")
+            if sort is None:
+                table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0}
+        mark = "" if by_class else f"{MEASURED} "
+        table.notes += [mark + how_made(path, result, output) for path, result in by_file.items()]
+        table.notes += left_out if by_class else of_other_folds + left_out
+        if not published_set(facts):
             table.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
         tables.append(table)
     return tables
 
 
-def _sorted(numbers: DataFrame, results: dict[Path, Result], asked: str) -> DataFrame:
+def _sorted(numbers: DataFrame, by_file: dict[Path, Result], asked: str) -> DataFrame:
     """Return the numbers by those of their rows that are called ``asked``, best first, rows without one last.
 
     Of the fewest shots, unless it says others (``5-shot fold 1``). Where no measured row has a mean, ``miou`` is that
@@ -90,42 +99,54 @@ def _sorted(numbers: DataFrame, results: dict[Path, Result], asked: str) -> Data
         raise UserError(f"--sort {asked}: no class, score or column of this table{nearest(name, known)}")
     called = called[called["name"] == name]
     called = called[called["shot"] == called["shot"].min()].drop_duplicates("row").set_index("row")
-    smaller_is_better = scores_of(*results.values())[called["score"].iloc[0]]["smaller_is_better"]
+    smaller_is_better = scores_of(*by_file.values())[called["score"].iloc[0]]["smaller_is_better"]
     if smaller_is_better is None:
         raise UserError(f"--sort {asked}: the results do not say whether small values are good; --import its module")
     ranked = numbers.assign(rank=numbers["row"].map(called["value"]))
     return ranked.sort_values("rank", ascending=smaller_is_better, kind="stable")
 
 
-def _of_methods(numbers: DataFrame, results: dict[Path, Result], output: str) -> Table:
+def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts]) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
-    scores = scores_of(*results.values())
+    import pandas
+
     spreads = numbers["spread"].map(" +- {:.1f}".format, na_action="ignore").fillna("")
-    numbers = numbers.assign(
-        column=_positions(_columns_of_methods(numbers, results), numbers[["place", "score"]]),
+    marks = (spreads + MEASURED).where(numbers["source"] == "", "")
+    numbers = _with_cells(numbers, marks).assign(
+        line=numbers["row"].factorize()[0],
+        column=positions(_columns_of_methods(numbers, facts), numbers[["shot", "place", "score"]]),
         heading=[_heading(*number, scores) for number in zip(numbers["place"], numbers["score"], strict=True)],
-        mark=(spreads + MEASURED).where(numbers["source"] == "", "") + _doubtful(numbers),
-        aside=numbers["spread"].map(" {:.2f}".format, na_action="ignore").fillna(""),
+        said=numbers["spread"].map(" {:.2f}".format, na_action="ignore").fillna(""),
     )
     rows = numbers.drop_duplicates("row", ignore_index=True)
-    sources = [*filter(None, rows["source"].unique())]
-    source_marks = {"": ""} | {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
+    sources = {source: f" [{number}]" for number, source in enumerate(filter(None, rows["source"].unique()), start=1)}
     letters = _letters(rows)
-    marks = rows["source"].map(source_marks) + rows["track"].map(letters)
+    marks = rows["source"].map(sources | {"": ""}) + rows["track"].map(letters)
     names = [Marked(*name) for name in zip(rows["method"], marks, strict=True)]
     lead = {"method": names, "protocol": rows["protocol"], "parameters M (learnt)": rows["parameters"]}
-    overall = numbers[numbers["class"] == ""]
-    out, spreads_of_rows = _pivot(overall.assign(line=overall.groupby("row", sort=False).ngroup()), lead)
+    shown = numbers[numbers["class"] == ""].dropna(subset="column")
+    out = pivot(shown, pandas.DataFrame(lead))
     out.facts = {"track": [*rows["track"]], "origin": _origins(numbers, rows), "source": [*rows["source"]]}
-    overs = [*filter(None, rows["over"].unique())]
-    if overs:
-        out.facts |= {"standard deviation": spreads_of_rows, "over": [*rows["over"]]}
-    quoted = "; other numbers are quoted from the numbered source" if sources else ""
-    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
-    out.notes += [f"+-: {DEVIATION} over {over}." for over in overs]
-    out.notes += [f"{source_marks[source].strip()} {source}." for source in sources]
-    out.notes += [f"{MEASURED} {how_made(path, result, output)}" for path, result in results.items()]
+    out.notes = _explanations(numbers, letters)
+    if overs := [*filter(None, rows["over"].unique())]:
+        out.facts |= {"standard deviation": _said(shown, len(rows)), "over": [*rows["over"]]}
+        out.notes += [f"+-: {DEVIATION} over {over}." for over in overs]
+    out.notes += [f"{mark.strip()} {source}." for source, mark in sources.items()]
     return out
+
+
+def _with_cells(numbers: DataFrame, marks: Series | str) -> DataFrame:
+    """Return numbers with their cells, whose marks end with that of a doubt, and the group of their columns."""
+    doubtful = numbers["doubts"].map(lambda doubts: DOUBTFUL if doubts else "")
+    cells = zip(numbers["text"], marks + doubtful, numbers["best"], strict=True)
+    return numbers.assign(cell=[Marked(*cell) for cell in cells], group=numbers["shot"].map("{}-shot".format))
+
+
+def _said(shown: DataFrame, lines: int) -> list[str]:
+    """Return for each line what is said of its cells, with the names of their columns."""
+    of_cells = shown[shown["said"] != ""].sort_values("column")
+    texts = of_cells["group"] + " " + of_cells["heading"] + of_cells["said"]
+    return texts.groupby(of_cells["line"]).agg("; ".join).reindex(range(lines), fill_value="").tolist()
 
 
 def _origins(numbers: DataFrame, rows: DataFrame) -> list[str]:
@@ -137,15 +158,19 @@ def _origins(numbers: DataFrame, rows: DataFrame) -> list[str]:
     return origins
 
 
-def _columns_of_methods(numbers: DataFrame, results: dict[Path, Result]) -> list[tuple[str, str]]:
-    """Return of which places and scores there may be columns: places, scores of one place, means over places, time."""
+def _columns_of_methods(numbers: DataFrame, facts: DataFrame) -> list[tuple[int, str, str]]:
+    """Return of which shots, places and scores there may be columns.
+
+    Of each number of shots: places, scores of one place, means over places, time.
+    """
     measured = numbers[(numbers["source"] == "") & (numbers["place"] != MEAN)]
-    further = [] if are_across(results) else [FB_IOU, *sorted({*measured["score"]} - {MIOU, FB_IOU})]
-    places = places_of(results)
+    further = [] if are_across(facts) else [FB_IOU, *sorted({*measured["score"]} - {MIOU, FB_IOU})]
+    places = places_of(facts)
     columns = [(place, MIOU) for place in places]
     if measured["place"].nunique() == 1 < len(places):
         columns += product(measured["place"].unique(), further)
-    return columns + [(MEAN, score) for score in (MIOU, *further, SECONDS)]
+    columns += [(MEAN, score) for score in (MIOU, *further, SECONDS)]
+    return [(shot, *column) for shot in sorted(numbers["shot"].unique()) for column in columns]
 
 
 def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
@@ -156,79 +181,43 @@ def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
     return title if place == MEAN else f"{place} {title}"
 
 
-def _of_classes(numbers: DataFrame, results: dict[Path, Result], output: str) -> Table:
+def _of_classes(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts]) -> Table:
     """Return the table of the classes of each fold, or data set, and their mean."""
-    scores = scores_of(*results.values())
+    import pandas
+
     has_classes = numbers.groupby("row")["class"].transform("any")
     numbers = numbers[has_classes | (numbers["source"] == "")]
     rows = numbers.drop_duplicates("row", ignore_index=True)
     letters = _letters(rows)
-    lines = _lines_of_classes(results)
-    titles = {score: "" if score == MIOU else f", {heading(facts)}" for score, facts in scores.items()}
+    lines = _lines_of_classes(facts)
+    order = product(sorted(numbers["shot"].unique()), rows["row"], scores)
+    titles = {score: "" if score == MIOU else f", {heading(known)}" for score, known in scores.items()}
     shown = numbers[numbers.groupby(["row", "shot", "score"])["class"].transform("any").astype(bool)]
-    shown = shown.assign(
-        line=_positions(lines, shown[["place", "class"]]),
-        column=_positions(product(rows["row"], scores), shown[["row", "score"]]),
+    shown = _with_cells(shown, "").assign(
+        line=positions(lines, shown[["place", "class"]]),
+        column=positions(order, shown[["shot", "row", "score"]]),
         heading=shown["method"] + shown["track"].map(letters) + shown["score"].map(titles),
-        mark=_doubtful(shown),
-        aside=shown["doubts"].map(lambda doubts: f": {', '.join(doubts)}" if doubts else ""),
+        said=shown["doubts"].map(lambda doubts: f": {', '.join(doubts)}" if doubts else ""),
     )
+    shown = shown.dropna(subset="line")
     folds = [place.removeprefix(fold_place("")) for place, _ in lines]
-    out, doubts = _pivot(shown, {"fold": folds, "class": [name or "mean" for _, name in lines]})
-    out.facts = {"mark": doubts}
+    out = pivot(shown, pandas.DataFrame({"fold": folds, "class": [name or "mean" for _, name in lines]}))
+    out.facts = {"mark": _said(shown, len(lines))}
     out.ruled = {number for number, (_, name) in enumerate(lines, start=1) if not name} - {len(lines)}
-    protocol = protocol_title(next(iter(results.values())))
-    out.notes = [f"IoU % by {protocol}, {output} output, mean over seeds; mean: mIoU."]
-    out.notes += _explanations(numbers, letters)
+    out.notes = _explanations(numbers, letters)
     for row in rows[rows["source"] != ""].itertuples():
         out.notes.append(f"{row.method}: {row.protocol}, quoted from {row.source}.")
-    out.notes += [how_made(path, result, output) for path, result in results.items()]
     return out
 
 
-def _lines_of_classes(results: dict[Path, Result]) -> list[tuple[str, str]]:
+def _lines_of_classes(facts: DataFrame) -> list[tuple[str, str]]:
     """Return place and class of each line of the table of classes; the class '' is the mean."""
-    names = {place: dict[str, None]() for place in places_of(results)}
-    for result in results.values():
-        names[place_of(result, are_across(results))] |= dict.fromkeys(result["novel"].values())
-    return [(place, name) for place, classes in names.items() if classes for name in [*classes, ""]]
-
-
-def _positions(order: Iterable[tuple], keys: DataFrame) -> list[int | None]:
-    """Return the positions of keys in an order; None of those that are not in it."""
-    positions = {key: number for number, key in enumerate(order)}
-    return [positions.get(key) for key in keys.itertuples(index=False, name=None)]
-
-
-def _pivot(numbers: DataFrame, lead: dict[str, Sequence]) -> tuple[Table, list[str]]:
-    """Return the table of some numbers beside leading columns, and in a text for each line what is said aside of them.
-
-    Numbers have the position of their ``line`` and ``column``, ``heading``, ``text`` with a ``mark``, and ``aside``.
-    """
-    import pandas
-
-    lines = pandas.DataFrame(lead)
-    numbers = numbers.dropna(subset=["line", "column"])
-    cells = [Marked(*cell) for cell in zip(numbers["text"], numbers["mark"], numbers["best"], strict=True)]
-    columns = ["shot", "column", "heading"]
-    wide = numbers.assign(cell=cells).set_index(["line", *columns])[["cell", "aside"]]
-    shown, said = (wide[name].unstack(columns).reindex(range(len(lines))).sort_index(axis=1) for name in wide)
-    out = Table([*lead], [], groups=[""] * len(lead))
-    for shot, _, title in shown.columns:
-        out.header.append(title)
-        out.groups.append(f"{shot}-shot")
-    out.rows = pandas.concat([lines, shown.fillna("-")], axis=1).values.tolist()
-    headings = out.headings()[len(lead) :]
-    asides = []
-    for texts in said.fillna("").values.tolist():
-        words = [title + text for title, text in zip(headings, texts, strict=True) if text]
-        asides.append("; ".join(words))
-    return out, asides
-
-
-def _doubtful(numbers: DataFrame) -> Series:
-    """Return the marks of doubtful numbers."""
-    return numbers["doubts"].map(lambda doubts: DOUBTFUL if doubts else "")
+    lines = list[tuple[str, str]]()
+    for place in places_of(facts):
+        names = dict.fromkeys(chain.from_iterable(facts.loc[facts["place"] == place, "classes"]))
+        if names:
+            lines += [(place, name) for name in (*names, "")]
+    return lines
 
 
 def _each_once(doubts: Iterable[Sequence[str]]) -> str:

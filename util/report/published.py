@@ -48,17 +48,16 @@ def published(
     numbers: list[dict[str, Any]] = []
     left_out: list[str] = []
     for entry in (*content["rows"], *content["foundation"]):
-        if entry["dataset"] != dataset or entry["paper"].lower() not in shown:
+        known = [shot for shot in shots if shot in entry["miou"]]
+        if entry["dataset"] != dataset or entry["paper"].lower() not in shown or not known:
             continue
-        of_entry = _numbers(entry, shots)
-        if not of_entry:
-            continue
+        row = _row(entry, known)
         rule = entry.get("fold_rule", fold_rule)
         if rule in (None, fold_rule):
-            numbers += of_entry
+            numbers += [{**row, **number} for shot in known for number in _of_shot(entry, shot)]
         else:
             protocol = entry["protocol"] or NOT_STATED
-            left_out.append(f"left out: {of_entry[0]['method']} by {protocol}, published on other folds ({rule}).")
+            left_out.append(f"left out: {row['method']} by {protocol}, published on other folds ({rule}).")
     return numbers, left_out
 
 
@@ -72,35 +71,31 @@ def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
     return papers
 
 
-def _numbers(entry: dict[str, Any], shots: list[int]) -> list[dict[str, Any]]:
-    """Return the numbers of an entry of ``PUBLISHED``, of some numbers of shots."""
+def _row(entry: dict[str, Any], shots: list[int]) -> dict[str, str]:
+    """Return what the numbers of an entry of ``PUBLISHED`` share."""
     content = published_entries()
     paper, encoder = entry["paper"], entry["encoder"]
     protocol = entry["protocol"] or NOT_STATED
     if "fold_rule" in entry:
         protocol += f" ({entry['fold_rule'] or 'unstated'} folds)"
-    known = [shot for shot in shots if shot in entry["miou"]]
     track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
-    tracks = {shot: track | {"train_shot": track["train_shot"].get(shot)} for shot in known}
-    row = {
+    return {
         "method": ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")])),
         "protocol": protocol,
         "encoder": encoder,
         "source": content["papers"][paper],
-        "track": track_text(tracks),
+        "track": track_text({shot: track | {"train_shot": track["train_shot"].get(shot)} for shot in shots}),
     }
-    names = ("shot", "place", "score", "class", "value")
-    return [row | dict(zip(names, number, strict=True)) for shot in known for number in _of_shot(entry, shot)]
 
 
-def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[tuple[int, str, str, str, float]]:
+def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[dict[str, Any]]:
     """Yield shot, place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
     *folds, mean = entry["miou"][shot]
-    for fold, value in enumerate(folds):
-        yield shot, fold_place(fold), MIOU, "", value
-    yield shot, MEAN, MIOU, "", mean
+    values = [(fold_place(fold), MIOU, "", value) for fold, value in enumerate(folds)]
+    values.append((MEAN, MIOU, "", mean))
     if FB_IOU in entry:
-        yield shot, MEAN, FB_IOU, "", entry[FB_IOU][shot]
+        values.append((MEAN, FB_IOU, "", entry[FB_IOU][shot]))
     for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
-        for name, iou in classes.items():
-            yield shot, fold_place(fold), MIOU, name, float(iou)
+        values += [(fold_place(fold), MIOU, name, float(iou)) for name, iou in classes.items()]
+    for place, score, class_name, value in values:
+        yield {"shot": shot, "place": place, "score": score, "class": class_name, "value": value}

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import MANIFEST, Result, check_output, read_results
+import numpy as np
+
+from util.evaluate.schema import Result, read_results
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL
 from util.report.one_table import check_one_table
 from util.report.published import published_entries
-from util.report.results import how_made, row_name
+from util.report.results import counts, facts_of, how_made
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,50 +38,47 @@ def reference_table(paths: list[Path], output: str = FINAL, protocols: Sequence[
     if not found:
         fix = "score a run by one first: python test.py CONFIG --protocol references"
         raise UserError(f"{', '.join(map(str, paths))}: no result of a protocol with references; {fix}")
-    check_one_table(found)
+    facts = facts_of(found)
+    check_one_table(facts)
     out = Table(["method", "shots", "class", "queries", "references", *REFERENCES], [], notes=[REFERENCES_NOTE])
-    for path, result in sorted(found.items(), key=lambda item: (row_name(item[1]), item[1]["shot"])):
-        check_output(path, output, result["mean"])
-        for row in _references(path, result, output).fillna(0.0).to_dict("records"):
-            counts = str(result["shot"]), row["class"], str(row["queries"]), str(row["references"])
-            out.rows.append([row_name(result), *counts, *(f"{row[name]:.1f}" for name in REFERENCES)])
-        out.notes.append(how_made(path, result, output))
-    for dataset in sorted({result["dataset"] for result in found.values()}):
+    for file, row, shot in facts.sort_values(["row", "shot"], kind="stable")[["row", "shot"]].itertuples():
+        path = Path(file)
+        for name, queries, references, *means in _references(path, found[path], output):
+            counted = str(shot), name, str(queries), str(references)
+            out.rows.append([row, *counted, *(f"{mean:.1f}" for mean in means)])
+        out.notes.append(how_made(path, found[path], output))
+    for dataset in sorted({*facts["dataset"]}):
         for paper, variation in published_entries()["references"].get(dataset, {}).items():
             out.rows.append([f"{paper} (published)", "1", "all", "-", "50", "-", "-", str(variation), "-", "-"])
     return out
 
 
-def _references(path: Path, result: Result, output: str) -> DataFrame:
-    """Return what a result of a protocol with references says of them: a row for all classes ('all') and for each.
+def _references(path: Path, result: Result, output: str) -> list[tuple]:
+    """Return what a result of a protocol with references says of them: for all classes ('all') and for each.
 
-    ``REFERENCES`` are statistics of a query's IoUs over its references, then the mean over queries; queries that a
-    quick look did not score with all references are left out.
+    That is the name, the numbers of queries and of references, and the means over queries of ``REFERENCES``.
+    Queries that a quick look did not score with all references are left out.
     """
+    number = result["protocol_settings"]["references"]
+    counted = counts(path, output)
+    counted["iou"] = 100 * counted["intersection"] / counted["union"].clip(lower=1)
+    sizes = counted.groupby(["class", "seed", counted["number"] // number])["iou"].transform("size")
+    whole = counted[sizes == number].sort_values(["class", "seed", "number"])
+    statistics = _statistics(whole["iou"].to_numpy().reshape(-1, number))
+    classes = whole["class"].to_numpy()[::number]
+    groups = [("all", statistics)]
+    groups += [(result["novel"][str(class_id)], statistics[classes == class_id]) for class_id in np.unique(classes)]
+    return [(name, len(part), number, *part.mean().fillna(0.0)) for name, part in groups if len(part)]
+
+
+def _statistics(ious_qr: np.ndarray) -> DataFrame:
+    """Return the ``REFERENCES`` of each query's IoUs in percent; a query that none segments has no variation."""
     import pandas
 
-    number = result["protocol_settings"]["references"]
-    rows = list[tuple]()
-    for episode in read_manifest(path.with_name(MANIFEST)).episodes:
-        [(class_id, intersection, union)] = counts_of(episode, output)
-        query = episode["seed"], episode["number"] // number
-        rows.append((class_id, query, 100 * intersection / max(union, 1)))
-    ious = pandas.DataFrame(rows, columns=["class", "query", "iou"])
-    of_queries = ious.groupby(["class", "query"])["iou"].agg(["count", list])
-    whole = of_queries[of_queries["count"] == number]["list"]
-    statistics = pandas.DataFrame([_statistics(each) for each in whole], index=whole.index, columns=REFERENCES)
-    groups = [("all", statistics)]
-    groups += [(result["novel"][str(class_id)], part) for class_id, part in statistics.groupby("class")]
-    summaries = [{"class": name, "queries": len(part), **part.mean()} for name, part in groups if len(part)]
-    return pandas.DataFrame(summaries).assign(references=number)
-
-
-def _statistics(ious: list[float]) -> list[float | None]:
-    """Return the ``REFERENCES`` of the IoUs in percent of one query; a query that none segments has no variation."""
-    import numpy as np
-
-    ordered = np.sort(ious)
-    tenth = max(1, round(0.1 * len(ordered)))
-    mean, deviation = ordered.mean(), ordered.std(ddof=1)
-    variation = 100 * deviation / mean if mean > 0 else None
-    return [mean, deviation, variation, ordered[:tenth].mean(), ordered[-tenth:].mean()]
+    ordered = np.sort(ious_qr)
+    tenth = max(1, round(0.1 * ordered.shape[1]))
+    mean = ordered.mean(1)
+    deviation = ordered.std(1, ddof=1)
+    variation = 100 * deviation / np.where(mean > 0, mean, np.nan)
+    columns = mean, deviation, variation, ordered[:, :tenth].mean(1), ordered[:, -tenth:].mean(1)
+    return pandas.DataFrame(dict(zip(REFERENCES, columns, strict=True)))

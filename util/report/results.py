@@ -1,22 +1,23 @@
-"""Results of tests as rows of one frame of pandas, read from their files alone; their names in words; their summaries.
+"""Results of tests as rows of one frame of pandas, read from their files alone, and their names in words.
 
 pandas is imported where the first frame is made.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from util.evaluate.schema import SCORED_ON, Result, check_output, read_results
-from util.evaluate.titles import classes_in_no_mean, departures, seen_text, title, track_text
-from util.files.errors import UserError, nearest
-from util.files.table import Table
+from model.decides import Decides
+from util.config.same import deciding
+from util.data.lists.manifest import counts_of, read_manifest
+from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
+from util.evaluate.titles import departures, protocol_title, seen_text, track_text
 from util.loop.mask_metrics import METRICS, ScoreFacts
-from util.loop.metrics import BASE, FINAL, MIOU, per_class
+from util.loop.metrics import BASE, MIOU, per_class
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,12 +30,13 @@ SCORES = {
 }
 DEVIATION = "standard deviation (of a sample, n - 1)"
 SCORE_COLUMNS = ["file", "seed", "output", "class", "score", "value", "title", "unit", "smaller_is_better"]
-DIGESTS = ("list", "content", "whole_list", "whole_content")
-AS_THEY_ARE = ("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run")
-RESULT_COLUMNS = [
-    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
-    *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
+AS_THEY_ARE = [
+    *("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run"),
+    *("list", "content", "whole_list", "whole_content"),
 ]
+SHARED_COLUMNS = [*AS_THEY_ARE, "row", "training_seed", "draw", "mark", "seeds", "weights", "date", "commit"]
+TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
+FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds of a mean
 
 
 def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataFrame:
@@ -62,16 +64,24 @@ def frame_of(by_file: dict[Path, Result]) -> DataFrame:
 
     rows = list[tuple]()
     for path, result in by_file.items():
-        known = scores_of(result)
         for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
-            for output in outputs:
-                for name, score, value in _scores(result, outputs, output):
-                    facts = known[score]
-                    about = facts["title"], facts["unit"], facts["smaller_is_better"]
-                    rows.append((str(path), seed, output, name, score, value, *about))
+            rows += [(str(path), seed, *score) for score in _scores(result, outputs)]
     scores = pandas.DataFrame(rows, columns=SCORE_COLUMNS).astype({"smaller_is_better": object})
-    of_files = pandas.DataFrame([{"file": str(path), **_facts(result)} for path, result in by_file.items()])
-    return scores.merge(of_files.astype({"training_seed": "Int64"}), on="file")
+    return scores.merge(facts_of(by_file)[SHARED_COLUMNS], left_on="file", right_index=True)
+
+
+def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
+    """Yield the scores of one seed, in the columns from ``output`` on, that an output has with every seed."""
+    names = result["novel"]
+    for output, scores in of_seed.items():
+        for score, facts in scores_of(result).items():
+            if score not in result["mean"][output]:
+                continue
+            about = facts["title"], facts["unit"], facts["smaller_is_better"]
+            yield output, "", score, scores[score], *about
+            of_classes = {} if output == BASE else scores.get(per_class(score), {})
+            for class_id, value in of_classes.items():
+                yield output, names.get(class_id, class_id), score, value, *about
 
 
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:
@@ -91,29 +101,108 @@ def heading(facts: ScoreFacts) -> str:
     return f"{facts['title']} {facts['unit']}".strip()
 
 
-def _scores(result: Result, outputs: dict[str, Any], output: str) -> Iterator[tuple[str, str, float]]:
-    """Yield class, score and value of an output of one seed; only scores that it has with every seed."""
-    scores = outputs[output]
-    names = result["novel"]
-    for score in result["mean"][output]:
-        yield "", score, scores[score]
-        if output != BASE:
-            for class_id, value in scores.get(per_class(score), {}).items():
-                yield names.get(class_id, class_id), score, value
+def facts_of(by_file: dict[Path, Result]) -> DataFrame:
+    """Return a row for each result, by its file: the columns that its scores share, and what tables ask of it."""
+    import pandas
+
+    files = pandas.Index(map(str, by_file), name="file")
+    rows = [_facts(result) for result in by_file.values()]
+    return pandas.DataFrame(rows, files).astype({"training_seed": "Int64"})
 
 
 def _facts(result: Result) -> dict[str, Any]:
-    """Return what the rows of a result share."""
+    """Return the columns of a result; settings that have to agree are texts."""
     known: dict[str, Any] = {**result}
-    facts = {"row": row_name(result), "training_seed": training_seed(result)}
-    facts |= {name: known[name] for name in (*AS_THEY_ARE, *DIGESTS)}
-    facts["draw"] = result["protocol_settings"].get("draw", "own")
-    facts["mark"] = _mark(result)
-    facts["seeds"] = " ".join(map(str, result["seeds"]))
-    facts["weights"] = result["weights"][:12]
-    facts["date"] = result["date"][:10]
-    facts["commit"] = str(result["environment"].get("commit", ""))[:8]
-    return facts
+    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
+    return {
+        **{name: known[name] for name in AS_THEY_ARE},
+        "row": row_name(result),
+        "training_seed": training_seed(result),
+        "draw": result["protocol_settings"].get("draw", "own"),
+        "mark": _mark(result),
+        "seeds": " ".join(map(str, result["seeds"])),
+        "weights": result["weights"][:12],
+        "date": result["date"][:10],
+        "commit": str(result["environment"].get("commit", ""))[:8],
+        **{name: known[name] for name in ("folds", "fold_rule", "input", "input_side", "min_pixels")},
+        **{name: known[name] for name in ("quick_look", "other_seeds", "fold_mismatch")},
+        "is_replay": result["replayed"] is not None,
+        "scored on": SCORED_ON[result["scored_on"]],
+        "title": protocol_title(result),
+        "protocol_settings": _text(_without(result["protocol_settings"], "list_file", "side")),
+        "fold_classes": str(result["config"]["data"].get("fold_classes")),
+        **{f"metric {name}": facts for name, facts in result.get("metrics", {}).items()},
+        "classes": [*result["novel"].values()],
+        "track": result["track"],
+        "track_text": track_text({result["shot"]: result["track"]}),
+        "departures": [*departures(result)],
+        "trained": trained_precision(result) or NOT_STATED,
+        "tested": result["precision"],
+        "settings": _text(_settings_of(result)),
+        "code": _text(result["code"]),
+        "vectors": result.get("vectors") or "",
+        "seconds": seconds,  # for an episode, summed over processes
+        "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
+    }
+
+
+def _text(values: dict[str, Any] | None) -> str:
+    """Return values as a text that equal ones share; '' for none."""
+    return json.dumps(values, sort_keys=True, default=str) if values else ""
+
+
+def _without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def _millions(count: int) -> str:
+    """Return a number in millions: tenths, or two digits of a small one."""
+    return f"{count / 1e6:.2g}" if count < 1e5 else f"{count / 1e6:.1f}"
+
+
+def _settings_of(result: Result) -> dict[str, Any]:
+    """Return how a result was trained and tested, but for precision, fold, seeds and the start of the encoder."""
+    stages = []
+    for stage in result["training"]:
+        stages.append((stage["batch"], stage["size"], _without(stage["settings"], *FOLD_SETTINGS)))
+    test_data = (
+        result["config"]["data"] if result["folds"] > 1 else {}
+    )  # data sets without folds have lists of their own
+    return {
+        "size": result["size"],
+        "text": result["text"],
+        "input": result["input"],
+        "stages": stages,
+        "training lists": _list_settings(result["trained_with"] or {}),
+        "test lists": _list_settings(test_data),
+        "model": deciding(result["config"], Decides.WEIGHTS)["model"],
+        "fixed weights": result["weights"] if result["checkpoint"] == TRAINING_FREE else "",
+    }
+
+
+def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data settings that decide lists, without what names the fold."""
+    fold = rf"(?<!\d){data.get('fold')}(?!\d)"
+    deciding_lists = deciding({"data": data}, Decides.SCORES)["data"]
+    settings = _without(deciding_lists, *FOLD_SETTINGS, "root", "shot", "model", "precision")
+    return {key: re.sub(fold, "{fold}", value) if isinstance(value, str) else value for key, value in settings.items()}
+
+
+def counts(path: Path, output: str) -> DataFrame:
+    """Return the counts of a result's episodes, a row for each class of each: seed, number, query, class, pixels.
+
+    UserError: the manifest beside the result is missing or damaged, or lacks the output.
+    """
+    import pandas
+
+    rows = list[tuple]()
+    place = path.with_name(MANIFEST)
+    manifest = read_manifest(place)
+    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
+        check_output(f"{place}:{line}", output, episode.get("outputs", {}))
+        about = episode["seed"], episode.get("number"), episode["query"]
+        rows += [(*about, *way) for way in counts_of(episode, output)]
+    return pandas.DataFrame(rows, columns=["seed", "number", "query", "class", "intersection", "union"])
 
 
 def _mark(result: Result) -> str:
@@ -121,12 +210,13 @@ def _mark(result: Result) -> str:
     of_weights = result["weights_mark"]
     if of_weights == "foreign":  # of which there may be many
         of_weights += f" {result['checkpoint']}"
-    marks = ["edges" if result.get("edges") else "", of_weights]
-    if result["replayed"]:
-        marks.append("replay")
-    if result["quick_look"]:
-        marks.append("quick")
-    return "; ".join(filter(None, marks))
+    marks = {
+        "edges": result.get("edges"),
+        of_weights: True,
+        "replay": result["replayed"],
+        "quick": result["quick_look"],
+    }
+    return "; ".join(mark for mark, holds in marks.items() if mark and holds)
 
 
 def training_seed(result: Result) -> int | None:
@@ -172,17 +262,11 @@ def how_made(path: Path, result: Result, output: str) -> str:
         seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
-    words = [what, r["input"], _trained_text(r), f"tested in {r['precision']}", made, seen_text(r)]
+    seed = training_seed(r)
+    training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
+    trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
+    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen_text(r)]
     return f"{'; '.join(filter(None, words))}: {path}"
-
-
-def _trained_text(result: Result) -> str:
-    """Return how the weights of a result were trained, in words; '' without a training."""
-    if not (stages := stages_text(result)):
-        return ""
-    seed = training_seed(result)
-    words = [stages, "" if seed is None else f"seed {seed}", trained_precision(result)]
-    return f"trained: {', '.join(filter(None, words))}"
 
 
 def stages_text(result: Result) -> str:
@@ -190,11 +274,11 @@ def stages_text(result: Result) -> str:
 
     Of a training that is not finished the steps that it did, and those that were planned.
     """
-    texts = list[str]()
+    texts = []
     for stage in result["training"]:
-        steps = str(stage["steps"])
-        if not result.get("finished", True) and stage.get("step", stage["steps"]) != stage["steps"]:
-            steps = f"{stage['step']} of {steps}"
+        done = stage.get("step", stage["steps"])
+        is_whole = result.get("finished", True) or done == stage["steps"]
+        steps = stage["steps"] if is_whole else f"{done} of {stage['steps']}"
         texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}")
     return ", ".join(texts)
 
@@ -203,120 +287,3 @@ def trained_precision(result: Result) -> str:
     """Return in which precision the weights of a result were trained, of all stages; '' if nothing says it."""
     stages = (stage.get("precision") for stage in result["training"])
     return " and ".join(dict.fromkeys(filter(None, stages)))
-
-
-def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
-    """Return the tables of some results with their conditions in words, and a table of all if they are of one run.
-
-    ``form`` is one of ``util.files.table.FORMATS``.
-    """
-    texts = list[str]()
-    for result in by_file.values():
-        conditions = f"{title(result)}, list {result['list_source']}, in {result['precision']}"
-        tables = f"{score_table(result):{form}}", "", f"{class_score_table(result):{form}}"
-        track = track_text({result["shot"]: result["track"]})
-        texts.append("\n".join([conditions, track, *tables, *classes_in_no_mean(result), ""]))
-    runs = {(result["dataset"], result["run"], result["fold"]) for result in by_file.values()}
-    if len(by_file) > 1 == len(runs):
-        texts.append(format(protocol_table([*by_file.values()]), form))
-    return "\n".join(texts)
-
-
-def score_table(result: Result) -> Table:
-    """Return the table of a result: one row per output, each score as mean (and deviation) over seeds.
-
-    A note says which deviation it is.
-    """
-    present = {key for scores in result["mean"].values() for key in scores}
-    known = scores_of(result)
-    keys = [key for key in known if key in present]
-    out = Table(["output", *(heading(known[key]) for key in keys)], [])
-    for output in result["mean"]:
-        out.rows.append([output, *(_score_text(result, output, key) for key in keys)])
-    seeds = len(result["seeds"])
-    if seeds > 1:
-        images = f"the same {result['list_images']} images, not over others"
-        out.notes.append(f"+-: {DEVIATION} over {seeds} test seeds, of {images}.")
-    return out
-
-
-def _score_text(result: Result, output: str, key: str) -> str:
-    """Return a score, with its deviation if there are several seeds; a dash where the output has none."""
-    scores = result["mean"][output]
-    if key not in scores:
-        return "-"
-    deviation = result["deviation"][output][key]
-    spread = f" +- {deviation:.2f}" if len(result["seeds"]) > 1 else ""
-    return f"{scores[key]:.2f}{spread}"
-
-
-def class_score_table(result: Result) -> Table:
-    """Return the table of a result's novel classes: IoU and further metrics of each output, over seeds."""
-    columns = {}
-    for score, facts in scores_of(result).items():
-        for output in result["mean"]:
-            if output != BASE and (values := class_scores(result, output, score)):
-                columns[output if score == MIOU else f"{output}, {heading(facts)}"] = values
-    out = Table(["class, IoU %", *columns], [])
-    for name in result["novel"].values():
-        texts = (f"{values[name]:.2f}" if name in values else "-" for values in columns.values())
-        out.rows.append([name, *texts])
-    return out
-
-
-def class_scores(result: Result, output: str, score: str = MIOU) -> dict[str, float]:
-    """Return a score, the IoU or a further metric, by the names of the classes with an episode: mean over seeds."""
-    values_by_name: dict[str, list[float]] = {}
-    for outputs in result["per_seed"]:
-        scores: dict[str, Any] = {**outputs[output]}
-        for class_id, value in scores.get(per_class(score), {}).items():
-            values_by_name.setdefault(result["novel"].get(class_id, class_id), []).append(value)
-    return {name: fmean(values) for name, values in values_by_name.items()}
-
-
-def protocol_table(of_run: Sequence[Result]) -> Table:
-    """Return the table of one checkpoint's results by several protocols: what the protocol alone does to a number."""
-    first_miou = of_run[0]["mean"][FINAL][MIOU]
-    out = Table(["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"], [])
-    for result in of_run:
-        scores = result["mean"][FINAL]
-        name = f"{result['protocol']}, {result['shot']}-shot"
-        if reasons := departures(result):
-            name += f" ({', '.join(reasons)})"
-        numbers = str(result["episodes"]), str(len(result["seeds"]))
-        fb_iou = f"{scores[FB_IOU]:.2f}" if FB_IOU in scores else "-"
-        difference = f"{scores[MIOU] - first_miou:+.2f}"
-        procedure = result["input"], SCORED_ON[result["scored_on"]]
-        out.rows.append([name, *numbers, *procedure, f"{scores[MIOU]:.2f}", fb_iou, difference])
-    return out
-
-
-def result_table(
-    paths: list[Path], output: str = FINAL, protocols: Sequence[str] = (), sort: str | None = None
-) -> Table:
-    """Return a table with a row for each result below some paths, with the scores of one output in percent.
-
-    Args:
-        paths: result files, or folders.
-        output: name of the output.
-        protocols: only results of these; none: all.
-        sort: the column by which rows stand: numbers largest first, words by the alphabet, empty cells last.
-
-    Raises:
-        UserError: there is no result, none of a protocol, or no such output or column.
-    """
-    by_file = read_results(paths, protocols)
-    for path, result in by_file.items():
-        check_output(path, output, result["mean"])
-    frame = frame_of(by_file)
-    overall = frame[(frame["output"] == output) & (frame["class"] == "")]
-    scores = overall.pivot_table(index="file", columns="score", values="value")  # means over seeds
-    rows = overall.drop_duplicates("file").set_index("file").join(scores).reindex(columns=RESULT_COLUMNS)
-    rows = rows.sort_values(RESULT_COLUMNS).replace("", None)
-    if sort is not None:
-        if sort not in RESULT_COLUMNS:
-            raise UserError(f"--sort {sort}: no column of this table{nearest(sort, RESULT_COLUMNS)}")
-        rows = rows.sort_values(sort, ascending=rows[sort].dtype.kind not in "if", kind="stable")
-    for score in (MIOU, FB_IOU):
-        rows[score] = rows[score].map("{:.2f}".format, na_action="ignore")
-    return Table(RESULT_COLUMNS, rows.astype(object).fillna("").astype(str).values.tolist())

@@ -6,7 +6,6 @@ protocol draws from the list; list and weights are read again where data and che
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from util.evaluate.done import code_of_test
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
-from util.evaluate.titles import MADE_FROM_MASKS, classes_in_no_mean, departures, draw_text, seen_text, title
+from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import BASE, CLASS, episode_scores
@@ -29,6 +28,7 @@ from util.weights.origin import Origin
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
+OF_EVALUATION = ("list", "draw", "code", "weights", "training photos")  # subjects that need the test's settings
 
 
 def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[str] = ()) -> int:
@@ -52,10 +52,8 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
         if unknown := _record(result)[1]:
             shown = ", ".join(f"{key} = {value}" for key, value in unknown.items())
             lines.append(f"settings of a former version, not read: {shown}")
-        lines.append(_verdict(result, checks))
-        texts.append("\n".join(lines))
-        if _subjects(checks, DIFFERS):
-            differs = True
+        texts.append("\n".join([*lines, _verdict(result, checks)]))
+        differs = differs or bool(_subjects(checks, DIFFERS))
     print("\n\n".join(texts))
     return int(differs)
 
@@ -79,88 +77,88 @@ def _subjects(checks: Checks, wanted: str) -> str:
 def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Checks:
     """Return the checks of a result file: of its counts, and each of what else is here: data, code, weights."""
     checks = {
-        "scores": _check(lambda: _score_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
-        "episodes": _check(
-            lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result))), on_error=DIFFERS
-        ),
+        "scores": _check(lambda: _score_difference(path, result), on_error=DIFFERS),
+        "episodes": _check(lambda: _other_episodes(path, result), on_error=DIFFERS),
     }
     try:
         evaluation = evaluation_of(path, result, overrides)
     except UserError as error:
-        return checks | dict.fromkeys(("list", "draw", "code", "weights", "training photos"), (UNCHECKED, str(error)))
-    checks["list"] = _check(lambda: _differences(result, _data_today(evaluation)))
-    checks["draw"] = _check_draw(result, evaluation, of_list=checks["list"])
-    checks["code"] = UNCHECKED, "the result does not state its code"
-    if result["code"]:
-        checks["code"] = _check(lambda: _differences(result, Origin(code=code_of_test(evaluation.run.model_class))))
-    checks["weights"] = _check(lambda: _differences(result, _weights_today(evaluation)))
-    checks["training photos"] = _check_seen(result, evaluation)
-    return checks
+        return checks | dict.fromkeys(OF_EVALUATION, (UNCHECKED, str(error)))
+    draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
+    return {
+        **checks,
+        "list": _check(lambda: _list_difference(result, evaluation)),
+        "draw": _check(lambda: _other_draw(result, evaluation), agreed=draw),
+        "code": _check(lambda: _code_difference(result, evaluation)),
+        "weights": _check(lambda: _weights_difference(result, evaluation)),
+        "training photos": _check(lambda: _photos_difference(result, evaluation), agreed=seen_text(result)),
+    }
 
 
-def _data_today(evaluation: Evaluation) -> Origin:
-    """Return list and photos of a test as they are here; UserError: they are not."""
-    return Origin(list=evaluation.images.digest, content=evaluation.images.files_digest)
+def _check(difference: Callable[[], str], on_error: str = UNCHECKED, agreed: str = "") -> tuple[str, str]:
+    """Return outcome and reason of a check, which returns a difference in words, or '' for none.
 
-
-def _weights_today(evaluation: Evaluation) -> Origin:
-    """Return the weights of a test, and their training, as they are here; UserError: they are not."""
-    loaded = evaluation.loaded
-    return Origin(weights=loaded.digest, training=loaded.stored.training)
-
-
-def _differences(result: Result, today: Origin) -> str:
-    """Say which facts of a result are not those of today."""
-    return ", ".join(Origin.of(result).differences(today))
-
-
-def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[str, str]:
-    """Return outcome and reason of a check, which returns a difference in words, or '' for none."""
+    A UserError says why it cannot be done; ``agreed``: what is said where there is no difference.
+    """
     try:
         reason = difference()
     except (UserError, KeyError, TypeError, ValueError) as error:
         return on_error, str(error) or repr(error)
-    return (DIFFERS if reason else AGREES), reason
+    return (DIFFERS, reason) if reason else (AGREES, agreed)
 
 
-def _check_draw(result: Result, evaluation: Evaluation, of_list: tuple[str, str]) -> tuple[str, str]:
-    """Return outcome and reason of the check that the protocol draws the episodes of the result from its list."""
+def _differences(result: Result, **today: Any) -> str:
+    """Say which facts of a result are not those of today."""
+    return ", ".join(Origin.of(result).differences(Origin(**today)))
+
+
+def _list_difference(result: Result, evaluation: Evaluation) -> str:
+    images = evaluation.images
+    return _differences(result, list=images.digest, content=images.files_digest)
+
+
+def _code_difference(result: Result, evaluation: Evaluation) -> str:
+    if not result["code"]:
+        raise UserError("the result does not state its code")
+    return _differences(result, code=code_of_test(evaluation.run.model_class))
+
+
+def _weights_difference(result: Result, evaluation: Evaluation) -> str:
+    loaded = evaluation.loaded
+    return _differences(result, weights=loaded.digest, training=loaded.stored.training)
+
+
+def _other_draw(result: Result, evaluation: Evaluation) -> str:
+    """Say which seeds have other episodes than the protocol draws from the list, if that is the result's."""
     if result["replayed"] is not None:
-        return UNCHECKED, "a replay has no draw of its own"
-    outcome, reason = of_list
-    if outcome != AGREES:
-        return UNCHECKED, reason
-    drawn = (digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"])
-    outcome, reason = _check(lambda: _digest_difference(result, drawn))
-    if outcome == AGREES:
-        reason = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
-    return outcome, reason
+        raise UserError("a replay has no draw of its own")
+    if reason := _list_difference(result, evaluation):
+        raise UserError(reason)
+    drawn = [digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"]]
+    return _digest_difference(result, drawn)
 
 
-def _check_seen(result: Result, evaluation: Evaluation) -> tuple[str, str]:
-    """Return outcome and reason of the check that the result says which test photos are in the training list too."""
-    try:
-        today: Any = {
-            "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
-            "photos_trained_on": photos_trained_on(evaluation),
-        }
-    except UserError as error:
-        return UNCHECKED, str(error)
-    stated = {key: {**result}[key] for key in today}
-    known = {key for key in today if None not in (today[key], stated[key])}
-    differs = any(today[key] != stated[key] for key in known)
-    if not differs and today["photos_trained_on"] is None and today["photos_listed"] is None:
-        return UNCHECKED, "neither weights nor data say which photos were trained on"
-    return (DIFFERS if differs else AGREES), seen_text({**result, **today})
+def _photos_difference(result: Result, evaluation: Evaluation) -> str:
+    """Say whether the result has other numbers of test photos that are in the training list, or were trained on."""
+    today: Any = {
+        "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
+        "photos_trained_on": photos_trained_on(evaluation),
+    }
+    if {*today.values()} == {None}:
+        raise UserError("neither weights nor data say which photos were trained on")
+    known = {**result}
+    differs = any(None not in (known[key], value) and known[key] != value for key, value in today.items())
+    return f"now {seen_text({**result, **today}) or 'none'}" if differs else ""
 
 
 def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     """Return the episodes beside a result, a list for each of its seeds."""
-    by_seed: dict[int, list[dict[str, Any]]] = {seed: [] for seed in result["seeds"]}
-    for row in read_manifest(path.parent / MANIFEST).episodes:
-        if row["seed"] in by_seed:
-            by_seed[row["seed"]].append(row)
-    return list(by_seed.values())
+    episodes = read_manifest(path.with_name(MANIFEST)).episodes
+    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
+
+
+def _other_episodes(path: Path, result: Result) -> str:
+    return _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result)))
 
 
 def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
@@ -172,9 +170,6 @@ def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> 
     if other := [key for key, value in unknown.items() if key.startswith("protocols.") and value]:
         raise UserError(f"{path}: its protocol is one of a former version ({', '.join(other)})")
     config = from_dict(record, str(path), list(overrides))
-    if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
-        unlisted = replace(config.protocols[result["protocol"]], list_file=None)
-        config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
     return Evaluation.of(config, result["protocol"], result["shot"])
 
 
@@ -184,10 +179,11 @@ def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
     return known_today({**result["config"], "protocols": {protocol: result["config"]["protocols"][protocol]}})
 
 
-def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
+def _score_difference(path: Path, result: Result) -> str:
     """Say which score is not that of the episodes' counts, '' if all are."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
-    for seed, rows, outputs in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
+    by_seed = zip(result["seeds"], _episodes_by_seed(path, result), result["per_seed"], strict=True)
+    for seed, rows, outputs in by_seed:
         further = {name: known[name]["scale"] for name in rows[0] if name in known}
         for name, scores in outputs.items():
             if name == BASE:  # whose counts episodes do not hold

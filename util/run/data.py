@@ -29,7 +29,7 @@ from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
 from util.loop.processes import ProcessGroup
-from util.run.input_size import label_kind, view_of
+from util.run.input_size import view_of
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
@@ -203,7 +203,7 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
         run,
         protocol_sampler(run, images, protocol, seed),
         view,
-        (label_kind(view.rule, protocol.scored_on),),
+        (view.label_kind(protocol.scored_on),),
         play_novel=on_base_classes,
         last_support_first=protocol.draw == PFENET,
     )

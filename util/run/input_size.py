@@ -1,8 +1,8 @@
-"""The image sizes of a test: a protocol's input rule fitted to the sides that the model takes, and the scored label."""
+"""The image sizes of a test: a protocol's input rule fitted to the sides that the model takes."""
 
 from model.registry import class_of
 from util.config.settings import Config, ProtocolSettings
-from util.data.views import LETTERBOX, ORIGINAL, SQUARE, View
+from util.data.views import LETTERBOX, ORIGINAL, View
 
 
 def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None) -> View:
@@ -18,14 +18,6 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
     label_side = side or protocol.side or size
     network_side = model_class.nearest_side(label_side, config.model) or size
     return View(protocol.input, network_side, label_side, protocol.smooth)
-
-
-def label_kind(rule: str, wanted: str) -> str:
-    """Return the kind of label that a view's rule is scored on: original labels become squares for a letterboxed one.
-
-    ``wanted`` is ``scored_on`` of the protocol.
-    """
-    return SQUARE if wanted == ORIGINAL and rule == LETTERBOX else wanted
 
 
 def input_in_words(view: View, wanted_rule: str, wanted_label: str) -> str:

@@ -138,11 +138,6 @@ class Run:
         """A digest of the text vectors, None for a model that reads none."""
         return None if self.vectors is None else hashlib.sha256(self.vectors.tobytes()).hexdigest()
 
-    @property
-    def text_note(self) -> str:
-        """The line of a training's log on the text vectors, or ""."""
-        return "" if self.vectors is None else text.note_on_equal_rows(self.vectors, self.config.data.classes)
-
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
         run = self.config.run

@@ -1,8 +1,8 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -206,17 +206,16 @@ def shown(found: list[str]) -> str:
 
 def origin_today(run: Run, stage: str) -> Origin:
     """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
-    now = Origin()
-    with suppress(UserError):
-        images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
-        now = replace(now, list=images.digest, content=images.files_digest)
-    with suppress(UserError):
-        now = replace(now, initial=initial_digest(run, stage))
-    if stage == "base":  # whose code, and text, are not those of one method
-        return now
-    with suppress(UserError):
-        now = replace(now, vectors=run.text_digest)
-    return replace(now, code=code_of(class_of(run.config.model)))
+    images = cache(lambda: listed_for_training(run.config, getattr(run.config, f"{stage}_stage")))
+    facts: dict[str, Callable[[], Any]] = {
+        "list": lambda: images().digest,
+        "content": lambda: images().files_digest,
+        "initial": lambda: initial_digest(run, stage),
+    }
+    if stage != "base":  # whose code, and text, are not those of one method
+        facts["vectors"] = lambda: run.text_digest
+        facts["code"] = lambda: code_of(class_of(run.config.model))
+    return Origin.today(facts)
 
 
 def initial_digest(run: Run, stage: str) -> str | None:

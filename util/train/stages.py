@@ -271,8 +271,8 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
         RUN: run.config.run.name,
     }
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
-    for note in filter(None, [begun.start.note, run.text_note]):
-        log.info("%s", note)
+    if begun.start.note:
+        log.info("%s", begun.start.note)
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)

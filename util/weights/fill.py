@@ -34,22 +34,20 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
     given = _under_names_of(network, stored)
     expected = network.stored_state()
     if problem := _misfits(given, expected):
-        holds = _other(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
-        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {holds}")
+        remedy = _remedy(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
+        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {remedy}")
     filled = {name: given.get(name, tensor).to(tensor.device) for name, tensor in expected.items()}
     network.load_state_dict({**network.state_dict(), **filled})
     return []
 
 
 def _under_names_of(network: Trainable, stored: Checkpoint) -> dict[str, Tensor]:
-    """Return the tensors of a file under a network's names; of an authors' file the network takes its sizes."""
+    """Return the tensors of a file under a network's names."""
     if _without_counters(stored.named) == _without_counters(network.stored_state()):
         return stored.named  # perhaps of a part that is called like a wrapper
     if stored.config is not None or not isinstance(network, FewShotMethod) or network.published is None:
         return stored.weights
-    given = network.published.translate(stored.weights) or stored.weights
-    network.take_sizes(given)
-    return given
+    return network.published.translate(stored.weights) or stored.weights
 
 
 def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
@@ -78,17 +76,15 @@ def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
     return ""
 
 
-def _other(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
+def _remedy(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """Return the fix for a state dict that does not fit, ``given`` under our names."""
     authors = published_layout(state)
     if authors not in (None, network.published):
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
-    holds = network.describe_weights(given)
-    needs = network.describe_weights(network.stored_state())
     shots = network.shots_of(given)
     expected_shots = network.task.shots
-    if holds == needs and shots not in (None, expected_shots):
+    if shots not in (None, expected_shots):
         fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
         return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
-    return f"check {keys}" if holds == needs else f"it holds {holds}, expected {needs}; check {keys}"
+    return f"check {keys}"

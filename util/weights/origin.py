@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from util.files.errors import UserError
 
 SHOWN = 8  # digits of a digest in messages
 
@@ -40,6 +43,15 @@ class Origin:
     def of_training(cls, entries: Mapping[str, Any]) -> Origin:
         """Return that of a checkpoint by its entries, of which the weights are no digest."""
         return cls.of({**entries, "weights": None, "vectors": entries.get("text")})
+
+    @classmethod
+    def today(cls, facts: Mapping[str, Callable[[], Any]]) -> Origin:
+        """Return that of facts by the functions that find them, as far as what they need is here."""
+        found = {}
+        for name, find in facts.items():
+            with suppress(UserError):
+                found[name] = find()
+        return cls(**found)
 
     def known(self) -> dict[str, Any]:
         """Return the facts that are known by their names."""

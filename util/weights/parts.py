@@ -13,16 +13,7 @@ from model.mismatch import ModelMismatch
 
 def load_parts(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``load_from_hub``."""
-    parts = []
-    for kind, number in model.pretrained_parts.items():
-        weights = settings.weights[number]
-        try:
-            parts.append(load_from_hub(kind, weights))
-        except ModelMismatch as error:
-            size = model.pretrained_sizes.get(weights)
-            facts = f" ({size}, licence: {model.licence})" if size else ""
-            raise ModelMismatch(f"{error}{facts}") from None
-    return parts
+    return [load_from_hub(kind, settings.weights[number]) for kind, number in model.pretrained_parts.items()]
 
 
 def load_from_hub(kind: str, weights: str) -> Any:

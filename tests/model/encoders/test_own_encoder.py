@@ -1,7 +1,6 @@
 """An encoder of one's own is one class of any module: methods train on it, and take it for what it offers."""
 
 import importlib.util
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,56 +96,8 @@ def test_an_own_encoder_masks_supports_and_loads_its_weights(plain_stack: Module
     torch.testing.assert_close(encoder.forward_masked(image, whole, 3).stage[4], encoder(image).stage[4])
     network = seeded_model("bam", 1, "plain_stack")
     assert load_encoder(network.encoder, encoder.state_dict(), partial=False) == []
-    with pytest.raises(ModelMismatch, match="these are not weights of this encoder, Plain stack: it holds ResNet-10"):
+    with pytest.raises(ModelMismatch, match=r"not weights of this encoder, Plain stack .*: it holds ResNet-10"):
         load_encoder(network.encoder, build("resnet10").state_dict(), partial=False)
-
-
-@pytest.mark.parametrize(
-    ("right", "wrong", "message"),
-    [
-        (
-            "grids=(4, 8, 16, 16)",
-            "grids=(4, 8, 16, 32)",
-            "stage 4 of a 65 px image is stated as (32, 3, 3) (channels, height, width), and is (32, 5, 5); ",
-        ),
-        ("4: 32}", "4: 48}", "stated as (48, 3, 3) (channels, height, width), and is (32, 3, 3); correct grids="),
-        ("2: 16, ", "", "stage 2 of a 33 px image is stated as (None, 5, 5) (channels, height, width), and is nothing"),
-        (
-            "conv = nn",
-            "self.intermediate_counts[3] = 2; conv = nn",
-            "maps of [24, 24] channels are stated inside stage 3, and steps() yields those of [24]; correct inter",
-        ),
-        (
-            "conv = nn",
-            "self.intermediate_counts = {}; conv = nn",
-            "maps of [] channels are stated inside stage 2, and steps() yields those of []; correct inter",
-        ),
-        (
-            "conv = nn",
-            "self.widths = lambda stage: [7]; conv = nn",
-            "maps of [7] channels are stated inside stage 2, and steps() yields those of [16]; correct inter",
-        ),
-    ],
-)
-def test_a_class_that_contradicts_its_spec_is_refused(tmp_path: Path, right: str, wrong: str, message: str) -> None:
-    module_of(tmp_path / "mylab_wrong.py", CODE.replace("plain_stack", "wrong_stack").replace(right, wrong))
-    try:
-        with pytest.raises(ModelMismatch, match=re.escape(message)) as caught:
-            build("wrong_stack")
-    finally:
-        del ENCODERS["wrong_stack"], sys.modules["mylab_wrong"]
-    assert str(caught.value).startswith("encoder 'wrong_stack' (PlainStack of mylab_wrong): ")
-
-
-def test_dcama_refuses_an_encoder_whose_channels_its_heads_cannot_share(tmp_path: Path) -> None:
-    module_of(tmp_path / "mylab_odd.py", CODE.replace("plain_stack", "odd_stack").replace("24", "20"))
-    try:
-        with pytest.raises(
-            ModelMismatch, match=r"backbone = odd_stack: stage 3 has 20 channels, .* 8 heads cannot share"
-        ):
-            seeded_model("dcama", 1, "odd_stack")
-    finally:
-        del ENCODERS["odd_stack"], sys.modules["mylab_odd"]
 
 
 def test_a_name_that_two_modules_register_is_refused_with_both(plain_stack: ModuleType, tmp_path: Path) -> None:

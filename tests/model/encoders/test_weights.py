@@ -76,9 +76,15 @@ def test_torchvision_vgg_naming_loads() -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours, stored, strict=True))
 
 
-@pytest.mark.parametrize("lacking", ["layer4", "layer4.0.conv1.weight", "layer2.1.bn2.b", "layer1"])
-def test_partial_files_are_refused_unless_allowed(lacking: str) -> None:
-    """Files that stop after a stage, and files that lack tensors inside one."""
+@pytest.mark.parametrize("lacking", ["layer4.0.conv1.weight", "layer2.1.bn2.b"])
+def test_files_that_lack_tensors_inside_a_stage_are_refused(lacking: str) -> None:
+    state = {k: v for k, v in resnet.resnet18(weights=None).state_dict().items() if not k.startswith(lacking)}
+    with pytest.raises(ModelMismatch, match=rf"not weights of this encoder, ResNet-18 .*{lacking}"):
+        load_encoder(varied_encoder("resnet18"), state, partial=True)
+
+
+@pytest.mark.parametrize("lacking", ["layer4", "layer1"])
+def test_files_that_lack_a_stage_are_refused_unless_allowed(lacking: str) -> None:
     state = {k: v for k, v in resnet.resnet18(weights=None).state_dict().items() if not k.startswith(lacking)}
     encoder = varied_encoder("resnet18")
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
@@ -126,5 +132,5 @@ def test_both_spellings_of_swins_tensors_are_read() -> None:
     unused = {"head.weight": None, "norm.weight": None, "layers.0.blocks.1.attn_mask": None}
     for given in (theirs | unused, {"head.fc.bias": None} | timm):
         found = fit(encoder, given)
-        assert found.given.keys() == own.keys() and not found.others
+        assert found.given.keys() == own.keys() and not found.foreign
         assert all(found.given[name] is tensor for name, tensor in own.items())

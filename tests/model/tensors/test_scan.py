@@ -5,10 +5,24 @@ import torch
 from torch import Tensor
 
 from model.tensors import scan as scan_module
-from model.tensors.scan import Recap, Sequences, plain_scan, scan
+from model.tensors.scan import Recap, Sequences, scan
 
 ROWS, CHANNELS, STATE = 3, 7, 5
 CLOSE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of a tensor's norm
+
+
+def plain_scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor]:
+    """Return what ``scan`` does token by token, as the formula has it."""
+    tokens = x.u.shape[1]
+    state = torch.zeros_like(x.a)
+    out = []
+    for t in range(tokens):
+        if recap is not None and t % (tokens // recap.windows) == 0:
+            state = recap.decay * state + recap.state
+        decay = torch.exp(x.delta[:, t, None] * x.a)
+        state = decay * state + (x.delta * x.u)[:, t, None] * x.b[:, t, :, None]
+        out.append((state * x.c[:, t, :, None]).sum(1))
+    return torch.stack(out, dim=1), state
 
 
 def results(function, tensors: list[Tensor], windows: int) -> list[Tensor]:

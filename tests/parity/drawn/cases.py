@@ -1,24 +1,34 @@
-"""The cases on drawn images through our networks: the tensors that differ from the published ones."""
+"""The cases on drawn images through our networks: the values that differ from the published ones."""
 
 import functools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from tests.parity.case import forward_case
+from tests.parity.case import GRADIENTS, forward_case
+from tests.parity.compare import Arrays, deviations, gradient_deviations
 from tests.parity.drawn.drawn import episode, word_vectors
 from tests.parity.drawn.weights import filled
 
 FOLDER = Path(__file__).parent
-BOUND = 1e-4  # of a tensor's norm; a band of 255 that is read as object moves outputs by 9e-4 and more
-EQUAL = "votes"  # has no rounding
 IMAGES = ("query", "query_label", "support", "support_label")  # in the order of the check sums
 ONE_SHOT, FIVE_SHOT = "layout_1shot", "layout_5shot"  # names and shapes of the weights; where shots have some, of five
-INPUTS = {"inputs_crc32", "seed", "shots", "side", "scales"}
+LAYOUT = "layout"  # of the weights of one case
+INPUTS = {"inputs_crc32", "seed", "shots", "side", "scales", "grid", "cat", LAYOUT}
+FIRST_BASE = 6  # class of PASCAL's fold 0
+LOUDER: dict[str, Callable[[Tensor], Tensor]] = {  # by the ends of names, what HMNet's weights have
+    "A_logs": lambda x: torch.arange(1.0, x.shape[1] + 1).log() + 0.25 * x,
+    "dt_projs_bias": lambda x: 10 * x - 3.5,
+    "x_proj_weight": lambda x: 4 * x,
+    "dt_projs_weight": lambda x: 8 * x,
+    "kshot_rw.0.bias": lambda x: 1 + x,
+    "kshot_rw.2.weight": lambda x: 2 * x,
+}
 
 
 def drawn_cases() -> list[tuple[str, str]]:
@@ -32,45 +42,55 @@ def drawn_cases() -> list[tuple[str, str]]:
     return found
 
 
-def deviations(model: str, name: str, device: str = "cpu") -> Iterator[str]:
-    """Yield each tensor of a case that differs by more than its bound, with the difference in words."""
-    stored = _arrays(model, name)
-    drawn = episode(*(int(stored[key]) for key in ("seed", "shots", "side")))
-    check_sums = [zlib.crc32(np.ascontiguousarray(drawn[key]).tobytes()) for key in IMAGES]
-    assert check_sums == stored["inputs_crc32"].tolist(), "other images are drawn"
-    case = {**stored, **drawn}
-    for key in ("query", "support"):
-        case[key] = np.moveaxis(drawn[key], -3, -1)
-    vectors = word_vectors() if model == "symnet" else None
-    weights = _weights(model, int(stored["shots"]))
-    ours = forward_case(model, case, weights, backbone="resnet50", vectors=vectors, device=device)
-    for key in sorted(stored.keys() - INPUTS):
-        apart = _apart(ours[key], stored[key])
-        if apart > (0 if key == EQUAL else BOUND):
-            yield f"{key}: {apart:.2g} of its norm"
-
-
-def _apart(given: np.ndarray, stored: np.ndarray) -> float:
-    """Return the norm of the difference of two tensors, as a share of the stored one's."""
-    want = stored.astype(np.float64)
-    assert given.size == want.size
-    return float(np.linalg.norm(given.reshape(want.shape) - want) / np.linalg.norm(want))
-
-
-def _arrays(model: str, name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a case."""
+def deviations_of_drawn(model: str, name: str, device: str = "cpu") -> list[str]:
+    """Return each value of a case that differs by more than its bound, in words."""
     with np.load(FOLDER / f"{model}.npz") as file:
-        keys = [key for key in file.files if key.startswith(f"{name}/")]
-        return {key.partition("/")[2]: file[key] for key in keys}
+        stored = {key.partition("/")[2]: file[key] for key in file.files if key.startswith(f"{name}/")}
+        layout = FIVE_SHOT if stored["shots"] > 1 and FIVE_SHOT in file.files else ONE_SHOT
+        weights = _filled(model, stored.get(LAYOUT, file[layout]).tobytes())
+    case = {**stored, **_images(stored)}
+    norms = stored.pop(GRADIENTS, None)
+    ours = forward_case(
+        model,
+        case,
+        weights,
+        backbone="vgg16" if name.startswith("vgg16") else "resnet50",
+        train=norms is not None,
+        vectors=word_vectors() if model == "symnet" else None,
+        device=device,
+    )
+    found = deviations(ours, {key: stored[key] for key in sorted(stored.keys() - INPUTS)})
+    if norms is not None:
+        found += gradient_deviations(ours[GRADIENTS], json.loads(norms.tobytes()))
+    return found
 
 
-def _weights(model: str, shots: int) -> dict[str, Tensor]:
-    """Return the weights of a method's network for so many shots, under their published names."""
-    with np.load(FOLDER / f"{model}.npz") as file:
-        layout = FIVE_SHOT if shots > 1 and FIVE_SHOT in file.files else ONE_SHOT
-        return _filled(file[layout].tobytes())
+def joined(seeds: Iterable[int], shots: int, side: int) -> Arrays:
+    """Return the arrays of drawn episodes as a batch."""
+    episodes = [episode(int(seed), shots, side) for seed in seeds]
+    return {name: np.concatenate([each[name] for each in episodes]) for name in episodes[0]}
+
+
+def check_sum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def _images(stored: Arrays) -> Arrays:
+    """Return the images of a case, (..., S, S, 3), with labels and classes."""
+    side = int(stored["side"])
+    drawn = joined(np.atleast_1d(stored["seed"]), int(stored["shots"]), side)
+    if "cat" in stored:
+        drawn["query_label"][:, side // 3 : side // 3 + side // 12] = 255
+        drawn["class_id"] = stored["cat"] + FIRST_BASE
+    assert [check_sum(drawn[key]) for key in IMAGES] == stored["inputs_crc32"].tolist(), "other images are drawn"
+    return drawn | {key: np.moveaxis(drawn[key], -3, -1) for key in ("query", "support")}
 
 
 @functools.lru_cache(maxsize=1)  # the cases of a method come one after the other
-def _filled(layout: bytes) -> dict[str, Tensor]:
-    return filled(json.loads(layout))
+def _filled(model: str, layout: bytes) -> dict[str, Tensor]:
+    """Return the weights of a layout under their published names."""
+    state = filled(json.loads(layout))
+    if model == "hmnet":
+        for end, change in LOUDER.items():
+            state |= {name: change(value) for name, value in state.items() if name.endswith(end)}
+    return state

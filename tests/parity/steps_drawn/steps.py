@@ -1,6 +1,6 @@
 """Two steps of this project's training loop beside those of the published loops, from equal weights, in float64.
 
-``README.md`` says what is compared. Dropouts are noted and act on nothing. The caller sets torch's default type.
+``README.md`` says what is compared. Dropouts act on nothing. The caller sets torch's default type.
 """
 
 import functools
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from model.episode import Episode, LabelledImages
 from model.registry import models
 from tests.helpers.skip_init import skip_init
+from tests.model.small import without_dropout
 from tests.parity.drawn.drawn import word_vectors
 from tests.parity.drawn.weights import fill
 from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches, check_sums
@@ -37,8 +37,8 @@ from util.train.observers import Losses
 
 FOLDER = Path(__file__).parent
 RUNS = sorted(path.stem for path in FOLDER.glob("*.npz"))
-BOUND = 1e-6  # of the norm of a tensor's change, of losses and of norms of what dropouts get
-EQUAL = 1e-9  # of rates, decays and momenta
+BOUND = 1e-6  # of the norm of a tensor's change, and of losses
+EQUAL = 1e-9  # of rates
 EPOCHS = 10  # of the schedule that the steps begin, of STEPS each
 GRID = 16  # of SCCAN's tokens, in place of 64, on both sides
 SMALLER = 0.4  # weights that learn
@@ -57,7 +57,7 @@ class Row:
 
     name: str  # there
     shape: list[int]
-    optimizer: int  # row of the optimisers' settings; -1: in none
+    optimizer: int  # row of the optimisers' settings, which the changes tell
     rates: int  # row of the rates over the schedule; -1: none
     learns: bool
     own: str = ""  # its name here
@@ -71,30 +71,10 @@ class Row:
         return SMALLER * value if is_smaller else value
 
 
-@dataclass(frozen=True)
-class Dropout:
-    """A call of a dropout."""
-
-    name: str  # of the module
-    kind: str
-    p: float
-    elements: int
-    norms: tuple[
-        float, ...
-    ]  # of its input, which tell its place; of whole channels also after a ReLU, which may follow
-
-    def apart(self, norm: float) -> float:
-        """Return how far its input's norm is from another one, as a share."""
-        return min(abs(own - norm) / (max(own, norm) or 1.0) for own in self.norms)
-
-
 @dataclass
 class Noted:
     """What was seen of the steps."""
 
-    norms: int = 0  # batch norms in training mode
-    optimizers: dict[str, list] = field(default_factory=dict)  # parameter -> its settings there
-    dropouts: list[Dropout] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     changes: list[State] = field(default_factory=list)  # of the tensors that have moved after each step
     rates: dict[str, list[float]] = field(default_factory=dict)  # parameter -> its rate at the measured steps
@@ -117,12 +97,9 @@ def deviations_of_steps(run: str) -> list[str]:
     with join("cpu", stage) as world:
         training = _training(network, settings, world)
         noted = _two_steps(training, begin, examples, facts)
-    recipe = getattr(read_config(_source(model), ["run.device=cpu"]), f"{stage}_stage")
     return [
-        *_of_recipe(recipe, facts),
-        *_of_losses(noted, facts),
-        *_of_dropouts(noted.dropouts, facts["dropouts"]),
-        *_of_optimizers(noted, rows, facts),
+        *_of_losses(noted.losses, facts["losses"]),
+        *_of_rates(noted.rates, rows, facts),
         *_of_changes(noted.changes, rows, begin.keys()),
     ]
 
@@ -149,10 +126,6 @@ def _own_name(name: str, model: str, stage: str) -> str:
     return name
 
 
-def _source(model: str) -> Any:
-    return find_config("split0", "pascal", model, "resnet50")
-
-
 def _config(model: str, stage: str, side: int) -> Config:
     key = f"{stage}_stage"
     settings = ["run.device=cpu", f"data.size={side}", "data.shot=1"]
@@ -161,7 +134,7 @@ def _config(model: str, stage: str, side: int) -> Config:
         settings.append(f"base_stage.size={side}")
     if model == "sccan":
         settings.append(f"model.grid={GRID}")
-    return read_config(_source(model), settings)
+    return read_config(find_config("split0", "pascal", model, "resnet50"), settings)
 
 
 @functools.cache  # the methods' encoders are one
@@ -210,7 +183,8 @@ def _training(network: Any, settings: StageSettings, world: ProcessGroup) -> Tra
 def _two_steps(training: Training, begin: State, examples: list[Any], facts: dict[str, Any]) -> Noted:
     """Do the steps, and return what was seen of them."""
     network = training.prepared.network
-    noted = _noting(network, training.optimizers)
+    without_dropout(network)
+    noted = Noted()
 
     def batches_between_notes() -> Iterator[Any]:
         for example in examples:
@@ -227,115 +201,29 @@ def _two_steps(training: Training, begin: State, examples: list[Any], facts: dic
     for step in facts["rate_steps"]:
         set_learning_rates(training.optimizers, training.rules, step - 1, facts["rate_total"])
         for optimizer in training.optimizers.values():
-            for group, parameter in _learning(optimizer):
-                noted.rates.setdefault(names[id(parameter)], []).append(group["lr"])
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    noted.rates.setdefault(names[id(parameter)], []).append(group["lr"])
     return noted
 
 
-def _learning(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], nn.Parameter]]:
-    """Yield each parameter of an optimiser with its group."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            yield group, parameter
+def _of_losses(own: list[float], published: list[float]) -> Iterator[str]:
+    """Yield what differs of the losses of both steps."""
+    for step, (loss, want) in enumerate(zip(own, published, strict=True), start=1):
+        if not abs(loss - want) <= BOUND * abs(want):
+            yield f"loss of step {step}: {loss:.9g}, published {want:.9g}"
 
 
-def _noting(network: nn.Module, optimizers: dict[str, Optimizer]) -> Noted:
-    """Return what the network's first forward pass will fill; dropouts act on nothing from then on."""
-    noted = Noted()
-
-    def note_start(*_: Any) -> None:
-        if not noted.optimizers:
-            batch_norms = [x for x in network.modules() if isinstance(x, nn.modules.batchnorm._BatchNorm)]
-            noted.norms = sum(x.training for x in batch_norms)
-            noted.optimizers = _settings_of_parameters(network, optimizers)
-
-    def note_dropout(module: nn.Module, inputs: tuple[Tensor, ...], name: str, p: float) -> None:
-        if module.training and not noted.losses:
-            x = inputs[0].detach()
-            norms = (float(x.norm()), float(x.relu().norm()))
-            kind = type(module).__name__
-            noted.dropouts.append(Dropout(name, kind, p, x.numel(), norms if kind == "Dropout2d" else norms[:1]))
-
-    network.register_forward_pre_hook(note_start)
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p > 0:
-            module.register_forward_pre_hook(functools.partial(note_dropout, name=name, p=module.p))
-            module.p = 0.0
-    return noted
-
-
-def _settings_of_parameters(network: nn.Module, optimizers: dict[str, Optimizer]) -> dict[str, list]:
-    """Return kind, rate, momentum, decay, betas and Nesterov of every parameter in an optimiser."""
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    settings = {}
-    for optimizer in optimizers.values():
-        for group, parameter in _learning(optimizer):
-            numbers = [group["lr"], group.get("momentum"), group["weight_decay"]]
-            others = [list(group.get("betas", ())), group.get("nesterov", False)]
-            settings[names[id(parameter)]] = [type(optimizer).__name__, *numbers, *others]
-    return settings
-
-
-def _of_recipe(settings: StageSettings, facts: dict[str, Any]) -> Iterator[str]:
-    """Yield what of length, patience and validations differs, and what is done beyond the published loop."""
-    recipe = facts["recipe"]
-    published = {
-        "epochs": recipe["epochs"],
-        "patience": recipe["stop_interval"],
-        "validate_every": 1,
-        "validate_midway": facts["midway"],
-        "ema_decay": 0,
-        "accumulate": 1,
-    }
-    for name, value in published.items():
-        if getattr(settings, name) != value:
-            yield f"{name} is {getattr(settings, name)}, published {value}"
-
-
-def _of_losses(noted: Noted, facts: dict[str, Any]) -> Iterator[str]:
-    """Yield what differs of both losses and of the batch norms in training mode."""
-    for step, (own, published) in enumerate(zip(noted.losses, facts["losses"], strict=True), start=1):
-        if not abs(own - published) <= BOUND * abs(published):
-            yield f"loss of step {step}: {own:.9g}, published {published:.9g}"
-    if noted.norms != facts["norms_in_training"]:
-        yield f"batch norms in training mode: {noted.norms}, published {facts['norms_in_training']}"
-
-
-def _of_dropouts(own: list[Dropout], published: list[list]) -> Iterator[str]:
-    """Yield what differs of the dropouts of the first step: kind, probability, elements and place."""
-    left = list(own)
-    for name, kind, p, elements, norm in published:
-        alike = [x for x in left if (x.kind, x.p, x.elements) == (kind, p, elements)]
-        if not alike:
-            yield f"dropout missing: {name}, {kind} {p} on {elements} elements"
-            continue
-        nearest = min(alike, key=lambda x: x.apart(norm))
-        left.remove(nearest)
-        if not nearest.apart(norm) <= BOUND:
-            yield f"dropout {name} gets another input: norm {nearest.norms}, published {norm:.9g}"
-    yield from (f"dropout not published: {x}" for x in left)
-
-
-def _of_optimizers(noted: Noted, rows: list[Row], facts: dict[str, Any]) -> Iterator[str]:
-    """Yield what differs of the settings of each parameter in step 1, and of its rates over the schedule."""
+def _of_rates(own: dict[str, list[float]], rows: list[Row], facts: dict[str, Any]) -> Iterator[str]:
+    """Yield which parameters learn and do not in the published loop, and what differs of rates over the schedule."""
     for row in rows:
-        own = noted.optimizers.get(row.own)
-        if row.optimizer >= 0 and not _same_settings(own, facts["optim_rows"][row.optimizer]):
-            yield f"{row.name}: optimiser {own}, published {facts['optim_rows'][row.optimizer]}"
-        if own and not row.learns:
+        if row.own not in own:
+            continue
+        published = facts["rate_rows"][row.rates]
+        if not row.learns:
             yield f"{row.name}: learns, and does not in the published loop"
-        if row.rates >= 0 and row.own in noted.rates:
-            published = facts["rate_rows"][row.rates]
-            if not np.allclose(noted.rates[row.own], published, rtol=EQUAL, atol=0):
-                yield f"{row.name}: rates {noted.rates[row.own]} at steps {facts['rate_steps']}, published {published}"
-
-
-def _same_settings(own: list | None, published: list) -> bool:
-    """Return whether kind, rate, momentum, decay and the rest are equal but for rounding."""
-    if own is None or (own[0], own[4:]) != (published[0], published[4:]):
-        return False
-    pairs = list(zip(own[1:4], published[1:4], strict=True))
-    return all(a == b or (None not in (a, b) and abs(a - b) <= EQUAL * abs(b)) for a, b in pairs)
+        elif not np.allclose(own[row.own], published, rtol=EQUAL, atol=0):
+            yield f"{row.name}: rates {own[row.own]} at steps {facts['rate_steps']}, published {published}"
 
 
 def _of_changes(changes: list[State], rows: list[Row], names: Collection[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
 from util.files import DIGEST_BYTES, content_digest, state_of, write_atomically
-from util.files.errors import UserError
+from util.files.errors import UserError, note
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
@@ -35,6 +35,7 @@ FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask
 PHOTO_DIGITS = 16  # that tell photos apart
 MOST, MANY = 0.5, 0.2  # of the masks that show a class
+MOST_KNOWN = 0.75  # of all pixels, below which masks without background are noted
 
 
 class OneClassAreas:
@@ -163,12 +164,12 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
         index = _index_of_binary_masks(data, part, progress)
     else:
         index = _index_of_class_ids(data, part, progress)
-    _check_background(index, data, part)
+    _check_background(index, data, part, progress)
     return index
 
 
-def _check_background(index: Index, data: DataSettings, part: str) -> None:
-    """Refuse (UserError) masks most of which know one class and nothing beside it.
+def _check_background(index: Index, data: DataSettings, part: str, progress: bool) -> None:
+    """Refuse (UserError) masks most of which know one class and nothing beside it; note masks that know few pixels.
 
     Unknown pixels (255) are in no score: a prediction of the whole photo would be right.
     """
@@ -178,13 +179,21 @@ def _check_background(index: Index, data: DataSettings, part: str) -> None:
     known_pixels = known.sum(1)
     is_alone = shows_class & ((known > 0).sum(1) == 1) & (known_pixels < pixels)
     is_bare = shows_class & (known[:, 0] == 0) & (known_pixels < pixels)
-    if is_bare.sum() <= MOST * shows_class.sum() or is_alone.sum() <= MANY * shows_class.sum():
+    if is_bare.sum() <= MOST * shows_class.sum():
         return
     place = f"{data.name}: {data.masks}, {list_of(data, part)}"
     count = f"in {is_bare.sum()} of {shows_class.sum()} masks nothing is background, {is_alone.sum()} know one class"
     unknown = f"{1 - known_pixels.sum() / pixels.sum():.0%} of the pixels are unknown (255), which no score counts"
     fix = "background has the value 0, and classes count from 1; prepare.py custom --unknown-is-background makes it so"
-    raise UserError(f"{place}: {count}; {unknown}, so that a mask of the whole photo would be right; {fix}")
+    if is_alone.sum() > MANY * shows_class.sum():
+        raise UserError(f"{place}: {count}; {unknown}, so that a mask of the whole photo would be right; {fix}")
+    if progress and known_pixels.sum() < MOST_KNOWN * pixels.sum():
+        _say_once(f"{place}: nothing is background; {unknown}: a class is tested against other classes alone; {fix}")
+
+
+@cache
+def _say_once(line: str) -> None:
+    note(line)
 
 
 def _index_of_class_ids(data: DataSettings, part: str, progress: bool) -> Index:

@@ -75,15 +75,6 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
         raise UserError(f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}; {fix}")
 
 
-def note_on_equal_rows(vectors: np.ndarray, classes: list[str]) -> str:
-    """Return a note that names the classes whose vectors are those of another class; "" if there are none."""
-    same: dict[bytes, list[str]] = {}
-    for name, row in zip(classes, vectors[1:], strict=True):
-        same.setdefault(row.tobytes(), []).append(name)
-    groups = [" = ".join(names) for names in same.values() if len(names) > 1]
-    return f"classes with equal text vectors, which the text cannot tell apart: {', '.join(groups)}" if groups else ""
-
-
 def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
     """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
     names = np.array(["background", *classes])

@@ -57,12 +57,6 @@ def build_vectors(source: Path, classes: list[str]) -> tuple[np.ndarray, list[st
     return np.stack([matches[name].row for name in names]), respelt
 
 
-def find_row(source: Path, name: str) -> np.ndarray | None:
-    """Return the unit row (T,) float32 of one name, None if the file has no word for it; errors as ``read_words``."""
-    match = _find(source, [name]).get(name)
-    return None if match is None else match.row
-
-
 def _find(source: Path, names: list[str]) -> dict[str, Match]:
     """Return the matches of the names that a file has words for; errors as ``read_words``."""
     table = read_words(source, COMMON)

@@ -1,0 +1,61 @@
+"""The published numbers: whole rows with sources and tracks, chosen by paper, beside ours by fold and class."""
+
+import csv
+import io
+from statistics import fmean
+
+import pytest
+import yaml
+
+from util.files.errors import UserError
+from util.report.paper import paper_tables
+from util.report.published import PUBLISHED, published
+
+ENTRIES = yaml.safe_load(PUBLISHED.read_text())
+
+
+def test_published_rows_can_be_chosen(leave):
+    run = leave("runs/a")
+    for papers, shown in (("bam,HDMNet,", {"BAM", "HDMNet"}), ("none", set())):
+        (table,) = paper_tables([run], papers=papers)
+        assert {str(row[0]).split()[0] for row in table.rows} == shown | {"Sym-Net"}
+    with pytest.raises(UserError, match=r"--published bamm: .*'bam'"):
+        paper_tables([run], papers="bamm")
+
+
+def test_published_class_scores_stand_beside_ours(leave):
+    run = leave("runs/a", novel={"1": "aeroplane", "2": "bicycle"}, fold=0)
+    (classes,) = paper_tables([run], by_class=True)
+    rows = list(csv.DictReader(io.StringIO(f"{classes:csv}")))
+    name = next(name for name in rows[0] if "GF-SAM" in name)
+    assert [row[name] for row in rows] == ["91.0", "49.0", "71.1"]
+    assert "GF-SAM DINOv2-L + SAM-H, 1024 px: hsnet, quoted from Zhang" in str(classes)
+    assert "GF-SAM" not in str(*paper_tables([run], by_class=True, papers="BAM"))
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("rows", 0.11), ("foundation", 0.35)])  # the latter's means as printed
+def test_published_rows_are_whole(kind: str, tolerance: float):
+    for row in ENTRIES[kind]:
+        assert row["paper"] in ENTRIES["papers"] and row["paper"] in ENTRIES["tracks"]
+        assert ("fold_rule" in row) == (row["dataset"] == "coco")
+        assert {1, 5} & row["miou"].keys()
+        for *folds, mean in row["miou"].values():
+            assert not folds or fmean(folds) == pytest.approx(mean, abs=tolerance), row
+
+
+def test_published_rows_are_of_data_sets_with_a_config():
+    for row in ENTRIES["rows"]:
+        assert row["miou"].keys() == {1, 5}
+        assert (PUBLISHED.parents[2] / "config" / row["dataset"]).is_dir()
+    foundation = ENTRIES["foundation"]
+    assert len({row["paper"] for row in foundation}) == 26
+    assert {"lvis92i", "pascalpart", "pacopart", "fss1000", "coco", "perseg"} < {row["dataset"] for row in foundation}
+    numbers, _ = published("lvis92i", [1, 5], "interleaved")
+    assert len({number["method"] for number in numbers}) == 16
+
+
+def test_published_rows_have_tracks_of_their_own():
+    quoted, *_ = published("pascal", [1], "contiguous")
+    tracks = {number["method"]: number["track"] for number in quoted}
+    assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
+    assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

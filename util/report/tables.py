@@ -1,0 +1,166 @@
+"""Tables as pivots of the frame of results: of single results, of a run's protocols, and a row for each result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from util.evaluate.schema import Result, check_output, read_results
+from util.evaluate.titles import classes_in_no_mean, title, track_text
+from util.files.errors import UserError, nearest
+from util.files.table import Table
+from util.loop.metrics import FINAL, MIOU
+from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+RESULT_COLUMNS = [
+    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
+    *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
+]
+PROTOCOL_COLUMNS = ["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"]
+
+
+def pivot(cells: DataFrame, lead: DataFrame) -> Table:
+    """Return the table of cells beside leading columns.
+
+    Cells have the positions of their ``line`` and ``column``, a column's ``group`` and ``heading``, and the ``cell``;
+    those without a position are left out.
+    """
+    import pandas
+
+    wide = cells.pivot(index="line", columns=["column", "group", "heading"], values="cell")
+    shown = wide.dropna(axis="columns", how="all").reindex(lead.index).sort_index(axis="columns").fillna("-")
+    rows = pandas.concat([lead, shown], axis="columns").values.tolist()
+    leading = lead.shape[1]
+    out = Table([*lead], rows, groups=[""] * leading, leading=leading)
+    for _, group, heading in shown.columns:
+        out.groups.append(group)
+        out.header.append(heading)
+    return out
+
+
+def positions(order: Iterable[tuple], keys: DataFrame) -> list[int | None]:
+    """Return the positions of keys in an order; None of those that are not in it."""
+    places = {key: number for number, key in enumerate(order)}
+    return [places.get(key) for key in keys.itertuples(index=False, name=None)]
+
+
+def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
+    """Return the tables of some results with their conditions in words, and a table of all if they are of one run.
+
+    ``form`` is one of ``util.files.table.FORMATS``.
+    """
+    texts = list[str]()
+    for path, result in by_file.items():
+        conditions = f"{title(result)}, list {result['list_source']}, in {result['precision']}"
+        scores = frame_of({path: result})
+        tables = f"{score_table(result, scores):{form}}", "", f"{class_table(result, scores):{form}}"
+        track = track_text({result["shot"]: result["track"]})
+        texts.append("\n".join([conditions, track, *tables, *classes_in_no_mean(result), ""]))
+    runs = {(result["dataset"], result["run"], result["fold"]) for result in by_file.values()}
+    if len(by_file) > 1 == len(runs):
+        texts.append(format(protocol_table(by_file), form))
+    return "\n".join(texts)
+
+
+def over_seeds(scores: DataFrame) -> DataFrame:
+    """Return mean and deviation over seeds of each output, class and score, in their order, with its column's heading.
+
+    The text of the mean has the deviation if there are several seeds.
+    """
+    keys = ["output", "class", "score", "title", "unit"]
+    out = scores.groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index()
+    spread = out["std"].map(" +- {:.2f}".format, na_action="ignore").fillna("")
+    heading = (out["title"] + " " + out["unit"]).str.strip()
+    return out.assign(group="", heading=heading, text=out["mean"].map("{:.2f}".format), spread=spread)
+
+
+def score_table(result: Result, scores: DataFrame) -> Table:
+    """Return the table of a result: a row for each output, each score as mean (and deviation) over seeds."""
+    import pandas
+
+    cells = over_seeds(scores[scores["class"] == ""])
+    line, outputs = cells["output"].factorize()
+    column, _ = cells["score"].factorize()
+    cells = cells.assign(line=line, column=column, cell=cells["text"] + cells["spread"])
+    out = pivot(cells, pandas.DataFrame({"output": outputs}))
+    seeds = len(result["seeds"])
+    if seeds > 1:
+        images = f"the same {result['list_images']} images, not over others"
+        out.notes.append(f"+-: {DEVIATION} over {seeds} test seeds, of {images}.")
+    return out
+
+
+def class_table(result: Result, scores: DataFrame) -> Table:
+    """Return the table of a result's novel classes: IoU and further metrics of each output, over seeds."""
+    import pandas
+
+    names = [*result["novel"].values()]
+    cells = over_seeds(scores[scores["class"] != ""])
+    order = product(scores["score"].unique(), result["mean"])
+    is_iou = cells["score"] == MIOU
+    cells = cells.assign(
+        line=cells["class"].map(names.index),
+        column=positions(order, cells[["score", "output"]]),
+        heading=cells["output"].where(is_iou, cells["output"] + ", " + cells["heading"]),
+        cell=cells["text"],
+    )
+    return pivot(cells, pandas.DataFrame({"class, IoU %": names}))
+
+
+def _rows(by_file: dict[Path, Result], output: str) -> DataFrame:
+    """Return a row for each result: its facts, and the scores of an output, means over seeds.
+
+    UserError: a result lacks the output.
+    """
+    for path, result in by_file.items():
+        check_output(path, output, result["mean"])
+    scores = frame_of(by_file)
+    overall = scores[(scores["output"] == output) & (scores["class"] == "")]
+    means = overall.pivot_table(index="file", columns="score", values="value")
+    return facts_of(by_file).join(means).assign(output=output)
+
+
+def protocol_table(by_file: dict[Path, Result]) -> Table:
+    """Return the table of one checkpoint's results by several protocols: what the protocol alone does to a number."""
+    rows = _rows(by_file, FINAL).rename(columns={MIOU: "mIoU %", FB_IOU: "FB-IoU %"})
+    reasons = rows["departures"].map(lambda each: f" ({', '.join(each)})" if each else "")
+    rows["protocol"] += ", " + rows["shot"].astype(str) + "-shot" + reasons
+    rows["seeds"] = rows["seeds"].str.split().str.len()
+    rows["mIoU - first"] = (rows["mIoU %"] - rows["mIoU %"].iloc[0]).map("{:+.2f}".format)
+    return _table_of(rows, PROTOCOL_COLUMNS, empty="-")
+
+
+def _table_of(rows: DataFrame, columns: list[str], empty: str = "") -> Table:
+    """Return the table of some columns, numbers with hundredths."""
+    shown = rows.reindex(columns=columns)
+    for name in shown.select_dtypes("float"):
+        shown[name] = shown[name].map("{:.2f}".format, na_action="ignore")
+    return Table(columns, shown.astype(object).fillna(empty).astype(str).values.tolist())
+
+
+def result_table(
+    paths: list[Path], output: str = FINAL, protocols: Sequence[str] = (), sort: str | None = None
+) -> Table:
+    """Return a table with a row for each result below some paths, with the scores of one output in percent.
+
+    Args:
+        paths: result files, or folders.
+        output: name of the output.
+        protocols: only results of these; none: all.
+        sort: the column by which rows stand: numbers largest first, words by the alphabet, empty cells last.
+
+    Raises:
+        UserError: there is no result, none of a protocol, or no such output or column.
+    """
+    rows = _rows(read_results(paths, protocols), output).reindex(columns=RESULT_COLUMNS)
+    rows = rows.sort_values(RESULT_COLUMNS).replace("", None)
+    if sort is not None:
+        if sort not in RESULT_COLUMNS:
+            raise UserError(f"--sort {sort}: no column of this table{nearest(sort, RESULT_COLUMNS)}")
+        rows = rows.sort_values(sort, ascending=rows[sort].dtype.kind not in "if", kind="stable")
+    return _table_of(rows, RESULT_COLUMNS)
