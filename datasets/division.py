@@ -25,7 +25,7 @@ def part_of_job(job: MaskJob, classes: Sequence[str], options: CustomOptions) ->
         if root is None or not isinstance(file, Path) or not file.is_relative_to(root):
             continue
         folders = [folder.strip() for folder in file.relative_to(root).parts[:-1]]
-        if class_name in folders:  # the innermost is of the class, which may be called train
+        if class_name in folders:  # the innermost is of the class, which may be called test tube
             del folders[len(folders) - 1 - folders[::-1].index(class_name)]
         for word in itertools.chain.from_iterable(map(part_of, folders)):
             return PARTS[word[:2]]
