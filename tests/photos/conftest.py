@@ -1,6 +1,5 @@
 """Fixtures of the tests of predictions: checkpoints with random weights, annotated photos, ``predict.py`` itself."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ import pytest
 from PIL import Image
 
 from photos import Segmenter
-from tests.annotations import drawn
 from tests.helpers.outcome import Outcome, run_script
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
@@ -31,7 +29,6 @@ class Made:
     folder: Path
     checkpoints: dict[tuple[str, tuple[str, ...]], Path] = field(default_factory=dict)  # (model, overrides) -> file
     segmenters: dict[str, Segmenter] = field(default_factory=dict)  # by model
-    exports: dict[str, tuple[Path, str]] = field(default_factory=dict)  # format -> folder, output of the command
 
 
 @pytest.fixture
@@ -125,17 +122,7 @@ def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
     Image.fromarray(mask).save(folder / "index.png")
-    outlines = {
-        "polygon": {"label": "cat", "points": drawn.corners(BOX), "shape_type": "polygon"},
-        "rectangle": {"label": "cat", "points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"},
-    }
-    for name, shape in outlines.items():
-        content = {"shapes": [shape], "imagePath": photo.name, "imageHeight": HEIGHT, "imageWidth": WIDTH}
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    place = {"file": f"train/{photo.name}", "size": (WIDTH, HEIGHT)}
-    drawn.coco_json(folder, {"segmentation": [drawn.outline(BOX)]}, names=("cat",), first=9, **place)
-    kinds = {name: f"{photo}:{folder / name}.json" for name in (*outlines, "coco")}
-    return kinds | {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
+    return {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 
 
 @pytest.fixture

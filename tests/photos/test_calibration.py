@@ -78,18 +78,6 @@ def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, pre
     assert f"{file}: is of other weights or model settings, so it is not used" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (("--query", "photos"), "unrecognized arguments: --query photos; see predict.py --help"),
-        (("--serve",), "unrecognized arguments: --serve"),
-    ],
-)
-def test_a_calibration_refuses_options_of_photos(words: tuple, line: str, predict, baseline: Path) -> None:
-    outcome = predict("--calibrate", baseline, *words)
-    assert outcome.code == 2 and line in outcome.errors
-
-
 CALIBRATED = sorted(path.stem.removesuffix("_lite0") for path in SHIPPED.glob("*_lite0.yaml"))
 
 

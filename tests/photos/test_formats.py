@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,36 +110,17 @@ def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_pat
             assert mean == pytest.approx(entry["score"], abs=1e-4)  # without a calibration, of the pixels' probability
 
 
-class LabelMeRun(NamedTuple):
-    """A complete run of two photos whose first LabelMe file was corrected, and whose second was removed."""
-
-    words: tuple[object, ...]
-    corrected: Path
-    lost: Path
-
-
-@pytest.fixture
-def corrected_run(run, photos: list[Path], tmp_path: Path) -> LabelMeRun:
-    """Return such a run."""
+def test_a_complete_run_is_written_in_other_formats_without_predicting(run, photos: list[Path], tmp_path: Path) -> None:
     words = ("--query", *photos[:2], "--format")
     assert run(*words, "png,labelme").code == 0
     corrected, lost = (tmp_path / f"out/labelme/{photo.stem}.json" for photo in photos[:2])
     corrected.write_text(json.dumps(_json(corrected) | {"flags": {"checked": True}}))
     lost.unlink()
-    return LabelMeRun(words, corrected, lost)
-
-
-def test_a_complete_run_is_written_in_other_formats_without_predicting(
-    run, corrected_run: LabelMeRun, tmp_path: Path
-) -> None:
-    words = corrected_run.words
     assert "add --resume" in run(*words, "png,labelme,yolo").error
     done = run(*words, "png,labelme,yolo,coco", "--resume")
     assert done.code == 0
-    assert "2 of 2 results are complete" in done.output
-    assert "0 of 0 photos" in done.output
-    assert _json(corrected_run.corrected)["flags"]
-    assert corrected_run.lost.exists()
+    assert "2 of 2 results are complete" in done.output and "0 of 0 photos" in done.output
+    assert _json(corrected)["flags"] and lost.exists()
     assert (tmp_path / "out/yolo/data.yaml").exists()
 
 

@@ -1,7 +1,6 @@
 """One mask, whatever its form, marks the same pixels for predict.py, for Python, and in a data set of one's own."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -128,48 +127,35 @@ def test_a_sorted_palette_of_several_classes_is_refused(tmp_path: Path) -> None:
         read_mask(mask)
 
 
-class Named(NamedTuple):
-    """Masks beside a file of names."""
-
-    suffix: str  # of the masks
-    file: str
-    names: list[str]
-    values: tuple[int, int]  # of cat and dog
-    unknown: int  # a value
+# The masks' suffix, a file of names beside them, its names, the values of cat, dog and unknown pixels
+NAMED = {
+    "labels.txt": (".png", ["_background_", "cat", "dog"], [1, 2, 255]),
+    "class_names.txt": (".PNG", ["__ignore__", "_background_", "cat", "dog"], [1, 2, 255]),
+    "names.txt": (".tif", ["background", "cat", "void", "dog"], [1, 3, 2]),
+}
 
 
-NAMED = [
-    Named(".png", "labels.txt", ["_background_", "cat", "dog"], (1, 2), 255),
-    Named(".PNG", "class_names.txt", ["__ignore__", "_background_", "cat", "dog"], (1, 2), 255),
-    Named(".tif", "names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
-]
-
-
-@pytest.fixture(params=NAMED, ids=lambda named: named.file)
+@pytest.fixture(params=NAMED)
 def named_masks(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return a folder of a photo, its mask of two classes, a mask without a photo, files of systems, and names."""
-    named = request.param
+    suffix, names, values = NAMED[request.param]
     photo(tmp_path / "images/p0.jpg")
-    values = np.array([0, *named.values, named.unknown], np.uint8)
-    ids = Image.fromarray(values[region(CAT, DOG, (0, 0, 4, 4))])
+    ids = Image.fromarray(np.array([0, *values], np.uint8)[region(CAT, DOG, (0, 0, 4, 4))])
     folder = tmp_path / "masks"
     (folder / ".ipynb_checkpoints").mkdir(parents=True)
     for name in ("p0", "p1"):
-        ids.save(folder / f"{name}{named.suffix}")
+        ids.save(folder / f"{name}{suffix}")
     (folder / "._p0.png").write_bytes(b"\0\5")
-    (tmp_path / named.file).write_text("\n".join(named.names))
+    (tmp_path / request.param).write_text("\n".join(names))
     return tmp_path
 
 
-def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) -> None:
+def test_names_beside_masks_say_what_their_values_mean(named_masks: Path, capsys) -> None:
     listed, categories = read_examples([str(named_masks)])
+    assert [*categories.values()] == ["cat", "dog"]
     labels = {example.name: example.read().label for example in listed}
     assert {name: int((label == 1).sum()) for name, label in labels.items()} == AREAS
-    assert [*categories.values()] == ["cat", "dog"]
     assert [(label == 255).sum() for label in labels.values()] == [16, 16]
-
-
-def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path, capsys) -> None:
     (names,) = named_masks.glob("*.txt")
     plan = from_masks(CustomOptions(images=named_masks / "images", masks=named_masks / "masks", classes=names))
     run_jobs(plan, named_masks / "out", skip_bad=False)

@@ -30,6 +30,9 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     assert page.known("a.jpg")["cup"] == YOURS and page.known("a.jpg")["dish"][0] == "network"
     assert page.known("c.jpg") == {"cup": EMPTY, "dish": YOURS}
     assert {by for by, _ in page.known("b.jpg").values()} == {"network"}
+    for stem in "abc":
+        rows = json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"]
+        assert [(row["name"], row["value"]) for row in rows] == [("cup", 1), ("dish", 2)]
     assert page.do("pack", formats=["png", "coco"]) == "3 photos packed"
     made = unpacked(page, tmp_path / "made")
     by = {(row["photo"], row["class"]): row["by"] for row in csv.DictReader((made / SUMMARY).open())}
@@ -77,19 +80,6 @@ def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
     page.save("b.jpg", label, [], scene["version"])  # as by Undo
     assert page.known("b.jpg").keys() == {"cup"}
     assert np.array_equal(page.mask("b.jpg")[0], found)
-
-
-def test_masks_of_all_photos_have_the_same_values(page: Page, tmp_path: Path) -> None:
-    page.do("add_class", name="cup")
-    page.do("add_class", name="dish")
-    page.paint("a.jpg", value=2, place=ELSEWHERE)
-    page.paint("a.jpg")
-    page.do("segment")
-    page.paint("b.jpg")
-    page.paint("c.jpg", value=2, place=ELSEWHERE)
-    for stem in "abc":
-        rows = json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"]
-        assert [(row["name"], row["value"]) for row in rows] == [("cup", 1), ("dish", 2)]
 
 
 def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None:
