@@ -55,18 +55,11 @@ class RunFolder:
         log.addHandler(self._handler)
 
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
-        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``.
-
-        The settings and the facts are in the log too, but not on the screen.
-        """
+        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            known = environment(config["imports"]) | facts
             kept = {**config, "imports": beside(config["imports"], self.path)}
             self.write_text(CONFIG, yaml.dump(kept, Dumper=Dumper, sort_keys=False))
-            self.write_json(ENVIRONMENT, known)
-            text = yaml.dump({"settings": config, "environment": known}, Dumper=Dumper, sort_keys=False)
-            record = log.makeRecord(log.name, logging.INFO, "", 0, "%s", (text,), None)
-            self._handler.handle(record)
+            self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file; errors as ``write_atomically``."""

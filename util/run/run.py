@@ -152,10 +152,7 @@ class Run:
     @property
     def stages(self) -> list[str]:
         """The stages of its training, in their order."""
-        stages = []
-        if self.config.base_stage is not None:
-            stages.append("base")
-        return [*stages, "meta"]
+        return ["meta"] if self.config.base_stage is None else ["base", "meta"]
 
     @property
     def trained(self) -> Path:
