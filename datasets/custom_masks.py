@@ -242,7 +242,7 @@ def _print_unused(lacking: str, files: Collection[Path]) -> None:
 
 def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
     """Return a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
-    label, is_upright = read_region(job.source, several=False)
+    label, is_upright = read_region(job.source)
     stored, orientation = header_of(job.photo)
     if label.shape not in (stored, image.shape[:2]):
         sizes = f"is {label.shape} (height, width), its photo {image.shape[:2]}"
