@@ -28,13 +28,9 @@ def written(run: Run, stage: str) -> Path:
 def test_a_config_in_a_copied_run_names_the_copy(run: Path) -> None:
     copy = run.with_name("copy")
     shutil.copytree(run, copy)
-    config = read_config(copy / "meta/config.yaml")
-    of_copy = Run(config)
-    assert (of_copy.weights, of_copy.folder("test"), of_copy.folder("base")) == (
-        copy / "meta" / BEST,
-        copy / "test",
-        copy / "base",
-    )
+    of_copy = Run(read_config(copy / "meta/config.yaml"))
+    assert of_copy.weights == copy / "meta" / BEST
+    assert [of_copy.folder(stage) for stage in ("test", "base")] == [copy / "test", copy / "base"]
     assert Run(read_config(run / "meta/config.yaml")).weights == run / "meta" / BEST
 
 
@@ -79,16 +75,11 @@ def test_a_name_of_several_parts_stays(mini_yaml, tmp_path: Path) -> None:
 
 
 def test_stages_of_five_shots_and_tests_belong_to_their_run(mini_yaml, tmp_path: Path) -> None:
-    config = read_config(mini_yaml(), ["data.shot=5"])
-    for stage in ("meta", "test"):
-        written(Run(config), stage)
+    folder = written(Run(read_config(mini_yaml(), ["data.shot=5"])), "meta")
     copy = tmp_path / "copy"
-    shutil.copytree(Run(config).folder("meta").parent, copy)
-    (copy / "test_5shot").rename(copy / "pascal")
-    (copy / "test_5shot").mkdir()
-    (copy / "pascal").rename(copy / "test_5shot/pascal")
-    for path in ("meta_5shot/config.yaml", "test_5shot/pascal/config.yaml"):
-        assert Run(read_config(copy / path)).folder("meta") == copy / "meta_5shot"
+    for part in ("meta_5shot", "test_5shot/pascal"):
+        shutil.copytree(folder, copy / part)
+        assert Run(read_config(copy / part / "config.yaml")).folder("meta") == copy / "meta_5shot"
 
 
 @pytest.mark.parametrize(("base", "found"), [("runs/tiny/base", "copies/tiny/base"), ("shared/base", "shared/base")])

@@ -50,13 +50,10 @@ def check_tables(file: Path, result: dict) -> None:
     """Check the table of a result with results of three other data sets, which are copies of it."""
     others = [file.with_name(f"{name}.json") for name in ("deepglobe", "fss1000", "isic")]
     for other in others:
-        other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
+        other.write_text(json.dumps({**result, "dataset": other.stem}))
     four_sets = str(*paper_tables([file, *others]))
     assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", four_sets)
-    miou = result["mean"]["final"]["miou"]
-    spread = result["deviation"]["final"]["miou"]
-    assert f"{miou:.1f} +- {spread:.1f}*" in four_sets
-    assert "test seeds 0, 1, 2, 3, 4" in four_sets
+    assert f"{result['mean']['final']['miou']:.1f} +- {result['deviation']['final']['miou']:.1f}*" in four_sets
     assert "whole batches scored as the class of their first item [1]" in four_sets
 
 

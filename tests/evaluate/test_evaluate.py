@@ -47,7 +47,8 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
 
     score(read_config(path, ["test.batch=1"]), names)
     one_by_one = counts()
-    check_variety(one_by_one)
+    finals = [tuple(episode["outputs"]["final"]) for episodes, *_ in one_by_one for episode in episodes]
+    assert len(finals) == 21 and len(set(finals)) > 7 and any(final[0] for final in finals)
     score(read_config(path, ["test.batch=4"]), names)
     assert counts() == one_by_one
     ranks = spawned.start_ranks(
@@ -66,12 +67,9 @@ def counts_of(folder: Path) -> tuple[list[dict], list[dict], list[str]]:
     return lines(folder), result["per_seed"], result["episode_digests"]
 
 
-def check_variety(results: list[tuple]) -> None:
-    """Check that three times seven episodes have many different counts, of which one at least is not empty."""
-    finals = [episode["outputs"]["final"] for episodes, *_ in results for episode in episodes]
-    assert len(finals) == 21
-    assert len({tuple(final) for final in finals}) > 7
-    assert any(final[0] for final in finals)
+def test_all_protocols_of_one_class_are_scored_together(config) -> None:
+    names = {result["protocol"] for result in score(config(PROTOTYPE, *FEW), protocols=("all",))}
+    assert {"symnet", "bam", "hsnet"} <= names and "2way" not in names
 
 
 def test_protocols_together_equal_each_in_a_test_of_its_own(config):
@@ -166,11 +164,9 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     assert read_result(folder / RESULT) == result
     assert "2-way 2-shot" in title(result)
     check_classes_of_two_ways([episode for episode in lines(folder) if episode["seed"] == 1], result)
-    (batched,) = score(config(PROTOTYPE, "data.shot=2", "test.batch=3"), ("2way",))
-    assert batched["per_seed"] == result["per_seed"]
-    (replayed,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file)
-    assert replayed["per_seed"] == result["per_seed"]
-    assert replayed["episode_digests"] == result["episode_digests"]
+    for overrides, manifest in (["test.batch=3"], None), ([], file):
+        (again,) = score(config(PROTOTYPE, "data.shot=2", *overrides), ("2way",), manifest=manifest)
+        assert (again["per_seed"], again["episode_digests"]) == (result["per_seed"], result["episode_digests"])
     assert "over 14 paired episodes" in str(compare(folder, folder))
     with pytest.raises(UserError, match=r"episodes.jsonl:2: .*2"):
         score(config(PROTOTYPE, "data.shot=2"), manifest=file)
@@ -251,28 +247,22 @@ def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: lis
 
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
-    (one_seed,) = score(config(PROTOTYPE, *full, "test.seeds=[0]"), ("bam",))
-    assert (one_seed["other_seeds"], one_seed["quick_look"]) == (True, False)
-    assert "1 OF 2 SEEDS" in title(one_seed)
-    (both_seeds,) = score(config(PROTOTYPE, *full, "test.seeds=null"), ("bam",))
-    assert not both_seeds["other_seeds"]
-    assert "SEEDS" not in title(both_seeds)
-    assert {path.parent.name for path in tmp_path.rglob(RESULT)} == {"bam", "bam_seeds-0"}
-    folder = tmp_path / "runs/tiny/test"
-    check_replays_of_four_episodes(config, folder)
-
-
-def check_replays_of_four_episodes(config, folder: Path) -> None:
-    """Check that a replay of all four episodes is none of fewer, and that one of three says so."""
-    file = folder / "bam/episodes.jsonl"
-    (whole,) = score(config(PROTOTYPE, "test.episodes=null"), ["bam"], manifest=file)
-    assert not whole["quick_look"]
-    (cut,) = score(config(PROTOTYPE, "test.episodes=3"), ["bam"], manifest=file)
-    assert cut["quick_look"]
-    assert "QUICK LOOK (3 episodes)" in title(cut)
-    assert "REPLAY" in title(cut)
-    assert read_result(folder / "bam_replay" / RESULT)["episodes"] == 4
-    assert read_result(folder / "bam_replay_quick" / RESULT)["episodes"] == 3
+    both_seeds = [*full, "test.seeds=null"]
+    file = tmp_path / "runs/tiny/test/bam/episodes.jsonl"
+    for overrides, manifest, marks, folder in (
+        ([*full, "test.seeds=[0]"], None, "1 OF 2 SEEDS: ", "bam_seeds-0"),
+        (both_seeds, None, "", "bam"),
+        (both_seeds, file, "REPLAY (episodes.jsonl): ", "bam_replay"),
+        (
+            [*both_seeds, "test.episodes=3"],
+            file,
+            "QUICK LOOK (3 episodes): REPLAY (episodes.jsonl): ",
+            "bam_replay_quick",
+        ),
+    ):
+        (result,) = score(config(PROTOTYPE, *overrides), ("bam",), manifest=manifest)
+        assert title(result).startswith(f"{marks}bam (")
+        assert read_result(file.parents[1] / folder / RESULT) == result
 
 
 @pytest.fixture
@@ -303,7 +293,9 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     hsnet, dcama, symnet = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
     folder = tmp_path / "runs/tiny/test"
     assert queries_of(folder / "hsnet_quick") == queries_of(folder / "dcama_quick") == names
-    check_published(hsnet, tmp_path / "val_fold0.txt")
+    assert "hsnet (contiguous folds, published list, drawn here)" in title(hsnet)
+    assert (hsnet["list_source"], hsnet["list_note"]) == (str(tmp_path / "val_fold0.txt"), "")
+    assert hsnet["draw_note"] == "the published list of mini is not known"
     assert hsnet["list"] == dcama["list"] != symnet["list"]
     assert (symnet["draw_note"], symnet["shared_with"]) == ("", [])
     assert "list" not in title(symnet)
@@ -313,14 +305,6 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     assert queries_of(folder / "hsnet_quick") != names
     drawn_here = str(*paper_tables([folder / "hsnet_quick"]))
     assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in drawn_here
-
-
-def check_published(result: dict, file: Path) -> None:
-    """Check what a result says about its published list, which no published run is known to have."""
-    assert "hsnet (contiguous folds, published list, drawn here)" in title(result)
-    assert result["list_source"] == str(file)
-    assert result["list_note"] == ""
-    assert result["draw_note"] == "the published list of mini is not known"
 
 
 def test_a_replay_has_its_protocols_list_and_says_none(listed, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
+from util.data.sampling import EpisodeKey
 from util.evaluate.store import GIB, ShotStore
 from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup
@@ -64,32 +65,32 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
     assert store.misses == supports
 
 
-def test_an_image_that_is_support_and_query_passes_the_encoder_once(mini_yaml) -> None:
-    run = Run(read_config(mini_yaml(ORIGINAL_SIZES, test={"protocol": "ssp"}, data={"shot": 2})))
-    network = build_model(run.config, run.text_width)
-    data = validation_episodes(run, images_for_test(run, progress=False))
-    passes = []
-    network.encoder.register_forward_hook(lambda *_: passes.append(1))
-    store = ShotStore(1)
-    store.use_for(network)
-    score(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
-    rows = {row for number in range(EPISODES) for row in data[number].rows[0]}
-    assert len(passes) == len(rows) < len(store.kept) + len({data[number].rows[0][0] for number in range(EPISODES)})
+@pytest.fixture
+def encoded(mini_yaml, monkeypatch):
+    """Return a function that tests an untrained network: how many images passed its encoder, and the episodes."""
+
+    def run(file: str, protocol: str, gib: float) -> tuple[int, list[EpisodeKey]]:
+        run = Run(read_config(mini_yaml(file, test={"protocol": protocol}, data={"shot": 2})))
+        network = build_model(run.config, run.text_width)
+        data = validation_episodes(run, images_for_test(run, progress=False))
+        passes = []
+        normalise = network.encoder.normalise
+        monkeypatch.setattr(network.encoder, "normalise", lambda image: passes.append(len(image)) or normalise(image))
+        store = ShotStore(gib)
+        store.use_for(network)
+        score(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
+        return sum(passes), [data.sampler(number) for number in range(EPISODES)]
+
+    return run
 
 
-def test_a_query_that_several_episodes_have_passes_the_encoder_once_where_nothing_fits(mini_yaml) -> None:
-    run = Run(read_config(mini_yaml(WITH_BLOCKS, data={"shot": 2})))
-    network = build_model(run.config, run.text_width)
-    data = validation_episodes(run, images_for_test(run, progress=False))
-    given = [data.sampler(number) for number in range(EPISODES)]
-    passes = []
-    network.encoder.normalise = lambda image, normalise=network.encoder.normalise: passes.append(1) or normalise(image)
-    store = ShotStore(0)
-    store.use_for(network)
-    score(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
-    queries = {(key.class_id, key.query) for key in given}
+def test_an_image_passes_the_encoder_once_and_a_query_of_several_episodes_where_nothing_fits(encoded) -> None:
+    passes, episodes = encoded(ORIGINAL_SIZES, "ssp", gib=1)
+    assert passes == len({row for key in episodes for row in (key.query, *key.supports)}) < 3 * EPISODES
+    passes, episodes = encoded(WITH_BLOCKS, "symnet", gib=0)
+    queries = {(key.class_id, key.query) for key in episodes}
     assert len(queries) < EPISODES
-    assert len(passes) == 2 * EPISODES + len(queries)
+    assert passes == 2 * EPISODES + len(queries)
 
 
 def test_kept_shots_change_no_count_where_few_fit(run) -> None:
@@ -102,16 +103,3 @@ def test_kept_shots_change_no_count_where_few_fit(run) -> None:
     assert 0 < few.used == bytes_of(few) <= few.limit
     assert np.array_equal(run(nothing), expected)
     assert len(nothing.kept) == 0
-
-
-def test_a_full_store_drops_the_least_recently_used_entry() -> None:
-    store = ShotStore(0)
-    store.use_for(None)
-    store.kept = {row: torch.zeros(100) for row in (3, 1, 2)}  # 400 bytes each
-    store.maps = {row: torch.zeros(100) for row in (4, 5)}
-    store.used, store.limit = 2000, 1700
-    store._drop_oldest()
-    assert [*store.maps] == [5] and [*store.kept] == [3, 1, 2] and store.used == 1600
-    store.limit = 900
-    store._drop_oldest()
-    assert not store.maps and [*store.kept] == [1, 2] and store.used == 800

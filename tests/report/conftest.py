@@ -74,11 +74,11 @@ def result(**changes: Any) -> Result:
 def leave(tmp_path: Path):
     """Return a function that leaves a result folder behind, of all episodes alike, and gives its path."""
 
-    def write(name: str, counted: list[dict] | None = None, **changes: Any) -> Path:
+    def write(name: str, counted: list[dict] | None = None, label_side: int | None = None, **changes: Any) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         if counted:
-            (folder / MANIFEST).write_text(Manifest({}, counted).text())
+            (folder / MANIFEST).write_text(Manifest({"label_side": label_side}, counted).text())
         (folder / RESULT).write_text(json.dumps(result(**changes)))
         return folder
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import ENTRY, counts
-from util.data.lists.manifest import Manifest
-from util.evaluate.schema import MANIFEST, RESULT
+from util.evaluate.schema import RESULT
 from util.files.errors import UserError
 from util.loop.metrics import episode_scores
 from util.report.charts import running_miou
@@ -125,45 +124,36 @@ def test_outputs_of_one_result_are_compared(leave):
     assert compared.header[1:4] == ["meta", "final", "meta minus final"]
     of_a, of_b, *_, verdict = compared.notes
     assert ("edges" in of_a, "edges" in of_b, "significant: " in verdict) == (False, True, True)
-    assert "scored differently" in str(compare(path, leave("plain", counts(5, 60, 0.6))))
 
 
-def test_other_photos_of_the_same_names_are_said_and_get_no_verdict(leave):
-    a, b = counts(1, 90, 0.6), counts(2, 90, 0.5)
-    alike = leave("a", a), leave("b", b)
-    assert "significant" in str(compare(*alike))
-    text = str(compare(alike[0], leave("c", b, content="12" * 32)))
-    assert "warning: scored on other photos or masks of the same names (a: efefefef; c: 12121212)" in text
-    assert "no verdict" in text
+def stage(**changes) -> dict:
+    return {"training": [{"stage": "meta", "steps": 500, "batch": 4, "seed": 1} | changes]}
 
 
-def test_trainings_of_other_lengths_are_named(leave):
-    long, short = ({"stage": "meta", "steps": steps, "batch": 4, "seed": 1} for steps in (500, 5))
-    a, b = leave("a", counts(1, 90, 0.6), training=[long]), leave("b", counts(2, 90, 0.5), training=[short])
-    note = "trained differently (a: meta stage 500 steps with batch 4; b: meta stage 5 steps with batch 4)"
-    assert note in str(compare(a, b))
-    for other in (leave("c", counts(2, 90, 0.5), training=[long | {"seed": 2}]), leave("d", counts(2, 90, 0.5))):
-        assert "trained differently" not in str(compare(a, other))
-
-
-def test_unequal_image_sides_warn_and_unequal_labels_give_no_verdict(leave):
-    def run(name: str, side: int | None, label_side: int | None = None, **changes) -> Path:
-        path = leave(name, counts(5, 60, 0.6), input_side=side, **changes)
-        (path / MANIFEST).write_text(Manifest({"label_side": label_side}, counts(5, 60, 0.6)).text())
-        return path
-
-    first, wide = run("a", 81), run("b", 161)
-    assert "warning: different image sides (a: 81 px; b: 161 px)" in str(compare(first, wide))
-    assert "not significant" in compare(first, wide).notes[-1]
-    assert "warning" not in str(compare(first, run("c", None)))
-    of_labels = run("d", 81, 81), run("e", 161, 161)
-    assert "scored differently" in compare(*of_labels).notes[-1]
-    fewer = leave("f", counts(5, 50, 0.6))
-    published = run("g", 81, protocol_settings={**ENTRY, "draw": "pfenet"})
-    with pytest.raises(
-        UserError, match=r"60 episodes, published episodes\) and .*f/result.json \(50 episodes\) differ"
-    ):
-        compare(published, fewer)
+@pytest.mark.parametrize(
+    ("first", "second", "said", "verdict"),
+    [
+        ({}, {}, "", "significant: "),
+        (
+            {},
+            {"content": "12" * 32},
+            "photos or masks of the same names (a: efefefef; b: 12121212)",
+            "scored differently",
+        ),
+        ({"edges": True}, {}, "", "scored differently"),
+        ({"label_side": 81}, {"label_side": 161}, "", "scored differently"),
+        ({"input_side": 81}, {"input_side": 161}, "different image sides (a: 81 px; b: 161 px)", "significant: "),
+        ({"input_side": 81}, {"input_side": None}, "", "significant: "),
+        (stage(), stage(steps=5), "(a: meta stage 500 steps with batch 4; b: meta stage 5 steps", "significant: "),
+        (stage(), stage(seed=2), "", "significant: "),
+        (stage(), {}, "", "significant: "),
+    ],
+)
+def test_what_else_differs_is_said_and_other_scoring_gets_no_verdict(leave, first, second, said, verdict):
+    notes = compare(leave("a", counts(1, 90, 0.6), **first), leave("b", counts(2, 90, 0.5), **second)).notes
+    beside = [note for note in notes if note.startswith(("warning: ", "note: "))]
+    assert [said in note for note in beside] == [True] * bool(said)
+    assert notes[-1].startswith(verdict)
 
 
 def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):
@@ -171,11 +161,16 @@ def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):
     first, fewer = leave("a", episodes), leave("b", episodes[:-1])
     other = json.loads(json.dumps(episodes))
     other[4]["supports"] = ["photo99"]
+    published = leave("d", episodes, protocol_settings={**ENTRY, "draw": "pfenet"})
     for second, output, place in (
-        (fewer, "final", "29"),
+        (fewer, "final", "30 episodes.*29 episodes.* from number 29 on"),
         (leave("c", other), "final", "number 4"),
         (tmp_path, "final", str(first)),
         (first, "finall", "episodes.jsonl:2: .*'final'"),
     ):
         with pytest.raises(UserError, match=place):
             compare(first, second, output=output)
+    with pytest.raises(
+        UserError, match=r"30 episodes, published episodes\) and .*b/result.json \(29 episodes\) differ"
+    ):
+        compare(published, fewer)

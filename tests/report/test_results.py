@@ -95,12 +95,11 @@ def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() ->
 def test_protocols_of_a_run_are_compared_in_a_table_of_their_own() -> None:
     entry = {**ENTRY, "scored_on": "letterbox"}
     stretched = result(protocol="hsnet", protocol_settings=entry, input="stretch 400 x 400", scored_on="letterbox")
-    table = protocol_table({Path("1"): result(), Path("2"): stretched})
-    assert [row[3:5] for row in table.rows] == [
-        ["letterbox 473 x 473", "square"],
-        ["stretch 400 x 400", "size of the input"],
-    ]
-    assert "mIoU - first" in summary({Path("1"): result(), Path("2"): stretched})
+    by_file = {Path("1"): result(), Path("2"): stretched | {"quick_look": True}}
+    first, second = protocol_table(by_file).rows
+    assert first == ["bam, 1-shot", "1000", "1", "letterbox 473 x 473", "square", "50.00", "70.00", "+0.00"]
+    assert second[:5] == ["hsnet, 1-shot (quick look)", "1000", "1", "stretch 400 x 400", "size of the input"]
+    assert "mIoU - first" in summary(by_file)
     assert "mIoU - first" not in summary({Path("1"): result()})
 
 

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
 
-from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scored import score
 from util.config.read import read_config
@@ -15,7 +16,6 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
 from util.report.paper import paper_tables
-from util.report.tables import protocol_table
 from util.report.verify import AGREES, DIFFERS, UNCHECKED, checks_of, verify
 from util.run.run import Run
 from util.weights import checkpoint
@@ -38,51 +38,27 @@ def subjects(folder: Path, outcome: str) -> set[str]:
     return {subject for subject, (other, _) in checks.items() if other == outcome}
 
 
-Change = Callable[[dict], object]
-
-
-def edit(file: Path, change: Change) -> None:
-    """Change the content of a JSON file."""
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
-
-
-def edit_line(file: Path, number: int, change: Change) -> None:
-    """Change the JSON of a line of a file."""
-    texts = file.read_text().splitlines()
-    content = json.loads(texts[number])
-    change(content)
-    texts[number] = json.dumps(content)
+def edit(file: Path, keys: list, value: object, line: int = 0) -> None:
+    """Set a value in the JSON of a file, or of one of its lines."""
+    texts = file.read_text().splitlines() if line else [file.read_text()]
+    content = json.loads(texts[line])
+    *places, last = keys
+    reduce(getitem, places, content)[last] = value
+    texts[line] = json.dumps(content)
     file.write_text("\n".join(texts))
 
 
-def more_pixels(episode: dict) -> None:
-    episode["outputs"]["final"][0] += 5
-
-
-def other_boundary(episode: dict) -> None:
-    episode["boundary_iou"]["final"][0] = 5
-
-
-def other_iou_of_a_class(result: dict) -> None:
-    per_class = result["per_seed"][0]["all_foreground"]["per_class"]
-    per_class[next(iter(per_class))] += 1
-
-
-EDITS_OF_AN_EPISODE: list[tuple[Change, set[str]]] = [  # with the checks that then differ
-    (lambda episode: episode.update(query="other"), {"episodes"}),
-    (more_pixels, {"scores"}),
-    (other_boundary, {"scores"}),
-    (lambda episode: episode.update(seed=9), {"episodes", "scores"}),
-]
-EDITS_OF_THE_RESULT: list[tuple[Change, set[str]]] = [
-    (lambda result: result["mean"]["final"].update(miou=99.0), {"scores"}),
-    (other_iou_of_a_class, {"scores"}),
-    (lambda result: result.update(list="0" * 64), {"list"}),
-    (lambda result: result.update(weights="0" * 64), {"weights"}),
-    (lambda result: result.update(training=[{}]), {"weights"}),
-    (lambda result: result.update(photos_listed=3), {"training photos"}),
+EDITS = [  # file, line, keys, value, and the checks that then differ
+    (MANIFEST, 4, ["query"], "other", {"episodes"}),
+    (MANIFEST, 4, ["outputs", "final", 0], 1, {"scores"}),
+    (MANIFEST, 4, ["boundary_iou", "final", 0], 5, {"scores"}),
+    (MANIFEST, 4, ["seed"], 9, {"episodes", "scores"}),
+    (RESULT, 0, ["mean", "final", "miou"], 99.0, {"scores"}),
+    (RESULT, 0, ["per_seed", 0, "all_foreground", "per_class", "1"], 1.0, {"scores"}),
+    (RESULT, 0, ["list"], "0" * 64, {"list"}),
+    (RESULT, 0, ["weights"], "0" * 64, {"weights"}),
+    (RESULT, 0, ["training"], [{}], {"weights"}),
+    (RESULT, 0, ["photos_listed"], 3, {"training photos"}),
 ]
 
 
@@ -90,29 +66,14 @@ def test_edited_files_are_noticed(result: Path, capsys) -> None:
     assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "code", "weights", "training photos"}
     assert verify([result]) == 0
     assert "\nall checks passed; not the protocol's number (quick look, " in capsys.readouterr().out
-    episodes = result / MANIFEST
-    whole = episodes.read_text()
-    for change, differing in EDITS_OF_AN_EPISODE:
-        edit_line(episodes, 4, change)
-        assert subjects(result, DIFFERS) == differing
-        episodes.write_text(whole)
-    stored = result / RESULT
-    whole = stored.read_text()
-    for change, differing in EDITS_OF_THE_RESULT:
-        edit(stored, change)
-        assert subjects(result, DIFFERS) == differing
-        stored.write_text(whole)
-    episodes.unlink()
+    for file, line, keys, value, differing in EDITS:
+        whole = (result / file).read_text()
+        edit(result / file, keys, value, line)
+        assert subjects(result, DIFFERS) == differing, keys
+        (result / file).write_text(whole)
+    (result / MANIFEST).unlink()
     assert verify([result]) == 1
     assert "verification failed (scores, episodes)" in capsys.readouterr().out
-
-
-def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
-    results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), protocols=("all",))
-    names = {result["protocol"] for result in results}
-    assert {"symnet", "bam", "hsnet"} <= names
-    assert "2way" not in names
-    assert "mIoU - first" in str(protocol_table(dict(enumerate(results))))
 
 
 LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"
@@ -161,27 +122,24 @@ def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
 def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsewhere(result: Path, tmp_path: Path):
     path = result / RESULT
     data = Path(read_result(path)["config"]["data"]["root"])
-    elsewhere = tmp_path / "elsewhere"
-    edit(path, lambda stored: stored["config"]["data"].update(root=str(tmp_path / "gone"), cache=str(tmp_path / "new")))
+    edit(path, ["config", "data", "root"], str(tmp_path / "gone"))
+    edit(path, ["config", "data", "cache"], str(tmp_path / "new"))
     assert subjects(result, UNCHECKED) == {"list", "draw", "training photos"}
     assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
-    shutil.copytree(data, elsewhere)
-    checks = checks_of(path, read_result(path), [f"data.root={elsewhere}"])
+    checks = checks_of(path, read_result(path), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
     assert {outcome for outcome, _ in checks.values()} == {AGREES}
 
 
 def test_settings_of_a_former_version_are_said_and_not_read(result: Path, capsys) -> None:
-    def age(stored: dict) -> None:
-        stored["config"]["test"]["pictures"] = 8
-        stored["config"]["protocols"]["symnet"]["lost"] = 0.0
-        stored["config"]["protocols"]["bam"]["lost"] = 1
-
-    edit(result / RESULT, age)
+    path = result / RESULT
+    edit(path, ["config", "test", "pictures"], 8)
+    edit(path, ["config", "protocols", "symnet", "lost"], 0.0)
+    edit(path, ["config", "protocols", "bam", "lost"], 1)
     assert subjects(result, UNCHECKED) == set()
     assert verify([result]) == 0
     said = "settings of a former version, not read: test.pictures = 8, protocols.symnet.lost = 0.0"
     assert said in capsys.readouterr().out
-    edit(result / RESULT, lambda stored: stored["config"]["protocols"]["symnet"].update(lost=0.5))
+    edit(path, ["config", "protocols", "symnet", "lost"], 0.5)
     assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "training photos"}
 
 

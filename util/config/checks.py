@@ -109,7 +109,11 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
         yield f"model.encoder.{key}", reason
     yield from _side_problems(model, "data.size", config.data.size)
     for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
-        yield from _stage_problems(config, name)
+        stage = getattr(config, name)
+        if stage is None:
+            yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
+        else:
+            yield from _side_problems(model, f"{name}.size", config.stage_size(stage))
     if problem := model.problem(config.data.size):
         key, reason = problem
         yield f"model.{key}", reason
@@ -143,18 +147,6 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
             numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers
-
-
-def _stage_problems(config: Config, name: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a training stage."""
-    stage = getattr(config, name)
-    if stage is None:
-        yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
-        return
-    low, high = stage.augment.scale
-    if low > high:
-        yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [least, largest]"
-    yield from _side_problems(config.model, f"{name}.size", config.stage_size(stage))
 
 
 def _side_problems(model: ModelSettings, key: str, size: int) -> Iterator[tuple[str, str]]:

@@ -88,16 +88,8 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("%s", described(config.model))
     for evaluation in (scoring.evaluation for scoring in scorings):
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(evaluation.episodes.values())))
-        images = len(evaluation.images.queries)
-        seeds = list(evaluation.samplers)
-        log.info(
-            "test %s by %s: %d images, %s, seeds %s",
-            evaluation.loaded.source,
-            evaluation.name,
-            images,
-            sizes,
-            seeds,
-        )
+        of_what = f"{evaluation.loaded.source} by {evaluation.name}: {len(evaluation.images.queries)} images"
+        log.info("test %s, %s, seeds %s", of_what, sizes, list(evaluation.samplers))
     for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
         if note:
             log.info("%s", note)

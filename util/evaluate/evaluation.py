@@ -164,14 +164,13 @@ class Evaluation:
         weights_mark = self.run.weights_origin
         if weights_mark == FOREIGN:  # many such files are called best.pth
             weights_mark += f"-{_digest(os.path.relpath(self.run.weights, self.config.run.folder))}"
-        marks = [self.name, weights_mark]
         seeds = self.config.test.seeds
+        episodes = ""
         if self.replayed:
-            marks.append("replay")
+            episodes = "replay"
         elif seeds not in (None, self.protocol.seeds) and not self.quick_look:
-            marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
-        if self.quick_look:
-            marks.append("quick")
+            episodes = f"seeds-{'-'.join(map(str, seeds))}"[:80]  # file systems limit names
+        marks = self.name, weights_mark, episodes, "quick" if self.quick_look else ""
         return self.run.folder("test") / "_".join(filter(None, marks))
 
 

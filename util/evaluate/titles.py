@@ -16,9 +16,7 @@ TEXT_READ = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
 def title(result: Result) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
-    marks = []
-    if result["weights_mark"] and not result["fold_mismatch"]:
-        marks.append(WEIGHTS[result["weights_mark"]])
+    marks = [WEIGHTS[result["weights_mark"]]] if result["weights_mark"] and not result["fold_mismatch"] else []
     for reason, details in departures(result).items():
         marks.append(f"{reason.upper()} ({details})" if details else reason.upper())
     ways = result["protocol_settings"].get("ways", 1)
@@ -30,13 +28,14 @@ def title(result: Result) -> str:
 def classes_in_no_mean(result: Result) -> list[str]:
     """Return in words, a line each, which novel classes have too few images, and how many others have no episode."""
     lines = []
-    left_out = result["left_out"]
+    left_out = ", ".join(result["left_out"])
     if left_out:
-        names = ", ".join(left_out)
-        lines.append(f"{len(left_out)} classes have too few images and are left out (data.rare_classes: skip): {names}")
+        reason = "have too few images and are left out (data.rare_classes: skip)"
+        lines.append(f"{len(result['left_out'])} classes {reason}: {left_out}")
     if missing := result["classes_without_episodes"]:
-        others = " other" if left_out else ""
-        lines.append(f"{missing}{others} classes have no episode and are excluded from every mean")
+        lines.append(
+            f"{missing}{' other' if left_out else ''} classes have no episode and are excluded from every mean"
+        )
     return lines
 
 
@@ -49,45 +48,31 @@ def score_line(result: Result) -> str:
 
 
 def departures(result: Result) -> dict[str, str]:
-    """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
-    return _departures_of_weights(result) | _departures_of_episodes(result)
+    """Return why a result is not the number of its protocol and config, each with details; empty if it is.
 
-
-def _departures_of_weights(result: Result) -> dict[str, str]:
-    """Return how the weights differ from those that the config would give."""
-    reasons = {}
-    if result["fold_mismatch"]:
-        reasons["weights of another fold"] = ""
-    if not result.get("finished", True):
-        reasons["not finished"] = _steps_done(result)
-    if result["trained_otherwise"]:
-        reasons["trained with other settings"] = "; ".join(result["trained_otherwise"][:3])
-    if result["photos_trained_on"]:
-        reasons["trained on test photos"] = str(result["photos_trained_on"])
-    elif result["photos_trained_on"] is None and result["photos_listed"]:
-        reasons["test photos in the training list"] = str(result["photos_listed"])
-    return reasons
+    First how the weights differ from those that the config would give, then how the episodes, and what was done with
+    their masks, differ from the protocol.
+    """
+    listed, trained_on = result["photos_listed"], result["photos_trained_on"]
+    whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
+    reasons = {
+        "weights of another fold": "" if result["fold_mismatch"] else None,
+        "not finished": None if result.get("finished", True) else _steps_done(result),
+        "trained with other settings": "; ".join(result["trained_otherwise"][:3]) or None,
+        "trained on test photos": str(trained_on) if trained_on else None,
+        "test photos in the training list": str(listed) if listed and trained_on is None else None,
+        "quick look": f"{result['episodes']}{whole} episodes" if result["quick_look"] else None,
+        _seeds_scored(result): "" if result["other_seeds"] else None,
+        "replay": Path(result["replayed"]).name if result["replayed"] else None,
+        FORMER: "edges" if result.get("edges") else None,
+    }
+    return {reason: details for reason, details in reasons.items() if details is not None}
 
 
 def _steps_done(result: Result) -> str:
     """Return how many steps of its training the last stage of a result's weights did."""
     last = result["training"][-1]
     return f"step {last['step']} of {last['steps']}"
-
-
-def _departures_of_episodes(result: Result) -> dict[str, str]:
-    """Return how the episodes, and what was done with their masks, differ from the protocol."""
-    reasons = {}
-    if result["quick_look"]:
-        whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
-        reasons["quick look"] = f"{result['episodes']}{whole} episodes"
-    if result["other_seeds"]:
-        reasons[_seeds_scored(result)] = ""
-    if result["replayed"]:
-        reasons["replay"] = Path(result["replayed"]).name
-    if result.get("edges"):
-        reasons[FORMER] = "edges"
-    return reasons
 
 
 def seen_text(result: Result) -> str:

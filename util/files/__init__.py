@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from util.files.errors import Busy, UserError, WriteError, note
+from util.files.errors import UserError, WriteError, note
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
@@ -144,14 +144,14 @@ def _short(path: Path) -> str:
 def lock(path: Path, refusal: str) -> TextIO:
     """Return a locked file; the system releases the lock when the file is closed or this process ends.
 
-    Busy, with the text ``refusal``, if another process holds it, on this machine or on another.
+    UserError, with the text ``refusal``: another process holds it, on this machine or on another.
     """
     file = open(path, "a")  # noqa: SIM115  closed by the caller
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise Busy(refusal) from None
+        raise UserError(refusal) from None
     except OSError:
         note(f"{path}: this file system has no locks; start no command twice")
     return file
@@ -196,6 +196,8 @@ def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
     """
     paths = list[Path]()
     entered = set[tuple[int, int]]()  # device and inode of folders
+    if not folder.is_dir():
+        return []
     for name, folders, files in os.walk(folder, onerror=note, followlinks=True):
         place = Path(name)
         status = place.stat()

@@ -52,10 +52,6 @@ class PeerLost(UserError):
     """Another process of this run has ended; that process or its launcher reports the reason."""
 
 
-class Busy(UserError):
-    """Another process works there."""
-
-
 class WriteError(UserError):
     """A file could not be written."""
 

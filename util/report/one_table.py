@@ -123,17 +123,11 @@ def are_repeated(facts: DataFrame) -> bool:
 
 def _differences(facts: DataFrame) -> list[str]:
     """Return the reason, in words, why results of a row are not of one method's trainings; none if they are."""
-    for column, reason in MADE.items():
-        if facts.loc[facts[column] != "", column].nunique() > 1:
-            return [reason]
-    return []
+    reasons = [reason for column, reason in MADE.items() if facts.loc[facts[column] != "", column].nunique() > 1]
+    return reasons[:1]
 
 
 def _precisions(facts: DataFrame) -> list[str]:
     """Return in words that results were trained, or tested, in different precisions."""
-    reasons = []
-    for verb in ("trained", "tested"):
-        names = facts[verb].unique()
-        if len(names) > 1:
-            reasons.append(f"{verb} in different precisions: {', '.join(names)}")
-    return reasons
+    names = {verb: facts[verb].unique() for verb in ("trained", "tested")}
+    return [f"{verb} in different precisions: {', '.join(of)}" for verb, of in names.items() if len(of) > 1]

@@ -151,11 +151,9 @@ def _said(shown: DataFrame, lines: int) -> list[str]:
 
 def _origins(numbers: DataFrame, rows: DataFrame) -> list[str]:
     """Return whether rows are measured or quoted, with the doubts about their numbers."""
-    doubts_of_rows = numbers.groupby("row", sort=False)["doubts"].agg(_each_once)
-    origins = []
-    for source, doubts in zip(rows["source"], doubts_of_rows, strict=True):
-        origins.append(("quoted" if source else "measured") + (doubts and f" ({doubts})"))
-    return origins
+    kinds = rows["source"].map(lambda source: "quoted" if source else "measured")
+    doubts = numbers.groupby("row", sort=False)["doubts"].agg(_each_once)
+    return [f"{kind} ({reasons})" if reasons else kind for kind, reasons in zip(kinds, doubts, strict=True)]
 
 
 def _columns_of_methods(numbers: DataFrame, facts: DataFrame) -> list[tuple[int, str, str]]:

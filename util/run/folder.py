@@ -78,7 +78,7 @@ class RunFolder:
 
 
 def claim(folder: Path) -> TextIO:
-    """Return the lock of a run's folder, in which no other training works while it is open; Busy if one does.
+    """Return the lock of a run's folder, in which no other training works while it is open; UserError if one does.
 
     The lock lies beside the folder, whose files a run may delete.
     """

@@ -45,7 +45,7 @@ def train(config: Config, asked: Asked) -> int:
     Between two stages the memory of the first is freed, and a signal is answered.
 
     UserError: the method learns nothing or has no such stage, its rehearsal was refused (``Refusals``), or another
-    command works on it (Busy).
+    command works on it.
     """
     run, stages = stages_asked(config, asked)
     with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
@@ -72,7 +72,7 @@ def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> i
 def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:
     """Claim the folder of a stage, print what is done there and return it; None: it is kept as it is.
 
-    Busy: another command works there. UserError: the stage cannot go on from its state.
+    UserError: another command works there, or the stage cannot go on from its state.
     """
     folder = run.folder(stage)
     claims.enter_context(claim(folder))
