@@ -105,10 +105,14 @@ def check_palettes(facts: Iterable[MaskFacts], classes: int) -> None:
     Then an index has two colours, or all colours are PASCAL VOC's, or of grey, and one is that of another value up to
     ``classes``, or of 255.
     """
-    palettes = Palettes()
+    first_of_value: dict[int, tuple[Path, Colour]] = {}
     for mask in facts:
-        palettes.add(mask)
-    shown = {value: seen for value, seen in palettes.first_of_value.items() if value != IGNORE}
+        for value, colour in mask.colours.items():
+            first, known = first_of_value.setdefault(value, (mask.path, colour))
+            if known != colour:
+                problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
+                raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
+    shown = {value: seen for value, seen in first_of_value.items() if value != IGNORE}
     for scale in (VOC_COLOURS, GREYS):
         if all(colour in scale for _, colour in shown.values()):
             _check_scale(shown, scale, classes)
@@ -134,21 +138,6 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
         fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
         border = "a class of thin borders needs a value above those on both sides"
         raise UserError(f"{smooth[0].path}: {problem} them ({len(smooth)} of {len(facts)} masks); {fix}; {border}")
-
-
-class Palettes:
-    """The colours that the palettes of masks give to values: each has one."""
-
-    def __init__(self) -> None:
-        self.first_of_value: dict[int, tuple[Path, Colour]] = {}
-
-    def add(self, mask: MaskFacts) -> None:
-        """Take a further mask; UserError: a value of it has another colour than before."""
-        for value, colour in mask.colours.items():
-            first, known = self.first_of_value.setdefault(value, (mask.path, colour))
-            if known != colour:
-                problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
-                raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
 
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:

@@ -11,9 +11,8 @@ from annotations.pictures import content_of, frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image
 from util.files.mask_images import fitted_mask
-from util.files.palette import DARK, IGNORE, has_sorted_palette
+from util.files.palette import DARK, IGNORE, has_sorted_palette, palette_of
 
-WHITES = (1.0, 255, 2**16 - 1)
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
 GREY_MODES = ("L", "I", "F")
@@ -22,10 +21,13 @@ EDGES = 4  # levels; more are of soft edges
 LEVEL = 0.05  # of the object, that each of few levels or colours covers; others are of soft edges
 MOSTLY = 0.8  # of the object, that its colours cover together
 
+SHOWN = 3  # values in a line
+FIX = "and nothing names them; paint the object alone, or name the classes (predict.py --mask-value takes one value)"
+
 Colour = tuple[int, ...]  # red, green, blue, sometimes opacity
 
 
-def read_region(mask: Any, several: bool = True) -> tuple[np.ndarray, bool]:
+def read_region(mask: Any) -> tuple[np.ndarray, bool]:
     """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
 
     The object is all but 0, black or what is transparent where that alone tells; of soft edges the brighter half. 255
@@ -33,36 +35,35 @@ def read_region(mask: Any, several: bool = True) -> tuple[np.ndarray, bool]:
 
     Args:
         mask: a file, also open or its bytes, an image of Pillow, or an array or tensor (H, W).
-        several: whether several small numbers, or several colours, are one object.
 
     Raises:
-        UserError: the mask is unreadable, of another form, or says nothing of an object.
+        UserError: the mask is unreadable, of another form, or holds several values or colours that nothing names.
     """
     is_path = isinstance(mask, str | Path)
     source = str(mask) if is_path else getattr(mask, "filename", "") or "an example's mask"
     content = content_of(mask)
     if is_path or content is not None:
         with opened_mask(Path(source), content=content) as image:
-            return _region_in_image(image, several, source)
+            return _region_in_image(image, source)
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))
-        return _region_in_image(mask, several, source)
+        return _region_in_image(mask, source)
     values = mask.cpu() if hasattr(mask, "cpu") else mask  # a tensor
-    return _region_in(np.asarray(values), several, source), True
+    return _region_in(np.asarray(values), source), True
 
 
-def _region_in_image(image: Image.Image, several: bool, source: str) -> tuple[np.ndarray, bool]:
+def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]:
     """Return ``read_region`` of an image of Pillow; ``source`` is its name in messages."""
     frame = frame_of(image)
-    colours = set() if several else _main_colours(image)
+    colours = _main_colours(image)
     if len(colours) > 1:
-        named = ", ".join(map(str, sorted(colours)[:3]))
-        raise UserError(f"{source}: has the colours {named} (red, green, blue); a mask of one class has one")
-    region = _region_in(_painted(image, source), several, source)
+        named = ", ".join(map(str, sorted(colours)[:SHOWN]))
+        raise UserError(f"{source}: holds the colours {named}, {FIX}")
+    region = _region_in(_painted(image, source), source)
     return frame.upright(region), frame.stated is not None
 
 
-def _region_in(values: np.ndarray, several: bool, source: str) -> np.ndarray:
+def _region_in(values: np.ndarray, source: str) -> np.ndarray:
     """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; errors as ``read_region``."""
     is_map_of_numbers = values.ndim == 2 and values.dtype.kind in "buif" and values.size > 0
     if not is_map_of_numbers or not np.isfinite(values).all():
@@ -75,22 +76,18 @@ def _region_in(values: np.ndarray, several: bool, source: str) -> np.ndarray:
     if len(shades) > 1 and top == IGNORE and shades[-2] < SMALL:
         void = values == top
         shades = shades[:-1]
-    elif top in WHITES and _are_levels(values[inside]):
-        levels = ", ".join(f"{shade:g}" for shade in shades)
-        fix = "paint the object alone, or give ids"
-        raise UserError(f"{source}: holds the levels {levels}, and nothing names them; {fix}")
-    elif is_brightness and (not several or _has_soft_edges(values[inside])):
+    elif is_brightness and _has_soft_edges(values[inside]):
         inside = values >= top / 2
         shades = shades[-1:]
-    if not several and len(shades) > 1:
-        problem = f"the mask of one object has one value beside 0, this one has {shades[:5].tolist()}"
-        raise UserError(f"{source}: {problem}; does it hold class ids?")
+    if len(shades) > 1:
+        named = ", ".join(f"{shade:g}" for shade in shades[:SHOWN])
+        raise UserError(f"{source}: holds the values {named}, {FIX}")
     return np.where(void, IGNORE, inside).astype(np.uint8)
 
 
 def _has_soft_edges(brightness: np.ndarray) -> bool:
-    """Return whether the values of an object fall off along edges: they are several, most of them bright."""
-    return len(np.unique(brightness)) > 3 and (brightness < 0.75 * brightness.max()).mean() < 0.5
+    """Return whether the values of an object fall off along edges: no few levels, and most of them bright."""
+    return not _are_levels(brightness) and (brightness < 0.75 * brightness.max()).mean() < 0.5
 
 
 def _painted(image: Image.Image, source: str) -> np.ndarray:
@@ -126,27 +123,19 @@ def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
 
 
 def classes_in(mask: Path) -> set[Any]:
-    """Return what may tell several classes apart in a mask, where nothing names them; empty if nothing does.
+    """Return what may tell classes apart in a mask, where nothing names them; empty if nothing does.
 
-    It is the indices of a palette, the small numbers or the few levels of grey values, or the colours (red, green,
-    blue) of objects that are painted in few. Soft edges and pictures tell nothing.
+    It is the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
     """
     with opened_mask(mask) as image:
-        if image.mode in GREY_MODES or image.mode.startswith("I;16"):
-            return _main_levels(values_in(image))
         if _has_indices(image):
-            indices = np.unique(values_in(image)).tolist()
-            return {*indices} - {0, IGNORE}
-        return _main_colours(image)
-
-
-def _main_levels(values: np.ndarray) -> set[float]:
-    """Return the small numbers in grey values (H, W), else their levels if they are several but few."""
-    levels = np.unique(values[values != 0])
-    numbers = {*levels.tolist()} - {IGNORE}
-    if not numbers or max(numbers) < SMALL:
-        return numbers
-    return {*levels.tolist()} if _are_levels(values[values != 0]) else set()
+            indices = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
+            palette = palette_of(image)
+            return {tuple(palette[index].tolist()) for index in indices if index < len(palette)}
+        if image.mode not in GREY_MODES and not image.mode.startswith("I;16"):
+            return _main_colours(image)
+        numbers = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
+    return numbers if max(numbers, default=0) < SMALL else set()
 
 
 def _are_levels(values: np.ndarray) -> bool:

@@ -1,7 +1,6 @@
 """The plan of photos with annotations in one of the known formats."""
 
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -69,8 +68,8 @@ def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: Custom
         return options.images / photo.name
 
 
-def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
-    """Yield the mask of a photo's annotations; errors as ``label_of``."""
+def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Piece:
+    """Return the mask of a photo's annotations; errors as ``label_of``."""
     covered = Counter[int]()
     mask = label_of(job.source, job.photo, table, covered)
-    yield Piece(job.line, mask, covered=tuple(covered.elements()))
+    return Piece(mask, covered=tuple(covered.elements()))

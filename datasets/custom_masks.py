@@ -1,7 +1,7 @@
 """The plan of photos with masks: of class ids, of colours with a label map, or a folder of masks for each class."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -112,8 +112,8 @@ def _confirm_white_among_ids(options: CustomOptions, white: Sequence[Path], clas
 
 def _class_indices(
     job: MaskJob, image: np.ndarray, known: MaskNames, unused: Sequence[str] = (), white: Collection[Path] = ()
-) -> Iterator[Piece]:
-    """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
+) -> Piece | None:
+    """Return a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
 
     Pixels of ``unused`` classes are background; in masks of ``white`` 255 is the object. UserError: as ``labels`` and
     ``one_class``; or a value or a colour has no name.
@@ -122,13 +122,12 @@ def _class_indices(
     counts_from_1 = [*known.classes] == [*range(1, len(known.names) + 1)]
     has_one_class = len(known.names) == 1 and known.colours is None
     if job.source in white or (isinstance(values, UserError) and has_one_class):
-        yield from one_class(job, image)
-    elif counts_from_1 and not unused and known.colours is None:
-        yield from labels(job, image, len(known.names))
-    elif isinstance(values, UserError):
+        return one_class(job, image)
+    if counts_from_1 and not unused and known.colours is None:
+        return labels(job, image, len(known.names))
+    if isinstance(values, UserError):
         raise values
-    else:
-        yield Piece(job.line, _renumbered(values, job.source, known, unused))
+    return Piece(_renumbered(values, job.source, known, unused))
 
 
 def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequence[str]) -> np.ndarray:
@@ -241,12 +240,13 @@ def _print_unused(lacking: str, files: Collection[Path]) -> None:
         print(one_line(f"left out, without a {lacking}: {len(files)} files, such as {min(files)}"))
 
 
-def one_class(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
-    label, is_upright = read_region(job.source, several=False)
+def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
+    """Return a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
+    label, is_upright = read_region(job.source)
     stored, orientation = header_of(job.photo)
     if label.shape not in (stored, image.shape[:2]):
         sizes = f"is {label.shape} (height, width), its photo {image.shape[:2]}"
         raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
-    if (label == 1).any():
-        yield Piece(job.line, fitted_mask(label, is_upright, stored, orientation, job.source))
+    if not (label == 1).any():
+        return None
+    return Piece(fitted_mask(label, is_upright, stored, orientation, job.source))

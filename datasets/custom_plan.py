@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from annotations.mask_images import read_mask_of
 from annotations.masks import names_in
 from datasets.make import add_out
-from datasets.recipes.recipe import MaskJob, Piece, Plan
+from datasets.recipes.recipe import MaskJob, Piece, Plan, Read
 from model.episode import IGNORE
 from util.cli import comma_separated, within
 from util.config.folds import MAX_INDEX
@@ -78,7 +78,7 @@ class CustomOptions:
 
 def plan_of(
     sources: Iterable[tuple[Path, Any]],
-    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]],
+    read: Read,
     classes: list[str],
     images: Path,
 ) -> Plan:
@@ -148,9 +148,9 @@ def with_background(plan: Plan) -> Plan:
     return replace(plan, read=partial(_without_unknown, read=plan.read))
 
 
-def _without_unknown(
-    job: MaskJob, image: np.ndarray, read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
-) -> Iterator[Piece]:
-    for piece in read(job, image):
-        mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
-        yield piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))
+def _without_unknown(job: MaskJob, image: np.ndarray, read: Read) -> Piece | None:
+    piece = read(job, image)
+    if piece is None:
+        return None
+    mask = read_mask_of(job.photo, piece.mask) if isinstance(piece.mask, Path) else piece.mask
+    return piece._replace(mask=np.where(mask == IGNORE, 0, mask).astype(np.uint8))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from annotations.pictures import header_of, read_image
-from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, compare_count, is_read
+from datasets.recipes.recipe import MaskJob, Plan, Recipe, compare_count, is_read
 from util.config.folder import OWN, config_folder
 from util.files import files_below, kept_json, write_atomically
 from util.files.errors import UserError
@@ -141,10 +141,10 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
 
 
 class Made(NamedTuple):
-    """The result of a job: the lines of its masks."""
+    """The result of a job: the line of its mask, empty if that shows no pixel."""
 
-    lines: list[str]
-    covered: tuple[int, ...]  # as ``Piece`` has them
+    line: str
+    covered: tuple[int, ...] = ()  # as ``Piece`` has them
 
 
 def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": {part: write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()},
         "counts": _class_counts(made, plan.classes),
-        "empty": sum(not result.lines for _, result in made),
+        "empty": sum(not result.line for _, result in made),
         "left_out": len(plan.jobs) - len(made),
         "covered": Counter(class_id for _, result in made for class_id in result.covered),
     }
@@ -177,7 +177,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
 def _make_all(plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made]]:
     """Run the jobs in parallel; return those that did not fail with what they made."""
     shared_plan = replace(plan, jobs=())  # what other processes get with each job
-    run_job = partial(attempt, partial(_write_pieces, plan=shared_plan, out=out))
+    run_job = partial(attempt, partial(_write, plan=shared_plan, out=out))
     made = []
     errors = []
     for job, result in zip(plan.jobs, parallel_map(run_job, plan.jobs, "photos and masks"), strict=True):
@@ -207,7 +207,9 @@ def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> di
     lists: dict[str, list[str]] = {part: [] for part in parts}
     for job, result in made:
         for part in job.parts:
-            lists.setdefault(part, []).extend(result.lines)
+            lines = lists.setdefault(part, [])
+            if result.line:
+                lines.append(result.line)
     return lists
 
 
@@ -221,47 +223,36 @@ def write_list(path: Path, lines: Sequence[str]) -> str:
 def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> Counter[str]:
     """Return the number of masks of each class, where masks are of one class, and of ``classes``."""
     counts = Counter[str]()
-    for _, result in made:
-        for line in result.lines:
-            words = line.split()
-            if classes and len(words) > 1:
-                counts[classes[int(words[1]) - 1]] += 1
+    for job, result in made:
+        if classes and job.class_id and result.line:
+            counts[classes[job.class_id - 1]] += 1
     counts["classes"] = len(counts)
     return counts
 
 
-def _write_pieces(job: MaskJob, plan: Plan, out: Path) -> Made:
-    """Read and write the masks and the photos of a job."""
+def _write(job: MaskJob, plan: Plan, out: Path) -> Made:
+    """Read and write the mask and the photo of a job, or link them."""
     image = read_image(job.photo)
-    converted = None if is_read(check_photo, job.photo) else image
-    lines = []
-    covered: list[int] = []
-    written = set[Path]()
-    for piece in plan.read(job, image):
-        photo = converted if piece.photo is None else piece.photo
-        lines.append(_write(piece._replace(photo=photo), job, plan, out, written))
-        covered += piece.covered
-    return Made(lines, tuple(covered))
-
-
-def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, written: set[Path]) -> str:
-    """Write a mask and its photo, or link them; return the line. ``written``: the photos that the job has written."""
-    target, photo = (out / name for name in plan.outputs(piece.line))
-    if piece.photo is None:
+    piece = plan.read(job, image)
+    if piece is None:
+        return Made("")
+    line = job.line
+    mask, photo = (out / name for name in plan.outputs(job))
+    is_plain = is_read(check_photo, job.photo)
+    pixels = image if piece.photo is None and not is_plain else piece.photo
+    if pixels is None:
         link(job.photo, photo)
-    elif photo not in written:  # masks of several classes may share a photo
-        written.add(photo)
-        pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
-        is_part = is_read(check_photo, job.photo)
-        _, encoded = cv2.imencode(photo.suffix if is_part else ".png", pixels)
+    else:
+        suffix = photo.suffix if is_plain else ".png"
+        _, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         write_atomically(photo, encoded.tobytes())
     if isinstance(piece.mask, np.ndarray):
-        states_upright = piece.photo is None and header_of(job.photo)[1] != UPRIGHT
-        write_mask(target, piece.mask, stated=states_upright)
-    elif target.resolve() != piece.mask.resolve():
-        target.unlink(missing_ok=True)  # from an earlier preparation
-        link(piece.mask, target)
-    return piece.line
+        states_upright = pixels is None and header_of(job.photo)[1] != UPRIGHT
+        write_mask(mask, piece.mask, stated=states_upright)
+    elif mask.resolve() != piece.mask.resolve():
+        mask.unlink(missing_ok=True)  # from an earlier preparation
+        link(piece.mask, mask)
+    return Made(line, piece.covered)
 
 
 def begin_own_configs() -> None:

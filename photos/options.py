@@ -6,7 +6,6 @@ from pathlib import Path
 
 from annotations import recognise
 from annotations.masks import names_in
-from annotations.region import classes_in
 from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import Example, parse_example
 from photos.prediction import Decision
@@ -179,11 +178,5 @@ def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
     UserError: as ``parse_example`` and ``read_examples``.
     """
     examples = [parse_example(text, asked.mask_value) for text in asked.supports]
-    for example in examples:
-        has_values = not example.is_drawn and asked.mask_value is None
-        values = classes_in(Path(example.annotation)) if has_values else ()
-        if len(values) > 1:
-            shown = sorted(values)[:5]
-            print(f"{example.annotation}: the object is all of its values, {shown}; --mask-value V takes one of them")
     of_files, categories = read_examples(asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots)
     return examples + of_files, categories

@@ -16,6 +16,7 @@ import yaml
 from model.encoders.residual import SMALL
 from model.registry import class_of
 from tests.helpers import spawned
+from tests.helpers.copied import Copy, copied
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import SHARED
 from tests.helpers.pretend import PretendCuda, pretend_cuda
@@ -113,6 +114,13 @@ def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mini") / "mini"
     generate(root, MINI_TRAIN, MINI_TEST, MINI_SIDE)
     return root
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """Return a copy of the repository in which commands run as a user types them."""
+    with copied(tmp_path_factory.mktemp("copied") / "copy") as copy:
+        yield copy
 
 
 def _merged(old: dict, new: dict) -> dict:

@@ -58,8 +58,8 @@ MUTATIONS = [
     Mutation(
         "the triplet has no auxiliary weight",
         "model/symnet/losses.py",
-        """    return {"main": main} | {name: aux_weight * loss""",
-        """    return {"main": main, "triplet": others.pop("triplet")} | {name: aux_weight * loss""",
+        'if name == "main" else',
+        'if name in ("main", "triplet") else',
         "tests/model/test_symnet.py::test_every_loss_but_the_main_one_has_the_auxiliary_weight",
     ),
     Mutation(

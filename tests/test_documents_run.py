@@ -3,21 +3,21 @@
 What is not run, what is run in place of a line, and by what all runs are shortened is listed here and nowhere else.
 """
 
+import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.copied import Copy, copied
+from tests.helpers.copied import Copy
 from tests.helpers.paths import REPOSITORY
 from util.files.mask_images import write_mask
 
 READ_TOGETHER = {  # a document that needs what earlier ones made is in their group; files that commands make silently
-    ("README", "docs/results"): ("runs/pascal_split0_pocket_lite0/meta/best.pth",),
-    ("docs/first_table", "docs/python", "docs/service"): (
+    ("README", "docs/results", "docs/first_table", "docs/python", "docs/service"): (
+        "runs/pascal_split0_pocket_lite0/meta/best.pth",
         "runs/worst.png",
         "runs/shared/model.safetensors",
         "results/new_mask.png",
@@ -82,6 +82,15 @@ SHORT = [  # settings of all trainings and tests
     *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
     *(f"meta_stage.{setting}" for setting in STAGE),
 ]
+OPTIONS = "--set run.device=cpu --set run.folder=runs/cells --set data.size=65 --set data.workers=0"
+TRAINING = "--set meta_stage.epochs=1 --set meta_stage.epoch_length=4 --set meta_stage.validate_every=0"
+SHORTER_CELLS = {  # what a cell of the notebook says, and what runs in its place
+    'OPTIONS = ""\n': f'OPTIONS = "{OPTIONS}"\n',
+    "train.py split0": f"train.py {TRAINING} split0",
+    "test.py split0": "test.py --set test.episodes=4 split0",
+    "runs/mini_split0_": "runs/cells/mini_split0_",
+    "prepare.py mini": "prepare.py mini --images 96",
+}
 RUNS = re.compile(r"^((?:[A-Z]+=\S+ )*sh (?:train|test|reproduce)\.sh\b.*?)(?=\s+#|\s+&&|$)", re.M)
 PREDICTIONS = re.compile(r"^(python predict\.py .*--query .*?)(?=\s+#|$)", re.M)
 BLOCK = re.compile(
@@ -173,21 +182,37 @@ def make_voc(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
-    """Return a copy of the repository, with the photos and the data that the documents name."""
-    with copied(tmp_path_factory.mktemp("documents") / "copy") as copy:
-        make_photos(copy.folder)
-        make_voc(copy.folder / "made/VOC2012")
-        yield copy
+def with_photos(copy: Copy) -> Copy:
+    """Give the copy of the repository the photos and the data that the documents name."""
+    make_photos(copy.folder)
+    make_voc(copy.folder / "made/VOC2012")
+    return copy
 
 
 @pytest.mark.process
 @pytest.mark.train
 @pytest.mark.parametrize("documents", READ_TOGETHER, ids=" ".join)
-def test_the_documents_run_as_they_stand(documents: tuple[str, ...], copy: Copy) -> None:
+def test_the_documents_run_as_they_stand(documents: tuple[str, ...], with_photos: Copy) -> None:
     for document in documents:
-        run(document, copy)
-    assert [path for path in READ_TOGETHER[documents] if not (copy.folder / path).exists()] == []
+        run(document, with_photos)
+    assert [path for path in READ_TOGETHER[documents] if not (with_photos.folder / path).exists()] == []
+
+
+@pytest.mark.process
+@pytest.mark.train
+def test_the_cells_of_the_notebook_run(copy: Copy) -> None:
+    cells = json.loads((REPOSITORY / "docs/first_hour.ipynb").read_text())["cells"]
+    script = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    for words, shorter in SHORTER_CELLS.items():
+        assert words in script
+        script = script.replace(words, shorter)
+    (copy.folder / "docs/cells.py").write_text(script)
+    said = copy.type("cd docs\npython cells.py")  # a notebook starts there
+    assert "portrait.jpg: presence score 0%, 0 pixels" in said
+    masks = {path.name for path in (copy.folder / "runs/first_hour").glob("*_mask.png")}
+    assert masks == {"coins_2_mask.png", "coins_3_mask.png", "coins_4_mask.png", "portrait_mask.png"}
+    assert "| SSP EfficientNet-Lite0" in said
+    assert "| prototype baseline EfficientNet-Lite0" in said
 
 
 def test_each_exempt_command_stands_in_a_document() -> None:

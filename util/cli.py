@@ -28,6 +28,8 @@ GONE = {  # word of a former version in a command line -> what to use
     "predict export": "predict.py share writes the weights; docs/service.md shows a service by Segmenter",
     "predict publish": "predict.py share",
     "predict --adapt": "--model probe",
+    "predict --overwrite": "--resume replaces results of other examples or options; remove the folder for all",
+    "predict --vectors": "give the class a name of the weights' data set",
     "predict --label-studio": "--format labelstudio writes predictions to import; --supports reads the JSON export",
     "predict --host": "forward the port from your machine: ssh -L 7860:localhost:7860 SERVER",
     "prepare check": "sh train.sh EXPERIMENT DATASET GPUS --dry-run says all that is missing",

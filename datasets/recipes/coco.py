@@ -13,7 +13,7 @@ those without area cover nothing.
 
 import argparse
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +90,14 @@ def photo_of(root: Path, split: str, name: str) -> Path:
     return next((place for place in places if place.exists()), path)
 
 
-def draw(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask of a photo's annotations, which are of its stored pixels; UserError: they do not fit it."""
+def draw(job: MaskJob, image: np.ndarray) -> Piece:
+    """Return the mask of a photo's annotations, which are of its stored pixels; UserError: they do not fit it."""
     photo, class_ids = job.source
     shape, orientation = header_of(job.photo)
     stated = (photo.height, photo.width)
     if shape != stated:
         raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
-    yield Piece(job.line, turned(class_mask(photo, class_ids), orientation))
+    return Piece(turned(class_mask(photo, class_ids), orientation))
 
 
 RECIPE = Recipe(

@@ -13,7 +13,7 @@ If both annotate an image, VOC's mask is used.
 import argparse
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -136,8 +136,8 @@ def find_sbd(folder: Path) -> Source:
     return Source(root / "img", masks, suffix, {"train": train, "trainaug": [*train, *val]})
 
 
-def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
+def read(job: MaskJob, image: np.ndarray) -> Piece:
+    """Return the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
     linked = False
     if job.source.suffix == ".mat":
         with published_form(job.source):
@@ -150,7 +150,7 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     stored_size, orientation = header_of(job.photo)
     mask = fitted_mask(mask, False, stored_size, orientation, job.source)
     count_classes(mask, job.source, classes=CLASSES)
-    yield Piece(job.line, job.source if linked else mask)
+    return Piece(job.source if linked else mask)
 
 
 def read_mat(path: Path) -> dict[str, Any]:

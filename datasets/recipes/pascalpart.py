@@ -8,7 +8,7 @@ for tests.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -105,8 +105,8 @@ def objects_of(path: Path) -> list[Object]:
     return objects
 
 
-def drawn_part(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the part of an object, drawn from those that show it; ``job.source`` is the annotation and the class."""
+def drawn_part(job: MaskJob, image: np.ndarray) -> Piece | None:
+    """Return the part of an object, drawn from those that show it; ``job.source`` is the annotation and the class."""
     path, class_name = job.source
     object_name, part_name = class_name.split("+", 1)
     candidates = []
@@ -115,9 +115,10 @@ def drawn_part(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
             shapes = tuple(shape for name, shape in thing.parts if name == part_name)
             if thing.name == object_name and any(map(_has_pixels, shapes)):
                 candidates.append((shapes, thing.box))
-    if candidates:
-        chosen = draw_object(candidates, job.class_id, path.stem)
-        yield from region(replace(job, source=chosen), image)
+    if not candidates:
+        return None
+    chosen = draw_object(candidates, job.class_id, path.stem)
+    return region(replace(job, source=chosen), image)
 
 
 def _has_pixels(shape: Shape) -> bool:

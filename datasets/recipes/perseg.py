@@ -5,7 +5,6 @@ a mask is the object. Creates images (links), masks, lists/test.txt and config/p
 """
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +49,17 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in suffixes}
 
 
-def any_grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask that all values but 0 make; UserError: it does not fit, or is the support's and empty."""
+def any_grey(job: MaskJob, image: np.ndarray) -> Piece | None:
+    """Return the mask that all values but 0 make; UserError: it does not fit, or is the support's and empty."""
     with opened_mask(job.source) as stored:
         mask = (np.asarray(stored.convert("L")) > 0).astype(np.uint8)
     stored_size, orientation = header_of(job.photo)
     mask = fitted_mask(mask, False, stored_size, orientation, job.source)
     if mask.any():
-        yield Piece(job.line, mask)
-    elif job.name.endswith(f"/{SUPPORT}"):
+        return Piece(mask)
+    if job.name.endswith(f"/{SUPPORT}"):
         raise UserError(f"{job.source}: the only support of its class shows no pixel of the object; restore it")
+    return None
 
 
 RECIPE = Recipe("perseg", __doc__, {"root": "folder of Images and Annotations"}, find)

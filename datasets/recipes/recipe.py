@@ -39,11 +39,11 @@ THRESHOLD = 128  # a grey value from which on it is on, as published
 
 @dataclass(frozen=True)
 class MaskJob:
-    """A photo, and the mask or the masks that are made for it."""
+    """A photo, and the mask that is made for it."""
 
     photo: Path
     source: Any  # what the mask is made from, for ``Plan.read``: mostly a file
-    name: str = ""  # of the mask, without suffix; empty if ``Plan.read`` names several
+    name: str  # of the mask, without suffix
     class_id: int = 0  # of a mask of one class, 1-based; 0 if the mask holds class ids
     photo_name: str = ""  # of the prepared photo, for masks of one class
     parts: tuple[str, ...] = ("test",)  # the lists that it goes to
@@ -55,24 +55,26 @@ class MaskJob:
 
 
 class Piece(NamedTuple):
-    """A mask that is read: its line, its values (H, W) uint8 or a file to link, and pixels to write as its photo."""
+    """A mask that is read: its values (H, W) uint8 or a file to link, and pixels to write as its photo."""
 
-    line: str
     mask: np.ndarray | Path
     photo: np.ndarray | None = None
     covered: tuple[int, ...] = ()  # class ids of objects that others cover wholly
+
+
+Read = Callable[[MaskJob, np.ndarray], Piece | None]
 
 
 @dataclass(frozen=True)
 class Plan:
     """The jobs and the lists of a data set.
 
-    ``jobs`` stand in the order of the lines of the lists. ``read`` returns the masks of a job and its photo,
-    upright (H, W, 3) uint8: none where a class shows no pixel.
+    ``jobs`` stand in the order of the lines of the lists. ``read`` returns the mask of a job and its photo, upright
+    (H, W, 3) uint8; None where the class shows no pixel.
     """
 
     jobs: Sequence[MaskJob]
-    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
+    read: Read
     classes: Sequence[str] = ()  # names, to count the masks of each
     published: Mapping[str, int | None] = field(default_factory=dict)  # list, class or "classes" -> documented count
     notes: Sequence[str] = ()  # to be printed
@@ -84,10 +86,9 @@ class Plan:
     # Texts of the data set's configs by name of the file, where the annotations name its classes
     configs: dict[str, str] = field(default_factory=dict)
 
-    def outputs(self, line: str) -> tuple[Path, Path]:
-        """Return mask and photo of a line of a list, relative to the prepared folder."""
-        name, *others = line.split()
-        return Path(self.masks, f"{name}.png"), Path(self.images, others[-1] if others else name + self.suffix)
+    def outputs(self, job: MaskJob) -> tuple[Path, Path]:
+        """Return mask and photo of a job, relative to the prepared folder."""
+        return Path(self.masks, f"{job.name}.png"), Path(self.images, job.photo_name or job.name + self.suffix)
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,12 @@ def compare_classes(given: Iterable[Any], published: Iterable[Any]) -> str:
     return f"differ: {', '.join(map(str, different[:5]))}" if different else "OK"
 
 
-def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
-    """Yield a mask of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
+def labels(job: MaskJob, image: np.ndarray, classes: int) -> Piece:
+    """Return a mask of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     mask = read_mask_of(job.photo, job.source)
     count_classes(mask, job.source, classes)
     is_linked = is_read(check_photo, job.photo) and is_read(read_mask, job.source)
-    yield Piece(job.line, job.source if is_linked else mask)
+    return Piece(job.source if is_linked else mask)
 
 
 def is_read(read: Callable[[Path], object], file: Path) -> bool:
@@ -179,8 +180,8 @@ def check_masks(jobs: Sequence[MaskJob], classes: int) -> None:
     check_palettes([mask for mask in facts if isinstance(mask, MaskFacts)], classes)
 
 
-def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask of one class that a file of grey values shows, in the size of its photo.
+def grey(job: MaskJob, image: np.ndarray) -> Piece | None:
+    """Return the mask of one class that a file of grey values shows, in the size of its photo.
 
     UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
     """
@@ -192,8 +193,7 @@ def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
             f"{job.source}: the object must have the value 255, the largest is {largest}; does it hold class ids?"
         )
     mask = values >= THRESHOLD
-    if mask.any():
-        yield Piece(job.line, fitted(job, image, mask.astype(np.uint8)))
+    return Piece(fitted(job, image, mask.astype(np.uint8))) if mask.any() else None
 
 
 def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -205,8 +205,8 @@ def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the union of shapes in a photo, or in the object that is cut out of it.
+def region(job: MaskJob, image: np.ndarray) -> Piece | None:
+    """Return the union of shapes in a photo, or in the object that is cut out of it.
 
     ``job.source`` holds the shapes, in the photo's stored pixels, and left, top, right and bottom of the object; None
     keeps the whole photo. UserError: a shape does not fit the photo.
@@ -221,8 +221,7 @@ def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         left, top, right, bottom = (max(side, 0) for side in box)
         mask = np.ascontiguousarray(mask[top:bottom, left:right])
         pixels = image[top:bottom, left:right]
-    if mask.any():
-        yield Piece(job.line, mask, pixels)
+    return Piece(mask, pixels) if mask.any() else None
 
 
 @contextmanager
@@ -264,7 +263,7 @@ def plan_of(
     lists: dict[str, Any],
     rule: dict[str, Any],
     classes: int,
-    read: Callable[[MaskJob, np.ndarray], Iterator[Piece]] = region,
+    read: Read = region,
     notes: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of a data set whose annotations name its classes, with its configs.

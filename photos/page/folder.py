@@ -222,8 +222,7 @@ class Folder:
         """Remove a class from all photos; masks and results of the others stay."""
         self.work.check_idle()
         name = self.class_of(value)
-        is_only = self.names == [name]
-        self.classes[value - 1] = UNNAMED if is_only else ""
+        self.classes[value - 1] = UNNAMED if self.names == [name] else ""
         self._keep()
         for path in self._photos_of(name):
             self.masks.rename(path, name, "")

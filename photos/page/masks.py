@@ -94,9 +94,11 @@ class PhotoMasks:
         found = {row["name"]: row for row in _found_in(record)}
         masks = persons.masks_of(self.out, path)
         if row := found.pop(old, None):
-            probability = paths_of(self.out, path.stem, [new or old])[3]
-            (self.out / row["probability"]).replace(probability)
-            found[new] = {**row, "name": new, "probability": probability.name}
+            found[new] = {**row, "name": new}
+            if "probability" in row:
+                probability = paths_of(self.out, path.stem, [new or old])[3]
+                (self.out / row["probability"]).replace(probability)
+                found[new]["probability"] = probability.name
         if old in masks:
             masks[new] = masks.pop(old)
         found.pop("", None)

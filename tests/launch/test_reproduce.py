@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.copied import Copy
 from tests.helpers.paths import REPOSITORY
 from tests.launch.test_launch import as_options
 
@@ -31,16 +33,17 @@ def test_its_help_names_its_options_and_words_that_mean_nothing_are_refused() ->
 
 
 @pytest.mark.train
-def test_a_table_of_two_methods_and_again_with_nothing_to_do(mini_root: Path, tmp_path: Path) -> None:
+def test_a_table_of_two_methods_and_again_with_nothing_to_do(copy: Copy, mini_root: Path, tmp_path: Path) -> None:
     """One method has nothing to train; all that stops a training is said before anything is done."""
-    settings = {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
+    settings = {"data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
     settings |= {"data.size": 33, "data.min_pixels": 100, "model.encoder.weights": "null", "meta_stage.batch": 4}
     settings |= {"test.episodes": 4, "test.seeds": "[0]", "meta_stage.epoch_length": 4, "meta_stage.epochs": 1}
     words = ["mini", "resnet10", "0", "--folds", "1", "--shot", "1", "--models", "prototype,ssp"]
-    refused = reproduced(*words, *as_options(settings | {"data.root": tmp_path / "none"}))
-    assert refused.returncode == 2 and "prepare.py mini" in refused.stderr and not (tmp_path / "runs").exists()
-    first, again = (reproduced(*words, *as_options(settings)) for _ in range(2))
-    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
-    assert (first.stdout.count("kept: "), again.stdout.count("kept: ")) == (0, 2)
-    assert "SSP" in again.stdout and "prototype baseline" in again.stdout
+    command = shlex.join(["sh", "reproduce.sh", *words])
+    roots = mini_root, tmp_path / "none"
+    there, elsewhere = (shlex.join(as_options(settings | {"data.root": root})) for root in roots)
+    assert "prepare.py mini" in copy.type(f"{command} {elsewhere} || [ $? = 2 ]") and not (tmp_path / "runs").exists()
+    first, again = (copy.type(f"{command} {there}") for _ in range(2))
+    assert (first.count("kept: "), again.count("kept: ")) == (0, 2)
+    assert "SSP" in again and "prototype baseline" in again
     assert len([*(tmp_path / "runs").glob("mini_split1_*/test/*/result.json")]) == 2

@@ -19,9 +19,8 @@ from tests.helpers.close import all_close, close
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
 from util.loop.score import scored_outputs
 
-SHOTS, BATCH, STEPS = 3, 2, 4
-RATE, BIG_RATE = 1e-3, 0.1
-RATES = {"sansa": 1e-2}  # of methods whose parts that learn add little
+SHOTS, BATCH = 3, 2
+BIG_RATE = 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
@@ -91,23 +90,6 @@ def loss_of(network: Trainable, batch: Episode | LabelledImages) -> Tensor:
     return sum(losses.values())
 
 
-def losses_of_training(
-    network: Trainable, batch: Episode | LabelledImages, steps: int, rate: float = RATE
-) -> list[float]:
-    """Return the loss before each step and after the last."""
-    groups = network.train().param_groups()
-    optimizer = torch.optim.Adam([{"params": g.params, "lr": rate * g.factor} for g in groups])
-    losses = []
-    for _ in range(steps):
-        loss = loss_of(network, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    with torch.no_grad():
-        return [*losses, loss_of(network, batch).item()]
-
-
 @every_model
 def test_outputs_have_the_images_size_and_no_losses_in_evaluation(name: str) -> None:
     output = prediction_of(name)
@@ -121,13 +103,6 @@ def test_outputs_have_the_images_size_and_no_losses_in_evaluation(name: str) -> 
     if output.base_logits is not None:
         assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size)
         assert output.base_logits.isfinite().all()
-
-
-@every_model
-def test_a_model_has_groups_of_parameters_if_it_learns(name: str) -> None:
-    network = built(name)
-    assert network.learns == bool(network.param_groups())
-    assert network.learns == any(p.requires_grad for p in network.parameters())
 
 
 @every_model
@@ -303,6 +278,12 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
     assert len(silent) <= len(learnable) // 20, silent  # a unit may be off by chance
 
 
+@every_model
+def test_a_model_has_groups_of_parameters_if_it_learns(name: str) -> None:
+    network = built(name)
+    assert network.learns == bool(network.param_groups()) == any(p.requires_grad for p in network.parameters())
+
+
 @every_learner
 def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evaluation(name: str) -> None:
     network = fresh_model(name).train()
@@ -315,17 +296,6 @@ def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evalu
     fixed = {id(p) for module in frozen.values() for p in module.parameters()}
     for key, parameter in network.named_parameters():
         assert parameter.requires_grad == (id(parameter) not in fixed), key
-
-
-@pytest.mark.train
-@every_learner
-def test_a_few_steps_lower_the_loss(name: str) -> None:
-    network, episode = fresh_model(name), episode_of(name)
-    losses = losses_of_training(network, episode, STEPS, RATES.get(name, RATE))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        fixed = float(network(episode).losses.get("base", 0))  # of the base learner, which is frozen
-    assert losses[-1] - fixed < 0.95 * (losses[0] - fixed), (losses, fixed)
 
 
 @pytest.mark.train
@@ -358,8 +328,8 @@ def test_the_base_stage_trains_the_models_own_tensors(name: str) -> None:
     assert learning
     assert learning <= {id(p) for p in network.parameters()} - meta
     batch = LabelledImages(episode.query, episode.query_base_label)
-    losses = losses_of_training(stage, batch, STEPS)
-    assert losses[-1] < losses[0], losses
+    loss_of(stage.train(), batch).backward()
+    assert learning == {id(p) for p in network.parameters() if p.grad is not None}
     with torch.no_grad():
         assert stage.eval()(batch).logits.shape == (BATCH, BASE_CLASSES + 1, *episode.query.shape[-2:])
     network.freeze()

@@ -4,14 +4,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from model.published import COUNTER
 from model.registry import models
 from tests.helpers.skip_init import skip_init
-from tests.parity.abcdfss import thresholds_of
 from tests.parity.case import BACKBONES, forward_case
 from tests.parity.drawn.cases import deviations_of_drawn, drawn_cases
 from tests.parity.measured import CASES, deviations_of_measured, folder_of, measured, weights
@@ -42,11 +40,6 @@ def test_a_measured_case_is_reproduced(shared: Path, model: str, stem: str, devi
 @pytest.mark.parametrize(("model", "case"), drawn_cases())
 def test_a_case_of_drawn_images_is_reproduced(model: str, case: str, device: str) -> None:
     assert deviations_of_drawn(model, case, device) == []
-
-
-def test_thresholds_of_score_maps_are_the_published_ones(shared: Path) -> None:
-    with np.load(folder_of("abcdfss") / "threshold.npz") as stored:
-        assert np.array_equal(thresholds_of(stored["maps"]), stored["threshold"])
 
 
 @pytest.mark.parity

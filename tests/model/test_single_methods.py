@@ -1,9 +1,7 @@
-"""Steps of single methods: HDMNet's teacher, HSNet's vote and VGG-16, related methods."""
+"""Steps of single methods: maps that are read, HDMNet's teacher, HSNet on VGG-16, HMNet's sizes, related methods."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +11,7 @@ from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
 from model.hmnet.hmnet import HMNetSettings
-from model.hsnet.hsnet import HSNet, vote
+from model.hsnet.hsnet import HSNet
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
@@ -57,16 +55,6 @@ def test_the_cells_that_see_most_of_the_object_share_the_teacher(box: tuple, eve
     assert found.nonzero()[:, 0].tolist() == cells and found[cells].tolist() == pytest.approx(
         [1 / len(cells)] * len(cells)
     )
-
-
-def test_made_up_predictions_vote_as_measured(shared: Path) -> None:
-    torch.manual_seed(0)
-    with np.load(shared / "parity/hsnet/voting.npz") as stored:
-        each, want = (torch.from_numpy(stored[name]) for name in ("shot_pred", "pred"))
-    margin = (2 * each.float() - 1) * (torch.rand(each.shape) * 30 + 1e-3)  # of any confidence
-    logits, votes = vote(torch.stack([torch.zeros_like(margin), margin], dim=2))
-    assert torch.equal(votes, each.long().sum(1))
-    assert torch.equal(logits.argmax(1), want.long())
 
 
 @torch.no_grad()

@@ -1,5 +1,5 @@
-"""Sym-Net's ideas where golden and measured numbers do not reach: correlations beside plain loops from the paper's
-formulas in float64, hard triplets without object or background, prototypes of empty sets, weights of losses.
+"""Sym-Net's ideas where golden and published numbers do not reach: the correlation beside plain loops from the paper's
+formula in float64, hard triplets without object or background, prototypes of empty sets, weights of losses.
 """
 
 from collections.abc import Iterator
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.linalg import norm
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from model.symnet.correlation4d import Conv4dCorrelation
 from model.symnet.losses import support_triplet
 from model.symnet.steps import (
     PooledCorrelation,
@@ -19,7 +18,6 @@ from model.symnet.steps import (
 )
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask
-from tests.model.seeded import seed_weights
 from tests.model.small import drawn_episode, small_model, without_dropout
 
 GRID = (5, 6)
@@ -45,10 +43,10 @@ def drawn_labels(seed: int, count: int) -> Tensor:
     return labels
 
 
-def on_grid(label_nhw: Tensor, grid: tuple[int, int] = GRID) -> np.ndarray:
-    """Return the object's share at each position of a grid, (n, h, w)."""
+def on_grid(label_nhw: Tensor) -> np.ndarray:
+    """Return the object's share at each position of the grid, (n, h, w)."""
     mask = foreground_mask(label_nhw).double()
-    return F.interpolate(mask, grid, mode="bilinear", align_corners=True)[:, 0].numpy()
+    return F.interpolate(mask, GRID, mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
 def last(x: Tensor) -> np.ndarray:
@@ -56,8 +54,8 @@ def last(x: Tensor) -> np.ndarray:
     return np.moveaxis(x.detach().double().numpy(), -3, -1)
 
 
-def positions(grid: tuple[int, ...] = GRID) -> Iterator[tuple[int, ...]]:
-    return np.ndindex(*grid)
+def positions() -> Iterator[tuple[int, ...]]:
+    return np.ndindex(*GRID)
 
 
 def assert_close(given: Tensor, want: np.ndarray) -> None:
@@ -95,63 +93,6 @@ def test_the_pooled_correlation(seed: int, shots: int) -> None:
     assert_close(of_one_query, given[1:])
     squeezed = head.squeeze({2: [query], 3: [given, given + 1]})
     assert torch.equal(squeezed[3], torch.cat([given, given + 1], dim=1)) and head.out_counts == {2: 1, 3: 2}
-
-
-CELLS, SUPPORT_GRID = 8, (9, 17)
-
-
-def plain_cells(query_hwc: np.ndarray, support_hwc: np.ndarray, mask_hw: np.ndarray) -> np.ndarray:
-    """The means over 8 x 8 cells of the support, (8, 8, h, w); a position that is not inside the object counts as 0."""
-    total, count = np.zeros((CELLS, CELLS, *GRID)), np.zeros((CELLS, CELLS, 1, 1))
-    for y, x in positions(SUPPORT_GRID):
-        cell = y * CELLS // SUPPORT_GRID[0], x * CELLS // SUPPORT_GRID[1]
-        count[cell] += 1
-        if mask_hw[y, x] > 1 - 1e-6:
-            for i in positions():
-                total[(*cell, *i)] += clamped_cosine(query_hwc[i], support_hwc[y, x])
-    return total / count
-
-
-def plain_convolution(x: np.ndarray, of_query: Tensor, of_support: Tensor) -> np.ndarray:
-    """y(q, s) = sum_d W_q(d) x(q + d, s) + sum_d W_s(d) x(q, s + d) at every second row and column of the support."""
-    around = np.pad(x, ((0, 0), *[(1, 1)] * 4))  # (C, R + 2, R + 2, h + 2, w + 2)
-    of_query, of_support = (weight.double().numpy() for weight in (of_query, of_support))
-    out = np.zeros((len(of_query), x.shape[1] // 2, x.shape[2] // 2, *x.shape[3:]))
-    for a, b, y, z in positions(out.shape[1:]):
-        for d, e in positions((3, 3)):
-            out[:, a, b, y, z] += of_query[:, :, d, e] @ around[:, 2 * a + 1, 2 * b + 1, y + d, z + e]
-            out[:, a, b, y, z] += of_support[:, :, d, e] @ around[:, 2 * a + d, 2 * b + e, y + 1, z + 1]
-    return out
-
-
-def plain_squeeze(x: np.ndarray, layers: nn.Sequential) -> np.ndarray:
-    """Two convolutions, each with a norm over all its values and a ReLU; then the mean over the cells that are left."""
-    for convolution, scale in zip(layers[::3], layers[1::3], strict=True):
-        x = plain_convolution(x, convolution.over_query.weight.detach(), convolution.over_support.weight.detach())
-        standard = (x - x.mean()) / np.sqrt(x.var() + 1e-8)
-        weight, bias = (p.detach().double().numpy()[:, None, None, None, None] for p in (scale.weight, scale.bias))
-        x = np.maximum(standard * weight + bias, 0)
-    return x.mean((1, 2))
-
-
-@draws
-def test_the_4d_correlation(seed: int, shots: int) -> None:
-    head = seed_weights(Conv4dCorrelation({3: 2}))
-    queries = drawn(seed, 2, BATCH, CHANNELS, *GRID)
-    groups, want = [], []
-    for shot in range(shots):
-        supports, label = drawn(10 * seed + shot + 1, 2, BATCH, CHANNELS, *SUPPORT_GRID), drawn_labels(seed, BATCH)
-        groups.append(head.object_maps([(3, support) for support in supports], Mask(label)))
-        masks = on_grid(label, SUPPORT_GRID)
-        for query, support in zip(queries, supports):
-            want.append([plain_cells(*each) for each in zip(last(query), last(support), masks)])
-    cells = np.array(want).reshape(shots, 2, BATCH, CELLS, CELLS, *GRID).mean(0)  # of two maps
-    given = [head(query, [group.block(3, number) for group in groups]) for number, query in enumerate(queries)]
-    for one, of_one in zip(given, cells):
-        assert_close(one, of_one.reshape(BATCH, CELLS**2, *GRID))
-    squeezed = head.squeeze({3: given})[3]
-    assert_close(squeezed, np.stack([plain_squeeze(cells[:, b], head.stages["3"]) for b in range(BATCH)]))
-    assert squeezed.shape[1] == head.out_counts[3]
 
 
 def unit(x: np.ndarray) -> np.ndarray:

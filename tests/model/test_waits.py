@@ -1,4 +1,4 @@
-"""How often Python waits for a GPU and uploads to it in a call of every method, and what keeps a folded norm true."""
+"""A pretended GPU sees waits and uploads; frozen norms are folded there once, and anew after every change."""
 
 import copy
 from collections.abc import Callable
@@ -10,46 +10,15 @@ from torch import Tensor
 from model.encoders.encoder import Encoder, folded
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import EncoderVariant
-from model.kinds.foundation import Foundation
-from model.registry import models
 from tests.helpers.narrow import NARROW
 from tests.helpers.pretend import GPU, PretendCuda, on_gpu, pretend_cuda
-from tests.model.small import drawn_episode, small_model
 from tests.model.varied import vary_norms
-
-WAITS = {  # of an evaluation, whatever the number of episodes and shots
-    "abcdfss": 1, "bam": 1, "dcama": 0, "hdmnet": 1, "hmnet": 0, "hsnet": 4, "insid3": 1, "multiprototype": 1,
-    "pfenet": 1, "pocket": 1, "probe": 2, "prototype": 0, "sccan": 0, "ssp": 2, "symnet": 1,
-}  # fmt: skip
-FIRST = {"insid3": 1}  # further ones of a first call: the basis of an image's size
-CHEAP: dict[str, dict[str, object]] = {"abcdfss": {"steps": 1}}
 
 
 def counted(gpu: PretendCuda, call: Callable[[], object]) -> tuple[int, int]:
     gpu.waits.clear(), gpu.uploads.clear()
     call()
     return sum(gpu.waits.values()), sum(gpu.uploads.values())
-
-
-def test_every_method_has_its_ceiling() -> None:
-    whole = {name for name, kind in models().items() if issubclass(kind, Foundation)}  # networks of transformers
-    assert set(models()) - whole == WAITS.keys()
-
-
-@pytest.mark.parametrize("name", sorted(WAITS))
-def test_an_evaluation_and_a_training_step_wait_no_more_often(name: str) -> None:
-    for shots in (1, 2) if name == "pocket" else (2,):  # Pocket sees a single support once more
-        with pretend_cuda() as gpu:
-            network = small_model(name, shots, **CHEAP.get(name, {})).to(GPU)
-            episode = drawn_episode(name, shots, 2).to(GPU)
-            for further in (FIRST.get(name, 0), 0):
-                with torch.inference_mode():
-                    waits, uploads = counted(gpu, lambda: network(episode))  # noqa: B023  # called at once
-                assert waits <= WAITS[name] + further and not uploads, (gpu.waits, gpu.uploads)
-            if network.learns:
-                network.train()
-                waits, uploads = counted(gpu, lambda: sum(network(episode).losses.values()).backward())  # noqa: B023
-                assert waits <= WAITS[name] and not uploads, (gpu.waits, gpu.uploads)
 
 
 def test_a_wait_and_an_upload_are_seen() -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,8 +73,3 @@ def _episode(case: Arrays) -> Episode:
         base_id=torch.zeros(1, dtype=torch.int64),
         number=torch.zeros(1, dtype=torch.int64),
     )
-
-
-def thresholds_of(maps: np.ndarray) -> np.ndarray:
-    """Return our threshold of each map."""
-    return np.array([float(abcdfss.threshold(torch.from_numpy(score_hw))) for score_hw in maps])

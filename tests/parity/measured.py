@@ -21,7 +21,7 @@ CASES = {  # training where no steps are drawn, other encoders, photos of other 
     "hsnet": ("resnet50_1shot_train", "vgg16_1shot"),
     "pfenet": ("resnet50_1shot_train", "vgg16_1shot"),
     "ssp": ("resnet50_1shot_rect", "resnet50_1shot_train_norefine", "resnet50_1shot_train_refine"),
-    "abcdfss": ("resnet50_1shot", "resnet50_1shot_nofit", "resnet50_2shot"),
+    "abcdfss": ("resnet50_1shot_nofit", "resnet50_2shot"),
     "insid3": (
         *("cnn_1shot", "cnn_1shot_basis", "cnn_1shot_nocandidate", "cnn_1shot_quantile", "cnn_2shot_rect"),
         *("cnn_3shot_smallmask", "vit_1shot", "vit_5shot"),

@@ -56,7 +56,11 @@ def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> Non
     tasks = _json(out / "labelstudio/tasks.json")
     places = [task["data"]["image"].rpartition("=")[2] for task in tasks]
     assert places == [f"JPEGImages/{photo.name}" for photo in photos]
-    _check_summary(out, photos)
+    rows = _rows(out / "summary.csv")
+    assert [(row["photo"], row["class"]) for row in rows] == [*product(map(str, photos), ("cat", "dog"))]
+    assert [int(row["pixels"]) for row in rows[:2]] == [
+        entry["pixels"] for entry in _json(out / f"{photos[0].stem}.json")["classes"]
+    ]
     _check_cutouts(out, photos[0])
 
 
@@ -85,14 +89,6 @@ def _check_coco(out: Path, photos: list[Path]) -> None:
         for annotation in annotations:
             is_class = mask == values[annotation["category_id"]]
             np.testing.assert_array_equal(opened.annToMask(annotation), is_class)
-
-
-def _check_summary(out: Path, photos: list[Path]) -> None:
-    """Check that the table has a row for each photo and class, with the pixels that its record states."""
-    rows = _rows(out / "summary.csv")
-    assert [(row["photo"], row["class"]) for row in rows] == [*product(map(str, photos), ("cat", "dog"))]
-    record = _json(out / f"{photos[0].stem}.json")
-    assert [int(row["pixels"]) for row in rows[:2]] == [entry["pixels"] for entry in record["classes"]]
 
 
 def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:

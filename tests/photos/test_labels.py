@@ -36,7 +36,8 @@ def test_one_value_of_a_mask_counts_and_255_is_unknown(example_texts: dict[str, 
     Image.fromarray(values).save(tmp_path / "many.png")
     text = f"{example_texts['box'].partition(':')[0]}:{tmp_path / 'many.png'}"
     assert np.array_equal(_label(text, mask_value=8), np.where(values == IGNORE, IGNORE, values == 8))
-    assert np.array_equal(_label(text), np.where(values == IGNORE, IGNORE, values > 0))
+    with pytest.raises(UserError, match=r"many\.png: holds the values 3, 8, and nothing names them"):
+        _label(text)
     Image.fromarray(np.dstack([values] * 3)).save(tmp_path / "colours.png")
     with pytest.raises(UserError, match=r"colours\.png: this mask is stored as RGB, not as class indices"):
         _label(text.replace("many", "colours"), mask_value=8)

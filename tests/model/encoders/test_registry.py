@@ -1,17 +1,13 @@
 """The registry of encoders: each builds with each of its stems, works on the declared grid, and methods name theirs."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from model.encoders.encoder import Encoder
-from model.encoders.registry import MODULES, build, downloadable, encoders, title_of
+from model.encoders.registry import build, downloadable, encoders, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
 from model.registry import models
-from tests.helpers.paths import REPOSITORY
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
@@ -44,15 +40,6 @@ def check_places(encoder: Encoder) -> None:
 def test_a_timm_network_declares_its_parts_outside_the_stages(name: str) -> None:
     with torch.device("meta"):
         check_places(build(name, "plain"))
-
-
-def test_a_name_imports_the_module_of_its_encoder_alone() -> None:
-    code = "import sys; from model.encoders.registry import spec_of; spec_of('resnet10'); print(*sys.modules)"
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout
-    modules = {*MODULES.values(), "timm_encoder", "timm_facts"}
-    assert {name for name in modules if f"model.encoders.{name}" in said.split()} == {"resnet"}
 
 
 def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
