@@ -12,7 +12,7 @@ import numpy as np
 from annotations.mask_images import Colours, indices_of, opened_mask
 from annotations.masks import MaskNames
 from util.files.errors import UserError, note
-from util.files.palette import IGNORE, palette_of, refuse_few_bits, voc_palette
+from util.files.palette import IGNORE, palette_of, voc_palette
 from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
@@ -27,7 +27,6 @@ MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
 IN_BANDS = 0.9  # of the pixels of a value that lies in bands
 SMOOTH = 0.25  # of the steps between values, from which on edges are smooth
-NO_PALETTE = np.zeros((0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,10 @@ class MaskFacts:
 def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
     """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_indices``."""
     with opened_mask(mask) as image:
-        refuse_few_bits(image, mask)
         indices = indices_of(image, mask, colours)
-        values = np.unique(indices).tolist()
-        is_by_palette = colours is None and image.mode == "P"
-        palette = palette_of(image) if is_by_palette else NO_PALETTE
-    shown = [value for value in values if value < len(palette)]
+        palette = palette_of(image)
+    values = np.unique(indices).tolist()
+    shown = [value for value in values if value < len(palette)] if colours is None else []
     colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
     return MaskFacts(mask, frozenset(values), colour_of_value, _bands_in(indices))
 

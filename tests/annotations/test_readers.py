@@ -44,14 +44,6 @@ def test_photos_may_lie_elsewhere(kind: str, tmp_path: Path) -> None:
     assert [support.name for support in chosen] == ["dog"]
 
 
-def test_photos_of_masks_may_lie_elsewhere(tmp_path: Path) -> None:
-    drawn.masks(tmp_path / "set")
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "set" / drawn.PHOTO).rename(tmp_path / "photos/a.jpg")
-    supports, _ = read_examples([str(tmp_path / "set")], tmp_path / "photos")
-    assert len(supports) == 2
-
-
 def test_a_mask_of_several_indices_without_names_is_refused(tmp_path: Path) -> None:
     drawn.masks(tmp_path)
     (tmp_path / "names.txt").unlink()

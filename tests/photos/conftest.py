@@ -48,23 +48,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
-def model_yaml(mini_yaml) -> Callable[[str], Path]:
-    """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
-
-    def write(model: str) -> Path:
-        return mini_yaml(model or "symnet")
-
-    return write
-
-
-@pytest.fixture
-def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
+def make_checkpoint(mini_yaml, made: Made) -> Callable[..., Path]:
     """Return a function that gives a checkpoint of a model with random weights, in the format of a training."""
 
     def make(model: str = "", *overrides: str) -> Path:
         key = (model, overrides)
         if key not in made.checkpoints:
-            config = read_config(model_yaml(model), list(overrides))
+            config = read_config(mini_yaml(model or "symnet"), list(overrides))
             run = Run(config)
             weights = build_model(config, run.text_width).state_dict()
             content = {"stage": "meta", "config": to_dict(config), "weights": weights, "text": run.text_digest}

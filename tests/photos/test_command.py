@@ -70,24 +70,24 @@ def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int
 
 
 def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
-    predict, make_checkpoint, model_yaml, example_texts: dict, tmp_path: Path
+    predict, make_checkpoint, mini_yaml, example_texts: dict, tmp_path: Path
 ) -> None:
     with_config, without = make_checkpoint("ssp"), tmp_path / "b.pth"
     torch.save({"state_dict": checkpoint.read(with_config).weights}, without)
     words = ("--support", example_texts["box"], "--query", example_texts["box"].partition(":")[0], "--out")
     a, b = tmp_path / "a", tmp_path / "b"
     assert predict("--checkpoint", with_config, *words, a).code == 0
-    assert predict("--config", model_yaml("ssp"), "--checkpoint", without, *words, b).code == 0
+    assert predict("--config", mini_yaml("ssp"), "--checkpoint", without, *words, b).code == 0
     names = [picture.name for picture in a.glob("*.*g")]
     assert len(names) == 3
     assert [(a / name).read_bytes() for name in names] == [(b / name).read_bytes() for name in names]
     assert "contains no config" in predict("--checkpoint", without, *words, tmp_path / "c").error
 
 
-def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, model_yaml) -> None:
+def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, mini_yaml) -> None:
     """Also where the config is named, as in a test."""
     given = make_checkpoint("ssp", "model.refine=false")
-    for config in (None, model_yaml("ssp")):
+    for config in (None, mini_yaml("ssp")):
         assert load_method(given, config, device="cpu").run.config.model.refine is False
 
 
