@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.remarks import Remarks
-from annotations.shapes import checked, decoded, has_area, outlined, polygons_of
+from annotations.shapes import checked, decoded, has_area, polygons_of
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
@@ -87,10 +87,10 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
     """
     size = [photo.height, photo.width]
     instances = [instance for instance in photo.instances if instance.category in table]
-    mask = np.zeros(size, np.uint8)
     objects: list[tuple[int, int, dict[str, Any]]] = []  # area, class id, run lengths
     with content_errors(f"{photo.name}: its annotations are damaged (", "); correct them"):
         check_outlines([outline for instance in instances for outline in outlines_of(instance.shape)], *size)
+        mask = np.zeros(size, np.uint8)
         for instance in instances:
             runs = runs_of(instance.shape, size)
             if instance.is_object:
@@ -142,12 +142,15 @@ def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
 
 
 def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
-    """Return the pixels of an annotation in the run lengths of ``pycocotools``."""
+    """Return the pixels of an annotation in the run lengths of ``pycocotools``, after ``check_outlines``."""
     if isinstance(shape, dict):
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
         return checked(shape)
-    return outlined([polygon for polygon in shape if has_area((polygon,))], size)
+    polygons = [polygon for polygon in shape if has_area((polygon,))]
+    if not polygons:
+        return rle.encode(np.zeros(size, np.uint8, order="F"))
+    return rle.merge(rle.frPyObjects(polygons, *size))
 
 
 class PredictedObject(NamedTuple):

@@ -20,7 +20,7 @@ from annotations.annotation import (
 )
 from annotations.photo_files import PhotoFiles
 from annotations.remarks import LEFT_OUT, Remarks
-from annotations.shapes import check_runs, corners_of
+from annotations.shapes import checked, corners_of
 from util.files import read_text, write_atomically
 from util.files.made import link
 
@@ -128,7 +128,7 @@ def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(counts, str):
         counts = np.array([*counts], np.uint32).reshape(len(counts))
     runs = {"size": [int(height), int(width)], "counts": counts}
-    check_runs(runs)
+    checked(runs)
     return runs
 
 

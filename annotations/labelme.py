@@ -47,6 +47,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     for file in reading.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
+            if path.is_dir() and "shapes" not in content:
+                reading.remarks.add(LEFT_OUT, "JSON files of other kinds", file.name)
+                continue
             image = _photo_of(content["imagePath"], file, home, reading)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)

@@ -21,9 +21,10 @@ Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class i
 def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a mask as ``opened`` does a photo; a line says where its numbers are not those shown.
 
-    UserError also for a JPEG.
+    UserError also for a JPEG, and for grey of 2 or 4 bits.
     """
     with opened(path, "mask", content) as image:
+        refuse_few_bits(image, path)
         if image.format in JPEG_FORMATS:
             raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
         if white_is_zero(image):
@@ -46,7 +47,6 @@ def read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray
     Errors as ``read_mask_of``.
     """
     with opened_mask(path) as image:
-        refuse_few_bits(image, path)
         frame = frame_of(image)
         indices = indices_of(image, path, colours)
     return frame.upright(indices), frame.stated is not None

@@ -12,7 +12,7 @@ import numpy as np
 from annotations.mask_images import Colours, indices_of, opened_mask
 from annotations.masks import MaskNames
 from util.files.errors import UserError, note
-from util.files.palette import IGNORE, palette_of, refuse_few_bits, voc_palette
+from util.files.palette import IGNORE, palette_of, voc_palette
 from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
@@ -27,7 +27,6 @@ MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
 IN_BANDS = 0.9  # of the pixels of a value that lies in bands
 SMOOTH = 0.25  # of the steps between values, from which on edges are smooth
-NO_PALETTE = np.zeros((0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,10 @@ class MaskFacts:
 def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
     """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_indices``."""
     with opened_mask(mask) as image:
-        refuse_few_bits(image, mask)
         indices = indices_of(image, mask, colours)
-        values = np.unique(indices).tolist()
-        is_by_palette = colours is None and image.mode == "P"
-        palette = palette_of(image) if is_by_palette else NO_PALETTE
-    shown = [value for value in values if value < len(palette)]
+        palette = palette_of(image)
+    values = np.unique(indices).tolist()
+    shown = [value for value in values if value < len(palette)] if colours is None else []
     colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
     return MaskFacts(mask, frozenset(values), colour_of_value, _bands_in(indices))
 
@@ -105,10 +102,14 @@ def check_palettes(facts: Iterable[MaskFacts], classes: int) -> None:
     Then an index has two colours, or all colours are PASCAL VOC's, or of grey, and one is that of another value up to
     ``classes``, or of 255.
     """
-    palettes = Palettes()
+    first_of_value: dict[int, tuple[Path, Colour]] = {}
     for mask in facts:
-        palettes.add(mask)
-    shown = {value: seen for value, seen in palettes.first_of_value.items() if value != IGNORE}
+        for value, colour in mask.colours.items():
+            first, known = first_of_value.setdefault(value, (mask.path, colour))
+            if known != colour:
+                problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
+                raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
+    shown = {value: seen for value, seen in first_of_value.items() if value != IGNORE}
     for scale in (VOC_COLOURS, GREYS):
         if all(colour in scale for _, colour in shown.values()):
             _check_scale(shown, scale, classes)
@@ -134,21 +135,6 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
         fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
         border = "a class of thin borders needs a value above those on both sides"
         raise UserError(f"{smooth[0].path}: {problem} them ({len(smooth)} of {len(facts)} masks); {fix}; {border}")
-
-
-class Palettes:
-    """The colours that the palettes of masks give to values: each has one."""
-
-    def __init__(self) -> None:
-        self.first_of_value: dict[int, tuple[Path, Colour]] = {}
-
-    def add(self, mask: MaskFacts) -> None:
-        """Take a further mask; UserError: a value of it has another colour than before."""
-        for value, colour in mask.colours.items():
-            first, known = self.first_of_value.setdefault(value, (mask.path, colour))
-            if known != colour:
-                problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
-                raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
 
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:

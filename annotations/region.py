@@ -11,7 +11,7 @@ from annotations.pictures import content_of, frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image
 from util.files.mask_images import fitted_mask
-from util.files.palette import DARK, IGNORE, has_sorted_palette
+from util.files.palette import DARK, IGNORE, has_sorted_palette, palette_of
 
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
@@ -125,14 +125,17 @@ def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
 def classes_in(mask: Path) -> set[Any]:
     """Return what may tell classes apart in a mask, where nothing names them; empty if nothing does.
 
-    It is the indices of a palette, the small numbers, or the colours (red, green, blue) of objects.
+    It is the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
     """
     with opened_mask(mask) as image:
-        has_indices = _has_indices(image)
-        if not has_indices and image.mode not in GREY_MODES and not image.mode.startswith("I;16"):
+        if _has_indices(image):
+            indices = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
+            palette = palette_of(image)
+            return {tuple(palette[index].tolist()) for index in indices if index < len(palette)}
+        if image.mode not in GREY_MODES and not image.mode.startswith("I;16"):
             return _main_colours(image)
         numbers = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
-    return numbers if has_indices or max(numbers, default=0) < SMALL else set()
+    return numbers if max(numbers, default=0) < SMALL else set()
 
 
 def _are_levels(values: np.ndarray) -> bool:

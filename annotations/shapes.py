@@ -19,7 +19,7 @@ from annotations.mask_images import opened_mask
 from annotations.region import read_region
 from util.files.errors import UserError
 from util.files.palette import IGNORE
-from util.files.sizes import check_outlines, check_size
+from util.files.sizes import check_size
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
@@ -104,17 +104,6 @@ def encoded(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
 
 
-def outlined(polygons: list[np.ndarray], size: list[int]) -> dict[str, Any]:
-    """Return the pixels of polygons, each (2 x points,), on a photo of a size [H, W] in ``pycocotools``' run lengths.
-
-    ValueError: they take too much memory or time.
-    """
-    check_outlines(polygons, *size)
-    if not polygons:
-        return rle.encode(np.zeros(size, np.uint8, order="F"))
-    return rle.merge(rle.frPyObjects(polygons, *size))
-
-
 def decoded(runs: dict[str, Any]) -> np.ndarray:
     """Return the mask of a run-length encoding, (H, W) bool; errors as ``checked``."""
     return rle.decode(checked(runs)).view(bool)
@@ -123,22 +112,14 @@ def decoded(runs: dict[str, Any]) -> np.ndarray:
 def checked(runs: dict[str, Any]) -> dict[str, Any]:
     """Return a run-length encoding, whose counts are text or an array of numbers, as ``pycocotools`` takes it.
 
-    Errors as ``check_runs``.
-    """
-    check_runs(runs)
-    return runs if isinstance(runs["counts"], str) else rle.frPyObjects(runs, *runs["size"])
-
-
-def check_runs(runs: dict[str, Any]) -> None:
-    """Refuse (ValueError) a run-length encoding that is too large or damaged.
-
-    pycocotools leaves pixels that no run covers to chance.
+    pycocotools leaves pixels that no run covers to chance. ValueError: it is too large or damaged.
     """
     height, width = runs["size"]
     check_size(height, width)
     covered = int(_lengths(runs["counts"]).sum())
     if covered != height * width:
         raise ValueError(f"its runs cover {covered} pixels, the image has {height * width}")
+    return runs if isinstance(runs["counts"], str) else rle.frPyObjects(runs, height, width)
 
 
 def _lengths(counts: str | np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ PREDICT = (
     "correct), --calibrate CONFIG (fit presence scores and probabilities of weights on their base classes, and write "
     "them beside them) or share (write a checkpoint as a folder); each has a --help."
 )
-SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out."
+SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page."
 CALIBRATE = "Fit presence scores and probabilities of weights on their base classes, and write them beside them."
 
 

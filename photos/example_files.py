@@ -8,12 +8,11 @@ from typing import Any
 
 from annotations import mask_files, masks, recognise
 from annotations.annotation import Annotations
-from annotations.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
+from annotations.mask_set import MaskFacts, check_set, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos.examples import Example, check_class_name
 from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
-from util.files.parallel import attempt
 
 MAX_SHOTS = 100  # examples of a class in a file; more take too much memory and are hardly meant
 
@@ -102,13 +101,9 @@ def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
 def _unnamed_masks(pairs: list[tuple[Path, Path]], name: str | None = None) -> Iterator[Example]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
     values = set[Any]()
-    palettes = Palettes()
     for photo, mask in pairs:
         values |= classes_in(mask)
         _check_one_class(values, mask)
-        of_mask = attempt(facts_of, mask)
-        if isinstance(of_mask, MaskFacts):
-            palettes.add(of_mask)
         if (read_region_of(photo, mask) == 1).any():
             yield Example(name, photo, str(mask))
 

@@ -111,6 +111,8 @@ def parse_example(text: str, mask_value: int | None = None) -> Example:
     if not class_and_photo or not annotation:
         fix = "Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)"
         raise UserError(f"{text}: the photo has no annotation. {fix}")
+    if annotation.lower().endswith(".json"):
+        raise UserError(f"{text}: outlines in a file are read by --supports {annotation}")
     kind, equals, _ = annotation.partition("=")
     if equals and kind not in DRAWN_KINDS and not Path(annotation).exists():
         problem = f"'{kind}' is no kind of annotation, and no such mask exists"

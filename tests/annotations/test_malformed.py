@@ -68,7 +68,7 @@ COCO: list[Damage] = [
 LABELME: list[Damage] = [
     ("a.json", _cut, "line 1 column"),
     ("a.json", _json("", shapes=3), "not in labelme's form (a value is of another kind than expected)"),
-    ("a.json", _in("shapes", "marks"), "not in labelme's form ('shapes' is missing)"),
+    ("a.json", _in("imagePath", "path"), "not in labelme's form ('imagePath' is missing)"),
     ("a.json", _json("shapes", points=[["x", 1]]), "shape 3: could not convert"),
     ("a.json", _json("shapes", mask="aGVsbG8="), "a mask is damaged"),
     ("a.json", _json("", imagePath="b.jpg"), "its photo 'b.jpg' is not in the folder of photos"),

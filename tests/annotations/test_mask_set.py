@@ -192,7 +192,7 @@ def test_masks_whose_values_are_open_are_refused(tmp_path: Path, kind: str) -> N
 
 def test_reduced_palettes_without_names_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, [*map(reduced(VOC), SIMPLE)], names=None)
-    assert "gives the value 1 the colour (0, 128, 0)" in refusal(folder)
+    assert "hold several classes, [(0, 128, 0), (128, 0, 0)]" in refusal(folder)
 
 
 def test_names_that_no_mask_holds_are_left_out_with_a_note(tmp_path: Path, capsys) -> None:

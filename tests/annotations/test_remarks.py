@@ -112,8 +112,11 @@ def test_photos_without_annotations_are_counted(tmp_path: Path, capsys, kind: st
     folder = drawn.WRITERS[kind](tmp_path)
     photo(folder / photos / "b.jpg")
     photo(folder / photos / "more/c.jpg")
+    (folder / photos / "more/prepared.json").write_text("[]")
     assert areas(folder) == AREAS
-    assert f"photos without a {what} (2, such as b.jpg)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"photos without a {what} (2, such as b.jpg)" in said
+    assert ("JSON files of other kinds (1, such as prepared.json)" in said) == (kind == "labelme")
 
 
 @pytest.mark.parametrize(

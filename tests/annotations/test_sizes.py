@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from annotations.annotation import pixels_of
+from annotations.annotation import AnnotatedPhoto, Instance, class_mask
 from annotations.mask_images import read_indices
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
@@ -90,8 +90,9 @@ def test_long_outlines_are_refused(
 
 @pytest.mark.parametrize("places", [[np.nan, 0, 9, 0, 9, 9], [0, 0, 2e5, 0, 9, 9]])
 def test_an_outline_far_beyond_the_photo_or_of_no_place_is_refused(places: list[float]) -> None:
-    with pytest.raises(ValueError, match="reach far beyond"):
-        pixels_of((np.array(places),), [HEIGHT, WIDTH])
+    instance = Instance(1, (np.array(places),))
+    with pytest.raises(UserError, match="reach far beyond"):
+        class_mask(AnnotatedPhoto("a.jpg", HEIGHT, WIDTH, (instance,)), {1: 1})
 
 
 def test_the_tiles_of_a_tiff_have_a_limit_too(tmp_path: Path, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from photos import Segmenter
 from tests.helpers.outcome import Outcome, run_script
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
+from util.files.mask_images import read_mask, write_mask
 from util.run.build import build_model
 from util.run.run import Run
 from util.weights import checkpoint
@@ -48,23 +49,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
-def model_yaml(mini_yaml) -> Callable[[str], Path]:
-    """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
-
-    def write(model: str) -> Path:
-        return mini_yaml(model or "symnet")
-
-    return write
-
-
-@pytest.fixture
-def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
+def make_checkpoint(mini_yaml, made: Made) -> Callable[..., Path]:
     """Return a function that gives a checkpoint of a model with random weights, in the format of a training."""
 
     def make(model: str = "", *overrides: str) -> Path:
         key = (model, overrides)
         if key not in made.checkpoints:
-            config = read_config(model_yaml(model), list(overrides))
+            config = read_config(mini_yaml(model or "symnet"), list(overrides))
             run = Run(config)
             weights = build_model(config, run.text_width).state_dict()
             content = {"stage": "meta", "config": to_dict(config), "weights": weights, "text": run.text_digest}
@@ -126,7 +117,9 @@ def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def drawn_support(mini_root: Path) -> str:
+def drawn_support(mini_root: Path, tmp_path: Path) -> str:
     """Return a support of the synthetic data set, of a class that the data set has."""
     photo = sorted((mini_root / "JPEGImages").iterdir())[0]
-    return f"{CLASS_NAMES[0]}={photo}:{mini_root / 'SegmentationClassAug' / photo.stem}.png"
+    mask = tmp_path / "drawn_support.png"
+    write_mask(mask, (read_mask(mini_root / f"SegmentationClassAug/{photo.stem}.png") > 0).astype(np.uint8))
+    return f"{CLASS_NAMES[0]}={photo}:{mask}"

@@ -55,6 +55,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
             "photo.jpg: the photo has no annotation. Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1",
         ),
         ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
+        ({"support": "photo.jpg:photo.json"}, "outlines in a file are read by --supports photo.json"),
         ({"support": "gone.jpg:box=1,2,3,4"}, "gone.jpg: "),
         ({"query": None}, "the following arguments are required: --query"),
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),

@@ -28,10 +28,6 @@ def test_net_names_the_networks(name: str) -> None:
     assert (config.model.weights, config.data.fold) == (networks, 2)
     assert "/" not in config.run.name
     assert config.model.backbone() == ",".join(networks)
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_names_that_are_no_networks_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
         read_config(find_config("split0", "pascal", name, "a/b,c/d,e/f"))
 

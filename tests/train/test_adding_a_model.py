@@ -20,7 +20,6 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
-from util.loop.optim import build_optimizers
 from util.run.build import build_model
 from util.run.run import Run
 from util.train.observers import Patience
@@ -105,15 +104,6 @@ def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read(folder / "last.pth").entries["weights"]
-
-
-def test_a_model_gets_an_optimiser_for_each_name_of_its_groups(toy: Path) -> None:
-    config = read_config(toy)
-    assert config.model.width == 6 and config.base_stage is None
-    network = build_model(config, text_width=0)
-    optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
-    assert {name: type(each).__name__ for name, each in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
-    assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
 
 
 def test_a_method_without_encoder_is_chosen_by_its_name(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,24 +55,23 @@ def departures(result: Result) -> dict[str, str]:
     """
     listed, trained_on = result["photos_listed"], result["photos_trained_on"]
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
-    reasons = {
-        "weights of another fold": "" if result["fold_mismatch"] else None,
-        "not finished": None if result.get("finished", True) else _steps_done(result),
-        "trained with other settings": "; ".join(result["trained_otherwise"][:3]) or None,
-        "trained on test photos": str(trained_on) if trained_on else None,
-        "test photos in the training list": str(listed) if listed and trained_on is None else None,
-        "quick look": f"{result['episodes']}{whole} episodes" if result["quick_look"] else None,
-        _seeds_scored(result): "" if result["other_seeds"] else None,
-        "replay": Path(result["replayed"]).name if result["replayed"] else None,
-        FORMER: "edges" if result.get("edges") else None,
-    }
-    return {reason: details for reason, details in reasons.items() if details is not None}
+    reasons = [
+        (result["fold_mismatch"], "weights of another fold", ""),
+        (not result.get("finished", True), "not finished", _steps_done(result)),
+        (result["trained_otherwise"], "trained with other settings", "; ".join(result["trained_otherwise"][:3])),
+        (trained_on, "trained on test photos", str(trained_on)),
+        (listed and trained_on is None, "test photos in the training list", str(listed)),
+        (result["quick_look"], "quick look", f"{result['episodes']}{whole} episodes"),
+        (result["other_seeds"], _seeds_scored(result), ""),
+        (result["replayed"], "replay", Path(result["replayed"] or "").name),
+        (result.get("edges"), FORMER, "edges"),
+    ]
+    return {reason: details for holds, reason, details in reasons if holds}
 
 
 def _steps_done(result: Result) -> str:
-    """Return how many steps of its training the last stage of a result's weights did."""
-    last = result["training"][-1]
-    return f"step {last['step']} of {last['steps']}"
+    """Return how many steps of its training the last stage of a result's weights did; '' without a training."""
+    return "".join(f"step {stage.get('step')} of {stage['steps']}" for stage in result["training"][-1:])
 
 
 def seen_text(result: Result) -> str:

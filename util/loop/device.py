@@ -30,7 +30,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         if device.type == CUDA:
             device = torch.device(CUDA, local_rank if device.index is None else device.index)
             torch.cuda.set_device(device)
-        torch.zeros(1, device=device)
+        torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
         problem = f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}"
         fix = "take another number of GPUs (0: the CPU); to choose GPU 1: CUDA_VISIBLE_DEVICES=1 and the number 1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,14 +60,14 @@ class Scored(NamedTuple):
     def note(self) -> str:
         """How it was scored, in words."""
         r = self.result
-        words = [
-            f"{r['protocol']} ({r['fold_rule']} folds)",
-            f"scored on {SCORED_ON[r['scored_on']]}",
-            "edges" if r.get("edges") and self.output == FINAL else "",  # which the prediction alone has
-            "QUICK LOOK" if r["quick_look"] else "",
-            f"in {r['precision']}" if r["precision"] != "float32" else "",
-        ]
-        return f"({', '.join(filter(None, words))})"
+        words = {
+            f"{r['protocol']} ({r['fold_rule']} folds)": True,
+            f"scored on {SCORED_ON[r['scored_on']]}": True,
+            "edges": r.get("edges") and self.output == FINAL,  # which the prediction alone has
+            "QUICK LOOK": r["quick_look"],
+            f"in {r['precision']}": r["precision"] != "float32",
+        }
+        return f"({', '.join(word for word, holds in words.items() if holds)})"
 
     @property
     def words(self) -> str:
@@ -86,31 +86,43 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     Raises:
         UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
-    if len(runs) < 2 or len(runs) % 2:
-        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
     output_a, _, output_b = output.partition(":")
     output_b = output_b or output_a
-    of_a = [read_scored(run, output_a) for run in runs[::2]]
-    of_b = [read_scored(run, output_b) for run in runs[1::2]]
-    names = _names_of(of_a[0].file, of_b[0].file) or (output_a, output_b)
-    named = [(name, each) for pair in zip(of_a, of_b) for name, each in zip(names, pair)]
-    _check_episodes([each for _, each in named])
-    minus = " minus ".join(names)
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
+    of_a, of_b = _systems_of(runs, output_a, output_b)
+    names = _names_of(of_a[0].file, of_b[0].file) or (output_a, output_b)
+    scored = list(chain.from_iterable(zip(of_a, of_b)))
+    named = list(zip(names * len(of_a), scored))
+    _check_episodes(scored)
+    minus = " minus ".join(names)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
-    out = Table(["mIoU %", *names, minus, "95 % from", "to"], [])
-    if len(of_a) > 1:
-        for number, (a, b) in enumerate(zip(of_a, of_b), start=1):
-            out.rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
-    out.rows.append(_row(which, overall))
-    for name, results in (("first", of_a), ("second", of_b)):
-        out.facts[name] = [*(result.words for result in results), ""][: len(out.rows)]
+    out = Table(["mIoU %", *names, minus, "95 % from", "to"], [*_rows_of_pairs(of_a, of_b), _row(which, overall)])
+    out.facts = {"first": _files(of_a, len(out.rows)), "second": _files(of_b, len(out.rows))}
     out.notes = [f"{name}: {each.words}" for name, each in named]
     out.notes += _difference_lines(overall, f"{minus} = ", which, of_a)
-    for fact, note in NOTES:
-        out.notes += _differing(named, fact, note)
+    out.notes += _differing(named)
     out.notes.append(_verdict(of_a, of_b, overall))
     return out
+
+
+def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[list[Scored], list[Scored]]:
+    """Return the results of A and of B; UserError: as ``compare``, but for their episodes."""
+    if len(runs) < 2 or len(runs) % 2:
+        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
+    return [read_scored(run, output_a) for run in runs[::2]], [read_scored(run, output_b) for run in runs[1::2]]
+
+
+def _rows_of_pairs(of_a: Sequence[Scored], of_b: Sequence[Scored]) -> list[list[str]]:
+    """Return the rows of several pairs; none of one, whose row is that of all."""
+    if len(of_a) == 1:
+        return []
+    pairs = enumerate(zip(of_a, of_b), start=1)
+    return [_row(f"pair {number}", difference([a.sums], [b.sums])) for number, (a, b) in pairs]
+
+
+def _files(scored: Sequence[Scored], rows: int) -> list[str]:
+    """Return a system's results in words, as a column of so many rows: the last one is of all."""
+    return [*(result.words for result in scored), ""][:rows]
 
 
 def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
@@ -165,12 +177,14 @@ def _difference_lines(delta: Difference, minus: str, which: str, of_a: Sequence[
     return lines
 
 
-def _differing(named: Sequence[tuple[str, Scored]], fact: Callable[[Result], str], note: str) -> list[str]:
-    """Return the note that results, by name, differ in a fact, as far as they know it; none if they do not."""
-    known = dict.fromkeys((name, value) for name, scored in named if (value := fact(scored.result)))
-    if len({value for _, value in known}) < 2:
-        return []
-    return [note.format("; ".join(f"{name}: {value}" for name, value in known))]
+def _differing(named: Sequence[tuple[str, Scored]]) -> list[str]:
+    """Return the notes on facts in which results, by name, differ as far as they know them."""
+    notes = []
+    for fact, note in NOTES:
+        known = dict.fromkeys((name, value) for name, scored in named if (value := fact(scored.result)))
+        if len({value for _, value in known}) > 1:
+            notes.append(note.format("; ".join(f"{name}: {value}" for name, value in known)))
+    return notes
 
 
 def _verdict(of_a: Sequence[Scored], of_b: Sequence[Scored], delta: Difference) -> str:

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.evaluate.schema import NOT_STATED, Result
+from util.evaluate.schema import NOT_STATED, Result, check_output
 from util.evaluate.titles import DRAWN_HERE, track_text
 from util.loop.metrics import MIOU
 from util.report.one_table import are_across, are_repeated, doubts_by_place
@@ -51,9 +51,13 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     Columns: row (a number), method, protocol, encoder, source ('' where it is measured), track, parameters, over (the
     seeds of spreads); shot, place, score, class, name (by which ``--sort`` calls it), value, text, spread, doubts (why
     it is not the protocol's number), best (of the numbers that it is compared with).
+
+    UserError: a result lacks the output, or a paper is not known.
     """
     import pandas
 
+    for path, result in by_file.items():
+        check_output(path, output, result["mean"])
     facts = placed(by_file)
     shots = sorted(facts["shot"].unique().tolist())
     quoted, left_out = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from util.evaluate.schema import Result, check_output
+from util.evaluate.schema import Result
 from util.files.errors import UserError, nearest
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
@@ -58,25 +58,20 @@ def paper_tables(
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     tables = []
     for by_file, left_out in results_by_table(paths, protocols):
-        for path, result in by_file.items():
-            check_output(path, output, result["mean"])
         numbers, of_other_folds = numbers_of(by_file, output, papers)
         if sort is not None:
             numbers = _sorted(numbers, by_file, sort)
         facts = placed(by_file)
         scores = scores_of(*by_file.values())
+        made = [how_made(path, result, output) for path, result in by_file.items()]
         if by_class:
-            table = _of_classes(numbers, facts, scores)
-            table.notes.insert(0, f"IoU % by {facts['title'].iloc[0]}, {output} output, mean over seeds; mean: mIoU.")
+            table = _of_classes(numbers, facts, scores, output)
+            table.notes += made
         else:
-            table = _of_methods(numbers, facts, scores)
-            quoted = "; other numbers are quoted from the numbered source" if any(numbers["source"]) else ""
-            table.notes.insert(0, f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}")
-            if sort is None:
-                table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0}
-        mark = "" if by_class else f"{MEASURED} "
-        table.notes += [mark + how_made(path, result, output) for path, result in by_file.items()]
-        table.notes += left_out if by_class else of_other_folds + left_out
+            table = _of_methods(numbers, facts, scores, output)
+            table.notes += [*(f"{MEASURED} {line}" for line in made), *of_other_folds]
+            table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0} if sort is None else set()
+        table.notes += left_out
         if not published_set(facts):
             table.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
         tables.append(table)
@@ -106,7 +101,7 @@ def _sorted(numbers: DataFrame, by_file: dict[Path, Result], asked: str) -> Data
     return ranked.sort_values("rank", ascending=smaller_is_better, kind="stable")
 
 
-def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts]) -> Table:
+def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts], output: str) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
     import pandas
 
@@ -127,7 +122,8 @@ def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFac
     shown = numbers[numbers["class"] == ""].dropna(subset="column")
     out = pivot(shown, pandas.DataFrame(lead))
     out.facts = {"track": [*rows["track"]], "origin": _origins(numbers, rows), "source": [*rows["source"]]}
-    out.notes = _explanations(numbers, letters)
+    quoted = "; other numbers are quoted from the numbered source" if sources else ""
+    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
     if overs := [*filter(None, rows["over"].unique())]:
         out.facts |= {"standard deviation": _said(shown, len(rows)), "over": [*rows["over"]]}
         out.notes += [f"+-: {DEVIATION} over {over}." for over in overs]
@@ -179,7 +175,7 @@ def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
     return title if place == MEAN else f"{place} {title}"
 
 
-def _of_classes(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts]) -> Table:
+def _of_classes(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts], output: str) -> Table:
     """Return the table of the classes of each fold, or data set, and their mean."""
     import pandas
 
@@ -202,7 +198,8 @@ def _of_classes(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFac
     out = pivot(shown, pandas.DataFrame({"fold": folds, "class": [name or "mean" for _, name in lines]}))
     out.facts = {"mark": _said(shown, len(lines))}
     out.ruled = {number for number, (_, name) in enumerate(lines, start=1) if not name} - {len(lines)}
-    out.notes = _explanations(numbers, letters)
+    title = facts["title"].iloc[0]
+    out.notes = [f"IoU % by {title}, {output} output, mean over seeds; mean: mIoU.", *_explanations(numbers, letters)]
     for row in rows[rows["source"] != ""].itertuples():
         out.notes.append(f"{row.method}: {row.protocol}, quoted from {row.source}.")
     return out

@@ -49,12 +49,13 @@ def published(
     left_out: list[str] = []
     for entry in (*content["rows"], *content["foundation"]):
         known = [shot for shot in shots if shot in entry["miou"]]
-        if entry["dataset"] != dataset or entry["paper"].lower() not in shown or not known:
+        is_shown = entry["dataset"] == dataset and entry["paper"].lower() in shown
+        if not (is_shown and known):
             continue
         row = _row(entry, known)
         rule = entry.get("fold_rule", fold_rule)
         if rule in (None, fold_rule):
-            numbers += [{**row, **number} for shot in known for number in _of_shot(entry, shot)]
+            numbers += [row | number for number in _numbers(entry, known)]
         else:
             protocol = entry["protocol"] or NOT_STATED
             left_out.append(f"left out: {row['method']} by {protocol}, published on other folds ({rule}).")
@@ -88,14 +89,21 @@ def _row(entry: dict[str, Any], shots: list[int]) -> dict[str, str]:
     }
 
 
-def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[dict[str, Any]]:
-    """Yield shot, place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
+def _numbers(entry: dict[str, Any], shots: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield shot, place, score, class and value of the numbers of an entry."""
+    for shot in shots:
+        for place, score, class_name, value in _of_shot(entry, shot):
+            yield {"shot": shot, "place": place, "score": score, "class": class_name, "value": value}
+
+
+def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[tuple[str, str, str, float]]:
+    """Yield place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
     *folds, mean = entry["miou"][shot]
-    values = [(fold_place(fold), MIOU, "", value) for fold, value in enumerate(folds)]
-    values.append((MEAN, MIOU, "", mean))
+    for fold, value in enumerate(folds):
+        yield fold_place(fold), MIOU, "", value
+    yield MEAN, MIOU, "", mean
     if FB_IOU in entry:
-        values.append((MEAN, FB_IOU, "", entry[FB_IOU][shot]))
+        yield MEAN, FB_IOU, "", entry[FB_IOU][shot]
     for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
-        values += [(fold_place(fold), MIOU, name, float(iou)) for name, iou in classes.items()]
-    for place, score, class_name, value in values:
-        yield {"shot": shot, "place": place, "score": score, "class": class_name, "value": value}
+        for name, iou in classes.items():
+            yield fold_place(fold), MIOU, name, float(iou)

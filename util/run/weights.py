@@ -1,7 +1,7 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -256,21 +256,17 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoder(file)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
-    network = build_model(config, run.text_width, side, _base_classes(run, stored))
+    base_classes = None
+    if config.test.trained_on is not None and stored.config is not None:  # those of another data set
+        base_classes = len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
+    network = build_model(config, run.text_width, side, base_classes)
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
         keys = f"data.text = {config.data.text}, model.weights = {config.model.backbone()}"
         raise UserError(f"{source}: was trained with {', '.join(other)} than are set here ({keys}); set those")
     fill(network, stored)
-    return Weights(run, network, stored.without_tensors())
-
-
-def _base_classes(run: Run, stored: Checkpoint) -> int | None:
-    """Return the base classes of weights of another data set (``test.trained_on``); None: those of the run's fold."""
-    if run.config.test.trained_on is None or stored.config is None:
-        return None
-    return len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
+    return Weights(run, network, replace(stored, weights={}, entries={}, named={}))
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,6 @@ class Checkpoint:
         while published_layout(weights) is None and (wrapper := _wrapper_of(weights)):
             weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
         return cls(path, weights, named=named)
-
-    def without_tensors(self) -> Checkpoint:
-        """Return what a file says of its weights, once a network holds these."""
-        return replace(self, weights={}, entries={}, named={})
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:

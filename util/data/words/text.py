@@ -81,13 +81,13 @@ def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
     write_atomically(target, lambda path: np.savez(path, vectors=table, names=names))
 
 
-def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
-    """Return unit vectors (classes + 1, width) float32 that depend on the names alone; row 0 is background."""
+def name_vectors(names: list[str]) -> np.ndarray:
+    """Return unit vectors (classes + 1, 300) float32 that depend on the names alone; row 0 is background."""
     rows = []
     for name in ("background", *names):
         digest = hashlib.sha256(name.encode()).digest()
         seed = int.from_bytes(digest[:8], "little")
-        row = np.random.Generator(np.random.PCG64(seed)).standard_normal(width)
+        row = np.random.Generator(np.random.PCG64(seed)).standard_normal(NAME_VECTOR_WIDTH)
         rows.append(row / np.linalg.norm(row))
     return np.asarray(rows, np.float32)
 
