@@ -13,6 +13,7 @@ from photos import Segmenter
 from tests.helpers.outcome import Outcome, run_script
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
+from util.files.mask_images import read_mask, write_mask
 from util.run.build import build_model
 from util.run.run import Run
 from util.weights import checkpoint
@@ -116,7 +117,9 @@ def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def drawn_support(mini_root: Path) -> str:
+def drawn_support(mini_root: Path, tmp_path: Path) -> str:
     """Return a support of the synthetic data set, of a class that the data set has."""
     photo = sorted((mini_root / "JPEGImages").iterdir())[0]
-    return f"{CLASS_NAMES[0]}={photo}:{mini_root / 'SegmentationClassAug' / photo.stem}.png"
+    mask = tmp_path / "drawn_support.png"
+    write_mask(mask, (read_mask(mini_root / f"SegmentationClassAug/{photo.stem}.png") > 0).astype(np.uint8))
+    return f"{CLASS_NAMES[0]}={photo}:{mask}"

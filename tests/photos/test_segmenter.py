@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from photos import Segmenter
-from photos.examples import BOXED, LoadedExample, parse_example
+from photos.examples import BOXED, Example, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from tests.helpers.close import close, same_pixels
@@ -28,7 +28,7 @@ from util.run.run import Run
 def supports(mini_root: Path, photos: list[Path]) -> list[LoadedExample]:
     """Return the synthetic photos with their masks."""
     masks = mini_root / "SegmentationClassAug"
-    return [parse_example(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
+    return [Example(None, photo, read_mask(masks / f"{photo.stem}.png") > 0).read() for photo in photos]
 
 
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos, monkeypatch) -> None:
