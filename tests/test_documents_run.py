@@ -30,6 +30,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "git clone": "a reader's copy",
     "pip install torch": "downloads gigabytes; check.sh and demo.sh install the same",
     "pip install -r requirements.txt": "the same",
+    'python -c "from torchvision.datasets': "downloads gigabytes",
     "sh demo.sh": "trains for minutes; its commands are those of other pages",
     "sh check.sh": "runs this test",
     "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
@@ -44,7 +45,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "sh test.sh split0 pascal 1 authors.pth word2vec": "a reader's own files",
 }
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
-    "prepare.py pascal --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE": "prepare.py pascal --voc made/VOC2012",
+    "prepare.py pascal --voc data/raw --sbd data/sbd": "prepare.py pascal --voc made/VOC2012",
     "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0 --set data.text=names",
     "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --set data.text=names --protocol",
     "--models pocket": "--models pocket --folds 0",
