@@ -299,7 +299,8 @@ class Folder:
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
-        return "; ".join([*self._counts(), *filter(None, [self.errors[name] for name in names][:3])])
+        failed = [self.errors[name] for name in names if self.errors.get(name)]
+        return "; ".join([*self._counts(), *failed[:3]])
 
     def _counts(self) -> Iterator[str]:
         """Write the table, and yield of each class how many photos show it and how many were not searched."""
