@@ -1,22 +1,28 @@
 """The weights of the measured cases, a function of each tensor's published name and shape: no file holds them."""
 
-import json
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+ENCODER = "layer"  # how names of its tensors begin, which are those of all methods
+
 
 def fill(name: str, shape: Sequence[int]) -> Tensor:
-    """Return a tensor of a name, float32; the counter of a batch norm is an int64 of 0."""
+    """Return a tensor of a name, float32, which nobody changes in place; a batch norm's counter is an int64 of 0."""
+    draw = _drawn_once if name.startswith(ENCODER) else _drawn
+    return draw(name, tuple(shape))
+
+
+def _drawn(name: str, shape: tuple[int, ...]) -> Tensor:
     if name.endswith("num_batches_tracked"):
-        return torch.zeros(tuple(shape), dtype=torch.int64)
+        return torch.zeros(shape, dtype=torch.int64)
     random = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-    noise = random.standard_normal(tuple(shape), dtype=np.float32)
-    if tuple(shape) == (1, 2, 1, 1):  # what merges two maps keeps the first
+    noise = random.standard_normal(shape, dtype=np.float32)
+    if shape == (1, 2, 1, 1):  # what merges two maps keeps the first
         value = np.array([1.0, 0.0], np.float32).reshape(shape) + 0.2 * noise
     elif name.endswith("running_var"):
         value = 1.0 + 0.2 * np.abs(noise)
@@ -29,11 +35,9 @@ def fill(name: str, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
 
 
+_drawn_once = functools.cache(_drawn)
+
+
 def filled(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint's layout, name -> shape."""
     return {name: fill(name, shape) for name, shape in shapes.items()}
-
-
-def state_of(layout: Path) -> dict[str, Tensor]:
-    """Return the tensors of a layout in a JSON file."""
-    return filled(json.loads(layout.read_text()))

@@ -3,7 +3,6 @@
 ``README.md`` says what is compared. Dropouts act on nothing. The caller sets torch's default type.
 """
 
-import functools
 import json
 import re
 import zlib
@@ -66,7 +65,7 @@ class Row:
     @property
     def start(self) -> Tensor:
         """The weights from which the steps begin."""
-        value = _filled(self.name, tuple(self.shape))
+        value = fill(self.name, self.shape)
         is_smaller = self.learns and len(self.shape) > 1 and tuple(self.shape) != MERGES
         return SMALLER * value if is_smaller else value
 
@@ -135,11 +134,6 @@ def _config(model: str, stage: str, side: int) -> Config:
     if model == "sccan":
         settings.append(f"model.grid={GRID}")
     return read_config(find_config("split0", "pascal", model, "resnet50"), settings)
-
-
-@functools.cache  # the methods' encoders are one
-def _filled(name: str, shape: tuple[int, ...]) -> Tensor:
-    return fill(name, shape)
 
 
 def _begin(network: Any, rows: list[Row]) -> State:
