@@ -6,7 +6,6 @@ with it. ``page/page.json`` has the photos that are open, those that were remove
 
 import json
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -299,17 +298,19 @@ class Folder:
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
-        return "; ".join([*self._counts(), *filter(None, [self.errors[name] for name in names][:3])])
+        failed = [self.errors[name] for name in names if self.errors.get(name)]
+        return "; ".join([*self._counts(), *failed[:3]])
 
     def _counts(self) -> Iterator[str]:
         """Write the table, and yield of each class how many photos show it and how many were not searched."""
-        entries = self.results.write_summary({})
-        known = Counter(entry["class"] for entry in entries)
-        shown = Counter(entry["class"] for entry in entries if entry["shown"])
+        self.results.write_summary({})
+        looks = [self.masks.looks(path) for path in [*self.photos.values()]]
         for name in self.names:
-            lacking = len(self.photos) - known[name]
+            known = [look[name] for look in looks if name in look]
+            shown = sum(share > 0 for _, share, _ in known)
+            lacking = len(looks) - len(known)
             rest = f", {lacking} not searched" if lacking else ""
-            yield f"{name}: on {shown[name]} of {known[name]} photos{rest}"
+            yield f"{name}: on {shown} of {len(known)} photos{rest}"
 
     def pack(self, formats: Sequence[str]) -> str:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""

@@ -138,6 +138,7 @@ def test_two_columns_keep_the_pixel_rule(tmp_path: Path, novel: ImageList, mini_
         ("{name} {shown}\n{name} 8\n", ": .*not of this fold"),
         ("{name} {shown}\n{name} {hidden}\n", ": .*no pixel"),
         ("{name} {shown}\nlost 1\n", ": .*lost"),
+        ("{name} {shown}\n{name}.jpg {shown}\n", ": .* is named 2 times"),
         ("JPEGImages/{name}.jpg Corrected/{name}.png\n", ": names Corrected/.*.png, but .*data.masks"),
     ],
 )

@@ -1,12 +1,14 @@
 """Tests of the drawn mini data set: layout, exact repeatability and properties of its masks."""
 
+from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.mini import CLASS_NAMES, generate
+from util.data.mini import CLASS_NAMES, generate, run
 from util.files.errors import UserError
 
 TRAIN, TEST = 24, 16  # images
@@ -35,6 +37,14 @@ def test_images_and_masks_fit(root: Path) -> None:
         assert mask.getpalette()[:15] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
         sizes.add(image.size)
     assert len(sizes) > 1
+
+
+def test_a_small_set_has_two_test_images_of_each_class(tmp_path: Path) -> None:
+    run(Namespace(out=tmp_path / "mini", images=32))
+    names = (tmp_path / "mini/ImageSets/Segmentation/val.txt").read_text().split()
+    masks = [Image.open(tmp_path / f"mini/SegmentationClassAug/{name}.png") for name in names]
+    shown = Counter(value for mask in masks for value in np.unique(mask))
+    assert min(shown[c] for c in range(1, len(CLASS_NAMES) + 1)) >= 2
 
 
 def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> None:

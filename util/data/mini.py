@@ -27,6 +27,7 @@ CLASS_NAMES = (  # texture and shape; the two of a fold differ in both
 VERSION = 3  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
 RADII = {1: (0.3, 0.5), 2: (0.27, 0.36)}  # objects -> range of their radius, as a share of the shorter side
+FEWEST_TESTED = 16  # images of a small set that are tested, so that each class has some
 LEAST_AREA = 0.08  # share of the image in which each object is visible
 CLUTTER_RADII = (0.03, 0.25)  # range of the radius of flat patches, as a share of the shorter side
 
@@ -38,15 +39,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``prepare.py mini``."""
     parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
     count = within(int, 2)
-    parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 5/6 of them to train")
+    parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 1/6 of them to test")
 
 
 def run(options: argparse.Namespace) -> int:
     """Draw the data set unless it is there already; errors as ``generate``."""
     from util.files.progress import ProgressBar  # only commands show bars
 
-    train = round(options.images * 5 / 6)
-    test = options.images - train
+    test = max(options.images // 6, min(FEWEST_TESTED, options.images // 2))
+    train = options.images - test
     progress = partial(ProgressBar, desc="draw mini", unit="image")
     is_new = generate(options.out, train, test, progress=progress)
     remark = "" if is_new else " exist already; nothing to do"

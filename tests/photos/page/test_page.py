@@ -63,6 +63,15 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     assert rows[1]["by"] == "network"
 
 
+def test_a_search_that_is_stopped_says_what_was_found(page: Page) -> None:
+    page.paint("a.jpg")
+    with page.folder.lock:  # which the search waits for
+        page.folder.segment()
+        page.folder.stop()
+    page.folder.work.thread.join(60)
+    assert page.folder.work.done["note"].endswith("of 2 photos, 1 not searched")
+
+
 def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
     page.paint("a.jpg")
     page.do("segment")

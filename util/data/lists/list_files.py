@@ -10,6 +10,7 @@ Three forms are supported, also compressed (``.gz``):
 import gzip
 import re
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -49,16 +50,26 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         fold: the fold, whose number is put in.
 
     Raises:
-        UserError: a file is missing or in none of the supported forms, all are empty, or their forms differ.
+        UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair occurs
+            twice.
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
-    classes = tuple(row.class_id for row in rows if row.class_id is not None)
-    if not rows or len(classes) not in (0, len(rows)):
+    pairs = [(row.stem, row.class_id) for row in rows if row.class_id is not None]
+    _refuse_repeated(name, pairs)
+    if not rows or len(pairs) not in (0, len(rows)):
         problem = f"this list is empty, or only some of its {len(rows)} lines name a class"
         raise UserError(f"{name}: {problem}; name one in every line or in none")
     stems = tuple(row.stem for row in rows)
+    classes = tuple(class_id for _, class_id in pairs)
     return ListFile(Path(name), stems, classes or None, tuple(row.files for row in rows))
+
+
+def _refuse_repeated(name: str, pairs: list[tuple[str, int]]) -> None:
+    """Refuse (UserError) a pair that is there twice: its photo could be two supports of one episode."""
+    for (stem, class_id), count in Counter(pairs).items():
+        if count > 1:
+            raise UserError(f"{name}: {stem} {class_id} is named {count} times; keep one of each pair")
 
 
 def is_published(name: str) -> bool:
