@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,13 +67,17 @@ def names_in(given: Path) -> MaskNames:
 def read_names(path: Path) -> MaskNames:
     """Return the names in a file: one per line from value 1 on, or each with its value or colour.
 
-    Comments, which begin with #, do not count. A first line of unknown pixels, then one of nothing (``is_nothing``), do
-    not either: labelme's -1 and 0, which masks hold as 255 and 0. UserError: the file cannot be read, or as
-    ``_names_of_values``.
+    Comments do not count: lines of # and a space, and those of # before the first name. A first line of unknown pixels,
+    then one of nothing (``is_nothing``), do not either: labelme's -1 and 0, which masks hold as 255 and 0. UserError:
+    the file cannot be read, or as ``_names_of_values``.
     """
     lines = [line.strip() for line in read_text(path, "the class names", "write one name per line").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [line for line in dropwhile(_is_comment, filter(None, lines)) if not line.startswith("# ")]
     return _coloured_names(lines, path) or _stated_names(lines, path) or _counted_names(lines, path)
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 def _matches(form: re.Pattern[str], lines: list[str]) -> list[re.Match[str]]:
@@ -90,7 +95,7 @@ def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
     numbers. UserError: as ``_names_of_values``, or a colour occurs twice.
     """
-    matches = _matches(NAME_AND_COLOUR, lines)
+    matches = _matches(NAME_AND_COLOUR, [line for line in lines if not _is_comment(line)])
     if not matches:
         return None
     entries = [match["name"].strip("\"' ") for match in matches]

@@ -20,7 +20,7 @@ CAT_AND_DOG = [
     "No object\ncat\ndog",
     "<background>\ncat\ndog",
     "0\ncat\ndog",
-    "#classes\n# of the farm\n\ncat\n#x\ndog\n",
+    "#classes\n# of the farm\n\ncat\ndog\n",
     "# of the farm\nunlabelled\ncat\n# a comment\ndog",
     "0: unlabeled\n1: cat\n2: dog",
     "1: cat\n2: dog",
@@ -37,6 +37,7 @@ CAT_AND_DOG = [
 ]
 NAMES = {
     **{text: {1: "cat", 2: "dog"} for text in CAT_AND_DOG},
+    "#classes\n# of pets\ncat\n#x\n# a comment\ndog\n": {1: "cat", 2: "#x", 3: "dog"},
     "2 door\n4 door": {1: "2 door", 2: "4 door"},
     "grade 0\ngrade 1": {1: "grade 0", 2: "grade 1"},
     "cat: domestic\ndog": {1: "cat: domestic", 2: "dog"},
