@@ -108,6 +108,10 @@ class Episode(Batch):
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
 
+    def valid_pixels(self) -> Tensor:
+        """Return the number of pixels of the queries that losses count."""
+        return (self.query_label != IGNORE).sum()
+
     def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
         return list(zip(self.support[item], self.support_label[item]))
@@ -155,6 +159,10 @@ class LabelledImages(Batch):
 
     image: Tensor  # (B, 3, S, S) RGB 0..255
     label: Tensor  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
+
+    def valid_pixels(self) -> Tensor:
+        """Return the number of pixels that losses count."""
+        return (self.label != IGNORE).sum()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from model.contract import FewShotMethod
-from model.episode import Episode, Output
+from model.episode import Batch, Episode, Output
 from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
@@ -22,7 +22,7 @@ from util.config.read import read_config, to_dict
 from util.config.settings import OptimizerSettings
 from util.data.lists.index import load_index
 from util.files.errors import UserError
-from util.loop.loading import part_weights, training_numbers
+from util.loop.loading import training_numbers
 from util.loop.network import prepare_network
 from util.loop.optim import EMA, WARM_UP, StepSchedule
 from util.loop.processes import ProcessGroup
@@ -192,23 +192,36 @@ def a_training(precision: str) -> Training:
     )
 
 
+@dataclass
+class Inputs(Batch):
+    """A batch of pairs, some of which are not known."""
+
+    pairs: torch.Tensor  # (n, 2)
+
+    def known(self) -> torch.Tensor:
+        return self.pairs[~self.pairs.isnan().any(1)]
+
+    def valid_pixels(self) -> torch.Tensor:
+        return torch.tensor(len(self.known()))
+
+
 class TwoWeights(nn.Module):
-    """Its loss is 3 a x + 4 b y for an input (x, y), the mean over a batch (n, 2) of known ones."""
+    """Its loss is 3 a x + 4 b y for an input (x, y), the mean over the known ones of a batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: torch.Tensor) -> Output:
-        known = x.view(-1, 2)[~x.view(-1, 2).isnan().any(1)]
+    def forward(self, inputs: Inputs) -> Output:
+        known = inputs.known()
         losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
-        return Output(x, losses={"main": batch_mean(losses.sum(), torch.tensor(len(known)))})
+        return Output(inputs.pairs, losses={"main": batch_mean(losses.sum(), inputs.valid_pixels())})
 
 
 def test_fp16s_scale_is_no_part_of_the_norm_that_is_clipped() -> None:
     training = a_training("fp16")
     training.rules = {"a": OptimizerSettings(clip=0.5)}
-    optimiser_step(training, [torch.tensor([2.0, 2.0])])
+    optimiser_step(training, [Inputs(torch.tensor([[2.0, 2.0]]))])
     network = training.prepared.network
     assert (network.a.item(), network.b.item()) == pytest.approx((-0.5, -8.0), rel=1e-3)
 
@@ -218,26 +231,20 @@ def test_a_step_is_of_all_optimisers_or_of_none(precision: str) -> None:
     want = (-6.0, -8.0)
     training = a_training(precision)
     network = training.prepared.network
-    optimiser_step(training, [torch.tensor([2.0, 2.0])])
+    optimiser_step(training, [Inputs(torch.tensor([[2.0, 2.0]]))])
     assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
     before = training.scaler.get_scale()
     if precision == "fp16":  # the gradient of one weight overflows: the step of both is left out, the scale is halved
-        optimiser_step(training, [torch.tensor([2.0, torch.inf])])
+        optimiser_step(training, [Inputs(torch.tensor([[2.0, torch.inf]]))])
         assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
         assert training.scaler.get_scale() == before / 2 and training.progress.skipped == 1
 
 
-def test_parts_weigh_by_their_examples() -> None:
-    """Of the second part's two inputs one is known; its loss has two thirds of the batch's all the same."""
+def test_parts_weigh_by_what_their_losses_count() -> None:
+    """Of the second part's two inputs one is known; its loss has half of the batch's."""
     training = a_training("float32")
-    training.schedule = StepSchedule(1, 1, batch=3)
     network = training.prepared.network
-    losses = optimiser_step(training, [torch.tensor([[1.0, 2.0]]), torch.tensor([[torch.nan, torch.nan], [4.0, 8.0]])])
-    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 2 * 4) / 3, -4 * (2 + 2 * 8) / 3))
+    parts = [Inputs(torch.tensor([[1.0, 2.0]])), Inputs(torch.tensor([[torch.nan, torch.nan], [4.0, 8.0]]))]
+    losses = optimiser_step(training, parts)
+    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 4) / 2, -4 * (2 + 8) / 2))
     assert losses["main"] == 0
-
-
-def test_each_process_has_its_share_of_an_accumulated_batch() -> None:
-    numbers = [[*training_numbers(0, 1, batch=7, rank=rank, processes=2, parts=2)] for rank in range(2)]
-    sizes = [len(first) + len(second) for first, second in zip(*numbers, strict=True)]
-    assert part_weights(7, 2, 2) == [size / 7 for size in sizes] == [3 / 7, 4 / 7]

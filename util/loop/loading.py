@@ -38,12 +38,6 @@ def training_numbers(
             yield [step * batch + number for number in piece]
 
 
-def part_weights(batch: int, processes: int, parts: int) -> list[float]:
-    """Return the share of each part of all processes in a batch, as ``training_numbers`` splits it."""
-    sizes = [len(piece) for piece in _pieces(batch, processes * parts)]
-    return [sum(sizes[part::parts]) / batch for part in range(parts)]
-
-
 def _pieces(batch: int, count: int) -> list[range]:
     """Return the numbers of a batch in pieces, as even as possible."""
     ends = [batch * piece // count for piece in range(count + 1)]

@@ -14,10 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
 from util.loop.interrupt import Interrupted
-from util.loop.loading import part_weights
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
 from util.loop.optim import OptimizersAsOne, clip_gradients, set_learning_rates
+from util.loop.processes import ProcessGroup
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
@@ -68,10 +68,10 @@ def optimiser_step(
 ) -> dict[str, Tensor]:
     """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
 
-    Parts weigh by their examples. A step is left out, which ``progress.skipped`` counts, where an observer skips it or
+    Parts weigh by their valid pixels in all processes, so that losses are means over those of the batch. A step is left out, which ``progress.skipped`` counts, where an observer skips it or
     its gradients overflow in fp16.
     """
-    weights = part_weights(training.schedule.batch, training.world.size, len(parts))
+    weights = _part_weights(training.world, parts)
     for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
@@ -88,7 +88,7 @@ def optimiser_step(
 
 
 def backward(
-    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, weight: float, last: bool
+    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, weight: Tensor | float, last: bool
 ) -> dict[str, Tensor]:
     """Return the losses of a part of a batch, and add its share to the gradients.
 
@@ -108,6 +108,14 @@ def backward(
             losses = learner(batch).losses
         scaler.scale(weight * sum(losses.values())).backward()
     return losses
+
+
+def _part_weights(world: ProcessGroup, parts: Sequence[Any]) -> list[Tensor | float]:
+    """Return the share of each part's valid pixels in those of the batch."""
+    if len(parts) == 1:
+        return [1.0]
+    counts = world.sum(torch.stack([part.valid_pixels() for part in parts]).float())
+    return list(counts / counts.sum().clamp(min=1))
 
 
 def check_finite(finite: bool, step: int, what: str) -> None:
