@@ -25,6 +25,8 @@ from util.loop.processes import explained_memory_errors
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
+TINY, MOST = 0.001, 0.6  # shares of the only example beyond which there is a doubt
+DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
 PROGRAM = "predict.py"
 PREDICT = (
     "Segment objects in photos, given a few annotated photos. Instead: --serve (a web page to annotate, segment and "
@@ -143,18 +145,18 @@ def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
     if segmenter.calibration is None:
         yield "no presence scores: these weights have no calibration; python predict.py --calibrate CONFIG makes one"
-    typed_names = [example.name for example in examples if example.name and not example.annotated]
-    yield from _alike(typed_names)
+    yield from _alike([example.name for example in examples if example.name and not example.annotated])
     yield from segmenter.notes
 
 
 def coverage_of(shares: Sequence[float]) -> str:
     """Return how many examples a class has, and the shares of their photos that its object covers."""
     lowest, highest = percent(min(shares)), percent(max(shares))
-    if len(shares) == 1:
-        return f"1 example, the object covers {highest} of it"
-    covered = highest if lowest == highest else f"{lowest.removesuffix(' %')} to {highest}"
-    return f"{len(shares)} examples, in which the object covers {covered} of the photo"
+    if len(shares) > 1:
+        covered = highest if lowest == highest else f"{lowest.removesuffix(' %')} to {highest}"
+        return f"{len(shares)} examples, in which the object covers {covered} of the photo"
+    covers = f"1 example, the object covers {highest} of it"
+    return covers if TINY <= shares[0] <= MOST else f"{covers}, {DOUBT}"
 
 
 def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterator[str]:

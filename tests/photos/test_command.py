@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from photos import Prediction, Segmenter
-from photos.command import coverage_of
+from photos.command import DOUBT, coverage_of
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
@@ -175,6 +175,8 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     ("shares", "line"),
     [
         ((0.0712,), "1 example, the object covers 7.1 % of it"),
+        ((0.0004,), f"1 example, the object covers 0.04 % of it, {DOUBT}"),
+        ((0.91,), f"1 example, the object covers 91 % of it, {DOUBT}"),
         ((0.18, 0.14, 0.15), "3 examples, in which the object covers 14 to 18 % of the photo"),
         ((0.2, 0.2), "2 examples, in which the object covers 20 % of the photo"),
     ],
