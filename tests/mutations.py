@@ -167,6 +167,22 @@ MUTATIONS = [
         ")",
         "tests/photos/test_calibration.py::test_the_score_of_a_mask_is_how_often_it_overlaps_by_half",
     ),
+    Mutation(
+        "a protocol scores on other labels than its page says",
+        "config/default.yaml",
+        "{draw: pfenet, query: sequential, episodes: 1000, seeds: [510, 365, 382, 322, 988], input: letterbox,\n"
+        "     scored_on: square}",
+        "{draw: pfenet, query: sequential, episodes: 1000, seeds: [510, 365, 382, 322, 988], input: letterbox,\n"
+        "     scored_on: letterbox}",
+        "tests/cli/test_published_settings.py::test_protocols_are_those_of_the_page",
+    ),
+    Mutation(
+        "a prediction that is not finite is counted in the middle of a pass",
+        "util/loop/score.py",
+        "finite &= output",
+        "finite = output",
+        "tests/run/test_network.py::test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused",
+    ),
 ]
 
 

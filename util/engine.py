@@ -205,7 +205,7 @@ class Engine:
         """Return the scores of queries (B, 3, S, S) by supports of classes; UserError: they are not finite."""
         with self.forward_pass():
             output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
-            check_finite(output)
+            check_finite(output.logits.isfinite().all())
         logits = output.logits.float()
         features = output.presence_features
         return Scores(logits[:, 1:] - logits[:, :1], None if features is None else features.float())

@@ -1,6 +1,7 @@
 """The published settings of the methods, the table of config/README.md, and the recipes as they merge."""
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from model.registry import models
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
 from util.config.read import read_config, to_dict
-from util.config.settings import Config, StageSettings
+from util.config.settings import Config, ProtocolSettings, StageSettings
 from util.config.tree import find
 from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
 from util.loop.optim import POWER
@@ -144,3 +145,68 @@ def test_methods_over_a_base_learner_may_share_its_stage(dataset: str) -> None:
     bam, *others = (read_config(find_config("split3", dataset, method, "vgg16")) for method in WITH_BASE_STAGE)
     for other in others:
         assert other.base_stage == bam.base_stage and other.model.base == bam.model.base
+
+
+EVALUATION = (REPOSITORY / "docs/evaluation.md").read_text()
+QUERIES = {  # how the page's table says it
+    "the test list's images in order; one of the image's classes is drawn": "sequential",
+    "as `symnet`": "sequential",
+    "as `symnet`, with 1 or 4 further classes": "sequential",
+    "list of pairs": "pairs",
+    "images drawn with replacement": "random",
+    "a class is drawn, then one of its images": "class_then_query",
+    "all images of a class but its first K, which are the supports": "pairs",
+    "classes in turn; one image of the class is drawn": "class_in_turn",
+    "classes in turn; each query has 50 supports in turn": "class_in_turn",
+}
+LISTS = {"pascal": "lists/hsnet_pascal/val_fold{fold}.txt", "coco": "lists/hsnet_coco/val_fold{fold}.txt.gz"}
+PFENET = {"draw": "pfenet"}
+PAIRS = {"draw": "hsnet", "supports": "with_replacement", "smooth": True}
+BAM_SEEDS = [510, 365, 382, 322, 988]
+FURTHER: dict[str, dict[str, Any]] = {  # what the table leaves out, where it is not the default
+    "bam": PFENET | {"seeds": BAM_SEEDS},
+    "pfenet": PFENET | {"seeds": [321]},
+    "sccan": PFENET | {"seeds": [321]},
+    "hdmnet": PFENET | {"seeds": [*BAM_SEEDS, 98, 742, 17, 595, 106]},
+    "hmnet": PFENET | {"seeds": [321]},
+    "hsnet": PAIRS,
+    "dcama": PAIRS,
+    "matcher": PAIRS,
+    "perseg": {"supports": "first"},
+    "crossdomain": {"supports": "with_replacement", "smooth": True},
+    "2way": {"ways": 2},
+    "5way": {"ways": 5},
+    "references": {"references": 50},
+}
+
+
+def stated_protocols(dataset: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of every protocol on PASCAL or COCO, by the page's table and ``FURTHER``."""
+    lines = [line for line in EVALUATION.splitlines() if line.startswith("| `")]
+    stated = {}
+    for line in lines:
+        names, _, query, on_pascal, on_coco, seeds, view, scored_on = [cell.strip() for cell in line.split("|")[1:-1]]
+        number = on_pascal if dataset == "pascal" else on_coco
+        kind, _, side = view.partition(" ")
+        is_list = query == "list of pairs"
+        row = {
+            "query": "class_then_query" if is_list and dataset == "coco" else QUERIES[query],
+            "list_file": LISTS[dataset] if is_list else None,
+            "episodes": None if number == "all" else int(number),
+            "seeds": [*range(int(seeds))],
+            "input": kind,
+            "side": int(side) if side.isdigit() else None,
+            "scored_on": "letterbox" if scored_on == "input" else scored_on,
+        }
+        for name in re.findall("`(.+?)`", names):
+            further = FURTHER.get(name, {})
+            assert len(further.get("seeds", row["seeds"])) == int(seeds)
+            stated[name] = asdict(ProtocolSettings()) | row | further
+    return stated
+
+
+@pytest.mark.parametrize("dataset", LISTS)
+def test_protocols_are_those_of_the_page(dataset: str) -> None:
+    config = read_config(find_config("split0", dataset, "symnet"))
+    given = {name: asdict(protocol) for name, protocol in config.protocols.items()}
+    assert given == stated_protocols(dataset)

@@ -6,17 +6,20 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, distributed, nn
+from torch.utils.data import Dataset
 
 from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
+from tests.helpers.pretend import pretend_cuda
 from tests.model.small import drawn_episode, small_model
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
-from util.loop.network import check_finite, prepare_network
-from util.loop.processes import explained_memory_errors
+from util.loop.network import PreparedNetwork, check_finite, prepare_network
+from util.loop.processes import ProcessGroup, explained_memory_errors
+from util.loop.score import score
 from util.run import build
 from util.run.build import build_model
 
@@ -172,11 +175,47 @@ def test_a_gpu_takes_as_many_episodes_at_once_as_its_memory_holds(monkeypatch) -
 
 def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledImages) -> None:
     network = Tiny()
-    check_finite(network(batch))
+    check_finite(network(batch).logits.isfinite().all())
     network.last.weight.data.fill_(1e38)
     network.first.bias.data.fill_(1e3)
     with pytest.raises(UserError, match="not finite"):
-        check_finite(network(batch))
+        check_finite(network(batch).logits.isfinite().all())
+
+
+class Places(Dataset):
+    """Images whose one pixel is their place."""
+
+    def __getitem__(self, place: int) -> LabelledImages:
+        return LabelledImages(torch.tensor([float(place)]), torch.zeros(1))
+
+
+class NotFiniteAt(Trainable):
+    """A network on the pretended GPU; its prediction of one place alone is not finite."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
+
+    def forward(self, batch: LabelledImages) -> Output:
+        image = batch.image.to(GPU)
+        return Output(torch.where(image == self.place, torch.nan, image))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused(batch_size: int) -> None:
+    """And a GPU is waited for at the first batch, every hundredth and the last."""
+
+    def run(place: int) -> None:
+        prepared = PreparedNetwork(network := NotFiniteAt(place), network, GPU, "float32")
+        world = ProcessGroup(0, 1, CPU)
+        score(prepared, Places(), 150 * batch_size, [], world, title="test", batch=batch_size)
+
+    with pretend_cuda() as gpu:
+        run(place=-1)
+        assert sum(gpu.waits.values()) == 3
+        for place in (1, 103, 150 * batch_size - 2):
+            with pytest.raises(UserError, match="not finite"):
+                run(place)
 
 
 @pytest.mark.compile

@@ -5,7 +5,7 @@ import torch
 
 from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings
-from util.loop.optim import build_optimizers, clip_gradients, lr_factor, set_learning_rates
+from util.loop.optim import build_optimizers, clip_gradients, load_optimizers, lr_factor, set_learning_rates
 from util.loop.optimizers import OPTIMIZERS
 
 
@@ -48,3 +48,18 @@ def test_a_groups_rate_is_its_factor_times_the_schedules_which_counts_steps_from
         set_learning_rates(optimizers, settings, step, 4)
         expected = 0.5 * (1 - (step + 1) / 4) ** 0.9
         assert [group["lr"] for group in optimizers["main"].param_groups] == [expected, 10 * expected]
+
+
+def test_a_loaded_state_has_momenta_of_the_file_and_settings_of_the_config() -> None:
+    def built(rate: float, decay: float, factor: float, momentum: float) -> dict[str, torch.optim.Optimizer]:
+        weight = torch.nn.Parameter(torch.ones(1))
+        rules = {"main": OptimizerSettings(kind="sgd", lr=rate, weight_decay=decay)}
+        optimizers = build_optimizers([ParamGroup("all", [weight], factor)], rules)
+        optimizers["main"].state[weight]["momentum_buffer"] = torch.tensor([momentum])
+        return optimizers
+
+    saved, optimizers = built(0.5, 0.1, 2, momentum=3), built(0.25, 0.01, 10, momentum=0)
+    load_optimizers(optimizers, {"main": saved["main"].state_dict()})
+    (group,) = optimizers["main"].param_groups
+    assert (group["lr"], group["weight_decay"], group["factor"]) == (2.5, 0.01, 10)
+    assert optimizers["main"].state[group["params"][0]]["momentum_buffer"].item() == 3

@@ -21,6 +21,8 @@ from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_finite
 from util.loop.processes import ProcessGroup
 
+READ_EVERY = 100  # batches: whether their predictions are finite
+
 
 class Observer(Protocol):
     """Sees every batch of a pass that this process scores: counts, inputs of a calibration."""
@@ -142,7 +144,8 @@ def score(
 ) -> None:
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
 
-    The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
+    Every prediction must be finite. The device notes whether it is; the note is read at the first batch, at every
+    hundredth further one and at the last, since a GPU is waited for.
 
     Args:
         prepared: the network, which is left in its mode (training or evaluation).
@@ -163,13 +166,14 @@ def score(
         batch = 1
     order = range(episodes) if store is None else store.order(dataset.sampler, episodes)
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
+    finite = torch.ones((), dtype=torch.bool, device=prepared.device)
     bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
     with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
-        for numbers_of_batch, item in zip(numbers, loaded, strict=True):
+        for done, (numbers_of_batch, item) in enumerate(zip(numbers, loaded, strict=True)):
             output = _predict(prepared, item, store)
-            is_end = numbers_of_batch is numbers[0] or numbers_of_batch is numbers[-1]
-            if is_end or numbers_of_batch[0] % 100 == 0:
-                check_finite(output)
+            finite &= output.logits.isfinite().all()
+            if done % READ_EVERY == 0 or numbers_of_batch is numbers[-1]:
+                check_finite(finite)
             for observer in observers:
                 observer.add(numbers_of_batch, item, output)
             bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))
