@@ -107,7 +107,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
             finished = _train(training, begun.data, observers)
     if finished and not world.any(training.interrupt.requested):
         return 0
-    log.info("interrupted; train.sh and train.py continue with --resume")
+    log.info("interrupted; the same command with --resume continues")
     return EXIT_INTERRUPTED
 
 
