@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from util.files import stand_in
+from util.files import sizes, stand_in
 from util.files.errors import TooLarge, UserError, closest
 from util.files.jpeg import END_OF_IMAGE, check_jpeg
-from util.files.sizes import FIX, MAX_PIXELS, check_size
+from util.files.sizes import FIX, check_size
 
 TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1  # an orientation
@@ -96,7 +96,7 @@ def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise TooLarge(f"{path}: has more than {MAX_PIXELS} pixels; {FIX}") from None
+        raise TooLarge(f"{path}: has more than {sizes.MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         if isinstance(error, UnidentifiedImageError) and not stand_in(path):
             fix = "convert it to one of these, or leave it out"

@@ -68,8 +68,8 @@ def optimiser_step(
 ) -> dict[str, Tensor]:
     """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
 
-    Parts weigh by their valid pixels in all processes, so that losses are means over those of the batch. A step is left out, which ``progress.skipped`` counts, where an observer skips it or
-    its gradients overflow in fp16.
+    Parts weigh by their valid pixels in all processes, so that losses are means over those of the batch. A step is left
+    out, which ``progress.skipped`` counts, where an observer skips it or its gradients overflow in fp16.
     """
     weights = _part_weights(training.world, parts)
     for optimizer in training.optimizers.values():

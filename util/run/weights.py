@@ -191,8 +191,10 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
         )
     if not found:
         return ""
-    last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
-    fix = f"undo the change, train it again with --overwrite, or {last}"
+    again = "train it again with --stage base --overwrite, or name its file with --checkpoint"
+    if stage != "base":
+        again = "train it again with --overwrite, or set another run.name"
+    fix = f"undo the change, {again}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
     return f"{stored.path.parent}: the {stage} stage was trained with {shown(found)}; {fix}"

@@ -131,7 +131,7 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        fix = "train first, or name another: --set test.checkpoint=FILE, of predict.py --checkpoint FILE"
+        fix = "train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE"
         raise UserError(f"{path}: this checkpoint does not exist; {fix}")
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:

@@ -50,8 +50,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         fold: the fold, whose number is put in.
 
     Raises:
-        UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair occurs
-            twice.
+        UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair
+            occurs twice.
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
