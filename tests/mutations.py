@@ -179,8 +179,8 @@ MUTATIONS = [
     Mutation(
         "a prediction that is not finite is counted in the middle of a pass",
         "util/loop/score.py",
-        "finite &= output",
-        "finite = output",
+        "finite &= torch",
+        "finite = torch",
         "tests/run/test_network.py::test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused",
     ),
 ]

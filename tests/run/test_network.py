@@ -17,7 +17,7 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
-from util.loop.network import PreparedNetwork, check_finite, prepare_network
+from util.loop.network import check_finite, prepare_network
 from util.loop.processes import ProcessGroup, explained_memory_errors
 from util.loop.score import score
 from util.run import build
@@ -189,16 +189,15 @@ class Places(Dataset):
         return LabelledImages(torch.tensor([float(place)]), torch.zeros(1))
 
 
-class NotFiniteAt(Trainable):
-    """A network on the pretended GPU; its prediction of one place alone is not finite."""
+class Reciprocal(Trainable):
+    """A network on the pretended GPU, whose prediction of one place alone is not finite."""
 
     def __init__(self, place: int) -> None:
         super().__init__()
         self.place = place
 
     def forward(self, batch: LabelledImages) -> Output:
-        image = batch.image.to(GPU)
-        return Output(torch.where(image == self.place, torch.nan, image))
+        return Output(1 / (batch.image.to(GPU) - self.place))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
@@ -206,9 +205,8 @@ def test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused(batc
     """And a GPU is waited for at the first batch, every hundredth and the last."""
 
     def run(place: int) -> None:
-        prepared = PreparedNetwork(network := NotFiniteAt(place), network, GPU, "float32")
-        world = ProcessGroup(0, 1, CPU)
-        score(prepared, Places(), 150 * batch_size, [], world, title="test", batch=batch_size)
+        prepared = prepare_network(Reciprocal(place), GPU)
+        score(prepared, Places(), 150 * batch_size, [], ProcessGroup(0, 1, CPU), title="test", batch=batch_size)
 
     with pretend_cuda() as gpu:
         run(place=-1)

@@ -21,8 +21,6 @@ from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_finite
 from util.loop.processes import ProcessGroup
 
-READ_EVERY = 100  # batches: whether their predictions are finite
-
 
 class Observer(Protocol):
     """Sees every batch of a pass that this process scores: counts, inputs of a calibration."""
@@ -171,8 +169,8 @@ def score(
     with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
         for done, (numbers_of_batch, item) in enumerate(zip(numbers, loaded, strict=True)):
             output = _predict(prepared, item, store)
-            finite &= output.logits.isfinite().all()
-            if done % READ_EVERY == 0 or numbers_of_batch is numbers[-1]:
+            finite &= torch.stack(output.logits.aminmax()).isfinite().all()  # NaN is both
+            if done % 100 == 0 or numbers_of_batch is numbers[-1]:
                 check_finite(finite)
             for observer in observers:
                 observer.add(numbers_of_batch, item, output)
