@@ -167,6 +167,27 @@ MUTATIONS = [
         ")",
         "tests/photos/test_calibration.py::test_the_score_of_a_mask_is_how_often_it_overlaps_by_half",
     ),
+    Mutation(
+        "an image that is rotated and flipped is shifted by a pixel",
+        "util/data/augmentation.py",
+        "[-1, 0, new_width - 1]",
+        "[-1, 0, new_width]",
+        "tests/data/test_augmentation.py",
+    ),
+    Mutation(
+        "a stretched label is interpolated",
+        "util/data/augmentation.py",
+        "cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)",
+        "cv2.resize(label, (size, size), interpolation=cv2.INTER_LINEAR)",
+        "tests/data/test_augmentation.py",
+    ),
+    Mutation(
+        "no class of a validation on base classes is spared",
+        "util/data/episodes.py",
+        "            episode.spared_class = episode.base_id",
+        "            pass",
+        "tests/data/test_episodes.py",
+    ),
 ]
 
 
