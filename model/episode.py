@@ -140,8 +140,8 @@ class NamedEpisode(Episode):
 class Shot(Batch):
     """The stored values of n supports: a method adds its tensors, whose first dimension is n.
 
-    ``predict`` gets K shots, each with one support for every query, so there n = B. Tests, photos, calibration and
-    exports store shots. If the second dimension is an object's positions, supports with fewer are padded with zeros.
+    ``predict`` gets K shots, each with one support for every query, so there n = B. Tests, photos and calibration
+    store shots. If the second dimension is an object's positions, supports with fewer are padded with zeros.
     """
 
     presence: Tensor | None = field(default=None, kw_only=True)  # inputs of the presence score, (n, C + 3)

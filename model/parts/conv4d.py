@@ -89,7 +89,7 @@ class CentrePivotConv4d(nn.Module):
         padding = self.over_query.kernel_size[0] // 2
         planes = F.conv3d(pivots.flatten(2, 3), of_query.unsqueeze(2), padding=(0, padding, padding))
         out = planes.unflatten(2, pivots.shape[2:4])
-        over_support = _OverSupport.apply if torch.is_grad_enabled() else _over_support  # exports trace the latter
+        over_support = _OverSupport.apply if torch.is_grad_enabled() else _over_support  # the latter has no gradient
         return out + over_support(x, of_support, self.stride)
 
     def with_bias(self, x: Tensor) -> Tensor:

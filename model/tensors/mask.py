@@ -3,7 +3,7 @@
 Such tensors have sizes that depend on values, which the host must know, and each time it asks a GPU it waits until the
 GPU has done all earlier work: the sizes of all supports come in one transfer.
 
-An exported graph has fixed sizes: while a network is traced, all positions are chosen, and rows of those outside the
+A compiled graph has fixed sizes: while a network is compiled, all positions are chosen, and rows of those outside the
 mask are zeros, which leave sums over positions and the greatest of clamped cosines as they are.
 """
 

@@ -133,7 +133,8 @@ class OptimizerSettings:
     kind: str = bounded("sgd", problem=unknown_optimizer)
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
     weight_decay: float = bounded(1e-4, 0)
-    # poly: lr * (1 - step / steps) ^ 0.9; cosine: half a wave from lr to 0; step: a tenth after each third of the steps
+    # poly: lr * (1 - step / steps) ^ 0.9 with steps from 1; cosine: half a wave from lr to 0; step: a tenth after each
+    # third of the steps
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     clip: float | None = bounded(None, 1e-6)  # largest norm of all its gradients together; null: any
 

@@ -59,7 +59,7 @@ def precision_of_training(config: Config, device: torch.device) -> str:
 
 
 def precision_of_test(config: Config, device: torch.device) -> str:
-    """Return the precision of tests, calibrations, predictions and exports on a device: as that of a training."""
+    """Return the precision of tests, calibrations and predictions on a device."""
     asked = precision_asked_of_test(config.run.precision)
     return "float32" if asked == "tf32" and not has_tf32(device) else asked
 

@@ -103,7 +103,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             held_out = HeldOut(training, begun.data, curves, run.config)
-            observers = _observers(training, task, checkpoints, held_out)
+            observers = _observers(task, checkpoints, held_out)
             finished = _train(training, begun.data, observers)
     if finished and not world.any(training.interrupt.requested):
         return 0
@@ -189,9 +189,7 @@ class HeldOut:
         return scores[leading]["miou"], scores
 
 
-def _observers(
-    training: Training, task: StageTask, checkpoints: Checkpoints, held_out: HeldOut
-) -> list[TrainingObserver]:
+def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
     observers: list[TrainingObserver] = [Losses(), held_out.curves]
     if checkpoints.validates:
