@@ -183,6 +183,27 @@ MUTATIONS = [
         "finite = torch",
         "tests/run/test_network.py::test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused",
     ),
+    Mutation(
+        "an image that is rotated and flipped is shifted by a pixel",
+        "util/data/augmentation.py",
+        "[-1, 0, new_width - 1]",
+        "[-1, 0, new_width]",
+        "tests/data/test_augmentation.py",
+    ),
+    Mutation(
+        "a stretched label is interpolated",
+        "util/data/augmentation.py",
+        "cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)",
+        "cv2.resize(label, (size, size), interpolation=cv2.INTER_LINEAR)",
+        "tests/data/test_augmentation.py",
+    ),
+    Mutation(
+        "no class of a validation on base classes is spared",
+        "util/data/episodes.py",
+        "            episode.spared_class = episode.base_id",
+        "            pass",
+        "tests/data/test_episodes.py",
+    ),
 ]
 
 

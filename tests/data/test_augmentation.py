@@ -74,6 +74,26 @@ def test_rotation_fills_with_mean_colour_and_ignored_label(monkeypatch: pytest.M
     assert max(filled_pixels) > 100
 
 
+def test_a_rotation_by_nothing_and_a_flip_mirror_every_pixel(monkeypatch: pytest.MonkeyPatch, always) -> None:
+    monkeypatch.setattr(augmentation, "ROTATION", 0)
+    image = noise(33, 33)
+    label = drawn_label(33, 33)
+    out, out_label = warped(image, label, 33, _augment(changes=["rotate", "flip"]), seeded())
+    assert np.array_equal(out, image[:, ::-1])
+    assert np.array_equal(out_label, label[:, ::-1])
+
+
+def test_a_stretched_view_is_blurred_but_its_label_has_no_further_class(always) -> None:
+    image = noise(33, 33)
+    label = drawn_label(33, 33)
+    out, out_label = warped(image, label, 33, _augment(fit="stretch", changes=["blur"]), seeded())
+    assert np.array_equal(out, cv2.GaussianBlur(np.dstack([image, label]), (5, 5), 0)[:, :, :3])
+    assert np.array_equal(out_label, label)
+    for scale in (1, 0.7):
+        _, small_label = warped(image, label, 20, _augment(fit="stretch", scale=[scale, scale]), seeded())
+        assert {*np.unique(small_label)} <= {*np.unique(label)}
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: bool, always) -> None:
     image = noise(20, 30)

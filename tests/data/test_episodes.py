@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from util.config.folds import Fold
+from util.config.read import read_config
 from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
@@ -14,6 +15,9 @@ from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.images import read_image
 from util.files.mask_images import read_mask
+from util.loop.processes import ProcessGroup
+from util.run.data import meta_stage_data
+from util.run.run import Run
 
 SIZE = 65  # mini's photos have a longer side of 64: a crop of 65 holds all of each
 SHOTS = 3
@@ -110,3 +114,13 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
     assert (share > 0.25).all()
     assert (share < 0.75).all()
     assert len(set(flips)) == 8  # every combination occurs
+
+
+@pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])
+def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, classes: str, is_spared: bool) -> None:
+    run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}"]))
+    trials = meta_stage_data(run, ProcessGroup(0, 1, torch.device("cpu"))).held_out
+    for number in range(8):
+        episode = trials[number].episode
+        assert (episode.base_id > 0) == is_spared
+        assert episode.spared_class == (episode.base_id if is_spared else None)

@@ -35,6 +35,12 @@ def test_folds_are_blocks_of_five_or_every_fourth_class(number: int) -> None:
     assert fold.base_table.tolist() == [*base_ids, IGNORE]
 
 
+def test_folds_are_made_of_the_classes_with_more_photos_than_shots(mini_data) -> None:
+    """Classes 1 and 4 have as many, class 7 fewer; class 8 is left over."""
+    data = mini_data(class_photos=[2, 3, 4, 2, 3, 3, 1, 3], fold_rule="interleaved", folds=2, shot=2)
+    assert [Fold.of(replace(data, fold=fold)).novel for fold in (0, 1)] == [(2, 5), (3, 6)]
+
+
 def _expected(truth: np.ndarray, classes: tuple[int, ...], exclude: tuple[int, ...]) -> list[int]:
     """Return the images in which one of the classes has enough pixels and an excluded one has none."""
     rows = []

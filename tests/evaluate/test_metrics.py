@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from util.loop.mask_metrics import METRICS, Metric
-from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores
+from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores, mean_iou
 
 NOVEL = (2, 5)
 
@@ -90,6 +90,11 @@ def test_class_scores_equal_a_recount():
     expected = {str(c): brute_iou([(prediction, label)], c) for c in (1, 2, 3)}  # class 4 never occurs
     assert scores["per_class"] == pytest.approx(expected)
     assert scores["miou"] == pytest.approx(sum(expected.values()) / 3)
+
+
+def test_a_class_that_occurred_without_a_pixel_counts_as_an_iou_of_0():
+    """Classes 0 and 3 never occurred: they do not count, whatever their union."""
+    assert mean_iou(np.array([0, 6, 0, 5]), np.array([0, 8, 0, 5]), np.array([0, 2, 1, 0])) == 75 / 2
 
 
 def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pytest.MonkeyPatch):
