@@ -20,8 +20,8 @@ STATEMENTS = {  # house -> ceiling, goal
     "datasets": (1348, 1550),
     "model": (5953, 6000),
     "photos": (1850, 1850),
-    "tests": (11350, 12000),
-    "util": (7621, 7300),
+    "tests": (11440, 12000),
+    "util": (7625, 7300),
 }
 RAISES = (403, 430)  # of all houses but the tests
 BEHIND_TRAIN = (109, 70)  # files of this project that ``train.py`` imports at its head
