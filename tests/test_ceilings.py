@@ -21,7 +21,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "model": (5953, 6000),
     "photos": (1850, 1850),
     "tests": (11440, 12000),
-    "util": (7625, 7300),
+    "util": (7630, 7300),
 }
 RAISES = (403, 430)  # of all houses but the tests
 BEHIND_TRAIN = (109, 70)  # files of this project that ``train.py`` imports at its head

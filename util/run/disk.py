@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +41,13 @@ def free_on_disk(config: Config) -> int:
 
 def checkpoint_bytes(folders: Iterable[Path]) -> int:
     """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
-    files = [file.stat() for folder in folders for file in folder.glob("*.pth")]
-    return sum({file.st_ino: file.st_size for file in files}.values())
+    sizes = {}
+    for folder in folders:
+        for file in folder.glob("*.pth"):
+            with suppress(FileNotFoundError):  # another run saves there at this time, and is refused later
+                found = file.stat()
+                sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())
 
 
 def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> str:
